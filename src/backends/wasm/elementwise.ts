@@ -1,0 +1,170 @@
+/** Norms, gelu and losses on wasm, each one pass over its rows: tfjs' composed forms take a pass an operation. */
+import { sigmoid, type Tensor } from '@tensorflow/tfjs-core';
+import { binaryCrossEntropyGradKernel, binaryCrossEntropyKernel } from '../../ops/binary-cross-entropy.js';
+import { crossEntropyGradKernel, crossEntropyKernel } from '../../ops/cross-entropy.js';
+import { GELU_CUBIC, GELU_SCALE, geluGradKernel, geluKernel } from '../../ops/gelu.js';
+import { addRmsNormKernel, RMS_NORM_EPSILON, rmsNormGradKernel, rmsNormKernel } from '../../ops/rms-norm.js';
+import { exponential, logistic } from './exponential.js';
+import { type Heap, registerWasmKernel } from './heap.js';
+
+export function registerElementwise(): void {
+  registerWasmKernel(rmsNormKernel, (heap, { x, gain }) => {
+    const y = heap.make(x.shape);
+    const inverseRms = heap.make(x.shape.slice(0, -1));
+    normalise(heap.floats(x), heap.floats(gain), heap.floats(y), heap.floats(inverseRms));
+    return [y, inverseRms];
+  });
+
+  registerWasmKernel(addRmsNormKernel, (heap, { x, branch, gain }) => {
+    const [sum, y] = [heap.make(x.shape), heap.make(x.shape)];
+    const inverseRms = heap.make(x.shape.slice(0, -1));
+    const [a, b, total] = [heap.floats(x), heap.floats(branch), heap.floats(sum)];
+    for (let i = 0; i < total.length; i++) total[i] = (a[i] as number) + (b[i] as number);
+    normalise(total, heap.floats(gain), heap.floats(y), heap.floats(inverseRms));
+    return [sum, y, inverseRms];
+  });
+
+  registerWasmKernel(rmsNormGradKernel, (heap, { dy, x, gain, inverseRms, sofar }) => {
+    const dx = sofar === undefined ? heap.make(x.shape) : heap.reuse(sofar);
+    const dgain = heap.make(gain.shape);
+    if (sofar === undefined) heap.floats(dx).fill(0);
+    const sums = addNormGradient(
+      heap.floats(dy),
+      heap.floats(x),
+      heap.floats(gain),
+      heap.floats(inverseRms),
+      heap.floats(dx),
+    );
+    heap.floats(dgain).set(sums);
+    return [dx, dgain];
+  });
+
+  // The sigmoid is tfjs' own: it is vectorised, and a scalar loop is not.
+  registerWasmKernel(geluKernel, (heap, { x }) => {
+    const gate = gateOf(heap, x);
+    const [from, to] = [heap.floats(x), heap.floats(gate)];
+    for (let i = 0; i < to.length; i++) to[i] = (to[i] as number) * (from[i] as number);
+    return [gate];
+  });
+
+  registerWasmKernel(geluGradKernel, (heap, { dy, x }) => {
+    const gate = gateOf(heap, x);
+    const [from, to, d] = [heap.floats(x), heap.floats(gate), heap.floats(dy)];
+    for (let i = 0; i < to.length; i++) {
+      const [value, s] = [from[i] as number, to[i] as number];
+      const slope = GELU_SCALE * (1 + 3 * GELU_CUBIC * value * value);
+      to[i] = (d[i] as number) * s * (1 + value * slope * (1 - s));
+    }
+    return [gate];
+  });
+
+  registerWasmKernel(crossEntropyKernel, (heap, { logits, targets }) => {
+    const [losses, logSumExp] = [heap.make(targets.shape), heap.make(targets.shape)];
+    const vocabSize = logits.shape[logits.rank - 1] as number;
+    const [values, classes] = [heap.floats(logits), heap.ints(targets)];
+    const [loss, sums] = [heap.floats(losses), heap.floats(logSumExp)];
+    for (let row = 0; row < loss.length; row++) {
+      const logSum = logSumExpOf(values.subarray(row * vocabSize, (row + 1) * vocabSize));
+      sums[row] = logSum;
+      loss[row] = logSum - (values[row * vocabSize + (classes[row] as number)] as number);
+    }
+    return [losses, logSumExp];
+  });
+
+  registerWasmKernel(crossEntropyGradKernel, (heap, { logits, targets, logSumExp, dlosses }) => {
+    const dlogits = heap.make(logits.shape);
+    const vocabSize = logits.shape[logits.rank - 1] as number;
+    const [values, classes, sums] = [heap.floats(logits), heap.ints(targets), heap.floats(logSumExp)];
+    const [d, to] = [heap.floats(dlosses), heap.floats(dlogits)];
+    for (let row = 0; row < d.length; row++) {
+      const [first, weight, logSum] = [row * vocabSize, d[row] as number, sums[row] as number];
+      for (let i = first; i < first + vocabSize; i++) {
+        to[i] = weight * exponential((values[i] as number) - logSum);
+      }
+      const target = first + (classes[row] as number);
+      to[target] = (to[target] as number) - weight;
+    }
+    return [dlogits];
+  });
+
+  registerWasmKernel(binaryCrossEntropyKernel, (heap, { logits, labels }) => {
+    const losses = heap.make(logits.shape);
+    const [x, y, to] = [heap.floats(logits), heap.floats(labels), heap.floats(losses)];
+    for (let i = 0; i < to.length; i++) {
+      const logit = x[i] as number;
+      to[i] = Math.max(logit, 0) - logit * (y[i] as number) + Math.log1p(exponential(-Math.abs(logit)));
+    }
+    return [losses];
+  });
+
+  registerWasmKernel(binaryCrossEntropyGradKernel, (heap, { logits, labels, dlosses }) => {
+    const dlogits = heap.make(logits.shape);
+    const [x, y, to] = [heap.floats(logits), heap.floats(labels), heap.floats(dlogits)];
+    const d = heap.floats(dlosses);
+    for (let i = 0; i < to.length; i++)
+      to[i] = (d[i] as number) * (logistic(x[i] as number) - (y[i] as number));
+    return [dlogits];
+  });
+}
+
+function normalise(x: Float32Array, gain: Float32Array, y: Float32Array, inverseRms: Float32Array): void {
+  const width = gain.length;
+  for (let row = 0; row < inverseRms.length; row++) {
+    const first = row * width;
+    let squares = 0;
+    for (let i = first; i < first + width; i++) squares += (x[i] as number) * (x[i] as number);
+    const scale = 1 / Math.sqrt(squares / width + RMS_NORM_EPSILON);
+    inverseRms[row] = scale;
+    for (let d = 0; d < width; d++) y[first + d] = (x[first + d] as number) * scale * (gain[d] as number);
+  }
+}
+
+/** Adds the gradient to dx and returns that of the gain; the formula stands at RmsNormGrad. */
+function addNormGradient(
+  dy: Float32Array,
+  x: Float32Array,
+  gain: Float32Array,
+  inverseRms: Float32Array,
+  dx: Float32Array,
+): Float64Array {
+  const width = gain.length;
+  const dgain = new Float64Array(width);
+  for (let row = 0; row < inverseRms.length; row++) {
+    const first = row * width;
+    const scale = inverseRms[row] as number;
+    let projection = 0;
+    for (let d = 0; d < width; d++) {
+      const product = (dy[first + d] as number) * (x[first + d] as number);
+      projection += product * (gain[d] as number);
+      dgain[d] = (dgain[d] as number) + product * scale;
+    }
+    const along = (projection * scale * scale) / width;
+    for (let d = 0; d < width; d++) {
+      const i = first + d;
+      const direct = (gain[d] as number) * (dy[i] as number) - (x[i] as number) * along;
+      dx[i] = (dx[i] as number) + scale * direct;
+    }
+  }
+  return dgain;
+}
+
+/** sigmoid(2u) of gelu, a new tensor. */
+function gateOf(heap: Heap, x: Tensor): Tensor {
+  const argument = heap.make(x.shape);
+  const [from, to] = [heap.floats(x), heap.floats(argument)];
+  for (let i = 0; i < to.length; i++) {
+    const value = from[i] as number;
+    to[i] = GELU_SCALE * value * (1 + GELU_CUBIC * value * value);
+  }
+  const gate = sigmoid(argument);
+  argument.dispose();
+  return gate;
+}
+
+function logSumExpOf(x: Float32Array): number {
+  let top = Number.NEGATIVE_INFINITY;
+  for (let i = 0; i < x.length; i++) if ((x[i] as number) > top) top = x[i] as number;
+  let total = 0;
+  for (let i = 0; i < x.length; i++) total += exponential((x[i] as number) - top);
+  return top + Math.log(total);
+}

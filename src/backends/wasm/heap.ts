@@ -1,0 +1,90 @@
+/** Kernels written in TypeScript on the heap of tfjs' WebAssembly backend: views, outputs and contiguous products. */
+
+import type { BackendWasm } from '@tensorflow/tfjs-backend-wasm';
+import {
+  engine,
+  type KernelFunc,
+  matMul,
+  registerKernel,
+  type Tensor,
+  type TensorInfo,
+} from '@tensorflow/tfjs-core';
+import type { Kernel, KernelInputs } from '../../ops/kernel.js';
+
+export const WASM = 'wasm';
+
+function sizeOf(shape: number[]): number {
+  return shape.reduce((product, side) => product * side, 1);
+}
+
+/** What a kernel works with: views are valid until the next allocation, which may move the heap. */
+export class Heap {
+  constructor(private readonly backend: BackendWasm) {}
+
+  /** A new tensor, not initialised. */
+  make(shape: number[], dtype: 'float32' | 'int32' = 'float32'): Tensor {
+    return engine().makeTensorFromTensorInfo(this.backend.makeOutput(shape, dtype));
+  }
+
+  /** The elements of a float32 tensor, in place. */
+  floats(tensor: TensorInfo): Float32Array {
+    const { memory, offset } = this.at(tensor);
+    return new Float32Array(memory, offset, sizeOf(tensor.shape));
+  }
+
+  /** The elements of an int32 tensor, in place. */
+  ints(tensor: TensorInfo): Int32Array {
+    const { memory, offset } = this.at(tensor);
+    return new Int32Array(memory, offset, sizeOf(tensor.shape));
+  }
+
+  /** An input to write into and to return: another handle on its bytes, or a copy if somebody else holds them too. */
+  reuse(tensor: Tensor): Tensor {
+    if (this.backend.refCount(tensor.dataId) === 1) return tensor.clone();
+    const copy = this.make(tensor.shape);
+    this.floats(copy).set(this.floats(tensor));
+    return copy;
+  }
+
+  private at(tensor: TensorInfo): { memory: ArrayBufferLike; offset: number } {
+    const { HEAPU8 } = this.backend.wasm as unknown as { HEAPU8: Uint8Array }; // missing in its types
+    return { memory: HEAPU8.buffer, offset: this.backend.getMemoryOffset(tensor.dataId) };
+  }
+}
+
+/** Registers a kernel of the project for the wasm backend. */
+export function registerWasmKernel<I extends KernelInputs, A extends object, O extends Tensor[]>(
+  kernel: Kernel<I, A, O>,
+  compute: (heap: Heap, inputs: I, attrs: A) => O,
+): void {
+  const kernelFunc: KernelFunc = ({ inputs, attrs, backend }) =>
+    compute(new Heap(backend as BackendWasm), inputs as unknown as I, attrs as unknown as A);
+  registerKernel({ kernelName: kernel.kernelName, backendName: WASM, kernelFunc });
+}
+
+/**
+ * a·b for matrices without a transpose flag: the only form that the backend computes at full speed. Do not write into
+ * b afterwards: the backend keeps its packed form for as long as the tensor lives.
+ */
+export function product(a: Tensor, b: Tensor): Tensor {
+  return matMul(a as never, b as never);
+}
+
+/** The transpose of a row-major [rows, columns] block, in tiles that stay in the cache. */
+export function transposeInto(
+  source: Float32Array,
+  target: Float32Array,
+  rows: number,
+  columns: number,
+): void {
+  const TILE = 32;
+  for (let i0 = 0; i0 < rows; i0 += TILE) {
+    const i1 = Math.min(i0 + TILE, rows);
+    for (let j0 = 0; j0 < columns; j0 += TILE) {
+      const j1 = Math.min(j0 + TILE, columns);
+      for (let i = i0; i < i1; i++) {
+        for (let j = j0; j < j1; j++) target[j * rows + i] = source[i * columns + j] as number;
+      }
+    }
+  }
+}

@@ -1,0 +1,74 @@
+/** Linear, its gradients and the bias on wasm: plain products only, the smaller operand transposed first. */
+import { reshape, type Tensor } from '@tensorflow/tfjs-core';
+import { biasGradKernel, biasKernel } from '../../ops/bias.js';
+import { linearGradInputKernel, linearGradWeightKernel, linearKernel } from '../../ops/linear.js';
+import { scope } from '../../ops/scope.js';
+import { type Heap, product, registerWasmKernel, transposeInto } from './heap.js';
+
+function matrix(x: Tensor): Tensor {
+  const columns = x.shape[x.rank - 1] as number;
+  return reshape(x, [x.size / columns, columns]);
+}
+
+/** A new tensor that holds the transpose of a matrix. */
+export function transposed(heap: Heap, x: Tensor): Tensor {
+  const [rows, columns] = x.shape as [number, number];
+  const target = heap.make([columns, rows]);
+  transposeInto(heap.floats(x), heap.floats(target), rows, columns);
+  return target;
+}
+
+export function registerLinear(): void {
+  registerWasmKernel(linearKernel, (heap, { x, weight }) =>
+    scope(() => [
+      reshape(product(matrix(x), transposed(heap, weight)), [
+        ...x.shape.slice(0, -1),
+        weight.shape[0] as number,
+      ]),
+    ]),
+  );
+
+  registerWasmKernel(linearGradInputKernel, (_, { dy, weight }) =>
+    scope(() => [
+      reshape(product(matrix(dy), weight), [...dy.shape.slice(0, -1), weight.shape[1] as number]),
+    ]),
+  );
+
+  registerWasmKernel(linearGradWeightKernel, (heap, { dy, x, sofar }) =>
+    scope(() => {
+      const gradient = gradWeight(heap, matrix(dy), matrix(x));
+      if (sofar === undefined) return [gradient];
+      const [sum, addend] = [heap.floats(sofar), heap.floats(gradient)];
+      for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (addend[i] as number);
+      return [heap.reuse(sofar)];
+    }),
+  );
+
+  registerWasmKernel(biasKernel, (heap, { x, bias }) => {
+    const y = heap.make(x.shape);
+    const [from, to, b] = [heap.floats(x), heap.floats(y), heap.floats(bias)];
+    for (let at = 0; at < from.length; at += b.length) {
+      for (let d = 0; d < b.length; d++) to[at + d] = (from[at + d] as number) + (b[d] as number);
+    }
+    return [y];
+  });
+
+  registerWasmKernel(biasGradKernel, (heap, { dy }) => {
+    const width = dy.shape[dy.rank - 1] as number;
+    const db = heap.make([width]);
+    const from = heap.floats(dy);
+    const sums = new Float64Array(width);
+    for (let at = 0; at < from.length; at += width) {
+      for (let d = 0; d < width; d++) sums[d] = (sums[d] as number) + (from[at + d] as number);
+    }
+    heap.floats(db).set(sums);
+    return [db];
+  });
+}
+
+/** dyᵀ·x as (xᵀ·dy)ᵀ where x is the narrower: the transposes are what costs. dy [M, out], x [M, in] → [out, in] */
+function gradWeight(heap: Heap, dy: Tensor, x: Tensor): Tensor {
+  return (dy.shape[1] as number) <= (x.shape[1] as number)
+    ? product(transposed(heap, dy), x)
+    : transposed(heap, product(transposed(heap, x), dy));
+}

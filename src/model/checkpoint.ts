@@ -1,0 +1,117 @@
+/** Checkpoints of a model: config.json and weights.safetensors, with PyTorch's names and [out, in] layout. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Tensor } from '@tensorflow/tfjs-core';
+import { z } from 'zod';
+import { InputError, messageOf } from '../errors.js';
+import type { Parameter } from '../ops/tape.js';
+import { writeFileAtomic } from '../results/atomic.js';
+import { readSafetensors, type SafeTensor, writeSafetensors } from '../results/safetensors.js';
+import type { ModelConfig } from './config.js';
+import type { TensorSource } from './parameters.js';
+import { Transformer } from './transformer.js';
+
+export const CHECKPOINT_FORMAT = 'mod-checkpoint-1';
+
+const positive = z.int().positive();
+
+const modelSchema: z.ZodType<ModelConfig> = z.strictObject({
+  vocab_size: positive,
+  d_model: positive,
+  n_layers: positive,
+  n_heads: positive,
+  d_ff: positive,
+  sequence_length: positive,
+  tie_embeddings: z.boolean(),
+  routing: z
+    .strictObject({
+      frequency: positive,
+      capacity: z.number().gt(0).max(1),
+      router: z.enum(['learned', 'random']),
+      gate: z.enum(['raw', 'sigmoid']),
+      aux_loss_weight: z.number().nonnegative(),
+      predictor_hidden: z.int().nonnegative(),
+    })
+    .nullable(),
+  experts: z.null(),
+});
+
+const checkpointSchema = z.looseObject({
+  format: z.literal(CHECKPOINT_FORMAT),
+  model: modelSchema,
+});
+
+/** Writes config.json and weights.safetensors into a folder that exists. */
+export function saveModel(folder: string, model: Transformer): void {
+  const config = { format: CHECKPOINT_FORMAT, model: model.config };
+  writeFileAtomic(join(folder, 'config.json'), `${JSON.stringify(config, null, 1)}\n`);
+  const tensors = model.parameters.flatMap((parameter) => tensorsOf(parameter, parameter.value));
+  writeSafetensors(join(folder, 'weights.safetensors'), tensors);
+}
+
+/** The model of a checkpoint, on the active backend. InputError where config and weights do not fit each other. */
+export function loadModel(folder: string): Transformer {
+  const config = readModelConfig(folder);
+  const path = join(folder, 'weights.safetensors');
+  const { source, unused } = tensorSource(path);
+  const model = new Transformer(config, source);
+  const [extra] = unused();
+  if (extra !== undefined) {
+    model.dispose();
+    throw new InputError(`${path}: the tensor ${extra} does not belong to the model that config.json describes`);
+  }
+  return model;
+}
+
+/** The model's config of a checkpoint folder, checked. */
+export function readModelConfig(folder: string): ModelConfig {
+  const path = join(folder, 'config.json');
+  let json: unknown;
+  try {
+    json = JSON.parse(readFileSync(path, 'utf8'));
+  } catch (error) {
+    throw new InputError(`${path}: not a checkpoint's config: ${messageOf(error)}`);
+  }
+  const parsed = checkpointSchema.safeParse(json);
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    throw new InputError(`${path}: ${issue?.path.join('.') || 'config'}: ${issue?.message}`);
+  }
+  const { model } = parsed.data;
+  if (model.d_model % model.n_heads !== 0 || (model.d_model / model.n_heads) % 2 !== 0) {
+    throw new InputError(
+      `${path}: model.n_heads: ${model.n_heads} heads do not divide d_model ${model.d_model} into heads of an even size`,
+    );
+  }
+  return model;
+}
+
+/** A parameter, or another tensor of its shape, by the names of a checkpoint: q, k and v apart. */
+export function tensorsOf(parameter: Parameter, tensor: Tensor): SafeTensor[] {
+  const values = tensor.dataSync() as Float32Array;
+  const parts = parameter.tensorNames.length;
+  const shape = [(tensor.shape[0] as number) / parts, ...tensor.shape.slice(1)];
+  return parameter.tensorNames.map((name, i) => ({
+    name,
+    dtype: 'F32',
+    shape,
+    data: values.subarray((i * values.length) / parts, ((i + 1) * values.length) / parts),
+  }));
+}
+
+function tensorSource(path: string): { source: TensorSource; unused(): string[] } {
+  const tensors = readSafetensors(path);
+  const used = new Set<string>();
+  const source: TensorSource = ({ name, shape }) => {
+    const found = tensors.get(name);
+    if (found === undefined) throw new InputError(`${path}: the tensor ${name} is missing`);
+    if (found.dtype !== 'F32' || String(found.shape) !== String(shape)) {
+      throw new InputError(
+        `${path}: the tensor ${name} is ${found.dtype} [${found.shape}], config.json asks for F32 [${shape}]`,
+      );
+    }
+    used.add(name);
+    return found.data as Float32Array;
+  };
+  return { source, unused: () => [...tensors.keys()].filter((name) => !used.has(name)) };
+}

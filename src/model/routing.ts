@@ -1,0 +1,75 @@
+/** Which tokens go through a routed block: top-k in training, a causal decision per token in sampling. */
+import { type Tensor, tensor2d } from '@tensorflow/tfjs-core';
+import { addBias } from '../ops/bias.js';
+import { gelu } from '../ops/gelu.js';
+import { linear } from '../ops/linear.js';
+import { selectTopK } from '../ops/select-top-k.js';
+import type { Tape } from '../ops/tape.js';
+import { tokenLogits } from '../ops/token-logits.js';
+import { hasPredictor, type ModelConfig, type RoutingMode, selectedTokens } from './config.js';
+import type { PredictorParameters } from './parameters.js';
+
+export interface Selection {
+  /** [B, k] int32, ascending; T marks padding where sequences select different numbers of tokens. */
+  indices: Tensor;
+  /** [B, T] float32: 1 for a selected token, else 0. */
+  member: Tensor;
+}
+
+/** The modes in which a model can be evaluated, training's first; `threshold` where the auxiliary loss was trained. */
+export function evaluationModes(model: ModelConfig): RoutingMode[] {
+  const { routing } = model;
+  if (routing === null || routing.router === 'random') return ['topk'];
+  return [
+    'topk',
+    ...(hasPredictor(routing) ? (['predictor'] as const) : []),
+    ...(routing.aux_loss_weight !== 0 ? (['threshold'] as const) : []),
+  ];
+}
+
+/** Why a model cannot be run in a mode, or null if it can. A dense model accepts every mode: nothing is selected. */
+export function refuseMode(model: ModelConfig, mode: RoutingMode): string | null {
+  const { routing } = model;
+  if (routing === null || mode === 'topk') return null;
+  if (routing.router === 'random') return 'random routing has no causal form; use topk';
+  if (mode === 'predictor' && !hasPredictor(routing))
+    return 'the model has no predictor; use topk or threshold';
+  return null;
+}
+
+/** The predictor's logit for every token; the caller stops the gradient. x [B, T, D] → [B, T] */
+export function predictorLogits(tape: Tape | null, x: Tensor, predictor: PredictorParameters): Tensor {
+  const hidden = gelu(tape, addBias(tape, linear(tape, x, predictor.fc1), predictor.fc1Bias));
+  return addBias(tape, tokenLogits(tape, hidden, predictor.fc2), predictor.fc2Bias);
+}
+
+/** The k largest router weights of each sequence. r [B, T] */
+export function selectByCapacity(r: Tensor, capacity: number): Selection {
+  return selectTopK(r, selectedTokens(capacity, r.shape[1] as number));
+}
+
+/**
+ * The tokens whose logit is above 0. How many differs between sequences, so the indices are padded to the longest and
+ * the logits are read back: this form is for evaluation. Null where nobody is selected. logits [B, T]
+ */
+export function selectPositive(logits: Tensor): Selection | null {
+  const [batch, length] = logits.shape as [number, number];
+  const values = logits.dataSync();
+  const chosen = Array.from({ length: batch }, (_, b) => {
+    const positions: number[] = [];
+    for (let t = 0; t < length; t++) if ((values[b * length + t] as number) > 0) positions.push(t);
+    return positions;
+  });
+  const k = Math.max(...chosen.map((positions) => positions.length));
+  if (k === 0) return null;
+  const indices = new Int32Array(batch * k).fill(length);
+  const member = new Float32Array(batch * length);
+  chosen.forEach((positions, b) => {
+    indices.set(positions, b * k);
+    for (const t of positions) member[b * length + t] = 1;
+  });
+  return {
+    indices: tensor2d(indices, [batch, k], 'int32'),
+    member: tensor2d(member, [batch, length]),
+  };
+}

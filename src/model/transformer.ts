@@ -1,0 +1,89 @@
+/** The transformer: embedding, blocks, final norm, logits; written in ops alone, it knows no backend. */
+import { keep, type Tensor } from '@tensorflow/tfjs-core';
+import { embedding } from '../ops/embedding.js';
+import { linear } from '../ops/linear.js';
+import { rmsNorm } from '../ops/rms-norm.js';
+import { rotaryTable } from '../ops/rotary-heads.js';
+import { scope } from '../ops/scope.js';
+import { discard, type Parameter, type Tape } from '../ops/tape.js';
+import { denseBlock, type RoutedTrace, routedBlock } from './block.js';
+import type { ModelConfig, RoutingMode } from './config.js';
+import {
+  listParameters,
+  makeParameters,
+  type TensorSource,
+  type TransformerParameters,
+} from './parameters.js';
+
+export interface ForwardOptions {
+  /** Null: nothing is saved for a backward pass. */
+  tape: Tape | null;
+  mode: RoutingMode;
+  /** Router weights [B, T] of a block for `router: random`; null for other models. */
+  noise: ((block: number) => Tensor) | null;
+}
+
+export interface ForwardResult {
+  /** [B, T, V] */
+  logits: Tensor;
+  /** One for each routed block, in order. */
+  routed: RoutedTrace[];
+}
+
+export class Transformer {
+  readonly parameters: Parameter[];
+  private readonly tree: TransformerParameters;
+  /** Cosines and sines for T positions and one more: the position that marks padding. */
+  private readonly table: Tensor;
+
+  constructor(
+    readonly config: ModelConfig,
+    source: TensorSource,
+  ) {
+    this.tree = makeParameters(config, source);
+    this.parameters = listParameters(this.tree);
+    this.table = keep(rotaryTable(config.sequence_length + 1, config.d_model / config.n_heads));
+    for (const parameter of this.parameters) keep(parameter.value);
+  }
+
+  /**
+   * Logits for every token. tokens [B, T] int32, T at most the model's sequence length. Call it in a scope: the caller
+   * owns what it returns.
+   */
+  forward(tokens: Tensor, options: ForwardOptions): ForwardResult {
+    const { tape } = options;
+    const routed: RoutedTrace[] = [];
+    let x = embedding(tape, this.tree.tokenEmbedding, tokens); // [B, T, D]
+    this.tree.blocks.forEach((_, i) => {
+      // What a block makes and nobody saved is freed with its scope.
+      const output = scope(() => this.block(x, i, options));
+      discard(x);
+      x = output.x;
+      if (output.trace !== null) routed.push(output.trace);
+    });
+    const logits = scope(() => {
+      const head = this.tree.lmHead ?? this.tree.tokenEmbedding;
+      return linear(tape, rmsNorm(tape, x, this.tree.finalNorm), head);
+    });
+    discard(x);
+    return { logits, routed };
+  }
+
+  dispose(): void {
+    this.table.dispose();
+    for (const parameter of this.parameters) {
+      parameter.clearGrad();
+      parameter.value.dispose();
+    }
+  }
+
+  private block(x: Tensor, i: number, options: ForwardOptions): { x: Tensor; trace: RoutedTrace | null } {
+    const block = this.tree.blocks[i];
+    const { routing } = this.config;
+    if (block === undefined) throw new Error(`there is no block ${i}`);
+    if (block.routed === null || routing === null) {
+      return { x: denseBlock(options.tape, x, block, this.table), trace: null };
+    }
+    return routedBlock({ ...options, table: this.table, routing }, x, i, block);
+  }
+}

@@ -1,0 +1,50 @@
+/** AdamW: one decoupled-decay Adam update of one parameter, with global-norm clipping inside. */
+import { add, div, minimum, mul, slice, sqrt, square, sub, type Tensor } from '@tensorflow/tfjs-core';
+import { defineKernel } from './kernel.js';
+
+export interface AdamWInputs extends Record<string, Tensor> {
+  value: Tensor;
+  grad: Tensor;
+  /** First moment. */
+  mean: Tensor;
+  /** Second moment, not centred. */
+  variance: Tensor;
+  /** The global gradient norm, a scalar. */
+  norm: Tensor;
+  /** [learning rate, 1 - beta1^step, 1 - beta2^step]: a tensor, since a captured step cannot change its attributes. */
+  schedule: Tensor;
+}
+
+export interface AdamWAttrs {
+  beta1: number;
+  beta2: number;
+  epsilon: number;
+  weightDecay: number;
+  /** Gradients are scaled by min(1, maxNorm / (norm + 1e-6)), as PyTorch's clip_grad_norm_ does; 0: no clipping. */
+  maxNorm: number;
+}
+
+export const CLIP_EPSILON = 1e-6;
+
+/**
+ * → [value, mean, variance] after the step (Loshchilov and Hutter 2019, algorithm 2, decay scaled by the learning
+ * rate as PyTorch does). The inputs value, mean and variance are dead afterwards: a backend may write in their place.
+ */
+export const adamWKernel = defineKernel(
+  'AdamW',
+  (inputs: AdamWInputs, attrs: AdamWAttrs): [value: Tensor, mean: Tensor, variance: Tensor] => {
+    const { beta1, beta2, epsilon, weightDecay, maxNorm } = attrs;
+    const [rate, correction1, correction2] = [0, 1, 2].map((i) => slice(inputs.schedule, [i], [1])) as [
+      Tensor,
+      Tensor,
+      Tensor,
+    ];
+    const gradient =
+      maxNorm > 0 ? mul(inputs.grad, minimum(1, div(maxNorm, add(inputs.norm, CLIP_EPSILON)))) : inputs.grad;
+    const mean = add(mul(inputs.mean, beta1), mul(gradient, 1 - beta1));
+    const variance = add(mul(inputs.variance, beta2), mul(square(gradient), 1 - beta2));
+    const step = div(div(mean, correction1), add(sqrt(div(variance, correction2)), epsilon));
+    const decayed = mul(inputs.value, sub(1, mul(rate, weightDecay)));
+    return [sub(decayed, mul(rate, step)), mean, variance];
+  },
+);

@@ -1,0 +1,37 @@
+/** Embedding: a row of the table for each token; backward adds the rows of equal tokens up. */
+import { add, gather, matMul, oneHot, reshape, type Tensor } from '@tensorflow/tfjs-core';
+import { defineKernel } from './kernel.js';
+import type { Parameter, Tape } from './tape.js';
+
+export interface EmbeddingGradInputs extends Record<string, Tensor | undefined> {
+  dy: Tensor;
+  tokens: Tensor;
+  /** The gradient so far [V, D]; it is added to and must not be used afterwards. */
+  sofar: Tensor | undefined;
+}
+
+/** {table [V, D], tokens [B, T] int32} → [y [B, T, D]] */
+export const embeddingKernel = defineKernel(
+  'Embedding',
+  ({ table, tokens }: { table: Tensor; tokens: Tensor }, _: object): [Tensor] => [gather(table, tokens)],
+);
+
+/** {dy [B, T, D], tokens [B, T] int32, sofar? [V, D]} → [dtable [V, D]]; deterministic: a product with one-hot rows. */
+export const embeddingGradKernel = defineKernel(
+  'EmbeddingGrad',
+  ({ dy, tokens, sofar }: EmbeddingGradInputs, { vocabSize }: { vocabSize: number }): [Tensor] => {
+    const hot = oneHot(reshape(tokens, [-1]), vocabSize, 1, 0, 'float32');
+    const gradient = matMul(hot, reshape(dy, [-1, dy.shape[dy.rank - 1] as number]), true, false);
+    return [sofar === undefined ? gradient : add(sofar, gradient)];
+  },
+);
+
+/** Rows of the table, not scaled. table [V, D], tokens [B, T] int32 → [B, T, D] */
+export function embedding(tape: Tape | null, table: Parameter, tokens: Tensor): Tensor {
+  const [y] = embeddingKernel({ table: table.value, tokens }, {});
+  const vocabSize = table.value.shape[0] as number;
+  tape?.record([y], [table], [tokens], ([dy], inputs) =>
+    embeddingGradKernel({ dy, tokens, sofar: inputs.sofar(0) }, { vocabSize }),
+  );
+  return y;
+}

@@ -1,0 +1,62 @@
+/**
+ * The project's ops as tfjs kernels of its own names: each has a composed definition out of tfjs' own ops, and a
+ * backend may register a faster kernel under the same name.
+ */
+import {
+  engine,
+  getBackend,
+  getKernel,
+  type NamedAttrMap,
+  registerKernel,
+  type Tensor,
+  tidy,
+} from '@tensorflow/tfjs-core';
+
+export type KernelInputs = Record<string, Tensor | undefined>;
+
+/** A kernel's name and what it computes; calling it runs the active backend's kernel of that name. */
+export interface Kernel<I extends KernelInputs, A extends object, O extends Tensor[]> {
+  (inputs: I, attrs: A): O;
+  readonly kernelName: string;
+  /** The reference: the same values from tfjs' own ops, on any tfjs backend. */
+  readonly composed: (inputs: I, attrs: A) => O;
+}
+
+/** Told of every kernel of the project that ran: its name and its wall time in milliseconds. */
+export type KernelObserver = (kernelName: string, milliseconds: number) => void;
+
+let observer: KernelObserver | null = null;
+
+/**
+ * Watches every kernel until called again with null. Wall time is device time only on backends that
+ * compute while they are called, as wasm and tensorflow do.
+ */
+export function observeKernels(next: KernelObserver | null): void {
+  observer = next;
+}
+
+/**
+ * Defines a kernel by its composed definition. Where the active backend has none of its own under this name, the
+ * composed one is registered for it at its first use.
+ */
+export function defineKernel<I extends KernelInputs, A extends object, O extends Tensor[]>(
+  kernelName: string,
+  composed: (inputs: I, attrs: A) => O,
+): Kernel<I, A, O> {
+  const run = (inputs: I, attrs: A): O => {
+    const backendName = getBackend();
+    if (getKernel(kernelName, backendName) === undefined) {
+      registerKernel({
+        kernelName,
+        backendName,
+        kernelFunc: (call) => tidy(() => composed(call.inputs as unknown as I, call.attrs as unknown as A)),
+      });
+    }
+    const started = observer === null ? 0 : performance.now();
+    // tfjs' types want every input present; its engine does not.
+    const outputs = engine().runKernel(kernelName, inputs as never, attrs as NamedAttrMap) as unknown as O;
+    observer?.(kernelName, performance.now() - started);
+    return outputs;
+  };
+  return Object.assign(run, { kernelName, composed });
+}

@@ -1,0 +1,53 @@
+/** Linear: y = x·Wᵀ, with W stored [out, in] as PyTorch does; and its two gradients. */
+import { add, matMul, reshape, type Tensor } from '@tensorflow/tfjs-core';
+import { defineKernel } from './kernel.js';
+import type { Parameter, Tape } from './tape.js';
+
+export interface LinearInputs extends Record<string, Tensor> {
+  x: Tensor;
+  weight: Tensor;
+}
+export interface LinearGradInputInputs extends Record<string, Tensor> {
+  dy: Tensor;
+  weight: Tensor;
+}
+export interface LinearGradWeightInputs extends Record<string, Tensor | undefined> {
+  dy: Tensor;
+  x: Tensor;
+  /** The gradient so far; it is added to and must not be used afterwards. */
+  sofar: Tensor | undefined;
+}
+
+const rows = (x: Tensor) => reshape(x, [-1, x.shape[x.rank - 1] as number]);
+
+/** {x [.., in], weight [out, in]} → [y [.., out]] */
+export const linearKernel = defineKernel('Linear', ({ x, weight }: LinearInputs, _: object): [Tensor] => [
+  reshape(matMul(rows(x), weight, false, true), [...x.shape.slice(0, -1), weight.shape[0] as number]),
+]);
+
+/** {dy [.., out], weight [out, in]} → [dx [.., in]] = dy·W */
+export const linearGradInputKernel = defineKernel(
+  'LinearGradInput',
+  ({ dy, weight }: LinearGradInputInputs, _: object): [Tensor] => [
+    reshape(matMul(rows(dy), weight), [...dy.shape.slice(0, -1), weight.shape[1] as number]),
+  ],
+);
+
+/** {dy [.., out], x [.., in], sofar? [out, in]} → [dW [out, in]] = sofar + dyᵀ·x */
+export const linearGradWeightKernel = defineKernel(
+  'LinearGradWeight',
+  ({ dy, x, sofar }: LinearGradWeightInputs, _: object): [Tensor] => {
+    const gradient = matMul(rows(dy), rows(x), true, false);
+    return [sofar === undefined ? gradient : add(sofar, gradient)];
+  },
+);
+
+/** y = x·Wᵀ. x [.., in], weight [out, in] → [.., out] */
+export function linear(tape: Tape | null, x: Tensor, weight: Parameter): Tensor {
+  const [y] = linearKernel({ x, weight: weight.value }, {});
+  tape?.record([y], [x, weight], [x], ([dy], inputs) => [
+    inputs.needed(0) ? linearGradInputKernel({ dy, weight: weight.value }, {})[0] : null,
+    linearGradWeightKernel({ dy, x, sofar: inputs.sofar(1) }, {})[0],
+  ]);
+  return y;
+}

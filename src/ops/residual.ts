@@ -1,0 +1,17 @@
+/** The residual addition: the gradient of a sum passes to both terms unchanged. */
+import { add, type Tensor } from '@tensorflow/tfjs-core';
+import { defineKernel } from './kernel.js';
+import type { Tape } from './tape.js';
+
+/** {x, y} of one shape → [x + y] */
+export const residualKernel = defineKernel(
+  'Residual',
+  ({ x, y }: { x: Tensor; y: Tensor }, _: object): [Tensor] => [add(x, y)],
+);
+
+/** x + y, of one shape. */
+export function residual(tape: Tape | null, x: Tensor, y: Tensor): Tensor {
+  const [sum] = residualKernel({ x, y }, {});
+  tape?.record([sum], [x, y], [], ([d]) => [d, d]);
+  return sum;
+}

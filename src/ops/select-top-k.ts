@@ -1,0 +1,23 @@
+/** SelectTopK: the k tokens of each sequence with the largest router weights; nothing to differentiate. */
+import { cast, oneHot, reverse, sum, type Tensor, topk } from '@tensorflow/tfjs-core';
+import { defineKernel } from './kernel.js';
+
+/**
+ * {r [B, T]} → [indices [B, k] int32 ascending, member [B, T] float32: 1 for the selected, else 0]. Equal weights: the
+ * lower position first. (tfjs' topk breaks ties so on every backend; sorting the indices is a second topk.)
+ */
+export const selectTopKKernel = defineKernel(
+  'SelectTopK',
+  ({ r }: { r: Tensor }, { k }: { k: number }): [indices: Tensor, member: Tensor] => {
+    const best = topk(r, k, true).indices;
+    const descending = topk(cast(best, 'float32'), k, true).values;
+    const indices = cast(reverse(descending, 1), 'int32');
+    return [indices, sum(oneHot(indices, r.shape[1] as number, 1, 0, 'float32'), 1)];
+  },
+);
+
+/** Expert-choice selection (paper, section 3.2): for each sequence on its own, the k largest r, in ascending position. */
+export function selectTopK(r: Tensor, k: number): { indices: Tensor; member: Tensor } {
+  const [indices, member] = selectTopKKernel({ r }, { k });
+  return { indices, member };
+}

@@ -1,0 +1,69 @@
+/** One planned run of a sweep: what `mod plan` prints, what a training process is given, what runs.csv starts from. */
+import type { ModelConfig } from '../model/config.js';
+
+export type Variant =
+  | 'baseline'
+  | 'mod'
+  | 'random'
+  | 'moe'
+  | 'mode-staged'
+  | 'mode-integrated'
+  | 'moe-reduced';
+
+export type Precision = 'auto' | 'fp32' | 'bf16';
+export type BackendName = 'cuda' | 'tensorflow' | 'wasm';
+
+/** Where tokens come from, as the sweep file wrote it: paths and globs relative to that file. */
+export type DataConfig =
+  | { text: string[]; heldout_text: string[]; tokenizer: string; vocab_size: number }
+  | { train: string[]; heldout: string[]; vocab_size: number; tokenizer: string | null; token_bytes: 1 | 2 };
+
+export interface TrainingConfig {
+  /** Peak learning rate, `auto` already resolved. */
+  learning_rate: number;
+  weight_decay: number;
+  gradient_clip: number;
+  /** Sequences that pass through the model at once; null: the trainer's choice. Never changes the result. */
+  micro_batch_sequences: number | null;
+  deterministic: boolean;
+}
+
+export interface EvaluationConfig {
+  sequences: number;
+  every_steps: number;
+  autoregressive: boolean;
+}
+
+/** Everything that decides a run's result; `config_hash` is its SHA-256. */
+export interface RunSpec {
+  variant: Variant;
+  flop_budget: number;
+  model: ModelConfig;
+  batch_sequences: number;
+  steps: number;
+  seed: number;
+  data: DataConfig;
+  training: TrainingConfig;
+  evaluation: EvaluationConfig;
+  precision: Precision;
+}
+
+export interface PlannedRun {
+  run_id: string;
+  /** `skipped`: a point that is not feasible, `note` says why. */
+  status: 'pending' | 'skipped';
+  note: string | null;
+  spec: RunSpec;
+  /** `auto` or the name of the backend that the sweep file asks for. */
+  backend: BackendName | 'auto';
+  params_total: number;
+  params_non_embedding: number;
+  /** Forward FLOPs of one sequence in the training pass. */
+  flops_per_pass: number;
+  /** The same for the dense model of this shape. */
+  flops_per_pass_dense: number;
+  /** steps · batch_sequences · 3 · flops_per_pass. */
+  train_flops: number;
+  tokens: number;
+  config_hash: string;
+}

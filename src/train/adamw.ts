@@ -1,0 +1,83 @@
+/** AdamW over all parameters of a model: moments, global-norm clipping, decoupled decay on matrices. */
+import { keep, type Tensor, tensor1d, tidy, zerosLike } from '@tensorflow/tfjs-core';
+import { adamWKernel } from '../ops/adamw.js';
+import { globalNorm } from '../ops/global-norm.js';
+import type { Parameter } from '../ops/tape.js';
+
+export interface AdamWOptions {
+  weightDecay: number;
+  /** Largest global gradient norm; 0: no clipping. */
+  gradientClip: number;
+}
+
+export const ADAM_BETA1 = 0.9;
+export const ADAM_BETA2 = 0.95;
+export const ADAM_EPSILON = 1e-8;
+
+export interface Moments {
+  mean: Tensor;
+  variance: Tensor;
+}
+
+export class AdamW {
+  /** Steps taken so far. */
+  step = 0;
+  readonly moments: Map<Parameter, Moments>;
+
+  constructor(
+    private readonly parameters: Parameter[],
+    private readonly options: AdamWOptions,
+  ) {
+    const zero = (parameter: Parameter) => keep(zerosLike(parameter.value));
+    this.moments = new Map(parameters.map((p) => [p, { mean: zero(p), variance: zero(p) }]));
+  }
+
+  /**
+   * One update from the gradients that the parameters hold, which are cleared. Returns the global gradient norm before
+   * clipping, a scalar on the device that the caller disposes.
+   */
+  update(learningRate: number): Tensor {
+    this.step += 1;
+    return tidy(() => {
+      const gradients = this.parameters.map((parameter) => gradientOf(parameter));
+      const norm = globalNorm(gradients);
+      const corrections = [1 - ADAM_BETA1 ** this.step, 1 - ADAM_BETA2 ** this.step];
+      const schedule = tensor1d([learningRate, ...corrections], 'float32');
+      this.parameters.forEach((parameter, i) => {
+        this.updateOne(parameter, gradients[i] as Tensor, norm, schedule);
+      });
+      return norm;
+    });
+  }
+
+  dispose(): void {
+    for (const { mean, variance } of this.moments.values()) {
+      mean.dispose();
+      variance.dispose();
+    }
+  }
+
+  private updateOne(parameter: Parameter, grad: Tensor, norm: Tensor, schedule: Tensor): void {
+    const moments = this.moments.get(parameter) as Moments;
+    const [value, mean, variance] = adamWKernel(
+      { value: parameter.value, grad, ...moments, norm, schedule },
+      {
+        beta1: ADAM_BETA1,
+        beta2: ADAM_BETA2,
+        epsilon: ADAM_EPSILON,
+        weightDecay: parameter.decays ? this.options.weightDecay : 0,
+        maxNorm: this.options.gradientClip,
+      },
+    );
+    for (const dead of [parameter.value, moments.mean, moments.variance]) dead.dispose();
+    parameter.value = keep(value);
+    moments.mean = keep(mean);
+    moments.variance = keep(variance);
+    parameter.clearGrad();
+  }
+}
+
+function gradientOf(parameter: Parameter): Tensor {
+  if (parameter.grad === null) throw new Error(`${parameter.name} has no gradient`);
+  return parameter.grad;
+}

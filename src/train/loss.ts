@@ -1,0 +1,66 @@
+/** The losses of a batch and their gradients: the language model's, the auxiliary one and the predictors'. */
+import { addN, cast, div, equal, fill, greater, mean, type Tensor, tensor2d } from '@tensorflow/tfjs-core';
+import type { RoutedTrace } from '../model/block.js';
+import type { Transformer } from '../model/transformer.js';
+import { binaryCrossEntropy } from '../ops/binary-cross-entropy.js';
+import { crossEntropy } from '../ops/cross-entropy.js';
+import { scope } from '../ops/scope.js';
+import { type Seed, Tape } from '../ops/tape.js';
+
+/** Sequences of token ids, row by row: inputs and targets [sequences · T]. */
+export interface TokenBatch {
+  sequences: number;
+  inputs: Int32Array;
+  targets: Int32Array;
+}
+
+/** Means over the tokens of a batch, as scalars on the device; the caller disposes them. */
+export interface BatchMetrics {
+  /** LM loss in nats a token, without the extra losses. */
+  loss: Tensor;
+  /** Share of tokens whose selection the predictors foresaw, mean over routed blocks; null without predictors. */
+  predictorAccuracy: Tensor | null;
+}
+
+/**
+ * Adds `share` times the gradient of the batch's total loss to every parameter's gradient. The total is
+ * LM loss + aux_loss_weight · Σ router cross-entropy + Σ predictor cross-entropy, each a mean over tokens; `share` is
+ * the micro-batch's part of the batch, so that micro-batches add up to the gradient of the whole.
+ */
+export function accumulateGradients(
+  model: Transformer,
+  batch: TokenBatch,
+  noise: ((block: number) => Tensor) | null,
+  share = 1,
+): BatchMetrics {
+  return scope(() => {
+    const shape: [number, number] = [batch.sequences, batch.inputs.length / batch.sequences];
+    const tape = new Tape();
+    const { logits, routed } = model.forward(tensor2d(batch.inputs, shape, 'int32'), {
+      tape,
+      mode: 'topk',
+      noise,
+    });
+    const losses = crossEntropy(tape, logits, tensor2d(batch.targets, shape, 'int32'));
+    const seed = (output: Tensor, weight: number): Seed => ({
+      output,
+      gradient: fill(output.shape, (weight * share) / output.size),
+    });
+    const seeds = [seed(losses, 1)];
+    const auxiliary = model.config.routing?.aux_loss_weight ?? 0;
+    for (const { r, member, predictor } of routed) {
+      if (auxiliary !== 0) seeds.push(seed(binaryCrossEntropy(tape, r, member), auxiliary));
+      if (predictor !== null) seeds.push(seed(binaryCrossEntropy(tape, predictor, member), 1));
+    }
+    const metrics = { loss: mean(losses), predictorAccuracy: predictorAccuracy(routed) };
+    tape.backward(seeds);
+    return metrics;
+  });
+}
+
+function predictorAccuracy(routed: RoutedTrace[]): Tensor | null {
+  const blocks = routed.flatMap(({ predictor, member }) =>
+    predictor === null ? [] : [mean(cast(equal(cast(greater(predictor, 0), 'float32'), member), 'float32'))],
+  );
+  return blocks.length === 0 ? null : div(addN(blocks), blocks.length);
+}
