@@ -58,7 +58,9 @@ export function loadModel(folder: string): Transformer {
   const [extra] = unused();
   if (extra !== undefined) {
     model.dispose();
-    throw new InputError(`${path}: the tensor ${extra} does not belong to the model that config.json describes`);
+    throw new InputError(
+      `${path}: the tensor ${extra} does not belong to the model that config.json describes`,
+    );
   }
   return model;
 }

@@ -1,22 +1,24 @@
-/** Bias: y = x + b over the last dimension, and the bias' gradient. */
+/** Bias: y = x + b over the last dimension, or one b for all; and the bias' gradient. */
 import { add, reshape, sum, type Tensor } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
 import type { Parameter, Tape } from './tape.js';
 
-/** {x [.., D], bias [D]} → [y [.., D]] */
+/** {x [.., D], bias [D] or [1]} → [y [.., D]] */
 export const biasKernel = defineKernel(
   'Bias',
   ({ x, bias }: { x: Tensor; bias: Tensor }, _: object): [Tensor] => [add(x, bias)],
 );
 
-/** {dy [.., D]} → [db [D]]: the sum over all rows */
-export const biasGradKernel = defineKernel('BiasGrad', ({ dy }: { dy: Tensor }, _: object): [Tensor] => [
-  sum(reshape(dy, [-1, dy.shape[dy.rank - 1] as number]), 0),
-]);
+/** {dy, as rows of `width` elements} → [db [width]]: the sum over all rows */
+export const biasGradKernel = defineKernel(
+  'BiasGrad',
+  ({ dy }: { dy: Tensor }, { width }: { width: number }): [Tensor] => [sum(reshape(dy, [-1, width]), 0)],
+);
 
-/** y = x + b. x [.., D], bias [D] → [.., D] */
+/** y = x + b. x [.., D], bias [D] or [1] → [.., D] */
 export function addBias(tape: Tape | null, x: Tensor, bias: Parameter): Tensor {
   const [y] = biasKernel({ x, bias: bias.value }, {});
-  tape?.record([y], [x, bias], [], ([dy]) => [dy, biasGradKernel({ dy }, {})[0]]);
+  const width = bias.value.size;
+  tape?.record([y], [x, bias], [], ([dy]) => [dy, biasGradKernel({ dy }, { width })[0]]);
   return y;
 }

@@ -1,18 +1,7 @@
 /** CrossEntropy: the language-model loss of every token, in nats. */
-import {
-  add,
-  exp,
-  expandDims,
-  log,
-  max,
-  mul,
-  oneHot,
-  reshape,
-  sub,
-  sum,
-  type Tensor,
-} from '@tensorflow/tfjs-core';
+import { add, exp, expandDims, log, max, mul, reshape, sub, sum, type Tensor } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
+import { hotRows } from './one-hot.js';
 import type { Tape } from './tape.js';
 
 export interface CrossEntropyGradInputs extends Record<string, Tensor> {
@@ -23,7 +12,7 @@ export interface CrossEntropyGradInputs extends Record<string, Tensor> {
 }
 
 const hotTargets = (logits: Tensor, targets: Tensor) =>
-  oneHot(targets, logits.shape[logits.rank - 1] as number, 1, 0, 'float32');
+  hotRows(targets, logits.shape[logits.rank - 1] as number);
 
 /** {logits [.., V], targets [..] int32} → [losses [..], logSumExp [..]], losses = logSumExp - logits[target] */
 export const crossEntropyKernel = defineKernel(

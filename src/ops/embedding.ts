@@ -1,6 +1,7 @@
 /** Embedding: a row of the table for each token; backward adds the rows of equal tokens up. */
-import { add, gather, matMul, oneHot, reshape, type Tensor } from '@tensorflow/tfjs-core';
+import { add, gather, matMul, reshape, type Tensor } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
+import { hotRows } from './one-hot.js';
 import type { Parameter, Tape } from './tape.js';
 
 export interface EmbeddingGradInputs extends Record<string, Tensor | undefined> {
@@ -20,7 +21,7 @@ export const embeddingKernel = defineKernel(
 export const embeddingGradKernel = defineKernel(
   'EmbeddingGrad',
   ({ dy, tokens, sofar }: EmbeddingGradInputs, { vocabSize }: { vocabSize: number }): [Tensor] => {
-    const hot = oneHot(reshape(tokens, [-1]), vocabSize, 1, 0, 'float32');
+    const hot = hotRows(reshape(tokens, [-1]), vocabSize);
     const gradient = matMul(hot, reshape(dy, [-1, dy.shape[dy.rank - 1] as number]), true, false);
     return [sofar === undefined ? gradient : add(sofar, gradient)];
   },

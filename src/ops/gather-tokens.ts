@@ -7,7 +7,6 @@ import {
   concat,
   gather,
   mul,
-  oneHot,
   range,
   reshape,
   scalar,
@@ -18,6 +17,7 @@ import {
   zeros,
 } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
+import { hotRows } from './one-hot.js';
 import type { Tape } from './tape.js';
 
 export interface ScatterTokensInputs extends Record<string, Tensor | undefined> {
@@ -41,7 +41,7 @@ export function composedGather(x: Tensor, indices: Tensor): Tensor {
  */
 export function slotOfPosition(indices: Tensor, length: number): Tensor {
   const [batch, k] = indices.shape as [number, number];
-  const hot = oneHot(indices, length, 1, 0, 'int32');
+  const hot = hotRows(indices, length, 'int32');
   const slots = tile(reshape(sub(range(0, k, 1, 'int32'), scalar(k, 'int32')), [1, k, 1]), [
     batch,
     1,

@@ -1,6 +1,7 @@
 /** SelectTopK: the k tokens of each sequence with the largest router weights; nothing to differentiate. */
-import { cast, oneHot, reverse, sum, type Tensor, topk } from '@tensorflow/tfjs-core';
+import { cast, reverse, sum, type Tensor, topk } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
+import { hotRows } from './one-hot.js';
 
 /**
  * {r [B, T]} → [indices [B, k] int32 ascending, member [B, T] float32: 1 for the selected, else 0]. Equal weights: the
@@ -12,7 +13,7 @@ export const selectTopKKernel = defineKernel(
     const best = topk(r, k, true).indices;
     const descending = topk(cast(best, 'float32'), k, true).values;
     const indices = cast(reverse(descending, 1), 'int32');
-    return [indices, sum(oneHot(indices, r.shape[1] as number, 1, 0, 'float32'), 1)];
+    return [indices, sum(hotRows(indices, r.shape[1] as number), 1)];
   },
 );
 

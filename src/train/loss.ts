@@ -1,18 +1,12 @@
 /** The losses of a batch and their gradients: the language model's, the auxiliary one and the predictors'. */
 import { addN, cast, div, equal, fill, greater, mean, type Tensor, tensor2d } from '@tensorflow/tfjs-core';
+import type { Batch } from '../data/batches.js';
 import type { RoutedTrace } from '../model/block.js';
 import type { Transformer } from '../model/transformer.js';
 import { binaryCrossEntropy } from '../ops/binary-cross-entropy.js';
 import { crossEntropy } from '../ops/cross-entropy.js';
 import { scope } from '../ops/scope.js';
 import { type Seed, Tape } from '../ops/tape.js';
-
-/** Sequences of token ids, row by row: inputs and targets [sequences · T]. */
-export interface TokenBatch {
-  sequences: number;
-  inputs: Int32Array;
-  targets: Int32Array;
-}
 
 /** Means over the tokens of a batch, as scalars on the device; the caller disposes them. */
 export interface BatchMetrics {
@@ -29,7 +23,7 @@ export interface BatchMetrics {
  */
 export function accumulateGradients(
   model: Transformer,
-  batch: TokenBatch,
+  batch: Batch,
   noise: ((block: number) => Tensor) | null,
   share = 1,
 ): BatchMetrics {

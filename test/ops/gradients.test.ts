@@ -32,11 +32,40 @@ const indices = () => tensor2d([0, 3, 4, 1, 2, 5], [2, 3], 'int32');
 const padded = () => tensor2d([0, 3, 4, 1, 5, 6], [2, 3], 'int32');
 
 const CASES: Case[] = [
-  { op: 'linear', shapes: [[2, 5, 3], [4, 3]], forward: (t, [x], [, w]) => [linear(t, x as Tensor, w as Parameter)] },
-  { op: 'linear, tall', shapes: [[7, 3], [2, 3]], forward: (t, [x], [, w]) => [linear(t, x as Tensor, w as Parameter)] },
-  { op: 'bias', shapes: [[2, 3, 4], [4]], forward: (t, [x], [, b]) => [addBias(t, x as Tensor, b as Parameter)] },
-  { op: 'residual', shapes: [[2, 3], [2, 3]], forward: (t, [x, y]) => [residual(t, x as Tensor, y as Tensor)] },
-  { op: 'rms norm', shapes: [[2, 3, 5], [5]], forward: (t, [x], [, g]) => [rmsNorm(t, x as Tensor, g as Parameter)] },
+  {
+    op: 'linear',
+    shapes: [
+      [2, 5, 3],
+      [4, 3],
+    ],
+    forward: (t, [x], [, w]) => [linear(t, x as Tensor, w as Parameter)],
+  },
+  {
+    op: 'linear, tall',
+    shapes: [
+      [7, 3],
+      [2, 3],
+    ],
+    forward: (t, [x], [, w]) => [linear(t, x as Tensor, w as Parameter)],
+  },
+  {
+    op: 'bias',
+    shapes: [[2, 3, 4], [4]],
+    forward: (t, [x], [, b]) => [addBias(t, x as Tensor, b as Parameter)],
+  },
+  {
+    op: 'residual',
+    shapes: [
+      [2, 3],
+      [2, 3],
+    ],
+    forward: (t, [x, y]) => [residual(t, x as Tensor, y as Tensor)],
+  },
+  {
+    op: 'rms norm',
+    shapes: [[2, 3, 5], [5]],
+    forward: (t, [x], [, g]) => [rmsNorm(t, x as Tensor, g as Parameter)],
+  },
   {
     op: 'residual and rms norm',
     shapes: [[2, 3, 5], [2, 3, 5], [5]],
@@ -55,13 +84,19 @@ const CASES: Case[] = [
   },
   {
     op: 'causal attention',
-    shapes: [[2, 3, 5, 4], [2, 3, 5, 4], [2, 3, 5, 4]],
+    shapes: [
+      [2, 3, 5, 4],
+      [2, 3, 5, 4],
+      [2, 3, 5, 4],
+    ],
     forward: (t, [q, k, v]) => [causalAttention(t, q as Tensor, k as Tensor, v as Tensor)],
   },
   {
     op: 'embedding',
     shapes: [[5, 3]],
-    forward: (t, _, [table]) => [embedding(t, table as Parameter, tensor2d([1, 4, 1, 0, 1, 2], [2, 3], 'int32'))],
+    forward: (t, _, [table]) => [
+      embedding(t, table as Parameter, tensor2d([1, 4, 1, 0, 1, 2], [2, 3], 'int32')),
+    ],
   },
   {
     op: 'cross entropy',
@@ -73,13 +108,32 @@ const CASES: Case[] = [
     shapes: [[2, 4]],
     forward: (t, [x]) => [binaryCrossEntropy(t, x as Tensor, tensor2d([0, 1, 1, 0, 0, 0, 1, 1], [2, 4]))],
   },
-  { op: 'token logits', shapes: [[2, 3, 5], [1, 5]], forward: (t, [x], [, w]) => [tokenLogits(t, x as Tensor, w as Parameter)] },
-  { op: 'gather tokens', shapes: [[2, 6, 4]], forward: (t, [x]) => [gatherTokens(t, x as Tensor, indices())] },
-  { op: 'gather tokens, padded', shapes: [[2, 6, 4]], forward: (t, [x]) => [gatherTokens(t, x as Tensor, padded())] },
+  {
+    op: 'token logits',
+    shapes: [
+      [2, 3, 5],
+      [1, 5],
+    ],
+    forward: (t, [x], [, w]) => [tokenLogits(t, x as Tensor, w as Parameter)],
+  },
+  {
+    op: 'gather tokens',
+    shapes: [[2, 6, 4]],
+    forward: (t, [x]) => [gatherTokens(t, x as Tensor, indices())],
+  },
+  {
+    op: 'gather tokens, padded',
+    shapes: [[2, 6, 4]],
+    forward: (t, [x]) => [gatherTokens(t, x as Tensor, padded())],
+  },
   ...(['raw', 'sigmoid'] as const).flatMap((gate) =>
     [indices, padded].map((at) => ({
       op: `gated scatter-add, ${gate}${at === padded ? ', padded' : ''}`,
-      shapes: [[2, 6, 4], [2, 3, 4], [2, 6]],
+      shapes: [
+        [2, 6, 4],
+        [2, 3, 4],
+        [2, 6],
+      ],
       forward: (t: Tape, [x, rows, r]: Tensor[]) => [
         gatedScatterAdd(t, x as Tensor, rows as Tensor, r as Tensor, at(), gate),
       ],
@@ -113,14 +167,25 @@ describe.each(TEST_BACKENDS)('on %s', (backend) => {
         const tape = new Tape();
         const inputs = start.map((x, i) => add(x, mul(direction[i] as Tensor, distance)));
         const parameters = inputs.map((x, i) => new Parameter(String(i), x));
-        const value = objective(forward(tape, parameters.map((p) => track(tape, p)), parameters), op);
+        const value = objective(
+          forward(
+            tape,
+            parameters.map((p) => track(tape, p)),
+            parameters,
+          ),
+          op,
+        );
         tape.dispose();
         return value;
       });
     const slope = scope(() => {
       const tape = new Tape();
       const parameters = start.map((x, i) => new Parameter(String(i), x.clone()));
-      const outputs = forward(tape, parameters.map((p) => track(tape, p)), parameters);
+      const outputs = forward(
+        tape,
+        parameters.map((p) => track(tape, p)),
+        parameters,
+      );
       tape.backward(
         outputs.map((output, o) => ({
           output,

@@ -4,7 +4,10 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { adamWKernel } from '../../src/ops/adamw.js';
 import { biasGradKernel, biasKernel } from '../../src/ops/bias.js';
-import { binaryCrossEntropyGradKernel, binaryCrossEntropyKernel } from '../../src/ops/binary-cross-entropy.js';
+import {
+  binaryCrossEntropyGradKernel,
+  binaryCrossEntropyKernel,
+} from '../../src/ops/binary-cross-entropy.js';
 import { causalAttentionGradKernel, causalAttentionKernel } from '../../src/ops/causal-attention.js';
 import { crossEntropyGradKernel, crossEntropyKernel } from '../../src/ops/cross-entropy.js';
 import { embeddingGradKernel, embeddingKernel } from '../../src/ops/embedding.js';
@@ -92,7 +95,12 @@ const CASES: KernelCase[] = [
     sofar: sometimes(s, r(s.V, s.K)),
   })),
   caseOf(biasKernel, ({ B, T, K }, r) => ({ x: r(B, T, K), bias: r(K) })),
-  caseOf(biasGradKernel, ({ B, T, K }, r) => ({ dy: r(B, T, K) })),
+  caseOf(
+    biasGradKernel,
+    ({ B, T, K }, r) => ({ dy: r(B, T, K) }),
+    ({ K, seed }) => ({ width: seed % 2 === 0 ? K : 1 }),
+  ),
+
   caseOf(residualKernel, ({ B, T, K }, r) => ({ x: r(B, T, K), y: r(B, T, K) })),
   caseOf(rmsNormKernel, ({ B, T, K }, r) => ({ x: r(B, T, K), gain: r(K) })),
   caseOf(addRmsNormKernel, ({ B, T, K }, r) => ({ x: r(B, T, K), branch: r(B, T, K), gain: r(K) })),
@@ -159,7 +167,11 @@ const CASES: KernelCase[] = [
     weight: r(1, s.K),
     sofar: sometimes(s, r(s.B, s.T, s.K)),
   })),
-  caseOf(selectTopKKernel, ({ B, T }, r) => ({ r: r(B, T) }), ({ k }) => ({ k })),
+  caseOf(
+    selectTopKKernel,
+    ({ B, T }, r) => ({ r: r(B, T) }),
+    ({ k }) => ({ k }),
+  ),
   caseOf(
     selectTopKKernel,
     // Few different values: most of the order is ties.
@@ -214,22 +226,25 @@ async function outputsOn(backend: 'cpu' | 'wasm', { kernel, inputs, attrs }: Ker
 }
 
 describe('a wasm kernel gives what its composed definition gives', () => {
-  it.each(CASES.map((each, i) => ({ name: `${each.kernel.kernelName} ${i}`, each })))('$name', async ({ each }) => {
-    await fc.assert(
-      fc.asyncProperty(sizes, async (s) => {
-        const reference = await outputsOn('cpu', each, s);
-        const actual = await outputsOn('wasm', each, s);
-        expect(actual.map(({ shape, dtype }) => ({ shape, dtype }))).toEqual(
-          reference.map(({ shape, dtype }) => ({ shape, dtype })),
-        );
-        // float32 sums in another order; indices and masks agree exactly, and fail this bound if they do not.
-        actual.forEach(({ values }, i) => {
-          expect(relativeError(values, reference[i]?.values ?? [])).toBeLessThan(1e-5);
-        });
-      }),
-      { numRuns: 12 },
-    );
-  });
+  it.each(CASES.map((each, i) => ({ name: `${each.kernel.kernelName} ${i}`, each })))(
+    '$name',
+    async ({ each }) => {
+      await fc.assert(
+        fc.asyncProperty(sizes, async (s) => {
+          const reference = await outputsOn('cpu', each, s);
+          const actual = await outputsOn('wasm', each, s);
+          expect(actual.map(({ shape, dtype }) => ({ shape, dtype }))).toEqual(
+            reference.map(({ shape, dtype }) => ({ shape, dtype })),
+          );
+          // float32 sums in another order; indices and masks agree exactly, and fail this bound if they do not.
+          actual.forEach(({ values }, i) => {
+            expect(relativeError(values, reference[i]?.values ?? [], 0.01)).toBeLessThan(1e-5);
+          });
+        }),
+        { numRuns: 12 },
+      );
+    },
+  );
 
   it('covers queries in several blocks', async () => {
     const each = CASES.filter(({ kernel }) => kernel.kernelName.startsWith('CausalAttention'));
@@ -238,7 +253,7 @@ describe('a wasm kernel gives what its composed definition gives', () => {
       const reference = await outputsOn('cpu', attention, s);
       const actual = await outputsOn('wasm', attention, s);
       actual.forEach(({ values }, i) => {
-        expect(relativeError(values, reference[i]?.values ?? [])).toBeLessThan(1e-5);
+        expect(relativeError(values, reference[i]?.values ?? [], 0.01)).toBeLessThan(1e-5);
       });
     }
   });

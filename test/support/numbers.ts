@@ -13,8 +13,8 @@ export function randomTensor(shape: number[], ...keys: (string | number)[]): Ten
   return tensor(randomValues(size, ...keys), shape);
 }
 
-/** max|a - b| / max|b|: how DESIGN measures the error of a tensor against its reference. */
-export function relativeError(actual: ArrayLike<number>, reference: ArrayLike<number>): number {
+/** max|a - b| / max|b|; for references that may be all zero, `floor` is the least that it is measured against. */
+export function relativeError(actual: ArrayLike<number>, reference: ArrayLike<number>, floor = 0): number {
   if (actual.length !== reference.length) return Number.POSITIVE_INFINITY;
   let [difference, size] = [0, 0];
   for (let i = 0; i < reference.length; i++) {
@@ -22,5 +22,5 @@ export function relativeError(actual: ArrayLike<number>, reference: ArrayLike<nu
     difference = Number.isNaN(distance) ? Number.POSITIVE_INFINITY : Math.max(difference, distance);
     size = Math.max(size, Math.abs(reference[i] as number));
   }
-  return difference === 0 ? 0 : difference / size;
+  return difference === 0 ? 0 : difference / Math.max(size, floor);
 }

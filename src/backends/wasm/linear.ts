@@ -53,8 +53,7 @@ export function registerLinear(): void {
     return [y];
   });
 
-  registerWasmKernel(biasGradKernel, (heap, { dy }) => {
-    const width = dy.shape[dy.rank - 1] as number;
+  registerWasmKernel(biasGradKernel, (heap, { dy }, { width }) => {
     const db = heap.make([width]);
     const from = heap.floats(dy);
     const sums = new Float64Array(width);

@@ -1,0 +1,65 @@
+/** Reads the head of a token file: llm.c's shards say what they hold, other files are bare tokens. */
+import { closeSync, openSync, readSync } from 'node:fs';
+import { InputError, messageOf } from '../errors.js';
+import { fileSize, type Segment } from './segments.js';
+
+/** 256 int32: magic, version, number of tokens, zeros (llm.c, dev/data/data_common.py). */
+const HEADER_BYTES = 1024;
+
+/** By magic number. llm.c writes version 1 for GPT-2's tokens and 7 for Llama 3's. */
+const SHARDS = new Map<number, { tokenBytes: 2 | 4; versions: number[] }>([
+  [20240520, { tokenBytes: 2, versions: [1] }],
+  [20240801, { tokenBytes: 4, versions: [1, 7] }],
+]);
+
+/**
+ * Where the tokens of a file lie.
+ *
+ * @param bareBytes bytes a token, for a file without a header
+ * @throws InputError for an empty file, a size that does not fit, a header that is not understood
+ */
+export function tokenFileSegment(path: string, bareBytes: 1 | 2): Segment {
+  const size = fileSize(path);
+  if (size === 0) throw new InputError(`${path}: the file is empty`);
+  const header = readHeader(path, Math.min(size, HEADER_BYTES));
+  const shard = header.length >= 4 ? SHARDS.get(header.readInt32LE(0)) : undefined;
+  if (shard === undefined) {
+    if (size % bareBytes !== 0) {
+      throw new InputError(`${path}: ${size} bytes are no multiple of token_bytes, ${bareBytes}`);
+    }
+    return { path, start: 0, tokens: size / bareBytes, tokenBytes: bareBytes, separator: false };
+  }
+  if (header.length < HEADER_BYTES) {
+    throw new InputError(
+      `${path}: a truncated shard: ${size} bytes, its header alone has ${HEADER_BYTES}: copy it again`,
+    );
+  }
+  const version = header.readInt32LE(4);
+  if (!shard.versions.includes(version)) {
+    throw new InputError(
+      `${path}: a shard of version ${version}; this program reads version ${shard.versions.join(' or ')}`,
+    );
+  }
+  const tokens = header.readInt32LE(8);
+  if (tokens <= 0) throw new InputError(`${path}: its header says that it holds ${tokens} tokens`);
+  const expected = HEADER_BYTES + tokens * shard.tokenBytes;
+  if (size !== expected) {
+    throw new InputError(
+      `${path}: ${size < expected ? 'a truncated shard' : 'a shard with bytes behind its tokens'}: its header says ${tokens} tokens, that is ${expected} bytes; the file has ${size}`,
+    );
+  }
+  return { path, start: HEADER_BYTES, tokens, tokenBytes: shard.tokenBytes, separator: false };
+}
+
+function readHeader(path: string, bytes: number): Buffer {
+  const header = Buffer.alloc(bytes);
+  let file: number | null = null;
+  try {
+    file = openSync(path, 'r');
+    return header.subarray(0, readSync(file, header, 0, bytes, 0));
+  } catch (error) {
+    throw new InputError(`${path}: cannot be read: ${messageOf(error)}`);
+  } finally {
+    if (file !== null) closeSync(file);
+  }
+}

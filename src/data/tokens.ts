@@ -1,0 +1,66 @@
+/** Opens the tokens of a sweep: text files as bytes, or token files, one after another as one long row. */
+import { InputError } from '../errors.js';
+import type { DataConfig } from '../plan/run.js';
+import { findFiles, isFile } from './files.js';
+import { fileSize, SegmentReader } from './segments.js';
+import { tokenFileSegment } from './token-file.js';
+
+/** A long row of tokens that stays on the disk. */
+export interface TokenSource {
+  /** How many there are. */
+  readonly tokens: number;
+  /** Absolute paths, in the order of the tokens. */
+  readonly files: string[];
+  /**
+   * Fills `out` with tokens start .. start + out.length - 1, which must exist.
+   * @throws InputError for a token outside the vocabulary or a file that changed since it was opened
+   */
+  read(start: number, out: Int32Array): void;
+  /** Gives the open files back; a later read opens them again. */
+  close(): void;
+}
+
+/** The bytes of text files are their tokens, with a NUL byte after each file as the separator of documents. */
+const BYTE_VOCABULARY = 256;
+
+/**
+ * The training or held-out tokens of a sweep file.
+ *
+ * @param baseDir the folder that the globs are relative to
+ * @throws InputError for a glob that matches nothing, an empty or damaged file
+ */
+export function openTokens(data: DataConfig, role: 'train' | 'heldout', baseDir: string): TokenSource {
+  if (!('text' in data)) {
+    const files = findFiles(data[role], baseDir).map(({ path }) => path);
+    const segments = files.map((path) => tokenFileSegment(path, data.token_bytes));
+    return new SegmentReader(segments, data.vocab_size);
+  }
+  if (data.tokenizer !== 'bytes') {
+    throw new InputError(
+      `data.tokenizer: text files are read as bytes, found '${data.tokenizer}': write tokenizer: bytes, or tokenize them first`,
+    );
+  }
+  if (data.vocab_size < BYTE_VOCABULARY) {
+    throw new InputError(`data.vocab_size: bytes need ${BYTE_VOCABULARY}, found ${data.vocab_size}`);
+  }
+  const found = findFiles(role === 'train' ? data.text : data.heldout_text, baseDir);
+  // A wildcard may well pass over an empty file among many; one that is named, or nothing else, is a mistake.
+  const sizes = found.map(({ path }) => fileSize(path));
+  const empty = found.find(({ named }, i) => sizes[i] === 0 && (named || sizes.every((size) => size === 0)));
+  if (empty !== undefined) throw new InputError(`${empty.path}: the file is empty`);
+  const segments = found.flatMap(({ path }, i) => {
+    const size = sizes[i] as number;
+    return size === 0 ? [] : [{ path, start: 0, tokens: size, tokenBytes: 1 as const, separator: true }];
+  });
+  return new SegmentReader(segments, BYTE_VOCABULARY);
+}
+
+/**
+ * One token file: a shard of llm.c's, or bare tokens of `tokenBytes` bytes.
+ *
+ * @throws InputError for a missing, empty or damaged file
+ */
+export function openTokenFile(path: string, tokenBytes: 1 | 2, vocabSize: number): TokenSource {
+  if (!isFile(path)) throw new InputError(`${path}: no such file`);
+  return new SegmentReader([tokenFileSegment(path, tokenBytes)], vocabSize);
+}

@@ -1,0 +1,45 @@
+/** Numbers and tables for people: counts, rates, durations, aligned columns. */
+
+const UNITS: [number, string][] = [
+  [1e15, 'P'],
+  [1e12, 'T'],
+  [1e9, 'G'],
+  [1e6, 'M'],
+  [1e3, 'k'],
+];
+
+/** 12345678 → 12.3M; three significant digits. */
+export function rate(value: number): string {
+  for (const [size, unit] of UNITS)
+    if (Math.abs(value) >= size) return `${Number((value / size).toPrecision(3))}${unit}`;
+  return String(Number(value.toPrecision(3)));
+}
+
+/** 1234567 → 1,234,567 */
+export function count(value: number): string {
+  return value.toLocaleString('en-US');
+}
+
+/** Seconds → 42s, 3m05s, 2h07m, 3d04h. */
+export function duration(seconds: number): string {
+  const whole = Math.max(0, Math.round(seconds));
+  const two = (value: number) => String(value).padStart(2, '0');
+  if (whole < 60) return `${whole}s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)}m${two(whole % 60)}s`;
+  if (whole < 86400) return `${Math.floor(whole / 3600)}h${two(Math.floor((whole % 3600) / 60))}m`;
+  return `${Math.floor(whole / 86400)}d${two(Math.floor((whole % 86400) / 3600))}h`;
+}
+
+/** Aligned columns, headed; numbers to the right. Every row has as many cells as the head. */
+export function table(head: string[], rows: string[][]): string {
+  const widths = head.map((cell, i) => Math.max(cell.length, ...rows.map((row) => (row[i] ?? '').length)));
+  const numeric = head.map((_, i) =>
+    rows.every((row) => /^[-+\d.,%×e]*[a-zA-Z]?$/.test(row[i] ?? '') && row[i] !== ''),
+  );
+  const line = (cells: string[]) =>
+    cells
+      .map((cell, i) => (numeric[i] ? cell.padStart(widths[i] as number) : cell.padEnd(widths[i] as number)))
+      .join('  ')
+      .trimEnd();
+  return [line(head), ...rows.map(line)].join('\n');
+}

@@ -1,0 +1,78 @@
+/** FLOPs per pass: the forward FLOPs of one sequence, term by term. */
+import { hasPredictor, isRouted, type ModelConfig, selectedTokens } from '../model/config.js';
+
+/** Forward FLOPs of one sequence by term; `total` is their sum. */
+export interface FlopTerms {
+  qkv: number;
+  scores: number;
+  softmax: number;
+  values: number;
+  attention_output: number;
+  mlp: number;
+  router: number;
+  predictor: number;
+  logits: number;
+  total: number;
+}
+
+type BlockTerms = Pick<FlopTerms, 'qkv' | 'scores' | 'softmax' | 'values' | 'attention_output' | 'mlp'>;
+
+/**
+ * The terms of one block that processes n tokens (Hoffmann et al. 2022, appendix F): q, k, v 6·n·D²; scores 2·n²·D;
+ * softmax 3·H·n²; values 2·n²·D; output 2·n·D²; MLP 4·n·D·F. A multiply-add is two. The causal mask halves nothing.
+ * Norms, gelu, rotary positions, residual additions and the gate are left out, as there: they are of order n·D.
+ */
+export function blockFlops(model: Pick<ModelConfig, 'd_model' | 'd_ff' | 'n_heads'>, n: number): BlockTerms {
+  const { d_model: D, d_ff: F, n_heads: H } = model;
+  return {
+    qkv: 6 * n * D * D,
+    scores: 2 * n * n * D,
+    softmax: 3 * H * n * n,
+    values: 2 * n * n * D,
+    attention_output: 2 * n * D * D,
+    mlp: 4 * n * D * F,
+  };
+}
+
+/**
+ * FLOPs of the training pass of one sequence: every dense block at n = T, every routed one at n = k, with its router
+ * 2·T·D and predictor 2·T·(D·P + P) where learned; logits 2·T·D·V. The embedding is a look-up and costs nothing.
+ */
+export function flopsPerPass(model: ModelConfig): FlopTerms {
+  const k = model.routing === null ? 0 : selectedTokens(model.routing.capacity, model.sequence_length);
+  return sumOverBlocks(model, () => k, true);
+}
+
+function sumOverBlocks(
+  model: ModelConfig,
+  participants: (routedBlock: number) => number,
+  countsPredictor: boolean,
+): FlopTerms {
+  const { d_model: D, sequence_length: T, vocab_size: V, routing } = model;
+  const sum: FlopTerms = {
+    qkv: 0,
+    scores: 0,
+    softmax: 0,
+    values: 0,
+    attention_output: 0,
+    mlp: 0,
+    router: 0,
+    predictor: 0,
+    logits: 2 * T * D * V,
+    total: 0,
+  };
+  let routedSoFar = 0;
+  for (let i = 0; i < model.n_layers; i++) {
+    const routed = isRouted(model, i);
+    const terms = blockFlops(model, routed ? participants(routedSoFar) : T);
+    for (const [term, flops] of Object.entries(terms)) sum[term as keyof BlockTerms] += flops;
+    if (!routed || routing === null) continue;
+    routedSoFar += 1;
+    if (routing.router === 'learned') sum.router += 2 * T * D;
+    if (countsPredictor && hasPredictor(routing)) {
+      sum.predictor += 2 * T * (D * routing.predictor_hidden + routing.predictor_hidden);
+    }
+  }
+  sum.total = Object.values(sum).reduce((a, b) => a + b, 0);
+  return sum;
+}

@@ -1,0 +1,152 @@
+/** What a person sees of a running sweep: bars on a terminal, a plain line an interval elsewhere, nothing if quiet. */
+import { MultiBar, type SingleBar } from 'cli-progress';
+import { count, duration, rate } from '../format.js';
+import type { RunEnd, RunMessage } from './messages.js';
+
+export interface Display {
+  /** A line for people; above the bars where there are some. */
+  line(text: string): void;
+  message(message: RunMessage): void;
+  ended(end: RunEnd): void;
+  close(): void;
+}
+
+export interface DisplayOptions {
+  /** Runs of the sweep, and how many of them were done before. */
+  total: number;
+  done: number;
+  out: NodeJS.WriteStream;
+  /** Milliseconds; injected in tests. */
+  now: () => number;
+  /** Milliseconds between plain lines. */
+  interval: number;
+}
+
+/** Says nothing: failures are reported at the end, on standard error. */
+export const silentDisplay: Display = {
+  line: () => undefined,
+  message: () => undefined,
+  ended: () => undefined,
+  close: () => undefined,
+};
+
+interface RunState {
+  step: number;
+  steps: number;
+  loss: number | null;
+  tokensPerSecond: number | null;
+  secondsLeft: number | null;
+  evaluating: string | null;
+}
+
+/** The state of the runs that train at the moment. */
+class RunStates {
+  private readonly states = new Map<string, RunState>();
+
+  update(message: RunMessage): RunState | null {
+    if (message.type === 'started') {
+      const { steps } = message;
+      const fresh = {
+        step: 0,
+        steps,
+        loss: null,
+        tokensPerSecond: null,
+        secondsLeft: null,
+        evaluating: null,
+      };
+      this.states.set(message.runId, fresh);
+      return fresh;
+    }
+    const state = this.states.get(message.runId);
+    if (state === undefined) return null;
+    if (message.type === 'step') {
+      const { step, loss, tokensPerSecond, secondsLeft } = message;
+      Object.assign(state, { step, loss, tokensPerSecond, secondsLeft, evaluating: null });
+    } else if (message.type === 'evaluating') {
+      state.evaluating = `${message.mode} ${message.done}/${message.total}`;
+    }
+    return state;
+  }
+
+  delete(runId: string): void {
+    this.states.delete(runId);
+  }
+
+  entries(): [string, RunState][] {
+    return [...this.states];
+  }
+}
+
+function describe({ loss, tokensPerSecond, secondsLeft, evaluating }: RunState): string {
+  if (evaluating !== null) return `evaluating ${evaluating}`;
+  return [
+    loss === null ? 'starting' : `loss ${loss.toFixed(3)}`,
+    ...(tokensPerSecond === null ? [] : [`${rate(tokensPerSecond)} tok/s`]),
+    ...(secondsLeft === null ? [] : [`${duration(secondsLeft)} left`]),
+  ].join(', ');
+}
+
+/** One bar for the sweep, one for each run that trains. */
+export function barDisplay({ total, done, out }: DisplayOptions): Display {
+  const bars = new MultiBar({
+    format: '{name} {bar} {value}/{total}  {text}',
+    hideCursor: true,
+    clearOnComplete: false,
+    stream: out,
+    barsize: 24,
+  });
+  const width = 36;
+  const name = (text: string) => (text.length > width ? `${text.slice(0, width - 1)}…` : text.padEnd(width));
+  const started = Date.now();
+  const sweep = bars.create(total, done, { name: name('sweep'), text: '' });
+  const runs = new Map<string, SingleBar>();
+  const states = new RunStates();
+  let ended = 0;
+  return {
+    line: (text) => bars.log(`${text}\n`),
+    message: (message) => {
+      const state = states.update(message);
+      if (state === null) return;
+      const bar =
+        runs.get(message.runId) ?? bars.create(state.steps, 0, { name: name(message.runId), text: '' });
+      runs.set(message.runId, bar);
+      bar.update(state.step, { text: describe(state) });
+    },
+    ended: ({ runId }) => {
+      const bar = runs.get(runId);
+      if (bar !== undefined) bars.remove(bar);
+      runs.delete(runId);
+      states.delete(runId);
+      ended += 1;
+      const left = (((Date.now() - started) / ended) * (total - done - ended)) / 1000;
+      sweep.update(done + ended, { text: `runs, ${duration(left)} left` });
+    },
+    close: () => bars.stop(),
+  };
+}
+
+/** A line when a run starts or ends, and one an interval on what trains. */
+export function lineDisplay({ total, done, out, now, interval }: DisplayOptions): Display {
+  const states = new RunStates();
+  const say = (text: string) => out.write(`${text}\n`);
+  let finished = done;
+  let last = now();
+  return {
+    line: say,
+    message: (message) => {
+      states.update(message);
+      if (now() - last < interval) return;
+      last = now();
+      const runs = states
+        .entries()
+        .map(([id, state]) => `${id} ${state.step}/${state.steps} ${describe(state)}`);
+      say(`${count(finished)} of ${count(total)} runs done; ${runs.join('; ')}`);
+    },
+    ended: ({ runId, status, note }) => {
+      states.delete(runId);
+      finished += 1;
+      say(`${finished}/${total} ${runId}: ${status}${note === null ? '' : `, ${note}`}`);
+    },
+    close: () => undefined,
+  };
+}

@@ -1,0 +1,173 @@
+/** Token sources: text as bytes, shards by their header, bare files; any read equals the same slice of the whole. */
+import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { openTokenFile, openTokens, type TokenSource } from '../../src/data/tokens.js';
+import { InputError } from '../../src/errors.js';
+
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'mod-tokens-'));
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function file(name: string, content: string | Uint8Array): string {
+  const path = join(folder, name);
+  mkdirSync(join(path, '..'), { recursive: true });
+  writeFileSync(path, content);
+  return path;
+}
+
+function shard(magic: number, tokens: number[], version = 1, count = tokens.length): Uint8Array {
+  const header = new Int32Array(256);
+  header.set([magic, version, count]);
+  const body = magic === 20240520 ? Uint16Array.from(tokens) : Uint32Array.from(tokens);
+  return Buffer.concat([new Uint8Array(header.buffer), new Uint8Array(body.buffer)]);
+}
+
+function all(source: TokenSource): number[] {
+  const out = new Int32Array(source.tokens);
+  source.read(0, out);
+  return [...out];
+}
+
+const text = (patterns: string[]) =>
+  openTokens(
+    { text: patterns, heldout_text: ['none'], tokenizer: 'bytes', vocab_size: 256 },
+    'train',
+    folder,
+  );
+const shards = (patterns: string[], vocab_size = 1000, token_bytes: 1 | 2 = 2) =>
+  openTokens(
+    { train: ['none'], heldout: patterns, vocab_size, tokenizer: null, token_bytes },
+    'heldout',
+    folder,
+  );
+
+describe('text', () => {
+  it('is its bytes in the order of the paths, a NUL after each file, each file once', () => {
+    file('text/b.txt', 'B');
+    file('text/a.txt', 'Aé');
+    file('text/sub/c.txt', 'C');
+    const source = text(['text/b.txt', 'text/**/*.txt']);
+    expect(Buffer.from(all(source)).toString()).toBe('Aé\0B\0C\0');
+    expect(source.files.map((path) => path.slice(folder.length))).toEqual([
+      '/text/a.txt',
+      '/text/b.txt',
+      '/text/sub/c.txt',
+    ]);
+  });
+
+  it('takes names with pattern characters as they are, absolute patterns, parents and exclusions', () => {
+    file('odd/[x](1).txt', 'odd');
+    file('odd/y.txt', 'y');
+    mkdirSync(join(folder, 'odd/in'));
+    expect(Buffer.from(all(text(['odd/[x](1).txt']))).toString()).toBe('odd\0');
+    expect(Buffer.from(all(text([join(folder, 'odd/y*')]))).toString()).toBe('y\0');
+    expect(Buffer.from(all(text(['odd/in/../*', '!odd/y.txt']))).toString()).toBe('odd\0');
+  });
+
+  it('passes over an empty file among others, and refuses one that is named or alone', () => {
+    file('empty/a.txt', '');
+    file('empty/b.txt', 'b');
+    file('hollow/a.txt', '');
+    expect(Buffer.from(all(text(['empty/*']))).toString()).toBe('b\0');
+    expect(() => text(['empty/a.txt', 'empty/b.txt'])).toThrow(
+      `${join(folder, 'empty/a.txt')}: the file is empty`,
+    );
+    expect(() => text(['hollow/*'])).toThrow('the file is empty');
+  });
+
+  it('refuses a pattern that matches nothing, by name, though others match', () => {
+    file('some/a.txt', 'a');
+    expect(() => text(['some/*', 'missing/*.txt'])).toThrow(/^no file matches 'missing\/\*\.txt'/);
+    expect(() => text([])).toThrow(InputError);
+  });
+});
+
+describe('token files', () => {
+  it('reads shards of both magics and bare files, recognised one by one', () => {
+    file('mix/1.bin', shard(20240520, [1, 999]));
+    file('mix/2.bin', shard(20240801, [2, 70_000], 7));
+    file('mix/3.bin', Uint8Array.of(3, 0, 4, 1));
+    expect(all(shards(['mix/*.bin'], 100_000))).toEqual([1, 999, 2, 70_000, 3, 260]);
+    expect(all(openTokenFile(join(folder, 'mix/3.bin'), 1, 256))).toEqual([3, 0, 4, 1]);
+  });
+
+  const bad: [string, Uint8Array, RegExp][] = [
+    ['an empty file', new Uint8Array(), /the file is empty/],
+    ['half a token', Uint8Array.of(1, 0, 2), /3 bytes are no multiple of token_bytes, 2/],
+    ['a cut shard', shard(20240520, [1, 2, 3]).subarray(0, 1028), /truncated.*3 tokens.*1030 bytes.*1028/],
+    ['a cut header', shard(20240520, [1]).subarray(0, 500), /truncated/],
+    ['bytes behind the tokens', shard(20240520, [1, 2, 3], 1, 2), /bytes behind its tokens/],
+    ['a version of tomorrow', shard(20240520, [1], 2), /version 2/],
+    ['no tokens', shard(20240520, []), /0 tokens/],
+    ['fewer than none', shard(20240801, [1], 7, -1), /-1 tokens/],
+  ];
+  it.each(bad)('refuses %s, naming the file', (name, content, message) => {
+    const path = file(`bad/${name}`, content);
+    expect(() => openTokenFile(path, 2, 1000)).toThrow(InputError);
+    expect(() => openTokenFile(path, 2, 1000)).toThrow(message);
+    expect(() => openTokenFile(path, 2, 1000)).toThrow(path);
+  });
+
+  it('refuses a token outside the vocabulary when it is read, with its place', () => {
+    const path = file('vocabulary.bin', shard(20240520, [1, 2, 300]));
+    const source = openTokenFile(path, 2, 256);
+    const out = new Int32Array(2);
+    source.read(0, out);
+    expect([...out]).toEqual([1, 2]);
+    expect(() => source.read(1, out)).toThrow(`${path}: the token 300 at byte 1028 is outside`);
+    const negative = openTokenFile(file('negative.bin', shard(20240801, [2 ** 32 - 1])), 2, 256);
+    expect(() => all(negative)).toThrow('token 4294967295');
+  });
+
+  it('notices a file that becomes shorter, and refuses reads outside', () => {
+    const path = file('shrinks.bin', new Uint8Array(100));
+    const source = openTokenFile(path, 1, 256);
+    truncateSync(path, 50);
+    expect(() => all(source)).toThrow(InputError);
+    expect(() => source.read(99, new Int32Array(2))).toThrow(RangeError);
+  });
+
+  it('refuses a missing file and a folder', () => {
+    expect(() => openTokenFile(join(folder, 'nowhere'), 2, 256)).toThrow(InputError);
+    expect(() => openTokenFile(folder, 2, 256)).toThrow(InputError);
+  });
+});
+
+describe('reading', () => {
+  it('gives the slice of the whole for any place and length, over more files than stay open', () => {
+    const parts = Array.from({ length: 150 }, (_, i) => `file ${i} `.repeat(i % 5 === 0 ? 40 : 1));
+    parts.forEach((part, i) => {
+      file(`many/${String(i).padStart(3, '0')}`, part);
+    });
+    const whole = Buffer.from(parts.map((part) => `${part}\0`).join(''));
+    const source = text(['many/*']);
+    expect(source.tokens).toBe(whole.length);
+    const place = fc.nat(whole.length - 1);
+    fc.assert(
+      fc.property(place, place, (a, b) => {
+        const out = new Int32Array(Math.abs(a - b)).fill(-1);
+        source.read(Math.min(a, b), out);
+        expect(Buffer.from(out)).toEqual(whole.subarray(Math.min(a, b), Math.max(a, b)));
+      }),
+      { numRuns: 100 },
+    );
+    source.close();
+    expect(Buffer.from(all(source))).toEqual(whole); // closed sources open again
+    source.close();
+  });
+
+  it('reads stretches longer than its buffer', () => {
+    const tokens = Array.from({ length: 100_000 }, (_, i) => (i * 7919) % 60_000);
+    const source = openTokenFile(
+      file('long.bin', new Uint8Array(Uint16Array.from(tokens).buffer)),
+      2,
+      60_000,
+    );
+    expect(all(source)).toEqual(tokens);
+  });
+});

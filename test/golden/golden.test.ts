@@ -1,0 +1,140 @@
+/**
+ * The golden cases: an independent PyTorch implementation in float64 (see README.md beside this). In float32 the error
+ * max|Δ| / max|reference| stays under 1e-4 everywhere, and exactly the same tokens are selected.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { memory, type Tensor, tensor2d } from '@tensorflow/tfjs-core';
+import { beforeAll, describe, expect, it } from 'vitest';
+import type { Batch } from '../../src/data/batches.js';
+import { loadModel, tensorsOf } from '../../src/model/checkpoint.js';
+import type { RoutingMode } from '../../src/model/config.js';
+import type { Transformer } from '../../src/model/transformer.js';
+import { scope } from '../../src/ops/scope.js';
+import { readSafetensors } from '../../src/results/safetensors.js';
+import { AdamW } from '../../src/train/adamw.js';
+import { accumulateGradients } from '../../src/train/loss.js';
+import { TEST_BACKENDS, useBackend } from '../support/backends.js';
+import { relativeError } from '../support/numbers.js';
+
+const CASES = ['baseline', 'mod-raw-f2', 'mod-raw-f2-head64', 'mod-sigmoid-f1-aux-untied'];
+const TOLERANCE = 1e-4;
+
+interface Expected {
+  loss_lm: number;
+  grad_norm: number;
+  loss_lm_predictor?: number;
+  participation_predictor?: number[];
+  loss_lm_threshold?: number;
+  participation_threshold?: number[];
+  'ten_steps_adamw_lr1e-3_wd0.1_clip1': { loss_lm: number; grad_norm: number }[];
+}
+
+function golden(name: string) {
+  const folder = join(import.meta.dirname, name);
+  const tensors = readSafetensors(join(folder, 'tensors.safetensors'));
+  const read = (tensor: string) => {
+    const found = tensors.get(tensor);
+    if (found === undefined) throw new Error(`${name} has no tensor ${tensor}`);
+    return found;
+  };
+  const expected = JSON.parse(readFileSync(join(folder, 'expected.json'), 'utf8')) as Expected;
+  return { folder, read, has: (tensor: string) => tensors.has(tensor), expected };
+}
+
+/** Rows of T+1 tokens as inputs and targets, shifted by one. */
+function batchOf(rows: ArrayLike<number>, length: number): Batch {
+  const sequences = rows.length / (length + 1);
+  const pick = (shift: number) =>
+    Int32Array.from({ length: sequences * length }, (_, i) => {
+      const row = Math.floor(i / length);
+      return rows[row * (length + 1) + (i % length) + shift] as number;
+    });
+  return { sequences, inputs: pick(0), targets: pick(1) };
+}
+
+function scalarOf(tensor: Tensor): number {
+  const [value] = tensor.dataSync();
+  tensor.dispose();
+  return value as number;
+}
+
+function forward(model: Transformer, batch: Batch, mode: RoutingMode) {
+  return scope(() => {
+    const shape: [number, number] = [batch.sequences, model.config.sequence_length];
+    const { logits, routed } = model.forward(tensor2d(batch.inputs, shape, 'int32'), { tape: null, mode, noise: null });
+    return {
+      logits: logits.dataSync(),
+      selected: routed.map(({ indices }) => indices?.dataSync()),
+      participation: routed.map(({ member }) => member.dataSync().reduce((a, b) => a + b, 0) / member.size),
+    };
+  });
+}
+
+describe.each(TEST_BACKENDS)('on %s', (backend) => {
+  beforeAll(() => useBackend(backend));
+
+  describe.each(CASES)('%s', (name) => {
+    const { folder, read, has, expected } = golden(name);
+
+    it('gives the logits and selects the tokens of the reference in every routing mode', () => {
+      const model = loadModel(folder);
+      const batch = batchOf(read('tokens').data, model.config.sequence_length);
+      for (const mode of ['topk', 'predictor', 'threshold'] as const) {
+        if (!has(`logits_${mode}`)) continue;
+        const { logits, selected, participation } = forward(model, batch, mode);
+        expect(relativeError(logits, read(`logits_${mode}`).data), mode).toBeLessThan(TOLERANCE);
+        if (mode === 'topk') selected.forEach((indices, j) => expect(indices).toEqual(read(`selected.${j}`).data));
+        else expect(participation).toEqual(expected[`participation_${mode}`]);
+      }
+      model.dispose();
+    });
+
+    it('gives the loss and the gradient of every tensor, and leaves no tensor behind', () => {
+      const model = loadModel(folder);
+      const batch = batchOf(read('tokens').data, model.config.sequence_length);
+      const before = memory().numTensors;
+      const { loss, predictorAccuracy } = accumulateGradients(model, batch, null);
+      predictorAccuracy?.dispose();
+      expect(Math.abs(scalarOf(loss) / expected.loss_lm - 1)).toBeLessThan(TOLERANCE);
+      expect(memory().numTensors - before).toBe(model.parameters.length);
+      let squares = 0;
+      for (const parameter of model.parameters) {
+        for (const { name: tensor, data } of tensorsOf(parameter, parameter.grad as Tensor)) {
+          expect(relativeError(data, read(`grad.${tensor}`).data), tensor).toBeLessThan(TOLERANCE);
+          squares += data.reduce((sum: number, value: number) => sum + value * value, 0);
+        }
+      }
+      expect(Math.abs(Math.sqrt(squares) / expected.grad_norm - 1)).toBeLessThan(TOLERANCE);
+      model.dispose();
+    });
+
+    it('takes ten AdamW steps along the reference, in micro-batches or not', () => {
+      for (const microBatches of [1, 2]) {
+        const model = loadModel(folder);
+        const optimizer = new AdamW(model.parameters, { weightDecay: 0.1, gradientClip: 1 });
+        const length = model.config.sequence_length;
+        const { data, shape } = read('train_tokens');
+        const steps = shape[0] as number;
+        const stepTokens = data.length / steps;
+        for (let step = 0; step < steps; step++) {
+          const reference = expected['ten_steps_adamw_lr1e-3_wd0.1_clip1'][step];
+          let loss = 0;
+          for (let part = 0; part < microBatches; part++) {
+            const size = stepTokens / microBatches;
+            const start = step * stepTokens + part * size;
+            const batch = batchOf(data.subarray(start, start + size), length);
+            const metrics = accumulateGradients(model, batch, null, 1 / microBatches);
+            metrics.predictorAccuracy?.dispose();
+            loss += scalarOf(metrics.loss) / microBatches;
+          }
+          const norm = scalarOf(optimizer.update(1e-3));
+          expect(Math.abs(loss / (reference?.loss_lm ?? 0) - 1), `loss of step ${step}`).toBeLessThan(TOLERANCE);
+          expect(Math.abs(norm / (reference?.grad_norm ?? 0) - 1), `norm of step ${step}`).toBeLessThan(TOLERANCE);
+        }
+        optimizer.dispose();
+        model.dispose();
+      }
+    });
+  });
+});

@@ -1,0 +1,63 @@
+/** The matrix products that a tiny model really performs, counted, against the formula of the FLOPs per pass. */
+import { engine, tensor2d } from '@tensorflow/tfjs-core';
+import { beforeAll, expect, it } from 'vitest';
+import type { ModelConfig, RoutingConfig } from '../../src/model/config.js';
+import { initialValues } from '../../src/model/parameters.js';
+import { Transformer } from '../../src/model/transformer.js';
+import { flopsPerPass } from '../../src/plan/flops.js';
+import { useBackend } from '../support/backends.js';
+
+const DENSE: ModelConfig = {
+  vocab_size: 13,
+  d_model: 12,
+  n_layers: 4,
+  n_heads: 3,
+  d_ff: 20,
+  sequence_length: 16,
+  tie_embeddings: true,
+  routing: null,
+  experts: null,
+};
+const ROUTED: RoutingConfig = {
+  frequency: 2,
+  capacity: 0.25,
+  router: 'learned',
+  gate: 'raw',
+  aux_loss_weight: 0,
+  predictor_hidden: 5,
+};
+
+beforeAll(() => useBackend('cpu'));
+
+/** 2·m·n·k over all products of a forward pass of one sequence, by the composed definitions. */
+async function countedProducts(config: ModelConfig): Promise<number> {
+  const model = new Transformer(config, initialValues(0));
+  const tokens = tensor2d(new Int32Array(config.sequence_length), [1, config.sequence_length], 'int32');
+  const { kernels } = await engine().profile(() => {
+    engine().tidy(() => {
+      model.forward(tokens, { tape: null, mode: 'topk', noise: null });
+    });
+    return [];
+  });
+  model.dispose();
+  return kernels
+    .filter(({ name }) => name === 'BatchMatMul')
+    .reduce((sum, { inputShapes, outputShapes }) => {
+      const size = (shape: number[]) => shape.reduce((a, b) => a * b, 1);
+      const [a, b] = inputShapes as [number[], number[]];
+      const out = size(outputShapes[0] as number[]);
+      const batch = size((outputShapes[0] as number[]).slice(0, -2));
+      // |a|·|b|·|out| = (batch·m·k)(batch·k·n)(batch·m·n) = batch³·(m·n·k)²
+      return sum + 2 * batch * Math.sqrt((size(a) * size(b) * out) / batch ** 3);
+    }, 0);
+}
+
+it.each([
+  ['dense', DENSE],
+  ['untied', { ...DENSE, tie_embeddings: false }],
+  ['every other block', { ...DENSE, routing: ROUTED }],
+  ['every block, no predictor', { ...DENSE, routing: { ...ROUTED, frequency: 1, predictor_hidden: 0 } }],
+])('the products of a model, %s, are the FLOP count less the softmax', async (_, config) => {
+  const { total, softmax } = flopsPerPass(config);
+  expect(await countedProducts(config)).toBe(total - softmax);
+});
