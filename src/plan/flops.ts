@@ -43,6 +43,26 @@ export function flopsPerPass(model: ModelConfig): FlopTerms {
   return sumOverBlocks(model, () => k, true);
 }
 
+/** FLOPs per pass of the dense model of the same shape. */
+export function denseFlopsPerPass(model: ModelConfig): number {
+  return flopsPerPass({ ...model, routing: null }).total;
+}
+
+/**
+ * FLOPs of a causal pass of one sequence: every routed block at n = the tokens that took part in it, with its router;
+ * `predictor` pays for the predictor, `threshold` does not run it. Where the number of tokens varies between sequences
+ * this is the cost at their mean; that of the scores, which grow with n², is a little below the mean cost.
+ *
+ * @param participants mean tokens of a sequence that took part, one number a routed block, in order
+ */
+export function causalFlopsPerPass(
+  model: ModelConfig,
+  mode: 'predictor' | 'threshold',
+  participants: readonly number[],
+): FlopTerms {
+  return sumOverBlocks(model, (routedBlock) => participants[routedBlock] as number, mode === 'predictor');
+}
+
 function sumOverBlocks(
   model: ModelConfig,
   participants: (routedBlock: number) => number,

@@ -1,4 +1,5 @@
 /** Whole files, written so that a crash leaves the old one or the new one and never a part. */
+import { createHash } from 'node:crypto';
 import {
   closeSync,
   fsyncSync,
@@ -7,35 +8,98 @@ import {
   readdirSync,
   renameSync,
   rmSync,
+  statSync,
   writeSync,
 } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { hostname } from 'node:os';
+import { basename, dirname, join, resolve } from 'node:path';
 import { InputError, messageOf } from '../errors.js';
 
-/** `.name.<pid>.tmp`: a writer that died leaves it, the next one recognises it. */
-function temporaryName(path: string): string {
-  return join(dirname(path), `.${basename(path)}.${process.pid}.tmp`);
+/** One call writes at most this much: Node refuses lengths beyond 2³¹ - 1. */
+const CHUNK_BYTES = 2 ** 28;
+/** A temporary file of another machine, whose processes cannot be seen, is a leftover after this long. */
+const FOREIGN_LEFTOVER_MS = 24 * 3600 * 1000;
+
+const host = createHash('sha256').update(hostname()).digest('hex').slice(0, 8);
+
+/**
+ * Replaces a file by parts written one after another: temporary file beside it, fsync, rename, fsync of the folder.
+ * On any failure the temporary file is removed and the old file stays; the error is the system's own, with its `code`
+ * and the path in its message. Temporary files that killed writers of the same path left are removed first.
+ */
+export function writeFileAtomic(path: string, ...parts: (Uint8Array | string)[]): void {
+  const temporary = join(dirname(path), `.${basename(path)}.${host}-${process.pid}.tmp`);
+  try {
+    removeLeftovers(path);
+    const file = openSync(temporary, 'w');
+    try {
+      for (const part of parts) writeAll(file, typeof part === 'string' ? Buffer.from(part) : part);
+      fsyncSync(file);
+    } finally {
+      closeSync(file);
+    }
+    renameSync(temporary, path);
+    syncFolder(dirname(path));
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    if (error instanceof Error) error.message = `${path}: cannot be written: ${error.message}`;
+    throw error;
+  }
 }
 
-function writeAll(file: number, bytes: Uint8Array): void {
-  for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at, bytes.length - at);
+/** Writes every byte: one call of the system may take fewer than it is given. */
+export function writeAll(file: number, bytes: Uint8Array): void {
+  for (let at = 0; at < bytes.length; ) {
+    at += writeSync(file, bytes, at, Math.min(bytes.length - at, CHUNK_BYTES));
+  }
 }
 
-function syncFolder(folder: string): void {
+/** Makes what was created, renamed or removed in a folder survive a loss of power. */
+export function syncFolder(folder: string): void {
   const handle = openSync(folder, 'r');
   try {
     fsyncSync(handle);
+  } catch (error) {
+    // Some network and FUSE file systems have no such call: then there is nothing more to ask for.
+    if (!['EINVAL', 'ENOTSUP'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
   } finally {
     closeSync(handle);
   }
 }
 
-/** Temporary files of this target whose writer is no longer alive. */
+/** Makes a folder that results go to, and its parents; InputError where it cannot be written. */
+export function makeResultsFolder(folder: string): void {
+  try {
+    const first = mkdirSync(folder, { recursive: true });
+    if (first !== undefined) syncNewFolders(dirname(resolve(first)), resolve(folder));
+    const probe = join(folder, `.probe.${host}-${process.pid}.tmp`);
+    closeSync(openSync(probe, 'w'));
+    rmSync(probe);
+  } catch (error) {
+    throw new InputError(
+      `${folder}: results cannot be written there: ${messageOf(error)}; choose another --results`,
+    );
+  }
+}
+
+/** Each new folder is an entry of its parent: all from `folder`'s parent up to `oldest`, which was there before. */
+function syncNewFolders(oldest: string, folder: string): void {
+  for (let parent = dirname(folder); ; parent = dirname(parent)) {
+    syncFolder(parent);
+    if (parent === oldest || parent === dirname(parent)) return;
+  }
+}
+
+/** Removes temporary files of this target whose writer is no longer alive. */
 function removeLeftovers(path: string): void {
-  const pattern = new RegExp(`^\\.${escaped(basename(path))}\\.(\\d+)\\.tmp$`);
+  const prefix = `.${basename(path)}.`;
   for (const entry of readdirSync(dirname(path))) {
-    const pid = pattern.exec(entry)?.[1];
-    if (pid !== undefined && !isAlive(Number(pid))) rmSync(join(dirname(path), entry), { force: true });
+    if (!entry.startsWith(prefix)) continue;
+    const [, writerHost, pid] = /^([0-9a-f]{8})-(\d+)\.tmp$/.exec(entry.slice(prefix.length)) ?? [];
+    if (writerHost === undefined) continue;
+    const leftover = join(dirname(path), entry);
+    const isStale = writerHost === host ? !isAlive(Number(pid)) : ageMs(leftover) > FOREIGN_LEFTOVER_MS;
+    if (isStale) rmSync(leftover, { force: true });
   }
 }
 
@@ -48,44 +112,7 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/**
- * Replaces a file by parts written one after another: temporary file beside it, fsync, rename, fsync of the folder.
- * On any failure the temporary file is removed and the old one stays.
- */
-export function writeFileAtomic(path: string, ...parts: (Uint8Array | string)[]): void {
-  removeLeftovers(path);
-  const temporary = temporaryName(path);
-  try {
-    const file = openSync(temporary, 'w');
-    try {
-      for (const part of parts) writeAll(file, typeof part === 'string' ? Buffer.from(part) : part);
-      fsyncSync(file);
-    } finally {
-      closeSync(file);
-    }
-    renameSync(temporary, path);
-  } catch (error) {
-    rmSync(temporary, { force: true });
-    throw error;
-  }
-  syncFolder(dirname(path));
-}
-
-/** Makes a folder that results go to, and its parents; InputError where it cannot be written. */
-export function makeResultsFolder(folder: string): void {
-  try {
-    mkdirSync(folder, { recursive: true });
-    const probe = join(folder, `.probe.${process.pid}.tmp`);
-    closeSync(openSync(probe, 'w'));
-    rmSync(probe);
-  } catch (error) {
-    throw new InputError(
-      `${folder}: results cannot be written there: ${messageOf(error)}; choose another --results`,
-    );
-  }
-}
-
-/** A text as a regular expression that matches it alone. */
-function escaped(text: string): string {
-  return text.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&');
+function ageMs(path: string): number {
+  const stats = statSync(path, { throwIfNoEntry: false });
+  return stats === undefined ? 0 : Date.now() - stats.mtimeMs;
 }

@@ -19,6 +19,12 @@ import { relativeError } from '../support/numbers.js';
 
 const CASES = ['baseline', 'mod-raw-f2', 'mod-raw-f2-head64', 'mod-sigmoid-f1-aux-untied'];
 const TOLERANCE = 1e-4;
+/**
+ * Training with top-k is chaotic where weights are large: in this case the PyTorch reference itself, run again in
+ * float32, leaves its float64 trace by 1.1e-4 (norm) at the third step and by 3e-3 (loss) at the fifth, since some
+ * token's place among the k flips. Only the steps before that can be asked to agree.
+ */
+const STEPS_THAT_AGREE: Record<string, number> = { 'mod-raw-f2-head64': 2 };
 
 interface Expected {
   loss_lm: number;
@@ -59,14 +65,20 @@ function scalarOf(tensor: Tensor): number {
   return value as number;
 }
 
+const average = (values: Float32Array) => values.reduce((a, b) => a + b, 0) / values.length;
+
 function forward(model: Transformer, batch: Batch, mode: RoutingMode) {
   return scope(() => {
     const shape: [number, number] = [batch.sequences, model.config.sequence_length];
-    const { logits, routed } = model.forward(tensor2d(batch.inputs, shape, 'int32'), { tape: null, mode, noise: null });
+    const { logits, routed } = model.forward(tensor2d(batch.inputs, shape, 'int32'), {
+      tape: null,
+      mode,
+      noise: null,
+    });
     return {
       logits: logits.dataSync(),
       selected: routed.map(({ indices }) => indices?.dataSync()),
-      participation: routed.map(({ member }) => member.dataSync().reduce((a, b) => a + b, 0) / member.size),
+      participation: routed.map(({ member }) => average(member.dataSync() as Float32Array)),
     };
   });
 }
@@ -84,7 +96,7 @@ describe.each(TEST_BACKENDS)('on %s', (backend) => {
         if (!has(`logits_${mode}`)) continue;
         const { logits, selected, participation } = forward(model, batch, mode);
         expect(relativeError(logits, read(`logits_${mode}`).data), mode).toBeLessThan(TOLERANCE);
-        if (mode === 'topk') selected.forEach((indices, j) => expect(indices).toEqual(read(`selected.${j}`).data));
+        if (mode === 'topk') expect(selected).toEqual(selected.map((_, j) => read(`selected.${j}`).data));
         else expect(participation).toEqual(expected[`participation_${mode}`]);
       }
       model.dispose();
@@ -102,21 +114,21 @@ describe.each(TEST_BACKENDS)('on %s', (backend) => {
       for (const parameter of model.parameters) {
         for (const { name: tensor, data } of tensorsOf(parameter, parameter.grad as Tensor)) {
           expect(relativeError(data, read(`grad.${tensor}`).data), tensor).toBeLessThan(TOLERANCE);
-          squares += data.reduce((sum: number, value: number) => sum + value * value, 0);
+          squares += (data as Float32Array).reduce((sum, value) => sum + value * value, 0);
         }
       }
       expect(Math.abs(Math.sqrt(squares) / expected.grad_norm - 1)).toBeLessThan(TOLERANCE);
       model.dispose();
     });
 
-    it('takes ten AdamW steps along the reference, in micro-batches or not', () => {
+    it('takes the AdamW steps of the reference, in micro-batches or not', () => {
       for (const microBatches of [1, 2]) {
         const model = loadModel(folder);
         const optimizer = new AdamW(model.parameters, { weightDecay: 0.1, gradientClip: 1 });
         const length = model.config.sequence_length;
         const { data, shape } = read('train_tokens');
-        const steps = shape[0] as number;
-        const stepTokens = data.length / steps;
+        const stepTokens = data.length / (shape[0] as number);
+        const steps = STEPS_THAT_AGREE[name] ?? 10;
         for (let step = 0; step < steps; step++) {
           const reference = expected['ten_steps_adamw_lr1e-3_wd0.1_clip1'][step];
           let loss = 0;
@@ -129,8 +141,12 @@ describe.each(TEST_BACKENDS)('on %s', (backend) => {
             loss += scalarOf(metrics.loss) / microBatches;
           }
           const norm = scalarOf(optimizer.update(1e-3));
-          expect(Math.abs(loss / (reference?.loss_lm ?? 0) - 1), `loss of step ${step}`).toBeLessThan(TOLERANCE);
-          expect(Math.abs(norm / (reference?.grad_norm ?? 0) - 1), `norm of step ${step}`).toBeLessThan(TOLERANCE);
+          expect(Math.abs(loss / (reference?.loss_lm ?? 0) - 1), `loss of step ${step}`).toBeLessThan(
+            TOLERANCE,
+          );
+          expect(Math.abs(norm / (reference?.grad_norm ?? 0) - 1), `norm of step ${step}`).toBeLessThan(
+            TOLERANCE,
+          );
         }
         optimizer.dispose();
         model.dispose();

@@ -151,7 +151,8 @@ function track(tape: Tape, parameter: Parameter): Tensor {
 /** Σ weights∘outputs, the weights fixed by the op's name; in float64 on the host. */
 function objective(outputs: Tensor[], op: string): number {
   return outputs.reduce((total, output, o) => {
-    const [values, weights] = [output.dataSync(), randomValues(output.size, op, 'weights', o)];
+    const values = output.dataSync() as Float32Array;
+    const weights = randomValues(output.size, op, 'weights', o);
     return total + values.reduce((sum, value, i) => sum + value * (weights[i] as number), 0);
   }, 0);
 }

@@ -1,0 +1,73 @@
+/** Shapes of models as people type them for a benchmark: d128l4t256b8v256, with c0.125f2 for a routed one. */
+import { InputError } from '../errors.js';
+import type { ModelConfig } from '../model/config.js';
+
+export interface BenchShape {
+  name: string;
+  model: ModelConfig;
+  batchSequences: number;
+}
+
+const KEYS = {
+  d: 'd_model',
+  l: 'layers',
+  h: 'heads',
+  f: 'routing frequency',
+  t: 'tokens a sequence',
+  b: 'sequences a batch',
+  v: 'vocabulary',
+  c: 'capacity',
+} as const;
+
+const EXAMPLE = 'd128l4t256b8v256, or d128l4t256b8v256c0.125f2 for a routed model';
+/** Head size where a shape does not name its heads. */
+const HEAD_SIZE = 64;
+const PREDICTOR_HIDDEN = 64;
+
+/** Reads a shape; heads of size 64 unless `h` says otherwise. InputError for one that no model has. */
+export function parseShape(text: string): BenchShape {
+  const fail = (why: string): never => {
+    throw new InputError(`--shape ${text}: ${why}; write ${EXAMPLE}`);
+  };
+  const values = new Map<string, number>();
+  const rest = text.replace(/([a-z])(\d+(?:\.\d+)?)/g, (_, key: string, number: string) => {
+    if (!(key in KEYS) || values.has(key)) fail(`${key}${number} is not understood`);
+    values.set(key, Number(number));
+    return '';
+  });
+  if (rest !== '') fail(`'${rest}' is not understood`);
+  const need = (key: keyof typeof KEYS): number =>
+    values.get(key) ?? fail(`${KEYS[key]} (${key}) is missing`);
+  const D = need('d');
+  const heads = values.get('h') ?? Math.max(1, Math.round(D / HEAD_SIZE));
+  if (D % (2 * heads) !== 0) fail(`${heads} heads do not divide d_model ${D} into heads of an even size`);
+  const capacity = values.get('c');
+  const frequency = values.get('f');
+  if ((capacity === undefined) !== (frequency === undefined)) fail('c and f go together');
+  if (capacity !== undefined && !(capacity > 0 && capacity <= 1))
+    fail(`capacity ${capacity} is not in (0, 1]`);
+  const whole = [...values].find(([key, value]) => key !== 'c' && !(Number.isInteger(value) && value > 0));
+  if (whole !== undefined) fail(`${KEYS[whole[0] as keyof typeof KEYS]} must be a whole number above 0`);
+  const model: ModelConfig = {
+    vocab_size: need('v'),
+    d_model: D,
+    n_layers: need('l'),
+    n_heads: heads,
+    d_ff: 4 * D,
+    sequence_length: need('t'),
+    tie_embeddings: true,
+    routing:
+      capacity === undefined || frequency === undefined
+        ? null
+        : {
+            frequency,
+            capacity,
+            router: 'learned',
+            gate: 'raw',
+            aux_loss_weight: 0,
+            predictor_hidden: PREDICTOR_HIDDEN,
+          },
+    experts: null,
+  };
+  return { name: text, model, batchSequences: need('b') };
+}

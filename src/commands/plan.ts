@@ -1,0 +1,172 @@
+/** `mod plan`: what a sweep file asks for, before anything is trained. */
+import { loadSweepFile } from '../config/sweep-file.js';
+import { openTokens } from '../data/tokens.js';
+import { InputError } from '../errors.js';
+import { count, rate, table } from '../format.js';
+import { canonicalJson } from '../plan/canonical.js';
+import { expandSweep } from '../plan/expand.js';
+import { type FlopTerms, flopsPerPass } from '../plan/flops.js';
+import type { DataConfig, PlannedRun } from '../plan/run.js';
+import type { RunRow } from '../results/columns.js';
+import { planRow } from '../results/run-folder.js';
+
+/** Opens the tokens of a sweep: injected, so that tests need no files. */
+export type OpenTokens = (
+  data: DataConfig,
+  role: 'train' | 'heldout',
+  baseDir: string,
+) => { readonly tokens: number; close(): void };
+
+/** A row of --json: that of runs.csv before training, and what planning adds to it. */
+export interface PlanRow extends RunRow {
+  /** (train_flops - flop_budget) / flop_budget: above 0 where the run spends more. */
+  budget_error: number;
+  learning_rate: number;
+  /** Passes over the training data; null where it is not there. */
+  epochs: number | null;
+  flops_terms: FlopTerms;
+}
+
+/** More passes over the same text than these teach little (Muennighoff et al. 2023, arXiv 2305.16264). */
+const MANY_EPOCHS = 4;
+const BUDGET_TOLERANCE = 0.01;
+
+/**
+ * Prints the plan of a sweep file: a table, the points that are not feasible, warnings; with `json` an array of rows.
+ * Data that is not there is a warning.
+ *
+ * @throws InputError for a file that is wrong, or of which no point can be trained
+ */
+export async function planCommand(
+  configPath: string,
+  options: { json?: boolean },
+  out: (text: string) => void,
+  open: OpenTokens = openTokens,
+): Promise<void> {
+  const file = loadSweepFile(configPath);
+  const runs = expandSweep(file);
+  const data = new DataSizes(file.dir, open);
+  const rows = runs.map((run) => rowOf(run, data.trainTokens(run.spec.data)));
+  if (options.json === true) {
+    out(JSON.stringify(rows, null, 1));
+    return;
+  }
+  const feasible = rows.filter(({ status }) => status === 'pending');
+  const skipped = rows.filter(({ status }) => status === 'skipped');
+  const warnings = [...data.missing, ...warningsOf(feasible)];
+  const parts = [
+    `${file.name}: ${feasible.length} of ${rows.length} runs can be trained`,
+    planTable(feasible),
+    ...section(
+      'Not feasible',
+      skipped.map(({ run_id, note }) => `${run_id}: ${note}`),
+    ),
+    ...section('Warnings', warnings),
+  ];
+  out(parts.join('\n\n'));
+}
+
+function rowOf(run: PlannedRun, trainTokens: number | null): PlanRow {
+  const { spec, train_flops, tokens } = run;
+  return {
+    ...planRow(run),
+    budget_error: (train_flops - spec.flop_budget) / spec.flop_budget,
+    learning_rate: spec.training.learning_rate,
+    epochs: trainTokens === null ? null : tokens / trainTokens,
+    flops_terms: flopsPerPass(spec.model),
+  };
+}
+
+/** Tokens of the training data, each data configuration opened once; `missing` says what is not there. */
+class DataSizes {
+  readonly missing: string[] = [];
+  private readonly sizes = new Map<string, number | null>();
+
+  constructor(
+    private readonly baseDir: string,
+    private readonly open: OpenTokens,
+  ) {}
+
+  trainTokens(data: DataConfig): number | null {
+    const key = canonicalJson(data);
+    const known = this.sizes.get(key);
+    if (known !== undefined) return known;
+    const tokens = this.count(data, 'train');
+    this.count(data, 'heldout');
+    this.sizes.set(key, tokens);
+    return tokens;
+  }
+
+  private count(data: DataConfig, role: 'train' | 'heldout'): number | null {
+    try {
+      const source = this.open(data, role, this.baseDir);
+      source.close();
+      return source.tokens;
+    } catch (error) {
+      if (!(error instanceof InputError)) throw error;
+      const what = role === 'train' ? 'training data, so that epochs are not known' : 'held-out data';
+      this.missing.push(`no ${what}: ${error.message}`);
+      return null;
+    }
+  }
+}
+
+function planTable(rows: PlanRow[]): string {
+  const head = [
+    'run',
+    'params',
+    'steps',
+    'tokens',
+    'FLOPs/pass',
+    'vs dense',
+    'train FLOPs',
+    'of budget',
+    'epochs',
+  ];
+  const cells = rows.map((row) => [
+    row.run_id,
+    rate(row.params_total),
+    count(row.steps),
+    rate(row.tokens),
+    row.flops_per_pass.toExponential(3),
+    row.flops_per_pass_vs_dense.toFixed(3),
+    row.train_flops.toExponential(3),
+    signedPercent(row.budget_error),
+    row.epochs === null ? '-' : row.epochs.toPrecision(2),
+  ]);
+  return table(head, cells);
+}
+
+function warningsOf(rows: PlanRow[]): string[] {
+  const warnings: string[] = [];
+  const most = maxBy(rows, ({ epochs }) => epochs ?? 0);
+  const repeated = rows.filter(({ epochs }) => epochs !== null && epochs > MANY_EPOCHS);
+  if (repeated.length > 0) {
+    const worst = `${most.epochs?.toFixed(1)} in ${most.run_id}`;
+    warnings.push(
+      `more than ${MANY_EPOCHS} epochs over the training data in ${runsText(repeated)}, ${worst}: find more text`,
+    );
+  }
+  const off = rows.filter(({ budget_error }) => Math.abs(budget_error) > BUDGET_TOLERANCE);
+  if (off.length > 0) {
+    const worst = maxBy(off, ({ budget_error }) => Math.abs(budget_error));
+    const how = `${percent(Math.abs(worst.budget_error))} in ${worst.run_id}, which has ${worst.steps} steps`;
+    warnings.push(
+      `the budget is missed by more than 1% in ${runsText(off)}, ${how}: fewer sequences a batch make more steps`,
+    );
+  }
+  return warnings;
+}
+
+function section(title: string, lines: string[]): string[] {
+  return lines.length === 0 ? [] : [[`${title}:`, ...lines.map((line) => `  ${line}`)].join('\n')];
+}
+
+function maxBy<T>(items: T[], of: (item: T) => number): T {
+  return items.reduce((best, item) => (of(item) > of(best) ? item : best));
+}
+
+const runsText = (rows: PlanRow[]) => (rows.length === 1 ? '1 run' : `${rows.length} runs`);
+const percent = (share: number) => `${(100 * share).toFixed(2)}%`;
+const signedPercent = (share: number) =>
+  `${share < 0 ? '-' : '+'}${percent(Math.abs(share))}`.replace(/^[-+](?=0\.00%)/, '');

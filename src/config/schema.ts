@@ -1,0 +1,211 @@
+/** What a sweep file may say, key by key: each check carries the words for what is allowed. */
+import { z } from 'zod';
+import { Written } from './document.js';
+import { CHINCHILLA_SHAPES, customShape, defaultHeads, type Shape } from './shapes.js';
+
+/** The parameter of an issue by which a check over several keys says itself what it found. */
+export const FOUND = 'found';
+
+const MAX_SIZE = 2 ** 20;
+const MAX_LAYERS = 4096;
+
+const number = (allowed: string, accepts: (value: number) => boolean) =>
+  z.custom<Written>((found) => found instanceof Written && accepts(found.value), { error: allowed });
+
+const whole = (min: number, max = Number.MAX_SAFE_INTEGER) =>
+  number(
+    max === Number.MAX_SAFE_INTEGER
+      ? `a whole number of at least ${min}`
+      : `a whole number from ${min} to ${max}`,
+    (value) => Number.isSafeInteger(value) && value >= min && value <= max,
+  );
+
+const positive = number('a number above 0', (value) => value > 0 && Number.isFinite(value));
+const notNegative = number('a number of at least 0', (value) => value >= 0 && Number.isFinite(value));
+const truth = z.boolean({ error: 'true or false' });
+const words = (allowed: string) => z.string({ error: allowed }).min(1, { error: allowed });
+
+const oneOf = <const T extends readonly string[]>(choices: T) =>
+  z.enum(choices, { error: choices.join(', ') });
+
+const list = <T extends z.ZodType>(item: T, of: string) =>
+  z.array(item, { error: `a list of ${of}` }).min(1, { error: `a list of ${of} that is not empty` });
+
+/** A mapping with these keys and no others; the words for a key that is not among them are the known keys. */
+function mapping<T extends z.ZodRawShape>(keys: T, allowed = `a mapping of ${Object.keys(keys).join(', ')}`) {
+  const isMapping = (found: unknown) =>
+    typeof found === 'object' && found !== null && !Array.isArray(found) && !(found instanceof Written);
+  const known = Object.keys(keys).join(', ');
+  return z
+    .custom<Record<string, unknown>>(isMapping, { error: allowed })
+    .pipe(z.strictObject(keys, { error: known }));
+}
+
+const shapeNames = CHINCHILLA_SHAPES.map(({ name }) => name);
+const SIZES = `a size of table A9 (${shapeNames.slice(0, 3).join(', ')}, ... ${shapeNames.at(-1)}) or {d_model, n_layers, n_heads, d_ff}`;
+
+const namedShape = z
+  .enum(shapeNames, { error: SIZES })
+  .transform((name) => CHINCHILLA_SHAPES.find((shape) => shape.name === name) as Shape);
+
+const ownShape = mapping({
+  d_model: whole(2, MAX_SIZE),
+  n_layers: whole(1, MAX_LAYERS),
+  n_heads: whole(1, MAX_SIZE).exactOptional(),
+  d_ff: whole(1, MAX_SIZE).exactOptional(),
+})
+  .superRefine(({ d_model: { value: width }, n_heads }, context) => {
+    if (defaultHeads(width) === null) {
+      context.addIssue({
+        code: 'custom',
+        path: ['d_model'],
+        message: 'an even number: rotary positions pair its halves',
+      });
+    } else if (n_heads !== undefined && width % (2 * n_heads.value) !== 0) {
+      const message = `a number that divides d_model ${width} into heads of an even size`;
+      context.addIssue({ code: 'custom', path: ['n_heads'], message });
+    }
+  })
+  .transform(({ d_model, n_layers, n_heads, d_ff }) =>
+    customShape(d_model.value, n_layers.value, n_heads?.value, d_ff?.value),
+  );
+
+const modelSizes = z.union(
+  [z.literal('auto', { error: 'auto' }), list(z.union([namedShape, ownShape], { error: SIZES }), 'sizes')],
+  { error: `auto, or a list of sizes, each ${SIZES}` },
+);
+
+const RATES = 'auto, a number above 0, or a list of them';
+const rate = z.union([z.literal('auto', { error: 'auto' }), positive], { error: 'auto or a number above 0' });
+const learningRate = z.union([rate.transform((one) => [one]), list(rate, 'learning rates')], {
+  error: RATES,
+});
+
+const globs = z.union(
+  [words('a path or glob').transform((one) => [one]), list(words('a path or glob'), 'paths or globs')],
+  {
+    error: 'a path or glob, or a list of them',
+  },
+);
+
+/** Vocabulary of text that is read as bytes. */
+const BYTES = 256;
+
+const data = mapping(
+  {
+    text: globs.exactOptional(),
+    heldout_text: globs.exactOptional(),
+    train: globs.exactOptional(),
+    heldout: globs.exactOptional(),
+    vocab_size: whole(1, 2 ** 31).exactOptional(),
+    tokenizer: words('a path, or bytes').exactOptional(),
+    token_bytes: number('1 or 2', (value) => value === 1 || value === 2).exactOptional(),
+  },
+  'either {text, heldout_text, tokenizer: bytes} or {train, heldout, vocab_size}',
+)
+  .superRefine((found, context) => {
+    const issue = (key: string | null, message: string, said?: string) =>
+      context.addIssue({
+        code: 'custom',
+        path: key === null ? [] : [key],
+        message,
+        ...(said === undefined ? {} : { params: { [FOUND]: said } }),
+      });
+    const isText = found.text !== undefined || found.heldout_text !== undefined;
+    const isTokens = found.train !== undefined || found.heldout !== undefined;
+    if (isText === isTokens) {
+      const said = isText ? 'both text and token files' : 'neither text nor token files';
+      issue(null, 'either text and heldout_text, or train and heldout', said);
+      return;
+    }
+    for (const key of isText ? (['text', 'heldout_text'] as const) : (['train', 'heldout'] as const)) {
+      if (found[key] === undefined) issue(key, 'a path or glob, or a list of them');
+    }
+    const bytes = (found.tokenizer ?? (isText ? 'bytes' : null)) === 'bytes';
+    const size = found.vocab_size?.value;
+    if (isText && !bytes) issue('tokenizer', 'bytes: text files are read as bytes, others as token files');
+    if (isText && found.token_bytes !== undefined)
+      issue('token_bytes', 'nothing here: text files hold bytes');
+    if (isTokens && !bytes && size === undefined)
+      issue('vocab_size', 'the number of tokens that the tokenizer knows');
+    if (bytes && size !== undefined && size < BYTES) issue('vocab_size', `at least ${BYTES} for bytes`);
+  })
+  .transform((found) => {
+    const vocab_size = found.vocab_size?.value ?? BYTES;
+    if (found.text !== undefined) {
+      return { text: found.text, heldout_text: found.heldout_text ?? [], tokenizer: 'bytes', vocab_size };
+    }
+    return {
+      train: found.train ?? [],
+      heldout: found.heldout ?? [],
+      vocab_size,
+      tokenizer: found.tokenizer ?? null,
+      token_bytes: found.token_bytes?.value === 1 ? (1 as const) : (2 as const),
+    };
+  });
+
+const capacity = number('a number above 0 and at most 1', (value) => value > 0 && value <= 1);
+
+/** The keys that a grid may override: all but the name and the grids. */
+const keys = {
+  flop_budgets: list(positive, 'numbers of FLOPs').exactOptional(),
+  baseline: truth.exactOptional(),
+  // An empty list is the dense model alone.
+  capacities: z.array(capacity, { error: 'a list of numbers above 0 and at most 1' }).exactOptional(),
+  routing_frequencies: list(whole(1), 'whole numbers').exactOptional(),
+  routers: list(oneOf(['learned', 'random']), 'routers: learned, random').exactOptional(),
+  gates: list(oneOf(['raw', 'sigmoid']), 'gates: raw, sigmoid').exactOptional(),
+  model_sizes: modelSizes.exactOptional(),
+  sequence_length: whole(1, MAX_SIZE).exactOptional(),
+  batch_sequences: whole(1, MAX_SIZE).exactOptional(),
+  seeds: list(whole(0), 'whole numbers').exactOptional(),
+  tie_embeddings: truth.exactOptional(),
+  data: data.exactOptional(),
+  routing: mapping({
+    predictor_hidden: whole(0, MAX_SIZE).exactOptional(),
+    aux_loss_weight: notNegative.exactOptional(),
+  }).exactOptional(),
+  training: mapping({
+    learning_rate: learningRate.exactOptional(),
+    weight_decay: notNegative.exactOptional(),
+    gradient_clip: positive.exactOptional(),
+    micro_batch_sequences: z
+      .union([z.null(), whole(1)], { error: 'null (the trainer chooses) or a whole number of at least 1' })
+      .exactOptional(),
+    deterministic: truth.exactOptional(),
+  }).exactOptional(),
+  evaluation: mapping({
+    sequences: whole(1).exactOptional(),
+    every_steps: whole(0).exactOptional(),
+    autoregressive: truth.exactOptional(),
+  }).exactOptional(),
+  backend: oneOf(['auto', 'cuda', 'tensorflow', 'wasm']).exactOptional(),
+  precision: oneOf(['auto', 'bf16', 'fp32']).exactOptional(),
+};
+
+const NAME =
+  "a name for the sweep's folder: letters, digits, dots, dashes and underscores, the first a letter or digit";
+
+// `name: 6e18` is a number to YAML and a name to us.
+const isName = (found: unknown) =>
+  (typeof found === 'string' || found instanceof Written) &&
+  /^[\p{L}\d][\p{L}\d._-]*$/u.test(found instanceof Written ? found.text : found);
+const name = z
+  .custom<string | Written>(isName, { error: NAME })
+  .transform((found) => (found instanceof Written ? found.text : found));
+
+const grid = mapping(keys, 'a mapping of the keys that it overrides');
+
+export const sweepSchema = mapping(
+  {
+    name,
+    ...keys,
+    grids: z.array(grid, { error: 'a list of mappings' }).exactOptional(),
+  },
+  'a mapping of keys to values: name, flop_budgets, data, ...',
+);
+
+/** The overriding keys of one entry of `grids`, or the top level's. */
+export type GridKeys = z.output<typeof grid>;
+/** A sweep file as it was written: nothing filled in. */
+export type WrittenSweep = z.output<typeof sweepSchema>;

@@ -1,0 +1,147 @@
+/** Reads a sweep file: YAML in, checked and complete products of settings out. */
+import { readFileSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { InputError, messageOf } from '../errors.js';
+import type { Gate, RouterKind } from '../model/config.js';
+import type { BackendName, DataConfig, Precision } from '../plan/run.js';
+import { keyText, Written, YamlFile } from './document.js';
+import { problemsOf } from './messages.js';
+import { type GridKeys, sweepSchema, type WrittenSweep } from './schema.js';
+import type { Shape } from './shapes.js';
+
+/** Settings of which every list is an axis: the runs are their product. Keys are those of the file. */
+export interface Product {
+  flop_budgets: Written[];
+  baseline: boolean;
+  capacities: Written[];
+  routing_frequencies: Written[];
+  routers: RouterKind[];
+  gates: Gate[];
+  model_sizes: 'auto' | Shape[];
+  sequence_length: Written;
+  batch_sequences: Written;
+  seeds: Written[];
+  tie_embeddings: boolean;
+  data: DataConfig;
+  routing: { predictor_hidden: Written; aux_loss_weight: Written };
+  training: {
+    learning_rate: ('auto' | Written)[];
+    weight_decay: Written;
+    gradient_clip: Written;
+    micro_batch_sequences: Written | null;
+    deterministic: boolean;
+  };
+  evaluation: { sequences: Written; every_steps: Written; autoregressive: boolean };
+  backend: BackendName | 'auto';
+  precision: Precision;
+}
+
+/** The top level of a file: budgets and data may be left to the grids. */
+export type TopLevel = Omit<Product, 'flop_budgets' | 'data'> &
+  Partial<Pick<Product, 'flop_budgets' | 'data'>>;
+
+export interface SweepFile {
+  /** As it was given. */
+  path: string;
+  /** The absolute folder that paths and globs in the file are relative to. */
+  dir: string;
+  name: string;
+  /** What run ids are told apart from. */
+  top: TopLevel;
+  /** One an entry of `grids`, or the top level alone; the plan is their union. */
+  products: Product[];
+  /** file:line:column of the budgets, for what turns out to be wrong when runs are planned. */
+  budgetsAt: string;
+}
+
+const usual = (value: number) => new Written(value, String(value));
+
+const DEFAULTS: Omit<Product, 'flop_budgets' | 'data'> = {
+  baseline: true,
+  capacities: [],
+  routing_frequencies: [usual(2)],
+  routers: ['learned'],
+  gates: ['raw'],
+  model_sizes: 'auto',
+  sequence_length: usual(2048),
+  batch_sequences: usual(128),
+  seeds: [usual(0)],
+  tie_embeddings: true,
+  routing: { predictor_hidden: usual(64), aux_loss_weight: usual(0) },
+  training: {
+    learning_rate: ['auto'],
+    weight_decay: usual(0.1),
+    gradient_clip: usual(1),
+    micro_batch_sequences: null,
+    deterministic: false,
+  },
+  evaluation: { sequences: usual(1024), every_steps: usual(0), autoregressive: true },
+  backend: 'auto',
+  precision: 'auto',
+};
+
+/**
+ * Reads and checks a sweep file. The files that it names as data are not looked at.
+ *
+ * @throws InputError that names file:line:column, the key, what was found and what is allowed, one line a problem
+ */
+export function loadSweepFile(path: string): SweepFile {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new InputError(`${path}: cannot be read (${messageOf(error)})`);
+  }
+  return parseSweepFile(path, text);
+}
+
+/** `loadSweepFile` of a text that has been read. */
+export function parseSweepFile(path: string, text: string): SweepFile {
+  const yaml = new YamlFile(path, text);
+  const result = sweepSchema.safeParse(yaml.value);
+  if (!result.success) throw yaml.error(problemsOf(result.error.issues, yaml));
+  const { name, grids = [], ...top } = result.data;
+  const products =
+    grids.length === 0
+      ? [completeProduct(yaml, top, {}, null)]
+      : grids.map((grid, i) => completeProduct(yaml, top, grid, i));
+  return {
+    path,
+    dir: dirname(resolve(path)),
+    name,
+    top: withDefaults(top),
+    products,
+    budgetsAt: yaml.at(yaml.keyOffset(['flop_budgets'])),
+  };
+}
+
+type Top = Omit<WrittenSweep, 'name' | 'grids'>;
+
+function withDefaults(top: GridKeys, grid: GridKeys = {}): TopLevel {
+  return {
+    ...DEFAULTS,
+    ...top,
+    ...grid,
+    routing: { ...DEFAULTS.routing, ...top.routing, ...grid.routing },
+    training: { ...DEFAULTS.training, ...top.training, ...grid.training },
+    evaluation: { ...DEFAULTS.evaluation, ...top.evaluation, ...grid.evaluation },
+  };
+}
+
+/** A product with all its keys; `index` is that of the grid, null for the top level. */
+function completeProduct(yaml: YamlFile, top: Top, grid: GridKeys, index: number | null): Product {
+  const { flop_budgets, data, ...rest } = withDefaults(top, grid);
+  const offset = yaml.valueOffset(index === null ? [] : ['grids', index]);
+  const problem = (key: string, text: string) => {
+    const path = index === null ? [key] : ['grids', index, key];
+    return yaml.error([{ offset, text: `${keyText(path)}: ${text}` }]);
+  };
+  const here = index === null ? '' : ', here or at the top level';
+  if (flop_budgets === undefined)
+    throw problem('flop_budgets', `missing; needed: a list of numbers of FLOPs${here}`);
+  if (data === undefined) throw problem('data', `missing; needed: where the tokens come from${here}`);
+  if (!rest.baseline && rest.capacities.length === 0) {
+    throw problem('capacities', 'found none, and baseline: false; needed: a capacity, or the baseline');
+  }
+  return { flop_budgets, data, ...rest };
+}

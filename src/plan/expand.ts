@@ -1,0 +1,135 @@
+/** From a sweep file to the list of its runs: a pure function, the same list for the same file. */
+import type { SweepFile, TopLevel } from '../config/sweep-file.js';
+import { InputError } from '../errors.js';
+import { type ModelConfig, type RoutingConfig, selectedTokens } from '../model/config.js';
+import { configHash } from './canonical.js';
+import { denseFlopsPerPass, flopsPerPass } from './flops.js';
+import { parameterCounts } from './params.js';
+import { type Point, pointsOf } from './points.js';
+import type { PlannedRun, RunSpec } from './run.js';
+import { runId } from './run-id.js';
+
+/** Fewer steps than these are no training: the warm-up alone takes some. */
+const MIN_STEPS = 10;
+
+/**
+ * The union of the file's products in its order; of equal runs (equal in what decides their result) the first alone.
+ *
+ * @throws InputError for a file of which no point can be trained
+ */
+export function expandSweep(file: SweepFile): PlannedRun[] {
+  const runs = new Map<string, PlannedRun>();
+  for (const product of file.products) {
+    for (const point of pointsOf(product)) {
+      const run = planRun(point, file.top);
+      const identity = `${run.config_hash} ${run.backend}`;
+      if (!runs.has(identity)) runs.set(identity, run);
+    }
+  }
+  const plan = [...runs.values()];
+  if (plan.every(({ status }) => status === 'skipped')) {
+    const reasons = [...new Set(plan.map(({ note }) => note))].slice(0, 3).join('; ');
+    throw new InputError(
+      `${file.budgetsAt}: flop_budgets: no point of this sweep can be trained: ${reasons}`,
+    );
+  }
+  return plan;
+}
+
+function planRun(point: Point, top: TopLevel): PlannedRun {
+  const { product, budget, variant, seed } = point;
+  const model = modelOf(point);
+  const batch_sequences = product.batch_sequences.value;
+  const flops_per_pass = flopsPerPass(model).total;
+  const flopsPerStep = batch_sequences * 3 * flops_per_pass; // backward counts as twice forward
+  const steps = Math.round(budget.value / flopsPerStep);
+  const spec: RunSpec = {
+    variant,
+    flop_budget: budget.value,
+    model,
+    batch_sequences,
+    steps,
+    seed: seed.value,
+    data: product.data,
+    training: trainingOf(point),
+    evaluation: {
+      sequences: product.evaluation.sequences.value,
+      every_steps: product.evaluation.every_steps.value,
+      autoregressive: product.evaluation.autoregressive,
+    },
+    precision: product.precision,
+  };
+  const reasons = whyNotFeasible(spec);
+  const { total, non_embedding } = parameterCounts(model);
+  return {
+    run_id: runId(point, top),
+    status: reasons.length === 0 ? 'pending' : 'skipped',
+    note: reasons.length === 0 ? null : reasons.join('; '),
+    spec,
+    backend: product.backend,
+    params_total: total,
+    params_non_embedding: non_embedding,
+    flops_per_pass,
+    flops_per_pass_dense: denseFlopsPerPass(model),
+    train_flops: steps * flopsPerStep,
+    tokens: steps * batch_sequences * model.sequence_length,
+    config_hash: configHash(spec),
+  };
+}
+
+function modelOf({ product, shape, routing }: Point): ModelConfig {
+  const { name: _, ...sizes } = shape;
+  return {
+    vocab_size: product.data.vocab_size,
+    ...sizes,
+    sequence_length: product.sequence_length.value,
+    tie_embeddings: product.tie_embeddings,
+    routing: routing === null ? null : routingOf(routing, product),
+    experts: null,
+  };
+}
+
+function routingOf(
+  { capacity, frequency, router, gate }: NonNullable<Point['routing']>,
+  { routing }: Point['product'],
+): RoutingConfig {
+  // The random control has neither predictor nor auxiliary loss: runs that differ in them alone are one run.
+  const learned = router === 'learned';
+  return {
+    frequency: frequency.value,
+    capacity: capacity.value,
+    router,
+    gate,
+    aux_loss_weight: learned ? routing.aux_loss_weight.value : 0,
+    predictor_hidden: learned ? routing.predictor_hidden.value : 0,
+  };
+}
+
+function trainingOf({ product: { training }, learningRate, shape }: Point): RunSpec['training'] {
+  return {
+    learning_rate: learningRate === 'auto' ? 2e-3 * Math.min(1, 384 / shape.d_model) : learningRate.value,
+    weight_decay: training.weight_decay.value,
+    gradient_clip: training.gradient_clip.value,
+    micro_batch_sequences: training.micro_batch_sequences?.value ?? null,
+    deterministic: training.deterministic,
+  };
+}
+
+/** Every reason why a point cannot be trained; none: it can. */
+function whyNotFeasible({ model, steps, batch_sequences }: RunSpec): string[] {
+  const { routing, n_layers, sequence_length } = model;
+  const reasons: string[] = [];
+  if (routing !== null && routing.frequency > n_layers) {
+    reasons.push(
+      `routing frequency ${routing.frequency} is above the ${n_layers} layers: no block would be routed`,
+    );
+  }
+  if (routing !== null && selectedTokens(routing.capacity, sequence_length) === 0) {
+    reasons.push(`capacity ${routing.capacity} of ${sequence_length} tokens selects none`);
+  }
+  if (steps < MIN_STEPS) {
+    const step = `${batch_sequences} sequences of ${sequence_length} tokens`;
+    reasons.push(`the budget pays for ${steps} of at least ${MIN_STEPS} steps of ${step}`);
+  }
+  return reasons;
+}

@@ -1,0 +1,74 @@
+/** Run ids: what a run is, in the words of its sweep file, as a file name. */
+import { Written } from '../config/document.js';
+import type { Product, TopLevel } from '../config/sweep-file.js';
+import { canonicalJson, configHash } from './canonical.js';
+import type { Point } from './points.js';
+
+/**
+ * Budget, variant, capacity and frequency where routed, `sigmoid` where that is the gate, size, seed, then every other
+ * key in which the run differs from the file's top level: `6e18-mod-c0.125-f2-217M-s0`,
+ * `1e16-baseline-d256l4-s1-learning_rate-1e-3`. Depends on the run and the top level alone, so that adding grids renames
+ * nothing. A learning rate is also named where the top level has several.
+ */
+export function runId(point: Point, top: TopLevel): string {
+  const { routing } = point;
+  const routed =
+    routing === null
+      ? []
+      : [
+          `c${routing.capacity.text}`,
+          `f${routing.frequency.text}`,
+          ...(routing.gate === 'raw' ? [] : [routing.gate]),
+        ];
+  const parts = [point.budget.text, point.variant, ...routed, point.shape.name, `s${point.seed.text}`];
+  const own = otherKeys(point.product, [point.learningRate]);
+  const usual = otherKeys(top, top.training.learning_rate);
+  for (const [key, { value, text }] of Object.entries(own)) {
+    if (routing?.router !== 'learned' && LEARNED_ROUTER_KEYS.has(key)) continue;
+    if (value !== usual[key]?.value) parts.push(key, text);
+  }
+  return parts.join('-');
+}
+
+/** The random control and dense models have nothing that these could change. */
+const LEARNED_ROUTER_KEYS = new Set(['predictor_hidden', 'aux_loss_weight']);
+
+interface Setting {
+  /** Equal values are equal texts. */
+  value: string;
+  /** As the file wrote it. */
+  text: string;
+}
+
+/** The keys that the fixed part of an id leaves out. Data is named by its hash: globs are no file names. */
+function otherKeys(
+  product: Product | TopLevel,
+  learningRates: ('auto' | Written)[],
+): Record<string, Setting> {
+  const { routing, training, evaluation, data } = product;
+  const settings = {
+    sequence_length: product.sequence_length,
+    batch_sequences: product.batch_sequences,
+    tie_embeddings: product.tie_embeddings,
+    ...routing,
+    ...training,
+    ...evaluation,
+    backend: product.backend,
+    precision: product.precision,
+  };
+  const { learning_rate: _, ...single } = settings;
+  const rates = learningRates.map(settingOf);
+  return {
+    learning_rate: {
+      value: rates.map(({ value }) => value).join(),
+      text: rates.map(({ text }) => text).join(),
+    },
+    ...Object.fromEntries(Object.entries(single).map(([key, value]) => [key, settingOf(value)])),
+    data: { value: canonicalJson(data ?? null), text: configHash(data ?? null).slice(0, 8) },
+  };
+}
+
+function settingOf(value: Written | string | boolean | null): Setting {
+  if (value instanceof Written) return { value: String(value.value), text: value.text };
+  return { value: String(value), text: String(value) };
+}

@@ -1,0 +1,62 @@
+/** What a result was made with: the program's commit, its versions, the machine. */
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync, realpathSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { cpus } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** The installed package: the folder above src/ or dist/. */
+const packageRoot = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
+
+/**
+ * The commit of the repository that the package itself is, or null: not that of a repository which merely holds it in
+ * its node_modules.
+ */
+export function gitCommit(root: string = packageRoot): string | null {
+  try {
+    const [top, commit] = git(root, 'rev-parse', '--show-toplevel', 'HEAD').split('\n') as [string, string];
+    return realpathSync(top) === realpathSync(root) ? commit : null;
+  } catch {
+    return null; // no git, no repository, no commit yet
+  }
+}
+
+/** Versions of the program, of Node and of the packages named; null for one that is not installed. */
+export function versions(...packages: string[]): Record<string, string | null> {
+  return {
+    mod: readVersion(join(packageRoot, 'package.json')),
+    node: process.versions.node,
+    platform: `${process.platform}-${process.arch}`,
+    ...Object.fromEntries(packages.map((name) => [name, packageVersion(name)])),
+  };
+}
+
+/** The processor's model name, as the system tells it. */
+export function processorName(): string {
+  return cpus()[0]?.model.trim() || process.arch;
+}
+
+/** Read from the folder itself: a package's `exports` may hide its package.json from require. */
+function packageVersion(name: string): string | null {
+  const folders = createRequire(import.meta.url).resolve.paths(name) ?? [];
+  const manifest = folders
+    .map((folder) => join(folder, name, 'package.json'))
+    .find((path) => existsSync(path));
+  return manifest === undefined ? null : readVersion(manifest);
+}
+
+function readVersion(manifest: string): string {
+  return (JSON.parse(readFileSync(manifest, 'utf8')) as { version: string }).version;
+}
+
+function git(folder: string, ...args: string[]): string {
+  // A hook's environment would point git at the repository of the hook.
+  const { GIT_DIR: _dir, GIT_WORK_TREE: _tree, GIT_INDEX_FILE: _index, ...env } = process.env;
+  return execFileSync('git', ['-C', folder, ...args], {
+    env,
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'ignore'],
+    timeout: 10_000,
+  });
+}

@@ -1,0 +1,181 @@
+/** The folder of a run, results/<sweep>/<run-id>/: where its files are, and what its small ones hold. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { InputError } from '../errors.js';
+import type { BackendName, PlannedRun, RunSpec } from '../plan/run.js';
+import type { EvalRow, RunRow } from './columns.js';
+import { readJson, writeJson } from './json.js';
+import { isLocked } from './lock.js';
+
+/** Written when training starts: what the run is made with. */
+export interface Manifest {
+  run_id: string;
+  config_hash: string;
+  seed: number;
+  spec: RunSpec;
+  backend: BackendName;
+  precision: 'fp32' | 'bf16';
+  device: string;
+  versions: Record<string, string | null>;
+  git_commit: string | null;
+  started_at: string;
+}
+
+export interface RunFiles {
+  manifest: string;
+  /** The run's row, once it has ended. */
+  result: string;
+  /** Its rows of eval.csv. */
+  evaluation: string;
+  steps: string;
+  log: string;
+  checkpoints: string;
+  lock: string;
+}
+
+/** The files of a run's folder. */
+export function runFiles(folder: string): RunFiles {
+  return {
+    manifest: join(folder, 'manifest.json'),
+    result: join(folder, 'result.json'),
+    evaluation: join(folder, 'eval.json'),
+    steps: join(folder, 'steps.csv'),
+    log: join(folder, 'log.txt'),
+    checkpoints: join(folder, 'checkpoints'),
+    lock: join(folder, '.lock'),
+  };
+}
+
+/** checkpoints/step-00001200 */
+export function checkpointFolder(runFolder: string, step: number): string {
+  return join(runFiles(runFolder).checkpoints, `step-${String(step).padStart(8, '0')}`);
+}
+
+export function writeManifest(folder: string, manifest: Manifest): void {
+  writeJson(runFiles(folder).manifest, manifest);
+}
+
+/** Null before the run's first start. */
+export function readManifest(folder: string): Manifest | null {
+  return readJson(runFiles(folder).manifest) as Manifest | null;
+}
+
+export function writeResult(folder: string, row: RunRow): void {
+  writeJson(runFiles(folder).result, row);
+}
+
+/** Null before the run has ended. */
+export function readResult(folder: string): RunRow | null {
+  return readJson(runFiles(folder).result) as RunRow | null;
+}
+
+export function writeEvaluations(folder: string, rows: readonly EvalRow[]): void {
+  writeJson(runFiles(folder).evaluation, rows);
+}
+
+/** None before the run's first evaluation. */
+export function readEvaluations(folder: string): EvalRow[] {
+  return (readJson(runFiles(folder).evaluation) ?? []) as EvalRow[];
+}
+
+/** The row of a run of which nothing is known but the plan. */
+export function planRow(run: PlannedRun): RunRow {
+  const { spec } = run;
+  const { model } = spec;
+  return {
+    run_id: run.run_id,
+    status: run.status,
+    variant: spec.variant,
+    flop_budget: spec.flop_budget,
+    capacity: model.routing?.capacity ?? null,
+    routing_frequency: model.routing?.frequency ?? null,
+    router: model.routing?.router ?? null,
+    gate: model.routing?.gate ?? null,
+    params_total: run.params_total,
+    params_non_embedding: run.params_non_embedding,
+    d_model: model.d_model,
+    n_layers: model.n_layers,
+    n_heads: model.n_heads,
+    d_ff: model.d_ff,
+    sequence_length: model.sequence_length,
+    batch_sequences: spec.batch_sequences,
+    steps: spec.steps,
+    tokens: run.tokens,
+    flops_per_pass: run.flops_per_pass,
+    flops_per_pass_vs_dense: run.flops_per_pass / run.flops_per_pass_dense,
+    train_flops: run.train_flops,
+    loss: null,
+    loss_routing: null,
+    train_loss: null,
+    step_ms: null,
+    tokens_per_s: null,
+    model_flops_utilization: null,
+    peak_memory_bytes: null,
+    wall_s: null,
+    backend: run.backend === 'auto' ? null : run.backend,
+    device: null,
+    precision: spec.precision === 'auto' ? null : spec.precision,
+    seed: spec.seed,
+    started_at: null,
+    finished_at: null,
+    git_commit: null,
+    config_hash: run.config_hash,
+    note: run.note,
+  };
+}
+
+/** The row of a run as it is now: its result, or the plan's row with what its lock and its manifest tell. */
+export function currentRow(folder: string, run: PlannedRun): RunRow {
+  const result = readResult(folder);
+  if (result?.status === 'done') return result;
+  const training = isLocked(runFiles(folder).lock);
+  if (result !== null && !training) return result; // ended otherwise; if locked, it is being trained again
+  const manifest = readManifest(folder);
+  if (manifest === null) return training ? { ...planRow(run), status: 'running' } : planRow(run);
+  const { backend, precision, device, started_at, git_commit } = manifest;
+  const status = training ? 'running' : 'interrupted';
+  return { ...planRow(run), status, backend, precision, device, started_at, git_commit };
+}
+
+/**
+ * A run that has ended keeps its result; if the sweep file now asks for something else under the same name, that result
+ * would stand for what it is not.
+ *
+ * @throws InputError naming the keys that differ
+ */
+export function assertSameConfig(folder: string, run: PlannedRun): void {
+  const status = readResult(folder)?.status;
+  if (status !== 'done' && status !== 'diverged') return;
+  const manifest = readManifest(folder);
+  if (manifest === null) {
+    throw new InputError(
+      `${folder}: has a result but no manifest.json: remove the folder to train the run again`,
+    );
+  }
+  const differences = specDifferences(manifest.spec, run.spec);
+  if (differences.length === 0) return;
+  throw new InputError(
+    `${folder}: this run has ended under another config: ${differences.join(', ')}. Give the sweep another name, or remove the folder to train the run again`,
+  );
+}
+
+/** Keys in which two specs differ, as `training.learning_rate: 0.001 → 0.002`. */
+export function specDifferences(before: RunSpec, after: RunSpec): string[] {
+  const [old, now] = [flatten(before), flatten(after)];
+  return [...new Set([...old.keys(), ...now.keys()])]
+    .filter((key) => old.get(key) !== now.get(key))
+    .map((key) => `${key}: ${old.get(key) ?? 'absent'} → ${now.get(key) ?? 'absent'}`);
+}
+
+/** Whether a folder is a run's: it has been started. */
+export function isRunFolder(folder: string): boolean {
+  return existsSync(runFiles(folder).manifest);
+}
+
+/** Values by dotted path; lists are values. */
+function flatten(value: unknown, path = '', into = new Map<string, string>()): Map<string, string> {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
+    for (const [key, inner] of Object.entries(value)) flatten(inner, path ? `${path}.${key}` : key, into);
+  } else if (value !== undefined) into.set(path, JSON.stringify(value));
+  return into;
+}

@@ -1,0 +1,33 @@
+/** steps.csv of a run: a line appended at each interval of training, cut back to a step when training goes on from there. */
+import { closeSync, existsSync, fstatSync, openSync, readFileSync } from 'node:fs';
+import { writeAll, writeFileAtomic } from './atomic.js';
+import { STEP_COLUMNS, type StepRow } from './columns.js';
+import { formatCsv, formatCsvLine, readCsv } from './csv.js';
+
+/** Appends one line, after the head if the file is new. */
+export function appendStep(path: string, row: StepRow): void {
+  const file = openSync(path, 'a');
+  try {
+    const isNew = fstatSync(file).size === 0;
+    writeAll(file, Buffer.from(isNew ? formatCsv(STEP_COLUMNS, [row]) : formatCsvLine(STEP_COLUMNS, row)));
+  } finally {
+    closeSync(file);
+  }
+}
+
+/**
+ * Leaves the lines up to and including a step, byte for byte; 0 leaves the head alone. A last line without its end is
+ * what a crash left of one, and goes too.
+ */
+export function cutSteps(path: string, step: number): void {
+  if (!existsSync(path)) return;
+  const lines = readFileSync(path, 'utf8').split('\n').slice(0, -1);
+  const head = formatCsv(STEP_COLUMNS, []);
+  const kept = lines.slice(1).filter((line) => Number(line.slice(0, line.indexOf(','))) <= step);
+  writeFileAtomic(path, head, kept.map((line) => `${line}\n`).join(''));
+}
+
+/** All lines; none where the run has not come to its first. */
+export function readSteps(path: string): StepRow[] {
+  return existsSync(path) ? readCsv<StepRow>(path, STEP_COLUMNS) : [];
+}

@@ -1,0 +1,148 @@
+/** `mod plan`: the table, the points that are not feasible, warnings, and the rows of --json. */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, expect, it } from 'vitest';
+import { type OpenTokens, planCommand } from '../../src/commands/plan.js';
+import { loadSweepFile } from '../../src/config/sweep-file.js';
+import { InputError } from '../../src/errors.js';
+import { expandSweep } from '../../src/plan/expand.js';
+import { RUN_COLUMNS } from '../../src/results/columns.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'mod-plan-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const SWEEP = `name: a
+flop_budgets: [1e11]
+data: {text: a, heldout_text: b}
+sequence_length: 64
+batch_sequences: 4
+capacities: [0.125, 0.001]
+model_sizes: [{d_model: 64, n_layers: 4}]
+`;
+
+const tokens =
+  (count: number): OpenTokens =>
+  () => ({ tokens: count, close: () => undefined });
+
+async function planned(text: string, json: boolean, open: OpenTokens): Promise<string> {
+  const path = join(folder, 's.yaml');
+  writeFileSync(path, text);
+  const printed: string[] = [];
+  await planCommand(path, { json }, (part) => printed.push(part), open);
+  return printed.join('\n');
+}
+
+it('prints a table of the runs, and under it those that are not feasible', async () => {
+  const text = await planned(SWEEP, false, tokens(1e6));
+  expect(text.split('\n').slice(0, 5).join('\n')).toMatchInlineSnapshot(`
+    "a: 2 of 3 runs can be trained
+
+    run                          params  steps  tokens  FLOPs/pass  vs dense  train FLOPs  of budget  epochs
+    1e11-baseline-d64l4-s0         214k    264   67.6k    3.151e+7     1.000    9.981e+10     -0.19%   0.068
+    1e11-mod-c0.125-f2-d64l4-s0    222k    428    110k    1.949e+7     0.619    1.001e+11     +0.10%    0.11"
+  `);
+  expect(text).toContain(
+    'Not feasible:\n  1e11-mod-c0.001-f2-d64l4-s0: capacity 0.001 of 64 tokens selects none',
+  );
+  expect(text).not.toContain('Warnings');
+});
+
+it('warns above four epochs, and of budgets missed by more than 1%', async () => {
+  expect(await planned(SWEEP, false, tokens(20_000))).toContain(
+    'Warnings:\n  more than 4 epochs over the training data in 1 run, 5.5 in 1e11-mod-c0.125-f2-d64l4-s0',
+  );
+  const few = SWEEP.replace('1e11', '5e9');
+  expect(await planned(few, false, tokens(1e6))).toMatch(
+    /the budget is missed by more than 1% in \d runs?, \d\.\d\d% in/,
+  );
+});
+
+it('goes on without the data, and says what is not there', async () => {
+  const open: OpenTokens = (_, role) => {
+    throw new InputError(`no file matches '${role}'`);
+  };
+  const text = await planned(SWEEP, false, open);
+  expect(text).toContain("no training data, so that epochs are not known: no file matches 'train'");
+  expect(text).toContain("no held-out data: no file matches 'heldout'");
+  expect(JSON.parse(await planned(SWEEP, true, open))[0].epochs).toBeNull();
+});
+
+it('opens each data once, closes it, and passes other errors on', async () => {
+  let opened = 0;
+  let closed = 0;
+  const counting: OpenTokens = () => {
+    opened += 1;
+    const close = () => {
+      closed += 1;
+    };
+    return { tokens: 1, close };
+  };
+  await planned(SWEEP, true, counting);
+  expect({ opened, closed }).toEqual({ opened: 2, closed: 2 }); // training and held-out
+  const broken: OpenTokens = () => {
+    throw new TypeError('a bug');
+  };
+  await expect(planned(SWEEP, true, broken)).rejects.toThrow(TypeError);
+});
+
+it('prints the rows of runs.csv before training under --json, null where a column does not apply', async () => {
+  const rows = JSON.parse(await planned(SWEEP, true, tokens(1e6)));
+  expect(Object.keys(rows[0])).toEqual(expect.arrayContaining([...RUN_COLUMNS, 'epochs']));
+  expect(rows[0]).toMatchObject({
+    run_id: '1e11-baseline-d64l4-s0',
+    seed: 0,
+    d_ff: 256,
+    loss: null,
+    backend: null,
+  });
+  expect(rows[0]).toMatchObject({
+    status: 'pending',
+    capacity: null,
+    router: null,
+    flops_per_pass_vs_dense: 1,
+  });
+  expect(rows[1]).toMatchObject({
+    capacity: 0.125,
+    routing_frequency: 2,
+    router: 'learned',
+    gate: 'raw',
+    note: null,
+  });
+  expect(rows[2]).toMatchObject({ status: 'skipped', note: 'capacity 0.001 of 64 tokens selects none' });
+  for (const { train_flops, flop_budget, budget_error, flops_terms, flops_per_pass } of rows) {
+    expect(budget_error).toBe((train_flops - flop_budget) / flop_budget);
+    expect(flops_terms.total).toBe(flops_per_pass);
+  }
+});
+
+it('the quick sweep trains nine runs of 50 steps or more, each on a part of its text', async () => {
+  const printed: string[] = [];
+  await planCommand('configs/quick.yaml', { json: true }, (part) => printed.push(part));
+  const rows: { variant: string; steps: number; epochs: number; train_flops: number }[] = JSON.parse(
+    printed.join(),
+  );
+  expect(rows.map(({ variant }) => variant).sort()).toEqual(
+    ['baseline', 'mod', 'random'].flatMap((variant) => [variant, variant, variant]),
+  );
+  for (const { steps, epochs } of rows) {
+    expect(steps).toBeGreaterThanOrEqual(50);
+    expect(epochs).toBeLessThan(1);
+  }
+  expect(rows.reduce((sum, { train_flops }) => sum + train_flops, 0)).toBeLessThan(1.05e12);
+});
+
+it('the held-out text of the quick sweep repeats nothing of the training text but its licence', () => {
+  const [data] = expandSweep(loadSweepFile('configs/quick.yaml')).map(({ spec }) => spec.data);
+  if (data === undefined || !('text' in data)) throw new Error('the quick sweep is text');
+  const lines = (paths: string[]) =>
+    paths.flatMap((path) =>
+      readFileSync(join('configs', path), 'utf8')
+        .split('\n')
+        .map((line) => line.trim()),
+    );
+  const seen = new Set(lines(data.text));
+  const long = lines(data.heldout_text).filter((line) => line.length >= 60 && !line.startsWith('*'));
+  expect(long.length).toBeGreaterThan(500);
+  expect(long.filter((line) => seen.has(line)).length / long.length).toBeLessThan(0.02);
+});

@@ -1,0 +1,203 @@
+/** Plans: run ids, what is equal, what is not feasible, budgets met, grids that rename nothing. */
+import fc from 'fast-check';
+import { expect, it } from 'vitest';
+import { parseSweepFile } from '../../src/config/sweep-file.js';
+import { InputError } from '../../src/errors.js';
+import { canonicalJson } from '../../src/plan/canonical.js';
+import { expandSweep } from '../../src/plan/expand.js';
+
+const DATA = 'data: {text: a, heldout_text: b}\n';
+const SMALL = `name: a\nflop_budgets: [1e12]\n${DATA}sequence_length: 64\nbatch_sequences: 4\nmodel_sizes: [{d_model: 64, n_layers: 4}]\n`;
+const plan = (text: string) => expandSweep(parseSweepFile('s.yaml', text));
+const ids = (text: string) => plan(text).map(({ run_id }) => run_id);
+
+// biome-ignore format: one file a line
+it.each([
+  // the design's own examples
+  ['flop_budgets: [6e18]\ncapacities: [0.125]\nbaseline: false\nmodel_sizes: [217M]\nrouters: [learned, random]', ['6e18-mod-c0.125-f2-217M-s0', '6e18-random-c0.125-f2-217M-s0']],
+  ['flop_budgets: [1e16]\ngrids: [{seeds: [1], training: {learning_rate: 1e-3}, model_sizes: [{d_model: 256, n_layers: 4}]}]', ['1e16-baseline-d256l4-s1-learning_rate-1e-3']],
+  // numbers as the file wrote them
+  ['flop_budgets: [6.0e+18]\nmodel_sizes: [44M]\nbaseline: false\ncapacities: [.5]', ['6.0e+18-mod-c.5-f2-44M-s0']],
+  // order: budget, variant, size, learning rate, seed
+  ['flop_budgets: [1e15, 2e15]\nmodel_sizes: [{d_model: 64, n_layers: 4}]\ncapacities: [0.5]\nseeds: [3, 1]', ['1e15-baseline-d64l4-s3', '1e15-baseline-d64l4-s1', '1e15-mod-c0.5-f2-d64l4-s3', '1e15-mod-c0.5-f2-d64l4-s1', '2e15-baseline-d64l4-s3', '2e15-baseline-d64l4-s1', '2e15-mod-c0.5-f2-d64l4-s3', '2e15-mod-c0.5-f2-d64l4-s1']],
+  ['flop_budgets: [1e15]\nmodel_sizes: [{d_model: 64, n_layers: 4}]\nbaseline: false\ncapacities: [0.5]\ngates: [raw, sigmoid]', ['1e15-mod-c0.5-f2-d64l4-s0', '1e15-mod-c0.5-f2-sigmoid-d64l4-s0']],
+  // an axis of the top level is named, a single value there is not
+  ['flop_budgets: [1e15]\nmodel_sizes: [{d_model: 64, n_layers: 4}]\ntraining: {learning_rate: [1e-3, 3e-3]}', ['1e15-baseline-d64l4-s0-learning_rate-1e-3', '1e15-baseline-d64l4-s0-learning_rate-3e-3']],
+  ['flop_budgets: [1e15]\nmodel_sizes: [{d_model: 64, n_layers: 4}]\ntraining: {learning_rate: 1e-3}\ngrids: [{}, {training: {learning_rate: 0.001}}]', ['1e15-baseline-d64l4-s0']],
+  // every other key
+  ['flop_budgets: [1e15]\nmodel_sizes: [{d_model: 64, n_layers: 4}]\ngrids: [{sequence_length: 1024, tie_embeddings: false, evaluation: {every_steps: 50}, precision: fp32, backend: wasm}]', ['1e15-baseline-d64l4-s0-sequence_length-1024-tie_embeddings-false-every_steps-50-backend-wasm-precision-fp32']],
+  // keys of the learned router change no other run
+  ['flop_budgets: [1e15]\nmodel_sizes: [{d_model: 64, n_layers: 4}]\ncapacities: [0.5]\nrouters: [learned, random]\ngrids: [{}, {routing: {predictor_hidden: 8}}]', ['1e15-baseline-d64l4-s0', '1e15-mod-c0.5-f2-d64l4-s0', '1e15-random-c0.5-f2-d64l4-s0', '1e15-mod-c0.5-f2-d64l4-s0-predictor_hidden-8']],
+])('the run ids of %j', (text, expected) => {
+  expect(ids(`name: a\n${DATA}${text}\n`)).toEqual(expected);
+});
+
+it('tells runs on other data apart', () => {
+  const [first, second] = ids(`${SMALL}grids: [{}, {data: {text: c, heldout_text: b}}]\n`);
+  expect(first).toBe('1e12-baseline-d64l4-s0');
+  expect(second).toMatch(/^1e12-baseline-d64l4-s0-data-[0-9a-f]{8}$/);
+});
+
+it('a shape that two names have is one run', () => {
+  const twice = 'model_sizes: [217M, {d_model: 896, n_layers: 18}]\n';
+  expect(ids(`name: a\nflop_budgets: [6e18]\n${DATA}${twice}`)).toEqual(['6e18-baseline-217M-s0']);
+});
+
+it('resolves a run whole', () => {
+  const [run] = plan(
+    `${SMALL}baseline: false\ncapacities: [0.125]\nrouters: [random]\ntraining: {weight_decay: 0}\n`,
+  );
+  expect(run).toMatchObject({
+    status: 'pending',
+    note: null,
+    backend: 'auto',
+    spec: {
+      variant: 'random',
+      flop_budget: 1e12,
+      model: {
+        vocab_size: 256,
+        d_model: 64,
+        n_layers: 4,
+        n_heads: 1,
+        d_ff: 256,
+        sequence_length: 64,
+        experts: null,
+      },
+      batch_sequences: 4,
+      seed: 0,
+      training: { learning_rate: 2e-3, weight_decay: 0, gradient_clip: 1 },
+      precision: 'auto',
+    },
+  });
+  const { spec, flops_per_pass, train_flops, tokens } = run as NonNullable<typeof run>;
+  expect(spec.model.routing).toMatchObject({
+    frequency: 2,
+    capacity: 0.125,
+    router: 'random',
+    predictor_hidden: 0,
+  });
+  expect(spec.steps).toBe(Math.round(1e12 / (4 * 3 * flops_per_pass)));
+  expect({ train_flops, tokens }).toEqual({
+    train_flops: spec.steps * 12 * flops_per_pass,
+    tokens: spec.steps * 256,
+  });
+});
+
+it.each([
+  [384, 2e-3],
+  [768, 1e-3],
+])('learning_rate: auto at d_model %i is %d', (width, rate) => {
+  const [run] = plan(
+    `name: a\nflop_budgets: [1e18]\n${DATA}model_sizes: [{d_model: ${width}, n_layers: 2}]\n`,
+  );
+  expect(run?.spec.training.learning_rate).toBe(rate);
+});
+
+it.each([
+  ['capacities: [0.001]', 'capacity 0.001 of 64 tokens selects none'],
+  [
+    'capacities: [0.5]\nrouting_frequencies: [5]',
+    'routing frequency 5 is above the 4 layers: no block would be routed',
+  ],
+  [
+    'grids: [{}, {flop_budgets: [1e9]}]',
+    /^the budget pays for 3 of at least 10 steps of 4 sequences of 64 tokens$/,
+  ],
+  ['capacities: [0.001]\nrouting_frequencies: [5]', /^routing frequency .*; capacity 0.001 .* none$/],
+])('plans a point that cannot be trained as skipped: %j', (text, note) => {
+  const [first, second] = plan(`${SMALL}${text}\n`);
+  expect(first?.status).toBe('pending');
+  expect(second).toMatchObject({ status: 'skipped', note: expect.stringMatching(note) });
+});
+
+it('ten steps are enough, k = 1 is', () => {
+  const perStep = 12 * (plan(SMALL)[0]?.flops_per_pass ?? 0);
+  const steps = (n: number) => plan(SMALL.replace('[1e12]', `[${n * perStep}, 1e12]`))[0];
+  expect(steps(9)).toMatchObject({ status: 'skipped', spec: { steps: 9 } });
+  expect(steps(10)).toMatchObject({ status: 'pending', spec: { steps: 10 } });
+  expect(plan(`${SMALL}capacities: [0.008]\n`)[1]).toMatchObject({ status: 'pending' }); // floor(0.512 + 0.5)
+});
+
+it('a file of which nothing can be trained is an error that says why', () => {
+  const text = SMALL.replace('[1e12]', '[1]');
+  expect(() => plan(text)).toThrow(InputError);
+  expect(() => plan(text)).toThrow(
+    's.yaml:2:1: flop_budgets: no point of this sweep can be trained: the budget pays for 0 of at least 10 steps of 4 sequences of 64 tokens',
+  );
+});
+
+/** A grid over a few of the keys, in YAML's flow form. */
+const some = <T>(...values: T[]) => fc.subarray(values, { minLength: 1 });
+const grid = fc
+  .record({
+    flop_budgets: some('1e12', '2e12', '1.5e12'),
+    capacities: some('0.125', '0.5', '0.001'),
+    routing_frequencies: some('1', '2', '7'),
+    routers: some('learned', 'random'),
+    gates: some('raw', 'sigmoid'),
+    model_sizes: some(
+      '{d_model: 64, n_layers: 4}',
+      '{d_model: 96, n_layers: 2}',
+      '{d_model: 64, n_layers: 4, d_ff: 64}',
+    ),
+    seeds: some('0', '1'),
+    rates: some('auto', '1e-3', '0.003'),
+    hidden: fc.constantFrom('64', '16'),
+  })
+  .map(({ rates, hidden, ...lists }) => {
+    const keys = Object.entries(lists).map(([key, values]) => `${key}: [${values.join(', ')}]`);
+    return `{${keys.join(', ')}, training: {learning_rate: [${rates.join(', ')}]}, routing: {predictor_hidden: ${hidden}}}`;
+  });
+const withGrids = (grids: string[]) => `${SMALL}grids: [${grids.join(', ')}]\n`;
+
+it('run ids are unique, and equal runs appear once', () => {
+  fc.assert(
+    fc.property(fc.array(grid, { minLength: 1, maxLength: 3 }), (grids) => {
+      const runs = plan(withGrids(grids));
+      expect(new Set(runs.map(({ run_id }) => run_id)).size).toBe(runs.length);
+      expect(new Set(runs.map(({ config_hash }) => config_hash)).size).toBe(runs.length);
+    }),
+    { numRuns: 30 },
+  );
+});
+
+it('a grid written twice adds nothing, another one after it renames nothing', () => {
+  fc.assert(
+    fc.property(grid, grid, (first, second) => {
+      const before = plan(withGrids([first]));
+      expect(plan(withGrids([first, first]))).toEqual(before);
+      expect(plan(withGrids([first, second])).slice(0, before.length)).toEqual(before);
+    }),
+    { numRuns: 20 },
+  );
+});
+
+it('every budget is met to half a step, and to 1% where there are fifty', () => {
+  fc.assert(
+    fc.property(fc.double({ min: 9, max: 20, noNaN: true }), grid, (exponent, one) => {
+      const budget = 10 ** exponent;
+      const text = withGrids([one]).replace(
+        /flop_budgets: \[[^\]]*\], /,
+        `flop_budgets: [${budget}, 1e20], `,
+      );
+      for (const { spec, train_flops, flops_per_pass } of plan(text)) {
+        const off = Math.abs(train_flops - spec.flop_budget);
+        expect(off).toBeLessThanOrEqual(0.5000001 * spec.batch_sequences * 3 * flops_per_pass);
+        if (spec.steps >= 51) expect(off / spec.flop_budget).toBeLessThan(0.01);
+      }
+    }),
+    { numRuns: 20 },
+  );
+});
+
+it('plans a thousand runs in under two seconds', () => {
+  const seeds = Array.from({ length: 20 }, (_, i) => i).join(', ');
+  const text = `name: a\nflop_budgets: [1e18, 6e18]\n${DATA}capacities: [0.125, 0.5]\nseeds: [${seeds}]\nrouters: [learned, random]\n`;
+  const started = performance.now();
+  expect(plan(text).length).toBeGreaterThan(1000);
+  expect(performance.now() - started).toBeLessThan(2000);
+});
+
+it('canonical JSON does not depend on the order of keys', () => {
+  expect(canonicalJson({ b: [1, { d: 2, c: null }], a: 'x' })).toBe('{"a":"x","b":[1,{"c":null,"d":2}]}');
+});

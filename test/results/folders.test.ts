@@ -1,0 +1,221 @@
+/** Run and sweep folders: tables made whole from plan and folders, finding a target, configs that must not change. */
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { InputError } from '../../src/errors.js';
+import { makeResultsFolder } from '../../src/results/atomic.js';
+import { EVAL_COLUMNS, type EvalRow, RUN_COLUMNS, type RunRow } from '../../src/results/columns.js';
+import { readCsv } from '../../src/results/csv.js';
+import { acquireLock } from '../../src/results/lock.js';
+import { gitCommit, processorName, versions } from '../../src/results/provenance.js';
+import {
+  assertSameConfig,
+  checkpointFolder,
+  planRow,
+  runFiles,
+  writeEvaluations,
+  writeManifest,
+  writeResult,
+} from '../../src/results/run-folder.js';
+import {
+  findSweep,
+  readPlan,
+  runFolder,
+  sweepFiles,
+  writeEvalCsv,
+  writePlan,
+  writeRunsCsv,
+} from '../../src/results/sweep-folder.js';
+import { evalRow, manifestOf, plannedRun } from './planned-run.js';
+
+let results: string;
+let sweep: string;
+beforeEach(() => {
+  results = mkdtempSync(join(tmpdir(), 'mod-folders-'));
+  sweep = join(results, '6e18');
+  makeResultsFolder(sweep);
+});
+afterEach(() => rmSync(results, { recursive: true }));
+
+function started(id: string): string {
+  const folder = runFolder(sweep, id);
+  makeResultsFolder(folder);
+  writeManifest(folder, manifestOf(plannedRun(id)));
+  return folder;
+}
+
+function ended(id: string, status: RunRow['status'], loss: number | null): string {
+  const folder = started(id);
+  writeResult(folder, { ...planRow(plannedRun(id)), status, loss });
+  return folder;
+}
+
+describe('runs.csv', () => {
+  it('has a row for each planned run, in the order of the plan, with what the folders tell', () => {
+    ended('done', 'done', 1.25);
+    ended('failed', 'failed', null);
+    started('broken');
+    const trainingAgain = ended('again', 'failed', null);
+    const lock = acquireLock(runFiles(trainingAgain).lock, 'test');
+    const skipped = plannedRun('skipped', { status: 'skipped', note: 'k is 0' });
+    const ids = ['pending', 'again', 'done', 'broken', 'failed'];
+    const runs = [skipped, ...ids.map((id) => plannedRun(id))];
+    writeRunsCsv(sweep, runs);
+    const rows = readCsv<RunRow>(sweepFiles(sweep).runs, RUN_COLUMNS);
+    expect(rows.map(({ run_id, status, loss }) => [run_id, status, loss])).toEqual([
+      ['skipped', 'skipped', null],
+      ['pending', 'pending', null],
+      ['again', 'running', null],
+      ['done', 'done', 1.25],
+      ['broken', 'interrupted', null],
+      ['failed', 'failed', null],
+    ]);
+    expect(rows[0]?.note).toBe('k is 0');
+    expect(rows[1]).toEqual(planRow(plannedRun('pending')));
+    expect(rows[2]).toMatchObject({ backend: 'wasm', precision: 'fp32', device: 'a processor' });
+    lock.release();
+    writeRunsCsv(sweep, runs);
+    expect(readCsv<RunRow>(sweepFiles(sweep).runs, RUN_COLUMNS)[2]?.status).toBe('failed');
+  });
+
+  it('knows before training what the plan knows, and 0 for nothing', () => {
+    const row = planRow(plannedRun('a'));
+    expect(row).toMatchObject({ capacity: 0.125, routing_frequency: 2, router: 'learned', gate: 'raw' });
+    expect(row).toMatchObject({
+      flops_per_pass_vs_dense: 0.75,
+      train_flops: 6e18,
+      loss: null,
+      backend: null,
+    });
+    expect(Object.keys(row)).toEqual([...RUN_COLUMNS]);
+    const { spec } = plannedRun('a');
+    const dense = plannedRun('b', { spec: { ...spec, model: { ...spec.model, routing: null } } });
+    expect(planRow(dense)).toMatchObject({
+      capacity: null,
+      routing_frequency: null,
+      router: null,
+      gate: null,
+    });
+  });
+
+  it('refuses a result that is no JSON, by name', () => {
+    const folder = started('a');
+    writeFileSync(runFiles(folder).result, '{"run_id":');
+    expect(() => writeRunsCsv(sweep, [plannedRun('a')])).toThrow(InputError);
+    expect(() => writeRunsCsv(sweep, [plannedRun('a')])).toThrow(runFiles(folder).result);
+  });
+});
+
+it('eval.csv has the rows of every evaluated run, in the order of the plan', () => {
+  for (const id of ['b', 'a']) {
+    writeEvaluations(ended(id, 'done', 1), [evalRow(id, 'topk', 1), evalRow(id, 'predictor', 2)]);
+  }
+  writeEvalCsv(
+    sweep,
+    ['a', 'none', 'b'].map((id) => plannedRun(id)),
+  );
+  const rows = readCsv<EvalRow>(sweepFiles(sweep).evaluations, EVAL_COLUMNS);
+  expect(rows.map(({ run_id, routing }) => `${run_id} ${routing}`)).toEqual([
+    'a topk',
+    'a predictor',
+    'b topk',
+    'b predictor',
+  ]);
+  expect(rows[0]).toEqual(evalRow('a', 'topk', 1));
+});
+
+it('names checkpoints so that they sort', () => {
+  expect(checkpointFolder('run', 1200)).toBe(join('run', 'checkpoints', 'step-00001200'));
+});
+
+describe('assertSameConfig', () => {
+  const changed = () => {
+    const run = plannedRun('a');
+    const training = { ...run.spec.training, learning_rate: 0.002 };
+    const data = { text: ['c/*.txt'], heldout_text: ['b/*.txt'], tokenizer: 'bytes', vocab_size: 256 };
+    return { ...run, spec: { ...run.spec, training, data } };
+  };
+
+  it('names the keys in which an ended run differs', () => {
+    const folder = ended('a', 'done', 1);
+    expect(() => assertSameConfig(folder, plannedRun('a'))).not.toThrow();
+    expect(() => assertSameConfig(folder, changed())).toThrow(InputError);
+    expect(() => assertSameConfig(folder, changed())).toThrow(
+      'data.text: ["a/*.txt"] → ["c/*.txt"], training.learning_rate: 0.001 → 0.002',
+    );
+  });
+
+  it('sees a key that comes or goes, a dense model made routed too', () => {
+    const folder = ended('a', 'diverged', null);
+    const { spec } = plannedRun('a');
+    const dense = plannedRun('a', { spec: { ...spec, model: { ...spec.model, routing: null } } });
+    expect(() => assertSameConfig(folder, dense)).toThrow('model.routing.frequency: 2 → absent');
+  });
+
+  it('lets a run that has not ended start over', () => {
+    expect(() => assertSameConfig(started('a'), changed())).not.toThrow();
+    expect(() => assertSameConfig(join(sweep, 'nowhere'), changed())).not.toThrow();
+  });
+});
+
+describe('findSweep', () => {
+  const plan = (folder: string, ...ids: string[]) => {
+    mkdirSync(folder, { recursive: true });
+    writePlan(folder, { name: 'x', base_dir: '/', runs: ids.map((id) => plannedRun(id)) });
+  };
+
+  it('takes a sweep, a run, their names under the results, or the newest', () => {
+    const other = join(results, 'other');
+    plan(sweep, 'a');
+    plan(other, 'b');
+    utimesSync(sweepFiles(sweep).plan, 1e9, 1e9);
+    const found = (sweepFolder: string, runId: string | null = null) => ({ sweepFolder, runId });
+    expect(findSweep(sweep, results)).toEqual(found(sweep));
+    expect(findSweep(join(sweep, 'a'), results)).toEqual(found(sweep, 'a'));
+    expect(findSweep('6e18', results)).toEqual(found(sweep));
+    expect(findSweep('6e18/a/', results)).toEqual(found(sweep, 'a'));
+    expect(findSweep(undefined, results)).toEqual(found(other));
+    writeFileSync(sweepFiles(sweep).runs, ''); // the older plan's table was written later
+    utimesSync(sweepFiles(sweep).runs, 4e9, 4e9);
+    expect(findSweep(undefined, results)).toEqual(found(sweep));
+  });
+
+  it('says where it looked', () => {
+    plan(sweep, 'a');
+    expect(() => findSweep('6e18/b', results)).toThrow(InputError);
+    expect(() => findSweep('nothing', results)).toThrow(results);
+    expect(() => findSweep(undefined, join(results, 'none'))).toThrow(/no sweep there/);
+  });
+
+  it('refuses ids that lead out of the sweep, and folders without a plan', () => {
+    for (const id of ['', '..', '../x', 'a/b', '.lock'])
+      expect(() => runFolder(sweep, id)).toThrow(InputError);
+    expect(() => readPlan(results)).toThrow(InputError);
+    plan(sweep, 'a');
+    expect(readPlan(sweep).runs).toEqual([plannedRun('a')]);
+  });
+});
+
+describe('provenance', () => {
+  it('names the commit of a repository, and none for a folder inside one', () => {
+    const git = (...args: string[]) => execFileSync('git', ['-C', results, ...args], { encoding: 'utf8' });
+    expect(gitCommit(results)).toBeNull();
+    git('init', '--quiet');
+    expect(gitCommit(results)).toBeNull();
+    git('-c', 'user.name=a', '-c', 'user.email=a@b', 'commit', '--quiet', '--allow-empty', '-m', 'x');
+    expect(gitCommit(results)).toBe(git('rev-parse', 'HEAD').trim());
+    expect(gitCommit(sweep)).toBeNull();
+  });
+
+  it('knows versions and the processor', () => {
+    const { version } = JSON.parse(readFileSync('node_modules/koffi/package.json', 'utf8'));
+    expect(versions('koffi', 'no-such-package')).toMatchObject({
+      node: process.versions.node,
+      koffi: version,
+      'no-such-package': null,
+    });
+    expect(processorName()).not.toBe('');
+  });
+});
