@@ -1,12 +1,19 @@
 /** The commander program: which commands there are, what they take, and the only place that decides exit codes. */
+import { constants } from 'node:os';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { benchCommand, DEFAULT_SHAPES } from './commands/bench.js';
+import { evalCommand } from './commands/eval.js';
+import { planCommand } from './commands/plan.js';
+import { sweepCommand } from './commands/sweep.js';
+import { trainRunCommand } from './commands/train-run.js';
 import { InputError, messageOf, TryLaterError } from './errors.js';
+import type { SweepOutcome } from './sweep/sweep.js';
 
-/** Section 7 of the design: what cron, make and people may rely on. */
-const EXIT = { done: 0, failed: 1, wrongInput: 2, tryLater: 75 } as const;
+/** Section 7 of the design: what cron, make and people may rely on. A signal's code is 128 and its number. */
+const EXIT = { done: 0, failed: 1, wrongInput: 2, tryLater: 75, signal: 128 } as const;
 
 const print = (text: string) => process.stdout.write(`${text}\n`);
+const printError = (text: string) => process.stderr.write(`mod: ${text}\n`);
 
 function wholeNumber(text: string): number {
   const value = Number(text);
@@ -14,6 +21,8 @@ function wholeNumber(text: string): number {
     throw new InvalidArgumentError('a whole number above 0 is needed.');
   return value;
 }
+
+const jobs = (text: string): number | 'auto' => (text === 'auto' ? text : wholeNumber(text));
 
 const backendOption = () =>
   new Option('--backend <name>', 'what computes')
@@ -23,22 +32,85 @@ const precisionOption = () =>
   new Option('--precision <name>', 'numbers of the matrix products')
     .choices(['auto', 'fp32', 'bf16'])
     .default('auto');
+const resultsOption = () => new Option('--results <dir>', 'folder of the sweeps').default('results');
+const jsonOption = () => new Option('--json', 'print JSON').default(false);
 
-function program(setFailed: () => void): Command {
+function program(): Command {
   const mod = new Command('mod')
     .description('isoFLOP experiments for Mixture-of-Depths transformers')
     .option('--debug', 'print stack traces')
     .exitOverride()
     .configureHelp({ showGlobalOptions: true });
-  void setFailed;
+  for (const add of [addPlan, addSweep, addEval, addBench, addTrainRun]) add(mod);
+  return mod;
+}
 
+function addPlan(mod: Command): void {
+  mod
+    .command('plan')
+    .description('show the runs that a sweep file asks for; trains nothing')
+    .argument('<config>', 'sweep file, YAML')
+    .addOption(jsonOption())
+    .addHelpText('after', '\nExample:\n  $ mod plan configs/quick.yaml')
+    .action((config, options) => planCommand(config, options, print));
+}
+
+function addSweep(mod: Command): void {
+  mod
+    .command('sweep')
+    .description('train the runs of a sweep file that are not done')
+    .argument('<config>', 'sweep file, YAML')
+    .option('--only <run...>', 'train these runs alone, without the sweep’s lock', [])
+    .option(
+      '--jobs <n>',
+      'runs that train side by side; auto: one a GPU, or one a core on wasm',
+      jobs,
+      'auto',
+    )
+    .option('--retry', 'train diverged runs again', false)
+    .option('--quiet', 'print nothing unless something fails', false)
+    .addOption(resultsOption())
+    .addOption(backendOption())
+    .addOption(precisionOption())
+    .addHelpText(
+      'after',
+      '\nStarted again, it goes on with what is not done.\n\nExample:\n  $ mod sweep configs/quick.yaml',
+    )
+    .action(async (config, { results, ...options }) => {
+      const io = { resultsDir: results, out: process.stdout, program: process.argv[1] as string };
+      process.exitCode = exitCodeOfSweep(await sweepCommand(config, { ...options, ...io }, printError));
+    });
+}
+
+function addEval(mod: Command): void {
+  mod
+    .command('eval')
+    .description('held-out loss of runs that are done, or of a checkpoint')
+    .argument('[target]', 'a sweep or a run, by folder or name; left out: the newest sweep')
+    .option('--autoregressive', 'in every routing mode that a model is trained for', false)
+    .addOption(new Option('--routing <mode>', 'in this mode').choices(['topk', 'predictor', 'threshold']))
+    .option('--sequences <n>', 'evaluate on at most so many', wholeNumber)
+    .option('--checkpoint <dir>', 'a checkpoint’s folder, in place of a target')
+    .option('--tokens <file>', 'the tokens for --checkpoint: an llm.c shard, or bare tokens')
+    .addOption(new Option('--token-bytes <n>', 'bytes of a bare token').choices(['1', '2']).default('2'))
+    .addOption(resultsOption())
+    .addOption(jsonOption())
+    .addOption(backendOption())
+    .addOption(precisionOption())
+    .addHelpText('after', '\nExample:\n  $ mod eval results/quick --autoregressive')
+    .action((target, { tokenBytes, ...options }) =>
+      evalCommand(target, { ...options, tokenBytes: tokenBytes === '1' ? 1 : 2 }, print),
+    );
+}
+
+function addBench(mod: Command): void {
   mod
     .command('bench')
     .description('time training steps on this machine, beside the rate of the backend’s own plain product')
     .option('--shape <shape...>', `shapes to time (default: ${DEFAULT_SHAPES.join(' ')})`, [])
     .option('--steps <n>', 'steps to take the median of', wholeNumber, 9)
     .option('--profile', 'the share of a step in each op', false)
-    .option('--json', 'print JSON', false)
+    .addOption(jsonOption())
     .addOption(backendOption())
     .addOption(precisionOption())
     .addHelpText(
@@ -46,22 +118,31 @@ function program(setFailed: () => void): Command {
       '\nExample:\n  $ mod bench --shape d320l8t1024b16v256 d320l8t1024b16v256c0.125f2 --profile',
     )
     .action((options) => benchCommand(options, print));
+}
 
-  return mod;
+function addTrainRun(mod: Command): void {
+  mod
+    .command('train-run', { hidden: true })
+    .argument('<sweep>')
+    .argument('<run>')
+    .addOption(backendOption())
+    .addOption(precisionOption())
+    .action(async (sweep, run, options) => {
+      const { status } = await trainRunCommand(sweep, run, options, print);
+      process.exitCode = status === 'done' ? EXIT.done : EXIT.failed;
+    });
 }
 
 /** Runs one command and sets the exit code; errors are one line for the reader, a stack trace under --debug. */
 export async function main(argv: string[]): Promise<void> {
   process.exitCode = EXIT.done;
-  const mod = program(() => {
-    process.exitCode = EXIT.failed;
-  });
+  const mod = program();
   try {
     await mod.parseAsync(argv);
   } catch (error) {
     process.exitCode = exitCodeOf(error);
     if (error instanceof CommanderError) return; // commander has said it
-    process.stderr.write(`mod: ${messageOf(error)}\n`);
+    printError(messageOf(error));
     if (mod.opts().debug && error instanceof Error) process.stderr.write(`${error.stack}\n`);
   }
 }
@@ -71,4 +152,10 @@ function exitCodeOf(error: unknown): number {
   if (error instanceof InputError) return EXIT.wrongInput;
   if (error instanceof TryLaterError) return EXIT.tryLater;
   return EXIT.failed;
+}
+
+function exitCodeOfSweep({ signal, failed, busy }: SweepOutcome): number {
+  if (signal !== null) return EXIT.signal + constants.signals[signal];
+  if (failed.length > 0) return EXIT.failed;
+  return busy.length > 0 ? EXIT.tryLater : EXIT.done;
 }

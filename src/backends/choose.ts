@@ -10,6 +10,8 @@ export interface ChosenBackend {
   /** What computes: a GPU's or a CPU's name. */
   device: string;
   precision: 'fp32' | 'bf16';
+  /** The most memory that this process has held so far: of the GPU where one computes, else of the process. */
+  peakMemoryBytes: () => number;
   /** Backends that `auto` would have preferred, and why each does not work here. */
   rejected: { name: BackendName; reason: string }[];
 }
@@ -21,9 +23,19 @@ const STARTERS: { name: BackendName; start: () => Promise<void> }[] = [
   { name: 'wasm', start: startWasm },
 ];
 
+/** What was chosen and, for `auto`, why not what it would have preferred, a line each. */
+export function describeBackend({ name, device, precision, rejected }: ChosenBackend): string {
+  const reasons = rejected.map((other) => `\n  not ${other.name}: ${other.reason}`).join('');
+  return `backend ${name} on ${device}, ${precision}${reasons}`;
+}
+
 /** A CPU's name, as the operating system gives it. */
-export function cpuName(): string {
-  return cpus()[0]?.model.trim() || 'CPU';
+function cpuName(): string {
+  return cpus()[0]?.model.trim() || process.arch;
+}
+
+function peakResidentBytes(): number {
+  return process.resourceUsage().maxRSS * 1024;
 }
 
 /**
@@ -40,7 +52,7 @@ export async function chooseBackend(
     try {
       await start();
       if (precision === 'bf16') throw new Error('it computes in float32 alone; bf16 needs cuda');
-      return { name, device: cpuName(), precision: 'fp32', rejected };
+      return { name, device: cpuName(), precision: 'fp32', rejected, peakMemoryBytes: peakResidentBytes };
     } catch (error) {
       rejected.push({ name, reason: messageOf(error) });
     }

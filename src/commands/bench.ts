@@ -23,6 +23,7 @@ interface BenchRow extends StepMeasurement {
   shape: string;
   backend: string;
   device: string;
+  peakMemoryBytes: number;
 }
 
 export async function benchCommand(options: BenchCommandOptions, out: (text: string) => void): Promise<void> {
@@ -39,10 +40,11 @@ async function measureHere(
   { name, model, batchSequences }: BenchShape,
   options: BenchCommandOptions,
 ): Promise<BenchRow> {
-  const { name: backend, device } = await chooseBackend(options.backend, options.precision);
+  const chosen = await chooseBackend(options.backend, options.precision);
   const { steps, profile } = options;
   const measured = measureStep(model, { batchSequences, warmup: WARMUP_STEPS, steps, profile });
-  return { shape: name, backend, device, ...measured };
+  const peakMemoryBytes = chosen.peakMemoryBytes();
+  return { shape: name, backend: chosen.name, device: chosen.device, peakMemoryBytes, ...measured };
 }
 
 /** In a process of its own: peak memory is a process' peak. */

@@ -7,6 +7,7 @@ import { routerNoise } from '../model/noise.js';
 import type { Transformer } from '../model/transformer.js';
 import { crossEntropy } from '../ops/cross-entropy.js';
 import { scope } from '../ops/scope.js';
+import { mean as meanOf, standardError } from '../statistics.js';
 
 export interface EvaluationOptions {
   mode: RoutingMode;
@@ -75,7 +76,7 @@ export async function evaluate(
   return {
     mode: model.config.routing === null ? 'topk' : options.mode,
     sequences: total,
-    loss: average(losses),
+    loss: meanOf(losses),
     lossStandardError: standardError(losses),
     participation: tallies.map(({ member }) => member / tokens),
     predictor: scored ? scorePredictor(tallies, tokens) : null,
@@ -142,15 +143,4 @@ function routedBlocks(model: ModelConfig): number[] {
   return routing === null
     ? []
     : Array.from({ length: Math.floor(n_layers / routing.frequency) }, (_, i) => i);
-}
-
-function average(values: number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
-}
-
-function standardError(values: number[]): number | null {
-  if (values.length < 2) return null;
-  const center = average(values);
-  const variance = values.reduce((sum, value) => sum + (value - center) ** 2, 0) / (values.length - 1);
-  return Math.sqrt(variance / values.length);
 }
