@@ -225,6 +225,9 @@ async function outputsOn(backend: 'cpu' | 'wasm', { kernel, inputs, attrs }: Ker
   return outputs.map((output) => ({ shape: output.shape, dtype: output.dtype, values: output.dataSync() }));
 }
 
+/** Inputs are of order 1: where their products cancel, a rounding error of theirs is left and not of the result. */
+const TERMS = 0.3;
+
 describe('a wasm kernel gives what its composed definition gives', () => {
   it.each(CASES.map((each, i) => ({ name: `${each.kernel.kernelName} ${i}`, each })))(
     '$name',
@@ -238,7 +241,7 @@ describe('a wasm kernel gives what its composed definition gives', () => {
           );
           // float32 sums in another order; indices and masks agree exactly, and fail this bound if they do not.
           actual.forEach(({ values }, i) => {
-            expect(relativeError(values, reference[i]?.values ?? [], 0.01)).toBeLessThan(1e-5);
+            expect(relativeError(values, reference[i]?.values ?? [], TERMS)).toBeLessThan(1e-5);
           });
         }),
         { numRuns: 12 },
@@ -253,7 +256,7 @@ describe('a wasm kernel gives what its composed definition gives', () => {
       const reference = await outputsOn('cpu', attention, s);
       const actual = await outputsOn('wasm', attention, s);
       actual.forEach(({ values }, i) => {
-        expect(relativeError(values, reference[i]?.values ?? [], 0.01)).toBeLessThan(1e-5);
+        expect(relativeError(values, reference[i]?.values ?? [], TERMS)).toBeLessThan(1e-5);
       });
     }
   });

@@ -137,6 +137,25 @@ describe('a sweep', () => {
   });
 });
 
+describe('a run whose numbers are lost', () => {
+  it('is diverged, lets the others go on, and is tried again only with --retry', async () => {
+    const sweep = tiny(`${TINY_SWEEP}training: {learning_rate: [1e38, 1e-3]}\n`.replace('[0.25]', '[]'));
+    const [wild, tame] = ['1e38', '1e-3'].map((rate) => `${TINY_RUNS[0]}-learning_rate-${rate}`);
+    const first = await train(sweep, '--quiet');
+    expect(first).toMatchObject({ code: 1, stdout: '' });
+    expect(first.stderr).toMatch(new RegExp(`${wild}: diverged: the loss or the gradient norm of step \\d`));
+    const rows = runRows(sweep);
+    expect(rows).toMatchObject([
+      { run_id: wild, status: 'diverged', loss: null, loss_routing: null },
+      { run_id: tame, status: 'done' },
+    ]);
+    expect((await train(sweep, '--quiet')).code).toBe(1);
+    expect(runRows(sweep)).toEqual(rows);
+    expect((await train(sweep, '--quiet', '--retry')).code).toBe(1);
+    expect(runRows(sweep)[0]?.started_at).not.toBe(rows[0]?.started_at);
+  });
+});
+
 describe('a sweep refuses', () => {
   it('a finished run whose config differs, naming the keys', async () => {
     const sweep = tiny();
