@@ -1,12 +1,15 @@
 /** The commander program: which commands there are, what they take, and the only place that decides exit codes. */
 import { constants } from 'node:os';
+import tab from '@bomb.sh/tab/commander';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { benchCommand, DEFAULT_SHAPES } from './commands/bench.js';
 import { evalCommand } from './commands/eval.js';
 import { planCommand } from './commands/plan.js';
+import { statusCommand } from './commands/status.js';
 import { sweepCommand } from './commands/sweep.js';
 import { trainRunCommand } from './commands/train-run.js';
 import { InputError, messageOf, TryLaterError } from './errors.js';
+import { programVersion } from './results/provenance.js';
 import type { SweepOutcome } from './sweep/sweep.js';
 
 /** Section 7 of the design: what cron, make and people may rely on. A signal's code is 128 and its number. */
@@ -21,6 +24,9 @@ function wholeNumber(text: string): number {
     throw new InvalidArgumentError('a whole number above 0 is needed.');
   return value;
 }
+
+/** What TARGET may be, section 7 of the design. */
+const TARGET = 'a sweep or a run, by folder or name; left out: the newest sweep';
 
 const jobs = (text: string): number | 'auto' => (text === 'auto' ? text : wholeNumber(text));
 
@@ -38,10 +44,12 @@ const jsonOption = () => new Option('--json', 'print JSON').default(false);
 function program(): Command {
   const mod = new Command('mod')
     .description('isoFLOP experiments for Mixture-of-Depths transformers')
+    .version(programVersion())
     .option('--debug', 'print stack traces')
     .exitOverride()
     .configureHelp({ showGlobalOptions: true });
-  for (const add of [addPlan, addSweep, addEval, addBench, addTrainRun]) add(mod);
+  for (const add of [addPlan, addSweep, addStatus, addEval, addBench, addTrainRun]) add(mod);
+  tab(mod, { completionCommandName: 'completion' });
   return mod;
 }
 
@@ -82,11 +90,23 @@ function addSweep(mod: Command): void {
     });
 }
 
+function addStatus(mod: Command): void {
+  mod
+    .command('status')
+    .description('the runs of a sweep as they are now, from the files alone')
+    .argument('[target]', TARGET)
+    .option('--watch', 'again and again until nothing trains', false)
+    .addOption(resultsOption())
+    .addOption(jsonOption())
+    .addHelpText('after', '\nExample:\n  $ mod status results/quick --watch')
+    .action((target, options) => statusCommand(target, options, process.stdout));
+}
+
 function addEval(mod: Command): void {
   mod
     .command('eval')
     .description('held-out loss of runs that are done, or of a checkpoint')
-    .argument('[target]', 'a sweep or a run, by folder or name; left out: the newest sweep')
+    .argument('[target]', TARGET)
     .option('--autoregressive', 'in every routing mode that a model is trained for', false)
     .addOption(new Option('--routing <mode>', 'in this mode').choices(['topk', 'predictor', 'threshold']))
     .option('--sequences <n>', 'evaluate on at most so many', wholeNumber)

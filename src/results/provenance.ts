@@ -21,10 +21,15 @@ export function gitCommit(root: string = packageRoot): string | null {
   }
 }
 
+/** The version of this program. */
+export function programVersion(): string {
+  return readVersion(join(packageRoot, 'package.json'));
+}
+
 /** Versions of the program, of Node and of the packages named; null for one that is not installed. */
 export function versions(...packages: string[]): Record<string, string | null> {
   return {
-    mod: readVersion(join(packageRoot, 'package.json')),
+    mod: programVersion(),
     node: process.versions.node,
     platform: `${process.platform}-${process.arch}`,
     ...Object.fromEntries(packages.map((name) => [name, packageVersion(name)])),

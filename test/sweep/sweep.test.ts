@@ -120,6 +120,17 @@ describe('a sweep', () => {
     }
   });
 
+  it('writes the held-out loss every so many steps, that of the last step the loss of the run', async () => {
+    const sweep = tiny(TINY_SWEEP.replace('sequences: 4', 'sequences: 4, every_steps: 5'));
+    await train(sweep, '--only', TINY_RUNS[1] as string);
+    const row = runRows(sweep)[1] as { steps: number; loss: number };
+    const steps = readSteps(join(sweep.results, 'tiny', TINY_RUNS[1] as string, 'steps.csv'));
+    const known = steps.filter(({ heldout_loss }) => heldout_loss !== null);
+    const due = steps.filter(({ step }) => step % 5 === 0 || step === row.steps);
+    expect(known.map(({ step }) => step)).toEqual(due.map(({ step }) => step));
+    expect(known.at(-1)?.heldout_loss).toBe(row.loss);
+  });
+
   it('trains the runs of --only alone, and new points of a changed file', async () => {
     const sweep = tiny();
     await train(sweep, '--only', TINY_RUNS[1] as string, '--quiet');
