@@ -3,6 +3,7 @@ import { constants } from 'node:os';
 import tab from '@bomb.sh/tab/commander';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { benchCommand, DEFAULT_SHAPES } from './commands/bench.js';
+import { doctorCommand } from './commands/doctor.js';
 import { evalCommand } from './commands/eval.js';
 import { planCommand } from './commands/plan.js';
 import { statusCommand } from './commands/status.js';
@@ -48,7 +49,7 @@ function program(): Command {
     .option('--debug', 'print stack traces')
     .exitOverride()
     .configureHelp({ showGlobalOptions: true });
-  for (const add of [addPlan, addSweep, addStatus, addEval, addBench, addTrainRun]) add(mod);
+  for (const add of [addPlan, addSweep, addStatus, addEval, addBench, addDoctor, addTrainRun]) add(mod);
   tab(mod, { completionCommandName: 'completion' });
   return mod;
 }
@@ -138,6 +139,16 @@ function addBench(mod: Command): void {
       '\nExample:\n  $ mod bench --shape d320l8t1024b16v256 d320l8t1024b16v256c0.125f2 --profile',
     )
     .action((options) => benchCommand(options, print));
+}
+
+function addDoctor(mod: Command): void {
+  mod
+    .command('doctor')
+    .description('what this machine has, which backends work on it, and what to install for the others')
+    .addOption(resultsOption())
+    .addOption(jsonOption())
+    .addHelpText('after', '\nExample:\n  $ mod doctor --json')
+    .action((options) => doctorCommand(options, print));
 }
 
 function addTrainRun(mod: Command): void {

@@ -15,6 +15,13 @@ export function rate(value: number): string {
   return String(Number(value.toPrecision(3)));
 }
 
+/** Bytes → 512 B, 1.5 KiB, 22.3 GiB; three significant digits. */
+export function bytes(value: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
+  const power = Math.min(units.length - 1, Math.max(0, Math.floor(Math.log2(Math.max(1, value)) / 10)));
+  return `${Number((value / 1024 ** power).toPrecision(3))} ${units[power]}`;
+}
+
 /** 1234567 → 1,234,567 */
 export function count(value: number): string {
   return value.toLocaleString('en-US');

@@ -1,6 +1,6 @@
 /** Which backend runs the ops: the one that was asked for, or the first that works on this machine. */
-import { cpus } from 'node:os';
 import { InputError, messageOf } from '../errors.js';
+import { cpuName } from '../machine.js';
 import type { BackendName, Precision } from '../plan/run.js';
 import { startTensorflow } from './tensorflow/start.js';
 import { startWasm } from './wasm/start.js';
@@ -27,11 +27,6 @@ const STARTERS: { name: BackendName; start: () => Promise<void> }[] = [
 export function describeBackend({ name, device, precision, rejected }: ChosenBackend): string {
   const reasons = rejected.map((other) => `\n  not ${other.name}: ${other.reason}`).join('');
   return `backend ${name} on ${device}, ${precision}${reasons}`;
-}
-
-/** A CPU's name, as the operating system gives it. */
-function cpuName(): string {
-  return cpus()[0]?.model.trim() || process.arch;
 }
 
 function peakResidentBytes(): number {
@@ -63,4 +58,32 @@ export async function chooseBackend(
       ? `no backend works here: ${reasons}`
       : `the backend that was asked for does not work here: ${reasons}`,
   );
+}
+
+/** One backend on this machine, for people who set it up. */
+export interface BackendReport {
+  name: BackendName;
+  usable: boolean;
+  /** What would compute; null where it is not usable. */
+  device: string | null;
+  reason: string | null;
+  /** What to install or do, where that would help. */
+  advice: string | null;
+  /** Where its parts come from. */
+  details: string[];
+}
+
+/** Starts every backend in turn and tells how that went. */
+export async function probeBackends(): Promise<BackendReport[]> {
+  const reports: BackendReport[] = [];
+  for (const { name, start } of STARTERS) {
+    try {
+      await start();
+      reports.push({ name, usable: true, device: cpuName(), reason: null, advice: null, details: [] });
+    } catch (error) {
+      const reason = messageOf(error);
+      reports.push({ name, usable: false, device: null, reason, advice: null, details: [] });
+    }
+  }
+  return reports;
 }

@@ -1,27 +1,6 @@
-/** How many runs train side by side, and that so many do. */
+/** That as many runs train side by side as are allowed. */
 import { describe, expect, it } from 'vitest';
-import { inParallel, physicalCores } from '../../src/sweep/jobs.js';
-
-const processor = (socket: number, core: number) =>
-  `processor\t: 0\nphysical id\t: ${socket}\ncore id\t\t: ${core}`;
-
-describe('physical cores', () => {
-  it.each([
-    [
-      'two threads each of two cores',
-      [processor(0, 0), processor(0, 1), processor(0, 0), processor(0, 1)],
-      4,
-      2,
-    ],
-    ['two sockets', [processor(0, 0), processor(1, 0)], 2, 2],
-    ['fewer allowed than there are', [processor(0, 0), processor(0, 1)], 1, 1],
-    ['a file that does not tell', ['processor : 0', 'processor : 1'], 2, 2],
-  ])('%s', (_, processors, logical, expected) => {
-    expect(physicalCores(processors.join('\n\n'), logical)).toBe(expected);
-  });
-
-  it('are the logical ones where there is no file', () => expect(physicalCores(null, 3)).toBe(3));
-});
+import { inParallel } from '../../src/sweep/jobs.js';
 
 describe('in parallel', () => {
   it('does everything once, in order of starting, never more at a time than allowed', async () => {
