@@ -7,7 +7,7 @@ import { gelu } from '../ops/gelu.js';
 import { linear } from '../ops/linear.js';
 import { residual } from '../ops/residual.js';
 import { addRmsNorm, rmsNorm } from '../ops/rms-norm.js';
-import { rotaryHeads } from '../ops/rotary-heads.js';
+import { rotary } from '../ops/rotary.js';
 import type { Tape } from '../ops/tape.js';
 import { tokenLogits } from '../ops/token-logits.js';
 import type { RoutingConfig, RoutingMode } from './config.js';
@@ -53,9 +53,10 @@ function branch(
   table: Tensor,
   positions: Tensor | null,
 ): Branch {
-  const qkv = linear(tape, rmsNorm(tape, x, block.attnNorm), block.qkv); // [B, n, 3D]
-  const [q, k, v] = rotaryHeads(tape, qkv, table, positions); // [B, H, n, K]
-  const attention = linear(tape, causalAttention(tape, q, k, v), block.attnOut); // [B, n, D]
+  const heads = (x.shape[2] as number) / (table.shape[1] as number);
+  const projected = linear(tape, rmsNorm(tape, x, block.attnNorm), block.qkv); // [B, n, 3D]
+  const qkv = rotary(tape, projected, table, positions); // [B, n, 3, H, K]
+  const attention = linear(tape, causalAttention(tape, qkv, heads), block.attnOut); // [B, n, D]
   const [middle, normed] = addRmsNorm(tape, x, attention, block.mlpNorm);
   const mlp = linear(tape, gelu(tape, linear(tape, normed, block.up)), block.down);
   return { attention, middle, mlp };
