@@ -1,6 +1,7 @@
 /** CausalAttention: softmax(q·kᵀ/sqrt(K) under the causal mask)·v for each head, heads merged. */
 import {
   add,
+  concat,
   exp,
   linalg,
   log,
@@ -9,6 +10,7 @@ import {
   mul,
   ones,
   reshape,
+  slice,
   stack,
   sub,
   sum,
@@ -93,3 +95,22 @@ export function causalAttention(tape: Tape | null, qkv: Tensor, heads: number): 
   );
   return out;
 }
+
+/**
+ * {qkv [1, N, 3D]}, segments of these lengths one after another → [out [1, N, D]]: causal attention within each segment.
+ * What a packed batch of sequences of different lengths needs; for forward passes alone.
+ */
+export const segmentedAttentionKernel = defineKernel(
+  'SegmentedAttention',
+  ({ qkv }: CausalAttentionInputs, { heads, lengths }: HeadsAttrs & { lengths: number[] }): [Tensor] => {
+    const width = qkv.shape[2] as number;
+    let start = 0;
+    const parts = lengths.flatMap((length) => {
+      if (length === 0) return [];
+      const segment = slice(qkv, [0, start, 0], [1, length, width]);
+      start += length;
+      return causalAttentionKernel({ qkv: segment }, { heads })[0];
+    });
+    return [parts.length === 1 ? (parts[0] as Tensor) : concat(parts, 1)];
+  },
+);
