@@ -1,6 +1,7 @@
 /** The commander program: which commands there are, what they take, and the only place that decides exit codes. */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { benchCommand, DEFAULT_SHAPES } from './commands/bench.js';
+import { planCommand } from './commands/plan.js';
 import { InputError, messageOf, TryLaterError } from './errors.js';
 
 /** Section 7 of the design: what cron, make and people may rely on. */
@@ -46,6 +47,14 @@ function program(setFailed: () => void): Command {
       '\nExample:\n  $ mod bench --shape d320l8t1024b16v256 d320l8t1024b16v256c0.125f2 --profile',
     )
     .action((options) => benchCommand(options, print));
+
+  mod
+    .command('plan')
+    .description('what a sweep file asks for: runs, tokens, disk and hours, before anything is trained')
+    .argument('<config>', 'the sweep file')
+    .option('--json', 'print JSON', false)
+    .addHelpText('after', '\nExample:\n  $ mod plan configs/quick.yaml')
+    .action((config, options) => planCommand(config, options, print));
 
   return mod;
 }

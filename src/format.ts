@@ -15,6 +15,11 @@ export function rate(value: number): string {
   return String(Number(value.toPrecision(3)));
 }
 
+/** 12345678 → 12.3MB; powers of a thousand, as disks are sold. */
+export function bytes(value: number): string {
+  return `${rate(value)}B`;
+}
+
 /** 1234567 → 1,234,567 */
 export function count(value: number): string {
   return value.toLocaleString('en-US');
@@ -34,7 +39,7 @@ export function duration(seconds: number): string {
 export function table(head: string[], rows: string[][]): string {
   const widths = head.map((cell, i) => Math.max(cell.length, ...rows.map((row) => (row[i] ?? '').length)));
   const numeric = head.map((_, i) =>
-    rows.every((row) => /^[-+\d.,%×e]*[a-zA-Z]?$/.test(row[i] ?? '') && row[i] !== ''),
+    rows.every((row) => /^[-+\d.,%×e]*[a-zA-Z]{0,2}$/.test(row[i] ?? '') && row[i] !== ''),
   );
   const line = (cells: string[]) =>
     cells
