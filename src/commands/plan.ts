@@ -1,6 +1,7 @@
 /** `mod plan`: what a sweep file asks for, before anything is trained. */
 import { type BenchRecord, benchRecordPath, nearestRecord, readBenchRecords } from '../bench/record.js';
 import { loadSweepFile } from '../config/sweep-file.js';
+import { dataTokenizer } from '../data/tokenizer.js';
 import { openTokens } from '../data/tokens.js';
 import { InputError } from '../errors.js';
 import { bytes, count, duration, rate, table } from '../format.js';
@@ -107,19 +108,27 @@ class DataSizes {
     if (known !== undefined) return known;
     const tokens = this.count(data, 'train');
     this.count(data, 'heldout');
+    this.warn('no tokenizer', () => dataTokenizer(data, this.baseDir));
     this.sizes.set(key, tokens);
     return tokens;
   }
 
   private count(data: DataConfig, role: 'train' | 'heldout'): number | null {
-    try {
+    const what = role === 'train' ? 'training data, so that epochs are not known' : 'held-out data';
+    return this.warn(`no ${what}`, () => {
       const source = this.open(data, role, this.baseDir);
       source.close();
       return source.tokens;
+    });
+  }
+
+  /** Null, and a line in `missing`, where what is looked at is not there or not right. */
+  private warn<T>(what: string, look: () => T): T | null {
+    try {
+      return look();
     } catch (error) {
       if (!(error instanceof InputError)) throw error;
-      const what = role === 'train' ? 'training data, so that epochs are not known' : 'held-out data';
-      this.missing.push(`no ${what}: ${error.message}`);
+      this.missing.push(`${what}: ${error.message}`);
       return null;
     }
   }

@@ -1,5 +1,8 @@
 /** Text to tokens and back: bytes, GPT-2's byte-pair encoding, or what a tokenizer.json describes. */
 import { resolve } from 'node:path';
+import { InputError } from '../errors.js';
+import type { DataConfig } from '../plan/run.js';
+import { isFile } from './files.js';
 import { gpt2Tokenizer } from './gpt2.js';
 import { jsonTokenizer } from './tokenizer-json.js';
 
@@ -33,6 +36,20 @@ export function isBuiltIn(name: string): name is (typeof BUILT_IN_TOKENIZERS)[nu
 export async function openTokenizer(name: string, baseDir: string): Promise<Tokenizer> {
   if (!isBuiltIn(name)) return jsonTokenizer(resolve(baseDir, name));
   return name === 'bytes' ? BYTES : gpt2Tokenizer();
+}
+
+/**
+ * The tokenizer that a sweep's data was made with, `bytes`, `gpt2` or the absolute path of a tokenizer.json: it goes into
+ * the checkpoints. Null where the sweep file names none.
+ *
+ * @param baseDir the folder of the sweep file
+ * @throws InputError for a tokenizer.json that is not there
+ */
+export function dataTokenizer({ tokenizer }: DataConfig, baseDir: string): string | null {
+  if (tokenizer === null || isBuiltIn(tokenizer)) return tokenizer;
+  const path = resolve(baseDir, tokenizer);
+  if (!isFile(path)) throw new InputError(`data.tokenizer: ${path}: no such file`);
+  return path;
 }
 
 /** Bytes are their own tokens, NUL ends a document. */
