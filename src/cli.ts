@@ -5,6 +5,7 @@ import { benchCommand, DEFAULT_SHAPES } from './commands/bench.js';
 import { dataInfoCommand } from './commands/data-info.js';
 import { dataPrepareCommand } from './commands/data-prepare.js';
 import { planCommand } from './commands/plan.js';
+import { DEFAULT_PART_BYTES } from './data/prepare.js';
 import { InputError, messageOf, TryLaterError } from './errors.js';
 
 /** Section 7 of the design: what cron, make and people may rely on. */
@@ -91,6 +92,7 @@ function program(setFailed: () => void): Command {
     .option('--separator <text>', 'what stands between documents in text, \\n, \\t and \\0 written so')
     .option('--heldout-share <share>', 'share of the documents that is held out', share, 0.01)
     .option('--seed <n>', 'another one holds out other documents', seedNumber, 0)
+    .option('--part-bytes <n>', 'input that a thread takes at a time', wholeNumber, DEFAULT_PART_BYTES)
     .option('--jobs <n>', 'threads', wholeNumber, availableParallelism())
     .option('--json', 'print JSON', false)
     .option('--quiet', 'no progress', false)

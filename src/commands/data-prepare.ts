@@ -36,6 +36,8 @@ export interface DataPrepareOptions {
   separator?: string;
   heldoutShare: number;
   seed: number;
+  /** Bytes of input that make a part: what one thread takes at a time, and what a kill may cost. */
+  partBytes: number;
   jobs: number;
   json: boolean;
   quiet: boolean;
@@ -104,6 +106,7 @@ async function settingsOf(options: DataPrepareOptions): Promise<PrepareSettings>
     separator: options.separator === undefined ? null : unescaped(options.separator),
     heldout_share: options.heldoutShare,
     seed: options.seed,
+    part_bytes: options.partBytes,
   };
 }
 
@@ -148,7 +151,7 @@ async function prepareAll(
   options: DataPrepareOptions,
 ): Promise<PrepareSummary> {
   const sizes = new Map(files.map(({ path, bytes }) => [path, bytes]));
-  const parts = planParts(files);
+  const parts = planParts(files, settings.part_bytes);
   const results = new Map<number, PartResult>();
   for (const part of parts) {
     const done = donePart(folder, part);

@@ -24,6 +24,8 @@ export interface PrepareSettings extends DocumentFormat {
   heldout_share: number;
   /** Another seed holds out other documents. */
   seed: number;
+  /** Bytes of input, as they lie on the disk, that a part has. */
+  part_bytes: number;
 }
 
 /** In the folder of the shards: what they were made of and with what, and the tokenizer.json if it was one. */
@@ -48,8 +50,8 @@ export interface PartResult {
   shards: string[];
 }
 
-/** Parts are about this large, on the disk: small enough to lose little in a kill, large enough for few shards. */
-const PART_BYTES = 64 * 2 ** 20;
+/** Small enough to lose little in a kill, large enough for few shards. */
+export const DEFAULT_PART_BYTES = 64 * 2 ** 20;
 /** llm.c's own size of a shard. */
 const SHARD_TOKENS = 1e8;
 
@@ -71,7 +73,7 @@ export function inputFile(path: string): InputFile {
  * Divides the input: neighbouring small files together, large JSONL into slices, other large files alone. It depends on
  * the files and their sizes, not on how many processes do the work.
  */
-export function planParts(files: readonly InputFile[], partBytes: number = PART_BYTES): Part[] {
+export function planParts(files: readonly InputFile[], partBytes: number): Part[] {
   const parts: Slice[][] = [];
   let open: Slice[] = [];
   let openBytes = 0;

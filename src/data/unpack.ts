@@ -1,8 +1,8 @@
 /** The bytes of a file, or of what is inside it where it is gzip or zstd, as a stream. */
 import { closeSync, createReadStream, openSync, readSync } from 'node:fs';
-import { type Duplex, pipeline } from 'node:stream';
-import zlib from 'node:zlib';
-import { Decompress } from 'fzstd';
+import { pipeline } from 'node:stream';
+import { createGunzip } from 'node:zlib';
+import { ZSTDDecoder } from 'zstddec/stream';
 import { InputError, messageOf } from '../errors.js';
 
 /** Bytes start .. end of a file as it lies on the disk; `end` null: to its end. Compressed files are read whole. */
@@ -15,6 +15,8 @@ export interface Slice {
 export type Compression = 'gzip' | 'zstd';
 
 const CHUNK_BYTES = 2 ** 20;
+/** Of one chunk; sound frames have given none at all. */
+const MANY_EMPTY = 100;
 const MAGIC: [Compression, number[]][] = [
   ['gzip', [0x1f, 0x8b]],
   ['zstd', [0x28, 0xb5, 0x2f, 0xfd]],
@@ -52,9 +54,10 @@ export async function* readUnpacked(
   const file = counted(createReadStream(path, { ...range, highWaterMark: CHUNK_BYTES }), onRead);
   try {
     if (compression === null) yield* file;
-    else if (compression === 'gzip') yield* through(file, zlib.createGunzip({ chunkSize: CHUNK_BYTES }));
-    else if (zlib.createZstdDecompress === undefined) yield* unpackInScript(file);
-    else yield* through(file, zlib.createZstdDecompress({ chunkSize: CHUNK_BYTES }));
+    // An error of either stream comes out of the second one.
+    else if (compression === 'gzip')
+      yield* pipeline(file, createGunzip({ chunkSize: CHUNK_BYTES }), () => undefined);
+    else yield* unpackZstd(path, onRead);
   } catch (error) {
     const what = compression === null ? 'cannot be read' : `damaged or cut short, as ${compression}`;
     throw new InputError(`${path}: ${what}: ${messageOf(error)}`);
@@ -71,24 +74,40 @@ async function* counted(
   }
 }
 
-/** Errors of either stream come out of the second one. */
-function through(chunks: AsyncIterable<Buffer>, stream: Duplex): AsyncIterable<Buffer> {
-  return pipeline(chunks, stream, () => undefined);
+/**
+ * zstd's own code in WebAssembly. Not Node's zlib: 20 has no zstd, 22 takes a file that is cut short for a whole one,
+ * and it and 24 end at the first frame of several, which `pzstd` and `cat` make.
+ */
+async function* unpackZstd(path: string, onRead: (bytes: number) => void): AsyncGenerator<Buffer> {
+  const decoder = new ZSTDDecoder();
+  await decoder.init();
+  let taken = 0;
+  const chunks = function* () {
+    for (const chunk of readChunks(path)) {
+      onRead(chunk.length);
+      taken += 1;
+      yield chunk;
+    }
+  };
+  // The decoder does not tell a fault: it then goes on giving nothing, of the chunk that it has, for ever.
+  let empty = 0;
+  let takenBefore = 0;
+  for (const unpacked of decoder.decodeStreaming(chunks())) {
+    empty = unpacked.length > 0 || taken > takenBefore ? 0 : empty + 1;
+    takenBefore = taken;
+    if (empty === MANY_EMPTY) throw new Error('a frame that cannot be unpacked, or a window above 128 MiB');
+    yield Buffer.from(unpacked.buffer, unpacked.byteOffset, unpacked.byteLength);
+  }
 }
 
-/** zstd before Node 22.15, whose zlib has none. */
-async function* unpackInScript(file: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  let ready: Uint8Array[] = [];
-  const decompress = new Decompress((chunk) => ready.push(chunk));
-  const take = () => {
-    const chunks = ready.map((chunk) => Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength));
-    ready = [];
-    return chunks;
-  };
-  for await (const chunk of file) {
-    decompress.push(chunk);
-    yield* take();
+function* readChunks(path: string): Generator<Buffer> {
+  const file = openSync(path, 'r');
+  const buffer = Buffer.alloc(CHUNK_BYTES);
+  try {
+    for (let read = readSync(file, buffer); read > 0; read = readSync(file, buffer)) {
+      yield buffer.subarray(0, read);
+    }
+  } finally {
+    closeSync(file);
   }
-  decompress.push(new Uint8Array(0), true);
-  yield* take();
 }
