@@ -56,6 +56,7 @@ async function* linesOf(
   onRead: (bytes: number) => void,
 ): AsyncGenerator<{ line: Buffer; offset: number }> {
   const { path, start, end } = slice;
+  if (end !== null && end <= start) return;
   // From the byte before: the slice's first line begins behind the first newline from there on.
   let isBehindNewline = start === 0;
   let offset = Math.max(0, start - 1);

@@ -7,6 +7,8 @@ import type { Tokenizer } from './tokenizer.js';
 const END_OF_TEXT = ['<|endoftext|>', '<|end_of_text|>', '</s>', '<eos>', '<|eos|>'];
 
 /**
+ * As in Python, a special token that a text spells out is that token.
+ *
  * @param path of a tokenizer.json
  * @throws InputError for a file that is missing or that the library does not understand
  */

@@ -49,15 +49,13 @@ export async function* readUnpacked(
   onRead: (bytes: number) => void,
 ): AsyncGenerator<Buffer> {
   const compression = compressionOf(path);
-  if (end !== null && end <= start) return;
   const range = end === null ? { start } : { start, end: end - 1 };
-  const file = counted(createReadStream(path, { ...range, highWaterMark: CHUNK_BYTES }), onRead);
+  const bytes = () => counted(createReadStream(path, { ...range, highWaterMark: CHUNK_BYTES }), onRead);
   try {
-    if (compression === null) yield* file;
+    if (compression === null) yield* bytes();
+    else if (compression === 'zstd') yield* unpackZstd(path, onRead);
     // An error of either stream comes out of the second one.
-    else if (compression === 'gzip')
-      yield* pipeline(file, createGunzip({ chunkSize: CHUNK_BYTES }), () => undefined);
-    else yield* unpackZstd(path, onRead);
+    else yield* pipeline(bytes(), createGunzip({ chunkSize: CHUNK_BYTES }), () => undefined);
   } catch (error) {
     const what = compression === null ? 'cannot be read' : `damaged or cut short, as ${compression}`;
     throw new InputError(`${path}: ${what}: ${messageOf(error)}`);
