@@ -53,18 +53,22 @@ export async function prepareParts(parts: readonly Part[], options: PoolOptions)
 
 function prepareIn(worker: Worker, part: Part, onRead: (bytes: number) => void): Promise<PartResult> {
   return new Promise((resolve, reject) => {
-    const settle = (end: () => void) => {
-      worker.removeAllListeners();
-      end();
+    const ended = (code: number) => fail(new Error(`a tokenizing thread ended with ${code}`));
+    const settle = () => worker.off('message', heard).off('error', fail).off('exit', ended);
+    const fail = (error: Error) => {
+      settle();
+      reject(error);
     };
-    worker.on('error', (error) => settle(() => reject(error)));
-    worker.on('exit', (code) => settle(() => reject(new Error(`a tokenizing thread ended with ${code}`))));
-    worker.on('message', (message: WorkerMessage) => {
+    const heard = (message: WorkerMessage) => {
       if (message.type === 'read') onRead(message.bytes);
-      else if (message.type === 'done') settle(() => resolve(message.result));
-      else
-        settle(() => reject(message.isInput ? new InputError(message.message) : new Error(message.message)));
-    });
+      else if (message.type === 'failed') {
+        fail(message.isInput ? new InputError(message.message) : new Error(message.message));
+      } else {
+        settle();
+        resolve(message.result);
+      }
+    };
+    worker.on('message', heard).on('error', fail).on('exit', ended);
     worker.postMessage(part);
   });
 }
