@@ -1,17 +1,26 @@
 /** The commander program: which commands there are, what they take, and the only place that decides exit codes. */
-import { availableParallelism } from 'node:os';
+import { availableParallelism, constants } from 'node:os';
+import tab from '@bomb.sh/tab/commander';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { benchCommand, DEFAULT_SHAPES } from './commands/bench.js';
 import { dataInfoCommand } from './commands/data-info.js';
 import { dataPrepareCommand } from './commands/data-prepare.js';
+import { doctorCommand } from './commands/doctor.js';
+import { evalCommand } from './commands/eval.js';
 import { planCommand } from './commands/plan.js';
+import { statusCommand } from './commands/status.js';
+import { sweepCommand } from './commands/sweep.js';
+import { trainRunCommand } from './commands/train-run.js';
 import { DEFAULT_PART_BYTES } from './data/prepare.js';
 import { InputError, messageOf, TryLaterError } from './errors.js';
+import { programVersion } from './results/provenance.js';
+import type { SweepOutcome } from './sweep/sweep.js';
 
-/** Section 7 of the design: what cron, make and people may rely on. */
-const EXIT = { done: 0, failed: 1, wrongInput: 2, tryLater: 75 } as const;
+/** Section 7 of the design: what cron, make and people may rely on. A signal's code is 128 and its number. */
+const EXIT = { done: 0, failed: 1, wrongInput: 2, tryLater: 75, signal: 128 } as const;
 
 const print = (text: string) => process.stdout.write(`${text}\n`);
+const printError = (text: string) => process.stderr.write(`mod: ${text}\n`);
 
 function wholeNumber(text: string): number {
   const value = Number(text);
@@ -38,6 +47,11 @@ function bareTokenBytes(text: string): 1 | 2 {
   return text === '1' ? 1 : 2;
 }
 
+/** What TARGET may be, section 7 of the design. */
+const TARGET = 'a sweep or a run, by folder or name; left out: the newest sweep';
+
+const jobs = (text: string): number | 'auto' => (text === 'auto' ? text : wholeNumber(text));
+
 const backendOption = () =>
   new Option('--backend <name>', 'what computes')
     .choices(['auto', 'cuda', 'tensorflow', 'wasm'])
@@ -46,22 +60,102 @@ const precisionOption = () =>
   new Option('--precision <name>', 'numbers of the matrix products')
     .choices(['auto', 'fp32', 'bf16'])
     .default('auto');
+const resultsOption = () => new Option('--results <dir>', 'folder of the sweeps').default('results');
+const jsonOption = () => new Option('--json', 'print JSON').default(false);
 
-function program(setFailed: () => void): Command {
+function program(): Command {
   const mod = new Command('mod')
     .description('isoFLOP experiments for Mixture-of-Depths transformers')
+    .version(programVersion())
     .option('--debug', 'print stack traces')
     .exitOverride()
     .configureHelp({ showGlobalOptions: true });
-  void setFailed;
+  for (const add of [addPlan, addSweep, addStatus, addEval, addData, addBench, addDoctor, addTrainRun])
+    add(mod);
+  tab(mod, { completionCommandName: 'completion' });
+  return mod;
+}
 
+function addPlan(mod: Command): void {
+  mod
+    .command('plan')
+    .description(
+      'show the runs that a sweep file asks for, with their tokens, disk and hours; trains nothing',
+    )
+    .argument('<config>', 'sweep file, YAML')
+    .addOption(jsonOption())
+    .addHelpText('after', '\nExample:\n  $ mod plan configs/quick.yaml')
+    .action((config, options) => planCommand(config, options, print));
+}
+
+function addSweep(mod: Command): void {
+  mod
+    .command('sweep')
+    .description('train the runs of a sweep file that are not done')
+    .argument('<config>', 'sweep file, YAML')
+    .option('--only <run...>', 'train these runs alone, without the sweep’s lock', [])
+    .option(
+      '--jobs <n>',
+      'runs that train side by side; auto: one a GPU, or one a core on wasm',
+      jobs,
+      'auto',
+    )
+    .option('--retry', 'train diverged runs again', false)
+    .option('--quiet', 'print nothing unless something fails', false)
+    .addOption(resultsOption())
+    .addOption(backendOption())
+    .addOption(precisionOption())
+    .addHelpText(
+      'after',
+      '\nStarted again, it goes on with what is not done.\n\nExample:\n  $ mod sweep configs/quick.yaml',
+    )
+    .action(async (config, { results, ...options }) => {
+      const io = { resultsDir: results, out: process.stdout, program: process.argv[1] as string };
+      process.exitCode = exitCodeOfSweep(await sweepCommand(config, { ...options, ...io }, printError));
+    });
+}
+
+function addStatus(mod: Command): void {
+  mod
+    .command('status')
+    .description('the runs of a sweep as they are now, from the files alone')
+    .argument('[target]', TARGET)
+    .option('--watch', 'again and again until nothing trains', false)
+    .addOption(resultsOption())
+    .addOption(jsonOption())
+    .addHelpText('after', '\nExample:\n  $ mod status results/quick --watch')
+    .action((target, options) => statusCommand(target, options, process.stdout));
+}
+
+function addEval(mod: Command): void {
+  mod
+    .command('eval')
+    .description('held-out loss of runs that are done, or of a checkpoint')
+    .argument('[target]', TARGET)
+    .option('--autoregressive', 'in every routing mode that a model is trained for', false)
+    .addOption(new Option('--routing <mode>', 'in this mode').choices(['topk', 'predictor', 'threshold']))
+    .option('--sequences <n>', 'evaluate on at most so many', wholeNumber)
+    .option('--checkpoint <dir>', 'a checkpoint’s folder, in place of a target')
+    .option('--tokens <file>', 'the tokens for --checkpoint: an llm.c shard, or bare tokens')
+    .addOption(new Option('--token-bytes <n>', 'bytes of a bare token').choices(['1', '2']).default('2'))
+    .addOption(resultsOption())
+    .addOption(jsonOption())
+    .addOption(backendOption())
+    .addOption(precisionOption())
+    .addHelpText('after', '\nExample:\n  $ mod eval results/quick --autoregressive')
+    .action((target, { tokenBytes, ...options }) =>
+      evalCommand(target, { ...options, tokenBytes: tokenBytes === '1' ? 1 : 2 }, print),
+    );
+}
+
+function addBench(mod: Command): void {
   mod
     .command('bench')
     .description('time training steps on this machine, beside the rate of the backend’s own plain product')
     .option('--shape <shape...>', `shapes to time (default: ${DEFAULT_SHAPES.join(' ')})`, [])
     .option('--steps <n>', 'steps to take the median of', wholeNumber, 9)
     .option('--profile', 'the share of a step in each op', false)
-    .option('--json', 'print JSON', false)
+    .addOption(jsonOption())
     .addOption(backendOption())
     .addOption(precisionOption())
     .addHelpText(
@@ -69,15 +163,19 @@ function program(setFailed: () => void): Command {
       '\nExample:\n  $ mod bench --shape d320l8t1024b16v256 d320l8t1024b16v256c0.125f2 --profile',
     )
     .action((options) => benchCommand(options, print));
+}
 
+function addDoctor(mod: Command): void {
   mod
-    .command('plan')
-    .description('what a sweep file asks for: runs, tokens, disk and hours, before anything is trained')
-    .argument('<config>', 'the sweep file')
-    .option('--json', 'print JSON', false)
-    .addHelpText('after', '\nExample:\n  $ mod plan configs/quick.yaml')
-    .action((config, options) => planCommand(config, options, print));
+    .command('doctor')
+    .description('what this machine has, which backends work on it, and what to install for the others')
+    .addOption(resultsOption())
+    .addOption(jsonOption())
+    .addHelpText('after', '\nExample:\n  $ mod doctor --json')
+    .action((options) => doctorCommand(options, print));
+}
 
+function addData(mod: Command): void {
   const data = mod.command('data').description('make token files of text, and look into them');
   data
     .command('prepare')
@@ -94,7 +192,7 @@ function program(setFailed: () => void): Command {
     .option('--seed <n>', 'another one holds out other documents', seedNumber, 0)
     .option('--part-bytes <n>', 'input that a thread takes at a time', wholeNumber, DEFAULT_PART_BYTES)
     .option('--jobs <n>', 'threads', wholeNumber, availableParallelism())
-    .option('--json', 'print JSON', false)
+    .addOption(jsonOption())
     .option('--quiet', 'no progress', false)
     .addHelpText(
       'after',
@@ -108,25 +206,34 @@ function program(setFailed: () => void): Command {
     .option('--tokenizer <name>', 'bytes, gpt2, or a tokenizer.json (default: what lies beside the file)')
     .option('--field <name>', 'the field of JSONL that holds the text', 'text')
     .option('--token-bytes <n>', 'bytes a token, for token files without a header', bareTokenBytes, 2)
-    .option('--json', 'print JSON', false)
+    .addOption(jsonOption())
     .addHelpText('after', '\nExample:\n  $ mod data info data/train-*.bin')
     .action((files, options) => dataInfoCommand(files, options, print));
+}
 
-  return mod;
+function addTrainRun(mod: Command): void {
+  mod
+    .command('train-run', { hidden: true })
+    .argument('<sweep>')
+    .argument('<run>')
+    .addOption(backendOption())
+    .addOption(precisionOption())
+    .action(async (sweep, run, options) => {
+      const { status } = await trainRunCommand(sweep, run, options, print);
+      process.exitCode = status === 'done' ? EXIT.done : EXIT.failed;
+    });
 }
 
 /** Runs one command and sets the exit code; errors are one line for the reader, a stack trace under --debug. */
 export async function main(argv: string[]): Promise<void> {
   process.exitCode = EXIT.done;
-  const mod = program(() => {
-    process.exitCode = EXIT.failed;
-  });
+  const mod = program();
   try {
     await mod.parseAsync(argv);
   } catch (error) {
     process.exitCode = exitCodeOf(error);
     if (error instanceof CommanderError) return; // commander has said it
-    process.stderr.write(`mod: ${messageOf(error)}\n`);
+    printError(messageOf(error));
     if (mod.opts().debug && error instanceof Error) process.stderr.write(`${error.stack}\n`);
   }
 }
@@ -136,4 +243,10 @@ function exitCodeOf(error: unknown): number {
   if (error instanceof InputError) return EXIT.wrongInput;
   if (error instanceof TryLaterError) return EXIT.tryLater;
   return EXIT.failed;
+}
+
+function exitCodeOfSweep({ signal, failed, busy }: SweepOutcome): number {
+  if (signal !== null) return EXIT.signal + constants.signals[signal];
+  if (failed.length > 0) return EXIT.failed;
+  return busy.length > 0 ? EXIT.tryLater : EXIT.done;
 }

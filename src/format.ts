@@ -15,9 +15,11 @@ export function rate(value: number): string {
   return String(Number(value.toPrecision(3)));
 }
 
-/** 12345678 → 12.3MB; powers of a thousand, as disks are sold. */
+/** Bytes → 512 B, 1.5 KiB, 22.3 GiB; three significant digits. */
 export function bytes(value: number): string {
-  return `${rate(value)}B`;
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
+  const power = Math.min(units.length - 1, Math.max(0, Math.floor(Math.log2(Math.max(1, value)) / 10)));
+  return `${Number((value / 1024 ** power).toPrecision(3))} ${units[power]}`;
 }
 
 /** 1234567 → 1,234,567 */
@@ -39,7 +41,7 @@ export function duration(seconds: number): string {
 export function table(head: string[], rows: string[][]): string {
   const widths = head.map((cell, i) => Math.max(cell.length, ...rows.map((row) => (row[i] ?? '').length)));
   const numeric = head.map((_, i) =>
-    rows.every((row) => /^[-+\d.,%×e]*[a-zA-Z]{0,2}$/.test(row[i] ?? '') && row[i] !== ''),
+    rows.every((row) => /^[-+]?(\d[-+\d.,%×e]*( ?[a-zA-Z]{1,3})?)?$/.test(row[i] ?? '') && row[i] !== ''),
   );
   const line = (cells: string[]) =>
     cells

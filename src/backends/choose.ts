@@ -1,6 +1,6 @@
 /** Which backend runs the ops: the one that was asked for, or the first that works on this machine. */
-import { cpus } from 'node:os';
 import { InputError, messageOf } from '../errors.js';
+import { cpuName } from '../machine.js';
 import type { BackendName, Precision } from '../plan/run.js';
 import { startTensorflow } from './tensorflow/start.js';
 import { startWasm } from './wasm/start.js';
@@ -10,6 +10,8 @@ export interface ChosenBackend {
   /** What computes: a GPU's or a CPU's name. */
   device: string;
   precision: 'fp32' | 'bf16';
+  /** The most memory that this process has held so far: of the GPU where one computes, else of the process. */
+  peakMemoryBytes: () => number;
   /** Backends that `auto` would have preferred, and why each does not work here. */
   rejected: { name: BackendName; reason: string }[];
 }
@@ -21,9 +23,14 @@ const STARTERS: { name: BackendName; start: () => Promise<void> }[] = [
   { name: 'wasm', start: startWasm },
 ];
 
-/** A CPU's name, as the operating system gives it. */
-export function cpuName(): string {
-  return cpus()[0]?.model.trim() || 'CPU';
+/** What was chosen and, for `auto`, why not what it would have preferred, a line each. */
+export function describeBackend({ name, device, precision, rejected }: ChosenBackend): string {
+  const reasons = rejected.map((other) => `\n  not ${other.name}: ${other.reason}`).join('');
+  return `backend ${name} on ${device}, ${precision}${reasons}`;
+}
+
+function peakResidentBytes(): number {
+  return process.resourceUsage().maxRSS * 1024;
 }
 
 /**
@@ -40,7 +47,7 @@ export async function chooseBackend(
     try {
       await start();
       if (precision === 'bf16') throw new Error('it computes in float32 alone; bf16 needs cuda');
-      return { name, device: cpuName(), precision: 'fp32', rejected };
+      return { name, device: cpuName(), precision: 'fp32', rejected, peakMemoryBytes: peakResidentBytes };
     } catch (error) {
       rejected.push({ name, reason: messageOf(error) });
     }
@@ -51,4 +58,32 @@ export async function chooseBackend(
       ? `no backend works here: ${reasons}`
       : `the backend that was asked for does not work here: ${reasons}`,
   );
+}
+
+/** One backend on this machine, for people who set it up. */
+export interface BackendReport {
+  name: BackendName;
+  usable: boolean;
+  /** What would compute; null where it is not usable. */
+  device: string | null;
+  reason: string | null;
+  /** What to install or do, where that would help. */
+  advice: string | null;
+  /** Where its parts come from. */
+  details: string[];
+}
+
+/** Starts every backend in turn and tells how that went. */
+export async function probeBackends(): Promise<BackendReport[]> {
+  const reports: BackendReport[] = [];
+  for (const { name, start } of STARTERS) {
+    try {
+      await start();
+      reports.push({ name, usable: true, device: cpuName(), reason: null, advice: null, details: [] });
+    } catch (error) {
+      const reason = messageOf(error);
+      reports.push({ name, usable: false, device: null, reason, advice: null, details: [] });
+    }
+  }
+  return reports;
 }

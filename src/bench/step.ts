@@ -8,6 +8,7 @@ import { Transformer } from '../model/transformer.js';
 import { observeKernels } from '../ops/kernel.js';
 import { scope } from '../ops/scope.js';
 import { flopsPerPass } from '../plan/flops.js';
+import { median } from '../statistics.js';
 import { AdamW } from '../train/adamw.js';
 import { accumulateGradients } from '../train/loss.js';
 
@@ -20,7 +21,6 @@ export interface StepMeasurement {
   /** Rate of the plain product [B·T, D]·[D, 4D] on the same backend, measured in the same call. */
   productFlopsPerSecond: number;
   flopsPerPass: number;
-  peakMemoryBytes: number;
   /** Tensors alive after a step, less those alive before it: 0 unless something leaks. */
   leakedTensors: number;
   /** Share of the step in each kernel of the project, largest first; null unless asked for. */
@@ -69,7 +69,6 @@ export function measureStep(model: ModelConfig, options: StepOptions): StepMeasu
     flopsPerSecond: (3 * flops * batchSequences * 1000) / stepMs,
     productFlopsPerSecond: (8 * tokens * model.d_model ** 2 * 1000) / median(productTimes),
     flopsPerPass: flops,
-    peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
     leakedTensors,
     profile,
   };
@@ -116,12 +115,4 @@ function timed(action: () => void): number {
   const started = performance.now();
   action();
   return performance.now() - started;
-}
-
-function median(values: number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length / 2;
-  return sorted.length % 2 === 1
-    ? (sorted[Math.floor(middle)] as number)
-    : ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2;
 }

@@ -28,6 +28,7 @@ interface BenchRow extends StepMeasurement {
   backend: BackendName;
   device: string;
   precision: 'fp32' | 'bf16';
+  peakMemoryBytes: number;
 }
 
 export async function benchCommand(options: BenchCommandOptions, out: (text: string) => void): Promise<void> {
@@ -44,10 +45,12 @@ async function measureHere(
   { name, model, batchSequences }: BenchShape,
   options: BenchCommandOptions,
 ): Promise<BenchRow> {
-  const { name: backend, device, precision } = await chooseBackend(options.backend, options.precision);
+  const chosen = await chooseBackend(options.backend, options.precision);
   const { steps, profile } = options;
   const measured = measureStep(model, { batchSequences, warmup: WARMUP_STEPS, steps, profile });
-  const row = { shape: name, backend, device, precision, ...measured };
+  const peakMemoryBytes = chosen.peakMemoryBytes();
+  const { name: backend, device, precision } = chosen;
+  const row = { shape: name, backend, device, precision, peakMemoryBytes, ...measured };
   remember(row, model);
   return row;
 }

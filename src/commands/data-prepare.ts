@@ -20,7 +20,7 @@ import { readProgress, silentProgress } from '../data/progress.js';
 import { shardTokenBytes } from '../data/shards.js';
 import { isBuiltIn, openTokenizer } from '../data/tokenizer.js';
 import { InputError } from '../errors.js';
-import { bytes, count, rate } from '../format.js';
+import { bytes, count } from '../format.js';
 import { canonicalJson } from '../plan/canonical.js';
 import { makeResultsFolder, writeFileAtomic } from '../results/atomic.js';
 import { readJson, writeJson } from '../results/json.js';
@@ -206,7 +206,7 @@ function report(summary: PrepareSummary, settings: PrepareSettings, out: string)
   const { documents, tokens, text_bytes, shards, bytes_per_second, parts_done_before } = summary;
   const folder = relative(process.cwd(), out) || '.';
   const path = (name: string) => join(folder, name);
-  const speed = bytes_per_second === null ? '' : ` at ${rate(bytes_per_second)}B/s`;
+  const speed = bytes_per_second === null ? '' : ` at ${bytes(bytes_per_second)}/s`;
   const before = parts_done_before === 0 ? '' : ` (${count(parts_done_before)} parts were done before)`;
   const line = (split: 'train' | 'heldout') =>
     `${split}: ${count(tokens[split])} tokens of ${count(documents[split])} documents`;

@@ -1,6 +1,6 @@
 /** How far a long read of files has come: a bar on a terminal, a plain line an interval elsewhere. */
 import { SingleBar } from 'cli-progress';
-import { bytes, duration, rate } from '../format.js';
+import { bytes, duration } from '../format.js';
 
 export interface ReadProgress {
   add(bytes: number): void;
@@ -61,5 +61,5 @@ function lines({ total, done, out, now, interval }: ProgressOptions): ReadProgre
 function describe(done: number, total: number, read: number, elapsedMs: number): string {
   const perSecond = (1000 * read) / Math.max(1, elapsedMs);
   const left = duration((total - done) / perSecond);
-  return `${bytes(done)} of ${bytes(total)} read, ${rate(perSecond)}B/s, ${left} left`;
+  return `${bytes(done)} of ${bytes(total)} read, ${bytes(perSecond)}/s, ${left} left`;
 }

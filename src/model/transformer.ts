@@ -3,7 +3,7 @@ import { keep, type Tensor } from '@tensorflow/tfjs-core';
 import { embedding } from '../ops/embedding.js';
 import { linear } from '../ops/linear.js';
 import { rmsNorm } from '../ops/rms-norm.js';
-import { rotaryTable } from '../ops/rotary-heads.js';
+import { rotaryTable } from '../ops/rotary.js';
 import { scope } from '../ops/scope.js';
 import { discard, type Parameter, type Tape } from '../ops/tape.js';
 import { denseBlock, type RoutedTrace, routedBlock } from './block.js';

@@ -39,8 +39,9 @@ export interface RunRow {
   /** Held-out LM loss under the training pass, in nats a token. */
   loss: number | null;
   loss_routing: RoutingMode | null;
+  /** Mean LM loss of the last tenth of the steps. */
   train_loss: number | null;
-  /** Median after warm-up, device work finished. */
+  /** Median, the first tenth of the steps left out, device work finished. */
   step_ms: number | null;
   tokens_per_s: number | null;
   model_flops_utilization: number | null;
@@ -142,7 +143,7 @@ export const EVAL_COLUMNS = [
   'evaluated_at',
 ] as const satisfies readonly (keyof EvalRow)[];
 
-/** One interval of training. */
+/** One step, or in a run of more than a thousand several: then loss, accuracy and time are means over them. */
 export interface StepRow {
   step: number;
   /** Trained on so far. */

@@ -2,7 +2,6 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, realpathSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { cpus } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -22,19 +21,19 @@ export function gitCommit(root: string = packageRoot): string | null {
   }
 }
 
+/** The version of this program. */
+export function programVersion(): string {
+  return readVersion(join(packageRoot, 'package.json'));
+}
+
 /** Versions of the program, of Node and of the packages named; null for one that is not installed. */
 export function versions(...packages: string[]): Record<string, string | null> {
   return {
-    mod: readVersion(join(packageRoot, 'package.json')),
+    mod: programVersion(),
     node: process.versions.node,
     platform: `${process.platform}-${process.arch}`,
     ...Object.fromEntries(packages.map((name) => [name, packageVersion(name)])),
   };
-}
-
-/** The processor's model name, as the system tells it. */
-export function processorName(): string {
-  return cpus()[0]?.model.trim() || process.arch;
 }
 
 /** Read from the folder itself: a package's `exports` may hide its package.json from require. */

@@ -1,5 +1,5 @@
 /** The folder of a run, results/<sweep>/<run-id>/: where its files are, and what its small ones hold. */
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { InputError } from '../errors.js';
 import type { BackendName, PlannedRun, RunSpec } from '../plan/run.js';
@@ -16,6 +16,8 @@ export interface Manifest {
   backend: BackendName;
   precision: 'fp32' | 'bf16';
   device: string;
+  /** Sequences that pass through the model at once. */
+  micro_batch_sequences: number;
   versions: Record<string, string | null>;
   git_commit: string | null;
   started_at: string;
@@ -27,6 +29,8 @@ export interface RunFiles {
   result: string;
   /** Its rows of eval.csv. */
   evaluation: string;
+  /** How far an evaluation has come that is not at its end. */
+  evaluationProgress: string;
   steps: string;
   log: string;
   checkpoints: string;
@@ -39,6 +43,7 @@ export function runFiles(folder: string): RunFiles {
     manifest: join(folder, 'manifest.json'),
     result: join(folder, 'result.json'),
     evaluation: join(folder, 'eval.json'),
+    evaluationProgress: join(folder, '.eval-progress.json'),
     steps: join(folder, 'steps.csv'),
     log: join(folder, 'log.txt'),
     checkpoints: join(folder, 'checkpoints'),
@@ -49,6 +54,15 @@ export function runFiles(folder: string): RunFiles {
 /** checkpoints/step-00001200 */
 export function checkpointFolder(runFolder: string, step: number): string {
   return join(runFiles(runFolder).checkpoints, `step-${String(step).padStart(8, '0')}`);
+}
+
+/** The checkpoint of the most steps; null where there is none. */
+export function latestCheckpoint(runFolder: string): string | null {
+  const { checkpoints } = runFiles(runFolder);
+  if (!existsSync(checkpoints)) return null;
+  const names = readdirSync(checkpoints).filter((name) => /^step-\d{8,}$/.test(name));
+  const latest = names.sort((a, b) => a.length - b.length || (a < b ? -1 : 1)).at(-1);
+  return latest === undefined ? null : join(checkpoints, latest);
 }
 
 export function writeManifest(folder: string, manifest: Manifest): void {

@@ -4,8 +4,6 @@ import { count, duration, rate } from '../format.js';
 import type { RunEnd, RunMessage } from './messages.js';
 
 export interface Display {
-  /** A line for people; above the bars where there are some. */
-  line(text: string): void;
   message(message: RunMessage): void;
   ended(end: RunEnd): void;
   close(): void;
@@ -24,7 +22,6 @@ export interface DisplayOptions {
 
 /** Says nothing: failures are reported at the end, on standard error. */
 export const silentDisplay: Display = {
-  line: () => undefined,
   message: () => undefined,
   ended: () => undefined,
   close: () => undefined,
@@ -103,7 +100,6 @@ export function barDisplay({ total, done, out }: DisplayOptions): Display {
   const states = new RunStates();
   let ended = 0;
   return {
-    line: (text) => bars.log(`${text}\n`),
     message: (message) => {
       const state = states.update(message);
       if (state === null) return;
@@ -132,7 +128,6 @@ export function lineDisplay({ total, done, out, now, interval }: DisplayOptions)
   let finished = done;
   let last = now();
   return {
-    line: say,
     message: (message) => {
       states.update(message);
       if (now() - last < interval) return;

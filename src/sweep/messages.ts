@@ -14,7 +14,10 @@ export interface RunEnd {
   note: string | null;
 }
 
-/** Sends a message to the parent; nothing where the process has none. */
-export function tellParent(message: RunMessage): void {
-  process.send?.(message);
+/** Sends a message to the parent, if the process has one; resolved once it is on its way. */
+export function tellParent(message: RunMessage): Promise<void> {
+  return new Promise((resolve) => {
+    if (process.send === undefined) resolve();
+    else process.send(message, undefined, undefined, () => resolve());
+  });
 }

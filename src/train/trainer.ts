@@ -70,7 +70,7 @@ export async function train(options: TrainerOptions): Promise<TrainingOutcome> {
 
 function evaluatesAfter(step: number, spec: RunSpec): boolean {
   const { every_steps } = spec.evaluation;
-  return every_steps > 0 && step % every_steps === 0;
+  return every_steps > 0 && (step % every_steps === 0 || step === spec.steps);
 }
 
 /** Gradients of the whole batch, a micro-batch at a time; the losses are means over the batch. */

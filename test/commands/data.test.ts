@@ -137,11 +137,12 @@ describe('mod data prepare', () => {
         });
         child.on('close', (code) => resolve({ code, printed }));
       });
+    const finished = (folder: string) =>
+      existsSync(folder) ? readdirSync(folder).filter((name) => /^\d+\.json$/.test(name)).length : 0;
     const killed = run('killed', 1);
     const records = join(folder, 'killed/parts');
     const end = ended(killed);
-    while (!existsSync(records) || readdirSync(records).length < 2)
-      await new Promise((r) => setTimeout(r, 5));
+    while (finished(records) < 2) await new Promise((r) => setTimeout(r, 5));
     killed.kill('SIGKILL');
     expect((await end).code).toBeNull();
     const second = await ended(run('killed', 2));

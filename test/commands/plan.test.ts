@@ -45,8 +45,8 @@ it('prints a table of the runs, and under it those that are not feasible', async
     "a: 2 of 3 runs can be trained
 
     run                          params  steps  tokens  FLOPs/pass  vs dense  train FLOPs  of budget  epochs  checkpoint  time
-    1e11-baseline-d64l4-s0         214k    264   67.6k    3.151e+7     1.000    9.981e+10     -0.19%   0.068      2.63MB     -
-    1e11-mod-c0.125-f2-d64l4-s0    222k    428    110k    1.949e+7     0.619    1.001e+11     +0.10%    0.11      2.73MB     -"
+    1e11-baseline-d64l4-s0         214k    264   67.6k    3.151e+7     1.000    9.981e+10     -0.19%   0.068    2.51 MiB     -
+    1e11-mod-c0.125-f2-d64l4-s0    222k    428    110k    1.949e+7     0.619    1.001e+11     +0.10%    0.11     2.6 MiB     -"
   `);
   expect(text).toContain(
     'Not feasible:\n  1e11-mod-c0.001-f2-d64l4-s0: capacity 0.001 of 64 tokens selects none',
@@ -69,7 +69,7 @@ it('says what the sweep asks of the disk, and of the time where mod bench has me
   // 2 x 1e11 FLOPs at 1e9 a second; 12 bytes for each of 214k + 222k parameters.
   const text = await planned(SWEEP, false, tokens(1e6), [record]);
   expect(text).toContain(
-    'In all 2.00e+11 FLOPs; 5.36MB of disk for the last checkpoint of every run; about 3m20s of training one after another, at what mod bench measured here.',
+    'In all 2.00e+11 FLOPs; 5.11 MiB of disk for the last checkpoint of every run; about 3m20s of training one after another, at what mod bench measured here.',
   );
   const [baseline, , skipped] = JSON.parse(await planned(SWEEP, true, tokens(1e6), [record]));
   expect(baseline.hours).toBeCloseTo(baseline.train_flops / 1e9 / 3600, 12);

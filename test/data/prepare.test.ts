@@ -111,5 +111,5 @@ it('progress off a terminal is a plain line an interval', () => {
   progress.add(5e5);
   progress.add(1);
   progress.close();
-  expect(written).toEqual(['2MB of 4MB read, 1MB/s, 2s left\n']);
+  expect(written).toEqual(['1.91 MiB of 3.81 MiB read, 977 KiB/s, 2s left\n']);
 });

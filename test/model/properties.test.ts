@@ -10,7 +10,7 @@ import { routerNoise } from '../../src/model/noise.js';
 import { type BlockParameters, initialValues, makeParameters } from '../../src/model/parameters.js';
 import { evaluationModes, refuseMode } from '../../src/model/routing.js';
 import { Transformer } from '../../src/model/transformer.js';
-import { rotaryTable } from '../../src/ops/rotary-heads.js';
+import { rotaryTable } from '../../src/ops/rotary.js';
 import { scope } from '../../src/ops/scope.js';
 import { accumulateGradients } from '../../src/train/loss.js';
 import { useBackend } from '../support/backends.js';

@@ -67,6 +67,7 @@ export function manifestOf(run: PlannedRun): Manifest {
     backend: 'wasm',
     precision: 'fp32',
     device: 'a processor',
+    micro_batch_sequences: 8,
     versions: { mod: '0.1.0' },
     git_commit: null,
     started_at: '2026-01-01T00:00:00.000Z',

@@ -1,0 +1,65 @@
+/** `mod doctor`: what this machine has, which backends work on it, and what to install for those that do not. */
+import { readFileSync } from 'node:fs';
+import { type BackendReport, probeBackends } from '../backends/choose.js';
+import { bytes } from '../format.js';
+import { describeMachine, freeDiskBytes, type Machine } from '../machine.js';
+import { programVersion } from '../results/provenance.js';
+
+export interface Diagnosis {
+  version: string;
+  node: { version: string; needed: string };
+  machine: Machine;
+  disk: { folder: string; freeBytes: number };
+  backends: BackendReport[];
+  /** What `--backend auto` takes; null where nothing works. */
+  auto: string | null;
+}
+
+/** Prints the diagnosis; nothing is changed, and a backend that does not work is no failure. */
+export async function doctorCommand(
+  { results, json }: { results: string; json: boolean },
+  out: (text: string) => void,
+): Promise<void> {
+  const backends = await probeBackends();
+  const manifest = new URL('../../package.json', import.meta.url);
+  const { engines } = JSON.parse(readFileSync(manifest, 'utf8')) as { engines: { node: string } };
+  const diagnosis: Diagnosis = {
+    version: programVersion(),
+    node: { version: process.versions.node, needed: engines.node },
+    machine: describeMachine(),
+    disk: { folder: results, freeBytes: freeDiskBytes(results) },
+    backends,
+    auto: backends.find(({ usable }) => usable)?.name ?? null,
+  };
+  out(json ? JSON.stringify(diagnosis, null, 1) : report(diagnosis));
+}
+
+function report({ version, node, machine, disk, backends, auto }: Diagnosis): string {
+  const gpus = machine.gpus.map(
+    (gpu) =>
+      `${gpu.name}, ${bytes(gpu.memoryBytes)}, driver ${gpu.driver}, compute capability ${gpu.computeCapability}`,
+  );
+  const facts: [string, string][] = [
+    ['mod', version],
+    ['Node', `${node.version} (needed: ${node.needed})`],
+    ['processor', `${machine.processor}, ${machine.cores} cores, ${machine.threads} threads`],
+    ['memory', `${bytes(machine.freeMemoryBytes)} free of ${bytes(machine.memoryBytes)}`],
+    ['disk', `${bytes(disk.freeBytes)} free for ${disk.folder}`],
+    ...(gpus.length === 0 ? ['none that nvidia-smi knows'] : gpus).map((gpu): [string, string] => [
+      'GPU',
+      gpu,
+    ]),
+  ];
+  const lines = facts.map(([name, fact]) => `${name.padEnd(11)}${fact}`);
+  return [
+    lines.join('\n'),
+    backends.map(describe).join('\n'),
+    auto === null ? 'no backend works here' : `--backend auto takes ${auto}`,
+  ].join('\n\n');
+}
+
+function describe({ name, usable, device, reason, advice, details }: BackendReport): string {
+  const state = usable ? `usable, on ${device}` : `not usable: ${reason}`;
+  const more = [...details, ...(advice === null ? [] : [advice])].map((line) => `\n${' '.repeat(11)}${line}`);
+  return `${name.padEnd(11)}${state}${more.join('')}`;
+}

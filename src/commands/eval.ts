@@ -1,0 +1,94 @@
+/** `mod eval`: held-out loss of runs that are done, or of one checkpoint, in one routing mode or in all. */
+import { chooseBackend } from '../backends/choose.js';
+import { openTokenFile } from '../data/tokens.js';
+import { InputError } from '../errors.js';
+import type { ModeResult } from '../eval/modes.js';
+import { evaluateCheckpoint, evaluateRun, type TargetOptions } from '../eval/targets.js';
+import { table } from '../format.js';
+import type { RoutingMode } from '../model/config.js';
+import type { BackendName, Precision } from '../plan/run.js';
+import { readResult } from '../results/run-folder.js';
+import { findSweep, readPlan, runFolder, writeEvalCsv } from '../results/sweep-folder.js';
+
+export interface EvalCommandOptions {
+  results: string;
+  checkpoint?: string;
+  tokens?: string;
+  tokenBytes: 1 | 2;
+  routing?: RoutingMode;
+  autoregressive: boolean;
+  sequences?: number;
+  json: boolean;
+  backend: BackendName | 'auto';
+  precision: Precision;
+}
+
+/**
+ * Evaluates and prints. The rows of runs go into their folders and into eval.csv; those of a checkpoint are only printed.
+ *
+ * @throws InputError for a target, checkpoint or token file that is not there or not right
+ */
+export async function evalCommand(
+  target: string | undefined,
+  options: EvalCommandOptions,
+  out: (text: string) => void,
+): Promise<void> {
+  const { checkpoint, tokens, json } = options;
+  const results =
+    checkpoint === undefined
+      ? await evaluateTarget(target, options)
+      : await evaluateCheckpoint(
+          checkpoint,
+          ({ vocab_size }) => openTokenFile(needed(tokens, target), options.tokenBytes, vocab_size),
+          await targetOptions(options),
+        );
+  if (!json) return out(report(results));
+  const printed = results.map(({ row, participation }) => ({ ...row, participation }));
+  const single = checkpoint !== undefined && options.routing !== undefined;
+  out(JSON.stringify(single ? printed[0] : printed, null, 1));
+}
+
+function needed(tokens: string | undefined, target: string | undefined): string {
+  if (target !== undefined) throw new InputError(`${target}: give either a TARGET or --checkpoint`);
+  if (tokens === undefined) throw new InputError('--checkpoint needs --tokens FILE');
+  return tokens;
+}
+
+async function evaluateTarget(
+  target: string | undefined,
+  options: EvalCommandOptions,
+): Promise<ModeResult[]> {
+  const { sweepFolder, runId } = findSweep(target, options.results);
+  const { runs, base_dir } = readPlan(sweepFolder);
+  const folderOf = (run: { run_id: string }) => runFolder(sweepFolder, run.run_id);
+  const done = runs.filter(
+    (run) => (runId === null || run.run_id === runId) && readResult(folderOf(run))?.status === 'done',
+  );
+  if (done.length === 0) throw new InputError(`${target ?? sweepFolder}: no run there is done`);
+  const shared = await targetOptions(options);
+  const results: ModeResult[] = [];
+  for (const run of done) results.push(...(await evaluateRun(run, folderOf(run), base_dir, shared)));
+  writeEvalCsv(sweepFolder, runs);
+  return results;
+}
+
+async function targetOptions(options: EvalCommandOptions): Promise<TargetOptions> {
+  const { routing, autoregressive, sequences } = options;
+  const backend = await chooseBackend(options.backend, options.precision);
+  return { routing, autoregressive, sequences, backend, now: Date.now };
+}
+
+function report(results: ModeResult[]): string {
+  const head = ['run', 'routing', 'sequences', 'loss', 'se', '- topk', 'FLOPs/pass', 'participation'];
+  const rows = results.map(({ row, participation }) => [
+    row.run_id,
+    row.routing,
+    String(row.sequences),
+    row.loss.toFixed(4),
+    row.loss_se?.toFixed(4) ?? '-',
+    row.loss_minus_topk?.toFixed(4) ?? '-',
+    row.flops_per_pass.toExponential(3),
+    participation.map((share) => share.toFixed(3)).join(' ') || '-',
+  ]);
+  return table(head, rows);
+}

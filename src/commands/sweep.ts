@@ -1,0 +1,43 @@
+/** `mod sweep`: trains what a sweep file asks for and is not done, and says in the end what there is. */
+import { rate, table } from '../format.js';
+import type { RunRow } from '../results/columns.js';
+import { currentRows, readPlan, sweepFiles } from '../results/sweep-folder.js';
+import { type SweepOptions, type SweepOutcome, sweep } from '../sweep/sweep.js';
+
+/** Prints the runs that are done, unless quiet, and on `err` every run that a person must look at. */
+export async function sweepCommand(
+  configPath: string,
+  options: SweepOptions,
+  err: (text: string) => void,
+): Promise<SweepOutcome> {
+  const outcome = await sweep(configPath, options);
+  const { folder, failed, busy } = outcome;
+  if (!options.quiet) {
+    const rows = currentRows(folder, readPlan(folder).runs);
+    options.out.write(`\n${summary(rows)}\n\n${sweepFiles(folder).runs}\n`);
+  }
+  for (const { runId, status, note } of failed) err(`${runId}: ${status}: ${note}`);
+  if (!options.quiet) for (const { runId, note } of busy) err(`${runId}: left alone: ${note}`);
+  return outcome;
+}
+
+function summary(rows: RunRow[]): string {
+  const done = rows.filter(({ status }) => status === 'done');
+  const head = ['run', 'params', 'FLOPs/pass', 'vs dense', 'step ms', 'loss'];
+  const cells = done.map((row) => [
+    row.run_id,
+    rate(row.params_total),
+    row.flops_per_pass.toExponential(3),
+    row.flops_per_pass_vs_dense.toFixed(3),
+    row.step_ms?.toFixed(1) ?? '-',
+    row.loss?.toFixed(4) ?? '-',
+  ]);
+  return `${table(head, cells)}\n\n${tally(rows)}`;
+}
+
+/** 9 done, 1 skipped */
+function tally(rows: RunRow[]): string {
+  const counts = new Map<string, number>();
+  for (const { status } of rows) counts.set(status, (counts.get(status) ?? 0) + 1);
+  return [...counts].map(([status, count]) => `${count} ${status}`).join(', ');
+}

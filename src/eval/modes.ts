@@ -1,0 +1,86 @@
+/** A model in several routing modes over the same held-out windows, as rows of eval.csv. */
+import type { HeldoutWindows } from '../data/batches.js';
+import type { ModelConfig, RoutingMode } from '../model/config.js';
+import type { Transformer } from '../model/transformer.js';
+import { causalFlopsPerPass, flopsPerPass } from '../plan/flops.js';
+import type { BackendName } from '../plan/run.js';
+import type { EvalRow } from '../results/columns.js';
+import { mean } from '../statistics.js';
+import { type Evaluation, evaluate } from './heldout.js';
+import type { EvaluationProgress } from './progress.js';
+
+/** A row of eval.csv, and the participation of each routed block that its mean is made from. */
+export interface ModeResult {
+  row: EvalRow;
+  participation: number[];
+}
+
+export interface ModesOptions {
+  runId: string;
+  /** In the order of evaluation. `topk` first gives the others something to be compared with. */
+  modes: readonly RoutingMode[];
+  sequences: number;
+  batchSequences: number;
+  seed: number;
+  backend: { name: BackendName; device: string; peakMemoryBytes: () => number };
+  /** Milliseconds since 1970; injected in tests. */
+  now: () => number;
+  onProgress?: (mode: RoutingMode, done: number, total: number) => void;
+  /** Where a broken-off evaluation left its states, and this one leaves its own. */
+  progress?: EvaluationProgress | undefined;
+}
+
+/** Evaluates in each mode. The caller has made sure that the model knows them (`refuseMode`). */
+export async function evaluateModes(
+  model: Transformer,
+  windows: HeldoutWindows,
+  options: ModesOptions,
+): Promise<ModeResult[]> {
+  const { backend, onProgress } = options;
+  const results: ModeResult[] = [];
+  let topk: number | null = null;
+  for (const mode of options.modes) {
+    const started = options.now();
+    const from = options.progress?.state(mode);
+    const evaluation = await evaluate(model, windows, {
+      ...options,
+      mode,
+      from,
+      onProgress: (state, total) => {
+        options.progress?.update(mode, state, state.sequences === total);
+        onProgress?.(mode, state.sequences, total);
+      },
+    });
+    const finished = options.now();
+    if (evaluation.mode === 'topk') topk = evaluation.loss;
+    const evaluatedNow = evaluation.sequences - (from?.sequences ?? 0);
+    const tokens = evaluatedNow * model.config.sequence_length;
+    const { participation, predictor } = evaluation;
+    const row: EvalRow = {
+      run_id: options.runId,
+      routing: evaluation.mode,
+      sequences: evaluation.sequences,
+      loss: evaluation.loss,
+      loss_se: evaluation.lossStandardError,
+      loss_minus_topk: topk === null ? null : evaluation.loss - topk,
+      flops_per_pass: flopsOf(model.config, evaluation),
+      participation: participation.length === 0 ? null : mean(participation),
+      predictor_accuracy: predictor?.accuracy ?? null,
+      always_skip_accuracy: predictor?.alwaysSkip ?? null,
+      predictor_precision: predictor?.precision ?? null,
+      predictor_recall: predictor?.recall ?? null,
+      tokens_per_s: evaluatedNow > 0 && finished > started ? (tokens * 1000) / (finished - started) : null,
+      peak_memory_bytes: backend.peakMemoryBytes(),
+      backend: backend.name,
+      device: backend.device,
+      evaluated_at: new Date(finished).toISOString(),
+    };
+    results.push({ row, participation });
+  }
+  return results;
+}
+
+/** FLOPs per pass of what ran: in the causal modes the tokens that took part. */
+function flopsOf(model: ModelConfig, { mode, participants }: Evaluation): number {
+  return mode === 'topk' ? flopsPerPass(model).total : causalFlopsPerPass(model, mode, participants).total;
+}

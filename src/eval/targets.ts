@@ -1,0 +1,111 @@
+/** What can be evaluated: a checkpoint on any tokens, a finished run on the held-out tokens of its sweep. */
+import { HeldoutWindows } from '../data/batches.js';
+import { openHeldoutData } from '../data/run-data.js';
+import type { TokenSource } from '../data/tokens.js';
+import { InputError } from '../errors.js';
+import { loadModel } from '../model/checkpoint.js';
+import type { ModelConfig, RoutingMode } from '../model/config.js';
+import { evaluationModes, refuseMode } from '../model/routing.js';
+import type { Transformer } from '../model/transformer.js';
+import type { PlannedRun } from '../plan/run.js';
+import { latestCheckpoint, readEvaluations, runFiles, writeEvaluations } from '../results/run-folder.js';
+import { microBatchSequences } from '../train/micro-batch.js';
+import { evaluateModes, type ModeResult, type ModesOptions } from './modes.js';
+import { EvaluationProgress } from './progress.js';
+
+export interface TargetOptions extends Pick<ModesOptions, 'backend' | 'now' | 'onProgress'> {
+  /** The one mode that is asked for beside `topk`; undefined: as `autoregressive` says. */
+  routing: RoutingMode | undefined;
+  /** All modes that a model has been trained for. */
+  autoregressive: boolean;
+  /** At most this many; undefined: the run's own number, of a checkpoint's tokens all. */
+  sequences: number | undefined;
+}
+
+/** Sequences that pass through the model at once, if they fit. */
+const BATCH_SEQUENCES = 128;
+
+/**
+ * Evaluates a checkpoint, which has no seed: the random control draws under seed 0.
+ *
+ * @throws InputError for a checkpoint that is not right, a mode that its model lacks, tokens short of one sequence
+ */
+export async function evaluateCheckpoint(
+  folder: string,
+  open: (model: ModelConfig) => TokenSource,
+  options: TargetOptions,
+): Promise<ModeResult[]> {
+  const model = loadModel(folder);
+  const source = open(model.config);
+  try {
+    const { routing } = options;
+    const refused = routing === undefined ? null : refuseMode(model.config, routing);
+    if (refused !== null) throw new InputError(`${folder}: --routing ${routing}: ${refused}`);
+    const windows = new HeldoutWindows(source, model.config.sequence_length);
+    const modes = routing === undefined ? usualModes(model.config, options) : [routing];
+    return await evaluateModel(model, windows, modes, { ...options, runId: folder, seed: 0 });
+  } finally {
+    source.close();
+    model.dispose();
+  }
+}
+
+/**
+ * Evaluates the last checkpoint of a run, `topk` always among the modes, and keeps the rows in the run's folder: rows of
+ * other modes stay where they are of as many sequences.
+ *
+ * @throws InputError if the run has no checkpoint, or the data or the checkpoint is not right
+ */
+export async function evaluateRun(
+  { run_id, spec }: PlannedRun,
+  folder: string,
+  baseDir: string,
+  options: TargetOptions,
+): Promise<ModeResult[]> {
+  const checkpoint = latestCheckpoint(folder);
+  if (checkpoint === null) throw new InputError(`${folder}: it has no checkpoint: its weights were not kept`);
+  const { windows, close } = openHeldoutData(spec, baseDir);
+  const model = loadModel(checkpoint);
+  try {
+    const { routing } = options;
+    const asked =
+      routing === undefined || spec.model.routing === null || refuseMode(spec.model, routing) !== null
+        ? usualModes(spec.model, options)
+        : new Set<RoutingMode>(['topk', routing]);
+    const sequences = options.sequences ?? spec.evaluation.sequences;
+    const subject = { spec, checkpoint, sequences, windows: windows.count, backend: options.backend.name };
+    const progress = new EvaluationProgress(runFiles(folder).evaluationProgress, subject);
+    const results = await evaluateModel(model, windows, [...asked], {
+      ...options,
+      sequences,
+      runId: run_id,
+      seed: spec.seed,
+      progress,
+    });
+    const rows = results.map(({ row }) => row);
+    const kept = readEvaluations(folder).filter(
+      (old) => old.sequences === rows[0]?.sequences && !rows.some((row) => row.routing === old.routing),
+    );
+    writeEvaluations(folder, [...rows, ...kept]);
+    progress.remove();
+    return results;
+  } finally {
+    model.dispose();
+    close();
+  }
+}
+
+function usualModes(model: ModelConfig, { autoregressive }: TargetOptions): RoutingMode[] {
+  return autoregressive ? evaluationModes(model) : ['topk'];
+}
+
+function evaluateModel(
+  model: Transformer,
+  windows: HeldoutWindows,
+  modes: RoutingMode[],
+  options: TargetOptions & Pick<ModesOptions, 'runId' | 'seed' | 'progress'>,
+): Promise<ModeResult[]> {
+  const batchSequences = microBatchSequences(model.config, BATCH_SEQUENCES, options.backend.name);
+  const sequences = options.sequences ?? windows.count;
+  return evaluateModes(model, windows, { ...options, modes, sequences, batchSequences });
+}

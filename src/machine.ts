@@ -1,0 +1,100 @@
+/** What this machine is: processor, memory, disk, GPUs; asked of the system, nothing is loaded for it. */
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync, statfsSync } from 'node:fs';
+import { availableParallelism, cpus, freemem, totalmem } from 'node:os';
+import { dirname, resolve } from 'node:path';
+
+export interface Gpu {
+  name: string;
+  driver: string;
+  memoryBytes: number;
+  /** For example 9.0. */
+  computeCapability: string;
+}
+
+export interface Machine {
+  processor: string;
+  /** Cores and hardware threads that this process may use. */
+  cores: number;
+  threads: number;
+  memoryBytes: number;
+  freeMemoryBytes: number;
+  gpus: Gpu[];
+}
+
+/** A processor's name, as the operating system gives it. */
+export function cpuName(): string {
+  return cpus()[0]?.model.trim() || process.arch;
+}
+
+export function describeMachine(): Machine {
+  return {
+    processor: cpuName(),
+    cores: physicalCores(),
+    threads: availableParallelism(),
+    memoryBytes: totalmem(),
+    freeMemoryBytes: freemem(),
+    gpus: nvidiaGpus(),
+  };
+}
+
+/**
+ * Physical cores that this process may use: two hardware threads of a core share its arithmetic, so they train no
+ * faster than one. Where the kernel does not tell (no /proc), logical ones.
+ */
+export function physicalCores(
+  cpuinfo: string | null = readCpuinfo(),
+  logical = availableParallelism(),
+): number {
+  if (cpuinfo === null) return logical;
+  const cores = new Set<string>();
+  for (const processor of cpuinfo.split('\n\n')) {
+    const [socket, core] = ['physical id', 'core id'].map(
+      (key) => processor.match(new RegExp(`^${key}\\s*: (\\d+)$`, 'm'))?.[1],
+    );
+    if (core !== undefined) cores.add(`${socket ?? 0}/${core}`);
+  }
+  return cores.size === 0 ? logical : Math.min(cores.size, logical);
+}
+
+/** Bytes that may still be written where a folder is, or would be made. */
+export function freeDiskBytes(folder: string): number {
+  let existing = resolve(folder);
+  while (!existsSync(existing)) existing = dirname(existing);
+  const { bavail, bsize } = statfsSync(existing);
+  return bavail * bsize;
+}
+
+const QUERY = ['--query-gpu=name,driver_version,memory.total,compute_cap', '--format=csv,noheader,nounits'];
+
+/** NVIDIA's GPUs as its own tool lists them; none where the tool is missing or finds none. */
+function nvidiaGpus(): Gpu[] {
+  try {
+    return parseGpus(
+      execFileSync('nvidia-smi', QUERY, {
+        encoding: 'utf8',
+        stdio: ['ignore', 'pipe', 'ignore'],
+        timeout: 20_000,
+      }),
+    );
+  } catch {
+    return [];
+  }
+}
+
+/** Lines of nvidia-smi: name, driver, MiB, compute capability. */
+export function parseGpus(printed: string): Gpu[] {
+  return printed.split('\n').flatMap((line) => {
+    const [name, driver, mebibytes, computeCapability] = line.split(', ');
+    if (name === undefined || driver === undefined || computeCapability === undefined) return [];
+    return [{ name, driver, memoryBytes: Number(mebibytes) * 2 ** 20, computeCapability }];
+  });
+}
+
+function readCpuinfo(): string | null {
+  try {
+    return readFileSync('/proc/cpuinfo', 'utf8');
+  } catch {
+    return null;
+  }
+}

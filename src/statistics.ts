@@ -1,0 +1,41 @@
+/** Means, medians and their like, over plain numbers. */
+
+/** NaN for no values. */
+export function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+/** The middle value, or the mean of the two; NaN for no values. */
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = Math.floor(sorted.length / 2);
+  const upper = sorted[middle] ?? Number.NaN;
+  return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2;
+}
+
+/** Mean and standard error of values that come one at a time (Welford 1962); two numbers and a count hold its state. */
+export class RunningMean {
+  count: number;
+  mean: number;
+  /** Sum of squared distances from the mean. */
+  squares: number;
+
+  /** @param from the state to go on from */
+  constructor(from: { count: number; mean: number; squares: number } = { count: 0, mean: 0, squares: 0 }) {
+    this.count = from.count;
+    this.mean = from.mean;
+    this.squares = from.squares;
+  }
+
+  add(value: number): void {
+    this.count += 1;
+    const distance = value - this.mean;
+    this.mean += distance / this.count;
+    this.squares += distance * (value - this.mean);
+  }
+
+  /** Of the mean, from the sample's variance; null for fewer than two values. */
+  get standardError(): number | null {
+    return this.count < 2 ? null : Math.sqrt(this.squares / (this.count - 1) / this.count);
+  }
+}

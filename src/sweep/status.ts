@@ -1,0 +1,72 @@
+/** How far each run of a sweep has come, from its files alone: whoever trains it, and wherever. */
+import type { PlannedRun } from '../plan/run.js';
+import type { RunStatus } from '../results/columns.js';
+import { currentRow, runFiles } from '../results/run-folder.js';
+import { readSteps } from '../results/steps.js';
+import { runFolder } from '../results/sweep-folder.js';
+
+export interface RunProgress {
+  run_id: string;
+  status: RunStatus;
+  /** Steps taken; 0 before the first. */
+  step: number;
+  steps: number;
+  /** step / steps, in [0, 1]. */
+  share: number;
+  /** The held-out loss of a run that is done, else the training loss of the last line of steps.csv. */
+  loss: number | null;
+  tokens_per_s: number | null;
+  /** Of a run that trains: its steps still to come at the pace of the last; null where unknown. */
+  seconds_left: number | null;
+  note: string | null;
+}
+
+export interface SweepProgress {
+  runs: RunProgress[];
+  /** Share of the training FLOPs of all feasible runs that have been spent. */
+  share: number;
+  /** Until all feasible runs are done, at the pace of those that train now; null where none does. */
+  seconds_left: number | null;
+}
+
+/** Reads the state of every run. */
+export function sweepProgress(folder: string, runs: readonly PlannedRun[]): SweepProgress {
+  const progress = runs.map((run) => runProgress(runFolder(folder, run.run_id), run));
+  let [all, spent, pace] = [0, 0, 0];
+  runs.forEach((run, i) => {
+    const { status, share, steps, step, seconds_left } = progress[i] as RunProgress;
+    if (status === 'skipped') return;
+    all += run.train_flops;
+    spent += run.train_flops * share;
+    if (seconds_left !== null && step < steps) pace += (run.train_flops * (1 - share)) / seconds_left;
+  });
+  return {
+    runs: progress,
+    share: all === 0 ? 0 : spent / all,
+    seconds_left: pace === 0 ? null : (all - spent) / pace,
+  };
+}
+
+function runProgress(folder: string, run: PlannedRun): RunProgress {
+  const row = currentRow(folder, run);
+  const { steps } = run.spec;
+  const known = { run_id: row.run_id, status: row.status, steps, note: row.note };
+  if (row.status === 'done') {
+    const { loss, tokens_per_s } = row;
+    return { ...known, step: steps, share: 1, loss, tokens_per_s, seconds_left: null };
+  }
+  const last = readSteps(runFiles(folder).steps).at(-1);
+  if (last === undefined) {
+    return { ...known, step: 0, share: 0, loss: null, tokens_per_s: null, seconds_left: null };
+  }
+  const { step, loss, step_ms } = last;
+  const tokens = run.spec.batch_sequences * run.spec.model.sequence_length;
+  return {
+    ...known,
+    step,
+    share: step / steps,
+    loss,
+    tokens_per_s: step_ms > 0 ? (tokens * 1000) / step_ms : null,
+    seconds_left: row.status === 'running' ? ((steps - step) * step_ms) / 1000 : null,
+  };
+}

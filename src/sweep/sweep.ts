@@ -1,0 +1,196 @@
+/** A whole sweep: plans it, trains what is not done in processes of their own, and keeps its tables up to date. */
+import { join } from 'node:path';
+import { type ChosenBackend, chooseBackend, describeBackend } from '../backends/choose.js';
+import { loadSweepFile } from '../config/sweep-file.js';
+import { InputError } from '../errors.js';
+import { configHash } from '../plan/canonical.js';
+import { expandSweep } from '../plan/expand.js';
+import type { BackendName, PlannedRun, Precision } from '../plan/run.js';
+import { makeResultsFolder } from '../results/atomic.js';
+import { acquireLock } from '../results/lock.js';
+import { readResult } from '../results/run-folder.js';
+import { runFolder, sweepFiles, writeEvalCsv, writePlan, writeRunsCsv } from '../results/sweep-folder.js';
+import { barDisplay, type Display, lineDisplay, silentDisplay } from './display.js';
+import { automaticJobs, inParallel } from './jobs.js';
+import type { RunEnd } from './messages.js';
+import { modelTable } from './parameter-table.js';
+import { checkData, checkResults } from './preflight.js';
+import { RunProcesses } from './run-processes.js';
+
+export interface SweepOptions {
+  resultsDir: string;
+  /** Runs that train side by side. */
+  jobs: number | 'auto';
+  /** Ids of the runs to train, without the sweep's lock; none: all that are not done. */
+  only: readonly string[];
+  /** Train diverged runs again. */
+  retry: boolean;
+  quiet: boolean;
+  /** Other than `auto`: instead of what the file says. */
+  backend: BackendName | 'auto';
+  precision: Precision;
+  out: NodeJS.WriteStream;
+  /** The script that `node` is given to train one run. */
+  program: string;
+}
+
+export interface SweepOutcome {
+  folder: string;
+  /** Runs of this call that a person must look at, those that diverged before among them. */
+  failed: RunEnd[];
+  /** Runs that another process is training. */
+  busy: RunEnd[];
+  /** The signal that ended the sweep before its end. */
+  signal: NodeJS.Signals | null;
+}
+
+/** Milliseconds between the lines where there is no terminal. */
+const LINE_INTERVAL = 15_000;
+
+/**
+ * Trains the runs of a sweep file that are not done. A run that fails is noted and the others go on.
+ *
+ * @throws InputError for a wrong file, missing data, results that cannot be written or were made under another config
+ * @throws TryLaterError if another process holds the sweep
+ */
+export async function sweep(configPath: string, options: SweepOptions): Promise<SweepOutcome> {
+  const file = loadSweepFile(configPath);
+  const plan = expandSweep(file).map((run) => overridden(run, options));
+  const wanted = selected(plan, options.only).filter(({ status }) => status === 'pending');
+  const folder = join(options.resultsDir, file.name);
+  checkResults(folder, plan);
+  checkData(unfinished(folder, wanted, options.retry), file.dir);
+  makeResultsFolder(folder);
+  const lock =
+    options.only.length > 0 ? null : acquireLock(sweepFiles(folder).lock, `mod sweep ${configPath}`);
+  try {
+    writePlan(folder, { name: file.name, base_dir: file.dir, runs: plan });
+    const todo = unfinished(folder, wanted, options.retry);
+    const ends =
+      todo.length === 0
+        ? nothingToDo(folder, wanted, options)
+        : await trainAll(folder, plan, todo, wanted, options);
+    writeTables(folder, plan);
+    return { folder, ...ends };
+  } finally {
+    lock?.release();
+  }
+}
+
+/** A run with what the command line asks for in place of the file's words. */
+function overridden(run: PlannedRun, { backend, precision }: SweepOptions): PlannedRun {
+  const spec = precision === 'auto' ? run.spec : { ...run.spec, precision };
+  return {
+    ...run,
+    spec,
+    config_hash: configHash(spec),
+    backend: backend === 'auto' ? run.backend : backend,
+  };
+}
+
+function selected(plan: readonly PlannedRun[], only: readonly string[]): readonly PlannedRun[] {
+  if (only.length === 0) return plan;
+  const known = new Set(plan.map(({ run_id }) => run_id));
+  const unknown = only.find((id) => !known.has(id));
+  if (unknown !== undefined) {
+    throw new InputError(`--only ${unknown}: no run of this sweep; mod plan lists their ids`);
+  }
+  return plan.filter(({ run_id }) => only.includes(run_id));
+}
+
+/** The runs that this call trains: not those that are done, nor diverged ones unless they are to be tried again. */
+function unfinished(folder: string, runs: readonly PlannedRun[], retry: boolean): PlannedRun[] {
+  return runs.filter(({ run_id }) => {
+    const status = readResult(runFolder(folder, run_id))?.status;
+    return status !== 'done' && (status !== 'diverged' || retry);
+  });
+}
+
+function nothingToDo(
+  folder: string,
+  wanted: readonly PlannedRun[],
+  { quiet, out }: SweepOptions,
+): Omit<SweepOutcome, 'folder'> {
+  const failed = divergedBefore(folder, wanted);
+  if (!quiet) {
+    out.write(
+      `nothing to train: ${wanted.length - failed.length} of ${wanted.length} runs are done, ${sweepFiles(folder).runs}\n`,
+    );
+  }
+  return { failed, busy: [], signal: null };
+}
+
+function divergedBefore(folder: string, runs: readonly PlannedRun[]): RunEnd[] {
+  return runs.flatMap(({ run_id }) => {
+    const result = readResult(runFolder(folder, run_id));
+    return result?.status === 'diverged' ? [{ runId: run_id, status: result.status, note: result.note }] : [];
+  });
+}
+
+async function trainAll(
+  folder: string,
+  plan: readonly PlannedRun[],
+  todo: PlannedRun[],
+  wanted: readonly PlannedRun[],
+  options: SweepOptions,
+): Promise<Omit<SweepOutcome, 'folder'>> {
+  const backends = await backendsOf(todo);
+  const names = [...backends.values()].map(({ name }) => name);
+  const jobs = options.jobs === 'auto' ? Math.min(...names.map(automaticJobs)) : options.jobs;
+  const before = wanted.filter((run) => !todo.includes(run));
+  if (!options.quiet) {
+    const intro = [...backends.values()].map(describeBackend);
+    options.out.write(`${[...intro, '', modelTable(todo), ''].join('\n')}\n`);
+  }
+  const display = displayOf(options, wanted.length, before.length);
+  const processes = new RunProcesses(options.program, folder, (message) => {
+    if (message.type === 'started') writeTables(folder, plan);
+    display.message(message);
+  });
+  const failed = divergedBefore(folder, before);
+  const busy: RunEnd[] = [];
+  writeTables(folder, plan);
+  try {
+    await inParallel(
+      todo,
+      jobs,
+      async (run) => {
+        const end = await processes.train(run, backends.get(backendKey(run)) as ChosenBackend);
+        if (end.status === 'running') busy.push(end);
+        else if (end.status !== 'done' && end.status !== 'interrupted') failed.push(end);
+        display.ended(end);
+        writeTables(folder, plan);
+      },
+      () => processes.stoppedBy !== null,
+    );
+  } finally {
+    processes.close();
+    display.close();
+  }
+  return { failed, busy, signal: processes.stoppedBy };
+}
+
+/** What computes each kind of run, found out once, so that all runs of a kind compute with the same. */
+async function backendsOf(runs: readonly PlannedRun[]): Promise<Map<string, ChosenBackend>> {
+  const chosen = new Map<string, ChosenBackend>();
+  for (const run of runs) {
+    const key = backendKey(run);
+    if (!chosen.has(key)) chosen.set(key, await chooseBackend(run.backend, run.spec.precision));
+  }
+  return chosen;
+}
+
+function backendKey({ backend, spec }: PlannedRun): string {
+  return `${backend} ${spec.precision}`;
+}
+
+function displayOf({ quiet, out }: SweepOptions, total: number, done: number): Display {
+  if (quiet) return silentDisplay;
+  const options = { total, done, out, now: Date.now, interval: LINE_INTERVAL };
+  return out.isTTY ? barDisplay(options) : lineDisplay(options);
+}
+
+function writeTables(folder: string, plan: readonly PlannedRun[]): void {
+  writeRunsCsv(folder, plan);
+  writeEvalCsv(folder, plan);
+}

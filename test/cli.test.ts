@@ -1,0 +1,49 @@
+/** The command line itself: help with examples, exit codes, errors of one line. */
+import { expect, it } from 'vitest';
+import { mod } from './support/mod.js';
+
+it.each(['plan', 'sweep', 'status', 'eval', 'bench', 'doctor'])(
+  'mod %s --help has an example',
+  async (command) => {
+    const { code, stdout } = await mod(command, '--help');
+    expect(code).toBe(0);
+    expect(stdout).toMatch(new RegExp(`Example:\\n +\\$ mod ${command} `));
+  },
+);
+
+it.each([
+  ['an unknown command', ['swepe'], /unknown command 'swepe'\n\(Did you mean sweep\?\)/],
+  ['an unknown option', ['plan', 'a.yaml', '--jsno'], /unknown option '--jsno'\n\(Did you mean --json\?\)/],
+  ['a file that is not there', ['plan', 'nothing.yaml'], /^mod: nothing\.yaml: cannot be read/],
+  ['a number that is none', ['sweep', 'a.yaml', '--jobs', 'many'], /a whole number above 0 is needed/],
+  ['a shape that is none', ['bench', '--shape', 'x3'], /^mod: --shape x3: /],
+])('%s ends with code 2 and no stack trace', async (_, args, message) => {
+  const { code, stderr } = await mod(...args);
+  expect(code).toBe(2);
+  expect(stderr).toMatch(message);
+  expect(stderr).not.toMatch(/\n +at /);
+});
+
+it('--debug prints the stack trace', async () => {
+  expect((await mod('--debug', 'plan', 'nothing.yaml')).stderr).toMatch(/\n +at /);
+});
+
+it('mod doctor says what works here and why not the rest, and wasm always does', async () => {
+  const { code, stdout } = await mod('doctor', '--json');
+  expect(code).toBe(0);
+  const { node, backends, machine, disk } = JSON.parse(stdout);
+  expect(node).toMatchObject({ version: process.versions.node, needed: expect.stringContaining('20.19') });
+  expect(backends.map(({ name }: { name: string }) => name)).toEqual(['cuda', 'tensorflow', 'wasm']);
+  for (const { usable, device, reason } of backends) {
+    expect(usable ? device : reason).toEqual(expect.any(String));
+  }
+  expect(backends[2].usable).toBe(true);
+  expect(machine.cores).toBeGreaterThan(0);
+  expect(disk.freeBytes).toBeGreaterThan(0);
+  expect((await mod('doctor')).stdout).toMatch(/^mod .*\nNode .*\nprocessor /);
+});
+
+it.each(['bash', 'zsh'])('completes commands and choices in %s', async (shell) => {
+  expect((await mod('completion', shell)).stdout).toContain(shell === 'zsh' ? '#compdef mod' : 'complete -F');
+  expect((await mod('complete', '--', 'sweep', '--backend', '')).stdout).toMatch(/^wasm/m);
+});

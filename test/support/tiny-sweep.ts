@@ -1,0 +1,57 @@
+/** A sweep that trains in seconds: its file, its data, and a folder for its results. */
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { RUN_COLUMNS, TIME_COLUMNS } from '../../src/results/columns.js';
+import { readCsv } from '../../src/results/csv.js';
+
+/** Baseline, learned and random routing of one shape, about forty steps each. */
+export const TINY_SWEEP = `name: tiny
+flop_budgets: [3e8]
+capacities: [0.25]
+routing_frequencies: [2]
+routers: [learned, random]
+model_sizes: [{d_model: 16, n_layers: 2}]
+sequence_length: 32
+batch_sequences: 2
+routing: {predictor_hidden: 8}
+evaluation: {sequences: 4}
+backend: wasm
+data: {text: train.txt, heldout_text: heldout.txt, tokenizer: bytes}
+`;
+
+export const TINY_RUNS = [
+  '3e8-baseline-d16l2-s0',
+  '3e8-mod-c0.25-f2-d16l2-s0',
+  '3e8-random-c0.25-f2-d16l2-s0',
+];
+
+export interface TinySweep {
+  folder: string;
+  config: string;
+  results: string;
+}
+
+/** Writes the sweep file and its texts into a new folder. */
+export function makeTinySweep(text = TINY_SWEEP): TinySweep {
+  const folder = mkdtempSync(join(tmpdir(), 'mod-sweep-'));
+  const words = Array.from({ length: 600 }, (_, i) => `the ${i * i} of ${i}`).join(' ');
+  writeFileSync(join(folder, 'train.txt'), words);
+  writeFileSync(join(folder, 'heldout.txt'), words.slice(0, 500).toUpperCase());
+  const config = join(folder, 'tiny.yaml');
+  writeFileSync(config, text);
+  return { folder, config, results: join(folder, 'results') };
+}
+
+type Row = Record<string, unknown>;
+
+export function runRows({ results }: TinySweep): Row[] {
+  return readCsv<Row>(join(results, 'tiny', 'runs.csv'), RUN_COLUMNS as never);
+}
+
+/** Without the columns that differ from one training to the next. */
+export function masked(rows: Row[]): Row[] {
+  return rows.map((row) =>
+    Object.fromEntries(Object.entries(row).filter(([column]) => !TIME_COLUMNS.has(column as never))),
+  );
+}

@@ -1,0 +1,256 @@
+/** `mod sweep` end to end, in the processes that users have: trains, continues, refuses, is interrupted. */
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import { EVAL_COLUMNS, RUN_COLUMNS } from '../../src/results/columns.js';
+import { readCsv } from '../../src/results/csv.js';
+import { readSteps } from '../../src/results/steps.js';
+import { mod, startMod } from '../support/mod.js';
+import {
+  makeTinySweep,
+  masked,
+  runRows,
+  TINY_RUNS,
+  TINY_SWEEP,
+  type TinySweep,
+} from '../support/tiny-sweep.js';
+
+const made: TinySweep[] = [];
+function tiny(text?: string): TinySweep {
+  const sweep = makeTinySweep(text);
+  made.push(sweep);
+  return sweep;
+}
+afterEach(() => {
+  for (const { folder } of made.splice(0)) rmSync(folder, { recursive: true });
+});
+
+const train = ({ config, results }: TinySweep, ...flags: string[]) =>
+  mod('sweep', config, '--results', results, ...flags);
+
+/** A budget that takes half a minute: to be interrupted. */
+const LONG_SWEEP = TINY_SWEEP.replace('3e8', '3e10').replace(
+  'routers: [learned, random]',
+  'routers: [learned]',
+);
+const LONG_RUN = '3e10-baseline-d16l2-s0';
+
+/** The process that trains a run, once it has taken its first steps. */
+async function trainerOf({ results }: TinySweep, runId: string): Promise<number> {
+  const folder = join(results, 'tiny', runId);
+  for (;;) {
+    if (existsSync(join(folder, 'steps.csv'))) {
+      return (JSON.parse(readFileSync(join(folder, '.lock'), 'utf8')) as { pid: number }).pid;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+describe('a sweep', () => {
+  it('trains every run, writes its tables, and has nothing left to do the second time', async () => {
+    const sweep = tiny();
+    const first = await train(sweep);
+    expect(first).toMatchObject({ code: 0, stderr: '' });
+    expect(first.stdout).toContain('3/3');
+    const rows = runRows(sweep);
+    expect(rows.map(({ run_id }) => run_id)).toEqual(TINY_RUNS);
+    for (const row of rows) {
+      expect(row).toMatchObject({ status: 'done', loss_routing: 'topk', backend: 'wasm', precision: 'fp32' });
+      expect(row.loss).toBeGreaterThan(1);
+      expect(row.loss).toBeLessThan(Math.log(256));
+      for (const known of [
+        'train_loss',
+        'step_ms',
+        'tokens_per_s',
+        'wall_s',
+        'peak_memory_bytes',
+        'finished_at',
+      ]) {
+        expect(row[known], known).not.toBeNull();
+      }
+      expect(row.model_flops_utilization).toBeNull();
+      const folder = join(sweep.results, 'tiny', row.run_id as string);
+      const steps = readSteps(join(folder, 'steps.csv'));
+      expect(steps.map(({ step }) => step)).toEqual(
+        Array.from({ length: row.steps as number }, (_, i) => i + 1),
+      );
+      expect(steps.at(-1)?.tokens).toBe(row.tokens);
+      expect(readFileSync(join(folder, 'log.txt'), 'utf8')).toMatch(/tok_embed\.weight +\[256,16\]/);
+    }
+    const evaluations = readCsv<Record<string, unknown>>(
+      join(sweep.results, 'tiny', 'eval.csv'),
+      EVAL_COLUMNS as never,
+    );
+    expect(evaluations.map(({ run_id, routing }) => [run_id, routing])).toEqual([
+      [TINY_RUNS[0], 'topk'],
+      [TINY_RUNS[1], 'topk'],
+      [TINY_RUNS[1], 'predictor'],
+      [TINY_RUNS[2], 'topk'],
+    ]);
+    expect(evaluations.map(({ participation }) => participation)).toEqual([
+      null,
+      0.25,
+      expect.any(Number),
+      0.25,
+    ]);
+
+    expect((await train(sweep)).stdout).toContain('nothing to train: 3 of 3 runs are done');
+    expect(await train(sweep, '--quiet')).toEqual({ code: 0, stdout: '', stderr: '' });
+    expect(runRows(sweep)).toEqual(rows);
+  });
+
+  it('gives the same rows when it is trained again, side by side or in turn', async () => {
+    const [a, b] = [tiny(), tiny()];
+    await train(a, '--jobs', '2');
+    await train(b, '--jobs', '1');
+    expect(masked(runRows(a))).toEqual(masked(runRows(b)));
+    const weights = (sweep: TinySweep, run: string, steps: number) =>
+      readFileSync(
+        join(
+          sweep.results,
+          'tiny',
+          run,
+          'checkpoints',
+          `step-${String(steps).padStart(8, '0')}`,
+          'weights.safetensors',
+        ),
+      );
+    for (const { run_id, steps } of runRows(a) as { run_id: string; steps: number }[]) {
+      expect(weights(a, run_id, steps).equals(weights(b, run_id, steps))).toBe(true);
+    }
+  });
+
+  it('writes the held-out loss every so many steps, that of the last step the loss of the run', async () => {
+    const sweep = tiny(TINY_SWEEP.replace('sequences: 4', 'sequences: 4, every_steps: 5'));
+    await train(sweep, '--only', TINY_RUNS[1] as string);
+    const row = runRows(sweep)[1] as { steps: number; loss: number };
+    const steps = readSteps(join(sweep.results, 'tiny', TINY_RUNS[1] as string, 'steps.csv'));
+    const known = steps.filter(({ heldout_loss }) => heldout_loss !== null);
+    const due = steps.filter(({ step }) => step % 5 === 0 || step === row.steps);
+    expect(known.map(({ step }) => step)).toEqual(due.map(({ step }) => step));
+    expect(known.at(-1)?.heldout_loss).toBe(row.loss);
+  });
+
+  it('trains the runs of --only alone, and new points of a changed file', async () => {
+    const sweep = tiny();
+    await train(sweep, '--only', TINY_RUNS[1] as string, '--quiet');
+    expect(runRows(sweep).map(({ status }) => status)).toEqual(['pending', 'done', 'pending']);
+    writeFileSync(
+      sweep.config,
+      TINY_SWEEP.replace('[0.25]', '[0.25, 0.5]').replace('[learned, random]', '[learned]'),
+    );
+    expect(await train(sweep, '--quiet')).toEqual({ code: 0, stdout: '', stderr: '' });
+    expect(runRows(sweep).map(({ run_id, status }) => [run_id, status])).toEqual([
+      [TINY_RUNS[0], 'done'],
+      [TINY_RUNS[1], 'done'],
+      ['3e8-mod-c0.5-f2-d16l2-s0', 'done'],
+    ]);
+  });
+});
+
+describe('a run whose numbers are lost', () => {
+  it('is diverged, lets the others go on, and is tried again only with --retry', async () => {
+    const sweep = tiny(`${TINY_SWEEP}training: {learning_rate: [1e38, 1e-3]}\n`.replace('[0.25]', '[]'));
+    const [wild, tame] = ['1e38', '1e-3'].map((rate) => `${TINY_RUNS[0]}-learning_rate-${rate}`);
+    const first = await train(sweep, '--quiet');
+    expect(first).toMatchObject({ code: 1, stdout: '' });
+    expect(first.stderr).toMatch(new RegExp(`${wild}: diverged: the loss or the gradient norm of step \\d`));
+    const rows = runRows(sweep);
+    expect(rows).toMatchObject([
+      { run_id: wild, status: 'diverged', loss: null, loss_routing: null },
+      { run_id: tame, status: 'done' },
+    ]);
+    expect((await train(sweep, '--quiet')).code).toBe(1);
+    expect(runRows(sweep)).toEqual(rows);
+    expect((await train(sweep, '--quiet', '--retry')).code).toBe(1);
+    expect(runRows(sweep)[0]?.started_at).not.toBe(rows[0]?.started_at);
+  });
+});
+
+describe('a sweep refuses', () => {
+  it('a finished run whose config differs, naming the keys', async () => {
+    const sweep = tiny();
+    await train(sweep, '--only', TINY_RUNS[0] as string);
+    writeFileSync(sweep.config, TINY_SWEEP.replace('sequences: 4', 'sequences: 5'));
+    const { code, stderr } = await train(sweep);
+    expect(code).toBe(2);
+    expect(stderr).toContain('evaluation.sequences: 4 → 5');
+  });
+
+  it.each([
+    ['a missing file', 'text: train.txt', 'text: nothing.txt', "no file matches 'nothing.txt'"],
+    ['an empty file', 'heldout_text: heldout.txt', 'heldout_text: empty.txt', 'empty.txt: the file is empty'],
+    ['a file of less than a sequence', 'heldout.txt', 'short.txt', '6 tokens are fewer than the 33'],
+  ])('%s as data, before anything is trained', async (_, was, is, message) => {
+    const sweep = tiny(TINY_SWEEP.replace(was, is));
+    writeFileSync(join(sweep.folder, 'empty.txt'), '');
+    writeFileSync(join(sweep.folder, 'short.txt'), 'short');
+    const { code, stderr } = await train(sweep);
+    expect(code).toBe(2);
+    expect(stderr).toContain(message);
+    expect(existsSync(sweep.results)).toBe(false);
+  });
+
+  it('a results folder that cannot be written, an unknown run, an unknown option', async () => {
+    const sweep = tiny();
+    const blocked = await mod('sweep', sweep.config, '--results', join(sweep.config, 'x'));
+    expect(blocked.code).toBe(2);
+    expect(blocked.stderr).toContain('results cannot be written there');
+    const unknown = await train(sweep, '--only', 'nobody');
+    expect(unknown).toMatchObject({ code: 2, stdout: '' });
+    expect(unknown.stderr).toBe('mod: --only nobody: no run of this sweep; mod plan lists their ids\n');
+    expect((await train(sweep, '--quite')).code).toBe(2);
+  });
+});
+
+describe('a sweep that is interrupted', () => {
+  it('by SIGTERM says so, keeps others out while it runs, and starts over what was not done', async () => {
+    const sweep = tiny(LONG_SWEEP);
+    const { child, ended } = startMod(['sweep', sweep.config, '--results', sweep.results, '--jobs', '1']);
+    const trainer = await trainerOf(sweep, LONG_RUN);
+    const second = await train(sweep);
+    expect(second.code).toBe(75);
+    expect(second.stderr).toContain(`process ${child.pid}`);
+    const only = await train(sweep, '--only', LONG_RUN);
+    expect(only.code).toBe(75);
+    expect(only.stderr).toContain(`process ${trainer}`);
+    expect(runRows(sweep)[0]?.status).toBe('running');
+    child.kill('SIGTERM');
+    expect((await ended).code).toBe(143);
+    expect(() => process.kill(trainer, 0)).toThrow();
+    expect(runRows(sweep).map(({ status }) => status)).toEqual(['interrupted', 'pending']);
+  });
+
+  it('in one run by SIGKILL notes it as failed and goes on with the others', async () => {
+    const sweep = tiny(LONG_SWEEP.replace('capacities: [0.25]', 'capacities: []'));
+    const { ended } = startMod(['sweep', sweep.config, '--results', sweep.results, '--quiet']);
+    process.kill(await trainerOf(sweep, LONG_RUN), 'SIGKILL');
+    const { code, stderr, stdout } = await ended;
+    expect(code).toBe(1);
+    expect(stdout).toBe('');
+    expect(stderr).toContain(`${LONG_RUN}: failed: its process was killed by SIGKILL`);
+    expect(runRows(sweep)[0]).toMatchObject({ status: 'failed', loss: null });
+  });
+
+  it('by the death of its own process takes the training processes with it', async () => {
+    const sweep = tiny(LONG_SWEEP);
+    const { child, ended } = startMod(['sweep', sweep.config, '--results', sweep.results, '--jobs', '1']);
+    const trainer = await trainerOf(sweep, LONG_RUN);
+    child.kill('SIGKILL');
+    await ended;
+    await expect.poll(() => alive(trainer), { timeout: 5000 }).toBe(false);
+  });
+});
+
+function alive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+it('the columns of runs.csv begin as the design says', () => {
+  expect(RUN_COLUMNS.slice(0, 6).join()).toBe('run_id,status,variant,flop_budget,capacity,routing_frequency');
+});
