@@ -1,12 +1,13 @@
 /** `mod data prepare`: text and JSONL into token shards with a held-out part. */
 import { createHash } from 'node:crypto';
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { basename, join, relative, resolve } from 'node:path';
 import { findFiles } from '../data/files.js';
 import {
   donePart,
   type InputFile,
   inputFile,
+  isShardName,
   type Part,
   type PartResult,
   PREPARE_FILE,
@@ -74,8 +75,8 @@ export async function dataPrepareCommand(
   makeResultsFolder(folder);
   const lock = acquireLock(join(folder, '.lock'), 'mod data prepare');
   try {
-    claimFolder(folder, settings, files);
     mkdirSync(join(folder, 'parts'), { recursive: true });
+    claimFolder(folder, settings, files);
     if (!isBuiltIn(options.tokenizer)) copyTokenizer(options.tokenizer, folder);
     const summary = await prepareAll(folder, settings, files, options);
     out(options.json ? JSON.stringify(summary, null, 1) : report(summary, settings, options.out));
@@ -119,12 +120,20 @@ function unescaped(text: string): string {
   return separator;
 }
 
-/** Records what the folder is for; refuses one that holds something else. */
+/** Records what the folder is for; refuses one that holds something else. One in which no part was done holds nothing. */
 function claimFolder(folder: string, settings: PrepareSettings, files: readonly InputFile[]): void {
   const path = join(folder, PREPARE_FILE);
   const wanted = { ...settings, inputs: files };
   const found = readJson(path) as typeof wanted | null;
-  if (found === null) {
+  const shards = readdirSync(folder).filter(isShardName);
+  if (found === null && shards.length > 0) {
+    throw new InputError(
+      `${folder}: holds ${shards[0]}, of another source; choose another --out, or remove it`,
+    );
+  }
+  if (found === null || readdirSync(join(folder, 'parts')).length === 0) {
+    // A sweep's glob would find what a call that came to nothing has left.
+    for (const name of shards) rmSync(join(folder, name));
     writeJson(path, wanted);
     return;
   }

@@ -120,8 +120,7 @@ export async function preparePart(
   folder: string,
   onRead: (bytes: number) => void = () => undefined,
 ): Promise<PartResult> {
-  const nameOf = (split: Split, shard: number) =>
-    `${split}-${fiveDigits(part.index)}-${String(shard).padStart(2, '0')}.bin`;
+  const nameOf = (split: Split, shard: number) => shardName(split, part.index, shard);
   const writer = (split: Split) =>
     new ShardWriter((shard) => join(folder, nameOf(split, shard)), settings.token_bytes, SHARD_TOKENS);
   const writers = { train: writer('train'), heldout: writer('heldout') };
@@ -158,6 +157,15 @@ export async function preparePart(
 function splitOf(beginning: Uint8Array, { heldout_share, seed }: PrepareSettings): Split {
   const digest = createHash('sha256').update(`${seed}\0`).update(beginning).digest();
   return digest.readUIntBE(0, 6) / 2 ** 48 < heldout_share ? 'heldout' : 'train';
+}
+
+function shardName(split: Split, part: number, shard: number): string {
+  return `${split}-${fiveDigits(part)}-${String(shard).padStart(2, '0')}.bin`;
+}
+
+/** Whether a file is called as the shards are that preparePart writes. */
+export function isShardName(name: string): boolean {
+  return /^(train|heldout)-\d{5,}-\d{2,}\.bin$/.test(name);
 }
 
 const fiveDigits = (index: number) => String(index).padStart(5, '0');

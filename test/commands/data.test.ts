@@ -180,11 +180,21 @@ describe('mod data prepare', () => {
     expect(yaml).toContain(`vocab_size: ${TINY_VOCABULARY}`);
   });
 
+  it('takes a folder in which an earlier call got nothing done', async () => {
+    await expect(prepare('wrong-at-first', { field: 'body', partBytes: 2 ** 30 })).rejects.toThrow('--field');
+    writeFileSync(join(folder, 'wrong-at-first/train-00009-00.bin'), 'left by it');
+    expect((await prepare('wrong-at-first')).parts_done_before).toBe(0);
+    expect(shards('wrong-at-first')).toEqual(shards('all'));
+  });
+
   it('refuses a folder that holds other tokens, saying what is different', async () => {
     await expect(prepare('all', { seed: 7 })).rejects.toThrow('it was begun with another seed');
     await expect(prepare('all', { tokenizer: 'gpt2' })).rejects.toThrow(
       'it was begun with another tokenizer, vocab_size, end_of_text',
     );
+    mkdirSync(join(folder, 'others'));
+    writeFileSync(join(folder, 'others/train-00000-00.bin'), 'of llm.c');
+    await expect(prepare('others')).rejects.toThrow('holds train-00000-00.bin, of another source');
     const path = join(folder, 'changes.jsonl');
     writeFileSync(path, lines(DOCUMENTS));
     const again = () => dataPrepareCommand([path], options('changes'), () => undefined);
