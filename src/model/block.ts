@@ -27,9 +27,15 @@ export interface RoutedTrace {
   predictor: Tensor | null;
 }
 
-export interface RoutedContext {
+export interface BlockContext {
   tape: Tape | null;
+  /** Of the rotary positions. */
   table: Tensor;
+  /** Told of the rotated projections, and of the lengths of the sequences that are packed in them, if they are. */
+  onKeys?: (qkv: Tensor, lengths: number[] | null) => void;
+}
+
+export interface RoutedContext extends BlockContext {
   routing: RoutingConfig;
   mode: RoutingMode;
   /** r [B, T] of this block for `router: random`. */
@@ -45,41 +51,44 @@ interface Branch {
   mlp: Tensor;
 }
 
-/** Which rows attend to which, and where they stand. */
-interface Placement {
-  /** [B, n] int32; null: row t has position t. */
-  positions: Tensor | null;
-  /** The lengths of the sequences that are packed into one row of tokens; null: each row of the batch is one. */
-  lengths: number[] | null;
-}
-
-const IN_ORDER: Placement = { positions: null, lengths: null };
-
-/** The two halves of f(x) = a + mlp(norm(x + a)), a = attention(norm(x)). x [B, n, D] */
-function branch(
-  tape: Tape | null,
+/**
+ * The two halves of f(x) = a + mlp(norm(x + a)), a = attention(norm(x)). x [B, n, D]
+ *
+ * @param positions [B, n] int32; null: row t has position t
+ * @param attend from the rotated projections [B, n, 3D] to what the heads gather, [B, n, D]
+ */
+export function branch(
+  { tape, table }: Pick<BlockContext, 'tape' | 'table'>,
   x: Tensor,
   block: BlockParameters,
-  table: Tensor,
-  { positions, lengths }: Placement,
+  positions: Tensor | null,
+  attend: (qkv: Tensor) => Tensor,
 ): Branch {
-  const heads = (x.shape[2] as number) / (table.shape[1] as number);
-  const projected = linear(tape, rmsNorm(tape, x, block.attnNorm), block.qkv); // [B, n, 3D]
-  const qkv = rotary(tape, projected, table, positions); // [B, n, 3, H, K]
-  const attended =
-    lengths === null
-      ? causalAttention(tape, qkv, heads)
-      : segmentedAttentionKernel({ qkv }, { heads, lengths })[0];
-  const attention = linear(tape, attended, block.attnOut); // [B, n, D]
+  const projected = linear(tape, rmsNorm(tape, x, block.attnNorm), block.qkv);
+  const qkv = rotary(tape, projected, table, positions);
+  const attention = linear(tape, attend(qkv), block.attnOut); // [B, n, D]
   const [middle, normed] = addRmsNorm(tape, x, attention, block.mlpNorm);
   const mlp = linear(tape, gelu(tape, linear(tape, normed, block.up)), block.down);
   return { attention, middle, mlp };
 }
 
+/** Heads of a model, as its rotary table and the width of its residual stream tell. */
+function headsOf(x: Tensor, table: Tensor): number {
+  return (x.shape[2] as number) / (table.shape[1] as number);
+}
+
+/** Every row of the batch attends within itself. */
+function attendWithin({ tape, table, onKeys }: BlockContext, x: Tensor): (qkv: Tensor) => Tensor {
+  return (qkv) => {
+    onKeys?.(qkv, null);
+    return causalAttention(tape, qkv, headsOf(x, table));
+  };
+}
+
 /** x + f(x) for every token. x [B, T, D] → [B, T, D] */
-export function denseBlock(tape: Tape | null, x: Tensor, block: BlockParameters, table: Tensor): Tensor {
-  const { middle, mlp } = branch(tape, x, block, table, IN_ORDER);
-  return residual(tape, middle, mlp);
+export function denseBlock(context: BlockContext, x: Tensor, block: BlockParameters): Tensor {
+  const { middle, mlp } = branch(context, x, block, null, attendWithin(context, x));
+  return residual(context.tape, middle, mlp);
 }
 
 /**
@@ -104,22 +113,21 @@ export function routedBlock(
     return { x: passed.x, trace: { ...trace, member: passed.member } };
   }
   const { indices, member } = selectByCapacity(r, routing.capacity);
-  const { attention, mlp } = branch(tape, gatherTokens(tape, x, indices), block, context.table, {
-    positions: indices,
-    lengths: null,
-  });
+  const rows = gatherTokens(tape, x, indices);
+  const { attention, mlp } = branch(context, rows, block, indices, attendWithin(context, x));
   const out = gatedScatterAdd(tape, x, residual(tape, attention, mlp), r, indices, routing.gate);
   return { x: out, trace: { ...trace, member, indices } };
 }
 
 /** A routed block in a causal mode: the tokens whose logit is above 0, of all sequences packed into one row. */
 function packedBlock(
-  { tape, table, routing, mode }: RoutedContext,
+  context: RoutedContext,
   x: Tensor,
   r: Tensor,
   logits: Tensor | null,
   block: BlockParameters,
 ): { x: Tensor; member: Tensor } {
+  const { tape, routing, mode } = context;
   if (logits === null) throw new Error(`the mode "${mode}" needs a predictor`);
   if (tape !== null) throw new Error(`the mode "${mode}" is for evaluation: training selects by top-k`);
   const selection = selectPositive(logits);
@@ -127,9 +135,11 @@ function packedBlock(
   const { rows, positions, lengths, member } = selection;
   const [batch, length, width] = x.shape as [number, number, number];
   const packed = reshape(x, [1, batch * length, width]);
-  const { attention, mlp } = branch(null, gatherTokens(null, packed, rows), block, table, {
-    positions,
-    lengths,
+  const heads = headsOf(x, context.table);
+  const taken = gatherTokens(null, packed, rows);
+  const { attention, mlp } = branch(context, taken, block, positions, (qkv) => {
+    context.onKeys?.(qkv, lengths);
+    return segmentedAttentionKernel({ qkv }, { heads, lengths })[0];
   });
   const weights = reshape(r, [1, batch * length]);
   const out = gatedScatterAdd(null, packed, residual(null, attention, mlp), weights, rows, routing.gate);

@@ -168,9 +168,9 @@ describe('a routed block', () => {
               block,
             ).x.dataSync();
           expect(at(zerosLike)).toEqual(x.dataSync());
-          expect(relativeError(at(onesLike), denseBlock(null, x, block, table).dataSync())).toBeLessThan(
-            1e-5,
-          );
+          expect(
+            relativeError(at(onesLike), denseBlock({ tape: null, table }, x, block).dataSync()),
+          ).toBeLessThan(1e-5);
         });
       }),
       { numRuns: 20 },

@@ -8,9 +8,15 @@ import {
   binaryCrossEntropyGradKernel,
   binaryCrossEntropyKernel,
 } from '../../src/ops/binary-cross-entropy.js';
-import { causalAttentionGradKernel, causalAttentionKernel } from '../../src/ops/causal-attention.js';
+import { cachedAttentionKernel } from '../../src/ops/cached-attention.js';
+import {
+  causalAttentionGradKernel,
+  causalAttentionKernel,
+  segmentedAttentionKernel,
+} from '../../src/ops/causal-attention.js';
 import { crossEntropyGradKernel, crossEntropyKernel } from '../../src/ops/cross-entropy.js';
 import { embeddingGradKernel, embeddingKernel } from '../../src/ops/embedding.js';
+import { entropyKernel } from '../../src/ops/entropy.js';
 import { gatedScatterAddGradKernel, gatedScatterAddKernel } from '../../src/ops/gated-scatter-add.js';
 import { gatherTokensKernel, scatterTokensKernel } from '../../src/ops/gather-tokens.js';
 import { geluGradKernel, geluKernel } from '../../src/ops/gelu.js';
@@ -128,6 +134,26 @@ const CASES: KernelCase[] = [
     },
     ({ H }) => ({ heads: H }),
   ),
+  caseOf(
+    segmentedAttentionKernel,
+    (s, r) => ({ qkv: r(1, s.T + s.k, 3 * s.H * s.K) }),
+    (s) => ({ heads: s.H, lengths: [s.T, 0, s.k] }),
+  ),
+  caseOf(
+    cachedAttentionKernel,
+    (s, r) => ({
+      qkv: r(1, s.B, 3 * s.H * s.K),
+      cache: r(s.B + 1, s.T, 2 * s.H * s.K),
+      rows: tensor(
+        Array.from({ length: s.B }, (_, i) => s.B - i),
+        [s.B],
+        'int32',
+      ),
+      lengths: tensor(integers(s.B, s.T, s.seed), [s.B], 'int32'),
+    }),
+    ({ H }) => ({ heads: H }),
+  ),
+  caseOf(entropyKernel, ({ B, T, V }, r) => ({ logits: r(B, T, V) })),
   caseOf(embeddingKernel, ({ B, T, K, V, seed }, r) => ({
     table: r(V, K),
     tokens: tensor(integers(B * T, V, seed), [B, T], 'int32'),
