@@ -1,14 +1,17 @@
 /** The commander program: which commands there are, what they take, and the only place that decides exit codes. */
-import { constants } from 'node:os';
+import { availableParallelism, constants } from 'node:os';
 import tab from '@bomb.sh/tab/commander';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { benchCommand, DEFAULT_SHAPES } from './commands/bench.js';
+import { dataInfoCommand } from './commands/data-info.js';
+import { dataPrepareCommand } from './commands/data-prepare.js';
 import { doctorCommand } from './commands/doctor.js';
 import { evalCommand } from './commands/eval.js';
 import { planCommand } from './commands/plan.js';
 import { statusCommand } from './commands/status.js';
 import { sweepCommand } from './commands/sweep.js';
 import { trainRunCommand } from './commands/train-run.js';
+import { DEFAULT_PART_BYTES } from './data/prepare.js';
 import { InputError, messageOf, TryLaterError } from './errors.js';
 import { programVersion } from './results/provenance.js';
 import type { SweepOutcome } from './sweep/sweep.js';
@@ -24,6 +27,24 @@ function wholeNumber(text: string): number {
   if (!Number.isInteger(value) || value < 1)
     throw new InvalidArgumentError('a whole number above 0 is needed.');
   return value;
+}
+
+function seedNumber(text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 0)
+    throw new InvalidArgumentError('a whole number of at least 0 is needed.');
+  return value;
+}
+
+function share(text: string): number {
+  const value = Number(text);
+  if (!(value > 0 && value < 1)) throw new InvalidArgumentError('a number between 0 and 1 is needed.');
+  return value;
+}
+
+function bareTokenBytes(text: string): 1 | 2 {
+  if (text !== '1' && text !== '2') throw new InvalidArgumentError('1 or 2 is needed.');
+  return text === '1' ? 1 : 2;
 }
 
 /** What TARGET may be, section 7 of the design. */
@@ -49,7 +70,8 @@ function program(): Command {
     .option('--debug', 'print stack traces')
     .exitOverride()
     .configureHelp({ showGlobalOptions: true });
-  for (const add of [addPlan, addSweep, addStatus, addEval, addBench, addDoctor, addTrainRun]) add(mod);
+  for (const add of [addPlan, addSweep, addStatus, addEval, addData, addBench, addDoctor, addTrainRun])
+    add(mod);
   tab(mod, { completionCommandName: 'completion' });
   return mod;
 }
@@ -57,7 +79,9 @@ function program(): Command {
 function addPlan(mod: Command): void {
   mod
     .command('plan')
-    .description('show the runs that a sweep file asks for; trains nothing')
+    .description(
+      'show the runs that a sweep file asks for, with their tokens, disk and hours; trains nothing',
+    )
     .argument('<config>', 'sweep file, YAML')
     .addOption(jsonOption())
     .addHelpText('after', '\nExample:\n  $ mod plan configs/quick.yaml')
@@ -149,6 +173,42 @@ function addDoctor(mod: Command): void {
     .addOption(jsonOption())
     .addHelpText('after', '\nExample:\n  $ mod doctor --json')
     .action((options) => doctorCommand(options, print));
+}
+
+function addData(mod: Command): void {
+  const data = mod.command('data').description('make token files of text, and look into them');
+  data
+    .command('prepare')
+    .description(
+      'text or JSONL, also gzip or zstd, into token shards with a held-out part; goes on after a kill',
+    )
+    .argument('<file...>', 'files or globs: .jsonl and .json are JSON Lines, others text')
+    .requiredOption('--out <folder>', 'where the shards go')
+    .option('--tokenizer <name>', 'bytes, gpt2, or the path of a tokenizer.json', 'gpt2')
+    .option('--end-of-text <token>', 'the token behind every document (default: the usual one)')
+    .option('--field <name>', 'the field of JSONL that holds the text', 'text')
+    .option('--separator <text>', 'what stands between documents in text, \\n, \\t and \\0 written so')
+    .option('--heldout-share <share>', 'share of the documents that is held out', share, 0.01)
+    .option('--seed <n>', 'another one holds out other documents', seedNumber, 0)
+    .option('--part-bytes <n>', 'input that a thread takes at a time', wholeNumber, DEFAULT_PART_BYTES)
+    .option('--jobs <n>', 'threads', wholeNumber, availableParallelism())
+    .addOption(jsonOption())
+    .option('--quiet', 'no progress', false)
+    .addHelpText(
+      'after',
+      '\nExamples:\n  $ mod data prepare c4/*.json.gz --out data\n  $ mod data prepare book.txt --separator "\\n\\n" --tokenizer bytes --out data',
+    )
+    .action((files, options) => dataPrepareCommand(files, options, print));
+  data
+    .command('info')
+    .description('what files hold: format, tokens, vocabulary in use, the text of the first tokens')
+    .argument('<file...>', 'files or globs')
+    .option('--tokenizer <name>', 'bytes, gpt2, or a tokenizer.json (default: what lies beside the file)')
+    .option('--field <name>', 'the field of JSONL that holds the text', 'text')
+    .option('--token-bytes <n>', 'bytes a token, for token files without a header', bareTokenBytes, 2)
+    .addOption(jsonOption())
+    .addHelpText('after', '\nExample:\n  $ mod data info data/train-*.bin')
+    .action((files, options) => dataInfoCommand(files, options, print));
 }
 
 function addTrainRun(mod: Command): void {

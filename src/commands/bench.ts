@@ -1,9 +1,13 @@
 /** `mod bench`: step time, rate and memory of shapes on this machine, beside the backend's own plain product. */
 import { execFileSync } from 'node:child_process';
+import { hostname } from 'node:os';
 import { chooseBackend } from '../backends/choose.js';
+import { addBenchRecord, type BenchRecord, benchRecordPath } from '../bench/record.js';
 import { type BenchShape, parseShape } from '../bench/shape.js';
 import { measureStep, type StepMeasurement } from '../bench/step.js';
+import { messageOf } from '../errors.js';
 import { rate, table } from '../format.js';
+import type { ModelConfig } from '../model/config.js';
 import type { BackendName, Precision } from '../plan/run.js';
 
 export interface BenchCommandOptions {
@@ -21,8 +25,9 @@ const WARMUP_STEPS = 2;
 
 interface BenchRow extends StepMeasurement {
   shape: string;
-  backend: string;
+  backend: BackendName;
   device: string;
+  precision: 'fp32' | 'bf16';
   peakMemoryBytes: number;
 }
 
@@ -44,7 +49,31 @@ async function measureHere(
   const { steps, profile } = options;
   const measured = measureStep(model, { batchSequences, warmup: WARMUP_STEPS, steps, profile });
   const peakMemoryBytes = chosen.peakMemoryBytes();
-  return { shape: name, backend: chosen.name, device: chosen.device, peakMemoryBytes, ...measured };
+  const { name: backend, device, precision } = chosen;
+  const row = { shape: name, backend, device, precision, peakMemoryBytes, ...measured };
+  remember(row, model);
+  return row;
+}
+
+/** Leaves what was measured for `mod plan`. A cache folder that cannot be written spoils no measurement. */
+function remember(row: BenchRow, model: ModelConfig): void {
+  const { shape, backend, device, precision, flopsPerSecond } = row;
+  const record: BenchRecord = {
+    host: hostname(),
+    backend,
+    device,
+    precision,
+    shape,
+    d_model: model.d_model,
+    routed: model.routing !== null,
+    flops_per_second: flopsPerSecond,
+    measured_at: new Date().toISOString(),
+  };
+  try {
+    addBenchRecord(benchRecordPath(), record);
+  } catch (error) {
+    process.stderr.write(`mod: not remembered for mod plan: ${messageOf(error)}\n`);
+  }
 }
 
 /** In a process of its own: peak memory is a process' peak. */
