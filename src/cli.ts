@@ -1,12 +1,28 @@
 /** The commander program: which commands there are, what they take, and the only place that decides exit codes. */
 import { availableParallelism, constants } from 'node:os';
 import tab from '@bomb.sh/tab/commander';
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { Command, CommanderError, Option } from 'commander';
+import {
+  backendOption,
+  bareTokenBytes,
+  jobs,
+  jsonOption,
+  notNegative,
+  precisionOption,
+  probability,
+  resultsOption,
+  share,
+  TARGET,
+  wholeNumber,
+  wholeOrZero,
+} from './cli-options.js';
+import { analyzeCommand } from './commands/analyze.js';
 import { benchCommand, DEFAULT_SHAPES } from './commands/bench.js';
 import { dataInfoCommand } from './commands/data-info.js';
 import { dataPrepareCommand } from './commands/data-prepare.js';
 import { doctorCommand } from './commands/doctor.js';
 import { evalCommand } from './commands/eval.js';
+import { generateCommand } from './commands/generate.js';
 import { planCommand } from './commands/plan.js';
 import { statusCommand } from './commands/status.js';
 import { sweepCommand } from './commands/sweep.js';
@@ -22,46 +38,7 @@ const EXIT = { done: 0, failed: 1, wrongInput: 2, tryLater: 75, signal: 128 } as
 const print = (text: string) => process.stdout.write(`${text}\n`);
 const printError = (text: string) => process.stderr.write(`mod: ${text}\n`);
 
-function wholeNumber(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1)
-    throw new InvalidArgumentError('a whole number above 0 is needed.');
-  return value;
-}
-
-function seedNumber(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 0)
-    throw new InvalidArgumentError('a whole number of at least 0 is needed.');
-  return value;
-}
-
-function share(text: string): number {
-  const value = Number(text);
-  if (!(value > 0 && value < 1)) throw new InvalidArgumentError('a number between 0 and 1 is needed.');
-  return value;
-}
-
-function bareTokenBytes(text: string): 1 | 2 {
-  if (text !== '1' && text !== '2') throw new InvalidArgumentError('1 or 2 is needed.');
-  return text === '1' ? 1 : 2;
-}
-
-/** What TARGET may be, section 7 of the design. */
-const TARGET = 'a sweep or a run, by folder or name; left out: the newest sweep';
-
-const jobs = (text: string): number | 'auto' => (text === 'auto' ? text : wholeNumber(text));
-
-const backendOption = () =>
-  new Option('--backend <name>', 'what computes')
-    .choices(['auto', 'cuda', 'tensorflow', 'wasm'])
-    .default('auto');
-const precisionOption = () =>
-  new Option('--precision <name>', 'numbers of the matrix products')
-    .choices(['auto', 'fp32', 'bf16'])
-    .default('auto');
-const resultsOption = () => new Option('--results <dir>', 'folder of the sweeps').default('results');
-const jsonOption = () => new Option('--json', 'print JSON').default(false);
+const note = (text: string) => process.stderr.write(`${text}\n`);
 
 function program(): Command {
   const mod = new Command('mod')
@@ -70,7 +47,18 @@ function program(): Command {
     .option('--debug', 'print stack traces')
     .exitOverride()
     .configureHelp({ showGlobalOptions: true });
-  for (const add of [addPlan, addSweep, addStatus, addEval, addData, addBench, addDoctor, addTrainRun])
+  for (const add of [
+    addPlan,
+    addSweep,
+    addStatus,
+    addEval,
+    addAnalyze,
+    addGenerate,
+    addData,
+    addBench,
+    addDoctor,
+    addTrainRun,
+  ])
     add(mod);
   tab(mod, { completionCommandName: 'completion' });
   return mod;
@@ -148,6 +136,55 @@ function addEval(mod: Command): void {
     );
 }
 
+function addAnalyze(mod: Command): void {
+  mod
+    .command('analyze')
+    .description('which tokens go through which routed blocks of a run, and how hard they are')
+    .argument('<run>', 'a run, by folder or as SWEEP/RUN')
+    .option('--sequences <n>', 'held-out sequences to analyse', wholeNumber, 64)
+    .option('--heatmaps <n>', 'of these, to keep token by token', wholeNumber, 4)
+    .addOption(
+      new Option('--routing <mode>', 'in this mode')
+        .choices(['topk', 'predictor', 'threshold'])
+        .default('topk'),
+    )
+    .addOption(resultsOption())
+    .addOption(jsonOption())
+    .addOption(backendOption())
+    .addOption(precisionOption())
+    .addHelpText('after', '\nExample:\n  $ mod analyze quick/1.1e11-mod-c0.125-f2-d64l4-s0')
+    .action((run, options) => analyzeCommand(run, options, print));
+}
+
+function addGenerate(mod: Command): void {
+  mod
+    .command('generate')
+    .description('continue prompts with a checkpoint')
+    .argument('<checkpoint>', 'a checkpoint’s folder, or a run’s')
+    .requiredOption('--prompt <text...>', 'what to continue; several are decoded side by side')
+    .option('--tokens <n>', 'new tokens', wholeNumber, 64)
+    .option('--temperature <t>', '0: always the likeliest token', notNegative, 1)
+    .option('--top-p <p>', 'draw from the likeliest tokens that together reach this', probability, 1)
+    .option('--seed <n>', 'of the draws', wholeOrZero, 0)
+    .addOption(
+      new Option('--routing <mode>', 'default: predictor where there is one').choices([
+        'predictor',
+        'threshold',
+      ]),
+    )
+    .option('--tokenizer <name>', 'bytes, gpt2 or a tokenizer.json, in place of the checkpoint’s own')
+    .addOption(jsonOption())
+    .addOption(backendOption())
+    .addOption(precisionOption())
+    .addHelpText(
+      'after',
+      '\nExample:\n  $ mod generate results/quick/1.1e11-mod-c0.125-f2-d64l4-s0 --prompt "function " --tokens 100',
+    )
+    .action((checkpoint, options) =>
+      generateCommand(checkpoint, options, { out: (text) => process.stdout.write(text), err: note }),
+    );
+}
+
 function addBench(mod: Command): void {
   mod
     .command('bench')
@@ -189,7 +226,7 @@ function addData(mod: Command): void {
     .option('--field <name>', 'the field of JSONL that holds the text', 'text')
     .option('--separator <text>', 'what stands between documents in text, \\n, \\t and \\0 written so')
     .option('--heldout-share <share>', 'share of the documents that is held out', share, 0.01)
-    .option('--seed <n>', 'another one holds out other documents', seedNumber, 0)
+    .option('--seed <n>', 'another one holds out other documents', wholeOrZero, 0)
     .option('--part-bytes <n>', 'input that a thread takes at a time', wholeNumber, DEFAULT_PART_BYTES)
     .option('--jobs <n>', 'threads', wholeNumber, availableParallelism())
     .addOption(jsonOption())

@@ -18,7 +18,7 @@ export interface AnalysisOptions {
   heatmaps: number;
   seed: number;
   /** The text of each token; null where nobody can tell. */
-  texts: ((tokens: Int32Array) => string[]) | null;
+  texts: ((tokens: Int32Array) => Promise<string[]>) | null;
   onProgress?: (done: number, total: number) => void;
 }
 
@@ -81,7 +81,7 @@ export async function analyzeRouting(
     }
     if (sequence < options.heatmaps) {
       const engaged = members.map((member) => member.subarray(at, at + length).join(''));
-      heatmaps.push({ sequence, tokens: options.texts?.(inputs) ?? null, engaged });
+      heatmaps.push({ sequence, tokens: (await options.texts?.(inputs)) ?? null, engaged });
     }
     options.onProgress?.(sequence + 1, total);
     await new Promise((resolve) => setImmediate(resolve));

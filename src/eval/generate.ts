@@ -14,7 +14,7 @@ export interface GenerateOptions {
   topP: number;
   seed: number;
   /** Told of every new token as soon as it is known. */
-  onToken?: (sequence: number, token: number) => void;
+  onToken?: (sequence: number, token: number) => void | Promise<void>;
   /** Milliseconds; injected in tests. */
   now: () => number;
 }
@@ -50,17 +50,16 @@ export async function generate(
     logits.dispose();
     const prefilled = options.now();
     for (let step = 0; step < options.tokens; step++) {
-      const next = tokens.map((row, i) => {
-        const size = scores.length / tokens.length;
-        const token = sample(scores.subarray(i * size, (i + 1) * size), options, () =>
-          (streams[i] as { uniform(): number }).uniform(),
-        );
-        row[step] = token;
-        options.onToken?.(i, token);
-        return token;
-      });
+      const size = scores.length / tokens.length;
+      const next = Int32Array.from(streams, (stream, i) =>
+        sample(scores.subarray(i * size, (i + 1) * size), options, () => stream.uniform()),
+      );
+      for (const [i, row] of tokens.entries()) {
+        row[step] = next[i] as number;
+        await options.onToken?.(i, next[i] as number);
+      }
       if (step === options.tokens - 1) break; // nobody asks what follows the last
-      const result = decoder.step(Int32Array.from(next));
+      const result = decoder.step(next);
       scores = (await result.logits.data()) as Float32Array;
       result.logits.dispose();
       byToken.forEach((row, i) => {
