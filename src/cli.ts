@@ -233,7 +233,7 @@ function addData(mod: Command): void {
     .option('--quiet', 'no progress', false)
     .addHelpText(
       'after',
-      '\nExamples:\n  $ mod data prepare c4/*.json.gz --out data\n  $ mod data prepare book.txt --separator "\\n\\n" --tokenizer bytes --out data',
+      '\nExample:\n  $ mod data prepare c4/*.json.gz --out data\n  $ mod data prepare book.txt --separator "\\n\\n" --tokenizer bytes --out data',
     )
     .action((files, options) => dataPrepareCommand(files, options, print));
   data

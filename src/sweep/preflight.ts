@@ -18,9 +18,9 @@ export function checkData(runs: readonly PlannedRun[], baseDir: string): void {
     const key = canonicalJson([data, model.sequence_length]);
     if (seen.has(key)) continue;
     seen.add(key);
-    dataTokenizer(data, baseDir);
     openTrainingData(spec, baseDir).close();
     openHeldoutData(spec, baseDir).close();
+    dataTokenizer(data, baseDir);
   }
 }
 
