@@ -188,10 +188,22 @@ function addGenerate(mod: Command): void {
 function addBench(mod: Command): void {
   mod
     .command('bench')
-    .description('time training steps on this machine, beside the rate of the backend’s own plain product')
+    .description(
+      'time training steps on this machine, beside the rate of the backend’s own plain product; or decoding, or memory',
+    )
     .option('--shape <shape...>', `shapes to time (default: ${DEFAULT_SHAPES.join(' ')})`, [])
     .option('--steps <n>', 'steps to take the median of', wholeNumber, 9)
     .option('--profile', 'the share of a step in each op', false)
+    .addOption(
+      new Option('--decode', 'time decoding in place of training').default(false).conflicts('memory'),
+    )
+    .option('--prompt <n>', 'of --decode: tokens of the prompt', wholeNumber, 512)
+    .option('--tokens <n>', 'of --decode: new tokens', wholeNumber, 256)
+    .option(
+      '--memory',
+      'compare the memory of dense shapes with routed ones of their size and of their FLOPs',
+      false,
+    )
     .addOption(jsonOption())
     .addOption(backendOption())
     .addOption(precisionOption())

@@ -150,6 +150,12 @@ function tensorSource(path: string): { source: TensorSource; unused(): string[] 
         `${path}: the tensor ${name} is ${found.dtype} [${found.shape}], config.json asks for F32 [${shape}]`,
       );
     }
+    const broken = found.data.findIndex((value) => !Number.isFinite(value));
+    if (broken !== -1) {
+      throw new InputError(
+        `${path}: the tensor ${name} holds ${found.data[broken]} at ${broken}: no finite number`,
+      );
+    }
     used.add(name);
     return found.data as Float32Array;
   };

@@ -2,6 +2,7 @@
 import { concat, keep, reshape, slice, type Tensor, tensor1d, tensor2d, zeros } from '@tensorflow/tfjs-core';
 import { cachedAttentionKernel } from '../ops/cached-attention.js';
 import { embedding } from '../ops/embedding.js';
+import { fillCacheKernel } from '../ops/fill-cache.js';
 import { gatedScatterAdd } from '../ops/gated-scatter-add.js';
 import { gatherTokens } from '../ops/gather-tokens.js';
 import { linear } from '../ops/linear.js';
@@ -66,17 +67,17 @@ export class Decoder {
     const batches = alike ? [prompts] : prompts.map((prompt) => [prompt]);
     const read = batches.map((batch) => this.readPrompts(batch));
     const logits = scope(() => {
-      const joined = concat(read.map((part) => part.logits));
       this.model.tree.blocks.forEach((_, i) => {
-        const parts = read.flatMap((part) => part.kv[i] as Tensor[]);
-        const lengths = Int32Array.from(parts, (part) => part.shape[0] as number);
-        this.caches.push({ kv: keep(this.stacked(parts, this.roomOf(i, Math.max(...lengths)))), lengths });
+        const parts = read.map((part) => part.caches[i] as BlockCache);
+        const room = Math.max(...parts.map(({ kv }) => kv.shape[1] as number));
+        const lengths = Int32Array.from(parts.flatMap((part) => [...part.lengths]));
+        this.caches.push({ kv: keep(concat(parts.map(({ kv }) => widened(kv, room)))), lengths });
       });
-      return joined;
+      return concat(read.map((part) => part.logits));
     });
-    for (const part of read) {
-      part.logits.dispose();
-      for (const tensor of part.kv.flat()) tensor.dispose();
+    for (const { logits, caches } of read) {
+      logits.dispose();
+      for (const { kv } of caches) kv.dispose();
     }
     prompts.forEach(({ length }, i) => {
       this.positions[i] = length;
@@ -120,34 +121,32 @@ export class Decoder {
     this.caches.length = 0;
   }
 
-  /** A full forward pass over prompts of one length: last logits [S, V], keys and values [n, 2D] by block and sequence. */
+  /** A full forward pass over prompts of one length: what follows their last tokens, [S, V], and the blocks' caches. */
   private readPrompts(prompts: readonly Int32Array[]): {
     logits: Tensor;
-    kv: Tensor[][];
+    caches: BlockCache[];
     engaged: boolean[][][];
   } {
     const [sequences, n] = [prompts.length, (prompts[0] as Int32Array).length];
-    const D = this.model.config.d_model;
-    const kv: Tensor[][] = this.model.tree.blocks.map(() => prompts.map(() => keep(zeros([0, 2 * D]))));
+    const { d_model, vocab_size } = this.model.config;
+    // A routed block through which no token went has nothing to tell.
+    const caches: BlockCache[] = this.model.tree.blocks.map((_, i) => ({
+      kv: keep(zeros([sequences, this.roomOf(i, 0), 2 * d_model])),
+      lengths: new Int32Array(sequences),
+    }));
     let engaged: boolean[][][] = [];
     const logits = scope(() => {
-      const tokens = tensor2d(
-        Int32Array.from(prompts.flatMap((prompt) => [...prompt])),
-        [sequences, n],
-        'int32',
-      );
-      const result = this.model.forward(tokens, {
+      const ids = Int32Array.from(prompts.flatMap((prompt) => [...prompt]));
+      const result = this.model.forward(tensor2d(ids, [sequences, n], 'int32'), {
         tape: null,
         mode: this.mode,
         noise: null,
-        onKeys: (block, qkv, lengths) => {
-          const rows = reshape(qkv, [-1, 3 * D]);
-          let start = 0;
-          (lengths ?? prompts.map(() => n)).forEach((length, i) => {
-            kv[block]?.[i]?.dispose();
-            (kv[block] as Tensor[])[i] = keep(slice(rows, [start, D], [length, 2 * D]));
-            start += length;
-          });
+        onKeys: (block, qkv, packed) => {
+          const lengths = packed ?? prompts.map(() => n);
+          const room = this.roomOf(block, Math.max(...lengths));
+          caches[block]?.kv.dispose();
+          const kv = keep(fillCacheKernel({ qkv }, { lengths, room })[0]);
+          caches[block] = { kv, lengths: Int32Array.from(lengths) };
         },
       });
       engaged = prompts.map((_, i) =>
@@ -155,27 +154,17 @@ export class Decoder {
           Array.from(member.dataSync().subarray(i * n, (i + 1) * n), (value) => value === 1),
         ),
       );
-      const last = slice(result.logits, [0, n - 1, 0], [sequences, 1, this.model.config.vocab_size]);
-      return reshape(last, [sequences, -1]);
+      return reshape(slice(result.logits, [0, n - 1, 0], [sequences, 1, vocab_size]), [sequences, -1]);
     });
-    return { logits, kv, engaged };
+    return { logits, caches, engaged };
   }
 
+  /** Tokens that a sequence's cache in a block has room for: a routed block's share and some more. */
   private roomOf(block: number, atLeast: number): number {
     const { routing } = this.model.config;
     if (this.model.tree.blocks[block]?.routed === null || routing === null) return this.maxTokens;
     const expected = Math.ceil(routing.capacity * this.maxTokens) + SLACK_TOKENS;
     return Math.min(this.maxTokens, Math.max(expected, atLeast + SLACK_TOKENS));
-  }
-
-  /** Rows [n_i, 2D] of each sequence, filled up with zeros: [S, room, 2D]. */
-  private stacked(parts: Tensor[], room: number): Tensor {
-    const padded = parts.map((part) => {
-      const [n, width] = part.shape as [number, number];
-      const whole = n === room ? part : concat([part, zeros([room - n, width])]);
-      return reshape(whole, [1, room, width]);
-    });
-    return concat(padded);
   }
 
   private dense(x: Tensor, i: number, block: BlockParameters, positions: Tensor): Tensor {
@@ -226,12 +215,18 @@ export class Decoder {
   }
 
   private makeRoom(cache: BlockCache, rows: number[]): void {
-    const [sequences, room, width] = cache.kv.shape as [number, number, number];
+    const room = cache.kv.shape[1] as number;
     if (rows.every((row) => (cache.lengths[row] as number) < room)) return;
     const larger = Math.min(this.maxTokens, Math.ceil(room * GROWTH));
     if (larger === room) throw new RangeError(`the decoder was made for ${this.maxTokens} tokens`);
-    const grown = keep(concat([cache.kv, zeros([sequences, larger - room, width])], 1));
+    const grown = keep(widened(cache.kv, larger));
     cache.kv.dispose();
     cache.kv = grown;
   }
+}
+
+/** A cache [S, L, 2D] with room for more tokens: a new tensor unless it has it. */
+function widened(kv: Tensor, room: number): Tensor {
+  const [sequences, own, width] = kv.shape as [number, number, number];
+  return own === room ? kv : concat([kv, zeros([sequences, room - own, width])], 1);
 }

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { EVAL_COLUMNS } from '../../src/results/columns.js';
 import { readCsv } from '../../src/results/csv.js';
+import { readSafetensors, writeSafetensors } from '../../src/results/safetensors.js';
 import { mod } from '../support/mod.js';
 import { makeTinySweep, TINY_RUNS, TINY_SWEEP, type TinySweep } from '../support/tiny-sweep.js';
 
@@ -126,6 +127,15 @@ describe('refuses a checkpoint', () => {
     const { code, stdout, stderr } = await checkpoint(path);
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
     expect(stderr).toContain(message);
+  });
+
+  it('with a number that is none, naming its tensor', async () => {
+    const path = copy('nan');
+    const file = join(path, 'weights.safetensors');
+    const tensors = [...readSafetensors(file).values()];
+    (tensors.find(({ name }) => name === 'blocks.1.router.weight')?.data as Float32Array)[7] = Number.NaN;
+    writeSafetensors(file, tensors);
+    expect((await checkpoint(path)).stderr).toContain('blocks.1.router.weight holds NaN at 7');
   });
 
   it('that is cut short, missing, or asked for what its model lacks', async () => {

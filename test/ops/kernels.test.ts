@@ -17,6 +17,7 @@ import {
 import { crossEntropyGradKernel, crossEntropyKernel } from '../../src/ops/cross-entropy.js';
 import { embeddingGradKernel, embeddingKernel } from '../../src/ops/embedding.js';
 import { entropyKernel } from '../../src/ops/entropy.js';
+import { fillCacheKernel } from '../../src/ops/fill-cache.js';
 import { gatedScatterAddGradKernel, gatedScatterAddKernel } from '../../src/ops/gated-scatter-add.js';
 import { gatherTokensKernel, scatterTokensKernel } from '../../src/ops/gather-tokens.js';
 import { geluGradKernel, geluKernel } from '../../src/ops/gelu.js';
@@ -152,6 +153,11 @@ const CASES: KernelCase[] = [
       lengths: tensor(integers(s.B, s.T, s.seed), [s.B], 'int32'),
     }),
     ({ H }) => ({ heads: H }),
+  ),
+  caseOf(
+    fillCacheKernel,
+    (s, r) => ({ qkv: r(1, s.T + s.k, 3 * s.H * s.K) }),
+    (s) => ({ lengths: [s.T, 0, s.k], room: s.T + 2 }),
   ),
   caseOf(entropyKernel, ({ B, T, V }, r) => ({ logits: r(B, T, V) })),
   caseOf(embeddingKernel, ({ B, T, K, V, seed }, r) => ({

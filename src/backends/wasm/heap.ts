@@ -6,6 +6,7 @@ import {
   type KernelFunc,
   matMul,
   registerKernel,
+  reshape,
   type Tensor,
   type TensorInfo,
 } from '@tensorflow/tfjs-core';
@@ -40,7 +41,8 @@ export class Heap {
 
   /** An input to write into and to return: another handle on its bytes, or a copy if somebody else holds them too. */
   reuse(tensor: Tensor): Tensor {
-    if (this.backend.refCount(tensor.dataId) === 1) return tensor.clone();
+    // A clone is a copy on this backend; a reshape is not.
+    if (this.backend.refCount(tensor.dataId) === 1) return reshape(tensor, tensor.shape);
     const copy = this.make(tensor.shape);
     this.floats(copy).set(this.floats(tensor));
     return copy;
