@@ -2,6 +2,7 @@
 import { cpus } from 'node:os';
 import { InputError, messageOf } from '../errors.js';
 import type { BackendName, Precision } from '../plan/run.js';
+import { gpuName } from './tensorflow/device.js';
 import { startTensorflow } from './tensorflow/start.js';
 import { startWasm } from './wasm/start.js';
 
@@ -15,11 +16,27 @@ export interface ChosenBackend {
 }
 
 /** In the order in which `auto` tries them. */
-const STARTERS: { name: BackendName; start: () => Promise<void> }[] = [
+const STARTERS: { name: BackendName; start: (precision: Precision) => Promise<Started> }[] = [
   { name: 'cuda', start: () => Promise.reject(new Error('this version has no cuda backend')) },
-  { name: 'tensorflow', start: startTensorflow },
-  { name: 'wasm', start: startWasm },
+  {
+    name: 'tensorflow',
+    start: async (asked) => {
+      const precision = asked === 'bf16' ? 'bf16' : 'fp32';
+      const { onGpu } = await startTensorflow(precision);
+      return { device: onGpu ? gpuName() : cpuName(), precision };
+    },
+  },
+  {
+    name: 'wasm',
+    start: async (asked) => {
+      if (asked === 'bf16') throw new Error('it computes in float32 alone; bf16 needs cuda or tensorflow');
+      await startWasm();
+      return { device: cpuName(), precision: 'fp32' };
+    },
+  },
 ];
+
+type Started = Pick<ChosenBackend, 'device' | 'precision'>;
 
 /** A CPU's name, as the operating system gives it. */
 export function cpuName(): string {
@@ -38,9 +55,7 @@ export async function chooseBackend(
   for (const { name, start } of STARTERS) {
     if (requested !== 'auto' && requested !== name) continue;
     try {
-      await start();
-      if (precision === 'bf16') throw new Error('it computes in float32 alone; bf16 needs cuda');
-      return { name, device: cpuName(), precision: 'fp32', rejected };
+      return { name, ...(await start(precision)), rejected };
     } catch (error) {
       rejected.push({ name, reason: messageOf(error) });
     }

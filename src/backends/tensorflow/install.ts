@@ -4,7 +4,16 @@
  * install that is interrupted leaves the old state.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, relative } from 'node:path';
 import { bindingPath, installedBinding, PACKAGE, PROJECT_FOLDER, packageFolder } from './package.js';
@@ -122,7 +131,9 @@ function platforms(): string[] {
 function compile(compiler: string, staging: string, folder: string): void {
   const libraries = join(staging, 'tensorflow');
   const sources = ['tfjs_backend.cc', 'tfjs_binding.cc'].map((name) => join(folder, 'binding', name));
-  const { include_dir: nodeApi } = createRequire(import.meta.url)('node-api-headers') as { include_dir: string };
+  const { include_dir: nodeApi } = createRequire(import.meta.url)('node-api-headers') as {
+    include_dir: string;
+  };
   run(compiler, [
     ...['-std=c++17', '-O2', '-fPIC', '-shared', '-DNAPI_VERSION=8'],
     ...[`-I${nodeApi}`, `-I${join(libraries, 'include')}`],
@@ -172,5 +183,7 @@ function run(command: string, args: string[], cwd?: string): void {
   const { status, signal, error } = spawnSync(command, args, { stdio: 'inherit', cwd });
   if (status === 0) return;
   const how = error?.message ?? (signal === null ? `exit code ${status}` : `signal ${signal}`);
-  throw new Error(`${command} ${args.slice(0, 3).join(' ')} ... failed (${how}); what was installed before is unchanged`);
+  throw new Error(
+    `${command} ${args.slice(0, 3).join(' ')} ... failed (${how}); what was installed before is unchanged`,
+  );
 }

@@ -47,7 +47,8 @@ export function missingFor(facts: InstallFacts, { diskBytes }: Distribution): st
     missing.push(`glibc ${GLIBC} or later; here is ${facts.glibc ?? 'another C library'}`);
   if (facts.compiler === null)
     missing.push('a C++17 compiler: install g++ (Debian: apt install g++) or clang++, or set CXX');
-  if (facts.python === null) missing.push('python3, whose pip downloads the wheels (apt install python3-pip)');
+  if (facts.python === null)
+    missing.push('python3, whose pip downloads the wheels (apt install python3-pip)');
   else if (facts.pip === null) missing.push(`pip for ${facts.python} (apt install python3-pip)`);
   else if (!isAtLeast(facts.pip, PIP))
     missing.push(

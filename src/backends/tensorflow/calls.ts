@@ -1,0 +1,258 @@
+/**
+ * Kernels written as calls of TensorFlow's own operations by name: what they pass among each other never becomes a
+ * tensor of tfjs, and is freed when the kernel ends or earlier.
+ */
+import { type KernelFunc, registerKernel, type Tensor, type TensorInfo } from '@tensorflow/tfjs-core';
+import type { Kernel, KernelInputs } from '../../ops/kernel.js';
+
+export const TENSORFLOW = 'tensorflow';
+
+/** TensorFlow's numbers for types of elements. */
+export const DTYPE = { float32: 1, int32: 3, bfloat16: 14 } as const;
+type Dtype = (typeof DTYPE)[keyof typeof DTYPE];
+
+/** A tensor of TensorFlow's. */
+export interface Handle {
+  id: number;
+  shape: number[];
+  dtype: number;
+}
+
+export interface Attribute {
+  name: string;
+  type: number;
+  value: number | boolean | string;
+}
+
+/** The native binding; its types are not published. */
+interface Binding {
+  executeOp(name: string, attrs: Attribute[], inputs: number[], outputs: number): Handle[];
+  createTensor(shape: number[], dtype: number, values: Float32Array | Int32Array): number;
+  deleteTensor(id: number): void;
+}
+
+/** What kernels use of the package's backend; its own types leave most of it out. */
+export interface NodeBackend {
+  binding: Binding;
+  isUsingGpuDevice: boolean;
+  tensorMap: { get(dataId: object): { id: number } };
+  refCount(dataId: object): number;
+  getInputTensorIds(tensors: TensorInfo[]): number[];
+  createOutputTensor(handle: Handle): Tensor;
+}
+
+export const bool = (name: string, value: boolean): Attribute => ({ name, type: 3, value });
+export const int = (name: string, value: number): Attribute => ({ name, type: 1, value });
+export const text = (name: string, value: string): Attribute => ({ name, type: 0, value });
+export const dtype = (name: string, value: Dtype): Attribute => ({ name, type: 4, value });
+export const shapeOf = (name: string, value: number[]) => ({ name, type: 5, value }) as unknown as Attribute;
+
+/**
+ * Elements of a part: 256 KiB stays in a core's cache from one operation to the next, and TensorFlow computes it on
+ * the calling thread, for waking another takes longer. Six times as fast as a pass over four million elements.
+ */
+const PART_ELEMENTS = 2 ** 16;
+
+/** Constants by shape and values: few and small, kept for the life of the process. */
+const constants = new WeakMap<Binding, Map<string, Handle>>();
+
+/** The calls of one kernel. */
+export class Calls {
+  private readonly frames: Handle[][] = [[]];
+
+  constructor(readonly backend: NodeBackend) {}
+
+  /** A tensor of tfjs as an operand. Its handle is the tensor's: it is not freed here. */
+  input(tensor: TensorInfo): Handle {
+    const [id] = this.backend.getInputTensorIds([tensor]) as [number];
+    return { id, shape: tensor.shape, dtype: tensor.dtype === 'int32' ? DTYPE.int32 : DTYPE.float32 };
+  }
+
+  /** Runs an operation of several results. */
+  runAll(name: string, inputs: Handle[], attrs: Attribute[], outputs: number): Handle[] {
+    const ids = inputs.map(({ id }) => id);
+    const made = this.backend.binding.executeOp(name, attrs, ids, outputs);
+    this.frames.at(-1)?.push(...made);
+    return made;
+  }
+
+  /** Runs an operation of one result. */
+  run(name: string, inputs: Handle[], attrs: Attribute[] = []): Handle {
+    return this.runAll(name, inputs, attrs, 1)[0] as Handle;
+  }
+
+  /** Frees what `body` makes, but for what it returns. */
+  scope<R extends Handle | Handle[]>(body: () => R): R {
+    const made: Handle[] = [];
+    this.frames.push(made);
+    try {
+      const result = body();
+      const kept = new Set<Handle>(Array.isArray(result) ? result : [result]);
+      this.frames.at(-2)?.push(...made.filter((handle) => kept.has(handle)));
+      this.free(made.filter((handle) => !kept.has(handle)));
+      made.length = 0;
+      return result;
+    } finally {
+      this.frames.pop();
+      this.free(made);
+    }
+  }
+
+  /** Frees one handle before its scope ends. */
+  drop(handle: Handle): void {
+    for (const made of this.frames) {
+      const at = made.indexOf(handle);
+      if (at >= 0) this.free(made.splice(at, 1));
+    }
+  }
+
+  /** Makes a handle that came from elsewhere one of this kernel's. */
+  own(handle: Handle): Handle {
+    this.frames.at(-1)?.push(handle);
+    return handle;
+  }
+
+  /** Gives results to tfjs and frees the rest: the end of a kernel. */
+  finish(results: Handle[]): Tensor[] {
+    const [made] = this.frames as [Handle[]];
+    this.free(made.filter((handle) => !results.includes(handle)));
+    made.length = 0;
+    return results.map((handle) => this.backend.createOutputTensor(handle));
+  }
+
+  /** Frees everything: a kernel that failed. */
+  abandon(): void {
+    for (const made of this.frames) this.free(made);
+    this.frames.length = 0;
+  }
+
+  /** A float32 scalar. */
+  scalar(value: number): Handle {
+    return this.constant(Float32Array.of(value), []);
+  }
+
+  /** An int32 scalar. */
+  whole(value: number): Handle {
+    return this.constant(Int32Array.of(value), []);
+  }
+
+  /** An int32 vector: a shape, or axes. */
+  vector(values: number[]): Handle {
+    return this.constant(Int32Array.from(values), [values.length]);
+  }
+
+  add = (a: Handle, b: Handle): Handle => this.run('AddV2', [a, b]);
+  sub = (a: Handle, b: Handle): Handle => this.run('Sub', [a, b]);
+  mul = (a: Handle, b: Handle): Handle => this.run('Mul', [a, b]);
+  scale = (a: Handle, by: number): Handle => this.mul(a, this.scalar(by));
+
+  /** The same elements in another shape, without a copy. */
+  reshape(x: Handle, shape: number[]): Handle {
+    return this.run('Reshape', [x, this.vector(shape)]);
+  }
+
+  transpose(x: Handle, axes: number[]): Handle {
+    return this.run('Transpose', [x, this.vector(axes)]);
+  }
+
+  /** Sum, Mean or Max over one axis, which stays as a 1 where `keep` says so. */
+  reduce(name: 'Sum' | 'Mean' | 'Max', x: Handle, axis: number, keep = false): Handle {
+    return this.run(name, [x, this.vector([axis])], [bool('keep_dims', keep)]);
+  }
+
+  cast(x: Handle, to: Dtype): Handle {
+    return this.run('Cast', [x], [dtype('DstT', to)]);
+  }
+
+  zeros(shape: number[]): Handle {
+    return this.run('Fill', [this.vector(shape), this.scalar(0)]);
+  }
+
+  concat(parts: Handle[], axis: number): Handle {
+    const [first] = parts as [Handle];
+    const attrs = [int('N', parts.length), dtype('T', first.dtype as Dtype)];
+    return parts.length === 1 ? first : this.run('ConcatV2', [...parts, this.whole(axis)], attrs);
+  }
+
+  /** The sum of tensors of one shape, in their order. */
+  addAll(parts: Handle[]): Handle {
+    const [first] = parts as [Handle];
+    return parts.length === 1
+      ? first
+      : this.run('AddN', parts, [int('N', parts.length), dtype('T', DTYPE.float32)]);
+  }
+
+  /** `size` rows along an axis, from `start`. */
+  slice(x: Handle, axis: number, start: number, size: number): Handle {
+    const begin = x.shape.map((_, i) => (i === axis ? start : 0));
+    const sizes = x.shape.map((side, i) => (i === axis ? size : side));
+    return this.run('Slice', [x, this.vector(begin), this.vector(sizes)]);
+  }
+
+  /** Along the first axis, without a copy where rows lie aligned. */
+  split(x: Handle, sizes: number[]): Handle[] {
+    if (sizes.length === 1) return [x];
+    return this.runAll(
+      'SplitV',
+      [x, this.vector(sizes), this.whole(0)],
+      [int('num_split', sizes.length)],
+      sizes.length,
+    );
+  }
+
+  /**
+   * An elementwise or row by row computation, a part at a time so that it stays in the cache. Inputs have the same
+   * number of rows, their first axis; so have the results of `body`, which are joined. A GPU takes all rows at once.
+   */
+  byParts(inputs: Handle[], body: (parts: Handle[]) => Handle[]): Handle[] {
+    const [rows, ...row] = (inputs[0] as Handle).shape as [number, ...number[]];
+    const width = row.reduce((a, b) => a * b, 1);
+    const most = Math.max(1, Math.floor(PART_ELEMENTS / width));
+    if (this.backend.isUsingGpuDevice || rows <= most) return this.scope(() => body(inputs));
+    const sizes = Array.from({ length: Math.ceil(rows / most) }, (_, i) => Math.min(most, rows - i * most));
+    return this.scope(() => {
+      const split = inputs.map((input) => this.split(input, sizes));
+      const parts = sizes.map((_, i) => this.scope(() => body(split.map((of) => of[i] as Handle))));
+      const [first] = parts as [Handle[]];
+      return first.map((_, o) =>
+        this.concat(
+          parts.map((part) => part[o] as Handle),
+          0,
+        ),
+      );
+    });
+  }
+
+  private free(handles: Handle[]): void {
+    for (const { id } of handles) this.backend.binding.deleteTensor(id);
+  }
+
+  private constant(values: Float32Array | Int32Array, shape: number[]): Handle {
+    const { binding } = this.backend;
+    const known = constants.get(binding) ?? new Map<string, Handle>();
+    constants.set(binding, known);
+    const type = values instanceof Int32Array ? DTYPE.int32 : DTYPE.float32;
+    const key = `${type}[${shape}]${values}`;
+    const handle = known.get(key) ?? { id: binding.createTensor(shape, type, values), shape, dtype: type };
+    known.set(key, handle);
+    return handle;
+  }
+}
+
+/** Registers a kernel of the project for the tensorflow backend; `compute` gives handles in the shapes of its results. */
+export function registerTensorflowKernel<I extends KernelInputs, A extends object, O extends Tensor[]>(
+  kernel: Kernel<I, A, O>,
+  compute: (calls: Calls, inputs: I, attrs: A) => { [K in keyof O]: Handle },
+): void {
+  const kernelFunc: KernelFunc = ({ inputs, attrs, backend }) => {
+    const calls = new Calls(backend as unknown as NodeBackend);
+    try {
+      const results = compute(calls, inputs as unknown as I, attrs as unknown as A);
+      return calls.finish(results as unknown as Handle[]);
+    } catch (error) {
+      calls.abandon();
+      throw error;
+    }
+  };
+  registerKernel({ kernelName: kernel.kernelName, backendName: TENSORFLOW, kernelFunc });
+}
