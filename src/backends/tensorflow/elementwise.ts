@@ -98,7 +98,9 @@ function geluSlope(calls: Calls, x: Handle): Handle {
 /** [y, inverse RMS as a column] */
 function normalise(calls: Calls, x: Handle, gain: Handle): [Handle, Handle] {
   const meanSquare = calls.reduce('Mean', calls.run('Square', [x]), 1, true);
-  const scale = calls.run('Rsqrt', [calls.add(meanSquare, calls.scalar(RMS_NORM_EPSILON))]);
+  const scale = calls.run('Reciprocal', [
+    calls.run('Sqrt', [calls.add(meanSquare, calls.scalar(RMS_NORM_EPSILON))]),
+  ]);
   return [calls.mul(calls.mul(x, scale), gain), scale];
 }
 

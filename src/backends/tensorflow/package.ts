@@ -5,6 +5,9 @@ import { dirname, join } from 'node:path';
 
 export const PACKAGE = '@tensorflow/tfjs-node-gpu';
 
+/** What people run where the package or its library is missing. */
+export const INSTALL_COMMAND = 'npm run tensorflow:install';
+
 /** The project's own folder: where its package.json and lock file are. */
 export const PROJECT_FOLDER = join(import.meta.dirname, '..', '..', '..');
 

@@ -9,12 +9,10 @@ import { hasNvidiaGpu, refuseDevice } from './device.js';
 import { registerElementwise } from './elementwise.js';
 import { type ProductPrecision, registerLinear } from './linear.js';
 import { registerOptimizer } from './optimizer.js';
-import { installedBinding, PACKAGE, packageFolder } from './package.js';
+import { INSTALL_COMMAND, installedBinding, PACKAGE, packageFolder } from './package.js';
+import { quietly } from './quietly.js';
 import { registerRotary } from './rotary.js';
 import { registerTokens } from './tokens.js';
-
-/** What people run where the package or its library is missing. */
-export const INSTALL_COMMAND = 'npm run tensorflow:install';
 
 let started: { onGpu: boolean } | null = null;
 let productPrecision: ProductPrecision = 'fp32';
@@ -40,10 +38,8 @@ function load(): { onGpu: boolean } {
   if (installedBinding(folder) === null)
     throw new Error(`${PACKAGE} lacks its native library: ${INSTALL_COMMAND}`);
   supplyRemovedUtilities();
-  // Errors still arrive as exceptions; without this, a start prints half a page of TensorFlow's notices.
-  process.env.TF_CPP_MIN_LOG_LEVEL ??= '3';
   try {
-    createRequire(import.meta.url)(PACKAGE);
+    quietly(() => createRequire(import.meta.url)(PACKAGE));
   } catch (error) {
     const [firstLine] = messageOf(error).split('\n');
     throw new Error(`${PACKAGE} does not load (${firstLine}): ${INSTALL_COMMAND}`);
