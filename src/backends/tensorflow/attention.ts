@@ -1,6 +1,6 @@
 /**
  * CausalAttention on TensorFlow: products over all heads at once and a block of queries or keys at a time, so that most
- * of the masked half is never computed; softmax and its gradient a few heads at a time, in the cache.
+ * of the masked half is never computed.
  */
 import type { Tensor } from '@tensorflow/tfjs-core';
 import { causalAttentionGradKernel, causalAttentionKernel } from '../../ops/causal-attention.js';
@@ -126,12 +126,10 @@ function attend(
 ): [Handle, Handle] {
   const scores = product(calls, queries, keys, { transposeB: true });
   const mask = causalMask(calls, queries.shape[1] as number, keys.shape[1] as number, first);
-  const [weights, top, total] = calls.byParts([scores], ([part]) => {
-    const masked = calls.add(part as Handle, mask);
-    const highest = calls.reduce('Max', masked, 2, true);
-    const exponentials = calls.run('Exp', [calls.sub(masked, highest)]);
-    return [exponentials, highest, calls.reduce('Sum', exponentials, 2, true)];
-  }) as [Handle, Handle, Handle];
+  const masked = calls.add(scores, mask);
+  const top = calls.reduce('Max', masked, 2, true);
+  const weights = calls.run('Exp', [calls.sub(masked, top)]);
+  const total = calls.reduce('Sum', weights, 2, true);
   // Divided after the product: it has K columns, the weights have one for every key.
   const out = calls.run('Div', [product(calls, weights, values), total]);
   return [out, calls.add(top, calls.run('Log', [total]))];
@@ -154,11 +152,8 @@ function attendBack(calls: Calls, block: KeyBlock): [dk: Handle, dv: Handle, dq:
   const scores = product(calls, queries, keys, { transposeB: true });
   const dWeights = product(calls, dout, values, { transposeB: true });
   const mask = causalMask(calls, queries.shape[1] as number, keys.shape[1] as number, 0);
-  const [weights, dScores] = calls.byParts([scores, dWeights, logSumExp, delta], ([score, d, sum, dot]) => {
-    const masked = calls.add(calls.sub(score as Handle, sum as Handle), mask);
-    const weight = calls.run('Exp', [masked]);
-    return [weight, calls.mul(weight, calls.sub(d as Handle, dot as Handle))];
-  }) as [Handle, Handle];
+  const weights = calls.run('Exp', [calls.add(calls.sub(scores, logSumExp), mask)]);
+  const dScores = calls.mul(weights, calls.sub(dWeights, delta));
   return [
     product(calls, dScores, queries, { transposeA: true }),
     product(calls, weights, dout, { transposeA: true }),

@@ -47,12 +47,6 @@ export const text = (name: string, value: string): Attribute => ({ name, type: 0
 export const dtype = (name: string, value: Dtype): Attribute => ({ name, type: 4, value });
 export const shapeOf = (name: string, value: number[]) => ({ name, type: 5, value }) as unknown as Attribute;
 
-/**
- * Elements of a part: 256 KiB stays in a core's cache from one operation to the next, and TensorFlow computes it on
- * the calling thread, for waking another takes longer. Six times as fast as a pass over four million elements.
- */
-const PART_ELEMENTS = 2 ** 16;
-
 /** Constants by shape and values: few and small, kept for the life of the process. */
 const constants = new WeakMap<Binding, Map<string, Handle>>();
 
@@ -198,29 +192,6 @@ export class Calls {
       [int('num_split', sizes.length)],
       sizes.length,
     );
-  }
-
-  /**
-   * An elementwise or row by row computation, a part at a time so that it stays in the cache. Inputs have the same
-   * number of rows, their first axis; so have the results of `body`, which are joined. A GPU takes all rows at once.
-   */
-  byParts(inputs: Handle[], body: (parts: Handle[]) => Handle[]): Handle[] {
-    const [rows, ...row] = (inputs[0] as Handle).shape as [number, ...number[]];
-    const width = row.reduce((a, b) => a * b, 1);
-    const most = Math.max(1, Math.floor(PART_ELEMENTS / width));
-    if (this.backend.isUsingGpuDevice || rows <= most) return this.scope(() => body(inputs));
-    const sizes = Array.from({ length: Math.ceil(rows / most) }, (_, i) => Math.min(most, rows - i * most));
-    return this.scope(() => {
-      const split = inputs.map((input) => this.split(input, sizes));
-      const parts = sizes.map((_, i) => this.scope(() => body(split.map((of) => of[i] as Handle))));
-      const [first] = parts as [Handle[]];
-      return first.map((_, o) =>
-        this.concat(
-          parts.map((part) => part[o] as Handle),
-          0,
-        ),
-      );
-    });
   }
 
   private free(handles: Handle[]): void {
