@@ -246,6 +246,24 @@ describe.each(FAST_BACKENDS)('a kernel of %s gives what its composed definition 
     },
   );
 
+  it('gives equal tokens equal router weights, to the bit, wherever they stand', async () => {
+    await useBackend(backend);
+    for (const [tokens, width] of [
+      [1, 8],
+      [19, 24],
+      [64, 64],
+      [131, 30],
+    ] as const) {
+      const row = randomValues(width, 'equal tokens', width);
+      const x = tensor(
+        Float32Array.from({ length: tokens * width }, (_, i) => row[i % width] as number),
+        [1, tokens, width],
+      );
+      const [r] = tokenLogitsKernel({ x, weight: randomTensor([1, width], 'weight', width) }, {});
+      expect(new Set(r.dataSync()).size).toBe(1);
+    }
+  });
+
   it('covers queries in several blocks', async () => {
     const each = CASES.filter(({ kernel }) => kernel.kernelName.startsWith('CausalAttention'));
     for (const attention of each) {

@@ -4,6 +4,7 @@ import { embeddingGradKernel, embeddingKernel } from '../../ops/embedding.js';
 import { gatedScatterAddGradKernel, gatedScatterAddKernel } from '../../ops/gated-scatter-add.js';
 import { gatherTokensKernel, scatterTokensKernel } from '../../ops/gather-tokens.js';
 import { selectTopKKernel } from '../../ops/select-top-k.js';
+import { tokenLogitsKernel } from '../../ops/token-logits.js';
 import { bool, type Calls, type Handle, registerTensorflowKernel } from './calls.js';
 
 export function registerTokens(): void {
@@ -17,6 +18,12 @@ export function registerTokens(): void {
     const ids = calls.reshape(calls.input(tokens), [tokens.size]);
     const gradient = calls.run('UnsortedSegmentSum', [rows, ids, calls.whole(vocabSize)]);
     return [sofar === undefined ? gradient : calls.add(calls.input(sofar), gradient)];
+  });
+
+  // Row sums and not a product, which promises no order of summation: equal tokens must tie exactly.
+  registerTensorflowKernel(tokenLogitsKernel, (calls, { x, weight }) => {
+    const w = calls.reshape(calls.input(weight), [weight.size]);
+    return [calls.reduce('Sum', calls.mul(calls.input(x), w), 2)];
   });
 
   registerTensorflowKernel(selectTopKKernel, (calls, { r }, { k }) => {
