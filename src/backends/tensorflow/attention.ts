@@ -4,7 +4,7 @@
  */
 import type { Tensor } from '@tensorflow/tfjs-core';
 import { causalAttentionGradKernel, causalAttentionKernel } from '../../ops/causal-attention.js';
-import { bool, type Calls, type Handle, registerTensorflowKernel } from './calls.js';
+import { bool, type Calls, type Handle, last, type Operand, registerTensorflowKernel } from './calls.js';
 
 /** Queries or keys at a time: products still run at full rate, and of T = 512 only 5/8 are computed. */
 const BLOCK = 128;
@@ -100,8 +100,8 @@ function between(calls: Calls, x: Handle, start: number, end: number): Handle {
 
 function product(
   calls: Calls,
-  a: Handle,
-  b: Handle,
+  a: Operand,
+  b: Operand,
   flags: { transposeA?: boolean; transposeB?: boolean } = {},
 ) {
   const { transposeA = false, transposeB = false } = flags;
@@ -126,12 +126,13 @@ function attend(
 ): [Handle, Handle] {
   const scores = product(calls, queries, keys, { transposeB: true });
   const mask = causalMask(calls, queries.shape[1] as number, keys.shape[1] as number, first);
-  const masked = calls.add(scores, mask);
+  const masked = calls.add(last(scores), last(mask));
   const top = calls.reduce('Max', masked, 2, true);
-  const weights = calls.run('Exp', [calls.sub(masked, top)]);
+  const shifted = calls.sub(last(masked), top);
+  const weights = calls.run('Exp', [last(shifted)]);
   const total = calls.reduce('Sum', weights, 2, true);
   // Divided after the product: it has K columns, the weights have one for every key.
-  const out = calls.run('Div', [product(calls, weights, values), total]);
+  const out = calls.run('Div', [last(product(calls, last(weights), values)), total]);
   return [out, calls.add(top, calls.run('Log', [total]))];
 }
 
@@ -150,13 +151,14 @@ interface KeyBlock {
 function attendBack(calls: Calls, block: KeyBlock): [dk: Handle, dv: Handle, dq: Handle] {
   const { keys, values, queries, dout, logSumExp, delta } = block;
   const scores = product(calls, queries, keys, { transposeB: true });
-  const dWeights = product(calls, dout, values, { transposeB: true });
   const mask = causalMask(calls, queries.shape[1] as number, keys.shape[1] as number, 0);
-  const weights = calls.run('Exp', [calls.add(calls.sub(scores, logSumExp), mask)]);
-  const dScores = calls.mul(weights, calls.sub(dWeights, delta));
-  return [
-    product(calls, dScores, queries, { transposeA: true }),
-    product(calls, weights, dout, { transposeA: true }),
-    product(calls, dScores, keys),
-  ];
+  const shifted = calls.sub(last(scores), logSumExp);
+  const masked = calls.add(last(shifted), last(mask));
+  const weights = calls.run('Exp', [last(masked)]);
+  const dv = product(calls, weights, dout, { transposeA: true });
+  const dWeights = product(calls, dout, values, { transposeB: true });
+  const centred = calls.sub(last(dWeights), delta);
+  const dScores = calls.mul(last(weights), last(centred));
+  const dk = product(calls, dScores, queries, { transposeA: true });
+  return [dk, dv, product(calls, last(dScores), keys)];
 }

@@ -18,6 +18,15 @@ export interface Handle {
   dtype: number;
 }
 
+/** An operand that nobody reads afterwards: it is freed at once, and its memory, still in the cache, is used next. */
+interface Last {
+  last: Handle;
+}
+export type Operand = Handle | Last;
+
+export const last = (handle: Handle): Last => ({ last: handle });
+const handleOf = (operand: Operand): Handle => ('last' in operand ? operand.last : operand);
+
 export interface Attribute {
   name: string;
   type: number;
@@ -63,15 +72,16 @@ export class Calls {
   }
 
   /** Runs an operation of several results. */
-  runAll(name: string, inputs: Handle[], attrs: Attribute[], outputs: number): Handle[] {
-    const ids = inputs.map(({ id }) => id);
+  runAll(name: string, inputs: Operand[], attrs: Attribute[], outputs: number): Handle[] {
+    const ids = inputs.map((operand) => handleOf(operand).id);
     const made = this.backend.binding.executeOp(name, attrs, ids, outputs);
     this.frames.at(-1)?.push(...made);
+    for (const operand of inputs) if ('last' in operand) this.drop(operand.last);
     return made;
   }
 
   /** Runs an operation of one result. */
-  run(name: string, inputs: Handle[], attrs: Attribute[] = []): Handle {
+  run(name: string, inputs: Operand[], attrs: Attribute[] = []): Handle {
     return this.runAll(name, inputs, attrs, 1)[0] as Handle;
   }
 
@@ -135,26 +145,26 @@ export class Calls {
     return this.constant(Int32Array.from(values), [values.length]);
   }
 
-  add = (a: Handle, b: Handle): Handle => this.run('AddV2', [a, b]);
-  sub = (a: Handle, b: Handle): Handle => this.run('Sub', [a, b]);
-  mul = (a: Handle, b: Handle): Handle => this.run('Mul', [a, b]);
-  scale = (a: Handle, by: number): Handle => this.mul(a, this.scalar(by));
+  add = (a: Operand, b: Operand): Handle => this.run('AddV2', [a, b]);
+  sub = (a: Operand, b: Operand): Handle => this.run('Sub', [a, b]);
+  mul = (a: Operand, b: Operand): Handle => this.run('Mul', [a, b]);
+  scale = (a: Operand, by: number): Handle => this.mul(a, this.scalar(by));
 
   /** The same elements in another shape, without a copy. */
-  reshape(x: Handle, shape: number[]): Handle {
+  reshape(x: Operand, shape: number[]): Handle {
     return this.run('Reshape', [x, this.vector(shape)]);
   }
 
-  transpose(x: Handle, axes: number[]): Handle {
+  transpose(x: Operand, axes: number[]): Handle {
     return this.run('Transpose', [x, this.vector(axes)]);
   }
 
   /** Sum, Mean or Max over one axis, which stays as a 1 where `keep` says so. */
-  reduce(name: 'Sum' | 'Mean' | 'Max', x: Handle, axis: number, keep = false): Handle {
+  reduce(name: 'Sum' | 'Mean' | 'Max', x: Operand, axis: number, keep = false): Handle {
     return this.run(name, [x, this.vector([axis])], [bool('keep_dims', keep)]);
   }
 
-  cast(x: Handle, to: Dtype): Handle {
+  cast(x: Operand, to: Dtype): Handle {
     return this.run('Cast', [x], [dtype('DstT', to)]);
   }
 
@@ -162,18 +172,16 @@ export class Calls {
     return this.run('Fill', [this.vector(shape), this.scalar(0)]);
   }
 
-  concat(parts: Handle[], axis: number): Handle {
-    const [first] = parts as [Handle];
-    const attrs = [int('N', parts.length), dtype('T', first.dtype as Dtype)];
-    return parts.length === 1 ? first : this.run('ConcatV2', [...parts, this.whole(axis)], attrs);
+  concat(parts: Operand[], axis: number): Handle {
+    const [first] = parts as [Operand];
+    const attrs = [int('N', parts.length), dtype('T', handleOf(first).dtype as Dtype)];
+    return parts.length === 1 ? handleOf(first) : this.run('ConcatV2', [...parts, this.whole(axis)], attrs);
   }
 
   /** The sum of tensors of one shape, in their order. */
-  addAll(parts: Handle[]): Handle {
-    const [first] = parts as [Handle];
-    return parts.length === 1
-      ? first
-      : this.run('AddN', parts, [int('N', parts.length), dtype('T', DTYPE.float32)]);
+  addAll(parts: Operand[]): Handle {
+    const attrs = [int('N', parts.length), dtype('T', DTYPE.float32)];
+    return parts.length === 1 ? handleOf(parts[0] as Operand) : this.run('AddN', parts, attrs);
   }
 
   /** `size` rows along an axis, from `start`. */

@@ -3,26 +3,27 @@ import type { Tensor } from '@tensorflow/tfjs-core';
 import { crossEntropyGradKernel, crossEntropyKernel } from '../../ops/cross-entropy.js';
 import { GELU_CUBIC, GELU_SCALE, geluGradKernel, geluKernel } from '../../ops/gelu.js';
 import { addRmsNormKernel, RMS_NORM_EPSILON, rmsNormGradKernel, rmsNormKernel } from '../../ops/rms-norm.js';
-import { bool, type Calls, type Handle, int, registerTensorflowKernel } from './calls.js';
+import { bool, type Calls, type Handle, int, last, registerTensorflowKernel } from './calls.js';
 
 export function registerElementwise(): void {
   registerTensorflowKernel(geluKernel, (calls, { x }) => {
     const value = calls.input(x);
-    const cubic = calls.scale(calls.run('Square', [value]), GELU_SCALE * GELU_CUBIC);
-    const argument = calls.mul(value, calls.add(cubic, calls.scalar(GELU_SCALE)));
+    const cubic = calls.scale(last(calls.run('Square', [value])), GELU_SCALE * GELU_CUBIC);
+    const argument = calls.mul(value, last(calls.add(last(cubic), calls.scalar(GELU_SCALE))));
     // SoftplusGrad(dy, x) = dy·sigmoid(x) in one pass.
-    return [calls.run('SoftplusGrad', [value, argument])];
+    return [calls.run('SoftplusGrad', [value, last(argument)])];
   });
 
   registerTensorflowKernel(geluGradKernel, (calls, { dy, x }) => {
     // With r = s·c·x³ and a = s·x + r the gate's argument: gelu' = sigmoid(a) + sigmoid'(a)·(a + 2r).
     const value = calls.input(x);
     // ReciprocalGrad(y, dy) = -y²·dy in one pass.
-    const r = calls.run('ReciprocalGrad', [value, calls.scale(value, -GELU_SCALE * GELU_CUBIC)]);
-    const a = calls.add(calls.scale(value, GELU_SCALE), r);
+    const r = calls.run('ReciprocalGrad', [value, last(calls.scale(value, -GELU_SCALE * GELU_CUBIC))]);
+    const a = calls.add(last(calls.scale(value, GELU_SCALE)), r);
     const gate = calls.run('Sigmoid', [a]);
-    const slope = calls.add(gate, calls.run('SigmoidGrad', [gate, calls.addAll([a, r, r])]));
-    return [calls.mul(calls.input(dy), slope)];
+    const steepness = calls.addAll([last(a), r, last(r)]);
+    const change = calls.run('SigmoidGrad', [gate, last(steepness)]);
+    return [calls.mul(calls.input(dy), last(calls.add(last(gate), last(change))))];
   });
 
   registerTensorflowKernel(rmsNormKernel, (calls, { x, gain }) => {
@@ -44,9 +45,9 @@ export function registerElementwise(): void {
     const products = calls.mul(d, value);
     const p = calls.run('MatMul', [products, calls.reshape(g, [width, 1])]);
     const along = calls.scale(calls.mul(p, calls.mul(s, calls.run('Square', [s]))), -1 / width);
-    const terms = [calls.mul(calls.mul(d, g), s), calls.mul(value, along)];
+    const dgain = calls.run('MatMul', [s, last(products)], [bool('transpose_a', true)]);
+    const terms = [last(calls.mul(last(calls.mul(d, g)), s)), last(calls.mul(value, along))];
     const dx = calls.addAll(sofar === undefined ? terms : [rowsOf(calls, sofar), ...terms]);
-    const dgain = calls.run('MatMul', [s, products], [bool('transpose_a', true)]);
     return [calls.reshape(dx, x.shape), calls.reshape(dgain, [width])];
   });
 
@@ -75,11 +76,11 @@ function rowsOf(calls: Calls, x: Tensor): Handle {
 
 /** [y, inverse RMS, its last axis 1] */
 function normalise(calls: Calls, x: Handle, gain: Handle): [Handle, Handle] {
-  const meanSquare = calls.reduce('Mean', calls.run('Square', [x]), x.shape.length - 1, true);
+  const meanSquare = calls.reduce('Mean', last(calls.run('Square', [x])), x.shape.length - 1, true);
   const rms = calls.run('Sqrt', [calls.add(meanSquare, calls.scalar(RMS_NORM_EPSILON))]);
   // Rsqrt is one bit less exact, and no faster on a number a row.
   const scale = calls.run('Reciprocal', [rms]);
-  return [calls.mul(calls.mul(x, scale), gain), scale];
+  return [calls.mul(last(calls.mul(x, scale)), gain), scale];
 }
 
 /** [losses, softmax - one-hot] of rows of logits. */

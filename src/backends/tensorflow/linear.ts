@@ -1,7 +1,15 @@
 /** Linear, its gradients and the bias on TensorFlow: one product each, with transpose flags; in bf16 where asked for. */
 import type { Tensor } from '@tensorflow/tfjs-core';
 import { linearGradInputKernel, linearGradWeightKernel, linearKernel } from '../../ops/linear.js';
-import { bool, type Calls, DTYPE, type Handle, registerTensorflowKernel } from './calls.js';
+import {
+  bool,
+  type Calls,
+  DTYPE,
+  type Handle,
+  last,
+  type Operand,
+  registerTensorflowKernel,
+} from './calls.js';
 
 export type ProductPrecision = 'fp32' | 'bf16';
 
@@ -14,11 +22,11 @@ export function registerLinear(precision: () => ProductPrecision): void {
 
   const product = (calls: Calls, a: Handle, b: Handle, transposeA: boolean, transposeB: boolean): Handle => {
     // As a batched product of one: TensorFlow's MatMul takes half as long again for aᵀ·b with many columns of a.
-    const multiply = (left: Handle, right: Handle) =>
+    const multiply = (left: Operand, right: Operand) =>
       calls.run('BatchMatMulV2', [left, right], [bool('adj_x', transposeA), bool('adj_y', transposeB)]);
     if (precision() === 'fp32') return multiply(a, b);
     const [left, right] = [calls.cast(a, DTYPE.bfloat16), calls.cast(b, DTYPE.bfloat16)];
-    return calls.cast(multiply(left, right), DTYPE.float32);
+    return calls.cast(last(multiply(last(left), last(right))), DTYPE.float32);
   };
 
   registerTensorflowKernel(linearKernel, (calls, { x, weight }) => {

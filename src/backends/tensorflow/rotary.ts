@@ -1,7 +1,7 @@
 /** RotaryHeads on TensorFlow: one transposition, and a turn as x·cos + swapped(x)·sin over whole heads. */
 import type { Tensor } from '@tensorflow/tfjs-core';
 import { rotaryHeadsGradKernel, rotaryHeadsKernel } from '../../ops/rotary-heads.js';
-import { type Calls, type Handle, registerTensorflowKernel } from './calls.js';
+import { type Calls, type Handle, last, registerTensorflowKernel } from './calls.js';
 
 export function registerRotary(): void {
   registerTensorflowKernel(rotaryHeadsKernel, (calls, { qkv, table, positions }) => {
@@ -23,8 +23,9 @@ export function registerRotary(): void {
     const [batch, heads, n, size] = dq.shape as [number, number, number, number];
     const angles = anglesOf(calls, table, positions, n, -1);
     const [q, k] = [dq, dk].map((x) => turn(calls, calls.input(x), angles)) as [Handle, Handle];
-    const stacked = calls.concat([q, k, calls.input(dv)], 0);
-    const byToken = calls.transpose(calls.reshape(stacked, [3, batch, heads, n, size]), [1, 3, 0, 2, 4]);
+    const stacked = calls.concat([last(q), last(k), calls.input(dv)], 0);
+    const byHead = calls.reshape(last(stacked), [3, batch, heads, n, size]);
+    const byToken = calls.transpose(last(byHead), [1, 3, 0, 2, 4]);
     return [calls.reshape(byToken, [batch, n, 3 * heads * size])];
   });
 }
@@ -70,6 +71,6 @@ const fromPair = ([cos, sin]: Handle[]): Angles => ({ cos: cos as Handle, sin: s
 function turn(calls: Calls, x: Handle, { cos, sin }: Angles): Handle {
   return calls.scope(() => {
     const swapped = calls.run('Roll', [x, calls.whole((x.shape[3] as number) / 2), calls.whole(3)]);
-    return calls.add(calls.mul(x, cos), calls.mul(swapped, sin));
+    return calls.add(last(calls.mul(x, cos)), last(calls.mul(last(swapped), sin)));
   });
 }
