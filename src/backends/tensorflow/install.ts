@@ -144,7 +144,7 @@ function compile(compiler: string, staging: string, folder: string): void {
 }
 
 /** The staged folder gets its name, then the link that the package loads is replaced by one rename. */
-function activate(staging: string, folder: string, distribution: Distribution): void {
+export function activate(staging: string, folder: string, distribution: Distribution): void {
   const deps = join(folder, 'deps');
   const place = join(deps, distribution.folder);
   const binding = bindingPath(folder);
