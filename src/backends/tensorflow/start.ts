@@ -34,15 +34,15 @@ export async function startTensorflow(precision: ProductPrecision = 'fp32'): Pro
 /** Loads the package, which registers its backend, and registers the project's kernels; once in a process. */
 function load(): { onGpu: boolean } {
   const folder = packageFolder();
-  if (folder === null) throw new Error(`${PACKAGE} is not installed: ${INSTALL_COMMAND}`);
+  if (folder === null) throw new Error(`${PACKAGE} is not installed: run ${INSTALL_COMMAND}`);
   if (installedBinding(folder) === null)
-    throw new Error(`${PACKAGE} lacks its native library: ${INSTALL_COMMAND}`);
+    throw new Error(`${PACKAGE} lacks its native library: run ${INSTALL_COMMAND}`);
   supplyRemovedUtilities();
   try {
     quietly(() => createRequire(import.meta.url)(PACKAGE));
   } catch (error) {
     const [firstLine] = messageOf(error).split('\n');
-    throw new Error(`${PACKAGE} does not load (${firstLine}): ${INSTALL_COMMAND}`);
+    throw new Error(`${PACKAGE} does not load (${firstLine}): run ${INSTALL_COMMAND}`);
   }
   const { isUsingGpuDevice: onGpu } = engine().findBackend(TENSORFLOW) as unknown as NodeBackend;
   const refusal = refuseDevice({ machineHasGpu: hasNvidiaGpu(), onGpu });
