@@ -56,14 +56,18 @@ export const text = (name: string, value: string): Attribute => ({ name, type: 0
 export const dtype = (name: string, value: Dtype): Attribute => ({ name, type: 4, value });
 export const shapeOf = (name: string, value: number[]) => ({ name, type: 5, value }) as unknown as Attribute;
 
-/** Constants by shape and values: few and small, kept for the life of the process. */
-const constants = new WeakMap<Binding, Map<string, Handle>>();
+/** Scalars, shapes and axes by what they hold: few and small, kept for the life of the process. */
+const constantsOf = new WeakMap<NodeBackend, Map<string, Handle>>();
 
 /** The calls of one kernel. */
 export class Calls {
   private readonly frames: Handle[][] = [[]];
+  private readonly constants: Map<string, Handle>;
 
-  constructor(readonly backend: NodeBackend) {}
+  constructor(readonly backend: NodeBackend) {
+    this.constants = constantsOf.get(backend) ?? new Map();
+    constantsOf.set(backend, this.constants);
+  }
 
   /** A tensor of tfjs as an operand. Its handle is the tensor's: it is not freed here. */
   input(tensor: TensorInfo): Handle {
@@ -91,9 +95,9 @@ export class Calls {
     this.frames.push(made);
     try {
       const result = body();
-      const kept = new Set<Handle>(Array.isArray(result) ? result : [result]);
-      this.frames.at(-2)?.push(...made.filter((handle) => kept.has(handle)));
-      this.free(made.filter((handle) => !kept.has(handle)));
+      const kept: Handle[] = Array.isArray(result) ? result : [result];
+      this.frames.at(-2)?.push(...made.filter((handle) => kept.includes(handle)));
+      this.free(made.filter((handle) => !kept.includes(handle)));
       made.length = 0;
       return result;
     } finally {
@@ -132,17 +136,17 @@ export class Calls {
 
   /** A float32 scalar. */
   scalar(value: number): Handle {
-    return this.constant(Float32Array.of(value), []);
+    return this.constant(`float ${value}`, () => Float32Array.of(value), []);
   }
 
   /** An int32 scalar. */
   whole(value: number): Handle {
-    return this.constant(Int32Array.of(value), []);
+    return this.constant(`int ${value}`, () => Int32Array.of(value), []);
   }
 
   /** An int32 vector: a shape, or axes. */
   vector(values: number[]): Handle {
-    return this.constant(Int32Array.from(values), [values.length]);
+    return this.constant(values.join(), () => Int32Array.from(values), [values.length]);
   }
 
   add = (a: Operand, b: Operand): Handle => this.run('AddV2', [a, b]);
@@ -206,14 +210,13 @@ export class Calls {
     for (const { id } of handles) this.backend.binding.deleteTensor(id);
   }
 
-  private constant(values: Float32Array | Int32Array, shape: number[]): Handle {
-    const { binding } = this.backend;
-    const known = constants.get(binding) ?? new Map<string, Handle>();
-    constants.set(binding, known);
+  private constant(key: string, make: () => Float32Array | Int32Array, shape: number[]): Handle {
+    const known = this.constants.get(key);
+    if (known !== undefined) return known;
+    const values = make();
     const type = values instanceof Int32Array ? DTYPE.int32 : DTYPE.float32;
-    const key = `${type}[${shape}]${values}`;
-    const handle = known.get(key) ?? { id: binding.createTensor(shape, type, values), shape, dtype: type };
-    known.set(key, handle);
+    const handle = { id: this.backend.binding.createTensor(shape, type, values), shape, dtype: type };
+    this.constants.set(key, handle);
     return handle;
   }
 }

@@ -1,6 +1,7 @@
 /** On a machine with a GPU TensorFlow computes on it or is refused; without one it may use the CPU. */
 import { describe, expect, it } from 'vitest';
-import { hasNvidiaGpu, refuseDevice, threadEnvironment } from '../../../src/backends/tensorflow/device.js';
+import { hasNvidiaGpu, refuseDevice } from '../../../src/backends/tensorflow/device.js';
+import { threadEnvironment } from '../../../src/backends/tensorflow/threads.js';
 
 describe('a machine has a GPU', () => {
   const only = (present: string | null) => (path: string) => path === present;
