@@ -56,7 +56,10 @@ describe('generate', () => {
   it('gives the same tokens for a seed, told as they come, and others for another', async () => {
     const model = loadModel('test/golden/mod-raw-f2');
     const told: number[][] = [[], []];
-    const first = await generate(model, prompts, { ...options, onToken: (i, token) => told[i]?.push(token) });
+    const first = await generate(model, prompts, {
+      ...options,
+      onToken: (i, token) => void told[i]?.push(token),
+    });
     expect(told).toEqual(first.tokens.map((row) => [...row]));
     expect((await generate(model, prompts, options)).tokens).toEqual(first.tokens);
     expect((await generate(model, prompts, { ...options, seed: 4 })).tokens).not.toEqual(first.tokens);

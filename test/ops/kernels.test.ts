@@ -1,4 +1,4 @@
-/** Every kernel of the wasm backend against its composed definition, on random shapes, odd ones too. */
+/** Every kernel of a fast backend against its composed definition, on random shapes, odd ones too. */
 import { type Tensor, tensor } from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -29,7 +29,7 @@ import { addRmsNormKernel, rmsNormGradKernel, rmsNormKernel } from '../../src/op
 import { rotaryGradKernel, rotaryKernel, rotaryTable } from '../../src/ops/rotary.js';
 import { selectTopKKernel } from '../../src/ops/select-top-k.js';
 import { tokenLogitsGradKernel, tokenLogitsKernel } from '../../src/ops/token-logits.js';
-import { useBackend } from '../support/backends.js';
+import { FAST_BACKENDS, type TestBackend, useBackend } from '../support/backends.js';
 import { randomTensor, randomValues, relativeError } from '../support/numbers.js';
 
 /** Sizes of one random case: B sequences of T tokens, H heads of size K, D = H·K, V words, k selected. */
@@ -248,7 +248,7 @@ const CASES: KernelCase[] = [
   ),
 ];
 
-async function outputsOn(backend: 'cpu' | 'wasm', { kernel, inputs, attrs }: KernelCase, s: Sizes) {
+async function outputsOn(backend: TestBackend, { kernel, inputs, attrs }: KernelCase, s: Sizes) {
   await useBackend(backend);
   let made = 0;
   const random = (...shape: number[]) => randomTensor(shape, s.seed, made++);
@@ -259,14 +259,14 @@ async function outputsOn(backend: 'cpu' | 'wasm', { kernel, inputs, attrs }: Ker
 /** Inputs are of order 1: where their products cancel, a rounding error of theirs is left and not of the result. */
 const TERMS = 0.3;
 
-describe('a wasm kernel gives what its composed definition gives', () => {
+describe.each(FAST_BACKENDS)('a kernel of %s gives what its composed definition gives', (backend) => {
   it.each(CASES.map((each, i) => ({ name: `${each.kernel.kernelName} ${i}`, each })))(
     '$name',
     async ({ each }) => {
       await fc.assert(
         fc.asyncProperty(sizes, async (s) => {
           const reference = await outputsOn('cpu', each, s);
-          const actual = await outputsOn('wasm', each, s);
+          const actual = await outputsOn(backend, each, s);
           expect(actual.map(({ shape, dtype }) => ({ shape, dtype }))).toEqual(
             reference.map(({ shape, dtype }) => ({ shape, dtype })),
           );
@@ -280,12 +280,30 @@ describe('a wasm kernel gives what its composed definition gives', () => {
     },
   );
 
+  it('gives equal tokens equal router weights, to the bit, wherever they stand', async () => {
+    await useBackend(backend);
+    for (const [tokens, width] of [
+      [1, 8],
+      [19, 24],
+      [64, 64],
+      [131, 30],
+    ] as const) {
+      const row = randomValues(width, 'equal tokens', width);
+      const x = tensor(
+        Float32Array.from({ length: tokens * width }, (_, i) => row[i % width] as number),
+        [1, tokens, width],
+      );
+      const [r] = tokenLogitsKernel({ x, weight: randomTensor([1, width], 'weight', width) }, {});
+      expect(new Set(r.dataSync()).size).toBe(1);
+    }
+  });
+
   it('covers queries in several blocks', async () => {
     const each = CASES.filter(({ kernel }) => kernel.kernelName.startsWith('CausalAttention'));
     for (const attention of each) {
       const s = { B: 1, T: 300, H: 2, K: 8, V: 2, k: 1, seed: 1 };
       const reference = await outputsOn('cpu', attention, s);
-      const actual = await outputsOn('wasm', attention, s);
+      const actual = await outputsOn(backend, attention, s);
       actual.forEach(({ values }, i) => {
         expect(relativeError(values, reference[i]?.values ?? [], TERMS)).toBeLessThan(1e-5);
       });
