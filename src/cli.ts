@@ -24,6 +24,7 @@ import { doctorCommand } from './commands/doctor.js';
 import { evalCommand } from './commands/eval.js';
 import { generateCommand } from './commands/generate.js';
 import { planCommand } from './commands/plan.js';
+import { probeCommand } from './commands/probe.js';
 import { statusCommand } from './commands/status.js';
 import { sweepCommand } from './commands/sweep.js';
 import { trainRunCommand } from './commands/train-run.js';
@@ -58,6 +59,7 @@ function program(): Command {
     addBench,
     addDoctor,
     addTrainRun,
+    addProbe,
   ])
     add(mod);
   tab(mod, { completionCommandName: 'completion' });
@@ -271,6 +273,14 @@ function addTrainRun(mod: Command): void {
       const { status } = await trainRunCommand(sweep, run, options, print);
       process.exitCode = status === 'done' ? EXIT.done : EXIT.failed;
     });
+}
+
+function addProbe(mod: Command): void {
+  mod
+    .command('probe', { hidden: true })
+    .addOption(backendOption())
+    .addOption(precisionOption())
+    .action((options) => probeCommand(options, print));
 }
 
 /** Runs one command and sets the exit code; errors are one line for the reader, a stack trace under --debug. */

@@ -7,15 +7,20 @@ import { gpuName } from './tensorflow/device.js';
 import { startTensorflow } from './tensorflow/start.js';
 import { startWasm } from './wasm/start.js';
 
-export interface ChosenBackend {
+/** A backend that works here. */
+export interface BackendChoice {
   name: BackendName;
   /** What computes: a GPU's or a CPU's name. */
   device: string;
   precision: 'fp32' | 'bf16';
-  /** The most memory that this process has held so far: of the GPU where one computes, else of the process. */
-  peakMemoryBytes: () => number;
   /** Backends that `auto` would have preferred, and why each does not work here. */
   rejected: { name: BackendName; reason: string }[];
+}
+
+/** The backend that computes in this process. */
+export interface ChosenBackend extends BackendChoice {
+  /** The most memory that this process has held so far: of the GPU where one computes, else of the process. */
+  peakMemoryBytes: () => number;
 }
 
 /** In the order in which `auto` tries them. */
@@ -42,7 +47,7 @@ const STARTERS: { name: BackendName; start: (precision: Precision) => Promise<St
 type Started = Pick<ChosenBackend, 'device' | 'precision'>;
 
 /** What was chosen and, for `auto`, why not what it would have preferred, a line each. */
-export function describeBackend({ name, device, precision, rejected }: ChosenBackend): string {
+export function describeBackend({ name, device, precision, rejected }: BackendChoice): string {
   const reasons = rejected.map((other) => `\n  not ${other.name}: ${other.reason}`).join('');
   return `backend ${name} on ${device}, ${precision}${reasons}`;
 }
