@@ -134,7 +134,7 @@ function addEval(mod: Command): void {
     .addOption(precisionOption())
     .addHelpText('after', '\nExample:\n  $ mod eval results/quick --autoregressive')
     .action((target, { tokenBytes, ...options }) =>
-      evalCommand(target, { ...options, tokenBytes: tokenBytes === '1' ? 1 : 2 }, print),
+      evalCommand(target, { ...options, tokenBytes: tokenBytes === '1' ? 1 : 2 }, print, note),
     );
 }
 

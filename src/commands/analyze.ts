@@ -7,6 +7,7 @@ import { openHeldoutData } from '../data/run-data.js';
 import type { Tokenizer } from '../data/tokenizer.js';
 import { InputError } from '../errors.js';
 import { analyzeRouting, type TokenTable } from '../eval/analysis.js';
+import { keptCheckpoint } from '../eval/targets.js';
 import { table } from '../format.js';
 import { loadModel, openCheckpointTokenizer } from '../model/checkpoint.js';
 import type { RoutingMode } from '../model/config.js';
@@ -14,7 +15,6 @@ import { refuseMode } from '../model/routing.js';
 import type { BackendName, Precision } from '../plan/run.js';
 import { type Analysis, analysisFile, writeAnalysis } from '../results/analysis.js';
 import { writeFileAtomic } from '../results/atomic.js';
-import { latestCheckpoint } from '../results/run-folder.js';
 import { findSweep, readPlan, runFolder } from '../results/sweep-folder.js';
 
 export interface AnalyzeCommandOptions {
@@ -47,8 +47,7 @@ export async function analyzeCommand(
   const refused = refuseMode(spec.model, options.routing);
   if (refused !== null) throw new InputError(`${run_id}: --routing ${options.routing}: ${refused}`);
   const folder = runFolder(sweepFolder, run_id);
-  const checkpoint = latestCheckpoint(folder);
-  if (checkpoint === null) throw new InputError(`${folder}: it has no checkpoint`);
+  const checkpoint = keptCheckpoint(run, folder);
   await chooseBackend(options.backend, options.precision);
   const tokenizer = await openCheckpointTokenizer(checkpoint);
   const { windows, close } = openHeldoutData(spec, base_dir);

@@ -186,6 +186,9 @@ const keys = {
     every_steps: whole(0).exactOptional(),
     autoregressive: truth.exactOptional(),
   }).exactOptional(),
+  checkpoint: mapping({
+    keep_final: oneOf(['all', 'best', 'none']).exactOptional(),
+  }).exactOptional(),
   backend: oneOf(['auto', 'cuda', 'tensorflow', 'wasm']).exactOptional(),
   precision: oneOf(['auto', 'bf16', 'fp32']).exactOptional(),
 };

@@ -6,7 +6,7 @@ import { isBuiltIn } from '../data/tokenizer.js';
 import { tokenizerJsonVocabSize } from '../data/tokenizer-json.js';
 import { InputError, messageOf } from '../errors.js';
 import type { Gate, RouterKind } from '../model/config.js';
-import type { BackendName, DataConfig, Precision } from '../plan/run.js';
+import type { BackendName, CheckpointPolicy, DataConfig, Precision } from '../plan/run.js';
 import { keyText, type Path, type Problem, Written, YamlFile } from './document.js';
 import { problemsOf } from './messages.js';
 import { type GridKeys, sweepSchema, type WrittenSweep } from './schema.js';
@@ -35,6 +35,7 @@ export interface Product {
     deterministic: boolean;
   };
   evaluation: { sequences: Written; every_steps: Written; autoregressive: boolean };
+  checkpoint: CheckpointPolicy;
   backend: BackendName | 'auto';
   precision: Precision;
 }
@@ -79,6 +80,7 @@ const DEFAULTS: Omit<Product, 'flop_budgets' | 'data'> = {
     deterministic: false,
   },
   evaluation: { sequences: usual(1024), every_steps: usual(0), autoregressive: true },
+  checkpoint: { keep_final: 'all' },
   backend: 'auto',
   precision: 'auto',
 };
@@ -156,6 +158,7 @@ function withDefaults(top: GridKeys, grid: GridKeys = {}): TopLevel {
     routing: { ...DEFAULTS.routing, ...top.routing, ...grid.routing },
     training: { ...DEFAULTS.training, ...top.training, ...grid.training },
     evaluation: { ...DEFAULTS.evaluation, ...top.evaluation, ...grid.evaluation },
+    checkpoint: { ...DEFAULTS.checkpoint, ...top.checkpoint, ...grid.checkpoint },
   };
 }
 

@@ -25,7 +25,7 @@ export interface ModesOptions {
   backend: { name: BackendName; device: string; peakMemoryBytes: () => number };
   /** Milliseconds since 1970; injected in tests. */
   now: () => number;
-  onProgress?: (mode: RoutingMode, done: number, total: number) => void;
+  onProgress?: (runId: string, mode: RoutingMode, done: number, total: number) => void;
   /** Where a broken-off evaluation left its states, and this one leaves its own. */
   progress?: EvaluationProgress | undefined;
 }
@@ -48,7 +48,7 @@ export async function evaluateModes(
       from,
       onProgress: (state, total) => {
         options.progress?.update(mode, state, state.sequences === total);
-        onProgress?.(mode, state.sequences, total);
+        onProgress?.(options.runId, mode, state.sequences, total);
       },
     });
     const finished = options.now();

@@ -57,13 +57,13 @@ export async function evaluateCheckpoint(
  * @throws InputError if the run has no checkpoint, or the data or the checkpoint is not right
  */
 export async function evaluateRun(
-  { run_id, spec }: PlannedRun,
+  run: PlannedRun,
   folder: string,
   baseDir: string,
   options: TargetOptions,
 ): Promise<ModeResult[]> {
-  const checkpoint = latestCheckpoint(folder);
-  if (checkpoint === null) throw new InputError(`${folder}: it has no checkpoint: its weights were not kept`);
+  const { run_id, spec } = run;
+  const checkpoint = keptCheckpoint(run, folder);
   const { windows, close } = openHeldoutData(spec, baseDir);
   const model = loadModel(checkpoint);
   try {
@@ -93,6 +93,22 @@ export async function evaluateRun(
     model.dispose();
     close();
   }
+}
+
+/**
+ * The last checkpoint of a run.
+ *
+ * @throws InputError if it is gone, saying why
+ */
+export function keptCheckpoint({ checkpoint }: PlannedRun, folder: string): string {
+  const latest = latestCheckpoint(folder);
+  if (latest !== null) return latest;
+  const { keep_final } = checkpoint;
+  throw new InputError(
+    keep_final === 'all'
+      ? `${folder}: it has no checkpoint`
+      : `${folder}: its weights are gone: the sweep file says checkpoint.keep_final: ${keep_final}`,
+  );
 }
 
 function usualModes(model: ModelConfig, { autoregressive }: TargetOptions): RoutingMode[] {

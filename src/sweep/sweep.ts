@@ -16,6 +16,7 @@ import { readResult } from '../results/run-folder.js';
 import { runFolder, sweepFiles, writeEvalCsv, writePlan, writeRunsCsv } from '../results/sweep-folder.js';
 import { barDisplay, type Display, lineDisplay, silentDisplay } from './display.js';
 import { automaticJobs, inParallel } from './jobs.js';
+import { removeWeights } from './keep-weights.js';
 import type { RunEnd } from './messages.js';
 import { modelTable } from './parameter-table.js';
 import { checkData, checkResults } from './preflight.js';
@@ -164,6 +165,7 @@ async function trainAll(
         if (end.status === 'running') busy.push(end);
         else if (end.status !== 'done' && end.status !== 'interrupted') failed.push(end);
         display.ended(end);
+        if (options.only.length === 0) removeWeights(folder, plan);
         writeTables(folder, plan);
       },
       () => processes.stoppedBy !== null,

@@ -157,7 +157,7 @@ async function evaluateRun(
     ...heldoutOptions(microBatch, run),
     backend,
     now,
-    onProgress: (mode, done, total) => tell({ type: 'evaluating', runId: run_id, mode, done, total }),
+    onProgress: (_, mode, done, total) => tell({ type: 'evaluating', runId: run_id, mode, done, total }),
   });
   return results as [ModeResult, ...ModeResult[]];
 }

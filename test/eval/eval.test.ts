@@ -98,6 +98,20 @@ describe('of a sweep', () => {
     expect(JSON.parse((await evaluate()).stdout)).toHaveLength(3);
   });
 
+  it('names the runs whose weights are gone, and refuses one of them', async () => {
+    const text = readFileSync(sweep.config, 'utf8');
+    writeFileSync(sweep.config, `${text}checkpoint: {keep_final: best}\n`.replace('[0.25]', '[0.25, 0.5]'));
+    expect((await mod('sweep', sweep.config, '--results', sweep.results)).code).toBe(0);
+    const { stderr, stdout } = await evaluate();
+    // The better of two capacities each stays of learned and random routing, and the one baseline.
+    expect(JSON.parse(stdout)).toHaveLength(3);
+    const gone = [...stderr.matchAll(/^(.*): not evaluated, its weights are gone$/gm)].map(([, id]) => id);
+    expect(gone).toHaveLength(2);
+    const refused = await evaluate(`tiny/${gone[0]}`);
+    expect(refused.code).toBe(2);
+    expect(refused.stderr).toContain('its weights are gone: the sweep file says checkpoint.keep_final: best');
+  });
+
   it('refuses a target that is none', async () => {
     const { code, stderr } = await evaluate('nothing');
     expect(code).toBe(2);
