@@ -135,7 +135,15 @@ export function writeCache(path: string, content: Uint8Array): void {
     writeFileSync(temporary, Buffer.concat([Buffer.from(`${HEADER}${sha256(content)}\n`), content]));
     renameSync(temporary, path);
   } catch {
-    rmSync(temporary, { force: true });
+    removeQuietly(temporary);
+  }
+}
+
+function removeQuietly(path: string): void {
+  try {
+    rmSync(path, { force: true });
+  } catch {
+    // no folder to remove it from
   }
 }
 
