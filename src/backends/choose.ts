@@ -1,7 +1,10 @@
 /** Which backend runs the ops: the one that was asked for, or the first that works on this machine. */
 import { InputError, messageOf } from '../errors.js';
 import { cpuName } from '../machine.js';
+import type { Recorder } from '../ops/recording.js';
 import type { BackendName, Precision } from '../plan/run.js';
+import { CudaRecorder } from './cuda/recorder.js';
+import { cudaDetails, startCuda } from './cuda/start.js';
 import { installAdvice } from './tensorflow/advice.js';
 import { gpuName } from './tensorflow/device.js';
 import { startTensorflow } from './tensorflow/start.js';
@@ -21,11 +24,41 @@ export interface BackendChoice {
 export interface ChosenBackend extends BackendChoice {
   /** The most memory that this process has held so far: of the GPU where one computes, else of the process. */
   peakMemoryBytes: () => number;
+  /** Memory of the GPU that computes; null where it is the machine's own. */
+  memoryBytes: number | null;
+  /** Where the backend can record a training step and replay it. */
+  recorder: Recorder | null;
+}
+
+type Started = Pick<ChosenBackend, 'device' | 'precision'> &
+  Partial<Pick<ChosenBackend, 'peakMemoryBytes' | 'recorder' | 'memoryBytes'>>;
+
+interface Starter {
+  name: BackendName;
+  start: (precision: Precision, deterministic: boolean) => Promise<Started>;
+  /** Lines for people: what to do about one that does not start, and of what parts one that does is made. */
+  advice: () => string[];
+  parts: () => string[];
 }
 
 /** In the order in which `auto` tries them. */
-const STARTERS: { name: BackendName; start: (precision: Precision) => Promise<Started> }[] = [
-  { name: 'cuda', start: () => Promise.reject(new Error('this version has no cuda backend')) },
+const STARTERS: Starter[] = [
+  {
+    name: 'cuda',
+    start: async (asked, deterministic) => {
+      const precision = asked === 'auto' ? 'bf16' : asked;
+      const backend = await startCuda({ precision, deterministic });
+      return {
+        device: backend.driver.deviceName,
+        precision,
+        peakMemoryBytes: () => backend.memoryUse().peak,
+        memoryBytes: backend.driver.memoryInfo().total,
+        recorder: new CudaRecorder(backend),
+      };
+    },
+    advice: cudaDetails,
+    parts: cudaDetails,
+  },
   {
     name: 'tensorflow',
     start: async (asked) => {
@@ -33,6 +66,8 @@ const STARTERS: { name: BackendName; start: (precision: Precision) => Promise<St
       const { onGpu } = await startTensorflow(precision);
       return { device: onGpu ? gpuName() : cpuName(), precision };
     },
+    advice: installAdvice,
+    parts: () => [],
   },
   {
     name: 'wasm',
@@ -41,10 +76,10 @@ const STARTERS: { name: BackendName; start: (precision: Precision) => Promise<St
       await startWasm();
       return { device: cpuName(), precision: 'fp32' };
     },
+    advice: () => [],
+    parts: () => [],
   },
 ];
-
-type Started = Pick<ChosenBackend, 'device' | 'precision'>;
 
 /** What was chosen and, for `auto`, why not what it would have preferred, a line each. */
 export function describeBackend({ name, device, precision, rejected }: BackendChoice): string {
@@ -58,17 +93,19 @@ function peakResidentBytes(): number {
 
 /**
  * Makes a backend the active one. `auto`: the first of cuda, tensorflow, wasm that works; a name: that one or an
- * InputError, never another in silence.
+ * InputError, never another in silence. `deterministic` matters on cuda alone: the others always are.
  */
 export async function chooseBackend(
   requested: BackendName | 'auto',
   precision: Precision,
+  deterministic = false,
 ): Promise<ChosenBackend> {
   const rejected: ChosenBackend['rejected'] = [];
   for (const { name, start } of STARTERS) {
     if (requested !== 'auto' && requested !== name) continue;
     try {
-      return { name, ...(await start(precision)), rejected, peakMemoryBytes: peakResidentBytes };
+      const own = { peakMemoryBytes: peakResidentBytes, memoryBytes: null, recorder: null };
+      return { name, ...own, ...(await start(precision, deterministic)), rejected };
     } catch (error) {
       rejected.push({ name, reason: messageOf(error) });
     }
@@ -95,13 +132,12 @@ export interface BackendReport {
 /** Starts every backend in turn and tells how that went. */
 export async function probeBackends(): Promise<BackendReport[]> {
   const reports: BackendReport[] = [];
-  for (const { name, start } of STARTERS) {
+  for (const { name, start, advice, parts } of STARTERS) {
     try {
-      const { device } = await start('auto');
-      reports.push({ name, usable: true, device, reason: null, advice: [] });
+      const { device } = await start('auto', false);
+      reports.push({ name, usable: true, device, reason: null, advice: parts() });
     } catch (error) {
-      const advice = name === 'tensorflow' ? installAdvice() : [];
-      reports.push({ name, usable: false, device: null, reason: messageOf(error), advice });
+      reports.push({ name, usable: false, device: null, reason: messageOf(error), advice: advice() });
     }
   }
   return reports;

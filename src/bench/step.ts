@@ -1,16 +1,26 @@
 /** Times training steps of one shape on the active backend, beside the backend's own plain product. */
-import { matMul, memory, randomNormal, slice, type Tensor } from '@tensorflow/tfjs-core';
+import {
+  concat,
+  keep,
+  matMul,
+  memory,
+  randomNormal,
+  scalar,
+  slice,
+  type Tensor,
+} from '@tensorflow/tfjs-core';
+import type { Batch } from '../data/batches.js';
 import { randomStream } from '../data/random.js';
 import type { ModelConfig } from '../model/config.js';
-import { routerNoise } from '../model/noise.js';
 import { initialValues } from '../model/parameters.js';
 import { Transformer } from '../model/transformer.js';
 import { observeKernels } from '../ops/kernel.js';
+import type { Recorder } from '../ops/recording.js';
 import { scope } from '../ops/scope.js';
 import { flopsPerPass } from '../plan/flops.js';
 import { median } from '../statistics.js';
 import { AdamW } from '../train/adamw.js';
-import { accumulateGradients } from '../train/loss.js';
+import { TrainingStep } from '../train/step.js';
 
 export interface StepMeasurement {
   /** Median wall time of a step, device work finished, in milliseconds. */
@@ -32,32 +42,47 @@ export interface StepOptions {
   warmup: number;
   steps: number;
   profile: boolean;
+  /** Where the backend can record a step, as training uses it. */
+  recorder: Recorder | null;
 }
 
+/** Steps that are queued before the host waits, where the backend lets it go ahead: as training does. */
+const STEPS_AHEAD = 4;
+
 /** Trains on random tokens for a few steps and measures. */
-export function measureStep(model: ModelConfig, options: StepOptions): StepMeasurement {
-  const { batchSequences } = options;
+export async function measureStep(model: ModelConfig, options: StepOptions): Promise<StepMeasurement> {
+  const { batchSequences, recorder } = options;
   const transformer = new Transformer(model, initialValues(0));
   const optimizer = new AdamW(transformer.parameters, { weightDecay: 0.1, gradientClip: 1 });
   const batch = randomBatch(model, batchSequences);
-  const noise = routerNoise(model, 0, 'training', 0, batchSequences);
-  const step = () => {
-    const { loss, predictorAccuracy } = accumulateGradients(transformer, batch, noise);
-    const norm = optimizer.update(1e-4);
-    loss.dataSync(); // waits for the device
-    for (const tensor of [loss, predictorAccuracy, norm]) tensor?.dispose();
+  const whole = {
+    model: transformer,
+    optimizer,
+    batchSequences,
+    microBatchSequences: batchSequences,
+    seed: 0,
   };
-  for (let i = 0; i < options.warmup; i++) step();
+  const step = new TrainingStep({ ...whole, recorder });
+  const steps = async (count: number) => {
+    let last: Promise<unknown> = Promise.resolve();
+    for (let i = 0; i < count; i++) last = step.run(batch, 0, 1e-4);
+    await last; // waits for the device
+  };
+  for (let i = 0; i < options.warmup; i++) await steps(1);
+  const ahead = recorder === null ? 1 : STEPS_AHEAD;
   const before = memory().numTensors;
   const times: number[] = [];
   const productTimes: number[] = [];
   for (let i = 0; i < options.steps; i++) {
     // In turn, so that a machine that slows down slows both.
     productTimes.push(timeProduct(model, batchSequences));
-    times.push(timed(step));
+    times.push((await timed(() => steps(ahead))) / ahead);
   }
   const leakedTensors = memory().numTensors - before;
-  const profile = options.profile ? profileStep(step) : null;
+  step.dispose();
+  const profile = options.profile
+    ? await profileStep(new TrainingStep({ ...whole, recorder: null }), batch)
+    : null;
   optimizer.dispose();
   transformer.dispose();
   const stepMs = median(times);
@@ -74,7 +99,7 @@ export function measureStep(model: ModelConfig, options: StepOptions): StepMeasu
   };
 }
 
-function randomBatch(model: ModelConfig, sequences: number) {
+function randomBatch(model: ModelConfig, sequences: number): Batch {
   const stream = randomStream(0, 'bench');
   const draw = () =>
     Int32Array.from({ length: sequences * model.sequence_length }, () => stream.bits() % model.vocab_size);
@@ -85,36 +110,47 @@ function randomBatch(model: ModelConfig, sequences: number) {
 function timeProduct(model: ModelConfig, sequences: number): number {
   const D = model.d_model;
   return scope(() => {
-    const x = randomNormal([sequences * model.sequence_length, D]);
-    const w = randomNormal([D, 4 * D]);
-    const product = () => {
-      const y: Tensor = matMul(x, w);
-      // Waits for the device; reading all of y would be timed with the product.
-      const first = slice(y, [0, 0], [1, 1]);
-      first.dataSync();
-      for (const tensor of [first, y]) tensor.dispose();
-    };
+    // Random rows, but not all different: drawing them would take longer than all the rest.
+    const rows: Tensor = randomNormal([model.sequence_length, D]);
+    const x: Tensor = concat(new Array<Tensor>(sequences).fill(rows));
+    const w: Tensor = randomNormal([D, 4 * D]);
+    const product = () =>
+      scope(() => {
+        slice(matMul(x, w) as Tensor, [0, 0], [1, 1]).dataSync(); // waits for the device, copies next to nothing
+      });
     product();
-    return median(Array.from({ length: 5 }, () => timed(product)));
+    const times = Array.from({ length: 5 }, () => {
+      const started = performance.now();
+      product();
+      return performance.now() - started;
+    });
+    return median(times);
   });
 }
 
-function profileStep(step: () => void): StepMeasurement['profile'] {
+async function profileStep(step: TrainingStep, batch: Batch): Promise<StepMeasurement['profile']> {
+  await step.run(batch, 0, 1e-4);
   const kernels = new Map<string, { ms: number; calls: number }>();
-  observeKernels((kernel, ms) => {
-    const sum = kernels.get(kernel) ?? { ms: 0, calls: 0 };
-    kernels.set(kernel, { ms: sum.ms + ms, calls: sum.calls + 1 });
-  });
-  const total = timed(step);
+  const marker = keep(scalar(0));
+  observeKernels(
+    (kernel, ms) => {
+      const sum = kernels.get(kernel) ?? { ms: 0, calls: 0 };
+      kernels.set(kernel, { ms: sum.ms + ms, calls: sum.calls + 1 });
+    },
+    () => marker.dataSync(), // read once all before it is done
+  );
+  const total = await timed(() => step.run(batch, 0, 1e-4));
   observeKernels(null);
+  marker.dispose();
+  step.dispose();
   const rows = [...kernels].map(([kernel, { ms, calls }]) => ({ kernel, share: ms / total, calls }));
   const inside = rows.reduce((sum, { share }) => sum + share, 0);
   rows.push({ kernel: '(between kernels)', share: 1 - inside, calls: 1 });
   return rows.sort((a, b) => b.share - a.share);
 }
 
-function timed(action: () => void): number {
+async function timed(action: () => Promise<unknown>): Promise<number> {
   const started = performance.now();
-  action();
+  await action();
   return performance.now() - started;
 }

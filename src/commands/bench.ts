@@ -31,7 +31,7 @@ export const DEFAULT_SHAPES = ['d128l4t256b8v256', 'd128l4t256b8v256c0.125f2'];
 const DEFAULT_DECODE_SHAPES = [1, 64].flatMap((batch) =>
   ['', 'c0.125f2'].map((routing) => `d128l4t768b${batch}v256${routing}`),
 );
-const WARMUP_STEPS = 2;
+const WARMUP_STEPS = 4;
 const DECODE_REPETITIONS = 3;
 
 interface Kind<Row extends Measured> {
@@ -43,7 +43,7 @@ interface Kind<Row extends Measured> {
 const STEP: Kind<Measured & StepMeasurement> = {
   shapes: (given) => (given.length > 0 ? given : DEFAULT_SHAPES),
   measure: async (shape, backend, options) => {
-    const row = { ...trainSteps(shape, options), ...placeOf(shape, backend) };
+    const row = { ...(await trainSteps(shape, backend, options)), ...placeOf(shape, backend) };
     remember(row, backend, shape.model);
     return row;
   },
@@ -73,7 +73,7 @@ const DECODE: Kind<Measured & Awaited<ReturnType<typeof measureDecode>>> = {
 const MEMORY: Kind<Measured & ReturnType<typeof sizeOf>> = {
   shapes: (given) => (given.length > 0 ? given : [DEFAULT_SHAPES[0] as string]),
   measure: async (shape, backend, options) => {
-    trainSteps(shape, options);
+    await trainSteps(shape, backend, options);
     return { ...sizeOf(shape), ...placeOf(shape, backend) };
   },
   report: memoryReport,
@@ -113,8 +113,12 @@ function comparedShapes({ shape, json }: BenchCommandOptions): string[] {
 /** Set for the processes that measure one shape each. */
 const CHILD = 'MOD_BENCH_CHILD';
 
-function trainSteps({ model, batchSequences }: BenchShape, { steps, profile }: BenchCommandOptions) {
-  return measureStep(model, { batchSequences, warmup: WARMUP_STEPS, steps, profile });
+function trainSteps(
+  { model, batchSequences }: BenchShape,
+  { recorder }: ChosenBackend,
+  { steps, profile }: BenchCommandOptions,
+) {
+  return measureStep(model, { batchSequences, warmup: WARMUP_STEPS, steps, profile, recorder });
 }
 
 /** Asked for after the measurement: the peak is that of all before. */

@@ -1,5 +1,5 @@
 /** `mod probe`: which backend would compute, as JSON; asked by a sweep, which loads no native code itself. */
-import { chooseBackend } from '../backends/choose.js';
+import { type BackendChoice, chooseBackend } from '../backends/choose.js';
 import type { BackendName, Precision } from '../plan/run.js';
 
 /** @throws InputError where nothing works, or not what was asked for */
@@ -7,6 +7,6 @@ export async function probeCommand(
   { backend, precision }: { backend: BackendName | 'auto'; precision: Precision },
   out: (text: string) => void,
 ): Promise<void> {
-  const { peakMemoryBytes: _, ...chosen } = await chooseBackend(backend, precision);
-  out(JSON.stringify(chosen));
+  const { name, device, precision: used, rejected } = await chooseBackend(backend, precision);
+  out(JSON.stringify({ name, device, precision: used, rejected } satisfies BackendChoice));
 }

@@ -34,7 +34,7 @@ export async function trainRunCommand(
   const log = (line: string) => out(`${new Date().toISOString()} ${line}`);
   let end: RunEnd;
   try {
-    const chosen = await chooseBackend(backend, precision);
+    const chosen = await chooseBackend(backend, precision, run.spec.training.deterministic);
     log(describeBackend(chosen));
     const options = { run, folder, baseDir: plan.base_dir, tell: tellParent, log, now: clock };
     end = await trainRun({ ...options, backend: chosen });

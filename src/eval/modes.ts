@@ -3,9 +3,9 @@ import type { HeldoutWindows } from '../data/batches.js';
 import type { ModelConfig, RoutingMode } from '../model/config.js';
 import type { Transformer } from '../model/transformer.js';
 import { causalFlopsPerPass, flopsPerPass } from '../plan/flops.js';
-import type { BackendName } from '../plan/run.js';
 import type { EvalRow } from '../results/columns.js';
 import { mean } from '../statistics.js';
+import type { MicroBatchBackend } from '../train/micro-batch.js';
 import { type Evaluation, evaluate } from './heldout.js';
 import type { EvaluationProgress } from './progress.js';
 
@@ -22,7 +22,7 @@ export interface ModesOptions {
   sequences: number;
   batchSequences: number;
   seed: number;
-  backend: { name: BackendName; device: string; peakMemoryBytes: () => number };
+  backend: MicroBatchBackend & { device: string; peakMemoryBytes: () => number };
   /** Milliseconds since 1970; injected in tests. */
   now: () => number;
   onProgress?: (runId: string, mode: RoutingMode, done: number, total: number) => void;

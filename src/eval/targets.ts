@@ -121,7 +121,7 @@ function evaluateModel(
   modes: RoutingMode[],
   options: TargetOptions & Pick<ModesOptions, 'runId' | 'seed' | 'progress'>,
 ): Promise<ModeResult[]> {
-  const batchSequences = microBatchSequences(model.config, BATCH_SEQUENCES, options.backend.name);
+  const batchSequences = microBatchSequences(model.config, BATCH_SEQUENCES, options.backend);
   const sequences = options.sequences ?? windows.count;
   return evaluateModes(model, windows, { ...options, modes, sequences, batchSequences });
 }

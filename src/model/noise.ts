@@ -10,18 +10,31 @@ import type { ModelConfig } from './config.js';
 export function routerNoise(
   model: ModelConfig,
   seed: number,
-  phase: 'training' | 'heldout' | 'generation',
+  phase: NoisePhase,
   first: number,
   sequences: number,
 ): ((block: number) => Tensor) | null {
   if (model.routing?.router !== 'random') return null;
+  return (block) =>
+    tensor2d(routerDraws(model, seed, phase, first, sequences, block), [sequences, model.sequence_length]);
+}
+
+export type NoisePhase = 'training' | 'heldout' | 'generation';
+
+/** The draws of one block, as numbers: [sequences, T], row by row. */
+export function routerDraws(
+  model: ModelConfig,
+  seed: number,
+  phase: NoisePhase,
+  first: number,
+  sequences: number,
+  block: number,
+): Float32Array {
   const length = model.sequence_length;
-  return (block) => {
-    const values = new Float32Array(sequences * length);
-    for (let i = 0; i < sequences; i++) {
-      const row = values.subarray(i * length, (i + 1) * length);
-      randomStream(seed, 'random-router', phase, first + i, block).fillNormal(row, 1);
-    }
-    return tensor2d(values, [sequences, length]);
-  };
+  const values = new Float32Array(sequences * length);
+  for (let i = 0; i < sequences; i++) {
+    const row = values.subarray(i * length, (i + 1) * length);
+    randomStream(seed, 'random-router', phase, first + i, block).fillNormal(row, 1);
+  }
+  return values;
 }

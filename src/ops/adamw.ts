@@ -1,4 +1,4 @@
-/** AdamW: one decoupled-decay Adam update of one parameter, with global-norm clipping inside. */
+/** AdamW: one decoupled-decay Adam update, with global-norm clipping inside, of one parameter or of all at once. */
 import { add, div, minimum, mul, slice, sqrt, square, sub, type Tensor } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
 
@@ -48,3 +48,54 @@ export const adamWKernel = defineKernel(
     return [sub(decayed, mul(rate, step)), mean, variance];
   },
 );
+
+/** A parameter, its gradient and its moments. */
+export interface AdamWState {
+  value: Tensor;
+  grad: Tensor;
+  mean: Tensor;
+  variance: Tensor;
+}
+
+/** As AdamWAttrs, with a decay for each parameter. */
+export interface AdamWStepAttrs extends Omit<AdamWAttrs, 'weightDecay'> {
+  weightDecays: number[];
+}
+
+/**
+ * AdamW of any number of parameters: {value.0, grad.0, mean.0, variance.0, value.1, ..., norm, schedule} →
+ * [value, mean, variance of each in turn]. A backend may take them in one launch, and write in place of the inputs.
+ */
+export const adamWStepKernel = defineKernel(
+  'AdamWStep',
+  (inputs: Record<string, Tensor>, { weightDecays, ...attrs }: AdamWStepAttrs): Tensor[] => {
+    const shared = { norm: inputs.norm as Tensor, schedule: inputs.schedule as Tensor };
+    return adamWStates(inputs, weightDecays.length).flatMap((state, i) =>
+      adamWKernel({ ...state, ...shared }, { ...attrs, weightDecay: weightDecays[i] as number }),
+    );
+  },
+);
+
+const STATE_NAMES = ['value', 'grad', 'mean', 'variance'] as const;
+
+/** The parameters of adamWStepKernel's inputs, in order. */
+export function adamWStates(inputs: Record<string, Tensor>, count: number): AdamWState[] {
+  return Array.from({ length: count }, (_, i) => {
+    const [value, grad, mean, variance] = STATE_NAMES.map((name) => inputs[`${name}.${i}`] as Tensor);
+    return { value, grad, mean, variance } as AdamWState;
+  });
+}
+
+/** One step of all parameters. norm a scalar, schedule as AdamWInputs has it. */
+export function adamWStep(
+  states: AdamWState[],
+  norm: Tensor,
+  schedule: Tensor,
+  attrs: AdamWStepAttrs,
+): [value: Tensor, mean: Tensor, variance: Tensor][] {
+  const named = states.flatMap((state, i) =>
+    STATE_NAMES.map((name) => [`${name}.${i}`, state[name]] as const),
+  );
+  const outputs = adamWStepKernel({ ...Object.fromEntries(named), norm, schedule }, attrs);
+  return states.map((_, i) => outputs.slice(3 * i, 3 * i + 3) as [Tensor, Tensor, Tensor]);
+}

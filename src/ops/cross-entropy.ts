@@ -28,7 +28,7 @@ export const crossEntropyKernel = defineKernel(
   },
 );
 
-/** {logits, targets, logSumExp, dlosses [..]} → [dlogits [.., V]] = (softmax - onehot)·dlosses */
+/** {logits, targets, logSumExp, dlosses [..]} → [dlogits [.., V]] = (softmax - onehot)·dlosses; the logits are dead afterwards. */
 export const crossEntropyGradKernel = defineKernel(
   'CrossEntropyGrad',
   ({ logits, targets, logSumExp, dlosses }: CrossEntropyGradInputs, _: object): [Tensor] => {
@@ -37,7 +37,7 @@ export const crossEntropyGradKernel = defineKernel(
   },
 );
 
-/** -log softmax(logits)[target], in nats. logits [.., V], targets [..] int32 → [..] */
+/** -log softmax(logits)[target], in nats; the backward pass may overwrite the logits. logits [.., V], targets [..] int32 → [..] */
 export function crossEntropy(tape: Tape | null, logits: Tensor, targets: Tensor): Tensor {
   const [losses, logSumExp] = crossEntropyKernel({ logits, targets }, {});
   tape?.record([losses], [logits], [logits, targets, logSumExp], ([dlosses]) =>

@@ -25,14 +25,14 @@ export interface Kernel<I extends KernelInputs, A extends object, O extends Tens
 /** Told of every kernel of the project that ran: its name and its wall time in milliseconds. */
 export type KernelObserver = (kernelName: string, milliseconds: number) => void;
 
-let observer: KernelObserver | null = null;
+let observer: { tell: KernelObserver; settle: () => void } | null = null;
 
 /**
- * Watches every kernel until called again with null. Wall time is device time only on backends that
- * compute while they are called, as wasm and tensorflow do.
+ * Watches every kernel until called again with null. `settle` waits for the device, so that wall time is device time on
+ * backends that only queue their work, too.
  */
-export function observeKernels(next: KernelObserver | null): void {
-  observer = next;
+export function observeKernels(tell: KernelObserver | null, settle: () => void = () => undefined): void {
+  observer = tell === null ? null : { tell, settle };
 }
 
 /**
@@ -55,7 +55,8 @@ export function defineKernel<I extends KernelInputs, A extends object, O extends
     const started = observer === null ? 0 : performance.now();
     // tfjs' types want every input present; its engine does not.
     const outputs = engine().runKernel(kernelName, inputs as never, attrs as NamedAttrMap) as unknown as O;
-    observer?.(kernelName, performance.now() - started);
+    observer?.settle();
+    observer?.tell(kernelName, performance.now() - started);
     return outputs;
   };
   return Object.assign(run, { kernelName, composed });

@@ -101,12 +101,17 @@ export class Tape {
     for (const id of entry.outputs) this.gradients.delete(id);
     if (incoming.length === entry.outputs.length) {
       const passedOn = new Set<Tensor>();
-      tidy(() => this.differentiate(entry, incoming, passedOn));
-      for (const gradient of incoming) if (!passedOn.has(gradient)) gradient.dispose();
+      try {
+        tidy(() => this.differentiate(entry, incoming, passedOn));
+      } finally {
+        for (const gradient of incoming) if (!passedOn.has(gradient)) gradient.dispose();
+        this.release(entry.saved);
+      }
     } else if (incoming.length > 0) {
       throw new Error('the gradient of some outputs of an op is missing');
+    } else {
+      this.release(entry.saved);
     }
-    this.release(entry.saved);
   }
 
   private differentiate(entry: Entry, incoming: Tensor[], passedOn: Set<Tensor>): void {

@@ -51,8 +51,7 @@ export async function trainRun(options: TrainRunOptions): Promise<RunEnd> {
   const { spec } = run;
   const started = now();
   const microBatch =
-    spec.training.micro_batch_sequences ??
-    microBatchSequences(spec.model, spec.batch_sequences, backend.name);
+    spec.training.micro_batch_sequences ?? microBatchSequences(spec.model, spec.batch_sequences, backend);
   startAfresh(folder);
   const manifest = {
     run_id: run.run_id,
@@ -85,6 +84,13 @@ export async function trainRun(options: TrainRunOptions): Promise<RunEnd> {
     }),
     batches: training.batches,
     microBatchSequences: microBatch,
+    recorder: backend.recorder,
+    onMicroBatch: (sequences) => {
+      log(
+        `the device's memory does not do for more than ${sequences} sequences at once: going on with so many`,
+      );
+      writeManifest(folder, { ...manifest, micro_batch_sequences: sequences });
+    },
     now,
     heldoutLoss: async () => (await evaluate(model, heldout.windows, heldoutOptions(microBatch, run))).loss,
     onStep: (report) => {

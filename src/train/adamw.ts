@@ -1,6 +1,6 @@
 /** AdamW over all parameters of a model: moments, global-norm clipping, decoupled decay on matrices. */
 import { keep, type Tensor, tensor1d, tidy, zerosLike } from '@tensorflow/tfjs-core';
-import { adamWKernel } from '../ops/adamw.js';
+import { adamWStep } from '../ops/adamw.js';
 import { globalNorm } from '../ops/global-norm.js';
 import type { Parameter } from '../ops/tape.js';
 
@@ -37,14 +37,42 @@ export class AdamW {
    * clipping, a scalar on the device that the caller disposes.
    */
   update(learningRate: number): Tensor {
+    const schedule = tensor1d(this.nextSchedule(learningRate), 'float32');
+    const norm = this.apply(schedule);
+    schedule.dispose();
+    return norm;
+  }
+
+  /** Counts a step; the numbers of it that change from step to step, as `apply` takes them. */
+  nextSchedule(learningRate: number): [rate: number, correction1: number, correction2: number] {
     this.step += 1;
+    return [learningRate, 1 - ADAM_BETA1 ** this.step, 1 - ADAM_BETA2 ** this.step];
+  }
+
+  /** The update's work on the device, the same for every step: what a captured step contains. schedule [3] */
+  apply(schedule: Tensor): Tensor {
     return tidy(() => {
-      const gradients = this.parameters.map((parameter) => gradientOf(parameter));
-      const norm = globalNorm(gradients);
-      const corrections = [1 - ADAM_BETA1 ** this.step, 1 - ADAM_BETA2 ** this.step];
-      const schedule = tensor1d([learningRate, ...corrections], 'float32');
+      const states = this.parameters.map((parameter) => ({
+        value: parameter.value,
+        grad: gradientOf(parameter),
+        ...(this.moments.get(parameter) as Moments),
+      }));
+      const norm = globalNorm(states.map(({ grad }) => grad));
+      const updated = adamWStep(states, norm, schedule, {
+        beta1: ADAM_BETA1,
+        beta2: ADAM_BETA2,
+        epsilon: ADAM_EPSILON,
+        weightDecays: this.parameters.map(({ decays }) => (decays ? this.options.weightDecay : 0)),
+        maxNorm: this.options.gradientClip,
+      });
       this.parameters.forEach((parameter, i) => {
-        this.updateOne(parameter, gradients[i] as Tensor, norm, schedule);
+        const [value, mean, variance] = updated[i] as [Tensor, Tensor, Tensor];
+        const moments = this.moments.get(parameter) as Moments;
+        for (const dead of [parameter.value, moments.mean, moments.variance]) dead.dispose();
+        parameter.value = keep(value);
+        moments.mean = keep(mean);
+        moments.variance = keep(variance);
+        parameter.clearGrad();
       });
       return norm;
     });
@@ -55,25 +83,6 @@ export class AdamW {
       mean.dispose();
       variance.dispose();
     }
-  }
-
-  private updateOne(parameter: Parameter, grad: Tensor, norm: Tensor, schedule: Tensor): void {
-    const moments = this.moments.get(parameter) as Moments;
-    const [value, mean, variance] = adamWKernel(
-      { value: parameter.value, grad, ...moments, norm, schedule },
-      {
-        beta1: ADAM_BETA1,
-        beta2: ADAM_BETA2,
-        epsilon: ADAM_EPSILON,
-        weightDecay: parameter.decays ? this.options.weightDecay : 0,
-        maxNorm: this.options.gradientClip,
-      },
-    );
-    for (const dead of [parameter.value, moments.mean, moments.variance]) dead.dispose();
-    parameter.value = keep(value);
-    moments.mean = keep(mean);
-    moments.variance = keep(variance);
-    parameter.clearGrad();
   }
 }
 

@@ -19,8 +19,26 @@ export interface BatchMetrics {
 /**
  * Adds `share` times the gradient of the batch's total loss to every parameter's gradient. The total is
  * LM loss + aux_loss_weight · Σ router cross-entropy + Σ predictor cross-entropy, each a mean over tokens; `share` is
- * the micro-batch's part of the batch, so that micro-batches add up to the gradient of the whole.
+ * the micro-batch's part of the batch, so that micro-batches add up to the gradient of the whole. inputs, targets
+ * [B, T] int32. Where it fails, what the forward pass kept is freed; gradients may hold a part.
  */
+export function backpropagate(
+  model: Transformer,
+  inputs: Tensor,
+  targets: Tensor,
+  noise: ((block: number) => Tensor) | null,
+  share: number,
+): BatchMetrics {
+  const tape = new Tape();
+  try {
+    return scope(() => forwardAndBack(tape, model, inputs, targets, noise, share));
+  } catch (error) {
+    tape.dispose();
+    throw error;
+  }
+}
+
+/** The same from a batch in the host's memory. */
 export function accumulateGradients(
   model: Transformer,
   batch: Batch,
@@ -29,27 +47,34 @@ export function accumulateGradients(
 ): BatchMetrics {
   return scope(() => {
     const shape: [number, number] = [batch.sequences, batch.inputs.length / batch.sequences];
-    const tape = new Tape();
-    const { logits, routed } = model.forward(tensor2d(batch.inputs, shape, 'int32'), {
-      tape,
-      mode: 'topk',
-      noise,
-    });
-    const losses = crossEntropy(tape, logits, tensor2d(batch.targets, shape, 'int32'));
-    const seed = (output: Tensor, weight: number): Seed => ({
-      output,
-      gradient: fill(output.shape, (weight * share) / output.size),
-    });
-    const seeds = [seed(losses, 1)];
-    const auxiliary = model.config.routing?.aux_loss_weight ?? 0;
-    for (const { r, member, predictor } of routed) {
-      if (auxiliary !== 0) seeds.push(seed(binaryCrossEntropy(tape, r, member), auxiliary));
-      if (predictor !== null) seeds.push(seed(binaryCrossEntropy(tape, predictor, member), 1));
-    }
-    const metrics = { loss: mean(losses), predictorAccuracy: predictorAccuracy(routed) };
-    tape.backward(seeds);
-    return metrics;
+    const [inputs, targets] = [batch.inputs, batch.targets].map((tokens) => tensor2d(tokens, shape, 'int32'));
+    return backpropagate(model, inputs as Tensor, targets as Tensor, noise, share);
   });
+}
+
+function forwardAndBack(
+  tape: Tape,
+  model: Transformer,
+  inputs: Tensor,
+  targets: Tensor,
+  noise: ((block: number) => Tensor) | null,
+  share: number,
+): BatchMetrics {
+  const { logits, routed } = model.forward(inputs, { tape, mode: 'topk', noise });
+  const losses = crossEntropy(tape, logits, targets);
+  const seed = (output: Tensor, weight: number): Seed => ({
+    output,
+    gradient: fill(output.shape, (weight * share) / output.size),
+  });
+  const seeds = [seed(losses, 1)];
+  const auxiliary = model.config.routing?.aux_loss_weight ?? 0;
+  for (const { r, member, predictor } of routed) {
+    if (auxiliary !== 0) seeds.push(seed(binaryCrossEntropy(tape, r, member), auxiliary));
+    if (predictor !== null) seeds.push(seed(binaryCrossEntropy(tape, predictor, member), 1));
+  }
+  const metrics = { loss: mean(losses), predictorAccuracy: predictorAccuracy(routed) };
+  tape.backward(seeds);
+  return metrics;
 }
 
 function predictorAccuracy(routed: RoutedTrace[]): Tensor | null {

@@ -2,20 +2,30 @@
 import { isRouted, type ModelConfig, selectedTokens } from '../model/config.js';
 import type { BackendName } from '../plan/run.js';
 
+/** What a backend tells about itself that matters here. */
+export interface MicroBatchBackend {
+  name: BackendName;
+  precision: 'fp32' | 'bf16';
+  /** Memory of the GPU that computes, in all; null where it is the machine's own. */
+  memoryBytes: number | null;
+}
+
 /** Bytes of activations that a micro-batch may save for its backward pass. wasm's whole address space is 4 GiB. */
 const ACTIVATION_BYTES: Record<BackendName, number> = {
   wasm: 512 * 2 ** 20,
   tensorflow: 2 * 2 ** 30,
-  cuda: 32 * 2 ** 30,
+  cuda: 4 * 2 ** 30, // asked for a GPU whose size is not known
 };
+/** Of a GPU's memory: weights, moments and what a step needs beside are in the rest. */
+const SHARE_OF_GPU = 0.7;
 
-/** Float32 values saved for each token of a sequence, all blocks and the logits together. */
-function savedValuesPerSequence(model: ModelConfig): number {
+/** Values saved for each token of a sequence, all blocks and the logits together. */
+function savedValuesPerSequence(model: ModelConfig, backend: BackendName): number {
   const { d_model: D, d_ff: F, n_layers, sequence_length: T, vocab_size: V, routing } = model;
   // x, its norm, q, k, v, attention, the sum, its norm: 8·D; before and after gelu: 2·F; on the way back as much again
-  // of one block.
+  // of one block. On cuda the logits' gradient takes their place.
   const perToken = 8 * D + 2 * F;
-  let values = 2 * T * V + T * perToken;
+  let values = (backend === 'cuda' ? 1 : 2) * T * V + T * perToken;
   for (let block = 0; block < n_layers; block++) {
     const routed = routing !== null && isRouted(model, block);
     const tokens = routed ? selectedTokens(routing.capacity, T) : T;
@@ -28,8 +38,10 @@ function savedValuesPerSequence(model: ModelConfig): number {
 export function microBatchSequences(
   model: ModelConfig,
   batchSequences: number,
-  backend: BackendName,
+  { name, precision, memoryBytes }: MicroBatchBackend,
 ): number {
-  const fitting = Math.floor(ACTIVATION_BYTES[backend] / (4 * savedValuesPerSequence(model)));
+  const bytes = memoryBytes === null ? ACTIVATION_BYTES[name] : SHARE_OF_GPU * memoryBytes;
+  const bytesPerValue = name === 'cuda' && precision === 'bf16' ? 2 : 4;
+  const fitting = Math.floor(bytes / (bytesPerValue * savedValuesPerSequence(model, name)));
   return Math.max(1, Math.min(batchSequences, fitting));
 }

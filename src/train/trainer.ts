@@ -1,12 +1,12 @@
 /** The training loop of one run: batches in, a row a step out. It knows no files and no processes. */
-import type { Tensor } from '@tensorflow/tfjs-core';
 import type { Batch, TrainingBatches } from '../data/batches.js';
-import { routerNoise } from '../model/noise.js';
+import { DeviceMemoryError } from '../errors.js';
 import type { Transformer } from '../model/transformer.js';
+import type { Recorder } from '../ops/recording.js';
 import type { RunSpec } from '../plan/run.js';
 import type { AdamW } from './adamw.js';
-import { accumulateGradients, type BatchMetrics } from './loss.js';
 import { learningRate } from './schedule.js';
+import { type StepMetrics, TrainingStep } from './step.js';
 
 export interface StepReport {
   step: number;
@@ -28,7 +28,12 @@ export interface TrainerOptions {
   model: Transformer;
   optimizer: AdamW;
   batches: TrainingBatches;
+  /** Sequences that pass through the model at once, to begin with. */
   microBatchSequences: number;
+  /** Where the backend can record a step: then the next step is queued before this one's numbers are read. */
+  recorder?: Recorder | null;
+  /** The device's memory did not do: from here on so many sequences at once, for the same batches. */
+  onMicroBatch?: (sequences: number) => void;
   onStep: (report: StepReport) => void;
   /** Held-out loss, for `evaluation.every_steps`. */
   heldoutLoss: () => Promise<number>;
@@ -41,68 +46,101 @@ export type TrainingOutcome = 'done' | 'diverged';
 
 /** Trains from the optimizer's step to the run's last. Yields to the event loop between steps. */
 export async function train(options: TrainerOptions): Promise<TrainingOutcome> {
-  const { spec, optimizer, batches } = options;
-  const tokensPerStep = spec.batch_sequences * spec.model.sequence_length;
-  while (optimizer.step < spec.steps) {
-    const step = optimizer.step + 1;
-    const started = options.now();
-    const rate = learningRate(step, spec.steps, spec.training.learning_rate);
-    const firstSequence = batches.cursor;
-    const metrics = accumulateMicroBatches(options, batches.next(spec.batch_sequences), firstSequence);
-    const gradNorm = take(optimizer.update(rate));
-    const report: StepReport = {
+  const { spec, optimizer, batches, recorder = null } = options;
+  const stepper = new Stepper(options);
+  /** The step that is queued but not reported: none, or one where steps are recorded. */
+  let queued: QueuedStep | null = null;
+  let reported = options.now();
+  const report = async ({ step, learningRate: rate, metrics }: QueuedStep): Promise<boolean> => {
+    const { loss, gradNorm, predictorAccuracy } = await metrics;
+    const now = options.now();
+    const finite = Number.isFinite(loss) && Number.isFinite(gradNorm);
+    const evaluates = finite && evaluatesAfter(step, spec);
+    options.onStep({
       step,
-      tokens: step * tokensPerStep,
-      ...metrics,
+      tokens: step * spec.batch_sequences * spec.model.sequence_length,
+      loss,
       learningRate: rate,
       gradNorm,
-      heldoutLoss: null,
-      stepMs: options.now() - started,
-    };
-    const finite = Number.isFinite(report.loss) && Number.isFinite(report.gradNorm);
-    if (finite && evaluatesAfter(step, spec)) report.heldoutLoss = await options.heldoutLoss();
-    options.onStep(report);
-    if (!finite) return 'diverged';
-    await new Promise((resolve) => setImmediate(resolve));
+      predictorAccuracy,
+      heldoutLoss: evaluates ? await options.heldoutLoss() : null,
+      stepMs: now - reported,
+    });
+    reported = options.now();
+    return finite;
+  };
+  try {
+    while (optimizer.step < spec.steps) {
+      const step = optimizer.step + 1;
+      const rate = learningRate(step, spec.steps, spec.training.learning_rate);
+      const firstSequence = batches.cursor;
+      const metrics = stepper.run(batches.next(spec.batch_sequences), firstSequence, rate);
+      const before: QueuedStep | null = queued;
+      queued = { step, learningRate: rate, metrics };
+      if (before !== null && !(await report(before))) return 'diverged';
+      // The device goes on with this step while the host prepares the next, unless somebody must see this one's end.
+      if (recorder === null || evaluatesAfter(step, spec) || step === spec.steps) {
+        const last = queued;
+        queued = null;
+        if (!(await report(last))) return 'diverged';
+      }
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    return 'done';
+  } finally {
+    await queued?.metrics.catch(() => undefined);
+    stepper.dispose();
   }
-  return 'done';
+}
+
+interface QueuedStep {
+  step: number;
+  learningRate: number;
+  metrics: Promise<StepMetrics>;
+}
+
+/** Training steps of as many sequences at once as the device's memory turns out to hold. */
+class Stepper {
+  private step: TrainingStep;
+  private microBatch: number;
+
+  constructor(private readonly options: TrainerOptions) {
+    this.microBatch = options.microBatchSequences;
+    this.step = this.make();
+  }
+
+  run(batch: Batch, firstSequence: number, rate: number): Promise<StepMetrics> {
+    for (;;) {
+      try {
+        return this.step.run(batch, firstSequence, rate);
+      } catch (error) {
+        if (!(error instanceof DeviceMemoryError) || this.microBatch === 1) throw error;
+        this.microBatch = Math.ceil(this.microBatch / 2);
+        this.options.onMicroBatch?.(this.microBatch);
+        this.step.dispose();
+        this.step = this.make();
+      }
+    }
+  }
+
+  dispose(): void {
+    this.step.dispose();
+  }
+
+  private make(): TrainingStep {
+    const { spec, model, optimizer, recorder = null } = this.options;
+    return new TrainingStep({
+      model,
+      optimizer,
+      batchSequences: spec.batch_sequences,
+      microBatchSequences: this.microBatch,
+      seed: spec.seed,
+      recorder,
+    });
+  }
 }
 
 function evaluatesAfter(step: number, spec: RunSpec): boolean {
   const { every_steps } = spec.evaluation;
   return every_steps > 0 && (step % every_steps === 0 || step === spec.steps);
-}
-
-/** Gradients of the whole batch, a micro-batch at a time; the losses are means over the batch. */
-function accumulateMicroBatches(
-  { spec, model, microBatchSequences }: TrainerOptions,
-  batch: Batch,
-  firstSequence: number,
-): { loss: number; predictorAccuracy: number | null } {
-  const T = spec.model.sequence_length;
-  let loss = 0;
-  let accuracy: number | null = null;
-  for (let first = 0; first < spec.batch_sequences; first += microBatchSequences) {
-    const sequences = Math.min(microBatchSequences, spec.batch_sequences - first);
-    const part: Batch = {
-      sequences,
-      inputs: batch.inputs.subarray(first * T, (first + sequences) * T),
-      targets: batch.targets.subarray(first * T, (first + sequences) * T),
-    };
-    const share = sequences / spec.batch_sequences;
-    const noise = routerNoise(spec.model, spec.seed, 'training', firstSequence + first, sequences);
-    const metrics: BatchMetrics = accumulateGradients(model, part, noise, share);
-    loss += share * take(metrics.loss);
-    if (metrics.predictorAccuracy !== null) {
-      accuracy = (accuracy ?? 0) + share * take(metrics.predictorAccuracy);
-    }
-  }
-  return { loss, predictorAccuracy: accuracy };
-}
-
-/** The value of a scalar, which is freed. */
-function take(scalar: Tensor): number {
-  const [value] = scalar.dataSync();
-  scalar.dispose();
-  return value as number;
 }

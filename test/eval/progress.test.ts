@@ -32,7 +32,13 @@ async function evaluated(stopAfter: number, subject = 'a') {
       sequences: 8,
       batchSequences: 2,
       seed: 0,
-      backend: { name: 'wasm', device: 'a processor', peakMemoryBytes: () => 0 },
+      backend: {
+        name: 'wasm',
+        device: 'a processor',
+        precision: 'fp32',
+        memoryBytes: null,
+        peakMemoryBytes: () => 0,
+      },
       now: () => 0,
       // Every look at the clock is half a minute later: each batch is written down.
       progress: new EvaluationProgress(path, { subject }, () => (time += 30_000)),

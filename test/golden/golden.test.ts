@@ -28,6 +28,12 @@ const TOLERANCE = 1e-4;
 const STEPS_THAT_AGREE: Record<string, { loss: number; norm: number }> = {
   'mod-raw-f2-head64': { loss: 2, norm: 1 },
 };
+/**
+ * In the first step of this case two equal tokens tie for the last place: one attends to itself alone, the other to both,
+ * and both get the same value but for rounding. cuda and PyTorch's float64 on another machine (they differ by 4e-16) take
+ * the other one than the fixture has, and the loss is 1.3e-3 off. What can be compared is the selection on `tokens`.
+ */
+const TIED_ON_CUDA = 'mod-sigmoid-f1-aux-untied';
 
 interface Expected {
   loss_lm: number;
@@ -131,7 +137,8 @@ describe.each(TEST_BACKENDS)('on %s', (backend) => {
         const length = model.config.sequence_length;
         const { data, shape } = read('train_tokens');
         const stepTokens = data.length / (shape[0] as number);
-        const steps = STEPS_THAT_AGREE[name] ?? { loss: 10, norm: 10 };
+        const tied = backend === 'cuda' && name === TIED_ON_CUDA;
+        const steps = tied ? { loss: 0, norm: 0 } : (STEPS_THAT_AGREE[name] ?? { loss: 10, norm: 10 });
         for (let step = 0; step < steps.loss; step++) {
           const reference = expected['ten_steps_adamw_lr1e-3_wd0.1_clip1'][step];
           let loss = 0;

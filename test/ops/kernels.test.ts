@@ -1,280 +1,33 @@
 /** Every kernel of a fast backend against its composed definition, on random shapes, odd ones too. */
-import { type Tensor, tensor } from '@tensorflow/tfjs-core';
+import { tensor } from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { adamWKernel } from '../../src/ops/adamw.js';
-import { biasGradKernel, biasKernel } from '../../src/ops/bias.js';
-import {
-  binaryCrossEntropyGradKernel,
-  binaryCrossEntropyKernel,
-} from '../../src/ops/binary-cross-entropy.js';
-import { cachedAttentionKernel } from '../../src/ops/cached-attention.js';
-import {
-  causalAttentionGradKernel,
-  causalAttentionKernel,
-  segmentedAttentionKernel,
-} from '../../src/ops/causal-attention.js';
-import { crossEntropyGradKernel, crossEntropyKernel } from '../../src/ops/cross-entropy.js';
-import { embeddingGradKernel, embeddingKernel } from '../../src/ops/embedding.js';
-import { entropyKernel } from '../../src/ops/entropy.js';
-import { fillCacheKernel } from '../../src/ops/fill-cache.js';
-import { gatedScatterAddGradKernel, gatedScatterAddKernel } from '../../src/ops/gated-scatter-add.js';
-import { gatherTokensKernel, scatterTokensKernel } from '../../src/ops/gather-tokens.js';
-import { geluGradKernel, geluKernel } from '../../src/ops/gelu.js';
-import { globalNormKernel } from '../../src/ops/global-norm.js';
-import type { Kernel, KernelInputs } from '../../src/ops/kernel.js';
-import { linearGradInputKernel, linearGradWeightKernel, linearKernel } from '../../src/ops/linear.js';
-import { residualKernel } from '../../src/ops/residual.js';
-import { addRmsNormKernel, rmsNormGradKernel, rmsNormKernel } from '../../src/ops/rms-norm.js';
-import { rotaryGradKernel, rotaryKernel, rotaryTable } from '../../src/ops/rotary.js';
-import { selectTopKKernel } from '../../src/ops/select-top-k.js';
-import { tokenLogitsGradKernel, tokenLogitsKernel } from '../../src/ops/token-logits.js';
+import { tokenLogitsKernel } from '../../src/ops/token-logits.js';
 import { FAST_BACKENDS, type TestBackend, useBackend } from '../support/backends.js';
 import { randomTensor, randomValues, relativeError } from '../support/numbers.js';
-
-/** Sizes of one random case: B sequences of T tokens, H heads of size K, D = H·K, V words, k selected. */
-interface Sizes {
-  B: number;
-  T: number;
-  H: number;
-  K: number;
-  V: number;
-  k: number;
-  seed: number;
-}
-
-const sizes = fc
-  .record({
-    B: fc.integer({ min: 1, max: 3 }),
-    T: fc.integer({ min: 1, max: 19 }),
-    H: fc.integer({ min: 1, max: 3 }),
-    K: fc.integer({ min: 1, max: 5 }).map((half) => 2 * half),
-    V: fc.integer({ min: 2, max: 40 }),
-    share: fc.double({ min: 0.01, max: 1, noNaN: true }),
-    seed: fc.nat(),
-  })
-  .map(({ share, ...rest }): Sizes => ({ ...rest, k: Math.max(1, Math.round(share * rest.T)) }));
-
-const integers = (count: number, below: number, seed: number) =>
-  Int32Array.from(randomValues(count, seed, 'integers'), (x) => Math.abs(Math.floor(x * 1e4)) % below);
-
-/** Ascending positions, the last ones of every other sequence T: padding. */
-function selection({ B, T, k, seed }: Sizes): Tensor {
-  const rows = Array.from({ length: B }, (_, b) => {
-    const order = [...randomValues(T, seed, 'order', b)].map((value, t) => [value, t] as const);
-    const chosen = order.sort((a, c) => a[0] - c[0]).slice(0, b % 2 === 0 ? k : Math.ceil(k / 2));
-    const positions = chosen.map(([, t]) => t).sort((a, c) => a - c);
-    return [...positions, ...Array<number>(k - positions.length).fill(T)];
-  });
-  return tensor(rows, [B, k], 'int32');
-}
-
-interface KernelCase {
-  kernel: Kernel<KernelInputs, object, Tensor[]>;
-  inputs(s: Sizes, random: (...shape: number[]) => Tensor): KernelInputs;
-  attrs?(s: Sizes): object;
-}
-
-/** Erases the input names, which the table below pairs by hand. */
-function caseOf<I extends KernelInputs, A extends object, O extends Tensor[]>(
-  kernel: Kernel<I, A, O>,
-  inputs: (s: Sizes, random: (...shape: number[]) => Tensor) => I,
-  attrs: (s: Sizes) => A = () => ({}) as A,
-): KernelCase {
-  return { kernel: kernel as unknown as KernelCase['kernel'], inputs, attrs };
-}
-
-const sometimes = (s: Sizes, value: Tensor): Tensor | undefined => (s.seed % 2 === 0 ? value : undefined);
-
-const CASES: KernelCase[] = [
-  caseOf(linearKernel, ({ B, T, K, V }, r) => ({ x: r(B, T, K), weight: r(V, K) })),
-  caseOf(linearGradInputKernel, ({ B, T, K, V }, r) => ({ dy: r(B, T, V), weight: r(V, K) })),
-  caseOf(linearGradWeightKernel, (s, r) => ({
-    dy: r(s.B, s.T, s.V),
-    x: r(s.B, s.T, s.K),
-    sofar: sometimes(s, r(s.V, s.K)),
-  })),
-  caseOf(biasKernel, ({ B, T, K }, r) => ({ x: r(B, T, K), bias: r(K) })),
-  caseOf(
-    biasGradKernel,
-    ({ B, T, K }, r) => ({ dy: r(B, T, K) }),
-    ({ K, seed }) => ({ width: seed % 2 === 0 ? K : 1 }),
-  ),
-
-  caseOf(residualKernel, ({ B, T, K }, r) => ({ x: r(B, T, K), y: r(B, T, K) })),
-  caseOf(rmsNormKernel, ({ B, T, K }, r) => ({ x: r(B, T, K), gain: r(K) })),
-  caseOf(addRmsNormKernel, ({ B, T, K }, r) => ({ x: r(B, T, K), branch: r(B, T, K), gain: r(K) })),
-  caseOf(rmsNormGradKernel, (s, r) => {
-    const [x, gain] = [r(s.B, s.T, s.K), r(s.K)];
-    const [, inverseRms] = rmsNormKernel.composed({ x, gain }, {});
-    return { dy: r(s.B, s.T, s.K), x, gain, inverseRms, sofar: sometimes(s, r(s.B, s.T, s.K)) };
-  }),
-  caseOf(geluKernel, ({ B, T }, r) => ({ x: r(B, T) })),
-  caseOf(geluGradKernel, ({ B, T }, r) => ({ dy: r(B, T), x: r(B, T) })),
-  caseOf(rotaryKernel, (s, r) => ({
-    qkv: r(s.B, s.k, 3 * s.H * s.K),
-    table: rotaryTable(s.T + 1, s.K),
-    positions: sometimes(s, selection(s)),
-  })),
-  caseOf(rotaryGradKernel, (s, r) => ({
-    dqkv: r(s.B, s.k, 3 * s.H * s.K),
-    table: rotaryTable(s.T + 1, s.K),
-    positions: sometimes(s, selection(s)),
-  })),
-  caseOf(
-    causalAttentionKernel,
-    ({ B, T, H, K }, r) => ({ qkv: r(B, T, 3 * H * K) }),
-    ({ H }) => ({ heads: H }),
-  ),
-  caseOf(
-    causalAttentionGradKernel,
-    ({ B, T, H, K }, r) => {
-      const qkv = r(B, T, 3 * H * K);
-      const [out, logSumExp] = causalAttentionKernel.composed({ qkv }, { heads: H });
-      return { qkv, out, logSumExp, dout: r(B, T, H * K) };
-    },
-    ({ H }) => ({ heads: H }),
-  ),
-  caseOf(
-    segmentedAttentionKernel,
-    (s, r) => ({ qkv: r(1, s.T + s.k, 3 * s.H * s.K) }),
-    (s) => ({ heads: s.H, lengths: [s.T, 0, s.k] }),
-  ),
-  caseOf(
-    cachedAttentionKernel,
-    (s, r) => ({
-      qkv: r(1, s.B, 3 * s.H * s.K),
-      cache: r(s.B + 1, s.T, 2 * s.H * s.K),
-      rows: tensor(
-        Array.from({ length: s.B }, (_, i) => s.B - i),
-        [s.B],
-        'int32',
-      ),
-      lengths: tensor(integers(s.B, s.T, s.seed), [s.B], 'int32'),
-    }),
-    ({ H }) => ({ heads: H }),
-  ),
-  caseOf(
-    fillCacheKernel,
-    (s, r) => ({ qkv: r(1, s.T + s.k, 3 * s.H * s.K) }),
-    (s) => ({ lengths: [s.T, 0, s.k], room: s.T + 2 }),
-  ),
-  caseOf(entropyKernel, ({ B, T, V }, r) => ({ logits: r(B, T, V) })),
-  caseOf(embeddingKernel, ({ B, T, K, V, seed }, r) => ({
-    table: r(V, K),
-    tokens: tensor(integers(B * T, V, seed), [B, T], 'int32'),
-  })),
-  caseOf(
-    embeddingGradKernel,
-    (s, r) => ({
-      dy: r(s.B, s.T, s.K),
-      tokens: tensor(integers(s.B * s.T, s.V, s.seed), [s.B, s.T], 'int32'),
-      sofar: sometimes(s, r(s.V, s.K)),
-    }),
-    ({ V }) => ({ vocabSize: V }),
-  ),
-  caseOf(crossEntropyKernel, ({ B, T, V, seed }, r) => ({
-    logits: r(B, T, V),
-    targets: tensor(integers(B * T, V, seed), [B, T], 'int32'),
-  })),
-  caseOf(crossEntropyGradKernel, ({ B, T, V, seed }, r) => {
-    const [logits, targets] = [r(B, T, V), tensor(integers(B * T, V, seed), [B, T], 'int32')];
-    const [, logSumExp] = crossEntropyKernel.composed({ logits, targets }, {});
-    return { logits, targets, logSumExp, dlosses: r(B, T) };
-  }),
-  caseOf(binaryCrossEntropyKernel, ({ B, T, seed }, r) => ({
-    logits: r(B, T),
-    labels: tensor(Float32Array.from(integers(B * T, 2, seed)), [B, T]),
-  })),
-  caseOf(binaryCrossEntropyGradKernel, ({ B, T, seed }, r) => ({
-    logits: r(B, T),
-    labels: tensor(Float32Array.from(integers(B * T, 2, seed)), [B, T]),
-    dlosses: r(B, T),
-  })),
-  caseOf(tokenLogitsKernel, ({ B, T, K }, r) => ({ x: r(B, T, K), weight: r(1, K) })),
-  caseOf(tokenLogitsGradKernel, (s, r) => ({
-    dr: r(s.B, s.T),
-    x: r(s.B, s.T, s.K),
-    weight: r(1, s.K),
-    sofar: sometimes(s, r(s.B, s.T, s.K)),
-  })),
-  caseOf(
-    selectTopKKernel,
-    ({ B, T }, r) => ({ r: r(B, T) }),
-    ({ k }) => ({ k }),
-  ),
-  caseOf(
-    selectTopKKernel,
-    // Few different values: most of the order is ties.
-    ({ B, T, seed }) => ({ r: tensor(Float32Array.from(integers(B * T, 3, seed)), [B, T]) }),
-    ({ k }) => ({ k }),
-  ),
-  caseOf(gatherTokensKernel, (s, r) => ({ x: r(s.B, s.T, s.K), indices: selection(s) })),
-  caseOf(
-    scatterTokensKernel,
-    (s, r) => ({ rows: r(s.B, s.k, s.K), indices: selection(s), sofar: sometimes(s, r(s.B, s.T, s.K)) }),
-    ({ T }) => ({ length: T }),
-  ),
-  ...(['raw', 'sigmoid'] as const).flatMap((gate) => [
-    caseOf(
-      gatedScatterAddKernel,
-      (s, r) => ({ x: r(s.B, s.T, s.K), rows: r(s.B, s.k, s.K), r: r(s.B, s.T), indices: selection(s) }),
-      () => ({ gate }),
-    ),
-    caseOf(
-      gatedScatterAddGradKernel,
-      (s, r) => ({ dout: r(s.B, s.T, s.K), rows: r(s.B, s.k, s.K), r: r(s.B, s.T), indices: selection(s) }),
-      () => ({ gate }),
-    ),
-  ]),
-  caseOf(globalNormKernel, ({ B, T, K }, r) => ({ a: r(B, T), b: r(K) })),
-  caseOf(
-    adamWKernel,
-    ({ T, K }, r) => ({
-      value: r(T, K),
-      grad: r(T, K),
-      mean: r(T, K),
-      variance: tensor(randomValues(T * K, 'variance', T).map(Math.abs), [T, K]),
-      norm: tensor(3),
-      schedule: tensor([0.01, 0.1, 0.05]),
-    }),
-    ({ seed }) => ({
-      beta1: 0.9,
-      beta2: 0.95,
-      epsilon: 1e-8,
-      weightDecay: seed % 3 === 0 ? 0 : 0.1,
-      maxNorm: seed % 5 === 0 ? 0 : 1,
-    }),
-  ),
-];
-
-async function outputsOn(backend: TestBackend, { kernel, inputs, attrs }: KernelCase, s: Sizes) {
-  await useBackend(backend);
-  let made = 0;
-  const random = (...shape: number[]) => randomTensor(shape, s.seed, made++);
-  const outputs = kernel(inputs(s, random), attrs?.(s) ?? {});
-  return outputs.map((output) => ({ shape: output.shape, dtype: output.dtype, values: output.dataSync() }));
-}
+import { KERNEL_CASES, type KernelCase, outputsOn, reference, type Sizes, sizes } from './kernel-cases.js';
 
 /** Inputs are of order 1: where their products cancel, a rounding error of theirs is left and not of the result. */
 const TERMS = 0.3;
 
+async function expectSame(backend: TestBackend, each: KernelCase, s: Sizes): Promise<void> {
+  const expected = await reference(each, s);
+  const actual = await outputsOn(() => useBackend(backend), each, s);
+  expect(actual.map(({ shape, dtype }) => ({ shape, dtype }))).toEqual(
+    expected.map(({ shape, dtype }) => ({ shape, dtype })),
+  );
+  // float32 sums in another order; indices and masks agree exactly, and fail this bound if they do not.
+  actual.forEach(({ values }, i) => {
+    expect(relativeError(values, expected[i]?.values ?? [], TERMS)).toBeLessThan(1e-5);
+  });
+}
+
 describe.each(FAST_BACKENDS)('a kernel of %s gives what its composed definition gives', (backend) => {
-  it.each(CASES.map((each, i) => ({ name: `${each.kernel.kernelName} ${i}`, each })))(
+  it.each(KERNEL_CASES.map((each, i) => ({ name: `${each.kernel.kernelName} ${i}`, each })))(
     '$name',
     async ({ each }) => {
       await fc.assert(
-        fc.asyncProperty(sizes, async (s) => {
-          const reference = await outputsOn('cpu', each, s);
-          const actual = await outputsOn(backend, each, s);
-          expect(actual.map(({ shape, dtype }) => ({ shape, dtype }))).toEqual(
-            reference.map(({ shape, dtype }) => ({ shape, dtype })),
-          );
-          // float32 sums in another order; indices and masks agree exactly, and fail this bound if they do not.
-          actual.forEach(({ values }, i) => {
-            expect(relativeError(values, reference[i]?.values ?? [], TERMS)).toBeLessThan(1e-5);
-          });
-        }),
+        fc.asyncProperty(sizes, (s) => expectSame(backend, each, s)),
         { numRuns: 12 },
       );
     },
@@ -299,14 +52,8 @@ describe.each(FAST_BACKENDS)('a kernel of %s gives what its composed definition 
   });
 
   it('covers queries in several blocks', async () => {
-    const each = CASES.filter(({ kernel }) => kernel.kernelName.startsWith('CausalAttention'));
-    for (const attention of each) {
-      const s = { B: 1, T: 300, H: 2, K: 8, V: 2, k: 1, seed: 1 };
-      const reference = await outputsOn('cpu', attention, s);
-      const actual = await outputsOn(backend, attention, s);
-      actual.forEach(({ values }, i) => {
-        expect(relativeError(values, reference[i]?.values ?? [], TERMS)).toBeLessThan(1e-5);
-      });
+    for (const each of KERNEL_CASES.filter(({ kernel }) => kernel.kernelName.startsWith('CausalAttention'))) {
+      await expectSame(backend, each, { B: 1, T: 300, H: 2, K: 8, V: 2, k: 1, seed: 1 });
     }
   });
 });

@@ -1,0 +1,52 @@
+/**
+ * Bundles the tests that have something to say on a GPU, for a box without network: node scripts/pack-tests.mjs after
+ * `npm run pack`. They go into the unpacked archive's test/ and run there by: ./node test/<file>.mjs [names to run]
+ */
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { rolldown } from 'rolldown';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+const [program] = readdirSync(join(root, 'pack')).filter((entry) => /^mod-.*-x64$/.test(entry));
+const target = join(root, 'pack', program, 'test');
+const FILES = ['ops/gradients', 'golden/golden', 'backends/cuda/kernels', 'backends/cuda/training'];
+
+/** Packages of the program lie in the archive already, and tfjs may be there but once. */
+const { dependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+const packed = [...Object.keys(dependencies), '@tensorflow/tfjs-backend-cpu'];
+const isPacked = (id) => packed.some((name) => id === name || id.startsWith(`${name}/`));
+
+rmSync(target, { recursive: true, force: true });
+mkdirSync(target, { recursive: true });
+for (const file of FILES) {
+  const name = basename(file);
+  const entry = join(target, `${name}.entry.ts`);
+  const from = JSON.stringify(join(root, 'test', `${file}.test.ts`));
+  const runner = JSON.stringify(join(root, 'test/support/bare-vitest.ts'));
+  writeFileSync(
+    entry,
+    `import ${from};\nimport { runRegistered } from ${runner};\n` +
+      `await runRegistered('${name}', new RegExp(process.argv[2] ?? ''));\n`,
+  );
+  const bundle = await rolldown({
+    input: entry,
+    platform: 'node',
+    external: isPacked,
+    resolve: {
+      alias: { vitest: join(root, 'test/support/bare-vitest.ts') },
+      extensionAlias: { '.js': ['.ts', '.js'] },
+    },
+  });
+  await bundle.write({ file: join(target, `${name}.mjs`), format: 'esm', codeSplitting: false });
+  rmSync(entry);
+}
+cpSync(join(root, 'src/backends/cuda/kernels'), join(target, 'kernels'), { recursive: true });
+const golden = join(root, 'test/golden');
+for (const each of readdirSync(golden, { withFileTypes: true })) {
+  if (each.isDirectory()) cpSync(join(golden, each.name), join(target, each.name), { recursive: true });
+}
+const cpu = 'node_modules/@tensorflow/tfjs-backend-cpu';
+for (const file of ['package.json', 'dist/tf-backend-cpu.node.js']) {
+  cpSync(join(root, cpu, file), join(target, '..', cpu, file), { recursive: true });
+}

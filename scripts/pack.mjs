@@ -1,0 +1,104 @@
+/**
+ * `npm run pack`: one archive that runs `mod` on a bare Linux x64 box, with no Node and no network. Into pack/ goes
+ * mod-<version>-linux-x64.tar.xz: Node's own binary, stripped, the compiled program, the packages it needs without what
+ * only builds and types need, configs and the text that quick.yaml trains on. NVIDIA's libraries are the box's own.
+ *
+ *   tar -xf mod-0.1.0-linux-x64.tar.xz && mod-0.1.0-linux-x64/mod bench
+ */
+import { execFileSync } from 'node:child_process';
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const LARGEST = 50 * 2 ** 20;
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+const name = `mod-${version}-linux-x64`;
+const target = join(root, 'pack', name);
+
+/** Files of tfjs' packages that are used: they come in seven builds each, with their sources and tests. */
+const TFJS_FILES = /^(package\.json|dist\/tf-(core|backend-wasm)\.(node|fesm)\.js|dist\/[^/]+\.wasm)$/;
+/** What a package runs with, as opposed to what documents, types and builds it. */
+const RUNS = /\.(js|cjs|mjs|json|node|wasm)$/;
+const UNUSED = /^(doc|docs|vendor|test|tests|demo|musl_x64)(\/|$)/;
+/** Machine code for other systems, and the builds and vocabularies of gpt-tokenizer that are not GPT-2's. */
+const OTHERS =
+  /\.(android|darwin|win32|linux-arm|linux-x64-musl)[^/]*\.node$|gpt-tokenizer\/(cjs|data|src)(\/|$)|bpeRanks\/(?!r50k)/;
+const TYPES_ALONE = /@types\/|@webgpu\/|tfjs-backend-cpu/;
+
+rmSync(target, { recursive: true, force: true });
+mkdirSync(join(target, 'node_modules'), { recursive: true });
+for (const folder of ['bin', 'configs'])
+  cpSync(join(root, folder), join(target, folder), { recursive: true });
+cpSync(join(root, 'dist'), join(target, 'dist'), {
+  recursive: true,
+  filter: (path) => !path.endsWith('.map'),
+});
+cpSync(join(root, 'package.json'), join(target, 'package.json'));
+for (const folder of productionPackages()) copyPackage(folder);
+
+const node = join(target, 'node');
+cpSync(process.execPath, node);
+try {
+  execFileSync('strip', [node]);
+} catch {
+  console.warn('strip is not here: the archive is larger than it need be');
+}
+writeFileSync(
+  join(target, 'mod'),
+  '#!/bin/sh\nhere=$(dirname "$(readlink -f "$0")")\nexec "$here/node" "$here/bin/mod.js" "$@"\n',
+);
+chmodSync(join(target, 'mod'), 0o755);
+
+// A file too few is noticed here and not on somebody's GPU box.
+execFileSync(join(target, 'mod'), ['--help'], { env: {}, stdio: ['ignore', 'ignore', 'inherit'] });
+
+const archive = `${target}.tar.xz`;
+execFileSync('tar', ['-C', join(root, 'pack'), '-cJf', archive, name], {
+  env: { ...process.env, XZ_OPT: process.env.XZ_OPT ?? '-6 -T0' },
+});
+const { size } = statSync(archive);
+console.log(`${relative(process.cwd(), archive)}: ${(size / 2 ** 20).toFixed(1)} MiB`);
+if (size > LARGEST) {
+  console.error(`that is more than ${LARGEST / 2 ** 20} MiB`);
+  process.exitCode = 1;
+}
+
+/** Folders of the packages that the program runs with, optional ones that are platforms' own included. */
+function productionPackages() {
+  const printed = execFileSync('npm', ['ls', '--omit=dev', '--parseable', '--all'], {
+    cwd: root,
+    encoding: 'utf8',
+  });
+  return printed
+    .split('\n')
+    .slice(1)
+    .filter(
+      (path) => path !== '' && existsSync(path) && !TYPES_ALONE.test(path) && !path.includes('tfjs-node'),
+    );
+}
+
+function copyPackage(folder) {
+  const place = relative(root, folder);
+  const tfjs = place.includes('@tensorflow');
+  cpSync(folder, join(target, place), {
+    recursive: true,
+    filter: (path) => {
+      const inside = relative(folder, path);
+      if (OTHERS.test(path)) return false;
+      if (tfjs && statSync(path).isDirectory()) return inside === '' || inside === 'dist';
+      if (inside === '' || statSync(path).isDirectory())
+        return !UNUSED.test(inside) && inside !== 'node_modules';
+      return tfjs ? TFJS_FILES.test(inside) : RUNS.test(inside) && !UNUSED.test(inside);
+    },
+  });
+}

@@ -1,0 +1,84 @@
+/** Attention by cuDNN: a plan for each shape, kept in memory and, with its compiled kernel, on disk. */
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import koffi from 'koffi';
+import { type AttentionShape, backwardGraph, forwardGraph, TENSOR } from './attention-graph.js';
+import { cacheFolder, readCache, writeCache } from './compiler.js';
+import type { Cudnn, CudnnPlan } from './cudnn.js';
+import type { Address } from './driver.js';
+
+/** Which of the three graphs. */
+export type AttentionPass = 'forward' | 'backward' | 'deterministic backward';
+
+/** Head sizes that cuDNN's kernels take: multiples of 8 up to this. */
+const LARGEST_HEAD = 128;
+
+/** Whether cuDNN can do it: the caller has its own kernels for the rest. */
+export function cudnnTakes({ size, n }: AttentionShape): boolean {
+  return size % 8 === 0 && size <= LARGEST_HEAD && n > 1;
+}
+
+/** A by-value tensor of a graph: a float in host memory that stays where it is. */
+function hostScalar(value: number): Address {
+  const at = koffi.alloc('float', 1) as bigint;
+  koffi.encode(at, 'float', value);
+  return Number(at);
+}
+
+export class AttentionPlans {
+  private readonly plans = new Map<string, CudnnPlan>();
+  private readonly scales = new Map<number, Address>();
+  private readonly minusInfinity = hostScalar(Number.NEGATIVE_INFINITY);
+  private readonly one = hostScalar(1);
+
+  constructor(
+    private readonly cudnn: Cudnn,
+    /** Names the GPU: a plan's kernel is compiled for it. */
+    private readonly device: string,
+    private readonly folder = cacheFolder(),
+  ) {}
+
+  /** The plan of a shape: from memory, else from disk, else made and kept. */
+  plan(pass: AttentionPass, shape: AttentionShape): CudnnPlan {
+    const { batch, heads, n, size } = shape;
+    const key = `${pass} ${batch} ${heads} ${n} ${size}`;
+    const known = this.plans.get(key);
+    if (known !== undefined) return known;
+    const digest = createHash('sha256').update(`${this.cudnn.version}\0${this.device}\0${key}`).digest('hex');
+    const path = join(this.folder, `attention-${digest.slice(0, 32)}.json`);
+    const plan = this.fromDisk(path) ?? this.make(pass, shape, path);
+    this.plans.set(key, plan);
+    return plan;
+  }
+
+  /** The tensors that every pass needs beside its own. */
+  scalars(pass: AttentionPass, size: number): (readonly [id: number, at: Address])[] {
+    let scale = this.scales.get(size);
+    if (scale === undefined) {
+      scale = hostScalar(1 / Math.sqrt(size));
+      this.scales.set(size, scale);
+    }
+    const common = [[TENSOR.scale, scale] as const, [TENSOR.minusInfinity, this.minusInfinity] as const];
+    return pass === 'forward' ? common : [...common, [TENSOR.one, this.one] as const];
+  }
+
+  private fromDisk(path: string): CudnnPlan | null {
+    const json = readCache(path);
+    if (json === null) return null;
+    try {
+      return this.cudnn.planFromJson(json);
+    } catch {
+      return null; // of another cuDNN or GPU after all: it is made anew and the file replaced
+    }
+  }
+
+  private make(pass: AttentionPass, shape: AttentionShape, path: string): CudnnPlan {
+    const operations =
+      pass === 'forward'
+        ? forwardGraph(this.cudnn, shape)
+        : backwardGraph(this.cudnn, shape, pass === 'deterministic backward');
+    const plan = this.cudnn.plan(operations);
+    writeCache(path, this.cudnn.planJson(plan));
+    return plan;
+  }
+}

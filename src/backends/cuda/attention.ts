@@ -1,0 +1,239 @@
+/** Rotary and CausalAttention on cuda: positions turned in place, attention by cuDNN or by the project's own kernels. */
+import type { Tensor } from '@tensorflow/tfjs-core';
+import { cachedAttentionKernel } from '../../ops/cached-attention.js';
+import {
+  causalAttentionGradKernel,
+  causalAttentionKernel,
+  segmentedAttentionKernel,
+} from '../../ops/causal-attention.js';
+import { fillCacheKernel } from '../../ops/fill-cache.js';
+import { rotaryGradKernel, rotaryKernel } from '../../ops/rotary.js';
+import { type AttentionShape, TENSOR } from './attention-graph.js';
+import { type AttentionPlans, cudnnTakes } from './attention-plans.js';
+import { BYTES_PER_ELEMENT, type CudaBackend } from './backend.js';
+import { copyBox } from './boxes.js';
+import { type Call, registerCudaKernel } from './call.js';
+import type { Address } from './driver.js';
+import { vectorOf, warpRows } from './elementwise.js';
+import { address, float } from './kernels.js';
+
+const THREADS = 256;
+/** Rows of a block, as kernels/attention.cu has it. */
+const TILE = 32;
+const LARGEST_OWN_HEAD = 256;
+/** Up to this length cuDNN's deterministic backward pass is the faster one, and its workspace small. */
+const SHORT = 256;
+
+export function registerAttention(plans: AttentionPlans): void {
+  registerCudaKernel(rotaryKernel, (call, { qkv, table, positions }) => [
+    turn(call, qkv, table, positions, 1),
+  ]);
+  registerCudaKernel(rotaryGradKernel, (call, { dqkv, table, positions }) => [
+    turn(call, dqkv, table, positions, -1),
+  ]);
+
+  registerCudaKernel(causalAttentionKernel, (call, { qkv }, { heads }) => {
+    const shape = shapeOf(qkv, heads);
+    const { batch, n, size } = shape;
+    const out = call.makeActivation([batch, n, heads * size]);
+    const logSumExp = call.make([batch, heads, n], 'float32');
+    const from = call.activation(qkv);
+    if (usesCudnn(call.backend, shape)) {
+      const outputs = [
+        [TENSOR.out, call.at(out)],
+        [TENSOR.logSumExp, call.at(logSumExp)],
+      ] as const;
+      execute(call, plans, 'forward', shape, [...packed(from, shape, INPUTS), ...outputs]);
+    } else {
+      const shared = 4 * (2 * TILE * (size + 1) + TILE * (TILE + 1));
+      launchOwn(call, 'attention', shape, shared, [from, call.at(out), call.at(logSumExp)]);
+    }
+    return [out, logSumExp];
+  });
+
+  registerCudaKernel(causalAttentionGradKernel, (call, { qkv, out, logSumExp, dout }, { heads }) => {
+    const shape = shapeOf(qkv, heads);
+    const { batch, n, size } = shape;
+    const dqkv = call.makeActivation(qkv.shape);
+    const delta = call.scratch(4 * batch * heads * n);
+    const [from, to] = [call.activation(qkv), call.at(dqkv)];
+    const [result, dresult, sums] = [call.activation(out), call.activation(dout), call.float(logSumExp)];
+    if (usesCudnn(call.backend, shape)) {
+      const sure = call.backend.deterministic || n <= SHORT;
+      const pass = sure ? 'deterministic backward' : 'backward';
+      const dqSum = pass === 'backward' ? call.scratch(4 * batch * heads * n * size) : null;
+      execute(call, plans, pass, shape, [
+        ...packed(from, shape, INPUTS),
+        ...packed(to, shape, GRADIENTS),
+        [TENSOR.out, result],
+        [TENSOR.dout, dresult],
+        [TENSOR.logSumExp, sums],
+        [TENSOR.delta, delta],
+        ...(dqSum === null ? [] : [[TENSOR.dqSum, dqSum] as const]),
+      ]);
+    } else {
+      const rows = batch * n * heads;
+      const args = [address(dresult), address(result), address(delta), n, heads, size, rows];
+      call.launch('attention', 'attentionDelta', warpRows(rows), args);
+      const tiles = 4 * TILE * (size + 1);
+      const addresses = [from, dresult, sums, delta, to];
+      launchOwn(call, 'attentionGradQuery', shape, 4 * (tiles + TILE * (TILE + 1)), addresses);
+      launchOwn(call, 'attentionGradKeyValue', shape, 4 * (tiles + 2 * TILE * (TILE + 1)), addresses);
+    }
+    return [dqkv];
+  });
+
+  registerCudaKernel(segmentedAttentionKernel, (call, { qkv }, { heads, lengths }) => {
+    const { size } = shapeOf(qkv, heads);
+    const out = call.makeActivation([1, qkv.shape[1] as number, heads * size]);
+    let next = 0;
+    const starts = lengths.map((length) => {
+      next += length;
+      return next - length;
+    });
+    const table = call.upload(Int32Array.of(...starts, ...lengths));
+    const tiles = Math.ceil(Math.max(...lengths) / TILE);
+    const shared = 4 * (2 * TILE * (size + 1) + TILE * (TILE + 1));
+    refuseLargeHeads(call, size, shared);
+    const grid = [tiles, lengths.length * heads, 1] as const;
+    call.launch('attention', 'attentionSegments', { grid, block: THREADS, shared }, [
+      address(call.activation(qkv)),
+      address(call.at(out)),
+      address(table),
+      address(table + 4 * lengths.length),
+      heads,
+      size,
+      float(1 / Math.sqrt(size)),
+    ]);
+    return [out];
+  });
+
+  registerCudaKernel(fillCacheKernel, (call, { qkv }, { lengths, room }) => {
+    const { activations, driver } = call.backend;
+    const width = qkv.shape[2] as number;
+    const D = width / 3;
+    const cache = call.make([lengths.length, room, 2 * D], activations);
+    driver.zero(call.at(cache), cache.size * BYTES_PER_ELEMENT[activations]);
+    const [from, to] = [call.activation(qkv), call.at(cache)];
+    let start = 0;
+    lengths.forEach((length, i) => {
+      const source = { at: from, first: start * width + D, strides: [width, 1] };
+      const target = { at: to, first: i * room * 2 * D, strides: [2 * D, 1] };
+      copyBox(call, activations, source, target, [length, 2 * D]);
+      start += length;
+    });
+    return [cache];
+  });
+
+  registerCudaKernel(cachedAttentionKernel, (call, { qkv, cache, rows, lengths }, { heads }) => {
+    const { size } = shapeOf(qkv, heads);
+    const room = cache.shape[1] as number;
+    const out = call.makeActivation([1, rows.size, heads * size]);
+    const next = call.reuse(cache, call.backend.activations);
+    const grid = [rows.size, heads, 1] as const;
+    call.launch('attention', 'attentionCached', { grid, block: THREADS, shared: 4 * room }, [
+      address(call.activation(qkv)),
+      address(call.at(next)),
+      address(call.int(rows)),
+      address(call.int(lengths)),
+      address(call.at(out)),
+      room,
+      heads,
+      size,
+      float(1 / Math.sqrt(size)),
+    ]);
+    return [out, next];
+  });
+}
+
+const INPUTS = [TENSOR.q, TENSOR.k, TENSOR.v];
+const GRADIENTS = [TENSOR.dq, TENSOR.dk, TENSOR.dv];
+
+function shapeOf(qkv: Tensor, heads: number): AttentionShape {
+  const [batch, n, width] = qkv.shape as [number, number, number];
+  return { batch, heads, n, size: width / 3 / heads };
+}
+
+/** cuDNN computes in bf16 alone. */
+function usesCudnn(backend: CudaBackend, shape: AttentionShape): boolean {
+  return backend.activations === 'bfloat16' && cudnnTakes(shape);
+}
+
+/** Where q, k and v begin in packed rows [B, n, 3, H, K] of bf16. */
+function packed(
+  at: Address,
+  { heads, size }: AttentionShape,
+  ids: readonly number[],
+): (readonly [id: number, at: Address])[] {
+  return ids.map((id, i) => [id, at + 2 * i * heads * size] as const);
+}
+
+function execute(
+  call: Call,
+  plans: AttentionPlans,
+  pass: Parameters<AttentionPlans['plan']>[0],
+  shape: AttentionShape,
+  tensors: (readonly [id: number, at: Address])[],
+): void {
+  const plan = plans.plan(pass, shape);
+  const workspace = plan.workspaceBytes > 0 ? call.scratch(plan.workspaceBytes) : 0;
+  call.backend.cudnn.execute(plan, [...tensors, ...plans.scalars(pass, shape.size)], workspace);
+  call.backend.settle();
+}
+
+function launchOwn(
+  call: Call,
+  name: string,
+  shape: AttentionShape,
+  shared: number,
+  addresses: Address[],
+): void {
+  const { batch, heads, n, size } = shape;
+  if (size > LARGEST_OWN_HEAD || shared > call.backend.driver.sharedMemory) {
+    throw new Error(
+      `attention heads of size ${size} are larger than this GPU's kernels take in this precision`,
+    );
+  }
+  const grid = [Math.ceil(n / TILE), batch * heads, 1] as const;
+  call.launch('attention', name, { grid, block: THREADS, shared }, [
+    ...addresses.map(address),
+    n,
+    heads,
+    size,
+    float(1 / Math.sqrt(size)),
+  ]);
+}
+
+function refuseLargeHeads(call: Call, size: number, shared: number): void {
+  if (size > LARGEST_OWN_HEAD || shared > call.backend.driver.sharedMemory) {
+    throw new Error(
+      `attention heads of size ${size} are larger than this GPU's kernels take in this precision`,
+    );
+  }
+}
+
+function turn(
+  call: Call,
+  packedRows: Tensor,
+  table: Tensor,
+  positions: Tensor | undefined,
+  direction: 1 | -1,
+): Tensor {
+  const turned = call.reuse(packedRows, call.backend.activations);
+  const [batch, n, width] = packedRows.shape as [number, number, number];
+  const size = table.shape[1] as number;
+  const heads = width / 3 / size;
+  const vector = vectorOf(size / 2);
+  const threads = (batch * n * 2 * heads * (size / 2)) / vector;
+  call.launch('rotary', `rotary${vector}`, { grid: Math.ceil(threads / THREADS), block: THREADS }, [
+    address(call.at(turned)),
+    address(call.float(table)),
+    address(positions === undefined ? null : call.int(positions)),
+    batch * n,
+    n,
+    heads,
+    size,
+    float(direction),
+  ]);
+  return turned;
+}

@@ -1,0 +1,277 @@
+/**
+ * tfjs' view of the GPU: tensors live in device memory, float32 to tfjs and stored in bf16 where they are activations
+ * under that precision. One stream, one caching allocator; nothing waits for the device but reading.
+ */
+import {
+  type BackendValues,
+  DataStorage,
+  type DataType,
+  engine,
+  KernelBackend,
+  type TensorInfo,
+} from '@tensorflow/tfjs-core';
+import type { Compiler } from './compiler.js';
+import type { CublasLt } from './cublas.js';
+import type { Cudnn } from './cudnn.js';
+import type { Address, Driver } from './driver.js';
+import { Downloads, Uploads } from './host-copies.js';
+import {
+  type ActivationStorage,
+  type Argument,
+  address,
+  type KernelFile,
+  KernelLibrary,
+  type LaunchShape,
+  long,
+} from './kernels.js';
+import { type Block, DeviceMemory, type MemoryUse } from './memory.js';
+
+export const CUDA = 'cuda';
+
+export type Storage = ActivationStorage | 'int32';
+
+export const BYTES_PER_ELEMENT: Record<Storage, number> = { float32: 4, bfloat16: 2, int32: 4 };
+
+/** What is behind a tensor's dataId. */
+export interface DeviceData {
+  block: Block;
+  storage: Storage;
+  elements: number;
+  dtype: DataType;
+  refCount: number;
+  /** A weight's values in bf16, kept equal to the float32 ones by whoever writes those. */
+  shadow: Block | null;
+}
+
+export interface CudaParts {
+  driver: Driver;
+  compiler: Compiler;
+  cublas: CublasLt;
+  cudnn: Cudnn;
+}
+
+export class CudaBackend extends KernelBackend {
+  readonly driver: Driver;
+  readonly cublas: CublasLt;
+  readonly cudnn: Cudnn;
+  readonly device: DeviceMemory;
+  /** How activations are stored: bf16 under that precision. */
+  activations: ActivationStorage = 'float32';
+  /** Same bits in every run: slower where a faster form sums in any order. */
+  deterministic = false;
+  /** Waits after every launch, so that an error names its kernel: for tests and profiles. */
+  synchronous = false;
+  private recording = false;
+  private readonly library: KernelLibrary;
+  private readonly uploads: Uploads;
+  private readonly downloads: Downloads;
+  private readonly data: DataStorage<DeviceData>;
+
+  constructor(parts: CudaParts) {
+    super();
+    this.driver = parts.driver;
+    this.cublas = parts.cublas;
+    this.cudnn = parts.cudnn;
+    this.device = new DeviceMemory(parts.driver);
+    this.library = new KernelLibrary(parts.driver, parts.compiler);
+    this.uploads = new Uploads(parts.driver);
+    this.downloads = new Downloads(parts.driver);
+    this.data = new DataStorage(this, engine());
+  }
+
+  /** A new tensor's data, not initialised. */
+  create(shape: number[], storage: Storage, dtype: DataType): TensorInfo {
+    const dataId = {};
+    this.put(dataId, shape, storage, dtype, 1);
+    return { dataId, shape, dtype };
+  }
+
+  dataOf(tensor: TensorInfo): DeviceData {
+    return this.data.get(tensor.dataId);
+  }
+
+  launch(file: KernelFile, name: string, shape: LaunchShape, args: readonly Argument[]): void {
+    this.library.launch(this.activations, file, name, shape, args);
+    this.settle();
+  }
+
+  /** Waits for the device where every launch is to be checked. */
+  settle(): void {
+    if (this.synchronous && !this.recording) this.driver.synchronize();
+  }
+
+  /** Copies elements to another storage on the device. */
+  convert(from: Address, fromStorage: Storage, to: Address, toStorage: Storage, elements: number): void {
+    if (fromStorage === toStorage) {
+      if (elements > 0) this.driver.copyOnDevice(to, from, elements * BYTES_PER_ELEMENT[toStorage]);
+      return;
+    }
+    const name = `${fromStorage}To${toStorage[0]?.toUpperCase()}${toStorage.slice(1)}`;
+    this.launch('elementwise', name, { grid: Math.ceil(elements / 1024), block: 256 }, [
+      address(from),
+      address(to),
+      long(elements),
+    ]);
+  }
+
+  /** Bytes in use, at most in use, and held from the driver. */
+  memoryUse(): MemoryUse {
+    return this.device.memory();
+  }
+
+  /** Queues a copy of these bytes to the device; they may change as soon as this returns. */
+  upload(to: Address, bytes: Uint8Array): void {
+    if (this.recording) this.uploads.uploadForever(to, bytes);
+    else this.uploads.upload(to, bytes);
+  }
+
+  /** From here on work is recorded, not run, until endRecording. */
+  beginRecording(): void {
+    this.driver.beginCapture();
+    this.recording = true;
+  }
+
+  endRecording(): void {
+    this.recording = false;
+  }
+
+  /** Writes new values over a tensor's, at the same address: what a captured step reads. */
+  overwrite(tensor: TensorInfo, values: Float32Array | Int32Array): void {
+    const data = this.dataOf(tensor);
+    if (data.storage === 'bfloat16' || values.length !== data.elements) {
+      throw new Error('only a tensor of the same size, stored as it is written, can be overwritten');
+    }
+    this.uploads.upload(data.block.address, bytesOf(values));
+  }
+
+  override write(values: BackendValues, shape: number[], dtype: DataType): object {
+    const dataId = {};
+    this.move(dataId, values, shape, dtype, 1);
+    return dataId;
+  }
+
+  override move(
+    dataId: object,
+    values: BackendValues,
+    shape: number[],
+    dtype: DataType,
+    refCount: number,
+  ): void {
+    const storage: Storage = dtype === 'int32' ? 'int32' : 'float32';
+    const data = this.put(dataId, shape, storage, dtype, refCount);
+    if (values === null || values === undefined) return;
+    // A constant is the same in every replay; anything larger would go stale.
+    if (this.recording && data.elements > 1)
+      throw new Error('a recorded step cannot take numbers from the host');
+    this.upload(data.block.address, bytesOf(storage === 'int32' ? ints(values) : floats(values)));
+  }
+
+  override readSync(dataId: object): BackendValues {
+    return this.asValues(dataId, (from, size) => this.downloads.now(from, size));
+  }
+
+  override async read(dataId: object): Promise<BackendValues> {
+    let pending: Promise<Uint8Array> = Promise.resolve(new Uint8Array(0));
+    this.asValues(dataId, (from, size) => {
+      pending = this.downloads.later(from, size);
+      return new Uint8Array(size);
+    });
+    const { dtype } = this.data.get(dataId);
+    return valuesOf(await pending, dtype);
+  }
+
+  override disposeData(dataId: object, force = false): boolean {
+    if (!this.data.has(dataId)) return true;
+    const data = this.data.get(dataId);
+    data.refCount -= 1;
+    if (data.refCount > 0 && !force) return false;
+    this.device.release(data.block);
+    this.dropShadow(data);
+    this.data.delete(dataId);
+    return true;
+  }
+
+  /** Forgets the bf16 form of a weight whose float32 form changes. */
+  dropShadow(data: DeviceData): void {
+    if (data.shadow !== null) this.device.release(data.shadow);
+    data.shadow = null;
+  }
+
+  override refCount(dataId: object): number {
+    return this.data.has(dataId) ? this.data.get(dataId).refCount : 0;
+  }
+
+  override incRef(dataId: object): void {
+    this.data.get(dataId).refCount += 1;
+  }
+
+  override numDataIds(): number {
+    return this.data.numDataIds();
+  }
+
+  override memory(): { unreliable: boolean } {
+    return { unreliable: false };
+  }
+
+  override floatPrecision(): 32 {
+    return 32;
+  }
+
+  override epsilon(): number {
+    return 1e-7;
+  }
+
+  override timerAvailable(): boolean {
+    return false;
+  }
+
+  private put(
+    dataId: object,
+    shape: number[],
+    storage: Storage,
+    dtype: DataType,
+    refCount: number,
+  ): DeviceData {
+    if (dtype !== 'float32' && dtype !== 'int32' && dtype !== 'bool') {
+      throw new Error(`the cuda backend has no tensors of ${dtype}`);
+    }
+    const elements = shape.reduce((product, side) => product * side, 1);
+    const block = this.device.allocate(elements * BYTES_PER_ELEMENT[storage]);
+    const data: DeviceData = { block, storage, elements, dtype, refCount, shadow: null };
+    this.data.set(dataId, data);
+    return data;
+  }
+
+  private asValues(dataId: object, download: (from: Address, bytes: number) => Uint8Array): BackendValues {
+    const data = this.data.get(dataId);
+    if (data.storage !== 'bfloat16') {
+      return valuesOf(download(data.block.address, 4 * data.elements), data.dtype);
+    }
+    const wide = this.device.allocate(4 * data.elements);
+    try {
+      this.convert(data.block.address, 'bfloat16', wide.address, 'float32', data.elements);
+      return valuesOf(download(wide.address, 4 * data.elements), data.dtype);
+    } finally {
+      this.device.release(wide); // the download is queued before whoever gets the block next
+    }
+  }
+}
+
+/** bool is stored as float32: 0 or 1. */
+function valuesOf(bytes: Uint8Array, dtype: DataType): BackendValues {
+  if (dtype === 'int32') return new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+  const values = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+  return dtype === 'bool' ? Uint8Array.from(values) : values;
+}
+
+function floats(values: BackendValues): Float32Array {
+  return values instanceof Float32Array ? values : Float32Array.from(values as Uint8Array);
+}
+
+function ints(values: BackendValues): Int32Array {
+  return values instanceof Int32Array ? values : Int32Array.from(values as Uint8Array);
+}
+
+function bytesOf(values: Float32Array | Int32Array): Uint8Array {
+  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+}

@@ -1,0 +1,157 @@
+/** What a kernel's TypeScript works with: its inputs' addresses, its outputs, scratch memory and launches. */
+import {
+  type DataType,
+  engine,
+  type KernelFunc,
+  registerKernel,
+  type Tensor,
+  type TensorInfo,
+} from '@tensorflow/tfjs-core';
+import type { Kernel, KernelInputs } from '../../ops/kernel.js';
+import { BYTES_PER_ELEMENT, CUDA, type CudaBackend, type Storage } from './backend.js';
+import type { Address } from './driver.js';
+import type { Argument, KernelFile, LaunchShape } from './kernels.js';
+import type { Block } from './memory.js';
+
+export class Call {
+  private readonly scratchBlocks: Block[] = [];
+
+  constructor(readonly backend: CudaBackend) {}
+
+  /** A new float tensor, stored as activations are. Not initialised. */
+  makeActivation(shape: number[]): Tensor {
+    return this.make(shape, this.backend.activations);
+  }
+
+  /** A new tensor, stored as asked. Not initialised. */
+  make(
+    shape: number[],
+    storage: Storage,
+    dtype: DataType = storage === 'int32' ? 'int32' : 'float32',
+  ): Tensor {
+    return engine().makeTensorFromTensorInfo(this.backend.create(shape, storage, dtype));
+  }
+
+  /** Where the elements of a tensor are, as it is stored. */
+  at(tensor: TensorInfo): Address {
+    return this.backend.dataOf(tensor).block.address;
+  }
+
+  /** The elements stored as activations are: the tensor's own, or a converted copy. */
+  activation(tensor: TensorInfo): Address {
+    return this.stored(tensor, this.backend.activations);
+  }
+
+  /** The elements in float32. */
+  float(tensor: TensorInfo): Address {
+    return this.stored(tensor, 'float32');
+  }
+
+  int(tensor: TensorInfo): Address {
+    return this.stored(tensor, 'int32');
+  }
+
+  /** A weight as an operand of products: its bf16 form is kept with it until the weight is freed or changed. */
+  weight(tensor: TensorInfo): Address {
+    const data = this.backend.dataOf(tensor);
+    if (this.backend.activations === 'float32' || data.storage !== 'float32') return this.activation(tensor);
+    if (data.shadow === null) {
+      data.shadow = this.backend.device.allocate(2 * data.elements);
+      this.backend.convert(data.block.address, 'float32', data.shadow.address, 'bfloat16', data.elements);
+    }
+    return data.shadow.address;
+  }
+
+  /**
+   * An input to write into and to return, stored as asked: another handle on its elements, or a copy if somebody else
+   * holds them too or they are stored otherwise.
+   */
+  reuse(tensor: Tensor, storage: Storage): Tensor {
+    const data = this.backend.dataOf(tensor);
+    if (data.refCount === 1 && data.storage === storage) {
+      this.backend.dropShadow(data);
+      return tensor.clone();
+    }
+    const copy = this.make(tensor.shape, storage, tensor.dtype);
+    this.backend.convert(data.block.address, data.storage, this.at(copy), storage, data.elements);
+    return copy;
+  }
+
+  /** A gradient to add to, and whether it holds anything: what was accumulated so far, or a new tensor. */
+  accumulator(
+    sofar: Tensor | undefined,
+    shape: number[],
+    storage: Storage,
+  ): { sum: Tensor; accumulate: 0 | 1 } {
+    return sofar === undefined
+      ? { sum: this.make(shape, storage), accumulate: 0 }
+      : { sum: this.reuse(sofar, storage), accumulate: 1 };
+  }
+
+  /** Memory until the end of this call. */
+  scratch(bytes: number): Address {
+    const block = this.backend.device.allocate(bytes);
+    this.scratchBlocks.push(block);
+    return block.address;
+  }
+
+  /** Whole numbers in device memory until the end of this call. */
+  upload(values: Int32Array): Address {
+    const at = this.scratch(values.byteLength);
+    this.backend.upload(at, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+    return at;
+  }
+
+  launch(file: KernelFile, name: string, shape: LaunchShape, args: readonly Argument[]): void {
+    this.backend.launch(file, name, shape, args);
+  }
+
+  /** The elements stored as asked: the tensor's own, or a converted copy. */
+  stored(tensor: TensorInfo, storage: Storage): Address {
+    const data = this.backend.dataOf(tensor);
+    if (data.storage === storage) return data.block.address;
+    const copy = this.scratch(data.elements * BYTES_PER_ELEMENT[storage]);
+    this.backend.convert(data.block.address, data.storage, copy, storage, data.elements);
+    return copy;
+  }
+
+  /** Frees the scratch memory; the stream's order keeps it valid for what was launched. */
+  end(): void {
+    for (const block of this.scratchBlocks) this.backend.device.release(block);
+  }
+}
+
+/** Registers a kernel of the project for the cuda backend. */
+export function registerCudaKernel<I extends KernelInputs, A extends object, O extends Tensor[]>(
+  kernel: Kernel<I, A, O>,
+  compute: (call: Call, inputs: I, attrs: A) => O,
+): void {
+  registerNamed(kernel.kernelName, (call, inputs, attrs) => compute(call, inputs as I, attrs as A));
+}
+
+/** Registers a kernel by its name: one of tfjs' own. */
+export function registerNamed(
+  kernelName: string,
+  compute: (call: Call, inputs: KernelInputs, attrs: object) => Tensor | Tensor[],
+): void {
+  const kernelFunc: KernelFunc = ({ inputs, attrs, backend }) => {
+    const call = new Call(backend as CudaBackend);
+    try {
+      return compute(call, inputs as unknown as KernelInputs, attrs as unknown as object);
+    } finally {
+      call.end();
+    }
+  };
+  registerKernel({ kernelName, backendName: CUDA, kernelFunc });
+}
+
+/** Elements of a shape. */
+export function sizeOf(shape: readonly number[]): number {
+  return shape.reduce((product, side) => product * side, 1);
+}
+
+/** A tensor as rows of its last dimension: [rows, width]. */
+export function rowsOf(tensor: TensorInfo): [rows: number, width: number] {
+  const width = tensor.shape.at(-1) ?? 1;
+  return [width === 0 ? 0 : sizeOf(tensor.shape) / width, width];
+}

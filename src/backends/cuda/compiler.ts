@@ -1,0 +1,152 @@
+/** Compiles the project's kernels with NVRTC and keeps what it made on disk, by source, architecture and compiler. */
+import { createHash } from 'node:crypto';
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import koffi from 'koffi';
+import { nvrtcBuiltins } from './libraries.js';
+
+/** A cache file: this line, the SHA-256 of the content in hexadecimal and a newline, the content. */
+const HEADER = 'mod-cache-1\n';
+const DIGEST_LENGTH = 64;
+
+function bind(path: string) {
+  const builtins = nvrtcBuiltins(path);
+  if (builtins !== null) koffi.load(builtins, { global: true });
+  const lib = koffi.load(path, { global: true });
+  const f = (definition: string) => lib.func(`int ${definition}`) as (...args: unknown[]) => number;
+  return {
+    version: f('nvrtcVersion(_Out_ int *major, _Out_ int *minor)'),
+    architectureCount: f('nvrtcGetNumSupportedArchs(_Out_ int *count)'),
+    architectures: f('nvrtcGetSupportedArchs(void *archs)'),
+    create: f(
+      'nvrtcCreateProgram(_Out_ uint64_t *program, str source, str name, int headers, void *sources, void *names)',
+    ),
+    compile: f('nvrtcCompileProgram(uint64_t program, int count, str *options)'),
+    logSize: f('nvrtcGetProgramLogSize(uint64_t program, _Out_ size_t *size)'),
+    log: f('nvrtcGetProgramLog(uint64_t program, void *log)'),
+    cubinSize: f('nvrtcGetCUBINSize(uint64_t program, _Out_ size_t *size)'),
+    cubin: f('nvrtcGetCUBIN(uint64_t program, void *cubin)'),
+    destroy: f('nvrtcDestroyProgram(uint64_t *program)'),
+  };
+}
+
+export class Compiler {
+  /** 13.0, for the cache's key and the manifest. */
+  readonly version: string;
+  private readonly nvrtc: ReturnType<typeof bind>;
+
+  constructor(path: string) {
+    this.nvrtc = bind(path);
+    const [major, minor] = [[0], [0]];
+    this.check(this.nvrtc.version(major, minor), 'nvrtcVersion');
+    this.version = `${major[0]}.${minor[0]}`;
+  }
+
+  /** Compute capabilities that this NVRTC compiles for, as 80 or 90. */
+  architectures(): number[] {
+    const count = [0];
+    this.check(this.nvrtc.architectureCount(count), 'nvrtcGetNumSupportedArchs');
+    const archs = new Int32Array(count[0] as number);
+    this.check(this.nvrtc.architectures(archs), 'nvrtcGetSupportedArchs');
+    return [...archs];
+  }
+
+  /** Machine code for one architecture. Throws with the compiler's own words. */
+  compile(name: string, source: string, architecture: number, definitions: string[] = []): Buffer {
+    const program = [0];
+    this.check(this.nvrtc.create(program, source, name, 0, null, null), 'nvrtcCreateProgram');
+    const handle = program[0] as number;
+    try {
+      const options = [
+        `--gpu-architecture=sm_${architecture}`,
+        '--std=c++17',
+        '-default-device',
+        ...definitions,
+      ];
+      const code = this.nvrtc.compile(handle, options.length, options);
+      if (code !== 0)
+        throw new Error(`NVRTC ${this.version} does not compile ${name}:\n${this.logOf(handle)}`);
+      const size = [0];
+      this.check(this.nvrtc.cubinSize(handle, size), 'nvrtcGetCUBINSize');
+      const cubin = Buffer.alloc(Number(size[0]));
+      this.check(this.nvrtc.cubin(handle, cubin), 'nvrtcGetCUBIN');
+      return cubin;
+    } finally {
+      this.nvrtc.destroy([handle]);
+    }
+  }
+
+  /** The same, from the cache where it has it: a broken or foreign file there is compiled anew and replaced. */
+  cached(
+    name: string,
+    source: string,
+    architecture: number,
+    definitions: string[] = [],
+    folder = cacheFolder(),
+  ): Buffer {
+    const key = createHash('sha256')
+      .update([this.version, architecture, ...definitions, source].join('\0'))
+      .digest('hex');
+    const path = join(folder, `${name.replace(/\W+/g, '-')}-${key.slice(0, 32)}.cubin`);
+    const known = readCache(path);
+    if (known !== null) return known;
+    const cubin = this.compile(name, source, architecture, definitions);
+    writeCache(path, cubin);
+    return cubin;
+  }
+
+  private logOf(program: number): string {
+    const size = [0];
+    this.check(this.nvrtc.logSize(program, size), 'nvrtcGetProgramLogSize');
+    const log = Buffer.alloc(Number(size[0]));
+    this.check(this.nvrtc.log(program, log), 'nvrtcGetProgramLog');
+    return log.toString('utf8').replace(/\0+$/, '').trim();
+  }
+
+  private check(code: number, what: string): void {
+    if (code !== 0) throw new Error(`${what}: NVRTC error ${code}`);
+  }
+}
+
+/** Where compiled kernels and cuDNN's plans are kept between runs. */
+export function cacheFolder(): string {
+  return join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'mod', 'cuda');
+}
+
+/** What writeCache wrote, or null for a file that is missing, cut short, altered or something else. */
+export function readCache(path: string): Buffer | null {
+  try {
+    const file = readFileSync(path);
+    if (file.toString('latin1', 0, HEADER.length) !== HEADER) return null;
+    const digest = file.toString('latin1', HEADER.length, HEADER.length + DIGEST_LENGTH);
+    const content = file.subarray(HEADER.length + DIGEST_LENGTH + 1);
+    return digest === sha256(content) ? content : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Writes a cache file whole or not at all. A cache that cannot be written is not an error: the next start compiles. */
+export function writeCache(path: string, content: Uint8Array): void {
+  const temporary = `${path}.${process.pid}`;
+  try {
+    mkdirSync(join(path, '..'), { recursive: true });
+    writeFileSync(temporary, Buffer.concat([Buffer.from(`${HEADER}${sha256(content)}\n`), content]));
+    renameSync(temporary, path);
+  } catch {
+    removeQuietly(temporary);
+  }
+}
+
+function removeQuietly(path: string): void {
+  try {
+    rmSync(path, { force: true });
+  } catch {
+    // no folder to remove it from
+  }
+}
+
+function sha256(content: Uint8Array): string {
+  return createHash('sha256').update(content).digest('hex');
+}

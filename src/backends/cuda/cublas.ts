@@ -1,0 +1,182 @@
+/** Matrix products through cuBLASLt, in the row-major terms of the ops; the algorithm of each shape is asked for once. */
+import koffi from 'koffi';
+import type { Address, Driver } from './driver.js';
+import type { ActivationStorage } from './kernels.js';
+
+/** What a product is: y [m, n] = a·b, summed over k. Row-major; a transposed operand is stored the other way round. */
+export interface Product {
+  m: number;
+  n: number;
+  k: number;
+  transposeA: boolean;
+  transposeB: boolean;
+  /** How a and b are stored. */
+  operands: ActivationStorage;
+  /** How y is stored. */
+  result: ActivationStorage;
+  /** Whether y is added to: its old values plus the product. */
+  accumulate: boolean;
+}
+
+// From cublasLt.h and library_types.h.
+const COMPUTE_32F = 68;
+const DATA_TYPE = { float32: 0, bfloat16: 14 } as const;
+const TRANSPOSE = { no: 0, yes: 1 } as const;
+const DESCRIPTOR = { transposeA: 3, transposeB: 4 } as const;
+const PREFERENCE_WORKSPACE = 1;
+/** cublasLtMatmulHeuristicResult_t: the algorithm's 64 bytes, its workspace, state, waves, 4 reserved words. */
+const RESULT_BYTES = 96;
+const STATE_OFFSET = 72;
+const ALGORITHM_BYTES = 64;
+/** Hopper's kernels want 32 MiB. */
+const WORKSPACE_BYTES = 64 * 2 ** 20;
+
+function bind(path: string) {
+  const lib = koffi.load(path, { global: true });
+  const f = (definition: string) => lib.func(`int ${definition}`) as (...args: unknown[]) => number;
+  return {
+    version: lib.func('size_t cublasLtGetVersion()') as () => number,
+    create: f('cublasLtCreate(_Out_ uint64_t *handle)'),
+    descriptorCreate: f('cublasLtMatmulDescCreate(_Out_ uint64_t *descriptor, int compute, int scale)'),
+    descriptorSet: f(
+      'cublasLtMatmulDescSetAttribute(uint64_t descriptor, int attribute, void *value, size_t bytes)',
+    ),
+    layoutCreate: f(
+      'cublasLtMatrixLayoutCreate(_Out_ uint64_t *layout, int type, uint64_t rows, uint64_t columns, int64_t stride)',
+    ),
+    preferenceCreate: f('cublasLtMatmulPreferenceCreate(_Out_ uint64_t *preference)'),
+    preferenceSet: f(
+      'cublasLtMatmulPreferenceSetAttribute(uint64_t preference, int attribute, void *value, size_t bytes)',
+    ),
+    heuristic: f(
+      'cublasLtMatmulAlgoGetHeuristic(uint64_t handle, uint64_t descriptor, uint64_t a, uint64_t b, uint64_t c, ' +
+        'uint64_t d, uint64_t preference, int asked, void *results, _Out_ int *found)',
+    ),
+    matmul: f(
+      'cublasLtMatmul(uint64_t handle, uint64_t descriptor, void *alpha, uint64_t a, uint64_t layoutA, uint64_t b, ' +
+        'uint64_t layoutB, void *beta, uint64_t c, uint64_t layoutC, uint64_t d, uint64_t layoutD, void *algorithm, ' +
+        'uint64_t workspace, size_t workspaceBytes, uint64_t stream)',
+    ),
+  };
+}
+
+/** What one shape needs at every call: handles that live as long as the process. */
+interface Plan {
+  descriptor: Address;
+  layouts: [a: Address, b: Address, d: Address];
+  algorithm: Uint8Array;
+}
+
+export class CublasLt {
+  /** 130000 for 13.0.0. */
+  readonly version: number;
+  private readonly lt: ReturnType<typeof bind>;
+  private readonly handle: Address;
+  private readonly preference: Address;
+  private readonly workspace: Address;
+  private readonly plans = new Map<string, Plan>();
+  private readonly one = Float32Array.of(1);
+  private readonly zero = Float32Array.of(0);
+
+  constructor(
+    path: string,
+    private readonly driver: Driver,
+  ) {
+    this.lt = bind(path);
+    this.version = Number(this.lt.version());
+    this.handle = this.get(this.lt.create);
+    this.preference = this.get(this.lt.preferenceCreate);
+    const bytes = BigUint64Array.of(BigInt(WORKSPACE_BYTES));
+    this.check(
+      this.lt.preferenceSet(this.preference, PREFERENCE_WORKSPACE, bytes, 8),
+      'setting the workspace',
+    );
+    const workspace = driver.allocate(WORKSPACE_BYTES);
+    if (workspace === null) throw new Error("the GPU has no room for cuBLASLt's workspace");
+    this.workspace = workspace;
+  }
+
+  /** y = a·b, or y += a·b. */
+  multiply(product: Product, a: Address, b: Address, y: Address): void {
+    if (product.m === 0 || product.n === 0) return;
+    const { descriptor, layouts, algorithm } = this.plan(product);
+    // cuBLASLt is column-major: it computes yᵀ = bᵀ·aᵀ, whose operands are the same bytes.
+    const code = this.lt.matmul(
+      this.handle,
+      descriptor,
+      this.one,
+      b,
+      layouts[0],
+      a,
+      layouts[1],
+      product.accumulate ? this.one : this.zero,
+      y,
+      layouts[2],
+      y,
+      layouts[2],
+      algorithm,
+      this.workspace,
+      WORKSPACE_BYTES,
+      this.driver.stream,
+    );
+    this.check(code, `the product ${nameOf(product)}`);
+  }
+
+  private plan(product: Product): Plan {
+    const key = nameOf(product);
+    const known = this.plans.get(key);
+    if (known !== undefined) return known;
+    const { m, n, k, transposeA, transposeB } = product;
+    const [operands, result] = [DATA_TYPE[product.operands], DATA_TYPE[product.result]];
+    const descriptor = this.get(this.lt.descriptorCreate, COMPUTE_32F, DATA_TYPE.float32);
+    const transpose = (attribute: number, flag: boolean) => {
+      const value = Int32Array.of(flag ? TRANSPOSE.yes : TRANSPOSE.no);
+      this.check(this.lt.descriptorSet(descriptor, attribute, value, 4), 'setting a transposition');
+    };
+    transpose(DESCRIPTOR.transposeA, transposeB);
+    transpose(DESCRIPTOR.transposeB, transposeA);
+    // A row-major [rows, columns] matrix is a column-major [columns, rows] one.
+    const layout = (type: number, rows: number, columns: number) =>
+      this.get(this.lt.layoutCreate, type, columns, rows, columns);
+    const layouts: Plan['layouts'] = [
+      transposeB ? layout(operands, n, k) : layout(operands, k, n),
+      transposeA ? layout(operands, k, m) : layout(operands, m, k),
+      layout(result, m, n),
+    ];
+    const results = new Uint8Array(RESULT_BYTES);
+    const found = [0];
+    const code = this.lt.heuristic(
+      this.handle,
+      descriptor,
+      ...layouts,
+      layouts[2],
+      this.preference,
+      1,
+      results,
+      found,
+    );
+    this.check(code, `choosing an algorithm for ${key}`);
+    const state = new DataView(results.buffer).getInt32(STATE_OFFSET, true);
+    if (found[0] === 0 || state !== 0) throw new Error(`cuBLASLt has no algorithm for the product ${key}`);
+    const plan = { descriptor, layouts, algorithm: results.slice(0, ALGORITHM_BYTES) };
+    this.plans.set(key, plan);
+    return plan;
+  }
+
+  private get(call: (...args: unknown[]) => number, ...args: unknown[]): number {
+    const out = [0];
+    this.check(call(out, ...args), 'cuBLASLt');
+    return Number(out[0]);
+  }
+
+  private check(code: number, what: string): void {
+    if (code !== 0) throw new Error(`${what}: cuBLAS error ${code}`);
+  }
+}
+
+function nameOf({ m, n, k, transposeA, transposeB, operands, result, accumulate }: Product): string {
+  const side = (rows: number, columns: number, flag: boolean) => `[${rows},${columns}]${flag ? 'ᵀ' : ''}`;
+  const a = transposeA ? side(k, m, true) : side(m, k, false);
+  const b = transposeB ? side(n, k, true) : side(k, n, false);
+  return `${a}·${b} ${operands}→${result}${accumulate ? ' added' : ''}`;
+}

@@ -1,0 +1,290 @@
+/** cuDNN's graph API through koffi: descriptors and their attributes, engines by heuristics, plans that can be kept. */
+import koffi from 'koffi';
+import type { Address } from './driver.js';
+
+/** cudnnBackendDescriptorType_t */
+export const DESCRIPTOR = {
+  pointwise: 0,
+  engineConfig: 3,
+  heuristics: 4,
+  plan: 5,
+  pointwiseOperation: 13,
+  graph: 15,
+  variantPack: 16,
+  tensor: 17,
+  matmul: 18,
+  matmulOperation: 19,
+  reduction: 21,
+  reductionOperation: 22,
+  reshapeOperation: 31,
+  deviceProperties: 38,
+} as const;
+
+/** cudnnBackendAttributeType_t: how a value is laid out, and how many bytes it takes. */
+const TYPE = {
+  handle: { id: 0, bytes: 8 },
+  dataType: { id: 1, bytes: 4 },
+  boolean: { id: 2, bytes: 1 },
+  int64: { id: 3, bytes: 8 },
+  float: { id: 4, bytes: 4 },
+  pointer: { id: 6, bytes: 8 },
+  heuristicsMode: { id: 8, bytes: 4 },
+  pointwiseMode: { id: 14, bytes: 4 },
+  descriptor: { id: 15, bytes: 8 },
+  reductionOperator: { id: 18, bytes: 4 },
+  char: { id: 24, bytes: 1 },
+} as const;
+type AttributeType = keyof typeof TYPE;
+
+const ATTRIBUTE = {
+  heuristicsMode: 200,
+  heuristicsGraph: 201,
+  heuristicsResults: 202,
+  heuristicsDevice: 204,
+  planHandle: 400,
+  planConfig: 401,
+  planWorkspace: 402,
+  planJson: 405,
+  planDevice: 407,
+  graphHandle: 800,
+  graphOperations: 801,
+  packIds: 1000,
+  packPointers: 1001,
+  packWorkspace: 1003,
+  deviceJson: 2702,
+} as const;
+
+/** Tried in this order: the heuristics that know most, those that answer at once, those that always have an answer. */
+const HEURISTICS_MODES = [3, 0, 2];
+
+function bind(path: string) {
+  const lib = koffi.load(path, { global: true });
+  const f = (definition: string) => lib.func(`int ${definition}`) as (...args: unknown[]) => number;
+  return {
+    version: lib.func('size_t cudnnGetVersion()') as () => number,
+    lastError: lib.func('void cudnnGetLastErrorString(void *text, size_t bytes)') as (
+      ...args: unknown[]
+    ) => void,
+    create: f('cudnnCreate(_Out_ uint64_t *handle)'),
+    setStream: f('cudnnSetStream(uint64_t handle, uint64_t stream)'),
+    descriptorCreate: f('cudnnBackendCreateDescriptor(int type, _Out_ uint64_t *descriptor)'),
+    descriptorDestroy: f('cudnnBackendDestroyDescriptor(uint64_t descriptor)'),
+    set: f(
+      'cudnnBackendSetAttribute(uint64_t descriptor, int attribute, int type, int64_t count, void *values)',
+    ),
+    get: f(
+      'cudnnBackendGetAttribute(uint64_t descriptor, int attribute, int type, int64_t asked, _Out_ int64_t *count, ' +
+        'void *values)',
+    ),
+    finalize: f('cudnnBackendFinalize(uint64_t descriptor)'),
+    execute: f('cudnnBackendExecute(uint64_t handle, uint64_t plan, uint64_t variantPack)'),
+  };
+}
+
+/** A graph that an engine was found for. */
+export interface CudnnPlan {
+  descriptor: Descriptor;
+  workspaceBytes: number;
+}
+
+export class Cudnn {
+  /** 91900 for 9.19.0. */
+  readonly version: number;
+  readonly lib: ReturnType<typeof bind>;
+  private handle: Address | null = null;
+  private device: Descriptor | null = null;
+
+  /** Loads the library. Call `useStream` for a GPU, or `describeDevice` to plan for one that is not here. */
+  constructor(path: string) {
+    this.lib = bind(path);
+    this.version = Number(this.lib.version());
+  }
+
+  useStream(stream: Address): void {
+    const out = [0];
+    this.check(this.lib.create(out), 'cudnnCreate');
+    this.handle = Number(out[0]);
+    this.check(this.lib.setStream(this.handle, stream), 'cudnnSetStream');
+  }
+
+  /** The properties of a GPU as JSON: plans can then be made without one. */
+  describeDevice(properties: object): void {
+    this.device = new Descriptor(this, DESCRIPTOR.deviceProperties)
+      .setText(ATTRIBUTE.deviceJson, JSON.stringify(properties))
+      .finalize();
+  }
+
+  /** The first engine of the heuristics' list that takes the graph; throws where none does. */
+  plan(operations: Descriptor[]): CudnnPlan {
+    const graph = new Descriptor(this, DESCRIPTOR.graph).set(
+      ATTRIBUTE.graphOperations,
+      'descriptor',
+      operations.map(({ address }) => address),
+    );
+    if (this.handle !== null) graph.set(ATTRIBUTE.graphHandle, 'handle', [this.handle]);
+    graph.finalize();
+    let reason = 'its heuristics name no engine';
+    for (const mode of HEURISTICS_MODES) {
+      for (const config of this.configurations(graph, mode)) {
+        try {
+          const descriptor = this.newPlan()
+            .set(ATTRIBUTE.planConfig, 'descriptor', [config.address])
+            .finalize();
+          return { descriptor, workspaceBytes: workspaceOf(descriptor) };
+        } catch (error) {
+          reason = error instanceof Error ? error.message : String(error);
+        }
+      }
+    }
+    throw new Error(`cuDNN ${this.version} has no plan for this attention: ${reason}`);
+  }
+
+  /** A plan from what `planJson` gave; throws where it is from another cuDNN or GPU. */
+  planFromJson(json: Uint8Array): CudnnPlan {
+    const descriptor = this.newPlan().setBytes(ATTRIBUTE.planJson, json).finalize();
+    return { descriptor, workspaceBytes: workspaceOf(descriptor) };
+  }
+
+  /** A plan as text, its compiled kernel included. */
+  planJson({ descriptor }: CudnnPlan): Uint8Array {
+    const size = descriptor.count(ATTRIBUTE.planJson, 'char');
+    return descriptor.getBytes(ATTRIBUTE.planJson, size);
+  }
+
+  /** Runs a plan on tensors named by their unique ids. Addresses of by-value tensors are on the host. */
+  execute(
+    plan: CudnnPlan,
+    tensors: readonly (readonly [id: number, at: Address])[],
+    workspace: Address,
+  ): void {
+    if (this.handle === null) throw new Error('cuDNN has no stream');
+    const pack = new Descriptor(this, DESCRIPTOR.variantPack)
+      .set(
+        ATTRIBUTE.packIds,
+        'int64',
+        tensors.map(([id]) => id),
+      )
+      .set(
+        ATTRIBUTE.packPointers,
+        'pointer',
+        tensors.map(([, at]) => at),
+      )
+      .set(ATTRIBUTE.packWorkspace, 'pointer', [workspace])
+      .finalize();
+    this.check(this.lib.execute(this.handle, plan.descriptor.address, pack.address), 'cudnnBackendExecute');
+    pack.destroy();
+  }
+
+  check(code: number, what: string): void {
+    if (code === 0) return;
+    const text = Buffer.alloc(4096);
+    this.lib.lastError(text, text.length);
+    const message = text.toString('utf8', 0, Math.max(0, text.indexOf(0))).trim();
+    throw new Error(`${what}: cuDNN error ${code}${message === '' ? '' : `: ${message}`}`);
+  }
+
+  /** Handle or described device, whichever there is. */
+  private newPlan(): Descriptor {
+    const plan = new Descriptor(this, DESCRIPTOR.plan);
+    if (this.handle !== null) return plan.set(ATTRIBUTE.planHandle, 'handle', [this.handle]);
+    if (this.device !== null) return plan.set(ATTRIBUTE.planDevice, 'descriptor', [this.device.address]);
+    return plan;
+  }
+
+  private configurations(graph: Descriptor, mode: number): Descriptor[] {
+    const heuristics = new Descriptor(this, DESCRIPTOR.heuristics)
+      .set(ATTRIBUTE.heuristicsGraph, 'descriptor', [graph.address])
+      .set(ATTRIBUTE.heuristicsMode, 'heuristicsMode', [mode]);
+    if (this.device !== null) heuristics.set(ATTRIBUTE.heuristicsDevice, 'descriptor', [this.device.address]);
+    try {
+      heuristics.finalize();
+    } catch {
+      return []; // this mode does not know such a graph
+    }
+    const count = heuristics.count(ATTRIBUTE.heuristicsResults, 'descriptor');
+    const configs = Array.from({ length: count }, () => new Descriptor(this, DESCRIPTOR.engineConfig));
+    return configs.slice(0, heuristics.fill(ATTRIBUTE.heuristicsResults, configs));
+  }
+}
+
+/** One of cuDNN's descriptors: made, given attributes, finalized. */
+export class Descriptor {
+  readonly address: Address;
+
+  constructor(
+    private readonly cudnn: Cudnn,
+    private readonly type: number,
+  ) {
+    const out = [0];
+    cudnn.check(cudnn.lib.descriptorCreate(type, out), `making a descriptor of type ${type}`);
+    this.address = Number(out[0]);
+  }
+
+  set(attribute: number, type: AttributeType, values: readonly number[]): this {
+    const { id, bytes } = TYPE[type];
+    const view = new DataView(new ArrayBuffer(bytes * values.length));
+    values.forEach((value, i) => {
+      if (bytes === 8) view.setBigInt64(8 * i, BigInt(value), true);
+      else if (type === 'float') view.setFloat32(4 * i, value, true);
+      else if (bytes === 4) view.setInt32(4 * i, value, true);
+      else view.setUint8(i, value);
+    });
+    return this.put(attribute, id, values.length, new Uint8Array(view.buffer));
+  }
+
+  setText(attribute: number, text: string): this {
+    return this.setBytes(attribute, Buffer.from(text));
+  }
+
+  setBytes(attribute: number, bytes: Uint8Array): this {
+    return this.put(attribute, TYPE.char.id, bytes.length, bytes);
+  }
+
+  finalize(): this {
+    this.cudnn.check(this.cudnn.lib.finalize(this.address), `finalizing a descriptor of type ${this.type}`);
+    return this;
+  }
+
+  destroy(): void {
+    this.cudnn.lib.descriptorDestroy(this.address);
+  }
+
+  /** How many values an attribute has. */
+  count(attribute: number, type: AttributeType): number {
+    return this.read(attribute, TYPE[type].id, 0, null);
+  }
+
+  getInt64(attribute: number): number {
+    const value = new BigInt64Array(1);
+    this.read(attribute, TYPE.int64.id, 1, value);
+    return Number(value[0]);
+  }
+
+  getBytes(attribute: number, size: number): Uint8Array {
+    const bytes = new Uint8Array(size);
+    return bytes.subarray(0, this.read(attribute, TYPE.char.id, size, bytes));
+  }
+
+  /** Fills empty descriptors; returns how many were. */
+  fill(attribute: number, descriptors: Descriptor[]): number {
+    const addresses = BigInt64Array.from(descriptors, ({ address }) => BigInt(address));
+    return this.read(attribute, TYPE.descriptor.id, descriptors.length, addresses);
+  }
+
+  private put(attribute: number, type: number, count: number, bytes: Uint8Array): this {
+    const code = this.cudnn.lib.set(this.address, attribute, type, count, bytes);
+    this.cudnn.check(code, `attribute ${attribute} of a descriptor of type ${this.type}`);
+    return this;
+  }
+
+  private read(attribute: number, type: number, asked: number, values: ArrayBufferView | null): number {
+    const count = [0];
+    const code = this.cudnn.lib.get(this.address, attribute, type, asked, count, values);
+    this.cudnn.check(code, `reading attribute ${attribute} of a descriptor of type ${this.type}`);
+    return Number(count[0]);
+  }
+}
+
+function workspaceOf(plan: Descriptor): number {
+  return plan.getInt64(ATTRIBUTE.planWorkspace);
+}

@@ -1,0 +1,272 @@
+/** The CUDA driver through koffi: context, memory, stream, events, modules, launches and graphs. Addresses are numbers. */
+import koffi from 'koffi';
+
+/** An address on the device or a handle of the driver: below 2^53 on every platform that CUDA knows. */
+export type Address = number;
+
+export class CudaError extends Error {
+  override readonly name = 'CudaError';
+  constructor(
+    readonly code: number,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+export const CUDA_ERROR_OUT_OF_MEMORY = 2;
+const CUDA_ERROR_NOT_READY = 600;
+/** Compute capability 8.0, Ampere, is the first with bf16 in its tensor cores. */
+const OLDEST_COMPUTE_CAPABILITY = 80;
+/** CUDA 12's first driver speaks this version. */
+const OLDEST_DRIVER = 12000;
+
+const DEVICE_ATTRIBUTE = { multiprocessors: 16, major: 75, minor: 76, sharedMemoryOptIn: 97 } as const;
+const NON_BLOCKING = 1;
+const DISABLE_TIMING = 2;
+const MAX_DYNAMIC_SHARED = 8;
+
+function bind(path: string) {
+  const lib = koffi.load(path, { global: true });
+  const f = (definition: string) => lib.func(`int ${definition}`) as (...args: unknown[]) => number;
+  return {
+    init: f('cuInit(uint32_t flags)'),
+    driverVersion: f('cuDriverGetVersion(_Out_ int *version)'),
+    deviceCount: f('cuDeviceGetCount(_Out_ int *count)'),
+    device: f('cuDeviceGet(_Out_ int *device, int ordinal)'),
+    deviceName: f('cuDeviceGetName(void *name, int length, int device)'),
+    deviceAttribute: f('cuDeviceGetAttribute(_Out_ int *value, int attribute, int device)'),
+    retainContext: f('cuDevicePrimaryCtxRetain(_Out_ uint64_t *context, int device)'),
+    setContext: f('cuCtxSetCurrent(uint64_t context)'),
+    errorName: f('cuGetErrorName(int code, _Out_ str *name)'),
+    errorString: f('cuGetErrorString(int code, _Out_ str *text)'),
+    memoryInfo: f('cuMemGetInfo_v2(_Out_ size_t *free, _Out_ size_t *total)'),
+    allocate: f('cuMemAlloc_v2(_Out_ uint64_t *address, size_t bytes)'),
+    free: f('cuMemFree_v2(uint64_t address)'),
+    allocateHost: f('cuMemHostAlloc(_Out_ uint64_t *address, size_t bytes, uint32_t flags)'),
+    freeHost: f('cuMemFreeHost(uint64_t address)'),
+    copyToDevice: f('cuMemcpyHtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, uint64_t stream)'),
+    copyToHost: f('cuMemcpyDtoHAsync_v2(uint64_t to, uint64_t from, size_t bytes, uint64_t stream)'),
+    copyOnDevice: f('cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, uint64_t stream)'),
+    fill8: f('cuMemsetD8Async(uint64_t to, uint8_t value, size_t bytes, uint64_t stream)'),
+    streamCreate: f('cuStreamCreate(_Out_ uint64_t *stream, uint32_t flags)'),
+    streamSynchronize: f('cuStreamSynchronize(uint64_t stream)'),
+    eventCreate: f('cuEventCreate(_Out_ uint64_t *event, uint32_t flags)'),
+    eventDestroy: f('cuEventDestroy_v2(uint64_t event)'),
+    eventRecord: f('cuEventRecord(uint64_t event, uint64_t stream)'),
+    eventQuery: f('cuEventQuery(uint64_t event)'),
+    eventElapsed: f('cuEventElapsedTime(_Out_ float *ms, uint64_t start, uint64_t end)'),
+    moduleLoad: f('cuModuleLoadData(_Out_ uint64_t *module, void *image)'),
+    moduleFunction: f('cuModuleGetFunction(_Out_ uint64_t *function, uint64_t module, str name)'),
+    functionAttribute: f('cuFuncSetAttribute(uint64_t function, int attribute, int value)'),
+    launch: f(
+      'cuLaunchKernel(uint64_t function, uint32_t gx, uint32_t gy, uint32_t gz, uint32_t bx, uint32_t by, ' +
+        'uint32_t bz, uint32_t shared, uint64_t stream, uint64_t parameters, uint64_t extra)',
+    ),
+    beginCapture: f('cuStreamBeginCapture_v2(uint64_t stream, int mode)'),
+    endCapture: f('cuStreamEndCapture(uint64_t stream, _Out_ uint64_t *graph)'),
+    graphInstantiate: f(
+      'cuGraphInstantiateWithFlags(_Out_ uint64_t *executable, uint64_t graph, uint64_t flags)',
+    ),
+    graphLaunch: f('cuGraphLaunch(uint64_t executable, uint64_t stream)'),
+    graphDestroy: f('cuGraphDestroy(uint64_t graph)'),
+    graphExecDestroy: f('cuGraphExecDestroy(uint64_t executable)'),
+  };
+}
+
+/** One GPU's primary context, current on this thread, with the one stream on which everything runs. */
+export class Driver {
+  readonly deviceName: string;
+  /** 90 for compute capability 9.0. */
+  readonly architecture: number;
+  readonly multiprocessors: number;
+  /** Bytes of shared memory that a block may opt in to. */
+  readonly sharedMemory: number;
+  readonly driverVersion: number;
+  readonly stream: Address;
+  private readonly cu: ReturnType<typeof bind>;
+
+  /** Throws, for the reader, where there is no driver, no GPU, or one that is too old. */
+  constructor(path: string, ordinal = 0) {
+    this.cu = bind(path);
+    const started = this.cu.init(0);
+    if (started !== 0)
+      throw new CudaError(started, `no NVIDIA GPU can be used here: ${this.describe(started)}`);
+    this.driverVersion = this.get(this.cu.driverVersion);
+    if (this.driverVersion < OLDEST_DRIVER) {
+      throw new CudaError(
+        0,
+        `the NVIDIA driver knows CUDA ${cudaVersion(this.driverVersion)}; 12.0 or later is needed`,
+      );
+    }
+    const count = this.get(this.cu.deviceCount);
+    if (count === 0) throw new CudaError(0, 'the NVIDIA driver is there, but it shows no GPU');
+    const device = this.get(this.cu.device, ordinal);
+    const name = Buffer.alloc(256);
+    this.check(this.cu.deviceName(name, name.length, device), 'cuDeviceGetName');
+    this.deviceName = name.toString('utf8', 0, name.indexOf(0));
+    const attribute = (which: number) => this.get(this.cu.deviceAttribute, which, device);
+    this.architecture = 10 * attribute(DEVICE_ATTRIBUTE.major) + attribute(DEVICE_ATTRIBUTE.minor);
+    this.multiprocessors = attribute(DEVICE_ATTRIBUTE.multiprocessors);
+    this.sharedMemory = attribute(DEVICE_ATTRIBUTE.sharedMemoryOptIn);
+    if (this.architecture < OLDEST_COMPUTE_CAPABILITY) {
+      throw new CudaError(
+        0,
+        `${this.deviceName} has compute capability ${this.architecture / 10}; 8.0 (Ampere) or later is needed`,
+      );
+    }
+    const context = this.get(this.cu.retainContext, device);
+    this.check(this.cu.setContext(context), 'cuCtxSetCurrent');
+    this.stream = this.get(this.cu.streamCreate, NON_BLOCKING);
+  }
+
+  /** Throws a CudaError that says which call failed and how. */
+  check(code: number, what: string): void {
+    if (code !== 0) throw new CudaError(code, `${what}: ${this.describe(code)}`);
+  }
+
+  /** Bytes free on the device, and in all. */
+  memoryInfo(): { free: number; total: number } {
+    const [free, total] = [[0], [0]];
+    this.check(this.cu.memoryInfo(free, total), 'cuMemGetInfo');
+    return { free: Number(free[0]), total: Number(total[0]) };
+  }
+
+  /** Device memory, or null where there is none left. */
+  allocate(bytes: number): Address | null {
+    const out = [0];
+    const code = this.cu.allocate(out, bytes);
+    if (code === CUDA_ERROR_OUT_OF_MEMORY) return null;
+    this.check(code, `cuMemAlloc of ${bytes} bytes`);
+    return Number(out[0]);
+  }
+
+  free(address: Address): void {
+    this.check(this.cu.free(address), 'cuMemFree');
+  }
+
+  /** Host memory that the device copies from and to without a detour. */
+  allocateHost(bytes: number): Address {
+    const out = [0];
+    this.check(this.cu.allocateHost(out, bytes, 0), 'cuMemHostAlloc');
+    return Number(out[0]);
+  }
+
+  copyToDevice(to: Address, from: Address, bytes: number): void {
+    this.check(this.cu.copyToDevice(to, from, bytes, this.stream), 'copying to the device');
+  }
+
+  copyToHost(to: Address, from: Address, bytes: number): void {
+    this.check(this.cu.copyToHost(to, from, bytes, this.stream), 'copying from the device');
+  }
+
+  copyOnDevice(to: Address, from: Address, bytes: number): void {
+    this.check(this.cu.copyOnDevice(to, from, bytes, this.stream), 'copying on the device');
+  }
+
+  zero(to: Address, bytes: number): void {
+    if (bytes > 0) this.check(this.cu.fill8(to, 0, bytes, this.stream), 'cuMemsetD8');
+  }
+
+  /** Waits for the stream, blocking this thread; errors of launches before it surface here. */
+  synchronize(): void {
+    this.check(this.cu.streamSynchronize(this.stream), 'the device');
+  }
+
+  event(timing = false): Address {
+    return this.get(this.cu.eventCreate, timing ? 0 : DISABLE_TIMING);
+  }
+
+  record(event: Address): void {
+    this.check(this.cu.eventRecord(event, this.stream), 'cuEventRecord');
+  }
+
+  /** Whether everything before the event's recording is finished; throws what failed before it. */
+  reached(event: Address): boolean {
+    const code = this.cu.eventQuery(event);
+    if (code === CUDA_ERROR_NOT_READY) return false;
+    this.check(code, 'the device');
+    return true;
+  }
+
+  destroyEvent(event: Address): void {
+    this.check(this.cu.eventDestroy(event), 'cuEventDestroy');
+  }
+
+  /** Milliseconds between two recorded events, both reached. */
+  elapsed(start: Address, end: Address): number {
+    return this.get(this.cu.eventElapsed, start, end);
+  }
+
+  loadModule(image: Uint8Array): Address {
+    return this.get(this.cu.moduleLoad, image);
+  }
+
+  /** A kernel of a module; `sharedMemory` bytes are opted in to where they exceed what every kernel may use. */
+  kernel(module: Address, name: string): Address {
+    return this.get(this.cu.moduleFunction, module, name);
+  }
+
+  allowSharedMemory(kernel: Address, bytes: number): void {
+    this.check(this.cu.functionAttribute(kernel, MAX_DYNAMIC_SHARED, bytes), 'cuFuncSetAttribute');
+  }
+
+  launch(
+    kernel: Address,
+    [gx, gy, gz]: readonly [number, number, number],
+    block: number,
+    shared: number,
+    extra: Address,
+    name: string,
+  ): void {
+    const code = this.cu.launch(kernel, gx, gy, gz, block, 1, 1, shared, this.stream, 0, extra);
+    if (code !== 0) this.check(code, `launching ${name} on a grid of ${gx}×${gy}×${gz}, blocks of ${block}`);
+  }
+
+  /** Records what is launched until endCapture instead of running it. */
+  beginCapture(): void {
+    const relaxed = 2; // memory may be allocated meanwhile
+    this.check(this.cu.beginCapture(this.stream, relaxed), 'cuStreamBeginCapture');
+  }
+
+  /** The executable graph of what was recorded. */
+  endCapture(): Address {
+    const graph = this.get(this.cu.endCapture, this.stream);
+    const executable = this.get(this.cu.graphInstantiate, graph, 0);
+    this.check(this.cu.graphDestroy(graph), 'cuGraphDestroy');
+    return executable;
+  }
+
+  /** Ends a capture that went wrong. */
+  abandonCapture(): void {
+    this.cu.endCapture(this.stream, [0]);
+  }
+
+  launchGraph(executable: Address): void {
+    this.check(this.cu.graphLaunch(executable, this.stream), 'cuGraphLaunch');
+  }
+
+  destroyGraph(executable: Address): void {
+    this.check(this.cu.graphExecDestroy(executable), 'cuGraphExecDestroy');
+  }
+
+  /** A call whose first parameter is where its result goes, or whose last is. */
+  private get(call: (...args: unknown[]) => number, ...args: unknown[]): number {
+    const out = [0];
+    const last = call === this.cu.endCapture;
+    const code = last ? call(...args, out) : call(out, ...args);
+    if (code !== 0) this.check(code, 'CUDA');
+    return Number(out[0]);
+  }
+
+  private describe(code: number): string {
+    const [name, text] = [[''], ['']];
+    if (this.cu.errorName(code, name) !== 0) return `error ${code}`;
+    this.cu.errorString(code, text);
+    return `${name[0]} (${text[0]})`;
+  }
+}
+
+function cudaVersion(version: number): string {
+  return `${Math.floor(version / 1000)}.${Math.floor((version % 1000) / 10)}`;
+}

@@ -1,0 +1,197 @@
+/** Norms, gelu, residual sums and losses on cuda, each one pass over its rows. */
+import type { Tensor, TensorInfo } from '@tensorflow/tfjs-core';
+import { binaryCrossEntropyGradKernel, binaryCrossEntropyKernel } from '../../ops/binary-cross-entropy.js';
+import { crossEntropyGradKernel, crossEntropyKernel } from '../../ops/cross-entropy.js';
+import { entropyKernel } from '../../ops/entropy.js';
+import { geluGradKernel, geluKernel } from '../../ops/gelu.js';
+import { residualKernel } from '../../ops/residual.js';
+import { addRmsNormKernel, rmsNormGradKernel, rmsNormKernel } from '../../ops/rms-norm.js';
+import { type Call, registerCudaKernel, rowsOf } from './call.js';
+import { address, long } from './kernels.js';
+import { sumChunks, sumColumns } from './sums.js';
+
+const THREADS = 256;
+/** Rows of a block where each has a warp. */
+export const ROWS_OF_BLOCK = THREADS / 32;
+/** Groups of 8 columns a lane for which the norm's gradient keeps a row in registers. */
+const GRAD_FORMS = [1, 2, 3, 4, 8];
+/** Blocks a multiprocessor of the norm's gradient: enough to hide the memory's latency. */
+const GRAD_BLOCKS = 4;
+/** Rows up to this long are a warp's work in the cross-entropy, longer ones a block's. */
+const LONGEST_WARP_ROW = 2048;
+
+/** Elements at a time: 8 where rows are a multiple of 8 wide, so that loads are 16 bytes or more. */
+export function vectorOf(width: number): 1 | 8 {
+  return width % 8 === 0 ? 8 : 1;
+}
+
+export function registerElementwise(): void {
+  registerCudaKernel(rmsNormKernel, (call, { x, gain }) => {
+    const [rows, width] = rowsOf(x);
+    const y = call.makeActivation(x.shape);
+    const inverseRms = call.make(x.shape.slice(0, -1), 'float32');
+    call.launch('norm', `rmsNorm${vectorOf(width)}`, warpRows(rows), [
+      address(call.activation(x)),
+      address(call.float(gain)),
+      address(call.at(y)),
+      address(call.at(inverseRms)),
+      rows,
+      width,
+    ]);
+    return [y, inverseRms];
+  });
+
+  registerCudaKernel(addRmsNormKernel, (call, { x, branch, gain }) => {
+    const [rows, width] = rowsOf(x);
+    const [sum, y] = [call.makeActivation(x.shape), call.makeActivation(x.shape)];
+    const inverseRms = call.make(x.shape.slice(0, -1), 'float32');
+    call.launch('norm', `addRmsNorm${vectorOf(width)}`, warpRows(rows), [
+      address(call.activation(x)),
+      address(call.activation(branch)),
+      address(call.float(gain)),
+      address(call.at(sum)),
+      address(call.at(y)),
+      address(call.at(inverseRms)),
+      rows,
+      width,
+    ]);
+    return [sum, y, inverseRms];
+  });
+
+  registerCudaKernel(rmsNormGradKernel, (call, { dy, x, gain, inverseRms, sofar }) => {
+    const [rows, width] = rowsOf(x);
+    const { sum: dx, accumulate } = call.accumulator(sofar, x.shape, call.backend.activations);
+    const scale = call.float(inverseRms);
+    const inputs = [
+      address(call.activation(dy)),
+      address(call.activation(x)),
+      address(call.float(gain)),
+      address(scale),
+    ];
+    const form = GRAD_FORMS.find((groups) => width % 8 === 0 && width <= 256 * groups);
+    if (form === undefined) {
+      call.launch('norm', 'rmsNormGradAnyWidth', warpRows(rows), [
+        ...inputs,
+        address(call.at(dx)),
+        rows,
+        width,
+        accumulate,
+      ]);
+      return [dx, sumColumns(call, { dy, x, scale, rows, width })];
+    }
+    const blocks = Math.min(
+      Math.ceil(rows / ROWS_OF_BLOCK),
+      GRAD_BLOCKS * call.backend.driver.multiprocessors,
+    );
+    const partials = call.scratch(4 * blocks * width);
+    call.launch('norm', `rmsNormGrad${form}`, { grid: blocks, block: THREADS, shared: 4 * width }, [
+      ...inputs,
+      address(call.at(dx)),
+      address(partials),
+      rows,
+      width,
+      accumulate,
+    ]);
+    return [dx, sumChunks(call, partials, blocks, width)];
+  });
+
+  registerCudaKernel(geluKernel, (call, { x }) => {
+    const y = call.makeActivation(x.shape);
+    overElements(call, 'gelu', x.size, [x, y]);
+    return [y];
+  });
+
+  registerCudaKernel(geluGradKernel, (call, { dy, x }) => {
+    const dx = call.reuse(dy, call.backend.activations);
+    overElements(call, 'geluGrad', x.size, [dx, x, dx]);
+    return [dx];
+  });
+
+  registerCudaKernel(residualKernel, (call, { x, y }) => {
+    const sum = call.makeActivation(x.shape);
+    overElements(call, 'residual', x.size, [x, y, sum]);
+    return [sum];
+  });
+
+  registerCudaKernel(crossEntropyKernel, (call, { logits, targets }) => {
+    const [rows, width] = rowsOf(logits);
+    const [losses, logSumExp] = [call.make(targets.shape, 'float32'), call.make(targets.shape, 'float32')];
+    const short = width <= LONGEST_WARP_ROW;
+    const shape = short ? warpRows(rows) : { grid: rows, block: THREADS };
+    call.launch('losses', `crossEntropy${short ? 'Warp' : 'Block'}${vectorOf(width)}`, shape, [
+      address(call.activation(logits)),
+      address(call.int(targets)),
+      address(call.at(losses)),
+      address(call.at(logSumExp)),
+      rows,
+      width,
+    ]);
+    return [losses, logSumExp];
+  });
+
+  registerCudaKernel(crossEntropyGradKernel, (call, { logits, targets, logSumExp, dlosses }) => {
+    const [rows, width] = rowsOf(logits);
+    const dlogits = call.reuse(logits, call.backend.activations);
+    const across = Math.ceil(width / (THREADS * vectorOf(width)));
+    // Short rows would leave most threads of 256 idle.
+    const block = Math.min(THREADS, 32 * Math.ceil(width / vectorOf(width) / 32));
+    const grid = [across, Math.min(rows, 65535), 1] as const;
+    call.launch('losses', `crossEntropyGrad${vectorOf(width)}`, { grid, block }, [
+      address(call.at(dlogits)),
+      address(call.int(targets)),
+      address(call.float(logSumExp)),
+      address(call.float(dlosses)),
+      address(call.at(dlogits)),
+      rows,
+      width,
+    ]);
+    return [dlogits];
+  });
+
+  registerCudaKernel(entropyKernel, (call, { logits }) => {
+    const [rows, width] = rowsOf(logits);
+    const entropies = call.make(logits.shape.slice(0, -1), 'float32');
+    call.launch('losses', 'entropy', { grid: rows, block: THREADS }, [
+      address(call.activation(logits)),
+      address(call.at(entropies)),
+      width,
+    ]);
+    return [entropies];
+  });
+
+  registerCudaKernel(binaryCrossEntropyKernel, (call, { logits, labels }) => {
+    const losses = call.make(logits.shape, 'float32');
+    overFloats(call, 'binaryCrossEntropy', logits.size, [logits, labels, losses]);
+    return [losses];
+  });
+
+  registerCudaKernel(binaryCrossEntropyGradKernel, (call, { logits, labels, dlosses }) => {
+    const dlogits = call.make(logits.shape, 'float32');
+    overFloats(call, 'binaryCrossEntropyGrad', logits.size, [logits, labels, dlosses, dlogits]);
+    return [dlogits];
+  });
+}
+
+/** One warp a row. */
+export function warpRows(rows: number): { grid: number; block: number } {
+  return { grid: Math.ceil(rows / ROWS_OF_BLOCK), block: THREADS };
+}
+
+/** A pass over tensors of one size stored as activations are, the last one written. */
+function overElements(call: Call, name: string, size: number, tensors: TensorInfo[]): void {
+  const vector = vectorOf(size);
+  call.launch(
+    'elementwise',
+    `${name}${vector}`,
+    { grid: Math.ceil(size / (THREADS * vector)), block: THREADS },
+    [...tensors.map((tensor) => address(call.activation(tensor))), long(size)],
+  );
+}
+
+/** The same over float32. */
+function overFloats(call: Call, name: string, size: number, tensors: Tensor[]): void {
+  call.launch('elementwise', name, { grid: Math.ceil(size / THREADS), block: THREADS }, [
+    ...tensors.map((tensor) => address(call.float(tensor))),
+    long(size),
+  ]);
+}

@@ -1,0 +1,108 @@
+/** Copies between JavaScript's memory and the device through pinned memory, so that the stream need not stand still. */
+import koffi from 'koffi';
+import type { Address, Driver } from './driver.js';
+
+const HALF = 4 * 2 ** 20;
+const SMALLEST_READ = 4096;
+
+/** Pinned host memory and JavaScript's view of it. */
+interface Pinned {
+  address: Address;
+  bytes: Uint8Array;
+}
+
+function pin(driver: Driver, size: number): Pinned {
+  const address = driver.allocateHost(size);
+  return { address, bytes: new Uint8Array(koffi.view(BigInt(address), size)) };
+}
+
+/** Uploads through two halves of one buffer: a half is written again once the device has read it. */
+export class Uploads {
+  private readonly halves: { pinned: Pinned; event: Address; pending: boolean }[];
+  private current = 0;
+  private used = 0;
+
+  constructor(private readonly driver: Driver) {
+    this.halves = [0, 1].map(() => ({ pinned: pin(driver, HALF), event: driver.event(), pending: false }));
+  }
+
+  /** Queues a copy of these bytes; they may change as soon as this returns. */
+  upload(to: Address, bytes: Uint8Array): void {
+    for (let done = 0; done < bytes.length; ) {
+      if (this.used === HALF) this.turn();
+      const size = Math.min(bytes.length - done, HALF - this.used);
+      const { pinned } = this.halves[this.current] as (typeof this.halves)[number];
+      pinned.bytes.set(bytes.subarray(done, done + size), this.used);
+      this.driver.copyToDevice(to + done, pinned.address + this.used, size);
+      // Pieces stay aligned, whatever their sizes.
+      this.used = Math.min(HALF, this.used + Math.ceil(size / 64) * 64);
+      done += size;
+    }
+  }
+
+  /** The same for a recording, which reads the bytes again whenever it is replayed. They are kept for good: few and small. */
+  uploadForever(to: Address, bytes: Uint8Array): void {
+    const pinned = pin(this.driver, bytes.length);
+    pinned.bytes.set(bytes);
+    this.driver.copyToDevice(to, pinned.address, bytes.length);
+  }
+
+  private turn(): void {
+    const left = this.halves[this.current] as (typeof this.halves)[number];
+    this.driver.record(left.event);
+    left.pending = true;
+    this.current = 1 - this.current;
+    this.used = 0;
+    const next = this.halves[this.current] as (typeof this.halves)[number];
+    if (next.pending && !this.driver.reached(next.event)) this.driver.synchronize();
+    next.pending = false;
+  }
+}
+
+/** Downloads: queued on the stream, finished when their event is reached. */
+export class Downloads {
+  private readonly idle: Pinned[] = [];
+
+  constructor(private readonly driver: Driver) {}
+
+  /** The bytes at an address once all work queued so far is done; blocks this thread. */
+  now(from: Address, size: number): Uint8Array {
+    const bytes = new Uint8Array(size);
+    if (size === 0) return bytes;
+    this.driver.copyToHost(Number(koffi.address(bytes)), from, size);
+    this.driver.synchronize();
+    return bytes;
+  }
+
+  /** The same without blocking: polls an event, so that signals and messages are still served. */
+  async later(from: Address, size: number): Promise<Uint8Array> {
+    if (size === 0) return new Uint8Array(0);
+    const pinned = this.take(size);
+    const event = this.driver.event();
+    this.driver.copyToHost(pinned.address, from, size);
+    this.driver.record(event);
+    try {
+      await this.reached(event);
+      return pinned.bytes.slice(0, size);
+    } finally {
+      this.driver.destroyEvent(event);
+      this.idle.push(pinned);
+    }
+  }
+
+  /** Resolves when the device has come to an event. Short waits spin through the event loop, long ones sleep. */
+  private async reached(event: Address): Promise<void> {
+    for (let polls = 0; !this.driver.reached(event); polls++) {
+      await new Promise<void>((resolve) => {
+        if (polls < 50) setImmediate(resolve);
+        else setTimeout(resolve, 1);
+      });
+    }
+  }
+
+  private take(size: number): Pinned {
+    const at = this.idle.findIndex(({ bytes }) => bytes.length >= size);
+    const [found] = at < 0 ? [] : this.idle.splice(at, 1);
+    return found ?? pin(this.driver, Math.max(SMALLEST_READ, 2 ** Math.ceil(Math.log2(size))));
+  }
+}

@@ -1,0 +1,136 @@
+/** The project's CUDA kernels: compiled when a file is first needed, launched with their arguments packed. */
+import { readFileSync } from 'node:fs';
+import koffi from 'koffi';
+import type { Compiler } from './compiler.js';
+import type { Address, Driver } from './driver.js';
+
+/** How activations are stored; every file is compiled for the one in use. */
+export type ActivationStorage = 'float32' | 'bfloat16';
+
+/** The files in kernels/, each with a sentence on its kernels at its head. */
+export const KERNEL_FILES = [
+  'attention',
+  'elementwise',
+  'embedding',
+  'losses',
+  'norm',
+  'optimizer',
+  'routing',
+  'rotary',
+  'sums',
+] as const;
+export type KernelFile = (typeof KERNEL_FILES)[number];
+
+/** An argument that is no 32-bit integer: those are plain numbers. */
+export type Argument = number | { readonly kind: 'address' | 'float' | 'long'; readonly value: number };
+
+export const address = (value: Address | null): Argument => ({ kind: 'address', value: value ?? 0 });
+export const float = (value: number): Argument => ({ kind: 'float', value });
+export const long = (value: number): Argument => ({ kind: 'long', value });
+
+export interface LaunchShape {
+  grid: number | readonly [number, number, number];
+  /** Threads of a block. */
+  block: number;
+  /** Bytes of dynamic shared memory. */
+  shared?: number;
+}
+
+const ARGUMENT_BYTES = 1024;
+/** Dynamic shared memory that needs no opting in. */
+const PLAIN_SHARED = 48 * 1024;
+
+/** A file's source with what all files share before it, as NVRTC gets it: no headers. */
+export function kernelSource(file: KernelFile): string {
+  const read = (name: string) => readFileSync(new URL(`./kernels/${name}.cu`, import.meta.url), 'utf8');
+  return `${read('common')}\n#line 1 "${file}.cu"\n${read(file)}`;
+}
+
+/** The compiler's options for a way of storing activations. */
+export function kernelDefinitions(storage: ActivationStorage): string[] {
+  return [`-DACTIVATIONS_BF16=${storage === 'bfloat16' ? 1 : 0}`];
+}
+
+export class KernelLibrary {
+  private readonly modules = new Map<string, Address>();
+  private readonly functions = new Map<string, Address>();
+  private readonly allowed = new Map<Address, number>();
+  private readonly arguments: DataView;
+  private readonly extra: Address;
+  private readonly size: BigUint64Array;
+
+  constructor(
+    private readonly driver: Driver,
+    private readonly compiler: Compiler,
+  ) {
+    // Memory of its own, since launches hold its address: arguments, their size, and the list that names both.
+    const words = 8;
+    const base = koffi.alloc('uint8_t', ARGUMENT_BYTES + 8 * words) as bigint;
+    const memory = koffi.view(base, ARGUMENT_BYTES + 8 * words);
+    this.arguments = new DataView(memory, 0, ARGUMENT_BYTES);
+    this.size = new BigUint64Array(memory, ARGUMENT_BYTES, 1);
+    const list = new BigUint64Array(memory, ARGUMENT_BYTES + 8, 5);
+    const [end, buffer, bufferSize] = [0n, 1n, 2n]; // CU_LAUNCH_PARAM_*
+    list.set([buffer, base, bufferSize, base + BigInt(ARGUMENT_BYTES), end]);
+    this.extra = Number(base) + ARGUMENT_BYTES + 8;
+  }
+
+  launch(
+    storage: ActivationStorage,
+    file: KernelFile,
+    name: string,
+    { grid, block, shared = 0 }: LaunchShape,
+    args: readonly Argument[],
+  ): void {
+    const shape = typeof grid === 'number' ? ([grid, 1, 1] as const) : grid;
+    if (shape[0] === 0 || shape[1] === 0 || shape[2] === 0) return;
+    const kernel = this.find(storage, file, name);
+    if (shared > PLAIN_SHARED && (this.allowed.get(kernel) ?? 0) < shared) {
+      this.driver.allowSharedMemory(kernel, shared);
+      this.allowed.set(kernel, shared);
+    }
+    this.pack(args);
+    this.driver.launch(kernel, shape, block, shared, this.extra, name);
+  }
+
+  private find(storage: ActivationStorage, file: KernelFile, name: string): Address {
+    const key = `${storage}/${name}`;
+    const known = this.functions.get(key);
+    if (known !== undefined) return known;
+    const moduleKey = `${storage}/${file}`;
+    let module = this.modules.get(moduleKey);
+    if (module === undefined) {
+      const cubin = this.compiler.cached(
+        file,
+        kernelSource(file),
+        this.driver.architecture,
+        kernelDefinitions(storage),
+      );
+      module = this.driver.loadModule(cubin);
+      this.modules.set(moduleKey, module);
+    }
+    const kernel = this.driver.kernel(module, name);
+    this.functions.set(key, kernel);
+    return kernel;
+  }
+
+  /** Lays the arguments out as C does: each aligned to its own size. */
+  private pack(args: readonly Argument[]): void {
+    let at = 0;
+    for (const argument of args) {
+      if (typeof argument === 'number') {
+        this.arguments.setInt32(at, argument, true);
+        at += 4;
+      } else if (argument.kind === 'float') {
+        this.arguments.setFloat32(at, argument.value, true);
+        at += 4;
+      } else {
+        at = (at + 7) & ~7;
+        this.arguments.setUint32(at, argument.value % 2 ** 32, true);
+        this.arguments.setUint32(at + 4, Math.floor(argument.value / 2 ** 32), true);
+        at += 8;
+      }
+    }
+    this.size[0] = BigInt(at);
+  }
+}

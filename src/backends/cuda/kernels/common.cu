@@ -1,0 +1,90 @@
+// What all kernels share; it is put before every file. No headers: NVRTC may find none on a user's machine.
+// An activation is float, or bf16 where ACTIVATIONS_BF16 is 1; arithmetic is in float either way.
+
+typedef unsigned short bf16;
+#if ACTIVATIONS_BF16
+typedef bf16 activation;
+#else
+typedef float activation;
+#endif
+
+#define WARP 32
+#define FULL 0xffffffffu
+#define NEGATIVE_INFINITY __int_as_float(0xff800000)
+
+__device__ inline float toFloat(float x) { return x; }
+__device__ inline float toFloat(bf16 x) { return __uint_as_float((unsigned)x << 16); }
+
+// Two floats to two bf16 in one register, a in the lower half, rounded to nearest even.
+__device__ inline unsigned packBf16(float a, float b) {
+  unsigned packed;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(b), "f"(a));
+  return packed;
+}
+__device__ inline void assign(float &to, float x) { to = x; }
+__device__ inline void assign(bf16 &to, float x) { to = (bf16)(packBf16(x, 0.0f) & 0xffffu); }
+
+// x as it will be stored.
+__device__ inline float rounded(float x) {
+  activation stored;
+  assign(stored, x);
+  return toFloat(stored);
+}
+
+// V consecutive elements, V is 1 or 8; 8 are aligned to 8 elements.
+template <int V, typename T> __device__ inline void load(const T *from, float *x) {
+#pragma unroll
+  for (int i = 0; i < V; i++) x[i] = toFloat(from[i]);
+}
+template <> __device__ inline void load<8, float>(const float *from, float *x) {
+  float4 a = ((const float4 *)from)[0], b = ((const float4 *)from)[1];
+  x[0] = a.x; x[1] = a.y; x[2] = a.z; x[3] = a.w;
+  x[4] = b.x; x[5] = b.y; x[6] = b.z; x[7] = b.w;
+}
+template <> __device__ inline void load<8, bf16>(const bf16 *from, float *x) {
+  uint4 a = *(const uint4 *)from;
+  unsigned words[4] = {a.x, a.y, a.z, a.w};
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    x[2 * i] = __uint_as_float(words[i] << 16);
+    x[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
+  }
+}
+template <int V, typename T> __device__ inline void store(T *to, const float *x) {
+#pragma unroll
+  for (int i = 0; i < V; i++) assign(to[i], x[i]);
+}
+template <> __device__ inline void store<8, float>(float *to, const float *x) {
+  ((float4 *)to)[0] = make_float4(x[0], x[1], x[2], x[3]);
+  ((float4 *)to)[1] = make_float4(x[4], x[5], x[6], x[7]);
+}
+template <> __device__ inline void store<8, bf16>(bf16 *to, const float *x) {
+  *(uint4 *)to = make_uint4(packBf16(x[0], x[1]), packBf16(x[2], x[3]), packBf16(x[4], x[5]), packBf16(x[6], x[7]));
+}
+
+__device__ inline float warpSum(float x) {
+#pragma unroll
+  for (int offset = WARP / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(FULL, x, offset);
+  return x;
+}
+__device__ inline float warpMax(float x) {
+#pragma unroll
+  for (int offset = WARP / 2; offset > 0; offset /= 2) x = fmaxf(x, __shfl_xor_sync(FULL, x, offset));
+  return x;
+}
+
+// The sum over a block of at most 1024 threads, known to every thread. Always in the same order.
+__device__ inline float blockSum(float x) {
+  __shared__ float sums[WARP];
+  x = warpSum(x);
+  __syncthreads(); // a call before this one may still be read
+  if (threadIdx.x % WARP == 0) sums[threadIdx.x / WARP] = x;
+  __syncthreads();
+  int warps = (blockDim.x + WARP - 1) / WARP;
+  return warpSum(threadIdx.x % WARP < warps ? sums[threadIdx.x % WARP] : 0.0f);
+}
+
+__device__ inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+
+// A kernel in a form for eight elements at a time, where rows are a multiple of eight wide, and one for any width.
+#define FOR_EACH_WIDTH(define) define(1) define(8)

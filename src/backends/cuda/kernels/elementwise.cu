@@ -1,0 +1,140 @@
+// Passes over all elements: conversions, strided copies, sums of two, gelu, bias, binary cross-entropy and the few of tfjs' own
+// operations that the training loop calls. Grid: elements / (256 threads · elements a thread), one dimension.
+
+// y = x in another storage. Four elements a thread.
+template <typename From, typename To> __device__ void convertElements(const From *x, To *y, long long n) {
+  long long start = (long long)blockIdx.x * 1024 + threadIdx.x;
+#pragma unroll
+  for (int j = 0; j < 4; j++) {
+    long long i = start + j * 256;
+    if (i < n) assign(y[i], toFloat(x[i]));
+  }
+}
+extern "C" __global__ void float32ToBfloat16(const float *x, bf16 *y, long long n) { convertElements(x, y, n); }
+extern "C" __global__ void bfloat16ToFloat32(const bf16 *x, float *y, long long n) { convertElements(x, y, n); }
+extern "C" __global__ void int32ToFloat32(const int *x, float *y, long long n) {
+  long long start = (long long)blockIdx.x * 1024 + threadIdx.x;
+  for (int j = 0; j < 4; j++) {
+    long long i = start + j * 256;
+    if (i < n) y[i] = (float)x[i];
+  }
+}
+// Truncates, as tfjs' cast does.
+extern "C" __global__ void float32ToInt32(const float *x, int *y, long long n) {
+  long long start = (long long)blockIdx.x * 1024 + threadIdx.x;
+  for (int j = 0; j < 4; j++) {
+    long long i = start + j * 256;
+    if (i < n) y[i] = (int)x[i];
+  }
+}
+
+__device__ const float GELU_SCALE = 1.5957691216057308f; // 2·sqrt(2/π)
+__device__ const float GELU_CUBIC = 0.044715f;
+
+__device__ inline float geluOf(float x) {
+  return x * sigmoid(x * (GELU_SCALE + GELU_SCALE * GELU_CUBIC * x * x));
+}
+__device__ inline float geluSlope(float x) {
+  float s = sigmoid(x * (GELU_SCALE + GELU_SCALE * GELU_CUBIC * x * x));
+  return s + x * (GELU_SCALE + 3 * GELU_SCALE * GELU_CUBIC * x * x) * s * (1.0f - s);
+}
+
+#define ELEMENTWISE(V)                                                                                                \
+  /* y = gelu(x), tanh form */                                                                                        \
+  extern "C" __global__ void gelu##V(const activation *x, activation *y, long long n) {                               \
+    long long i = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * V;                                             \
+    if (i >= n) return;                                                                                               \
+    float a[V];                                                                                                       \
+    load<V>(x + i, a);                                                                                                \
+    for (int j = 0; j < V; j++) a[j] = geluOf(a[j]);                                                                  \
+    store<V>(y + i, a);                                                                                               \
+  }                                                                                                                   \
+  /* dx = dy·gelu'(x); dx may be dy */                                                                                \
+  extern "C" __global__ void geluGrad##V(const activation *dy, const activation *x, activation *dx, long long n) {    \
+    long long i = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * V;                                             \
+    if (i >= n) return;                                                                                               \
+    float a[V], d[V];                                                                                                 \
+    load<V>(x + i, a);                                                                                                \
+    load<V>(dy + i, d);                                                                                               \
+    for (int j = 0; j < V; j++) d[j] *= geluSlope(a[j]);                                                              \
+    store<V>(dx + i, d);                                                                                              \
+  }                                                                                                                   \
+  /* sum = x + y; sum may be either */                                                                                \
+  extern "C" __global__ void residual##V(const activation *x, const activation *y, activation *sum, long long n) {    \
+    long long i = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * V;                                             \
+    if (i >= n) return;                                                                                               \
+    float a[V], b[V];                                                                                                 \
+    load<V>(x + i, a);                                                                                                \
+    load<V>(y + i, b);                                                                                                \
+    for (int j = 0; j < V; j++) a[j] += b[j];                                                                         \
+    store<V>(sum + i, a);                                                                                             \
+  }
+FOR_EACH_WIDTH(ELEMENTWISE)
+
+// y = x + bias[i mod width]
+extern "C" __global__ void bias(const activation *x, const float *b, activation *y, long long n, int width) {
+  long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+  if (i < n) assign(y[i], toFloat(x[i]) + b[i % width]);
+}
+// The same of numbers that stay in float32: a predictor's logits.
+extern "C" __global__ void biasFloat(const float *x, const float *b, float *y, long long n, int width) {
+  long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+  if (i < n) y[i] = x[i] + b[i % width];
+}
+
+// losses = max(x, 0) - x·y + log(1 + exp(-|x|))
+extern "C" __global__ void binaryCrossEntropy(const float *logits, const float *labels, float *losses, long long n) {
+  long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= n) return;
+  float x = logits[i];
+  losses[i] = fmaxf(x, 0.0f) - x * labels[i] + log1pf(expf(-fabsf(x)));
+}
+// dlogits = (sigmoid(x) - y)·dlosses
+extern "C" __global__ void binaryCrossEntropyGrad(const float *logits, const float *labels, const float *dlosses,
+                                                  float *dlogits, long long n) {
+  long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+  if (i < n) dlogits[i] = (sigmoid(logits[i]) - labels[i]) * dlosses[i];
+}
+
+extern "C" __global__ void fillFloat(float *x, float value, long long n) {
+  long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+  if (i < n) x[i] = value;
+}
+
+// tfjs' operations on two tensors of one shape, or one of which is a single number: z = x op y.
+#define ADD 0
+#define SUBTRACT 1
+#define MULTIPLY 2
+#define DIVIDE 3
+#define GREATER 4
+#define EQUAL 5
+extern "C" __global__ void binaryFloat(const float *x, const float *y, float *z, long long n, int operation,
+                                       int xStride, int yStride) {
+  long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= n) return;
+  float a = x[i * xStride], b = y[i * yStride];
+  z[i] = operation == ADD        ? a + b
+         : operation == SUBTRACT ? a - b
+         : operation == MULTIPLY ? a * b
+         : operation == DIVIDE   ? a / b
+         : operation == GREATER  ? (a > b ? 1.0f : 0.0f)
+                                 : (a == b ? 1.0f : 0.0f);
+}
+
+// A box of up to four dimensions from one place to another, strides in elements: slices and concatenations.
+template <typename T>
+__device__ void copyBox(const T *from, T *to, long long n, int d1, int d2, int d3, int f0, int f1, int f2, int f3, int t0,
+                        int t1, int t2, int t3) {
+  long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= n) return;
+  long long i3 = i % d3, i2 = i / d3 % d2, i1 = i / d3 / d2 % d1, i0 = i / d3 / d2 / d1;
+  to[i0 * t0 + i1 * t1 + i2 * t2 + i3 * t3] = from[i0 * f0 + i1 * f1 + i2 * f2 + i3 * f3];
+}
+extern "C" __global__ void copyWords(const unsigned *from, unsigned *to, long long n, int d1, int d2, int d3, int f0,
+                                     int f1, int f2, int f3, int t0, int t1, int t2, int t3) {
+  copyBox(from, to, n, d1, d2, d3, f0, f1, f2, f3, t0, t1, t2, t3);
+}
+extern "C" __global__ void copyHalves(const bf16 *from, bf16 *to, long long n, int d1, int d2, int d3, int f0, int f1,
+                                      int f2, int f3, int t0, int t1, int t2, int t3) {
+  copyBox(from, to, n, d1, d2, d3, f0, f1, f2, f3, t0, t1, t2, t3);
+}

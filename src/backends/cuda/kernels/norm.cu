@@ -1,0 +1,136 @@
+// RMSNorm: y = x·s·g with s = 1 / sqrt(mean(x²) + 1e-6), alone or of a residual sum, and its gradient.
+// One warp a row of `width` elements; lanes own the same columns in every row.
+
+__device__ const float EPSILON = 1e-6f;
+
+// Reads x [rows, width] and branch if there is one, gain [width]; writes y, inverseRms [rows] = s, and with a branch
+// sum = x + branch as stored. Grid: rows / warps of a block.
+template <int V>
+__device__ void normaliseRow(const activation *x, const activation *branch, const float *gain, activation *sum,
+                             activation *y, float *inverseRms, int rows, int width) {
+  int row = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
+  if (row >= rows) return;
+  long long start = (long long)row * width;
+  float squares = 0.0f;
+  for (int i = lane * V; i < width; i += WARP * V) {
+    float a[V];
+    load<V>(x + start + i, a);
+    if (branch != 0) {
+      float b[V];
+      load<V>(branch + start + i, b);
+#pragma unroll
+      for (int j = 0; j < V; j++) a[j] = rounded(a[j] + b[j]);
+      store<V>(sum + start + i, a);
+    }
+#pragma unroll
+    for (int j = 0; j < V; j++) squares += a[j] * a[j];
+  }
+  float s = 1.0f / sqrtf(warpSum(squares) / width + EPSILON); // rsqrtf would be off by two units
+  if (lane == 0) inverseRms[row] = s;
+  const activation *normalised = branch != 0 ? sum : x;
+  for (int i = lane * V; i < width; i += WARP * V) {
+    float a[V], g[V];
+    load<V>(normalised + start + i, a); // from the first-level cache, which this thread filled
+    load<V>(gain + i, g);
+#pragma unroll
+    for (int j = 0; j < V; j++) a[j] *= s * g[j];
+    store<V>(y + start + i, a);
+  }
+}
+
+#define NORMALISE(V)                                                                                                  \
+  extern "C" __global__ void rmsNorm##V(const activation *x, const float *gain, activation *y, float *inverseRms,     \
+                                        int rows, int width) {                                                        \
+    normaliseRow<V>(x, 0, gain, 0, y, inverseRms, rows, width);                                                       \
+  }                                                                                                                   \
+  extern "C" __global__ void addRmsNorm##V(const activation *x, const activation *branch, const float *gain,          \
+                                           activation *sum, activation *y, float *inverseRms, int rows, int width) {  \
+    normaliseRow<V>(x, branch, gain, sum, y, inverseRms, rows, width);                                                \
+  }
+FOR_EACH_WIDTH(NORMALISE)
+
+// With n = x·s: dx = (dx so far) + s·(g·dy - n·mean(n·g·dy)); partials[block] = Σ dy·n over the block's rows, [width].
+// Reads dy, x [rows, width], gain, inverseRms; reads dx where accumulate is 1. A persistent grid: any number of blocks,
+// a warp takes every so-many-th row and keeps its columns' share of the gain's gradient in registers; J groups of
+// 8 columns a lane, width at most J·256 and a multiple of 8.
+template <int J>
+__device__ void gradRows(const activation *dy, const activation *x, const float *gain, const float *inverseRms,
+                         activation *dx, float *partials, int rows, int width, int accumulate) {
+  extern __shared__ float columns[];
+  int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, warps = blockDim.x / WARP;
+  float dgain[J][8];
+#pragma unroll
+  for (int j = 0; j < J; j++)
+#pragma unroll
+    for (int e = 0; e < 8; e++) dgain[j][e] = 0.0f;
+  for (int row = blockIdx.x * warps + warp; row < rows; row += gridDim.x * warps) {
+    long long start = (long long)row * width;
+    float s = inverseRms[row], projection = 0.0f, n[J][8], d[J][8];
+#pragma unroll
+    for (int j = 0; j < J; j++) {
+      int i = (j * WARP + lane) * 8;
+      if (i >= width) continue;
+      float g[8];
+      load<8>(x + start + i, n[j]);
+      load<8>(dy + start + i, d[j]);
+      load<8>(gain + i, g);
+#pragma unroll
+      for (int e = 0; e < 8; e++) {
+        n[j][e] *= s;
+        dgain[j][e] += d[j][e] * n[j][e];
+        d[j][e] *= g[e];
+        projection += n[j][e] * d[j][e];
+      }
+    }
+    projection = warpSum(projection) / width;
+#pragma unroll
+    for (int j = 0; j < J; j++) {
+      int i = (j * WARP + lane) * 8;
+      if (i >= width) continue;
+      float sofar[8];
+      if (accumulate) load<8>(dx + start + i, sofar);
+#pragma unroll
+      for (int e = 0; e < 8; e++)
+        d[j][e] = s * (d[j][e] - n[j][e] * projection) + (accumulate ? sofar[e] : 0.0f);
+      store<8>(dx + start + i, d[j]);
+    }
+  }
+  for (int turn = 0; turn < warps; turn++) { // one warp after the other: always the same sum
+    if (turn == warp) {
+#pragma unroll
+      for (int j = 0; j < J; j++) {
+        int i = (j * WARP + lane) * 8;
+        if (i >= width) continue;
+#pragma unroll
+        for (int e = 0; e < 8; e++) columns[i + e] = (turn == 0 ? 0.0f : columns[i + e]) + dgain[j][e];
+      }
+    }
+    __syncthreads();
+  }
+  for (int i = threadIdx.x; i < width; i += blockDim.x) partials[(long long)blockIdx.x * width + i] = columns[i];
+}
+
+#define GRAD(J)                                                                                                       \
+  extern "C" __global__ void __launch_bounds__(256)                                                                   \
+      rmsNormGrad##J(const activation *dy, const activation *x, const float *gain, const float *inverseRms,           \
+                     activation *dx, float *partials, int rows, int width, int accumulate) {                          \
+    gradRows<J>(dy, x, gain, inverseRms, dx, partials, rows, width, accumulate);                                      \
+  }
+GRAD(1) GRAD(2) GRAD(3) GRAD(4) GRAD(8)
+
+// dx alone, for any width. Grid: rows / warps of a block.
+extern "C" __global__ void rmsNormGradAnyWidth(const activation *dy, const activation *x, const float *gain,
+                                               const float *inverseRms, activation *dx, int rows, int width,
+                                               int accumulate) {
+  int row = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
+  if (row >= rows) return;
+  long long start = (long long)row * width;
+  float s = inverseRms[row], projection = 0.0f;
+  for (int i = lane; i < width; i += WARP) projection += toFloat(x[start + i]) * s * toFloat(dy[start + i]) * gain[i];
+  projection = warpSum(projection) / width;
+  for (int i = lane; i < width; i += WARP) {
+    float n = toFloat(x[start + i]) * s;
+    float d = s * (toFloat(dy[start + i]) * gain[i] - n * projection);
+    assign(dx[start + i], d + (accumulate ? toFloat(dx[start + i]) : 0.0f));
+  }
+}

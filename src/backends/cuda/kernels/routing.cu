@@ -1,0 +1,199 @@
+// What a routed block adds to a transformer: router weights, the choice of k tokens a sequence, rows gathered and put
+// back scaled by the gate. Router weights are float32 throughout. An index of T marks padding: it reads zeros and
+// writes nothing. `slots` are the B·k places of selected tokens, `tokens` the B·T of all.
+
+// r[token] = x[token]·w. One warp a token; grid: tokens / warps of a block.
+template <int V> __device__ void dotRow(const activation *x, const float *w, float *r, int tokens, int width) {
+  int token = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
+  if (token >= tokens) return;
+  const activation *row = x + (long long)token * width;
+  float sum = 0.0f;
+  for (int i = lane * V; i < width; i += WARP * V) {
+    float a[V], b[V];
+    load<V>(row + i, a);
+    load<V>(w + i, b);
+#pragma unroll
+    for (int j = 0; j < V; j++) sum += a[j] * b[j];
+  }
+  sum = warpSum(sum);
+  if (lane == 0) r[token] = sum;
+}
+
+// dx[token] = (dx so far) + dr[token]·w. Tokens whose dr is 0 are left alone where accumulate is 1. Grid as above.
+template <int V>
+__device__ void outerRow(const float *dr, const float *w, activation *dx, int tokens, int width, int accumulate) {
+  int token = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
+  if (token >= tokens) return;
+  float d = dr[token];
+  if (accumulate && d == 0.0f) return;
+  activation *row = dx + (long long)token * width;
+  for (int i = lane * V; i < width; i += WARP * V) {
+    float a[V], b[V];
+    load<V>(w + i, b);
+    if (accumulate) load<V>(row + i, a);
+#pragma unroll
+    for (int j = 0; j < V; j++) a[j] = d * b[j] + (accumulate ? a[j] : 0.0f);
+    store<V>(row + i, a);
+  }
+}
+
+// rows[slot] = x[its token], 0 for padding. One warp a slot; grid: slots / warps of a block.
+template <int V>
+__device__ void gatherRow(const activation *x, const int *indices, activation *rows, int slots, int k, int length,
+                          int width) {
+  int slot = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
+  if (slot >= slots) return;
+  int position = indices[slot];
+  const activation *from = x + ((long long)(slot / k) * length + position) * width;
+  activation *to = rows + (long long)slot * width;
+  for (int i = lane * V; i < width; i += WARP * V) {
+    float a[V];
+#pragma unroll
+    for (int j = 0; j < V; j++) a[j] = 0.0f;
+    if (position < length) load<V>(from + i, a);
+    store<V>(to + i, a);
+  }
+}
+
+__device__ inline float gateOf(float r, int isSigmoid) { return isSigmoid ? sigmoid(r) : r; }
+
+// y[the slot's token] += gate·rows[slot], gate(r) of the token or 1 where r is none. Every token has one slot at most,
+// so nothing collides. Grid as gatherRow's.
+template <int V>
+__device__ void scatterRow(const activation *rows, const int *indices, const float *r, activation *y, int slots, int k,
+                           int length, int width, int isSigmoid) {
+  int slot = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
+  if (slot >= slots || indices[slot] >= length) return;
+  long long token = (long long)(slot / k) * length + indices[slot];
+  float gate = r != 0 ? gateOf(r[token], isSigmoid) : 1.0f;
+  for (int i = lane * V; i < width; i += WARP * V) {
+    float a[V], b[V];
+    load<V>(y + token * width + i, a);
+    load<V>(rows + (long long)slot * width + i, b);
+#pragma unroll
+    for (int j = 0; j < V; j++) a[j] += gate * b[j];
+    store<V>(y + token * width + i, a);
+  }
+}
+
+// drows[slot] = gate(r)·dout[token], 0 for padding; dr[token] = gate'(r)·(dout[token]·rows[slot]); dr is 0 elsewhere
+// already. Grid as gatherRow's.
+template <int V>
+__device__ void scatterGradRow(const activation *dout, const activation *rows, const float *r, const int *indices,
+                               activation *drows, float *dr, int slots, int k, int length, int width, int isSigmoid) {
+  int slot = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
+  if (slot >= slots) return;
+  int position = indices[slot];
+  bool padding = position >= length;
+  long long token = (long long)(slot / k) * length + (padding ? 0 : position);
+  float gate = padding ? 0.0f : gateOf(r[token], isSigmoid), dot = 0.0f;
+  for (int i = lane * V; i < width; i += WARP * V) {
+    float d[V], a[V];
+    load<V>(dout + token * width + i, d);
+    load<V>(rows + (long long)slot * width + i, a);
+#pragma unroll
+    for (int j = 0; j < V; j++) {
+      dot += d[j] * a[j];
+      d[j] = padding ? 0.0f : d[j] * gate;
+    }
+    store<V>(drows + (long long)slot * width + i, d);
+  }
+  dot = warpSum(dot);
+  if (lane == 0 && !padding) dr[token] = (isSigmoid ? gate * (1.0f - gate) : 1.0f) * dot;
+}
+
+#define ROUTING(V)                                                                                                    \
+  extern "C" __global__ void tokenLogits##V(const activation *x, const float *w, float *r, int tokens, int width) {   \
+    dotRow<V>(x, w, r, tokens, width);                                                                                \
+  }                                                                                                                   \
+  extern "C" __global__ void tokenLogitsGrad##V(const float *dr, const float *w, activation *dx, int tokens,          \
+                                                int width, int accumulate) {                                          \
+    outerRow<V>(dr, w, dx, tokens, width, accumulate);                                                                \
+  }                                                                                                                   \
+  extern "C" __global__ void gather##V(const activation *x, const int *indices, activation *rows, int slots, int k,   \
+                                       int length, int width) {                                                       \
+    gatherRow<V>(x, indices, rows, slots, k, length, width);                                                          \
+  }                                                                                                                   \
+  extern "C" __global__ void scatterAdd##V(const activation *rows, const int *indices, const float *r, activation *y, \
+                                           int slots, int k, int length, int width, int isSigmoid) {                  \
+    scatterRow<V>(rows, indices, r, y, slots, k, length, width, isSigmoid);                                           \
+  }                                                                                                                   \
+  extern "C" __global__ void scatterAddGrad##V(const activation *dout, const activation *rows, const float *r,        \
+                                               const int *indices, activation *drows, float *dr, int slots, int k,    \
+                                               int length, int width, int isSigmoid) {                                \
+    scatterGradRow<V>(dout, rows, r, indices, drows, dr, slots, k, length, width, isSigmoid);                         \
+  }
+FOR_EACH_WIDTH(ROUTING)
+
+// A float as an unsigned number of the same order; NaN, and -0 like 0: equal weights must be equal keys.
+__device__ inline unsigned orderedKey(float x) {
+  if (x != x) return 0;
+  unsigned bits = __float_as_uint(x == 0.0f ? 0.0f : x);
+  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+
+// The exclusive sum over a block of `count` per thread, and the total. Blocks of 1024 threads.
+__device__ inline int blockScan(int count, int &total) {
+  __shared__ int warpTotals[WARP];
+  int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, sum = count;
+#pragma unroll
+  for (int offset = 1; offset < WARP; offset *= 2) {
+    int other = __shfl_up_sync(FULL, sum, offset);
+    if (lane >= offset) sum += other;
+  }
+  __syncthreads(); // a call before this one may still be read
+  if (lane == WARP - 1) warpTotals[warp] = sum;
+  __syncthreads();
+  int before = 0;
+  total = 0;
+  for (int w = 0; w < blockDim.x / WARP; w++) {
+    if (w < warp) before += warpTotals[w];
+    total += warpTotals[w];
+  }
+  return before + sum - count;
+}
+
+// The k largest of each row of r [B, T], ties to the lower position: indices [B, k] ascending, member [B, T] 0 or 1.
+// Finds the k-th largest key eight bits at a time, then walks the row once: larger keys are taken, equal ones while
+// there is room. One block of 1024 threads a row.
+extern "C" __global__ void selectTopK(const float *r, int *indices, float *member, int length, int k) {
+  __shared__ int histogram[256];
+  __shared__ unsigned prefix;
+  __shared__ int wanted;
+  const float *row = r + (long long)blockIdx.x * length;
+  if (threadIdx.x == 0) {
+    prefix = 0;
+    wanted = k;
+  }
+  for (int shift = 24; shift >= 0; shift -= 8) {
+    for (int i = threadIdx.x; i < 256; i += blockDim.x) histogram[i] = 0;
+    __syncthreads();
+    unsigned known = shift == 24 ? 0 : 0xffffffffu << (shift + 8), high = prefix;
+    for (int t = threadIdx.x; t < length; t += blockDim.x) {
+      unsigned key = orderedKey(row[t]);
+      if ((key & known) == high) atomicAdd(&histogram[key >> shift & 255], 1); // counts: any order gives the same
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      int left = wanted, digit = 255;
+      while (digit > 0 && histogram[digit] < left) left -= histogram[digit--];
+      wanted = left; // how many keys equal to the threshold are taken
+      prefix = high | (unsigned)digit << shift;
+    }
+    __syncthreads();
+  }
+  unsigned threshold = prefix;
+  int room = wanted, taken = 0, equalBefore = 0;
+  for (int start = 0; start < length; start += blockDim.x) {
+    int t = start + threadIdx.x, equals, chosen;
+    unsigned key = t < length ? orderedKey(row[t]) : 0;
+    int isEqual = t < length && key == threshold;
+    int rank = equalBefore + blockScan(isEqual, equals);
+    int take = t < length && (key > threshold || (isEqual && rank < room));
+    int place = taken + blockScan(take, chosen);
+    if (t < length) member[(long long)blockIdx.x * length + t] = take ? 1.0f : 0.0f;
+    if (take) indices[(long long)blockIdx.x * k + place] = t;
+    equalBefore += equals;
+    taken += chosen;
+  }
+}

@@ -1,0 +1,60 @@
+// Sums over rows and over all elements, in two passes and always in the same order: no atomics.
+
+// partials[chunk, column] = Σ over the chunk's rows of dy[row, column] · x[row, column] · scale[row]; x and scale may be
+// absent. A row whose scale is 0 is not read. Block: 32 columns × 8 rows; grid: (columns / 32, chunks).
+extern "C" __global__ void columnPartials(const activation *dy, const activation *x, const float *scale,
+                                          float *partials, int rows, int width, int rowsOfChunk) {
+  __shared__ float tile[8][WARP];
+  int lane = threadIdx.x % WARP, group = threadIdx.x / WARP, column = blockIdx.x * WARP + lane;
+  int start = blockIdx.y * rowsOfChunk, end = min(rows, start + rowsOfChunk);
+  float sum = 0.0f;
+  for (int row = start + group; row < end; row += 8) {
+    float weight = scale != 0 ? scale[row] : 1.0f;
+    if (weight == 0.0f || column >= width) continue;
+    long long at = (long long)row * width + column;
+    sum += toFloat(dy[at]) * (x != 0 ? toFloat(x[at]) : 1.0f) * weight;
+  }
+  tile[group][lane] = sum;
+  __syncthreads();
+  if (group > 0 || column >= width) return;
+  for (int other = 1; other < 8; other++) sum += tile[other][lane];
+  partials[(long long)blockIdx.y * width + column] = sum;
+}
+
+// The same of float32 rows, without factors: the gradient of a bias of logits that stay in float32.
+extern "C" __global__ void columnPartialsFloat(const float *dy, float *partials, int rows, int width, int rowsOfChunk) {
+  __shared__ float tile[8][WARP];
+  int lane = threadIdx.x % WARP, group = threadIdx.x / WARP, column = blockIdx.x * WARP + lane;
+  int start = blockIdx.y * rowsOfChunk, end = min(rows, start + rowsOfChunk);
+  float sum = 0.0f;
+  for (int row = start + group; row < end; row += 8)
+    if (column < width) sum += dy[(long long)row * width + column];
+  tile[group][lane] = sum;
+  __syncthreads();
+  if (group > 0 || column >= width) return;
+  for (int other = 1; other < 8; other++) sum += tile[other][lane];
+  partials[(long long)blockIdx.y * width + column] = sum;
+}
+
+// out[column] = Σ partials[·, column]. Block: 32 columns × 8 chunks at a time; grid: columns / 32.
+extern "C" __global__ void sumPartials(const float *partials, float *out, int chunks, int width) {
+  __shared__ float tile[8][WARP];
+  int lane = threadIdx.x % WARP, group = threadIdx.x / WARP, column = blockIdx.x * WARP + lane;
+  float sum = 0.0f;
+  if (column < width)
+    for (int chunk = group; chunk < chunks; chunk += 8) sum += partials[(long long)chunk * width + column];
+  tile[group][lane] = sum;
+  __syncthreads();
+  if (group > 0 || column >= width) return;
+  for (int other = 1; other < 8; other++) sum += tile[other][lane];
+  out[column] = sum;
+}
+
+// out[row] = scale · Σ x[row, ·] of float32 rows. One block a row.
+extern "C" __global__ void sumRows(const float *x, float *out, int width, float scale) {
+  const float *row = x + (long long)blockIdx.x * width;
+  float sum = 0.0f;
+  for (int i = threadIdx.x; i < width; i += blockDim.x) sum += row[i];
+  sum = blockSum(sum);
+  if (threadIdx.x == 0) out[blockIdx.x] = scale * sum;
+}

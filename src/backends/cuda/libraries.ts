@@ -1,0 +1,151 @@
+/**
+ * Finds NVIDIA's libraries on this machine: CUDA_HOME, pip's nvidia-* wheels, /usr/local/cuda, the loader's own search.
+ * It loads nothing, so that a check-up can print what is there and what to install.
+ */
+import { execFileSync } from 'node:child_process';
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+
+export type LibraryName = 'cuda' | 'cublasLt' | 'cudnn' | 'nvrtc';
+
+export interface FoundLibrary {
+  name: LibraryName;
+  /** An absolute path; a bare file name where only the loader knows; null where it is missing. */
+  path: string | null;
+  /** What to install where it is missing. */
+  install: string;
+}
+
+/** File names, newest first. CUDA 13, then 12; cuDNN 9 serves both. */
+const FILES: Record<LibraryName, string[]> = {
+  cuda: ['libcuda.so.1'],
+  cublasLt: ['libcublasLt.so.13', 'libcublasLt.so.12'],
+  cudnn: ['libcudnn.so.9'],
+  nvrtc: ['libnvrtc.so.13', 'libnvrtc.so.12'],
+};
+
+const INSTALL: Record<LibraryName, string> = {
+  cuda: "NVIDIA's driver, version 525 or later",
+  cublasLt: 'CUDA 12 or 13, or: pip install nvidia-cublas (nvidia-cublas-cu12 for CUDA 12)',
+  cudnn: 'cuDNN 9, or: pip install nvidia-cudnn-cu13 (nvidia-cudnn-cu12 for CUDA 12)',
+  nvrtc: 'CUDA 12 or 13, or: pip install nvidia-cuda-nvrtc (nvidia-cuda-nvrtc-cu12 for CUDA 12)',
+};
+
+/** Folders of a wheel below site-packages: CUDA 13's common one, CUDA 12's one a library. */
+const WHEEL_FOLDERS = ['cu13', 'cu12', 'cublas', 'cudnn', 'cuda_nvrtc', 'cuda_runtime'].map((name) =>
+  join('nvidia', name, 'lib'),
+);
+
+/** Where each library is. `environment` and `sitePackages` are this process' own unless a test says otherwise. */
+export function findLibraries(
+  environment: NodeJS.ProcessEnv = process.env,
+  sitePackages: () => string[] = pythonSitePackages,
+): Record<LibraryName, FoundLibrary> {
+  const folders = searchFolders(environment);
+  let wheels: string[] | null = null;
+  /** Asking Python takes a tenth of a second: only where it is needed, and once. */
+  const inWheels = (files: string[]) => {
+    wheels ??= wheelFolders(sitePackages());
+    return fileIn(wheels, files);
+  };
+  let major = '';
+  const find = (name: LibraryName): FoundLibrary => {
+    // cuBLASLt and NVRTC come from one CUDA version: the first that is found decides.
+    const files = FILES[name].filter(
+      (file) => major === '' || FILES[name].length === 1 || file.endsWith(major),
+    );
+    const path =
+      fileIn(folders, files) ??
+      (name === 'cuda' ? undefined : inWheels(files)) ??
+      files.find((file) => loaderKnows(file)) ??
+      null;
+    if (FILES[name].length > 1 && path !== null) major = path.slice(path.lastIndexOf('.'));
+    return { name, path, install: INSTALL[name] };
+  };
+  return { cuda: find('cuda'), cublasLt: find('cublasLt'), nvrtc: find('nvrtc'), cudnn: find('cudnn') };
+}
+
+/** One sentence for each missing library; empty where all are there. */
+export function missingLibraries(found: Record<LibraryName, FoundLibrary>): string[] {
+  return Object.values(found)
+    .filter(({ path }) => path === null)
+    .map(({ name, install }) => `${FILES[name][0]} was not found; install ${install}`);
+}
+
+/** libnvrtc opens its builtins by name: where it lies in no folder of the loader they are opened first, by path. */
+export function nvrtcBuiltins(nvrtcPath: string): string | null {
+  const folder = nvrtcPath.includes('/') ? nvrtcPath.slice(0, nvrtcPath.lastIndexOf('/')) : null;
+  if (folder === null) return null;
+  const file = readdirSync(folder).find((name) => /^libnvrtc-builtins\.so\.\d+\.\d+$/.test(name));
+  return file === undefined ? null : join(folder, file);
+}
+
+function searchFolders(environment: NodeJS.ProcessEnv): string[] {
+  const homes = [environment.CUDA_HOME, environment.CUDA_PATH].filter(isText);
+  const ofHome = (home: string) => [
+    join(home, 'lib64'),
+    join(home, 'lib'),
+    join(home, 'targets/x86_64-linux/lib'),
+  ];
+  return [
+    ...homes.flatMap(ofHome),
+    ...(environment.LD_LIBRARY_PATH ?? '').split(':').filter(isText),
+    ...ofHome('/usr/local/cuda'),
+  ];
+}
+
+/** The first of these files in the first of these folders that has one. */
+function fileIn(folders: string[], files: string[]): string | undefined {
+  return folders
+    .flatMap((folder) => files.map((file) => join(folder, file)))
+    .find((path) => existsSync(path));
+}
+
+function wheelFolders(sitePackages: string[]): string[] {
+  return sitePackages.flatMap((site) => WHEEL_FOLDERS.map((folder) => join(site, folder)));
+}
+
+/** The module search path of the active Python, empty where there is none. */
+function pythonSitePackages(): string[] {
+  for (const python of ['python3', 'python']) {
+    try {
+      const printed = execFileSync(python, ['-c', 'import sys; print("\\n".join(sys.path))'], {
+        encoding: 'utf8',
+        stdio: ['ignore', 'pipe', 'ignore'],
+        timeout: 20_000,
+      });
+      return printed.split('\n').filter(isText);
+    } catch {
+      // no such Python, or a broken one
+    }
+  }
+  return [];
+}
+
+/** Whether the loader's cache or its usual folders have a file of this name. */
+function loaderKnows(file: string): boolean {
+  const usual = [
+    '/usr/lib/x86_64-linux-gnu',
+    '/usr/lib64',
+    '/usr/lib',
+    '/usr/lib/wsl/lib',
+    '/usr/local/nvidia/lib64',
+  ];
+  if (usual.some((folder) => existsSync(join(folder, file)))) return true;
+  for (const ldconfig of ['/sbin/ldconfig', 'ldconfig']) {
+    try {
+      const printed = execFileSync(ldconfig, ['-p'], {
+        encoding: 'utf8',
+        stdio: ['ignore', 'pipe', 'ignore'],
+      });
+      return printed.includes(`${file} `);
+    } catch {
+      // not on this system
+    }
+  }
+  return false;
+}
+
+function isText(value: string | undefined): value is string {
+  return value !== undefined && value !== '';
+}

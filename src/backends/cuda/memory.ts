@@ -1,0 +1,214 @@
+/**
+ * The caching allocator: segments from the driver, cut into blocks that are merged again when they are freed. All work
+ * runs on one stream, so a freed block can be handed out at once.
+ */
+import { DeviceMemoryError } from '../../errors.js';
+import type { Address } from './driver.js';
+
+/** A piece of a segment. Neighbours are blocks of the same segment, so that free ones can be joined. */
+export interface Block {
+  address: Address;
+  bytes: number;
+  free: boolean;
+  previous: Block | null;
+  next: Block | null;
+  segment: Segment;
+}
+
+/** What the driver gave in one piece. */
+interface Segment {
+  small: boolean;
+  pool: Pool;
+}
+
+/** What the allocator needs of the driver. */
+export interface MemorySource {
+  allocate(bytes: number): Address | null;
+  free(address: Address): void;
+  synchronize(): void;
+  memoryInfo(): { free: number; total: number };
+}
+
+const GRANULARITY = 512;
+const MIB = 2 ** 20;
+/** Smaller requests share segments of 2 MiB, larger ones of 32 MiB or their own size. */
+const SMALL = MIB;
+const SMALL_SEGMENT = 2 * MIB;
+const LARGE_SEGMENT = 32 * MIB;
+
+/** Bytes in use now and at most since the last reset; bytes held from the driver. */
+export interface MemoryUse {
+  current: number;
+  peak: number;
+  reserved: number;
+}
+
+/** Free blocks in small and in large segments, each list sorted by size. A captured step has a pool of its own. */
+interface Pool {
+  small: Block[];
+  large: Block[];
+}
+
+export class DeviceMemory {
+  private readonly shared: Pool = { small: [], large: [] };
+  private pool = this.shared;
+  private readonly segments = new Set<Segment>();
+  private readonly use: MemoryUse = { current: 0, peak: 0, reserved: 0 };
+
+  constructor(private readonly source: MemorySource) {}
+
+  /** A block of at least so many bytes, aligned to 512. DeviceMemoryError where the device has no more. */
+  allocate(bytes: number): Block {
+    const size = Math.max(GRANULARITY, Math.ceil(bytes / GRANULARITY) * GRANULARITY);
+    const block = this.takeFree(size) ?? this.takeNew(size);
+    block.free = false;
+    this.use.current += block.bytes;
+    this.use.peak = Math.max(this.use.peak, this.use.current);
+    return block;
+  }
+
+  release(block: Block): void {
+    if (block.free) throw new Error('a block of device memory was freed twice');
+    this.use.current -= block.bytes;
+    block.free = true;
+    let joined = block;
+    const { next, previous } = block;
+    if (next?.free) {
+      remove(listOf(next), next);
+      absorb(joined, next);
+    }
+    if (previous?.free) {
+      remove(listOf(previous), previous);
+      absorb(previous, joined);
+      joined = previous;
+    }
+    insert(listOf(joined), joined);
+  }
+
+  memory(): MemoryUse {
+    return { ...this.use };
+  }
+
+  resetPeak(): void {
+    this.use.peak = this.use.current;
+  }
+
+  /** Runs a body whose allocations come from a pool that nobody else uses: a captured step replays onto it. */
+  inOwnPool<T>(body: () => T): { result: T; pool: object } {
+    const pool: Pool = { small: [], large: [] };
+    this.pool = pool;
+    try {
+      return { result: body(), pool };
+    } finally {
+      this.pool = this.shared;
+    }
+  }
+
+  /** Gives a pool of inOwnPool back to everybody. */
+  dissolve(pool: object): void {
+    for (const segment of this.segments) if (segment.pool === pool) segment.pool = this.shared;
+    const { small, large } = pool as Pool;
+    for (const block of [...small, ...large]) insert(listOf(block), block);
+  }
+
+  /** Returns whole free segments to the driver. */
+  trim(): void {
+    this.source.synchronize();
+    for (const pool of new Set([this.shared, this.pool])) {
+      for (const list of [pool.small, pool.large]) {
+        for (const block of [...list]) {
+          if (block.previous !== null || block.next !== null) continue;
+          list.splice(list.indexOf(block), 1);
+          this.segments.delete(block.segment);
+          this.source.free(block.address);
+          this.use.reserved -= block.bytes;
+        }
+      }
+    }
+  }
+
+  private takeFree(size: number): Block | null {
+    const list = size < SMALL ? this.pool.small : this.pool.large;
+    const at = firstAtLeast(list, size);
+    const block = list[at];
+    if (block === undefined) return null;
+    list.splice(at, 1);
+    return this.cut(block, size);
+  }
+
+  private takeNew(size: number): Block {
+    const small = size < SMALL;
+    const least = small ? SMALL_SEGMENT : size < LARGE_SEGMENT / 2 ? LARGE_SEGMENT : size;
+    const wanted = Math.ceil(least / SMALL_SEGMENT) * SMALL_SEGMENT;
+    let address = this.source.allocate(wanted);
+    if (address === null) {
+      this.trim();
+      address = this.source.allocate(wanted);
+    }
+    if (address === null) {
+      const { free, total } = this.source.memoryInfo();
+      throw new DeviceMemoryError(
+        `the GPU has no ${mebibytes(size)} left: ${mebibytes(this.use.current)} in use here, ` +
+          `${mebibytes(free)} of ${mebibytes(total)} free`,
+      );
+    }
+    this.use.reserved += wanted;
+    const segment: Segment = { small, pool: this.pool };
+    this.segments.add(segment);
+    return this.cut({ address, bytes: wanted, free: true, previous: null, next: null, segment }, size);
+  }
+
+  /** The first `size` bytes of a block that is in no list; the rest becomes a free block where it is worth keeping. */
+  private cut(block: Block, size: number): Block {
+    const rest = block.bytes - size;
+    // A small remainder of a large segment would never be asked for.
+    if (rest < (block.segment.small ? GRANULARITY : SMALL)) return block;
+    const tail: Block = {
+      address: block.address + size,
+      bytes: rest,
+      free: true,
+      previous: block,
+      next: block.next,
+      segment: block.segment,
+    };
+    if (block.next !== null) block.next.previous = tail;
+    block.next = tail;
+    block.bytes = size;
+    insert(listOf(tail), tail);
+    return block;
+  }
+}
+
+function listOf({ segment }: Block): Block[] {
+  return segment.small ? segment.pool.small : segment.pool.large;
+}
+
+/** Makes the block that follows a part of this one. */
+function absorb(block: Block, next: Block): void {
+  block.bytes += next.bytes;
+  block.next = next.next;
+  if (next.next !== null) next.next.previous = block;
+}
+
+/** Where the first block of at least `size` bytes is in a list sorted by size. */
+function firstAtLeast(list: Block[], size: number): number {
+  let [low, high] = [0, list.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((list[middle] as Block).bytes < size) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+function insert(list: Block[], block: Block): void {
+  list.splice(firstAtLeast(list, block.bytes), 0, block);
+}
+
+function remove(list: Block[], block: Block): void {
+  list.splice(list.indexOf(block), 1);
+}
+
+function mebibytes(bytes: number): string {
+  return `${(bytes / MIB).toFixed(0)} MiB`;
+}

@@ -1,0 +1,74 @@
+/** Starts the cuda backend: finds the libraries, opens the GPU, registers the project's kernels. */
+import { findBackend, getBackend, ready, registerBackend, setBackend } from '@tensorflow/tfjs-core';
+import { messageOf } from '../../errors.js';
+import { registerAttention } from './attention.js';
+import { AttentionPlans } from './attention-plans.js';
+import { CUDA, CudaBackend } from './backend.js';
+import { Compiler } from './compiler.js';
+import { CublasLt } from './cublas.js';
+import { Cudnn } from './cudnn.js';
+import { Driver } from './driver.js';
+import { registerElementwise } from './elementwise.js';
+import { findLibraries, type LibraryName, missingLibraries } from './libraries.js';
+import { registerLinear } from './linear.js';
+import { registerOptimizer } from './optimizer.js';
+import { registerTfjs } from './tfjs.js';
+import { registerTokens } from './tokens.js';
+
+export interface CudaOptions {
+  precision: 'fp32' | 'bf16';
+  /** `training.deterministic`. */
+  deterministic?: boolean;
+  /** Waits after every launch, so that a failure names its kernel. */
+  synchronous?: boolean;
+}
+
+/** Makes cuda the active backend and returns it; throws, for the reader, where something is missing or too old. */
+export async function startCuda(options: CudaOptions): Promise<CudaBackend> {
+  const backend = (findBackend(CUDA) as CudaBackend | null) ?? open();
+  backend.activations = options.precision === 'bf16' ? 'bfloat16' : 'float32';
+  backend.deterministic = options.deterministic ?? false;
+  backend.synchronous = options.synchronous ?? false;
+  await setBackend(CUDA);
+  await ready();
+  if (getBackend() !== CUDA) throw new Error('the cuda backend did not start');
+  return backend;
+}
+
+/** Which file each of NVIDIA's libraries is, or what to install. */
+export function cudaDetails(): string[] {
+  return Object.values(findLibraries()).map(({ name, path, install }) =>
+    path === null ? `${name}: missing; install ${install}` : `${name}: ${path}`,
+  );
+}
+
+function open(): CudaBackend {
+  const found = findLibraries();
+  const missing = missingLibraries(found);
+  if (missing.length > 0) throw new Error(missing.join('; '));
+  const opened = <T>(name: LibraryName, how: (path: string) => T): T => {
+    const path = found[name].path as string;
+    try {
+      return how(path);
+    } catch (error) {
+      throw new Error(`${path}: ${messageOf(error)}`);
+    }
+  };
+  const driver = opened('cuda', (path) => new Driver(path));
+  // NVRTC and cuBLASLt first: cuDNN asks for them by name.
+  const compiler = opened('nvrtc', (path) => new Compiler(path));
+  const cublas = opened('cublasLt', (path) => new CublasLt(path, driver));
+  const cudnn = opened('cudnn', (path) => new Cudnn(path));
+  cudnn.useStream(driver.stream);
+  const backend = new CudaBackend({ driver, compiler, cublas, cudnn });
+  registerBackend(CUDA, () => backend, 3);
+  registerTfjs();
+  registerLinear();
+  registerAttention(
+    new AttentionPlans(cudnn, `${driver.deviceName} ${driver.architecture} ${driver.driverVersion}`),
+  );
+  registerElementwise();
+  registerTokens();
+  registerOptimizer();
+  return backend;
+}

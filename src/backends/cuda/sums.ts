@@ -1,0 +1,65 @@
+/** Sums over the rows of a matrix on cuda, in two passes and always in the same order. */
+import type { Tensor } from '@tensorflow/tfjs-core';
+import type { Call } from './call.js';
+import type { Address } from './driver.js';
+import { address } from './kernels.js';
+
+/** Enough chunks of rows to fill a GPU, few enough that adding them up costs nothing. */
+const CHUNKS = 512;
+const LEAST_ROWS = 32;
+
+export interface ColumnSums {
+  /** [rows, width] */
+  dy: Tensor;
+  rows: number;
+  width: number;
+  /** Another factor [rows, width]. */
+  x?: Tensor;
+  /** A factor for each row, float32 [rows]; rows whose factor is 0 are skipped. */
+  scale?: Address;
+  /** The result's shape; [width] unless given. */
+  shape?: number[];
+}
+
+/** Σ over rows of dy·x·scale, `width` numbers in float32. */
+export function sumColumns(call: Call, { dy, rows, width, x, scale, shape = [width] }: ColumnSums): Tensor {
+  const rowsOfChunk = Math.max(LEAST_ROWS, Math.ceil(rows / CHUNKS));
+  const chunks = Math.max(1, Math.ceil(rows / rowsOfChunk));
+  const partials = call.scratch(4 * chunks * width);
+  const columnBlocks = Math.ceil(width / 32);
+  const launch = { grid: [columnBlocks, chunks, 1], block: 256 } as const;
+  const wide = call.backend.dataOf(dy).storage === 'float32' && call.backend.activations === 'bfloat16';
+  if (wide && x === undefined && scale === undefined) {
+    const args = [address(call.at(dy)), address(partials), rows, width, rowsOfChunk];
+    call.launch('sums', 'columnPartialsFloat', launch, args);
+  } else {
+    call.launch('sums', 'columnPartials', launch, [
+      address(call.activation(dy)),
+      address(x === undefined ? null : call.activation(x)),
+      address(scale ?? null),
+      address(partials),
+      rows,
+      width,
+      rowsOfChunk,
+    ]);
+  }
+  return sumChunks(call, partials, chunks, width, shape);
+}
+
+/** Σ over chunks of partials [chunks, width], float32. */
+export function sumChunks(
+  call: Call,
+  partials: Address,
+  chunks: number,
+  width: number,
+  shape: number[] = [width],
+): Tensor {
+  const out = call.make(shape, 'float32');
+  call.launch('sums', 'sumPartials', { grid: Math.ceil(width / 32), block: 256 }, [
+    address(partials),
+    address(call.at(out)),
+    chunks,
+    width,
+  ]);
+  return out;
+}

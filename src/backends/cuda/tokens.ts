@@ -1,0 +1,202 @@
+/** Embedding and routing on cuda: which tokens, gathered, put back, and gradients without atomics. */
+import type { Tensor } from '@tensorflow/tfjs-core';
+import { embeddingGradKernel, embeddingKernel } from '../../ops/embedding.js';
+import { gatedScatterAddGradKernel, gatedScatterAddKernel } from '../../ops/gated-scatter-add.js';
+import { gatherTokensKernel, scatterTokensKernel } from '../../ops/gather-tokens.js';
+import { selectTopKKernel } from '../../ops/select-top-k.js';
+import { tokenLogitsGradKernel, tokenLogitsKernel } from '../../ops/token-logits.js';
+import { BYTES_PER_ELEMENT } from './backend.js';
+import { type Call, registerCudaKernel, rowsOf } from './call.js';
+import type { Address } from './driver.js';
+import { vectorOf, warpRows } from './elementwise.js';
+import { address } from './kernels.js';
+import { sumColumns } from './sums.js';
+
+/** Pairs that a block sorts, as kernels/embedding.cu has it. */
+const SORTED_BY_BLOCK = 2048;
+const DIGITS = 256;
+const BITS_OF_DIGIT = 8;
+/** Sorted tokens whose rows a block sums: few enough for many blocks, many enough for few runs that cross blocks. */
+const RUN_CHUNK = 64;
+
+export function registerTokens(): void {
+  registerCudaKernel(tokenLogitsKernel, (call, { x, weight }) => {
+    const [tokens, width] = rowsOf(x);
+    const r = call.make(x.shape.slice(0, 2), 'float32');
+    call.launch('routing', `tokenLogits${vectorOf(width)}`, warpRows(tokens), [
+      address(call.activation(x)),
+      address(call.float(weight)),
+      address(call.at(r)),
+      tokens,
+      width,
+    ]);
+    return [r];
+  });
+
+  registerCudaKernel(tokenLogitsGradKernel, (call, { dr, x, weight, sofar }) => {
+    const [tokens, width] = rowsOf(x);
+    const { sum: dx, accumulate } = call.accumulator(sofar, x.shape, call.backend.activations);
+    const scale = call.float(dr);
+    call.launch('routing', `tokenLogitsGrad${vectorOf(width)}`, warpRows(tokens), [
+      address(scale),
+      address(call.float(weight)),
+      address(call.at(dx)),
+      tokens,
+      width,
+      accumulate,
+    ]);
+    return [dx, sumColumns(call, { dy: x, scale, rows: tokens, width, shape: weight.shape })];
+  });
+
+  registerCudaKernel(selectTopKKernel, (call, { r }, { k }) => {
+    const [batch, length] = r.shape as [number, number];
+    const [indices, member] = [call.make([batch, k], 'int32'), call.make(r.shape, 'float32')];
+    call.launch('routing', 'selectTopK', { grid: batch, block: 1024 }, [
+      address(call.float(r)),
+      address(call.at(indices)),
+      address(call.at(member)),
+      length,
+      k,
+    ]);
+    return [indices, member];
+  });
+
+  registerCudaKernel(gatherTokensKernel, (call, { x, indices }) => {
+    const [batch, k] = indices.shape as [number, number];
+    const [, length, width] = x.shape as [number, number, number];
+    const rows = call.makeActivation([batch, k, width]);
+    call.launch('routing', `gather${vectorOf(width)}`, warpRows(batch * k), [
+      address(call.activation(x)),
+      address(call.int(indices)),
+      address(call.at(rows)),
+      batch * k,
+      k,
+      length,
+      width,
+    ]);
+    return [rows];
+  });
+
+  registerCudaKernel(scatterTokensKernel, (call, { rows, indices, sofar }, { length }) => {
+    const [batch, , width] = rows.shape as [number, number, number];
+    const { sum: y, accumulate } = call.accumulator(sofar, [batch, length, width], call.backend.activations);
+    if (!accumulate)
+      call.backend.driver.zero(call.at(y), y.size * BYTES_PER_ELEMENT[call.backend.activations]);
+    scatterAdd(call, rows, indices, null, call.at(y), length, false);
+    return [y];
+  });
+
+  registerCudaKernel(gatedScatterAddKernel, (call, { x, rows, r, indices }, { gate }) => {
+    const out = call.makeActivation(x.shape);
+    const { activations, driver } = call.backend;
+    driver.copyOnDevice(call.at(out), call.activation(x), x.size * BYTES_PER_ELEMENT[activations]);
+    scatterAdd(call, rows, indices, call.float(r), call.at(out), x.shape[1] as number, gate === 'sigmoid');
+    return [out];
+  });
+
+  registerCudaKernel(gatedScatterAddGradKernel, (call, { dout, rows, r, indices }, { gate }) => {
+    const [batch, k] = indices.shape as [number, number];
+    const [, length, width] = dout.shape as [number, number, number];
+    const [drows, dr] = [call.makeActivation(rows.shape), call.make(r.shape, 'float32')];
+    call.backend.driver.zero(call.at(dr), 4 * r.size);
+    call.launch('routing', `scatterAddGrad${vectorOf(width)}`, warpRows(batch * k), [
+      address(call.activation(dout)),
+      address(call.activation(rows)),
+      address(call.float(r)),
+      address(call.int(indices)),
+      address(call.at(drows)),
+      address(call.at(dr)),
+      batch * k,
+      k,
+      length,
+      width,
+      gate === 'sigmoid' ? 1 : 0,
+    ]);
+    return [drows, dr];
+  });
+
+  registerCudaKernel(embeddingKernel, (call, { table, tokens }) => {
+    const [, width] = rowsOf(table);
+    const y = call.makeActivation([...tokens.shape, width]);
+    call.launch('embedding', `embedding${vectorOf(width)}`, warpRows(tokens.size), [
+      address(call.float(table)),
+      address(call.int(tokens)),
+      address(call.at(y)),
+      tokens.size,
+      width,
+    ]);
+    return [y];
+  });
+
+  registerCudaKernel(embeddingGradKernel, (call, { dy, tokens, sofar }, { vocabSize }) => {
+    const [count, width] = rowsOf(dy);
+    const { sum: dtable, accumulate } = call.accumulator(sofar, [vocabSize, width], 'float32');
+    if (!accumulate) call.backend.driver.zero(call.at(dtable), 4 * vocabSize * width);
+    const { keys, places } = sorted(call, call.int(tokens), count, vocabSize);
+    const chunks = Math.ceil(count / RUN_CHUNK);
+    const heads = address(call.scratch(4 * chunks * width));
+    const tails = address(call.scratch(4 * chunks * width));
+    const block = Math.min(256, 32 * Math.ceil(width / 32));
+    const shape = { grid: [chunks, Math.ceil(width / block), 1], block } as const;
+    const sizes = [count, width, RUN_CHUNK];
+    const table = address(call.at(dtable));
+    const from = [address(call.activation(dy)), address(keys), address(places)];
+    call.launch('embedding', 'sumRuns', shape, [...from, table, heads, tails, ...sizes]);
+    call.launch('embedding', 'joinRuns', shape, [address(keys), table, heads, tails, ...sizes]);
+    return [dtable];
+  });
+}
+
+function scatterAdd(
+  call: Call,
+  rows: Tensor,
+  indices: Tensor,
+  r: Address | null,
+  y: Address,
+  length: number,
+  isSigmoid: boolean,
+): void {
+  const [batch, k, width] = rows.shape as [number, number, number];
+  call.launch('routing', `scatterAdd${vectorOf(width)}`, warpRows(batch * k), [
+    address(call.activation(rows)),
+    address(call.int(indices)),
+    address(r),
+    address(y),
+    batch * k,
+    k,
+    length,
+    width,
+    isSigmoid ? 1 : 0,
+  ]);
+}
+
+/** The tokens in ascending order, equal ones by place, and the place of each. Tokens are below `limit`. */
+function sorted(
+  call: Call,
+  tokens: Address,
+  count: number,
+  limit: number,
+): { keys: Address; places: Address } {
+  const blocks = Math.ceil(count / SORTED_BY_BLOCK);
+  const counts = call.scratch(4 * DIGITS * blocks);
+  const passes = Math.max(1, Math.ceil(Math.ceil(Math.log2(limit)) / BITS_OF_DIGIT));
+  const shape = { grid: blocks, block: DIGITS };
+  let [keys, places]: [Address, Address | null] = [tokens, null];
+  for (let pass = 0; pass < passes; pass++) {
+    const shift = BITS_OF_DIGIT * pass;
+    const [keysOut, placesOut] = [call.scratch(4 * count), call.scratch(4 * count)];
+    call.launch('embedding', 'countDigits', shape, [address(keys), address(counts), count, shift]);
+    call.launch('embedding', 'scanCounts', { grid: 1, block: 1024 }, [address(counts), DIGITS * blocks]);
+    call.launch('embedding', 'moveByDigit', shape, [
+      address(keys),
+      address(places),
+      address(counts),
+      address(keysOut),
+      address(placesOut),
+      count,
+      shift,
+    ]);
+    [keys, places] = [keysOut, placesOut];
+  }
+  return { keys, places: places as Address };
+}

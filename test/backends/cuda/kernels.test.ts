@@ -1,0 +1,68 @@
+/** Every kernel of the cuda backend against its composed definition, in float32 and in bf16, on odd shapes and on wide ones. */
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import {
+  KERNEL_CASES,
+  type KernelCase,
+  outputsOn,
+  reference,
+  type Sizes,
+  sizes,
+} from '../../ops/kernel-cases.js';
+import { cuda, useCuda } from '../../support/cuda.js';
+import { relativeError } from '../../support/numbers.js';
+
+/** float32 sums in another order; bf16 has eight bits of precision. Indices and masks agree exactly in both. */
+const TOLERANCE = { fp32: 1e-5, bf16: 2e-2 } as const;
+
+/** Inputs are of order 1: where their products cancel, a rounding error of theirs is left and not of the result. */
+const TERMS = 0.3;
+
+/** Heads that cuDNN takes, and lengths that fill no tile. */
+const HEADS: Sizes[] = [
+  { B: 2, T: 130, H: 3, K: 64, V: 1000, k: 40, seed: 2 },
+  { B: 3, T: 77, H: 2, K: 32, V: 256, k: 33, seed: 3 },
+  { B: 1, T: 200, H: 2, K: 128, V: 2056, k: 77, seed: 4 },
+  { B: 2, T: 45, H: 2, K: 20, V: 2051, k: 11, seed: 5 },
+];
+/** Each form of the norms' gradient, sorts of several blocks and passes, rows longer than a block. */
+const WIDE: Sizes[] = [
+  { B: 3, T: 37, H: 1, K: 320, V: 50, k: 9, seed: 6 },
+  { B: 2, T: 9, H: 1, K: 768, V: 300, k: 5, seed: 7 },
+  { B: 1, T: 19, H: 1, K: 1024, V: 20, k: 7, seed: 8 },
+  { B: 1, T: 11, H: 1, K: 2048, V: 20, k: 3, seed: 9 },
+  { B: 1, T: 7, H: 1, K: 2504, V: 20, k: 3, seed: 10 },
+  { B: 3, T: 1100, H: 1, K: 16, V: 40, k: 130, seed: 11 },
+  { B: 2, T: 2101, H: 1, K: 8, V: 300, k: 1500, seed: 12 },
+];
+
+async function worstError(each: KernelCase, s: Sizes, precision: 'fp32' | 'bf16'): Promise<number> {
+  const expected = await reference(each, s);
+  const actual = await outputsOn(() => useCuda(precision), each, s);
+  expect(actual.map(({ shape, dtype }) => ({ shape, dtype }))).toEqual(
+    expected.map(({ shape, dtype }) => ({ shape, dtype })),
+  );
+  return Math.max(...actual.map(({ values }, i) => relativeError(values, expected[i]?.values ?? [], TERMS)));
+}
+
+describe.skipIf(!cuda.usable).each(['fp32', 'bf16'] as const)(
+  'in %s a cuda kernel gives what its composed definition gives',
+  (precision) => {
+    it.each(KERNEL_CASES.map((each, i) => ({ name: `${each.kernel.kernelName} ${i}`, each })))(
+      '$name',
+      async ({ each }) => {
+        const isAttention =
+          each.kernel.kernelName.endsWith('Attention') || each.kernel.kernelName.endsWith('AttentionGrad');
+        for (const s of isAttention ? HEADS : [...HEADS, ...WIDE]) {
+          expect(await worstError(each, s, precision), JSON.stringify(s)).toBeLessThan(TOLERANCE[precision]);
+        }
+        await fc.assert(
+          fc.asyncProperty(sizes, async (s) => {
+            expect(await worstError(each, s, precision)).toBeLessThan(TOLERANCE[precision]);
+          }),
+          { numRuns: 12, seed: 1 },
+        );
+      },
+    );
+  },
+);

@@ -1,0 +1,94 @@
+/** The allocator hands out what nobody holds, joins what is freed, and says so when the device has no more. */
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { type Block, DeviceMemory } from '../../../src/backends/cuda/memory.js';
+import { DeviceMemoryError } from '../../../src/errors.js';
+
+const MIB = 2 ** 20;
+
+/** A device of so many bytes. */
+function device(total: number) {
+  let [used, next, calls] = [0, 4096, 0];
+  const sizes = new Map<number, number>();
+  const memory = new DeviceMemory({
+    allocate: (bytes) => {
+      if (used + bytes > total) return null;
+      calls += 1;
+      used += bytes;
+      const address = next;
+      next += bytes;
+      sizes.set(address, bytes);
+      return address;
+    },
+    free: (address) => {
+      used -= sizes.get(address) as number;
+      sizes.delete(address);
+    },
+    synchronize: () => undefined,
+    memoryInfo: () => ({ free: total - used, total }),
+  });
+  return { memory, used: () => used, calls: () => calls };
+}
+
+describe('device memory', () => {
+  it('never hands out a byte twice, and counts what is in use', () => {
+    const request = fc.record({ bytes: fc.integer({ min: 0, max: 6 * MIB }), free: fc.nat() });
+    fc.assert(
+      fc.property(fc.array(request, { maxLength: 60 }), (requests) => {
+        const { memory } = device(2 ** 40);
+        const held: Block[] = [];
+        for (const { bytes, free } of requests) {
+          const block = memory.allocate(bytes);
+          expect(block.bytes).toBeGreaterThan(bytes - 1);
+          for (const other of held) {
+            const apart =
+              block.address + block.bytes <= other.address || other.address + other.bytes <= block.address;
+            expect(apart).toBe(true);
+          }
+          held.push(block);
+          if (free % 2 === 1) memory.release(held.splice(free % held.length, 1)[0] as Block);
+        }
+        expect(memory.memory().current).toBe(held.reduce((sum, block) => sum + block.bytes, 0));
+        for (const block of held) memory.release(block);
+        expect(memory.memory().current).toBe(0);
+        memory.trim();
+        expect(memory.memory().reserved).toBe(0);
+      }),
+    );
+  });
+
+  it('asks the driver for nothing in a second round of the same requests', () => {
+    const { memory, calls } = device(2 ** 40);
+    const round = () => {
+      const blocks = [3, 70, 0.1, 12, 0.5].map((size) => memory.allocate(size * MIB));
+      for (const block of blocks) memory.release(block);
+    };
+    round();
+    const before = calls();
+    round();
+    expect(calls()).toBe(before);
+  });
+
+  it('gives back free segments before it gives up, then says what is left', () => {
+    const { memory } = device(100 * MIB);
+    memory.release(memory.allocate(60 * MIB));
+    const large = memory.allocate(90 * MIB);
+    expect(() => memory.allocate(20 * MIB)).toThrow(DeviceMemoryError);
+    expect(() => memory.allocate(20 * MIB)).toThrow(
+      /no 20 MiB left: 90 MiB in use here, 10 MiB of 100 MiB free/,
+    );
+    memory.release(large);
+    expect(() => memory.release(large)).toThrow(/freed twice/);
+  });
+
+  it('keeps the pool of a recorded step from everybody else until it is dissolved', () => {
+    const { memory, calls } = device(2 ** 40);
+    const { pool, result } = memory.inOwnPool(() => memory.allocate(40 * MIB));
+    memory.release(result);
+    expect(memory.allocate(40 * MIB).address === result.address).toBe(false);
+    memory.dissolve(pool);
+    const before = calls();
+    expect(memory.allocate(40 * MIB).address).toBe(result.address);
+    expect(calls()).toBe(before);
+  });
+});
