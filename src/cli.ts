@@ -6,6 +6,7 @@ import { benchCommand, DEFAULT_SHAPES } from './commands/bench.js';
 import { doctorCommand } from './commands/doctor.js';
 import { evalCommand } from './commands/eval.js';
 import { planCommand } from './commands/plan.js';
+import { reportCommand } from './commands/report.js';
 import { statusCommand } from './commands/status.js';
 import { sweepCommand } from './commands/sweep.js';
 import { trainRunCommand } from './commands/train-run.js';
@@ -49,7 +50,8 @@ function program(): Command {
     .option('--debug', 'print stack traces')
     .exitOverride()
     .configureHelp({ showGlobalOptions: true });
-  for (const add of [addPlan, addSweep, addStatus, addEval, addBench, addDoctor, addTrainRun]) add(mod);
+  for (const add of [addPlan, addSweep, addStatus, addEval, addReport, addBench, addDoctor, addTrainRun])
+    add(mod);
   tab(mod, { completionCommandName: 'completion' });
   return mod;
 }
@@ -122,6 +124,19 @@ function addEval(mod: Command): void {
     .action((target, { tokenBytes, ...options }) =>
       evalCommand(target, { ...options, tokenBytes: tokenBytes === '1' ? 1 : 2 }, print),
     );
+}
+
+function addReport(mod: Command): void {
+  mod
+    .command('report')
+    .description('fits, figures and the paper’s claims as a page, from what sweeps have left; trains nothing')
+    .argument('[target...]', `${TARGET}; several sweeps make one report`)
+    .option('--out <dir>', 'folder of the report; left out: report/ in the sweep’s folder')
+    .option('--watch', 'anew when a run ends, until nothing trains', false)
+    .addOption(resultsOption())
+    .addOption(jsonOption())
+    .addHelpText('after', '\nExample:\n  $ mod report results/6e18 results/2e19')
+    .action((targets, options) => reportCommand(targets, options, print));
 }
 
 function addBench(mod: Command): void {

@@ -97,28 +97,35 @@ function surfaceOf([a, b, e, alpha, beta]: readonly number[]): LossSurface {
   return { E, A, B, alpha: alpha as number, beta: beta as number };
 }
 
-/** Of (a, b, e, alpha, beta): log L = logsumexp(a - alpha·log N, b - beta·log D, e). */
+/** Of (a, b, e, alpha, beta): log L = logsumexp(a - alpha·log N, b - beta·log D, e). Called very often: no lists inside. */
 function huberObjective(points: readonly LossPoint[]): Objective {
-  const logs = points.map(({ params, tokens, loss }) => [Math.log(params), Math.log(tokens), Math.log(loss)]);
-  return ([a, b, e, alpha, beta]) => {
+  const n = Float64Array.from(points, ({ params }) => Math.log(params));
+  const d = Float64Array.from(points, ({ tokens }) => Math.log(tokens));
+  const l = Float64Array.from(points, ({ loss }) => Math.log(loss));
+  return (x) => {
+    const [a, b, e, alpha, beta] = x as [number, number, number, number, number];
     let value = 0;
-    const gradient = [0, 0, 0, 0, 0];
-    for (const [n, d, l] of logs as [number, number, number][]) {
-      const terms = [
-        (a as number) - (alpha as number) * n,
-        (b as number) - (beta as number) * d,
-        e as number,
-      ];
-      const largest = Math.max(...terms);
-      const weights = terms.map((term) => Math.exp(term - largest));
-      const sum = (weights[0] as number) + (weights[1] as number) + (weights[2] as number);
-      const error = (largest + Math.log(sum) - l) / HUBER_DELTA;
+    let [ga, gb, ge, gAlpha, gBeta] = [0, 0, 0, 0, 0];
+    for (let i = 0; i < n.length; i++) {
+      const logN = n[i] as number;
+      const logD = d[i] as number;
+      const ofN = a - alpha * logN;
+      const ofD = b - beta * logD;
+      const largest = Math.max(ofN, ofD, e);
+      const expN = Math.exp(ofN - largest);
+      const expD = Math.exp(ofD - largest);
+      const expE = Math.exp(e - largest);
+      const sum = expN + expD + expE;
+      const error = (largest + Math.log(sum) - (l[i] as number)) / HUBER_DELTA;
       value += Math.abs(error) <= 1 ? 0.5 * error * error : Math.abs(error) - 0.5;
-      const slope = Math.max(-1, Math.min(1, error)) / HUBER_DELTA;
-      const [wa, wb, we] = weights.map((weight) => (slope * weight) / sum) as [number, number, number];
-      const terms5 = [wa, wb, we, -wa * n, -wb * d];
-      for (let i = 0; i < 5; i++) gradient[i] = (gradient[i] as number) + (terms5[i] as number);
+      const slope = Math.max(-1, Math.min(1, error)) / HUBER_DELTA / sum;
+      ga += slope * expN;
+      gb += slope * expD;
+      ge += slope * expE;
+      gAlpha -= slope * expN * logN;
+      gBeta -= slope * expD * logD;
     }
-    return { value: value / logs.length, gradient: gradient.map((g) => g / logs.length) };
+    const gradient = [ga, gb, ge, gAlpha, gBeta].map((sum) => sum / n.length);
+    return { value: value / n.length, gradient };
   };
 }

@@ -36,6 +36,18 @@ export function significant(value: number): string {
   return Math.abs(short) >= 1e6 ? short.toExponential().replace('e+', 'e') : String(short);
 }
 
+/** 12500000 → 12.5M, 2e9 → 2B. */
+export function shortCount(value: number): string {
+  const units: [number, string][] = [
+    [1e9, 'B'],
+    [1e6, 'M'],
+    [1e3, 'k'],
+  ];
+  for (const [size, unit] of units)
+    if (value >= size) return `${Number((value / size).toPrecision(3))}${unit}`;
+  return String(value);
+}
+
 /** `1 run`, `9 runs`. */
 export function counted(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? '' : 's'}`;

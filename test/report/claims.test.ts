@@ -102,7 +102,7 @@ it('budgets that disagree leave a claim undecided, and each is told', () => {
     gain: ({ spec }) => (spec.variant === 'mod' ? (spec.flop_budget === 1e15 ? -0.03 : 0.03) : 0),
   });
   expect(found.verdict).toBe('undecided');
-  expect(found.finding).toMatch(/At 1e15: .*−0\.0\d+ .*At 1e16: .*\+0\.0\d+ /);
+  expect(found.finding).toMatch(/^At 1e15: .*−0\.0\d+ .*\nAt 1e16: .*\+0\.0\d+ /);
   expect(found.numbers.map(({ flop_budget }) => flop_budget)).toEqual([1e15, 1e16]);
 });
 

@@ -17,7 +17,7 @@ export interface Claim {
   /** Where the paper makes it: `4.1`, `figure 3`. */
   source: string;
   verdict: Verdict;
-  /** What this data says, with its numbers; of a claim not tested what it would take. */
+  /** What this data says, with its numbers, a line a budget; of a claim not tested what it would take. */
   finding: string;
   numbers: ClaimNumber[];
 }
@@ -60,7 +60,7 @@ export function overBudgets(
         ? needs
         : judged
             .map(({ finding, budget }) => (several ? `At ${budgetName(budget)}: ${finding}` : finding))
-            .join(' '),
+            .join('\n'),
     numbers: judged.flatMap(({ numbers, budget }) => numbers.map((one) => ({ ...one, flop_budget: budget }))),
   };
 }

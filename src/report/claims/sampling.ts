@@ -5,6 +5,7 @@ import { mean } from '../../statistics.js';
 import type { BudgetStudy, Curve, DoneRun, Study } from '../study.js';
 import { percent, signedLoss, signedPercent, significant, withInterval } from '../words.js';
 import {
+  above,
   below,
   both,
   type Claim,
@@ -216,15 +217,18 @@ function followsEntropy({ done }: Study): Claim {
     claim: 'Tokens go through more blocks where the prediction has a higher entropy.',
     source: '4.2, figure 5',
   };
-  const found = done.flatMap(({ row, analysis }) =>
+  const found = done.flatMap(({ row, loss, analysis }) =>
     (analysis?.correlations ?? [])
       .filter((one) => one.with === 'entropy' && one.coefficient === 'spearman' && one.r !== null)
-      .map((one) => ({ run_id: row.run_id, r: one.r as number, interval: one.interval, n: one.n })),
+      .map((one) => ({ run_id: row.run_id, loss, r: one.r as number, interval: one.interval, n: one.n })),
   );
   if (found.length === 0) return overall(text, 'Needs mod analyze on a MoD run.', null);
+  const [first] = [...found].sort((a, b) => a.loss - b.loss) as [(typeof found)[number]];
+  const others =
+    found.length === 1 ? '' : `; above 0 in ${found.filter(({ r }) => r > 0).length} of ${found.length} runs`;
   return overall(text, '', {
-    verdict: both(...found.map(({ interval }) => below(interval && [-interval[1], -interval[0]], 0))),
-    finding: `${found.map(({ run_id, r, interval, n }) => `${run_id}: Spearman r = ${withInterval(r, interval, significant)} over ${n} tokens`).join('; ')}.`,
+    verdict: both(...found.map(({ interval }) => above(interval, 0))),
+    finding: `${first.run_id}: Spearman r = ${withInterval(first.r, first.interval, significant)} over ${first.n} tokens${others}.`,
     numbers: found.map(({ run_id, r, interval }) => ({
       name: `Spearman r with entropy, ${run_id}`,
       value: r,
