@@ -6,7 +6,6 @@ import { benchCommand, DEFAULT_SHAPES } from './commands/bench.js';
 import { doctorCommand } from './commands/doctor.js';
 import { evalCommand } from './commands/eval.js';
 import { planCommand } from './commands/plan.js';
-import { reportCommand } from './commands/report.js';
 import { statusCommand } from './commands/status.js';
 import { sweepCommand } from './commands/sweep.js';
 import { trainRunCommand } from './commands/train-run.js';
@@ -136,7 +135,11 @@ function addReport(mod: Command): void {
     .addOption(resultsOption())
     .addOption(jsonOption())
     .addHelpText('after', '\nExample:\n  $ mod report results/6e18 results/2e19')
-    .action((targets, options) => reportCommand(targets, options, print));
+    .action(async (targets, options) => {
+      // Loaded when it is asked for: the drawing libraries take a fifth of a second.
+      const { reportCommand } = await import('./commands/report.js');
+      await reportCommand(targets, options, print);
+    });
 }
 
 function addBench(mod: Command): void {

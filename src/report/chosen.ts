@@ -18,7 +18,7 @@ export function chosenModels(budget: BudgetStudy): ChosenModel[] {
   const roles: [string, DoneRun | undefined][] = [
     ['best dense', baseline?.best],
     ['best MoD', mod?.best],
-    ['fastest MoD no worse than dense', fastestAsGood(budget)?.run],
+    ['fastest as good', fastestAsGood(budget)?.run],
     ['best random', random?.best],
     ['best with experts', experts?.best],
   ];

@@ -41,7 +41,7 @@ figcaption p { margin: .15rem 0 .5rem; font-size: .9375rem; }
   background: var(--text); color: var(--ground); border-radius: 4px; font-size: .8rem; line-height: 1.4;
   white-space: pre-line; overflow-wrap: anywhere;
 }
-.tip:empty { display: none; }
+.tip:empty { padding: 0; }
 details { margin-top: .35rem; font-size: .875rem; }
 summary { color: var(--quiet); cursor: pointer; width: fit-content; }
 .scroll { overflow: auto; max-height: 24rem; }
@@ -57,7 +57,7 @@ table.cards td:first-child { width: 36%; } table.cards td:last-child { padding-r
 @media (max-width: 44rem) {
   body { padding: 1.25rem 1rem 3rem; }
   .figures { grid-template-columns: minmax(0, 1fr); }
-  figure.wide .frame { overflow-x: auto; } figure.wide .frame svg { width: 46rem; }
+  figure.wide .frame { overflow-x: auto; } figure.wide .frame svg { width: 46rem; max-width: none; }
   table.cards, table.cards tbody, table.cards tr, table.cards td, table.cards th { display: block; border: 0; padding: 0; }
   table.cards td:first-child { width: auto; }
   table.cards thead { display: none; }

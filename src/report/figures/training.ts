@@ -12,7 +12,7 @@ import type { Style } from './style.js';
 type Styles = ReadonlyMap<string, Style>;
 
 /** Points that a curve is drawn with: more are not seen. */
-const POINTS = 80;
+const POINTS = 48;
 
 interface CurvePoint {
   /** Share of the run's training. */
