@@ -60,6 +60,11 @@ function addPlan(mod: Command): void {
     .command('plan')
     .description('show the runs that a sweep file asks for; trains nothing')
     .argument('<config>', 'sweep file, YAML')
+    .option(
+      '--match-flops <baseline>',
+      'in place of the sizes the one nearest in FLOPs per pass to a shape, or to the optimal baseline of a finished sweep',
+    )
+    .addOption(resultsOption())
     .addOption(jsonOption())
     .addHelpText('after', '\nExample:\n  $ mod plan configs/quick.yaml')
     .action((config, options) => planCommand(config, options, print));
