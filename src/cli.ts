@@ -5,6 +5,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { benchCommand, DEFAULT_SHAPES } from './commands/bench.js';
 import { doctorCommand } from './commands/doctor.js';
 import { evalCommand } from './commands/eval.js';
+import { exportCommand } from './commands/export.js';
 import { planCommand } from './commands/plan.js';
 import { statusCommand } from './commands/status.js';
 import { sweepCommand } from './commands/sweep.js';
@@ -49,7 +50,17 @@ function program(): Command {
     .option('--debug', 'print stack traces')
     .exitOverride()
     .configureHelp({ showGlobalOptions: true });
-  for (const add of [addPlan, addSweep, addStatus, addEval, addReport, addBench, addDoctor, addTrainRun])
+  for (const add of [
+    addPlan,
+    addSweep,
+    addStatus,
+    addEval,
+    addReport,
+    addExport,
+    addBench,
+    addDoctor,
+    addTrainRun,
+  ])
     add(mod);
   tab(mod, { completionCommandName: 'completion' });
   return mod;
@@ -145,6 +156,25 @@ function addReport(mod: Command): void {
       const { reportCommand } = await import('./commands/report.js');
       await reportCommand(targets, options, print);
     });
+}
+
+function addExport(mod: Command): void {
+  mod
+    .command('export')
+    .description(
+      'the curves of runs for other tools: TensorBoard’s event files, or the files of Weights & Biases',
+    )
+    .argument('[target]', TARGET)
+    .addOption(
+      new Option('--format <name>', 'for which tool').choices(['tensorboard', 'wandb']).makeOptionMandatory(),
+    )
+    .option('--out <dir>', 'folder to write to; left out: export/ in the sweep’s folder')
+    .addOption(resultsOption())
+    .addHelpText(
+      'after',
+      '\nExample:\n  $ mod export results/quick --format tensorboard && tensorboard --logdir results/quick/export',
+    )
+    .action((target, options) => exportCommand(target, options, print));
 }
 
 function addBench(mod: Command): void {

@@ -2,7 +2,7 @@
 import { expect, it } from 'vitest';
 import { mod } from './support/mod.js';
 
-it.each(['plan', 'sweep', 'status', 'eval', 'bench', 'doctor'])(
+it.each(['plan', 'sweep', 'status', 'eval', 'report', 'export', 'bench', 'doctor'])(
   'mod %s --help has an example',
   async (command) => {
     const { code, stdout } = await mod(command, '--help');

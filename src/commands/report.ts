@@ -45,7 +45,7 @@ export async function reportCommand(
       const done = `${study.done.length} of ${counted(runs.length, 'run')}`;
       print(
         json
-          ? JSON.stringify(numbersOf(report), null, 1)
+          ? JSON.stringify(numbersOf(report), null, watch ? undefined : 1)
           : `${page}: ${done}, ${counted(figures.drawn.length, 'figure')}`,
       );
       seen = state;

@@ -83,6 +83,8 @@ function together(verdicts: Evidence['verdict'][]): Verdict {
 export interface Difference {
   value: number;
   interval: Interval | null;
+  /** Whether a best run stands for an optimum that no fit knows. */
+  ofRuns?: boolean;
 }
 
 /** Two-sided 95% of a normal distribution. */
@@ -95,7 +97,11 @@ export const Z95 = 1.96;
 export function lossDifference(a: Curve, b: Curve, noise: number | null): Difference {
   const value = a.optimum.loss - b.optimum.loss;
   const differences = pairwise(lossSamples(a), lossSamples(b), (ofA, ofB) => ofA - ofB);
-  return { value, interval: differences.length > 0 ? interval(differences) : runInterval(value, noise) };
+  return {
+    value,
+    interval: differences.length > 0 ? interval(differences) : runInterval(value, noise),
+    ofRuns: a.optimum.from === 'run' || b.optimum.from === 'run',
+  };
 }
 
 /** Resamples of two curves are independent: the i-th of one goes with the i-th of the other. */
@@ -138,8 +144,12 @@ export function both(...verdicts: Evidence['verdict'][]): Evidence['verdict'] {
 }
 
 /** A difference of losses for people. Unknown uncertainty is said, not hidden. */
-export function difference({ value, interval: range }: Difference): string {
-  return `${withInterval(value, range, signedLoss)} nats${range === null ? ' (its uncertainty is not known: too few runs)' : ''}`;
+export function difference({ value, interval: range, ofRuns }: Difference): string {
+  const doubts = [
+    ...(ofRuns === true ? ['of best runs: a curve has no minimum in range'] : []),
+    ...(range === null ? ['its uncertainty is not known: too few runs'] : []),
+  ];
+  return `${withInterval(value, range, signedLoss)} nats${doubts.length === 0 ? '' : ` (${doubts.join('; ')})`}`;
 }
 
 export const named = (name: string, { value, interval: range }: Difference) => ({

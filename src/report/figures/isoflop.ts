@@ -67,7 +67,17 @@ function isoflopReading(budget: BudgetStudy): string {
     random === null
       ? ''
       : `; random routing is at ${signedLoss(lossDifference(random, baseline, noise).value)}`;
-  return `At ${budgetName(budget.budget)} FLOPs the best MoD, ${mod.setting.label}, is at ${mod.optimum.loss.toFixed(4)} nats with ${significant(mod.optimum.params / baseline.optimum.params)} times the parameters of the best dense model${against(mod, budget)}${worse}.`;
+  return `At ${budgetName(budget.budget)} FLOPs the best MoD, ${mod.setting.label}, is at ${mod.optimum.loss.toFixed(4)} nats with ${significant(mod.optimum.params / baseline.optimum.params)} times the parameters of the best dense model${against(mod, budget)}${worse}.${unknown(budget)}`;
+}
+
+/** Optima that are only the best of the runs are said to be so. */
+function unknown({ curves }: BudgetStudy): string {
+  const labels = curves
+    .filter((curve) => !isExpert(curve) && curve.optimum.from === 'run')
+    .map(({ setting }) => setting.label);
+  return labels.length === 0
+    ? ''
+    : ` No minimum in range, so that the best run stands for it: ${labels.join('; ')}.`;
 }
 
 function against(curve: Curve, { baseline, noise }: BudgetStudy): string {
