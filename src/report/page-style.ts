@@ -48,6 +48,7 @@ summary { color: var(--quiet); cursor: pointer; width: fit-content; }
 table { border-collapse: collapse; width: 100%; font-size: .875rem; }
 th, td { text-align: left; vertical-align: top; padding: .4rem .75rem .4rem 0; border-bottom: 1px solid var(--line); }
 thead th { color: var(--quiet); font-weight: 500; white-space: nowrap; }
+details .scroll td { white-space: nowrap; }
 .scroll thead th { position: sticky; top: 0; background: var(--ground); }
 td.number, th.number { text-align: right; }
 table.cards td:first-child { width: 36%; } table.cards td:last-child { padding-right: 0; }
@@ -71,6 +72,7 @@ table.cards td:first-child { width: 36%; } table.cards td:last-child { padding-r
   body { max-width: none; padding: 0; font-size: 10pt; }
   nav, .tip, figure details { display: none; }
   .scroll { max-height: none; overflow: visible; }
+  details::details-content { content-visibility: visible; block-size: auto; }
   tr { break-inside: avoid; }
   h2 { break-after: avoid; }
 }

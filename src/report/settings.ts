@@ -1,4 +1,5 @@
 /** Which runs belong to one curve: those that are equal in all but budget, size and seed. */
+import { canonicalJson } from '../plan/canonical.js';
 import type { RunSpec, Variant } from '../plan/run.js';
 
 /** A curve's worth of runs: how they route, and whatever else tells them from other curves. */
@@ -100,6 +101,7 @@ function otherKeys(spec: RunSpec): Named {
     'learning rate': rateName(training.learning_rate, d_model),
     'weight decay': String(training.weight_decay),
     'gradient clip': String(training.gradient_clip),
+    experts: canonicalJson(model.experts),
     data: dataName(data),
   };
 }

@@ -1,7 +1,8 @@
 /** All figures of a report, in the paper's order, and those that this data does not give. */
 import type { Study } from '../study.js';
 import type { Figure, MissingFigure } from './figure.js';
-import { allBudgetsFigure, expertsFigure, isoflopFigure, normalisedFigure } from './isoflop.js';
+import { allBudgetsFigure, expertsFigure, isoflopFigure } from './isoflop.js';
+import { normalisedFigure } from './normalised.js';
 import { engagementFigure, heatmapFigure, routerWeightsFigure } from './routing.js';
 import { samplingFigure } from './sampling.js';
 import { scalingFigure } from './scaling.js';

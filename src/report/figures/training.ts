@@ -95,7 +95,7 @@ export function predictorFigure({ budgets }: Study, styles: Styles): Figure | Mi
     reached === null
       ? `${first.run.row.run_id} ends at an agreement of ${percent(last)}; 97% is not reached.`
       : `${first.run.row.run_id} agrees in 97% after ${percent(reached)} of its training, and ends at ${percent(last)}.`;
-  const lowest = Math.min(0.8, ...curves.flatMap(({ points }) => points.slice(2).map(({ y }) => y)));
+  const lowest = Math.min(0.9, ...curves.flatMap(({ points }) => points.slice(2).map(({ y }) => y)));
   const svg = draw({
     title,
     description:
