@@ -34,7 +34,7 @@ export function learningCurvesFigure({ budgets }: Study, styles: Styles): Figure
     return { title, paper, needs: 'Needs the steps.csv of finished runs.' };
   const values = curves.flatMap(({ points }) => points.map(({ y }) => y));
   // What lies before the first fifth of training would take up most of the height.
-  const top = Math.max(...curves.map(({ points }) => points.find(({ share }) => share >= 0.2)?.y ?? 0));
+  const top = Math.max(...curves.map(({ points }) => lossAt(points, 0.2)));
   /** A second model of one setting, which has its colour. */
   const sharesColor = (run: DoneRun) =>
     curves.find((other) => other.run.setting.key === run.setting.key)?.run !== run;
@@ -70,11 +70,13 @@ export function learningCurvesFigure({ budgets }: Study, styles: Styles): Figure
 function learningReading(curves: (ChosenModel & { points: CurvePoint[] })[]): string {
   const [dense, other] = curves;
   if (dense === undefined || other === undefined) return 'The loss of the best model as it trains.';
-  const gap = (share: number) => {
-    const at = (points: CurvePoint[]) => points.find((point) => point.share >= share)?.y ?? Number.NaN;
-    return signedLoss(at(other.points) - at(dense.points));
-  };
-  return `Half-way through its FLOPs the ${other.role} model is at ${gap(0.5)} nats against the ${dense.role} one, at the end at ${gap(0.99)} (training loss, smoothed).`;
+  const gap = (share: number) => signedLoss(lossAt(other.points, share) - lossAt(dense.points, share));
+  return `Half-way through its FLOPs the ${other.role} model is at ${gap(0.5)} nats against the ${dense.role} one, at the end at ${gap(1)} (training loss, smoothed).`;
+}
+
+/** From a share of training on; the last where the curve ends before. There is one at least. */
+function lossAt(points: readonly CurvePoint[], share: number): number {
+  return (points.find((point) => point.share >= share) ?? (points.at(-1) as CurvePoint)).y;
 }
 
 /** Figure 6, right. */
