@@ -1,4 +1,5 @@
 /** The report as one page of HTML that needs nothing beside it. */
+import { cautionsOf } from './cautions.js';
 import { shownBudget } from './chosen.js';
 import type { Claim } from './claims/claim.js';
 import type { Figures } from './figures/all.js';
@@ -50,7 +51,7 @@ export function pageOf(content: PageContent): string {
 <header>
 <h1>${escapeXml(title)}</h1>
 <p class="quiet">${escapeXml(summary(content))}</p>
-${leading(content)}
+${leading(content)}${cautions(study)}
 <nav aria-label="Sections">${links}</nav>
 </header>
 <main>
@@ -69,6 +70,11 @@ function leading({ study, figures: { drawn } }: PageContent): string {
   const ids = [...(budget === null ? [] : [isoflopId(budget)]), 'speed'];
   const readings = ids.flatMap((id) => drawn.find((figure) => figure.id === id)?.reading ?? []);
   return readings.length === 0 ? '' : `<p>${escapeXml(readings.join(' '))}</p>`;
+}
+
+function cautions(study: Study): string {
+  const sentences = cautionsOf(study).map((sentence) => `<li>${escapeXml(sentence)}</li>`);
+  return sentences.length === 0 ? '' : `<p>With care:</p><ul>${sentences.join('')}</ul>`;
 }
 
 function summary({ study, claims }: PageContent): string {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { writeFileAtomic } from '../results/atomic.js';
 import { writeJson } from '../results/json.js';
 import { gitCommit, programVersion } from '../results/provenance.js';
+import { cautionsOf } from './cautions.js';
 import { claimsOf } from './claims/all.js';
 import type { Claim } from './claims/claim.js';
 import { type Figures, figuresOf } from './figures/all.js';
@@ -78,6 +79,7 @@ export function numbersOf({ study, claims, figures }: Report): object {
   return {
     runs: { planned: study.runs.length, done: study.done.length },
     left_out: study.leftOut,
+    cautions: cautionsOf(study),
     claims,
     budgets: study.budgets.map(({ budget, curves, noise }) => ({
       flop_budget: budget,

@@ -1,6 +1,8 @@
 /** What makes a curve, what its optimum rests on, and how numbers are written. */
 import { describe, expect, it } from 'vitest';
+import { cautionsOf } from '../../src/report/cautions.js';
 import { figuresOf } from '../../src/report/figures/all.js';
+import type { ReportRun } from '../../src/report/load.js';
 import { settingsOf } from '../../src/report/settings.js';
 import { studyOf } from '../../src/report/study.js';
 import {
@@ -84,6 +86,35 @@ it('an optimum outside the sizes is the best run’s, is said to be so, and gets
     /No minimum in range, so that the best run stands for it: dense; MoD 12\.5%/,
   );
   expect(figure?.svg).not.toContain('optimum of');
+});
+
+it('draws figure 7 when there are runs with experts, and keeps them out of figure 3', () => {
+  // No plan makes them yet: dense rows stand for them.
+  const dense = syntheticRuns({ file: 'flop_budgets: [1e15]\ncapacities: []\n' });
+  const experts = dense.map((run) => ({
+    ...run,
+    row: { ...run.row, run_id: `moe-${run.row.run_id}`, variant: 'moe' as const },
+    spec: { ...run.spec, variant: 'moe' as const },
+  }));
+  const { drawn, missing } = figuresOf(studyOf([...dense, ...experts]));
+  const rowsOf = (id: string) => JSON.stringify(drawn.find((figure) => figure.id === id)?.table.rows);
+  expect(rowsOf('experts')).toContain('moe-');
+  expect(rowsOf('isoflop-1e15')).not.toContain('moe-');
+  expect(missing.map(({ title }) => title)).not.toContain('Mixture of Depths and Experts');
+});
+
+it('warns of runs that do not compare, and of budgets that were missed', () => {
+  const runs = syntheticRuns();
+  expect(cautionsOf(studyOf(runs)).filter((one) => !one.includes('budget'))).toEqual([]);
+  const [first, ...rest] = runs as [ReportRun, ...ReportRun[]];
+  const other = {
+    ...first,
+    row: { ...first.row, train_flops: 1.05 * first.row.flop_budget },
+    spec: { ...first.spec, model: { ...first.spec.model, vocab_size: 512 } },
+  };
+  expect(cautionsOf(studyOf([other, ...rest])).join('\n')).toMatch(
+    /in their vocabulary \(512; 256\): .*\n\d+ runs? missed the budget by more than 1%, by 5% at most/,
+  );
 });
 
 it('the same runs give the same report', () => {
