@@ -1,15 +1,35 @@
 /** The commander program: which commands there are, what they take, and the only place that decides exit codes. */
-import { constants } from 'node:os';
+import { availableParallelism, constants } from 'node:os';
 import tab from '@bomb.sh/tab/commander';
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { Command, CommanderError, Option } from 'commander';
+import {
+  backendOption,
+  bareTokenBytes,
+  jobs,
+  jsonOption,
+  notNegative,
+  precisionOption,
+  probability,
+  resultsOption,
+  share,
+  TARGET,
+  wholeNumber,
+  wholeOrZero,
+} from './cli-options.js';
+import { analyzeCommand } from './commands/analyze.js';
 import { benchCommand, DEFAULT_SHAPES } from './commands/bench.js';
+import { dataInfoCommand } from './commands/data-info.js';
+import { dataPrepareCommand } from './commands/data-prepare.js';
 import { doctorCommand } from './commands/doctor.js';
 import { evalCommand } from './commands/eval.js';
 import { exportCommand } from './commands/export.js';
+import { generateCommand } from './commands/generate.js';
 import { planCommand } from './commands/plan.js';
+import { probeCommand } from './commands/probe.js';
 import { statusCommand } from './commands/status.js';
 import { sweepCommand } from './commands/sweep.js';
 import { trainRunCommand } from './commands/train-run.js';
+import { DEFAULT_PART_BYTES } from './data/prepare.js';
 import { InputError, messageOf, TryLaterError } from './errors.js';
 import { programVersion } from './results/provenance.js';
 import type { SweepOutcome } from './sweep/sweep.js';
@@ -20,28 +40,7 @@ const EXIT = { done: 0, failed: 1, wrongInput: 2, tryLater: 75, signal: 128 } as
 const print = (text: string) => process.stdout.write(`${text}\n`);
 const printError = (text: string) => process.stderr.write(`mod: ${text}\n`);
 
-function wholeNumber(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1)
-    throw new InvalidArgumentError('a whole number above 0 is needed.');
-  return value;
-}
-
-/** What TARGET may be, section 7 of the design. */
-const TARGET = 'a sweep or a run, by folder or name; left out: the newest sweep';
-
-const jobs = (text: string): number | 'auto' => (text === 'auto' ? text : wholeNumber(text));
-
-const backendOption = () =>
-  new Option('--backend <name>', 'what computes')
-    .choices(['auto', 'cuda', 'tensorflow', 'wasm'])
-    .default('auto');
-const precisionOption = () =>
-  new Option('--precision <name>', 'numbers of the matrix products')
-    .choices(['auto', 'fp32', 'bf16'])
-    .default('auto');
-const resultsOption = () => new Option('--results <dir>', 'folder of the sweeps').default('results');
-const jsonOption = () => new Option('--json', 'print JSON').default(false);
+const note = (text: string) => process.stderr.write(`${text}\n`);
 
 function program(): Command {
   const mod = new Command('mod')
@@ -55,11 +54,15 @@ function program(): Command {
     addSweep,
     addStatus,
     addEval,
+    addAnalyze,
+    addGenerate,
     addReport,
     addExport,
+    addData,
     addBench,
     addDoctor,
     addTrainRun,
+    addProbe,
   ])
     add(mod);
   tab(mod, { completionCommandName: 'completion' });
@@ -69,7 +72,9 @@ function program(): Command {
 function addPlan(mod: Command): void {
   mod
     .command('plan')
-    .description('show the runs that a sweep file asks for; trains nothing')
+    .description(
+      'show the runs that a sweep file asks for, with their tokens, disk and hours; trains nothing',
+    )
     .argument('<config>', 'sweep file, YAML')
     .option(
       '--match-flops <baseline>',
@@ -137,7 +142,56 @@ function addEval(mod: Command): void {
     .addOption(precisionOption())
     .addHelpText('after', '\nExample:\n  $ mod eval results/quick --autoregressive')
     .action((target, { tokenBytes, ...options }) =>
-      evalCommand(target, { ...options, tokenBytes: tokenBytes === '1' ? 1 : 2 }, print),
+      evalCommand(target, { ...options, tokenBytes: tokenBytes === '1' ? 1 : 2 }, print, note),
+    );
+}
+
+function addAnalyze(mod: Command): void {
+  mod
+    .command('analyze')
+    .description('which tokens go through which routed blocks of a run, and how hard they are')
+    .argument('<run>', 'a run, by folder or as SWEEP/RUN')
+    .option('--sequences <n>', 'held-out sequences to analyse', wholeNumber, 64)
+    .option('--heatmaps <n>', 'of these, to keep token by token', wholeNumber, 4)
+    .addOption(
+      new Option('--routing <mode>', 'in this mode')
+        .choices(['topk', 'predictor', 'threshold'])
+        .default('topk'),
+    )
+    .addOption(resultsOption())
+    .addOption(jsonOption())
+    .addOption(backendOption())
+    .addOption(precisionOption())
+    .addHelpText('after', '\nExample:\n  $ mod analyze quick/1.1e11-mod-c0.125-f2-d64l4-s0')
+    .action((run, options) => analyzeCommand(run, options, print));
+}
+
+function addGenerate(mod: Command): void {
+  mod
+    .command('generate')
+    .description('continue prompts with a checkpoint')
+    .argument('<checkpoint>', 'a checkpoint’s folder, or a run’s')
+    .requiredOption('--prompt <text...>', 'what to continue; several are decoded side by side')
+    .option('--tokens <n>', 'new tokens', wholeNumber, 64)
+    .option('--temperature <t>', '0: always the likeliest token', notNegative, 1)
+    .option('--top-p <p>', 'draw from the likeliest tokens that together reach this', probability, 1)
+    .option('--seed <n>', 'of the draws', wholeOrZero, 0)
+    .addOption(
+      new Option('--routing <mode>', 'default: predictor where there is one').choices([
+        'predictor',
+        'threshold',
+      ]),
+    )
+    .option('--tokenizer <name>', 'bytes, gpt2 or a tokenizer.json, in place of the checkpoint’s own')
+    .addOption(jsonOption())
+    .addOption(backendOption())
+    .addOption(precisionOption())
+    .addHelpText(
+      'after',
+      '\nExample:\n  $ mod generate results/quick/1.1e11-mod-c0.125-f2-d64l4-s0 --prompt "function " --tokens 100',
+    )
+    .action((checkpoint, options) =>
+      generateCommand(checkpoint, options, { out: (text) => process.stdout.write(text), err: note }),
     );
 }
 
@@ -180,10 +234,22 @@ function addExport(mod: Command): void {
 function addBench(mod: Command): void {
   mod
     .command('bench')
-    .description('time training steps on this machine, beside the rate of the backend’s own plain product')
+    .description(
+      'time training steps on this machine, beside the rate of the backend’s own plain product; or decoding, or memory',
+    )
     .option('--shape <shape...>', `shapes to time (default: ${DEFAULT_SHAPES.join(' ')})`, [])
     .option('--steps <n>', 'steps to take the median of', wholeNumber, 9)
     .option('--profile', 'the share of a step in each op', false)
+    .addOption(
+      new Option('--decode', 'time decoding in place of training').default(false).conflicts('memory'),
+    )
+    .option('--prompt <n>', 'of --decode: tokens of the prompt', wholeNumber, 512)
+    .option('--tokens <n>', 'of --decode: new tokens', wholeNumber, 256)
+    .option(
+      '--memory',
+      'compare the memory of dense shapes with routed ones of their size and of their FLOPs',
+      false,
+    )
     .addOption(jsonOption())
     .addOption(backendOption())
     .addOption(precisionOption())
@@ -204,6 +270,42 @@ function addDoctor(mod: Command): void {
     .action((options) => doctorCommand(options, print));
 }
 
+function addData(mod: Command): void {
+  const data = mod.command('data').description('make token files of text, and look into them');
+  data
+    .command('prepare')
+    .description(
+      'text or JSONL, also gzip or zstd, into token shards with a held-out part; goes on after a kill',
+    )
+    .argument('<file...>', 'files or globs: .jsonl and .json are JSON Lines, others text')
+    .requiredOption('--out <folder>', 'where the shards go')
+    .option('--tokenizer <name>', 'bytes, gpt2, or the path of a tokenizer.json', 'gpt2')
+    .option('--end-of-text <token>', 'the token behind every document (default: the usual one)')
+    .option('--field <name>', 'the field of JSONL that holds the text', 'text')
+    .option('--separator <text>', 'what stands between documents in text, \\n, \\t and \\0 written so')
+    .option('--heldout-share <share>', 'share of the documents that is held out', share, 0.01)
+    .option('--seed <n>', 'another one holds out other documents', wholeOrZero, 0)
+    .option('--part-bytes <n>', 'input that a thread takes at a time', wholeNumber, DEFAULT_PART_BYTES)
+    .option('--jobs <n>', 'threads', wholeNumber, availableParallelism())
+    .addOption(jsonOption())
+    .option('--quiet', 'no progress', false)
+    .addHelpText(
+      'after',
+      '\nExample:\n  $ mod data prepare c4/*.json.gz --out data\n  $ mod data prepare book.txt --separator "\\n\\n" --tokenizer bytes --out data',
+    )
+    .action((files, options) => dataPrepareCommand(files, options, print));
+  data
+    .command('info')
+    .description('what files hold: format, tokens, vocabulary in use, the text of the first tokens')
+    .argument('<file...>', 'files or globs')
+    .option('--tokenizer <name>', 'bytes, gpt2, or a tokenizer.json (default: what lies beside the file)')
+    .option('--field <name>', 'the field of JSONL that holds the text', 'text')
+    .option('--token-bytes <n>', 'bytes a token, for token files without a header', bareTokenBytes, 2)
+    .addOption(jsonOption())
+    .addHelpText('after', '\nExample:\n  $ mod data info data/train-*.bin')
+    .action((files, options) => dataInfoCommand(files, options, print));
+}
+
 function addTrainRun(mod: Command): void {
   mod
     .command('train-run', { hidden: true })
@@ -215,6 +317,14 @@ function addTrainRun(mod: Command): void {
       const { status } = await trainRunCommand(sweep, run, options, print);
       process.exitCode = status === 'done' ? EXIT.done : EXIT.failed;
     });
+}
+
+function addProbe(mod: Command): void {
+  mod
+    .command('probe', { hidden: true })
+    .addOption(backendOption())
+    .addOption(precisionOption())
+    .action((options) => probeCommand(options, print));
 }
 
 /** Runs one command and sets the exit code; errors are one line for the reader, a stack trace under --debug. */

@@ -1,4 +1,4 @@
-/** The two kinds of failure that a command reports in one sentence; src/cli.ts gives each its exit code. */
+/** The kinds of failure that somebody above can do something about; src/cli.ts gives the first two their exit codes. */
 
 /** The config, the arguments or an input file is wrong: the message says what, where and what to do. */
 export class InputError extends Error {
@@ -8,6 +8,11 @@ export class InputError extends Error {
 /** Not done, worth trying again later: somebody else holds the lock, or the time allowed is over. */
 export class TryLaterError extends Error {
   override readonly name = 'TryLaterError';
+}
+
+/** A device has no memory left: the trainer tries again with fewer sequences at once. */
+export class DeviceMemoryError extends Error {
+  override readonly name = 'DeviceMemoryError';
 }
 
 /** The text of anything thrown. */

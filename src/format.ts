@@ -41,7 +41,7 @@ export function duration(seconds: number): string {
 export function table(head: string[], rows: string[][]): string {
   const widths = head.map((cell, i) => Math.max(cell.length, ...rows.map((row) => (row[i] ?? '').length)));
   const numeric = head.map((_, i) =>
-    rows.every((row) => /^[-+\d.,%×e]*[a-zA-Z]?$/.test(row[i] ?? '') && row[i] !== ''),
+    rows.every((row) => /^[-+]?(\d[-+\d.,%×e]*( ?[a-zA-Z]{1,3})?)?$/.test(row[i] ?? '') && row[i] !== ''),
   );
   const line = (cells: string[]) =>
     cells

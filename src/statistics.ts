@@ -13,12 +13,31 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2;
 }
 
-/** Standard error of the mean, from the sample's variance; null for fewer than two values. */
-export function standardError(values: readonly number[]): number | null {
-  if (values.length < 2) return null;
-  const center = mean(values);
-  const variance = values.reduce((sum, value) => sum + (value - center) ** 2, 0) / (values.length - 1);
-  return Math.sqrt(variance / values.length);
+/** Mean and standard error of values that come one at a time (Welford 1962); two numbers and a count hold its state. */
+export class RunningMean {
+  count: number;
+  mean: number;
+  /** Sum of squared distances from the mean. */
+  squares: number;
+
+  /** @param from the state to go on from */
+  constructor(from: { count: number; mean: number; squares: number } = { count: 0, mean: 0, squares: 0 }) {
+    this.count = from.count;
+    this.mean = from.mean;
+    this.squares = from.squares;
+  }
+
+  add(value: number): void {
+    this.count += 1;
+    const distance = value - this.mean;
+    this.mean += distance / this.count;
+    this.squares += distance * (value - this.mean);
+  }
+
+  /** Of the mean, from the sample's variance; null for fewer than two values. */
+  get standardError(): number | null {
+    return this.count < 2 ? null : Math.sqrt(this.squares / (this.count - 1) / this.count);
+  }
 }
 
 /** The value below which a share of the values lies, linear between the two nearest; NaN for no values. */

@@ -2,20 +2,30 @@
 import { expect, it } from 'vitest';
 import { mod } from './support/mod.js';
 
-it.each(['plan', 'sweep', 'status', 'eval', 'report', 'export', 'bench', 'doctor'])(
-  'mod %s --help has an example',
-  async (command) => {
-    const { code, stdout } = await mod(command, '--help');
-    expect(code).toBe(0);
-    expect(stdout).toMatch(new RegExp(`Example:\\n +\\$ mod ${command} `));
-  },
-);
+it.each([
+  'plan',
+  'sweep',
+  'status',
+  'eval',
+  'report',
+  'export',
+  'data prepare',
+  'data info',
+  'bench',
+  'doctor',
+])('mod %s --help has an example', async (command) => {
+  const { code, stdout } = await mod(...command.split(' '), '--help');
+  expect(code).toBe(0);
+  expect(stdout).toMatch(new RegExp(`Example:\\n +\\$ mod ${command} `));
+});
 
 it.each([
   ['an unknown command', ['swepe'], /unknown command 'swepe'\n\(Did you mean sweep\?\)/],
   ['an unknown option', ['plan', 'a.yaml', '--jsno'], /unknown option '--jsno'\n\(Did you mean --json\?\)/],
   ['a file that is not there', ['plan', 'nothing.yaml'], /^mod: nothing\.yaml: cannot be read/],
   ['a number that is none', ['sweep', 'a.yaml', '--jobs', 'many'], /a whole number above 0 is needed/],
+  ['a share that is none', ['data', 'prepare', 'a', '--out', 'b', '--heldout-share', '1'], /between 0 and 1/],
+  ['text that is not there', ['data', 'info', 'nothing.txt'], /^mod: no file matches 'nothing\.txt'/],
   ['a shape that is none', ['bench', '--shape', 'x3'], /^mod: --shape x3: /],
 ])('%s ends with code 2 and no stack trace', async (_, args, message) => {
   const { code, stderr } = await mod(...args);

@@ -2,29 +2,52 @@
 import { InputError, messageOf } from '../errors.js';
 import { cpuName } from '../machine.js';
 import type { BackendName, Precision } from '../plan/run.js';
+import { installAdvice } from './tensorflow/advice.js';
+import { gpuName } from './tensorflow/device.js';
 import { startTensorflow } from './tensorflow/start.js';
 import { startWasm } from './wasm/start.js';
 
-export interface ChosenBackend {
+/** A backend that works here. */
+export interface BackendChoice {
   name: BackendName;
   /** What computes: a GPU's or a CPU's name. */
   device: string;
   precision: 'fp32' | 'bf16';
-  /** The most memory that this process has held so far: of the GPU where one computes, else of the process. */
-  peakMemoryBytes: () => number;
   /** Backends that `auto` would have preferred, and why each does not work here. */
   rejected: { name: BackendName; reason: string }[];
 }
 
+/** The backend that computes in this process. */
+export interface ChosenBackend extends BackendChoice {
+  /** The most memory that this process has held so far: of the GPU where one computes, else of the process. */
+  peakMemoryBytes: () => number;
+}
+
 /** In the order in which `auto` tries them. */
-const STARTERS: { name: BackendName; start: () => Promise<void> }[] = [
+const STARTERS: { name: BackendName; start: (precision: Precision) => Promise<Started> }[] = [
   { name: 'cuda', start: () => Promise.reject(new Error('this version has no cuda backend')) },
-  { name: 'tensorflow', start: startTensorflow },
-  { name: 'wasm', start: startWasm },
+  {
+    name: 'tensorflow',
+    start: async (asked) => {
+      const precision = asked === 'bf16' ? 'bf16' : 'fp32';
+      const { onGpu } = await startTensorflow(precision);
+      return { device: onGpu ? gpuName() : cpuName(), precision };
+    },
+  },
+  {
+    name: 'wasm',
+    start: async (asked) => {
+      if (asked === 'bf16') throw new Error('it computes in float32 alone; bf16 needs cuda or tensorflow');
+      await startWasm();
+      return { device: cpuName(), precision: 'fp32' };
+    },
+  },
 ];
 
+type Started = Pick<ChosenBackend, 'device' | 'precision'>;
+
 /** What was chosen and, for `auto`, why not what it would have preferred, a line each. */
-export function describeBackend({ name, device, precision, rejected }: ChosenBackend): string {
+export function describeBackend({ name, device, precision, rejected }: BackendChoice): string {
   const reasons = rejected.map((other) => `\n  not ${other.name}: ${other.reason}`).join('');
   return `backend ${name} on ${device}, ${precision}${reasons}`;
 }
@@ -45,9 +68,7 @@ export async function chooseBackend(
   for (const { name, start } of STARTERS) {
     if (requested !== 'auto' && requested !== name) continue;
     try {
-      await start();
-      if (precision === 'bf16') throw new Error('it computes in float32 alone; bf16 needs cuda');
-      return { name, device: cpuName(), precision: 'fp32', rejected, peakMemoryBytes: peakResidentBytes };
+      return { name, ...(await start(precision)), rejected, peakMemoryBytes: peakResidentBytes };
     } catch (error) {
       rejected.push({ name, reason: messageOf(error) });
     }
@@ -68,9 +89,7 @@ export interface BackendReport {
   device: string | null;
   reason: string | null;
   /** What to install or do, where that would help. */
-  advice: string | null;
-  /** Where its parts come from. */
-  details: string[];
+  advice: string[];
 }
 
 /** Starts every backend in turn and tells how that went. */
@@ -78,11 +97,11 @@ export async function probeBackends(): Promise<BackendReport[]> {
   const reports: BackendReport[] = [];
   for (const { name, start } of STARTERS) {
     try {
-      await start();
-      reports.push({ name, usable: true, device: cpuName(), reason: null, advice: null, details: [] });
+      const { device } = await start('auto');
+      reports.push({ name, usable: true, device, reason: null, advice: [] });
     } catch (error) {
-      const reason = messageOf(error);
-      reports.push({ name, usable: false, device: null, reason, advice: null, details: [] });
+      const advice = name === 'tensorflow' ? installAdvice() : [];
+      reports.push({ name, usable: false, device: null, reason: messageOf(error), advice });
     }
   }
   return reports;

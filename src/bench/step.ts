@@ -1,5 +1,5 @@
 /** Times training steps of one shape on the active backend, beside the backend's own plain product. */
-import { matMul, memory, randomNormal, type Tensor } from '@tensorflow/tfjs-core';
+import { matMul, memory, randomNormal, slice, type Tensor } from '@tensorflow/tfjs-core';
 import { randomStream } from '../data/random.js';
 import type { ModelConfig } from '../model/config.js';
 import { routerNoise } from '../model/noise.js';
@@ -89,8 +89,10 @@ function timeProduct(model: ModelConfig, sequences: number): number {
     const w = randomNormal([D, 4 * D]);
     const product = () => {
       const y: Tensor = matMul(x, w);
-      y.dataSync();
-      y.dispose();
+      // Waits for the device; reading all of y would be timed with the product.
+      const first = slice(y, [0, 0], [1, 1]);
+      first.dataSync();
+      for (const tensor of [first, y]) tensor.dispose();
     };
     product();
     return median(Array.from({ length: 5 }, () => timed(product)));

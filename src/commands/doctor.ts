@@ -58,8 +58,8 @@ function report({ version, node, machine, disk, backends, auto }: Diagnosis): st
   ].join('\n\n');
 }
 
-function describe({ name, usable, device, reason, advice, details }: BackendReport): string {
+function describe({ name, usable, device, reason, advice }: BackendReport): string {
   const state = usable ? `usable, on ${device}` : `not usable: ${reason}`;
-  const more = [...details, ...(advice === null ? [] : [advice])].map((line) => `\n${' '.repeat(11)}${line}`);
+  const more = advice.map((line) => `\n${' '.repeat(11)}${line}`);
   return `${name.padEnd(11)}${state}${more.join('')}`;
 }

@@ -3,11 +3,11 @@ import { chooseBackend } from '../backends/choose.js';
 import { openTokenFile } from '../data/tokens.js';
 import { InputError } from '../errors.js';
 import type { ModeResult } from '../eval/modes.js';
-import { evaluateCheckpoint, evaluateRun, type TargetOptions } from '../eval/targets.js';
+import { evaluateCheckpoint, evaluateRun, keptCheckpoint, type TargetOptions } from '../eval/targets.js';
 import { table } from '../format.js';
 import type { RoutingMode } from '../model/config.js';
-import type { BackendName, Precision } from '../plan/run.js';
-import { readResult } from '../results/run-folder.js';
+import type { BackendName, PlannedRun, Precision } from '../plan/run.js';
+import { latestCheckpoint, readResult } from '../results/run-folder.js';
 import { findSweep, readPlan, runFolder, writeEvalCsv } from '../results/sweep-folder.js';
 
 export interface EvalCommandOptions {
@@ -23,8 +23,11 @@ export interface EvalCommandOptions {
   precision: Precision;
 }
 
+/** Milliseconds between two notes. */
+const PROGRESS_INTERVAL = 10_000;
+
 /**
- * Evaluates and prints. The rows of runs go into their folders and into eval.csv; those of a checkpoint are only printed.
+ * Evaluates and prints, and notes how far it is. The rows of runs go into their folders and into eval.csv; those of a checkpoint are only printed.
  *
  * @throws InputError for a target, checkpoint or token file that is not there or not right
  */
@@ -32,15 +35,16 @@ export async function evalCommand(
   target: string | undefined,
   options: EvalCommandOptions,
   out: (text: string) => void,
+  note: (text: string) => void,
 ): Promise<void> {
   const { checkpoint, tokens, json } = options;
   const results =
     checkpoint === undefined
-      ? await evaluateTarget(target, options)
+      ? await evaluateTarget(target, options, note)
       : await evaluateCheckpoint(
           checkpoint,
           ({ vocab_size }) => openTokenFile(needed(tokens, target), options.tokenBytes, vocab_size),
-          await targetOptions(options),
+          await targetOptions(options, note),
         );
   if (!json) return out(report(results));
   const printed = results.map(({ row, participation }) => ({ ...row, participation }));
@@ -57,25 +61,49 @@ function needed(tokens: string | undefined, target: string | undefined): string 
 async function evaluateTarget(
   target: string | undefined,
   options: EvalCommandOptions,
+  note: (text: string) => void,
 ): Promise<ModeResult[]> {
   const { sweepFolder, runId } = findSweep(target, options.results);
   const { runs, base_dir } = readPlan(sweepFolder);
-  const folderOf = (run: { run_id: string }) => runFolder(sweepFolder, run.run_id);
+  const folderOf = (run: PlannedRun) => runFolder(sweepFolder, run.run_id);
   const done = runs.filter(
     (run) => (runId === null || run.run_id === runId) && readResult(folderOf(run))?.status === 'done',
   );
   if (done.length === 0) throw new InputError(`${target ?? sweepFolder}: no run there is done`);
-  const shared = await targetOptions(options);
+  const kept = done.filter((run) => latestCheckpoint(folderOf(run)) !== null);
+  const [first] = done as [PlannedRun];
+  if (kept.length === 0) keptCheckpoint(first, folderOf(first)); // says why there is none
+  const shared = await targetOptions(options, note);
   const results: ModeResult[] = [];
-  for (const run of done) results.push(...(await evaluateRun(run, folderOf(run), base_dir, shared)));
-  writeEvalCsv(sweepFolder, runs);
+  for (const run of kept) {
+    results.push(...(await evaluateRun(run, folderOf(run), base_dir, shared)));
+    writeEvalCsv(sweepFolder, runs);
+  }
+  for (const run of done) {
+    if (!kept.includes(run)) note(`${run.run_id}: not evaluated, its weights are gone`);
+  }
   return results;
 }
 
-async function targetOptions(options: EvalCommandOptions): Promise<TargetOptions> {
+async function targetOptions(
+  options: EvalCommandOptions,
+  note: (text: string) => void,
+): Promise<TargetOptions> {
   const { routing, autoregressive, sequences } = options;
   const backend = await chooseBackend(options.backend, options.precision);
-  return { routing, autoregressive, sequences, backend, now: Date.now };
+  let last = Date.now();
+  return {
+    routing,
+    autoregressive,
+    sequences,
+    backend,
+    now: Date.now,
+    onProgress: (subject, mode, done, total) => {
+      if (Date.now() - last < PROGRESS_INTERVAL) return;
+      last = Date.now();
+      note(`${subject} ${mode}: ${done} of ${total} sequences`);
+    },
+  };
 }
 
 function report(results: ModeResult[]): string {

@@ -1,11 +1,14 @@
 /** `mod plan`: what a sweep file asks for, before anything is trained. */
 import { relative } from 'node:path';
+import { type BenchRecord, benchRecordPath, nearestRecord, readBenchRecords } from '../bench/record.js';
 import { shapeNamed } from '../config/shapes.js';
 import { loadSweepFile, type SweepFile } from '../config/sweep-file.js';
+import { dataTokenizer } from '../data/tokenizer.js';
 import { openTokens } from '../data/tokens.js';
 import { InputError } from '../errors.js';
-import { count, rate, table } from '../format.js';
+import { bytes, count, duration, rate, table } from '../format.js';
 import { canonicalJson } from '../plan/canonical.js';
+import { checkpointBytes } from '../plan/checkpoint-size.js';
 import { expandSweep } from '../plan/expand.js';
 import { type FlopTerms, flopsPerPass } from '../plan/flops.js';
 import type { FlopsTarget } from '../plan/match-flops.js';
@@ -30,6 +33,10 @@ export interface PlanRow extends RunRow {
   learning_rate: number;
   /** Passes over the training data; null where it is not there. */
   epochs: number | null;
+  /** The disk that its checkpoint takes; null for a point that is not feasible. */
+  checkpoint_bytes: number | null;
+  /** Hours of training at the rate that `mod bench` measured here on the nearest shape; null without one. */
+  hours: number | null;
   flops_terms: FlopTerms;
 }
 
@@ -55,6 +62,7 @@ export async function planCommand(
   options: PlanCommandOptions,
   out: (text: string) => void,
   open: OpenTokens = openTokens,
+  measured: readonly BenchRecord[] = readBenchRecords(benchRecordPath()),
 ): Promise<void> {
   const { json, results, matchFlops } = options;
   const written = loadSweepFile(configPath);
@@ -67,7 +75,7 @@ export async function planCommand(
     return target;
   });
   const data = new DataSizes(file.dir, open);
-  const rows = runs.map((run) => rowOf(run, data.trainTokens(run.spec.data)));
+  const rows = runs.map((run) => rowOf(run, data.trainTokens(run.spec.data), measured));
   if (json) {
     out(JSON.stringify(rows, null, 1));
     return;
@@ -78,6 +86,7 @@ export async function planCommand(
   const parts = [
     `${file.name}: ${feasible.length} of ${rows.length} runs can be trained`,
     planTable(feasible),
+    needsText(feasible, measured.length > 0),
     ...section(
       'Not feasible',
       skipped.map(({ run_id, note }) => `${run_id}: ${note}`),
@@ -100,13 +109,19 @@ function matchText(sweep: string, budget: number, { shape, flopsPerPass }: Flops
   return `at ${budgetName(budget)} FLOPs to ${flops} a pass, the optimum of the baseline of ${relative('', sweep)}, near ${shape.name}`;
 }
 
-function rowOf(run: PlannedRun, trainTokens: number | null): PlanRow {
-  const { spec, train_flops, tokens } = run;
+function rowOf(run: PlannedRun, trainTokens: number | null, measured: readonly BenchRecord[]): PlanRow {
+  const { spec, backend, status, train_flops, tokens } = run;
+  const { precision, model } = spec;
+  const feasible = status === 'pending';
+  const query = { backend, precision, d_model: model.d_model, routed: model.routing !== null };
+  const record = feasible ? nearestRecord(measured, query) : null;
   return {
     ...planRow(run),
     budget_error: (train_flops - spec.flop_budget) / spec.flop_budget,
     learning_rate: spec.training.learning_rate,
     epochs: trainTokens === null ? null : tokens / trainTokens,
+    checkpoint_bytes: feasible ? checkpointBytes(run.params_total) : null,
+    hours: record === null ? null : train_flops / record.flops_per_second / 3600,
     flops_terms: flopsPerPass(spec.model),
   };
 }
@@ -127,19 +142,27 @@ class DataSizes {
     if (known !== undefined) return known;
     const tokens = this.count(data, 'train');
     this.count(data, 'heldout');
+    this.warn('no tokenizer', () => dataTokenizer(data, this.baseDir));
     this.sizes.set(key, tokens);
     return tokens;
   }
 
   private count(data: DataConfig, role: 'train' | 'heldout'): number | null {
-    try {
+    const what = role === 'train' ? 'training data, so that epochs are not known' : 'held-out data';
+    return this.warn(`no ${what}`, () => {
       const source = this.open(data, role, this.baseDir);
       source.close();
       return source.tokens;
+    });
+  }
+
+  /** Null, and a line in `missing`, where what is looked at is not there or not right. */
+  private warn<T>(what: string, look: () => T): T | null {
+    try {
+      return look();
     } catch (error) {
       if (!(error instanceof InputError)) throw error;
-      const what = role === 'train' ? 'training data, so that epochs are not known' : 'held-out data';
-      this.missing.push(`no ${what}: ${error.message}`);
+      this.missing.push(`${what}: ${error.message}`);
       return null;
     }
   }
@@ -156,6 +179,8 @@ function planTable(rows: PlanRow[]): string {
     'train FLOPs',
     'of budget',
     'epochs',
+    'checkpoint',
+    'time',
   ];
   const cells = rows.map((row) => [
     row.run_id,
@@ -167,8 +192,22 @@ function planTable(rows: PlanRow[]): string {
     row.train_flops.toExponential(3),
     signedPercent(row.budget_error),
     row.epochs === null ? '-' : row.epochs.toPrecision(2),
+    row.checkpoint_bytes === null ? '-' : bytes(row.checkpoint_bytes),
+    row.hours === null ? '-' : duration(3600 * row.hours),
   ]);
   return table(head, cells);
+}
+
+/** What the sweep as a whole asks of the machine. */
+function needsText(rows: PlanRow[], isMeasured: boolean): string {
+  const sum = (of: (row: PlanRow) => number | null) => rows.reduce((total, row) => total + (of(row) ?? 0), 0);
+  const known = rows.filter(({ hours }) => hours !== null);
+  const time =
+    known.length === rows.length
+      ? `about ${duration(3600 * sum(({ hours }) => hours))} of training one after another, at what mod bench measured here`
+      : `hours are not known: mod bench has measured ${isMeasured ? 'nothing on this backend and precision' : 'nothing'} on this machine`;
+  const room = `${bytes(sum(({ checkpoint_bytes }) => checkpoint_bytes))} of disk for the last checkpoint of every run`;
+  return `In all ${sum(({ train_flops }) => train_flops).toExponential(2)} FLOPs; ${room}; ${time}.`;
 }
 
 function warningsOf(rows: PlanRow[]): string[] {

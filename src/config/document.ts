@@ -3,6 +3,7 @@ import {
   type Document,
   isAlias,
   isMap,
+  isNode,
   isPair,
   isScalar,
   isSeq,
@@ -64,7 +65,7 @@ export class YamlFile {
     const { errors, warnings, contents } = this.document;
     // The first fault alone: the others follow from it. The library calls a tag that it does not know a warning.
     const [fault] = [...errors, ...warnings];
-    if (fault !== undefined) throw this.error([{ offset: fault.pos[0], text: `yaml: ${fault.message}` }]);
+    if (fault !== undefined) throw this.error([{ offset: fault.pos[0], text: `yaml: ${said(fault)}` }]);
     if (contents === null) throw this.error([{ offset: 0, text: 'found nothing: the file is empty' }]);
     this.value = this.plain(contents, [], []);
     if (this.problems.length > 0) throw this.error(this.problems);
@@ -115,14 +116,15 @@ export class YamlFile {
   private mapping(items: unknown[], path: Path, inside: Node[]): Record<string, unknown> {
     const result: Record<string, unknown> = Object.create(null);
     for (const { key, value } of items.filter(isPair)) {
-      const offset = isScalar(key) ? offsetOf(key) : this.valueOffset(path);
+      const offset = isNode(key) ? offsetOf(key) : this.valueOffset(path);
       if (!isScalar(key) || key.value === null) {
         this.report(offset, path, 'found a key that is not a word');
         continue;
       }
       const name = String(key.value);
       const at = [...path, name];
-      if (name in result) this.report(offset, at, 'found a second time; once is allowed');
+      if (name === '<<') this.report(offset, at, 'found a merge key; write out the keys, or use grids');
+      else if (name in result) this.report(offset, at, 'found a second time; once is allowed');
       else result[name] = this.plain(value as Node | null, at, inside, offset);
     }
     return result;
@@ -155,6 +157,11 @@ export class YamlFile {
   private report(offset: number, path: Path, text: string): void {
     this.problems.push({ offset, text: path.length === 0 ? text : `${keyText(path)}: ${text}` });
   }
+}
+
+/** The library's words, but for those that speak to a programmer. */
+function said({ code, message }: { code: string; message: string }): string {
+  return code === 'MULTIPLE_DOCS' ? 'found a second document; a sweep file is one' : message;
 }
 
 function offsetOf(node: Node): number {

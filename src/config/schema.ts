@@ -102,8 +102,11 @@ const globs = z.union(
   },
 );
 
-/** Vocabulary of text that is read as bytes. */
-const BYTES = 256;
+/** Vocabularies of the tokenizers that are known by a word. */
+const VOCABULARIES = new Map([
+  ['bytes', 256],
+  ['gpt2', 50257],
+]);
 
 const data = mapping(
   {
@@ -112,7 +115,7 @@ const data = mapping(
     train: globs.exactOptional(),
     heldout: globs.exactOptional(),
     vocab_size: whole(1, 2 ** 31).exactOptional(),
-    tokenizer: words('a path, or bytes').exactOptional(),
+    tokenizer: words('bytes, gpt2, or the path of a tokenizer.json').exactOptional(),
     token_bytes: number('1 or 2', (value) => value === 1 || value === 2).exactOptional(),
   },
   'either {text, heldout_text, tokenizer: bytes} or {train, heldout, vocab_size}',
@@ -135,17 +138,21 @@ const data = mapping(
     for (const key of isText ? (['text', 'heldout_text'] as const) : (['train', 'heldout'] as const)) {
       if (found[key] === undefined) issue(key, 'a path or glob, or a list of them');
     }
-    const bytes = (found.tokenizer ?? (isText ? 'bytes' : null)) === 'bytes';
+    const tokenizer = found.tokenizer ?? (isText ? 'bytes' : null);
+    const known = tokenizer === null ? undefined : VOCABULARIES.get(tokenizer);
     const size = found.vocab_size?.value;
-    if (isText && !bytes) issue('tokenizer', 'bytes: text files are read as bytes, others as token files');
+    if (isText && tokenizer !== 'bytes') {
+      issue('tokenizer', 'bytes; for another one make token files of the text, with mod data prepare');
+    }
     if (isText && found.token_bytes !== undefined)
       issue('token_bytes', 'nothing here: text files hold bytes');
-    if (isTokens && !bytes && size === undefined)
+    if (isTokens && known === undefined && size === undefined)
       issue('vocab_size', 'the number of tokens that the tokenizer knows');
-    if (bytes && size !== undefined && size < BYTES) issue('vocab_size', `at least ${BYTES} for bytes`);
+    if (known !== undefined && size !== undefined && size < known)
+      issue('vocab_size', `at least ${known} for ${tokenizer}`);
   })
   .transform((found) => {
-    const vocab_size = found.vocab_size?.value ?? BYTES;
+    const vocab_size = found.vocab_size?.value ?? (VOCABULARIES.get(found.tokenizer ?? 'bytes') as number);
     if (found.text !== undefined) {
       return { text: found.text, heldout_text: found.heldout_text ?? [], tokenizer: 'bytes', vocab_size };
     }
@@ -192,6 +199,9 @@ const keys = {
     sequences: whole(1).exactOptional(),
     every_steps: whole(0).exactOptional(),
     autoregressive: truth.exactOptional(),
+  }).exactOptional(),
+  checkpoint: mapping({
+    keep_final: oneOf(['all', 'best', 'none']).exactOptional(),
   }).exactOptional(),
   backend: oneOf(['auto', 'cuda', 'tensorflow', 'wasm']).exactOptional(),
   precision: oneOf(['auto', 'bf16', 'fp32']).exactOptional(),

@@ -1,10 +1,13 @@
 /** Reads a sweep file: YAML in, checked and complete products of settings out. */
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
+import { isFile } from '../data/files.js';
+import { isBuiltIn } from '../data/tokenizer.js';
+import { tokenizerJsonVocabSize } from '../data/tokenizer-json.js';
 import { InputError, messageOf } from '../errors.js';
 import type { Gate, RouterKind } from '../model/config.js';
-import type { BackendName, DataConfig, Precision } from '../plan/run.js';
-import { keyText, Written, YamlFile } from './document.js';
+import type { BackendName, CheckpointPolicy, DataConfig, Precision } from '../plan/run.js';
+import { keyText, type Path, type Problem, Written, YamlFile } from './document.js';
 import { problemsOf } from './messages.js';
 import { type GridKeys, sweepSchema, type WrittenSweep } from './schema.js';
 import type { Shape } from './shapes.js';
@@ -38,6 +41,7 @@ export interface Product {
     deterministic: boolean;
   };
   evaluation: { sequences: Written; every_steps: Written; autoregressive: boolean };
+  checkpoint: CheckpointPolicy;
   backend: BackendName | 'auto';
   precision: Precision;
 }
@@ -82,12 +86,13 @@ const DEFAULTS: Omit<Product, 'flop_budgets' | 'data'> = {
     deterministic: false,
   },
   evaluation: { sequences: usual(1024), every_steps: usual(0), autoregressive: true },
+  checkpoint: { keep_final: 'all' },
   backend: 'auto',
   precision: 'auto',
 };
 
 /**
- * Reads and checks a sweep file. The files that it names as data are not looked at.
+ * Reads and checks a sweep file. Of the files that it names a tokenizer.json is looked at, where there is one; data is not.
  *
  * @throws InputError that names file:line:column, the key, what was found and what is allowed, one line a problem
  */
@@ -107,18 +112,46 @@ export function parseSweepFile(path: string, text: string): SweepFile {
   const result = sweepSchema.safeParse(yaml.value);
   if (!result.success) throw yaml.error(problemsOf(result.error.issues, yaml));
   const { name, grids = [], ...top } = result.data;
+  const dir = dirname(resolve(path));
+  const unfit = [top, ...grids].flatMap(({ data }, i) =>
+    data === undefined
+      ? []
+      : vocabularyProblems(yaml, data, i === 0 ? ['data'] : ['grids', i - 1, 'data'], dir),
+  );
+  if (unfit.length > 0) throw yaml.error(unfit);
   const products =
     grids.length === 0
       ? [completeProduct(yaml, top, {}, null)]
       : grids.map((grid, i) => completeProduct(yaml, top, grid, i));
   return {
     path,
-    dir: dirname(resolve(path)),
+    dir,
     name,
     top: withDefaults(top),
     products,
     budgetsAt: yaml.at(yaml.keyOffset(['flop_budgets'])),
   };
+}
+
+/** A tokenizer with more tokens than the vocabulary has would be found out by the first of them in the data. */
+function vocabularyProblems(yaml: YamlFile, data: DataConfig, at: Path, dir: string): Problem[] {
+  const { tokenizer, vocab_size } = data;
+  if (tokenizer === null || isBuiltIn(tokenizer) || !isFile(resolve(dir, tokenizer))) return [];
+  const problem = (key: string, text: string) => {
+    const path = [...at, key];
+    return [{ offset: yaml.valueOffset(path), text: `${keyText(path)}: ${text}` }];
+  };
+  let tokens: number;
+  try {
+    tokens = tokenizerJsonVocabSize(resolve(dir, tokenizer));
+  } catch (error) {
+    return problem('tokenizer', messageOf(error));
+  }
+  if (tokens <= vocab_size) return [];
+  return problem(
+    'vocab_size',
+    `found ${vocab_size}; allowed: at least ${tokens}, the tokens of ${tokenizer}`,
+  );
 }
 
 type Top = Omit<WrittenSweep, 'name' | 'grids'>;
@@ -131,6 +164,7 @@ function withDefaults(top: GridKeys, grid: GridKeys = {}): TopLevel {
     routing: { ...DEFAULTS.routing, ...top.routing, ...grid.routing },
     training: { ...DEFAULTS.training, ...top.training, ...grid.training },
     evaluation: { ...DEFAULTS.evaluation, ...top.evaluation, ...grid.evaluation },
+    checkpoint: { ...DEFAULTS.checkpoint, ...top.checkpoint, ...grid.checkpoint },
   };
 }
 

@@ -4,7 +4,7 @@ import { InputError, messageOf } from '../errors.js';
 import { fileSize, type Segment } from './segments.js';
 
 /** 256 int32: magic, version, number of tokens, zeros (llm.c, dev/data/data_common.py). */
-const HEADER_BYTES = 1024;
+export const HEADER_BYTES = 1024;
 
 /** By magic number. llm.c writes version 1 for GPT-2's tokens and 7 for Llama 3's. */
 const SHARDS = new Map<number, { tokenBytes: 2 | 4; versions: number[] }>([
@@ -49,6 +49,12 @@ export function tokenFileSegment(path: string, bareBytes: 1 | 2): Segment {
     );
   }
   return { path, start: HEADER_BYTES, tokens, tokenBytes: shard.tokenBytes, separator: false };
+}
+
+/** Whether a file begins as a shard does. @throws InputError where it cannot be read */
+export function isShard(path: string): boolean {
+  const header = readHeader(path, 4);
+  return header.length === 4 && SHARDS.has(header.readInt32LE(0));
 }
 
 function readHeader(path: string, bytes: number): Buffer {

@@ -37,7 +37,7 @@ export function openTokens(data: DataConfig, role: 'train' | 'heldout', baseDir:
   }
   if (data.tokenizer !== 'bytes') {
     throw new InputError(
-      `data.tokenizer: text files are read as bytes, found '${data.tokenizer}': write tokenizer: bytes, or tokenize them first`,
+      `data.tokenizer: text files are read as bytes, found '${data.tokenizer}': write tokenizer: bytes, or make token files of them with mod data prepare`,
     );
   }
   if (data.vocab_size < BYTE_VOCABULARY) {

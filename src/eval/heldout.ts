@@ -2,12 +2,14 @@
 import { mean, type Tensor, tensor2d } from '@tensorflow/tfjs-core';
 import type { Batch, HeldoutWindows } from '../data/batches.js';
 import type { RoutedTrace } from '../model/block.js';
-import { hasPredictor, type ModelConfig, type RoutingMode } from '../model/config.js';
+import { hasPredictor, type RoutingMode, routedBlockCount } from '../model/config.js';
 import { routerNoise } from '../model/noise.js';
 import type { Transformer } from '../model/transformer.js';
 import { crossEntropy } from '../ops/cross-entropy.js';
 import { scope } from '../ops/scope.js';
-import { mean as meanOf, standardError } from '../statistics.js';
+import type { Participation } from '../plan/flops.js';
+import { RunningMean } from '../statistics.js';
+import { type BlockTally, emptyTally, type PredictorScore, scorePredictor } from './tally.js';
 
 export interface EvaluationOptions {
   mode: RoutingMode;
@@ -17,17 +19,18 @@ export interface EvaluationOptions {
   batchSequences: number;
   /** Seed of the random router's draws, which depend on the window and nothing else. */
   seed: number;
-  onProgress?: (done: number, total: number) => void;
+  /** Where an earlier evaluation of the same model on the same windows was broken off. */
+  from?: EvaluationState | undefined;
+  onProgress?: (state: EvaluationState, total: number) => void;
 }
 
-/** How the predictor's answers compare with membership of the top-k set, over tokens and routed blocks. */
-export interface PredictorScore {
-  accuracy: number;
-  /** Accuracy of always answering 'skip'. */
-  alwaysSkip: number;
-  /** Null where the predictor never says 'take'. */
-  precision: number | null;
-  recall: number | null;
+/** All that an evaluation knows after some of its windows: plain numbers, to be saved and gone on from. */
+export interface EvaluationState {
+  sequences: number;
+  /** Of the losses of the sequences. */
+  loss: { mean: number; squares: number };
+  /** One a routed block. */
+  tallies: BlockTally[];
 }
 
 export interface Evaluation {
@@ -39,17 +42,12 @@ export interface Evaluation {
   lossStandardError: number | null;
   /** Mean share of tokens that took part, one number a routed block. */
   participation: number[];
+  /** The tokens of a sequence that took part, one entry a routed block. */
+  participants: Participation[];
   /** In `topk` mode alone: there the activations are those of training. */
   predictor: PredictorScore | null;
   /** Accuracy of each routed block's predictor, in order; empty where `predictor` is null. */
   predictorAccuracyByBlock: number[];
-}
-
-interface Tally {
-  member: number;
-  agreed: number;
-  positive: number;
-  truePositive: number;
 }
 
 /** Evaluates on windows 0.. of the held-out data. Yields to the event loop between batches. */
@@ -59,28 +57,32 @@ export async function evaluate(
   options: EvaluationOptions,
 ): Promise<Evaluation> {
   const total = Math.min(options.sequences, windows.count);
-  const losses: number[] = [];
-  const tallies = routedBlocks(model.config).map(
-    (): Tally => ({ member: 0, agreed: 0, positive: 0, truePositive: 0 }),
-  );
-  for (let first = 0; first < total; first += options.batchSequences) {
+  const tallies = options.from?.tallies ?? Array.from({ length: routedBlockCount(model.config) }, emptyTally);
+  const losses = new RunningMean(options.from && { count: options.from.sequences, ...options.from.loss });
+  while (losses.count < total) {
+    const first = losses.count;
     const sequences = Math.min(options.batchSequences, total - first);
     const batch = windows.read(first, sequences);
-    losses.push(...batchLosses(model, batch, first, options, tallies));
-    options.onProgress?.(first + sequences, total);
+    for (const loss of batchLosses(model, batch, first, options, tallies)) losses.add(loss);
+    const { mean, squares } = losses;
+    options.onProgress?.({ sequences: losses.count, loss: { mean, squares }, tallies }, total);
     await new Promise((resolve) => setImmediate(resolve));
   }
-  const tokens = total * model.config.sequence_length;
-  const scored =
-    options.mode === 'topk' && model.config.routing !== null && hasPredictor(model.config.routing);
+  const length = model.config.sequence_length;
+  const { routing } = model.config;
+  const scored = options.mode === 'topk' && routing !== null && hasPredictor(routing);
   return {
-    mode: model.config.routing === null ? 'topk' : options.mode,
+    mode: routing === null ? 'topk' : options.mode,
     sequences: total,
-    loss: meanOf(losses),
-    lossStandardError: standardError(losses),
-    participation: tallies.map(({ member }) => member / tokens),
-    predictor: scored ? scorePredictor(tallies, tokens) : null,
-    predictorAccuracyByBlock: scored ? tallies.map(({ agreed }) => agreed / tokens) : [],
+    loss: losses.mean,
+    lossStandardError: losses.standardError,
+    participation: tallies.map(({ member }) => member / (total * length)),
+    participants: tallies.map(({ member, memberSquares }) => ({
+      mean: member / total,
+      meanSquare: memberSquares / total,
+    })),
+    predictor: scored ? scorePredictor(tallies, total * length) : null,
+    predictorAccuracyByBlock: scored ? tallies.map(({ agreed }) => agreed / (total * length)) : [],
   };
 }
 
@@ -90,7 +92,7 @@ function batchLosses(
   batch: Batch,
   first: number,
   options: EvaluationOptions,
-  tallies: Tally[],
+  tallies: BlockTally[],
 ): Float32Array {
   const { sequences } = batch;
   const length = model.config.sequence_length;
@@ -102,45 +104,28 @@ function batchLosses(
     });
     const losses = crossEntropy(null, logits, tensor2d(batch.targets, [sequences, length], 'int32'));
     routed.forEach((trace, i) => {
-      count(tallies[i] as Tally, trace);
+      count(tallies[i] as BlockTally, trace);
     });
     return (mean(losses, 1) as Tensor).dataSync() as Float32Array;
   });
 }
 
-function count(tally: Tally, { member, predictor }: RoutedTrace): void {
+function count(tally: BlockTally, { member, predictor }: RoutedTrace): void {
+  const [sequences, length] = member.shape as [number, number];
   const members = member.dataSync();
   const logits = predictor?.dataSync() ?? null;
-  for (let i = 0; i < members.length; i++) {
-    const selected = members[i] === 1;
-    if (selected) tally.member += 1;
-    if (logits === null) continue;
-    const positive = (logits[i] as number) > 0;
-    if (positive === selected) tally.agreed += 1;
-    if (positive) tally.positive += 1;
-    if (positive && selected) tally.truePositive += 1;
+  for (let sequence = 0; sequence < sequences; sequence++) {
+    let took = 0;
+    for (let i = sequence * length; i < (sequence + 1) * length; i++) {
+      const selected = members[i] === 1;
+      if (selected) took += 1;
+      if (logits === null) continue;
+      const positive = (logits[i] as number) > 0;
+      if (positive === selected) tally.agreed += 1;
+      if (positive) tally.positive += 1;
+      if (positive && selected) tally.truePositive += 1;
+    }
+    tally.member += took;
+    tally.memberSquares += took * took;
   }
-}
-
-function scorePredictor(tallies: Tally[], tokens: number): PredictorScore {
-  const sum = (pick: (tally: Tally) => number) => tallies.reduce((total, tally) => total + pick(tally), 0);
-  const decisions = tokens * tallies.length;
-  const [member, positive, truePositive] = [
-    sum((tally) => tally.member),
-    sum((tally) => tally.positive),
-    sum((tally) => tally.truePositive),
-  ];
-  return {
-    accuracy: sum((tally) => tally.agreed) / decisions,
-    alwaysSkip: (decisions - member) / decisions,
-    precision: positive === 0 ? null : truePositive / positive,
-    recall: member === 0 ? null : truePositive / member,
-  };
-}
-
-function routedBlocks(model: ModelConfig): number[] {
-  const { routing, n_layers } = model;
-  return routing === null
-    ? []
-    : Array.from({ length: Math.floor(n_layers / routing.frequency) }, (_, i) => i);
 }

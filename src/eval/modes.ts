@@ -7,6 +7,7 @@ import type { BackendName } from '../plan/run.js';
 import type { EvalRow } from '../results/columns.js';
 import { mean } from '../statistics.js';
 import { type Evaluation, evaluate } from './heldout.js';
+import type { EvaluationProgress } from './progress.js';
 
 /** A row of eval.csv, and the participation of each routed block that its mean is made from. */
 export interface ModeResult {
@@ -24,7 +25,9 @@ export interface ModesOptions {
   backend: { name: BackendName; device: string; peakMemoryBytes: () => number };
   /** Milliseconds since 1970; injected in tests. */
   now: () => number;
-  onProgress?: (mode: RoutingMode, done: number, total: number) => void;
+  onProgress?: (runId: string, mode: RoutingMode, done: number, total: number) => void;
+  /** Where a broken-off evaluation left its states, and this one leaves its own. */
+  progress?: EvaluationProgress | undefined;
 }
 
 /** Evaluates in each mode. The caller has made sure that the model knows them (`refuseMode`). */
@@ -38,14 +41,20 @@ export async function evaluateModes(
   let topk: number | null = null;
   for (const mode of options.modes) {
     const started = options.now();
+    const from = options.progress?.state(mode);
     const evaluation = await evaluate(model, windows, {
       ...options,
       mode,
-      onProgress: (done, total) => onProgress?.(mode, done, total),
+      from,
+      onProgress: (state, total) => {
+        options.progress?.update(mode, state, state.sequences === total);
+        onProgress?.(options.runId, mode, state.sequences, total);
+      },
     });
     const finished = options.now();
     if (evaluation.mode === 'topk') topk = evaluation.loss;
-    const tokens = evaluation.sequences * model.config.sequence_length;
+    const evaluatedNow = evaluation.sequences - (from?.sequences ?? 0);
+    const tokens = evaluatedNow * model.config.sequence_length;
     const { participation, predictor } = evaluation;
     const row: EvalRow = {
       run_id: options.runId,
@@ -60,7 +69,7 @@ export async function evaluateModes(
       always_skip_accuracy: predictor?.alwaysSkip ?? null,
       predictor_precision: predictor?.precision ?? null,
       predictor_recall: predictor?.recall ?? null,
-      tokens_per_s: finished > started ? (tokens * 1000) / (finished - started) : null,
+      tokens_per_s: evaluatedNow > 0 && finished > started ? (tokens * 1000) / (finished - started) : null,
       peak_memory_bytes: backend.peakMemoryBytes(),
       backend: backend.name,
       device: backend.device,
@@ -72,8 +81,6 @@ export async function evaluateModes(
 }
 
 /** FLOPs per pass of what ran: in the causal modes the tokens that took part. */
-function flopsOf(model: ModelConfig, { mode, participation }: Evaluation): number {
-  if (mode === 'topk') return flopsPerPass(model).total;
-  const tokens = participation.map((share) => share * model.sequence_length);
-  return causalFlopsPerPass(model, mode, tokens).total;
+function flopsOf(model: ModelConfig, { mode, participants }: Evaluation): number {
+  return mode === 'topk' ? flopsPerPass(model).total : causalFlopsPerPass(model, mode, participants).total;
 }

@@ -8,9 +8,10 @@ import type { ModelConfig, RoutingMode } from '../model/config.js';
 import { evaluationModes, refuseMode } from '../model/routing.js';
 import type { Transformer } from '../model/transformer.js';
 import type { PlannedRun } from '../plan/run.js';
-import { latestCheckpoint, readEvaluations, writeEvaluations } from '../results/run-folder.js';
+import { latestCheckpoint, readEvaluations, runFiles, writeEvaluations } from '../results/run-folder.js';
 import { microBatchSequences } from '../train/micro-batch.js';
 import { evaluateModes, type ModeResult, type ModesOptions } from './modes.js';
+import { EvaluationProgress } from './progress.js';
 
 export interface TargetOptions extends Pick<ModesOptions, 'backend' | 'now' | 'onProgress'> {
   /** The one mode that is asked for beside `topk`; undefined: as `autoregressive` says. */
@@ -56,13 +57,13 @@ export async function evaluateCheckpoint(
  * @throws InputError if the run has no checkpoint, or the data or the checkpoint is not right
  */
 export async function evaluateRun(
-  { run_id, spec }: PlannedRun,
+  run: PlannedRun,
   folder: string,
   baseDir: string,
   options: TargetOptions,
 ): Promise<ModeResult[]> {
-  const checkpoint = latestCheckpoint(folder);
-  if (checkpoint === null) throw new InputError(`${folder}: it has no checkpoint: its weights were not kept`);
+  const { run_id, spec } = run;
+  const checkpoint = keptCheckpoint(run, folder);
   const { windows, close } = openHeldoutData(spec, baseDir);
   const model = loadModel(checkpoint);
   try {
@@ -72,22 +73,42 @@ export async function evaluateRun(
         ? usualModes(spec.model, options)
         : new Set<RoutingMode>(['topk', routing]);
     const sequences = options.sequences ?? spec.evaluation.sequences;
+    const subject = { spec, checkpoint, sequences, windows: windows.count, backend: options.backend.name };
+    const progress = new EvaluationProgress(runFiles(folder).evaluationProgress, subject);
     const results = await evaluateModel(model, windows, [...asked], {
       ...options,
       sequences,
       runId: run_id,
       seed: spec.seed,
+      progress,
     });
     const rows = results.map(({ row }) => row);
     const kept = readEvaluations(folder).filter(
       (old) => old.sequences === rows[0]?.sequences && !rows.some((row) => row.routing === old.routing),
     );
     writeEvaluations(folder, [...rows, ...kept]);
+    progress.remove();
     return results;
   } finally {
     model.dispose();
     close();
   }
+}
+
+/**
+ * The last checkpoint of a run.
+ *
+ * @throws InputError if it is gone, saying why
+ */
+export function keptCheckpoint({ checkpoint }: PlannedRun, folder: string): string {
+  const latest = latestCheckpoint(folder);
+  if (latest !== null) return latest;
+  const { keep_final } = checkpoint;
+  throw new InputError(
+    keep_final === 'all'
+      ? `${folder}: it has no checkpoint`
+      : `${folder}: its weights are gone: the sweep file says checkpoint.keep_final: ${keep_final}`,
+  );
 }
 
 function usualModes(model: ModelConfig, { autoregressive }: TargetOptions): RoutingMode[] {
@@ -98,7 +119,7 @@ function evaluateModel(
   model: Transformer,
   windows: HeldoutWindows,
   modes: RoutingMode[],
-  options: TargetOptions & { runId: string; seed: number },
+  options: TargetOptions & Pick<ModesOptions, 'runId' | 'seed' | 'progress'>,
 ): Promise<ModeResult[]> {
   const batchSequences = microBatchSequences(model.config, BATCH_SEQUENCES, options.backend.name);
   const sequences = options.sequences ?? windows.count;

@@ -1,18 +1,18 @@
 /** One block of the transformer: attention, then MLP, for all tokens or for those that a router selects. */
-import { type Tensor, zerosLike } from '@tensorflow/tfjs-core';
-import { causalAttention } from '../ops/causal-attention.js';
+import { reshape, type Tensor, zerosLike } from '@tensorflow/tfjs-core';
+import { causalAttention, segmentedAttentionKernel } from '../ops/causal-attention.js';
 import { gatedScatterAdd } from '../ops/gated-scatter-add.js';
 import { gatherTokens } from '../ops/gather-tokens.js';
 import { gelu } from '../ops/gelu.js';
 import { linear } from '../ops/linear.js';
 import { residual } from '../ops/residual.js';
 import { addRmsNorm, rmsNorm } from '../ops/rms-norm.js';
-import { rotaryHeads } from '../ops/rotary-heads.js';
+import { rotary } from '../ops/rotary.js';
 import type { Tape } from '../ops/tape.js';
 import { tokenLogits } from '../ops/token-logits.js';
 import type { RoutingConfig, RoutingMode } from './config.js';
 import type { BlockParameters, RoutedParameters } from './parameters.js';
-import { predictorLogits, type Selection, selectByCapacity, selectPositive } from './routing.js';
+import { predictorLogits, selectByCapacity, selectPositive } from './routing.js';
 
 /** What a routed block decided: for the extra losses, the statistics and the analysis. */
 export interface RoutedTrace {
@@ -21,15 +21,21 @@ export interface RoutedTrace {
   r: Tensor;
   /** [B, T] float32: 1 where a token went through the block. */
   member: Tensor;
-  /** The selected positions [B, k] int32; null where nobody was selected. */
+  /** The selected positions [B, k] int32 under `topk`; null in the causal modes. */
   indices: Tensor | null;
   /** The predictor's logits [B, T]; null without one, or where the mode does not ask it. */
   predictor: Tensor | null;
 }
 
-export interface RoutedContext {
+export interface BlockContext {
   tape: Tape | null;
+  /** Of the rotary positions. */
   table: Tensor;
+  /** Told of the rotated projections, and of the lengths of the sequences that are packed in them, if they are. */
+  onKeys?: (qkv: Tensor, lengths: number[] | null) => void;
+}
+
+export interface RoutedContext extends BlockContext {
   routing: RoutingConfig;
   mode: RoutingMode;
   /** r [B, T] of this block for `router: random`. */
@@ -45,26 +51,44 @@ interface Branch {
   mlp: Tensor;
 }
 
-/** The two halves of f(x) = a + mlp(norm(x + a)), a = attention(norm(x)). x [B, n, D], positions [B, n] or null */
-function branch(
-  tape: Tape | null,
+/**
+ * The two halves of f(x) = a + mlp(norm(x + a)), a = attention(norm(x)). x [B, n, D]
+ *
+ * @param positions [B, n] int32; null: row t has position t
+ * @param attend from the rotated projections [B, n, 3D] to what the heads gather, [B, n, D]
+ */
+export function branch(
+  { tape, table }: Pick<BlockContext, 'tape' | 'table'>,
   x: Tensor,
   block: BlockParameters,
-  table: Tensor,
   positions: Tensor | null,
+  attend: (qkv: Tensor) => Tensor,
 ): Branch {
-  const qkv = linear(tape, rmsNorm(tape, x, block.attnNorm), block.qkv); // [B, n, 3D]
-  const [q, k, v] = rotaryHeads(tape, qkv, table, positions); // [B, H, n, K]
-  const attention = linear(tape, causalAttention(tape, q, k, v), block.attnOut); // [B, n, D]
+  const projected = linear(tape, rmsNorm(tape, x, block.attnNorm), block.qkv);
+  const qkv = rotary(tape, projected, table, positions);
+  const attention = linear(tape, attend(qkv), block.attnOut); // [B, n, D]
   const [middle, normed] = addRmsNorm(tape, x, attention, block.mlpNorm);
   const mlp = linear(tape, gelu(tape, linear(tape, normed, block.up)), block.down);
   return { attention, middle, mlp };
 }
 
+/** Heads of a model, as its rotary table and the width of its residual stream tell. */
+function headsOf(x: Tensor, table: Tensor): number {
+  return (x.shape[2] as number) / (table.shape[1] as number);
+}
+
+/** Every row of the batch attends within itself. */
+function attendWithin({ tape, table, onKeys }: BlockContext, x: Tensor): (qkv: Tensor) => Tensor {
+  return (qkv) => {
+    onKeys?.(qkv, null);
+    return causalAttention(tape, qkv, headsOf(x, table));
+  };
+}
+
 /** x + f(x) for every token. x [B, T, D] → [B, T, D] */
-export function denseBlock(tape: Tape | null, x: Tensor, block: BlockParameters, table: Tensor): Tensor {
-  const { middle, mlp } = branch(tape, x, block, table, null);
-  return residual(tape, middle, mlp);
+export function denseBlock(context: BlockContext, x: Tensor, block: BlockParameters): Tensor {
+  const { middle, mlp } = branch(context, x, block, null, attendWithin(context, x));
+  return residual(context.tape, middle, mlp);
 }
 
 /**
@@ -77,38 +101,52 @@ export function routedBlock(
   index: number,
   block: BlockParameters,
 ): { x: Tensor; trace: RoutedTrace } {
-  const { tape, table, routing, mode } = context;
+  const { tape, routing, mode } = context;
   const { router, predictor } = block.routed as RoutedParameters;
   const r = router === null ? noiseOf(context, index) : tokenLogits(tape, x, router);
   const asked = predictor !== null && mode !== 'threshold';
   // A handle that the tape does not know: no gradient reaches the trunk.
   const logits = asked ? predictorLogits(tape, x.clone(), predictor) : null;
-  const selection = select(r, logits, routing, mode);
-  if (selection === null) {
-    return {
-      x: x.clone(),
-      trace: { block: index, r, member: zerosLike(r), indices: null, predictor: logits },
-    };
+  const trace = { block: index, r, indices: null, predictor: logits };
+  if (mode !== 'topk') {
+    const passed = packedBlock(context, x, r, mode === 'predictor' ? logits : r, block);
+    return { x: passed.x, trace: { ...trace, member: passed.member } };
   }
-  const { indices, member } = selection;
-  const { attention, mlp } = branch(tape, gatherTokens(tape, x, indices), block, table, indices);
+  const { indices, member } = selectByCapacity(r, routing.capacity);
+  const rows = gatherTokens(tape, x, indices);
+  const { attention, mlp } = branch(context, rows, block, indices, attendWithin(context, x));
   const out = gatedScatterAdd(tape, x, residual(tape, attention, mlp), r, indices, routing.gate);
-  return { x: out, trace: { block: index, r, member, indices, predictor: logits } };
+  return { x: out, trace: { ...trace, member, indices } };
+}
+
+/** A routed block in a causal mode: the tokens whose logit is above 0, of all sequences packed into one row. */
+function packedBlock(
+  context: RoutedContext,
+  x: Tensor,
+  r: Tensor,
+  logits: Tensor | null,
+  block: BlockParameters,
+): { x: Tensor; member: Tensor } {
+  const { tape, routing, mode } = context;
+  if (logits === null) throw new Error(`the mode "${mode}" needs a predictor`);
+  if (tape !== null) throw new Error(`the mode "${mode}" is for evaluation: training selects by top-k`);
+  const selection = selectPositive(logits);
+  if (selection === null) return { x: x.clone(), member: zerosLike(r) };
+  const { rows, positions, lengths, member } = selection;
+  const [batch, length, width] = x.shape as [number, number, number];
+  const packed = reshape(x, [1, batch * length, width]);
+  const heads = headsOf(x, context.table);
+  const taken = gatherTokens(null, packed, rows);
+  const { attention, mlp } = branch(context, taken, block, positions, (qkv) => {
+    context.onKeys?.(qkv, lengths);
+    return segmentedAttentionKernel({ qkv }, { heads, lengths })[0];
+  });
+  const weights = reshape(r, [1, batch * length]);
+  const out = gatedScatterAdd(null, packed, residual(null, attention, mlp), weights, rows, routing.gate);
+  return { x: reshape(out, x.shape), member };
 }
 
 function noiseOf(context: RoutedContext, index: number): Tensor {
   if (context.noise === null) throw new Error('a model with random routing needs its random numbers');
   return context.noise(index);
-}
-
-function select(
-  r: Tensor,
-  predictor: Tensor | null,
-  routing: RoutingConfig,
-  mode: RoutingMode,
-): Selection | null {
-  if (mode === 'topk') return selectByCapacity(r, routing.capacity);
-  if (mode === 'threshold') return selectPositive(r);
-  if (predictor === null) throw new Error('the mode "predictor" needs a predictor');
-  return selectPositive(predictor);
 }

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Tensor } from '@tensorflow/tfjs-core';
 import { z } from 'zod';
+import { BUILT_IN_TOKENIZERS, isBuiltIn, openTokenizer, type Tokenizer } from '../data/tokenizer.js';
 import { InputError, messageOf } from '../errors.js';
 import type { Parameter } from '../ops/tape.js';
 import { writeFileAtomic } from '../results/atomic.js';
@@ -36,17 +37,50 @@ const modelSchema: z.ZodType<ModelConfig> = z.strictObject({
   experts: z.null(),
 });
 
+/** What `tokenizer` says of a tokenizer.json: that it lies beside config.json, where other programs look for it. */
+const TOKENIZER_FILE = 'tokenizer.json';
+
 const checkpointSchema = z.looseObject({
   format: z.literal(CHECKPOINT_FORMAT),
   model: modelSchema,
+  tokenizer: z.enum([...BUILT_IN_TOKENIZERS, TOKENIZER_FILE]).optional(),
 });
 
-/** Writes config.json and weights.safetensors into a folder that exists. */
-export function saveModel(folder: string, model: Transformer): void {
-  const config = { format: CHECKPOINT_FORMAT, model: model.config };
+/**
+ * Writes config.json, weights.safetensors and, where there is one, tokenizer.json into a folder that exists.
+ *
+ * @param tokenizer of the model's tokens: `bytes`, `gpt2`, the path of a tokenizer.json, or null where it is not known
+ */
+export function saveModel(folder: string, model: Transformer, tokenizer: string | null = null): void {
+  const config = {
+    format: CHECKPOINT_FORMAT,
+    model: model.config,
+    ...(tokenizer === null ? {} : { tokenizer: savedTokenizer(folder, tokenizer) }),
+  };
   writeFileAtomic(join(folder, 'config.json'), `${JSON.stringify(config, null, 1)}\n`);
   const tensors = model.parameters.flatMap((parameter) => tensorsOf(parameter, parameter.value));
   writeSafetensors(join(folder, 'weights.safetensors'), tensors);
+}
+
+function savedTokenizer(folder: string, tokenizer: string): string {
+  if (isBuiltIn(tokenizer)) return tokenizer;
+  writeFileAtomic(join(folder, TOKENIZER_FILE), readFileSync(tokenizer));
+  return TOKENIZER_FILE;
+}
+
+/**
+ * The tokenizer of a checkpoint; null where it carries none.
+ *
+ * @throws InputError where the tokenizer is missing, or has tokens that the model does not know
+ */
+export async function openCheckpointTokenizer(folder: string): Promise<Tokenizer | null> {
+  const { model, tokenizer: name } = readConfig(folder);
+  if (name === undefined) return null;
+  const tokenizer = await openTokenizer(name, folder);
+  if (tokenizer.vocabSize <= model.vocab_size) return tokenizer;
+  throw new InputError(
+    `${join(folder, name)}: a tokenizer of ${tokenizer.vocabSize} tokens; the model has a vocabulary of ${model.vocab_size}`,
+  );
 }
 
 /** The model of a checkpoint, on the active backend. InputError where config and weights do not fit each other. */
@@ -67,6 +101,10 @@ export function loadModel(folder: string): Transformer {
 
 /** The model's config of a checkpoint folder, checked. */
 export function readModelConfig(folder: string): ModelConfig {
+  return readConfig(folder).model;
+}
+
+function readConfig(folder: string): z.output<typeof checkpointSchema> {
   const path = join(folder, 'config.json');
   let json: unknown;
   try {
@@ -85,7 +123,7 @@ export function readModelConfig(folder: string): ModelConfig {
       `${path}: model.n_heads: ${model.n_heads} heads do not divide d_model ${model.d_model} into heads of an even size`,
     );
   }
-  return model;
+  return parsed.data;
 }
 
 /** A parameter, or another tensor of its shape, by the names of a checkpoint: q, k and v apart. */
@@ -110,6 +148,12 @@ function tensorSource(path: string): { source: TensorSource; unused(): string[] 
     if (found.dtype !== 'F32' || String(found.shape) !== String(shape)) {
       throw new InputError(
         `${path}: the tensor ${name} is ${found.dtype} [${found.shape}], config.json asks for F32 [${shape}]`,
+      );
+    }
+    const broken = found.data.findIndex((value) => !Number.isFinite(value));
+    if (broken !== -1) {
+      throw new InputError(
+        `${path}: the tensor ${name} holds ${found.data[broken]} at ${broken}: no finite number`,
       );
     }
     used.add(name);

@@ -40,6 +40,11 @@ export function isRouted(model: ModelConfig, block: number): boolean {
   return frequency !== undefined && block % frequency === frequency - 1;
 }
 
+/** How many blocks are routed. */
+export function routedBlockCount({ routing, n_layers }: ModelConfig): number {
+  return routing === null ? 0 : Math.floor(n_layers / routing.frequency);
+}
+
 /** Whether the routed blocks of this model carry a predictor: the random control has nothing to predict. */
 export function hasPredictor(routing: RoutingConfig): boolean {
   return routing.router === 'learned' && routing.predictor_hidden > 0;

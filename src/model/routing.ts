@@ -9,9 +9,22 @@ import { tokenLogits } from '../ops/token-logits.js';
 import { hasPredictor, type ModelConfig, type RoutingMode, selectedTokens } from './config.js';
 import type { PredictorParameters } from './parameters.js';
 
+/** The same number of tokens in every sequence. */
 export interface Selection {
-  /** [B, k] int32, ascending; T marks padding where sequences select different numbers of tokens. */
+  /** [B, k] int32, ascending. */
   indices: Tensor;
+  /** [B, T] float32: 1 for a selected token, else 0. */
+  member: Tensor;
+}
+
+/** Any number of tokens in each sequence, N in all, packed one sequence after another. */
+export interface PackedSelection {
+  /** Rows of the batch as one sequence of B·T tokens: [1, N] int32, ascending. */
+  rows: Tensor;
+  /** Their positions in their own sequences: [1, N] int32. */
+  positions: Tensor;
+  /** Tokens of each sequence. */
+  lengths: number[];
   /** [B, T] float32: 1 for a selected token, else 0. */
   member: Tensor;
 }
@@ -49,27 +62,25 @@ export function selectByCapacity(r: Tensor, capacity: number): Selection {
 }
 
 /**
- * The tokens whose logit is above 0. How many differs between sequences, so the indices are padded to the longest and
- * the logits are read back: this form is for evaluation. Null where nobody is selected. logits [B, T]
+ * The tokens whose logit is above 0. How many differs between sequences, so that they are packed, and the logits are
+ * read back: this form is for evaluation. Null where nobody is selected. logits [B, T]
  */
-export function selectPositive(logits: Tensor): Selection | null {
+export function selectPositive(logits: Tensor): PackedSelection | null {
   const [batch, length] = logits.shape as [number, number];
-  const values = logits.dataSync();
-  const chosen = Array.from({ length: batch }, (_, b) => {
-    const positions: number[] = [];
-    for (let t = 0; t < length; t++) if ((values[b * length + t] as number) > 0) positions.push(t);
-    return positions;
-  });
-  const k = Math.max(...chosen.map((positions) => positions.length));
-  if (k === 0) return null;
-  const indices = new Int32Array(batch * k).fill(length);
+  const rows = Array.from(logits.dataSync()).flatMap((logit, row) => (logit > 0 ? [row] : []));
+  if (rows.length === 0) return null;
+  const lengths = new Array<number>(batch).fill(0);
   const member = new Float32Array(batch * length);
-  chosen.forEach((positions, b) => {
-    indices.set(positions, b * k);
-    for (const t of positions) member[b * length + t] = 1;
-  });
+  for (const row of rows) {
+    const sequence = Math.floor(row / length);
+    lengths[sequence] = (lengths[sequence] as number) + 1;
+    member[row] = 1;
+  }
+  const positions = rows.map((row) => row % length);
   return {
-    indices: tensor2d(indices, [batch, k], 'int32'),
+    rows: tensor2d(rows, [1, rows.length], 'int32'),
+    positions: tensor2d(positions, [1, rows.length], 'int32'),
+    lengths,
     member: tensor2d(member, [batch, length]),
   };
 }

@@ -3,7 +3,7 @@ import { keep, type Tensor } from '@tensorflow/tfjs-core';
 import { embedding } from '../ops/embedding.js';
 import { linear } from '../ops/linear.js';
 import { rmsNorm } from '../ops/rms-norm.js';
-import { rotaryTable } from '../ops/rotary-heads.js';
+import { rotaryTable } from '../ops/rotary.js';
 import { scope } from '../ops/scope.js';
 import { discard, type Parameter, type Tape } from '../ops/tape.js';
 import { denseBlock, type RoutedTrace, routedBlock } from './block.js';
@@ -21,6 +21,11 @@ export interface ForwardOptions {
   mode: RoutingMode;
   /** Router weights [B, T] of a block for `router: random`; null for other models. */
   noise: ((block: number) => Tensor) | null;
+  /**
+   * Told of the rotated projections of every block before they are freed: [B, n, 3D], or [1, N, 3D] of sequences of
+   * these lengths one after another. A decoder's cache begins with them.
+   */
+  onKeys?: (block: number, qkv: Tensor, lengths: number[] | null) => void;
 }
 
 export interface ForwardResult {
@@ -32,9 +37,9 @@ export interface ForwardResult {
 
 export class Transformer {
   readonly parameters: Parameter[];
-  private readonly tree: TransformerParameters;
+  readonly tree: TransformerParameters;
   /** Cosines and sines for T positions and one more: the position that marks padding. */
-  private readonly table: Tensor;
+  readonly table: Tensor;
 
   constructor(
     readonly config: ModelConfig,
@@ -80,10 +85,13 @@ export class Transformer {
   private block(x: Tensor, i: number, options: ForwardOptions): { x: Tensor; trace: RoutedTrace | null } {
     const block = this.tree.blocks[i];
     const { routing } = this.config;
+    const { table } = this;
     if (block === undefined) throw new Error(`there is no block ${i}`);
+    const { onKeys, ...rest } = options;
+    const told = (qkv: Tensor, lengths: number[] | null) => onKeys?.(i, qkv, lengths);
     if (block.routed === null || routing === null) {
-      return { x: denseBlock(options.tape, x, block, this.table), trace: null };
+      return { x: denseBlock({ tape: options.tape, table, onKeys: told }, x, block), trace: null };
     }
-    return routedBlock({ ...options, table: this.table, routing }, x, i, block);
+    return routedBlock({ ...rest, table, routing, onKeys: told }, x, i, block);
   }
 }

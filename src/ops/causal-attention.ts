@@ -1,6 +1,7 @@
 /** CausalAttention: softmax(q·kᵀ/sqrt(K) under the causal mask)·v for each head, heads merged. */
 import {
   add,
+  concat,
   exp,
   linalg,
   log,
@@ -9,38 +10,48 @@ import {
   mul,
   ones,
   reshape,
+  slice,
+  stack,
   sub,
   sum,
   type Tensor,
   transpose,
+  unstack,
 } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
 import type { Tape } from './tape.js';
 
 export interface CausalAttentionInputs extends Record<string, Tensor> {
-  q: Tensor;
-  k: Tensor;
-  v: Tensor;
+  qkv: Tensor;
 }
 export interface CausalAttentionGradInputs extends CausalAttentionInputs {
   out: Tensor;
   logSumExp: Tensor;
   dout: Tensor;
 }
+type HeadsAttrs = { heads: number };
 
 /** 0 where row i may attend to column j, that is j ≤ i, and a number no exponential survives elsewhere. [n, n] */
 const causalMask = (n: number) => mul(sub(linalg.bandPart(ones([n, n]), -1, 0), 1), 1e30);
+
+/** Packed rows [B, n, 3, H, K] as q, k and v, each [B, H, n, K]. */
+function split(qkv: Tensor, heads: number): [q: Tensor, k: Tensor, v: Tensor] {
+  const [batch, n, width] = qkv.shape as [number, number, number];
+  const rows = reshape(qkv, [batch, n, 3, heads, width / 3 / heads]);
+  return unstack(transpose(rows, [2, 0, 3, 1, 4])) as [Tensor, Tensor, Tensor];
+}
 
 const scaledScores = (q: Tensor, k: Tensor) => {
   const [, , n, size] = q.shape as [number, number, number, number];
   return add(mul(matMul(q, k, false, true), 1 / Math.sqrt(size)), causalMask(n));
 };
 
-/** {q, k, v [B, H, n, K]} → [out [B, n, H·K], logSumExp [B, H, n] of the scaled scores] */
+/** {qkv [B, n, 3D] = [B, n, 3, H, K]} → [out [B, n, H·K], logSumExp [B, H, n] of the scaled scores] */
 export const causalAttentionKernel = defineKernel(
   'CausalAttention',
-  ({ q, k, v }: CausalAttentionInputs, _: object): [out: Tensor, logSumExp: Tensor] => {
-    const [batch, heads, n, size] = q.shape as [number, number, number, number];
+  ({ qkv }: CausalAttentionInputs, { heads }: HeadsAttrs): [out: Tensor, logSumExp: Tensor] => {
+    const [q, k, v] = split(qkv, heads);
+    const [batch, , n, size] = q.shape as [number, number, number, number];
     const scores = scaledScores(q, k);
     const top = max(scores, -1, true);
     const weights = exp(sub(scores, top));
@@ -54,28 +65,52 @@ export const causalAttentionKernel = defineKernel(
 );
 
 /**
- * {q, k, v, out, logSumExp, dout [B, n, H·K]} → [dq, dk, dv]. With P the attention weights, recomputed:
+ * {qkv, out, logSumExp, dout [B, n, H·K]} → [dqkv]. With P the attention weights, recomputed:
  * dv = Pᵀ·dout, dS = P∘(dout·vᵀ - rowsum(dout∘out))/sqrt(K), dq = dS·k, dk = dSᵀ·q (Dao et al. 2022, section 3.1).
  */
 export const causalAttentionGradKernel = defineKernel(
   'CausalAttentionGrad',
-  (inputs: CausalAttentionGradInputs, _: object): [dq: Tensor, dk: Tensor, dv: Tensor] => {
-    const { q, k, v, out, logSumExp, dout } = inputs;
-    const [batch, heads, n, size] = q.shape as [number, number, number, number];
+  ({ qkv, out, logSumExp, dout }: CausalAttentionGradInputs, { heads }: HeadsAttrs): [Tensor] => {
+    const [q, k, v] = split(qkv, heads);
+    const [batch, , n, size] = q.shape as [number, number, number, number];
     const byHead = (x: Tensor) => transpose(reshape(x, [batch, n, heads, size]), [0, 2, 1, 3]);
     const dHeads = byHead(dout);
     const weights = exp(sub(scaledScores(q, k), reshape(logSumExp, [batch, heads, n, 1])));
     const delta = sum(mul(dHeads, byHead(out)), -1, true);
     const dScores = mul(mul(weights, sub(matMul(dHeads, v, false, true), delta)), 1 / Math.sqrt(size));
-    return [matMul(dScores, k), matMul(dScores, q, true, false), matMul(weights, dHeads, true, false)];
+    const gradients = stack([
+      matMul(dScores, k),
+      matMul(dScores, q, true, false),
+      matMul(weights, dHeads, true, false),
+    ]);
+    return [reshape(transpose(gradients, [1, 3, 0, 2, 4]), qkv.shape)];
   },
 );
 
-/** Causal attention by head. q, k, v [B, H, n, K] → [B, n, H·K] */
-export function causalAttention(tape: Tape | null, q: Tensor, k: Tensor, v: Tensor): Tensor {
-  const [out, logSumExp] = causalAttentionKernel({ q, k, v }, {});
-  tape?.record([out], [q, k, v], [q, k, v, out, logSumExp], ([dout]) =>
-    causalAttentionGradKernel({ q, k, v, out, logSumExp, dout }, {}),
+/** Causal attention by head. qkv [B, n, 3D] = [B, n, 3, H, K] → [B, n, H·K] */
+export function causalAttention(tape: Tape | null, qkv: Tensor, heads: number): Tensor {
+  const [out, logSumExp] = causalAttentionKernel({ qkv }, { heads });
+  tape?.record([out], [qkv], [qkv, out, logSumExp], ([dout]) =>
+    causalAttentionGradKernel({ qkv, out, logSumExp, dout }, { heads }),
   );
   return out;
 }
+
+/**
+ * {qkv [1, N, 3D]}, segments of these lengths one after another → [out [1, N, D]]: causal attention within each segment.
+ * What a packed batch of sequences of different lengths needs; for forward passes alone.
+ */
+export const segmentedAttentionKernel = defineKernel(
+  'SegmentedAttention',
+  ({ qkv }: CausalAttentionInputs, { heads, lengths }: HeadsAttrs & { lengths: number[] }): [Tensor] => {
+    const width = qkv.shape[2] as number;
+    let start = 0;
+    const parts = lengths.flatMap((length) => {
+      if (length === 0) return [];
+      const segment = slice(qkv, [0, start, 0], [1, length, width]);
+      start += length;
+      return causalAttentionKernel({ qkv: segment }, { heads })[0];
+    });
+    return [parts.length === 1 ? (parts[0] as Tensor) : concat(parts, 1)];
+  },
+);

@@ -68,6 +68,7 @@ function planRun(point: Point, top: TopLevel): PlannedRun {
     status: reasons.length === 0 ? 'pending' : 'skipped',
     note: reasons.length === 0 ? null : reasons.join('; '),
     spec,
+    checkpoint: product.checkpoint,
     backend: product.backend,
     params_total: total,
     params_non_embedding: non_embedding,

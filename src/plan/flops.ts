@@ -21,14 +21,20 @@ type BlockTerms = Pick<FlopTerms, 'qkv' | 'scores' | 'softmax' | 'values' | 'att
  * The terms of one block that processes n tokens (Hoffmann et al. 2022, appendix F): q, k, v 6·n·D²; scores 2·n²·D;
  * softmax 3·H·n²; values 2·n²·D; output 2·n·D²; MLP 4·n·D·F. A multiply-add is two. The causal mask halves nothing.
  * Norms, gelu, rotary positions, residual additions and the gate are left out, as there: they are of order n·D.
+ *
+ * @param nSquared n², or its mean where n is one
  */
-export function blockFlops(model: Pick<ModelConfig, 'd_model' | 'd_ff' | 'n_heads'>, n: number): BlockTerms {
+export function blockFlops(
+  model: Pick<ModelConfig, 'd_model' | 'd_ff' | 'n_heads'>,
+  n: number,
+  nSquared = n * n,
+): BlockTerms {
   const { d_model: D, d_ff: F, n_heads: H } = model;
   return {
     qkv: 6 * n * D * D,
-    scores: 2 * n * n * D,
-    softmax: 3 * H * n * n,
-    values: 2 * n * n * D,
+    scores: 2 * nSquared * D,
+    softmax: 3 * H * nSquared,
+    values: 2 * nSquared * D,
     attention_output: 2 * n * D * D,
     mlp: 4 * n * D * F,
   };
@@ -40,7 +46,7 @@ export function blockFlops(model: Pick<ModelConfig, 'd_model' | 'd_ff' | 'n_head
  */
 export function flopsPerPass(model: ModelConfig): FlopTerms {
   const k = model.routing === null ? 0 : selectedTokens(model.routing.capacity, model.sequence_length);
-  return sumOverBlocks(model, () => k, true);
+  return sumOverBlocks(model, () => ({ mean: k, meanSquare: k * k }), true);
 }
 
 /** FLOPs per pass of the dense model of the same shape. */
@@ -48,24 +54,34 @@ export function denseFlopsPerPass(model: ModelConfig): number {
   return flopsPerPass({ ...model, routing: null }).total;
 }
 
+/** Tokens of a sequence that a routed block processed, as means over sequences. */
+export interface Participation {
+  mean: number;
+  /** Of the square of their number. */
+  meanSquare: number;
+}
+
 /**
- * FLOPs of a causal pass of one sequence: every routed block at n = the tokens that took part in it, with its router;
- * `predictor` pays for the predictor, `threshold` does not run it. Where the number of tokens varies between sequences
- * this is the cost at their mean; that of the scores, which grow with n², is a little below the mean cost.
+ * FLOPs of a causal pass, the mean over sequences of what ran: every routed block over the tokens that took part in it,
+ * with its router; `predictor` pays for the predictor, `threshold` does not run it.
  *
- * @param participants mean tokens of a sequence that took part, one number a routed block, in order
+ * @param participants one entry a routed block, in order
  */
 export function causalFlopsPerPass(
   model: ModelConfig,
   mode: 'predictor' | 'threshold',
-  participants: readonly number[],
+  participants: readonly Participation[],
 ): FlopTerms {
-  return sumOverBlocks(model, (routedBlock) => participants[routedBlock] as number, mode === 'predictor');
+  return sumOverBlocks(
+    model,
+    (routedBlock) => participants[routedBlock] as Participation,
+    mode === 'predictor',
+  );
 }
 
 function sumOverBlocks(
   model: ModelConfig,
-  participants: (routedBlock: number) => number,
+  participants: (routedBlock: number) => Participation,
   countsPredictor: boolean,
 ): FlopTerms {
   const { d_model: D, sequence_length: T, vocab_size: V, routing } = model;
@@ -84,7 +100,8 @@ function sumOverBlocks(
   let routedSoFar = 0;
   for (let i = 0; i < model.n_layers; i++) {
     const routed = isRouted(model, i);
-    const terms = blockFlops(model, routed ? participants(routedSoFar) : T);
+    const { mean, meanSquare } = routed ? participants(routedSoFar) : { mean: T, meanSquare: T * T };
+    const terms = blockFlops(model, mean, meanSquare);
     for (const [term, flops] of Object.entries(terms)) sum[term as keyof BlockTerms] += flops;
     if (!routed || routing === null) continue;
     routedSoFar += 1;

@@ -34,6 +34,12 @@ export interface EvaluationConfig {
   autoregressive: boolean;
 }
 
+/** What is kept of a run's weights. It decides no result. */
+export interface CheckpointPolicy {
+  /** When a run is done: `best`, that of the lowest loss of each budget and variant alone. */
+  keep_final: 'all' | 'best' | 'none';
+}
+
 /** Everything that decides a run's result; `config_hash` is its SHA-256. */
 export interface RunSpec {
   variant: Variant;
@@ -54,6 +60,7 @@ export interface PlannedRun {
   status: 'pending' | 'skipped';
   note: string | null;
   spec: RunSpec;
+  checkpoint: CheckpointPolicy;
   /** `auto` or the name of the backend that the sweep file asks for. */
   backend: BackendName | 'auto';
   params_total: number;

@@ -29,6 +29,8 @@ export interface RunFiles {
   result: string;
   /** Its rows of eval.csv. */
   evaluation: string;
+  /** How far an evaluation has come that is not at its end. */
+  evaluationProgress: string;
   steps: string;
   log: string;
   checkpoints: string;
@@ -41,6 +43,7 @@ export function runFiles(folder: string): RunFiles {
     manifest: join(folder, 'manifest.json'),
     result: join(folder, 'result.json'),
     evaluation: join(folder, 'eval.json'),
+    evaluationProgress: join(folder, '.eval-progress.json'),
     steps: join(folder, 'steps.csv'),
     log: join(folder, 'log.txt'),
     checkpoints: join(folder, 'checkpoints'),

@@ -1,7 +1,8 @@
 /** The training processes of a sweep: one a run, their messages, their ends, and the signals that stop them all. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
-import type { ChosenBackend } from '../backends/choose.js';
+import type { BackendChoice } from '../backends/choose.js';
+import { threadEnvironment } from '../backends/tensorflow/threads.js';
 import type { PlannedRun } from '../plan/run.js';
 import { makeResultsFolder } from '../results/atomic.js';
 import { planRow, runFiles, writeResult } from '../results/run-folder.js';
@@ -15,17 +16,22 @@ export class RunProcesses {
   stoppedBy: NodeJS.Signals | null = null;
   private readonly children = new Set<ChildProcess>();
 
-  /** From here on SIGINT and SIGTERM stop the processes first; a second one has its usual effect on this one. */
+  /**
+   * From here on SIGINT and SIGTERM stop the processes first; a second one has its usual effect on this one.
+   *
+   * @param threads that each process may compute with, where its backend has threads
+   */
   constructor(
     private readonly program: string,
     private readonly sweepFolder: string,
+    private readonly threads: number,
     private readonly onMessage: (message: RunMessage) => void,
   ) {
     for (const signal of STOP_SIGNALS) process.on(signal, this.stop);
   }
 
   /** Trains a run to its end, whatever it is. A process that ends without a word has failed, and its row says so. */
-  async train(run: PlannedRun, backend: ChosenBackend): Promise<RunEnd> {
+  async train(run: PlannedRun, backend: BackendChoice): Promise<RunEnd> {
     const folder = runFolder(this.sweepFolder, run.run_id);
     makeResultsFolder(folder);
     const { child, end } = this.start(run, folder, backend);
@@ -49,10 +55,11 @@ export class RunProcesses {
     for (const child of this.children) child.kill(signal);
   };
 
-  private start(run: PlannedRun, folder: string, { name, precision }: ChosenBackend) {
+  private start(run: PlannedRun, folder: string, { name, precision }: BackendChoice) {
     const log = openSync(runFiles(folder).log, 'a');
     const args = ['train-run', this.sweepFolder, run.run_id, '--backend', name, '--precision', precision];
-    const child = fork(this.program, args, { stdio: ['ignore', log, log, 'ipc'] });
+    const env = { ...process.env, ...threadEnvironment(this.threads) };
+    const child = fork(this.program, args, { stdio: ['ignore', log, log, 'ipc'], env });
     closeSync(log);
     type End = { finished: RunEnd | null; code: number | null; signal: NodeJS.Signals | null };
     const end = new Promise<End>((resolve) => {

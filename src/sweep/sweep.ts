@@ -1,8 +1,12 @@
 /** A whole sweep: plans it, trains what is not done in processes of their own, and keeps its tables up to date. */
+
+import { execFile } from 'node:child_process';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { type ChosenBackend, chooseBackend, describeBackend } from '../backends/choose.js';
+import { promisify } from 'node:util';
+import { type BackendChoice, describeBackend } from '../backends/choose.js';
 import { loadSweepFile } from '../config/sweep-file.js';
-import { InputError } from '../errors.js';
+import { InputError, messageOf } from '../errors.js';
 import { configHash } from '../plan/canonical.js';
 import { expandSweep } from '../plan/expand.js';
 import type { BackendName, PlannedRun, Precision } from '../plan/run.js';
@@ -13,6 +17,7 @@ import { readResult } from '../results/run-folder.js';
 import { runFolder, sweepFiles, writeEvalCsv, writePlan, writeRunsCsv } from '../results/sweep-folder.js';
 import { barDisplay, type Display, lineDisplay, silentDisplay } from './display.js';
 import { automaticJobs, inParallel } from './jobs.js';
+import { removeWeights } from './keep-weights.js';
 import type { RunEnd } from './messages.js';
 import { modelTable } from './parameter-table.js';
 import { checkData, checkResults } from './preflight.js';
@@ -136,7 +141,7 @@ async function trainAll(
   wanted: readonly PlannedRun[],
   options: SweepOptions,
 ): Promise<Omit<SweepOutcome, 'folder'>> {
-  const backends = await backendsOf(todo);
+  const backends = await backendsOf(todo, options.program);
   const names = [...backends.values()].map(({ name }) => name);
   const jobs = options.jobs === 'auto' ? Math.min(...names.map(automaticJobs)) : options.jobs;
   const before = wanted.filter((run) => !todo.includes(run));
@@ -145,7 +150,8 @@ async function trainAll(
     options.out.write(`${[...intro, '', modelTable(todo), ''].join('\n')}\n`);
   }
   const display = displayOf(options, wanted.length, before.length);
-  const processes = new RunProcesses(options.program, folder, (message) => {
+  const threads = Math.max(1, Math.floor(availableParallelism() / Math.min(jobs, todo.length)));
+  const processes = new RunProcesses(options.program, folder, threads, (message) => {
     if (message.type === 'started') writeTables(folder, plan);
     display.message(message);
   });
@@ -157,10 +163,11 @@ async function trainAll(
       todo,
       jobs,
       async (run) => {
-        const end = await processes.train(run, backends.get(backendKey(run)) as ChosenBackend);
+        const end = await processes.train(run, backends.get(backendKey(run)) as BackendChoice);
         if (end.status === 'running') busy.push(end);
         else if (end.status !== 'done' && end.status !== 'interrupted') failed.push(end);
         display.ended(end);
+        if (options.only.length === 0) removeWeights(folder, plan);
         writeTables(folder, plan);
       },
       () => processes.stoppedBy !== null,
@@ -173,13 +180,25 @@ async function trainAll(
 }
 
 /** What computes each kind of run, found out once, so that all runs of a kind compute with the same. */
-async function backendsOf(runs: readonly PlannedRun[]): Promise<Map<string, ChosenBackend>> {
-  const chosen = new Map<string, ChosenBackend>();
+async function backendsOf(runs: readonly PlannedRun[], program: string): Promise<Map<string, BackendChoice>> {
+  const chosen = new Map<string, BackendChoice>();
   for (const run of runs) {
     const key = backendKey(run);
-    if (!chosen.has(key)) chosen.set(key, await chooseBackend(run.backend, run.spec.precision));
+    if (!chosen.has(key)) chosen.set(key, await askBackend(run, program));
   }
   return chosen;
+}
+
+/** In a process of its own: what native code does when it is loaded must not end the sweep. */
+async function askBackend({ backend, spec }: PlannedRun, program: string): Promise<BackendChoice> {
+  const args = [program, 'probe', '--backend', backend, '--precision', spec.precision];
+  try {
+    const { stdout } = await promisify(execFile)(process.execPath, args);
+    return JSON.parse(stdout) as BackendChoice;
+  } catch (error) {
+    const said = (error as { stderr?: string }).stderr?.trim().replace(/^mod: /, '');
+    throw new InputError(said || messageOf(error));
+  }
 }
 
 function backendKey({ backend, spec }: PlannedRun): string {

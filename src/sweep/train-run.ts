@@ -2,6 +2,7 @@
 import { rmSync } from 'node:fs';
 import type { ChosenBackend } from '../backends/choose.js';
 import { openHeldoutData, openTrainingData } from '../data/run-data.js';
+import { dataTokenizer } from '../data/tokenizer.js';
 import { evaluate } from '../eval/heldout.js';
 import { evaluateModes, type ModeResult } from '../eval/modes.js';
 import { saveModel } from '../model/checkpoint.js';
@@ -125,7 +126,7 @@ export async function trainRun(options: TrainRunOptions): Promise<RunEnd> {
   }
   const checkpoint = checkpointFolder(folder, spec.steps);
   makeResultsFolder(checkpoint);
-  saveModel(checkpoint, model);
+  saveModel(checkpoint, model, dataTokenizer(spec.data, baseDir));
   const [topk, ...causal] = await evaluateRun(options, model, heldout.windows, microBatch);
   writeEvaluations(
     folder,
@@ -156,7 +157,7 @@ async function evaluateRun(
     ...heldoutOptions(microBatch, run),
     backend,
     now,
-    onProgress: (mode, done, total) => tell({ type: 'evaluating', runId: run_id, mode, done, total }),
+    onProgress: (_, mode, done, total) => tell({ type: 'evaluating', runId: run_id, mode, done, total }),
   });
   return results as [ModeResult, ...ModeResult[]];
 }

@@ -1,8 +1,9 @@
 /** `mod plan`: the table, the points that are not feasible, warnings, and the rows of --json. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
+import type { BenchRecord } from '../../src/bench/record.js';
 import { type OpenTokens, planCommand } from '../../src/commands/plan.js';
 import { loadSweepFile } from '../../src/config/sweep-file.js';
 import { InputError } from '../../src/errors.js';
@@ -25,11 +26,16 @@ const tokens =
   (count: number): OpenTokens =>
   () => ({ tokens: count, close: () => undefined });
 
-async function planned(text: string, json: boolean, open: OpenTokens): Promise<string> {
+async function planned(
+  text: string,
+  json: boolean,
+  open: OpenTokens,
+  measured: BenchRecord[] = [],
+): Promise<string> {
   const path = join(folder, 's.yaml');
   writeFileSync(path, text);
   const printed: string[] = [];
-  await planCommand(path, { json, results: folder }, (part) => printed.push(part), open);
+  await planCommand(path, { json, results: folder }, (part) => printed.push(part), open, measured);
   return printed.join('\n');
 }
 
@@ -38,14 +44,43 @@ it('prints a table of the runs, and under it those that are not feasible', async
   expect(text.split('\n').slice(0, 5).join('\n')).toMatchInlineSnapshot(`
     "a: 2 of 3 runs can be trained
 
-    run                          params  steps  tokens  FLOPs/pass  vs dense  train FLOPs  of budget  epochs
-    1e11-baseline-d64l4-s0         214k    264   67.6k    3.151e+7     1.000    9.981e+10     -0.19%   0.068
-    1e11-mod-c0.125-f2-d64l4-s0    222k    428    110k    1.949e+7     0.619    1.001e+11     +0.10%    0.11"
+    run                          params  steps  tokens  FLOPs/pass  vs dense  train FLOPs  of budget  epochs  checkpoint  time
+    1e11-baseline-d64l4-s0         214k    264   67.6k    3.151e+7     1.000    9.981e+10     -0.19%   0.068    2.51 MiB     -
+    1e11-mod-c0.125-f2-d64l4-s0    222k    428    110k    1.949e+7     0.619    1.001e+11     +0.10%    0.11     2.6 MiB     -"
   `);
   expect(text).toContain(
     'Not feasible:\n  1e11-mod-c0.001-f2-d64l4-s0: capacity 0.001 of 64 tokens selects none',
   );
   expect(text).not.toContain('Warnings');
+});
+
+it('says what the sweep asks of the disk, and of the time where mod bench has measured', async () => {
+  const record: BenchRecord = {
+    host: hostname(),
+    backend: 'wasm',
+    device: 'a CPU',
+    precision: 'fp32',
+    shape: 'd64l4t64b4v256',
+    d_model: 64,
+    routed: false,
+    flops_per_second: 1e9,
+    measured_at: '2026-01-01T00:00:00.000Z',
+  };
+  // 2 x 1e11 FLOPs at 1e9 a second; 12 bytes for each of 214k + 222k parameters.
+  const text = await planned(SWEEP, false, tokens(1e6), [record]);
+  expect(text).toContain(
+    'In all 2.00e+11 FLOPs; 5.11 MiB of disk for the last checkpoint of every run; about 3m20s of training one after another, at what mod bench measured here.',
+  );
+  const [baseline, , skipped] = JSON.parse(await planned(SWEEP, true, tokens(1e6), [record]));
+  expect(baseline.hours).toBeCloseTo(baseline.train_flops / 1e9 / 3600, 12);
+  expect(baseline.checkpoint_bytes).toBe(12 * baseline.params_total + 65536);
+  expect(skipped).toMatchObject({ hours: null, checkpoint_bytes: null });
+  expect(await planned(SWEEP, false, tokens(1e6))).toContain(
+    'hours are not known: mod bench has measured nothing on this machine',
+  );
+  expect(await planned(`${SWEEP}backend: cuda\n`, false, tokens(1e6), [record])).toContain(
+    'mod bench has measured nothing on this backend and precision on this machine',
+  );
 });
 
 it('warns above four epochs, and of budgets missed by more than 1%', async () => {

@@ -1,7 +1,12 @@
 /** Sweep files that are wrong: every message says where, which key, what was found and what is allowed. */
-import { expect, it } from 'vitest';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
 import { parseSweepFile } from '../../src/config/sweep-file.js';
 import { InputError } from '../../src/errors.js';
+import { expandSweep } from '../../src/plan/expand.js';
+import { writeTinyTokenizer } from '../support/tokenizer.js';
 
 /** Four lines that are right; what is wrong follows on the fifth. */
 const GOOD = 'name: a\nflop_budgets: [1e9]\ndata: {text: a, heldout_text: b}\ncapacities: [0.5]\n';
@@ -34,7 +39,16 @@ it.each([
   [`${GOOD}routing: {aux_loss_weight: 0, aux_loss_weight: 1}\n`, 's.yaml:5:31: routing.aux_loss_weight: found a second time; once is allowed'],
   [`${GOOD}seeds: *none\n`, 's.yaml:5:8: seeds: found *none; no &none comes before it'],
   [`${GOOD}seeds: &all [1, *all]\n`, 's.yaml:5:17: seeds[1]: found *all inside of what it stands for: it never ends'],
-  [`${GOOD}? [1]\n: 2\n`, 's.yaml:1:1: found a key that is not a word'],
+  [`${GOOD}? [1]\n: 2\n`, 's.yaml:5:3: found a key that is not a word'],
+  [`${GOOD}null: 2\n`, 's.yaml:5:1: found a key that is not a word'],
+  ['# a comment alone\n', 's.yaml:1:1: found nothing: the file is empty'],
+  [`${GOOD}---\nname: b\n`, 's.yaml:5:1: yaml: found a second document; a sweep file is one'],
+  [`${GOOD}seeds [1]\n`, 's.yaml:5:1: yaml: Implicit map keys need to be followed by map values'],
+  [`${GOOD}seeds: [1,,2]\n`, 's.yaml:5:11: yaml: Unexpected , in flow sequence'],
+  [`${GOOD}seeds: &some [1]\ngrids: [{seeds: *same}]\n`, 's.yaml:6:17: grids[0].seeds: found *same; no &same comes before it'],
+  // merges
+  [`${GOOD}grids:\n  - &first {seeds: [1]}\n  - {<<: *first, gates: [raw]}\n`, 's.yaml:7:6: grids[1].<<: found a merge key; write out the keys, or use grids'],
+  [`${GOOD}routing: &own {<<: *own}\n`, 's.yaml:5:16: routing.<<: found a merge key; write out the keys, or use grids'],
   // unknown keys
   [`${GOOD}capacity: [1]\n`, 's.yaml:5:1: capacity: found a key that is not known; did you mean capacities?'],
   [`${GOOD}routing: {predictor: 8}\n`, 's.yaml:5:11: routing.predictor: found a key that is not known; allowed: predictor_hidden, aux_loss_weight'],
@@ -57,7 +71,21 @@ it.each([
   [`${GOOD}precision: fp16\n`, "s.yaml:5:12: precision: found the text 'fp16'; allowed: auto, bf16, fp32"],
   ['name: [a]\nflop_budgets: [1e9]\ndata: {text: a, heldout_text: b}\n', `s.yaml:1:7: name: found a list; allowed: ${NAME}`],
   ['name: ../a\nflop_budgets: [1e9]\ndata: {text: a, heldout_text: b}\n', `s.yaml:1:7: name: found the text '../a'; allowed: ${NAME}`],
+  [`${GOOD}grids:\n`, 's.yaml:5:7: grids: found nothing; allowed: a list of mappings'],
+  [`${GOOD}grids: {seeds: [1]}\n`, 's.yaml:5:8: grids: found a mapping; allowed: a list of mappings'],
+  [`${GOOD}grids:\n  -\n`, 's.yaml:6:4: grids[0]: found nothing; allowed: a mapping of the keys that it overrides'],
+  [`${GOOD}grids: [{seeds: []}]\n`, 's.yaml:5:17: grids[0].seeds: found an empty list; allowed: a list of whole numbers that is not empty'],
+  [`${GOOD}sequence_length: "2048"\n`, "s.yaml:5:18: sequence_length: found the text '2048', a number in quotes; allowed: a whole number from 1 to 1048576"],
+  [`${GOOD}grids: [{capacities: ['0.5']}]\n`, "s.yaml:5:23: grids[0].capacities[0]: found the text '0.5', a number in quotes; allowed: a number above 0 and at most 1"],
+  [`${GOOD}training: {learning_rate: "1e-3"}\n`, "s.yaml:5:27: training.learning_rate: found the text '1e-3', a number in quotes; allowed: auto, a number above 0, or a list of them"],
+  [`${GOOD}tie_embeddings: "true"\n`, "s.yaml:5:17: tie_embeddings: found the text 'true'; allowed: true or false"],
+  ['name: a\nflop_budgets: ["6e18"]\ndata: {text: a, heldout_text: b}\n', "s.yaml:2:16: flop_budgets[0]: found the text '6e18', a number in quotes; allowed: a number above 0"],
+  ['name: a\nflop_budgets: 6e18\ndata: {text: a, heldout_text: b}\n', 's.yaml:2:15: flop_budgets: found 6e18; allowed: a list of numbers of FLOPs'],
+  ['name:\nflop_budgets: [1e9]\ndata: {text: a, heldout_text: b}\n', `s.yaml:1:6: name: found nothing; allowed: ${NAME}`],
   // out of range
+  [`${GOOD}seeds: [-1, .inf]\n`, 's.yaml:5:9: seeds[0]: found -1; allowed: a whole number of at least 0\ns.yaml:5:13: seeds[1]: found .inf; allowed: a whole number of at least 0'],
+  ['name: a\nflop_budgets: [1e9]\ndata: {text: a, heldout_text: b}\ncapacities: [0, 1.5, .NaN]\n', ['0', '1.5', '.NaN'].map((found, i) => `s.yaml:4:${[14, 17, 22][i]}: capacities[${i}]: found ${found}; allowed: ${CAPACITY}`).join('\n')],
+  [`${GOOD}evaluation: {sequences: 0}\n`, 's.yaml:5:25: evaluation.sequences: found 0; allowed: a whole number of at least 1'],
   [`${GOOD}grids: [{capacities: [0, 1.01, .nan]}]\n`, ['0', '1.01', '.nan'].map( (found, i) => `s.yaml:5:${[23, 26, 32][i]}: grids[0].capacities[${i}]: found ${found}; allowed: ${CAPACITY}`, ) .join('\n')],
   ['name: a\nflop_budgets: [-6e18, 1e400]\ndata: {text: a, heldout_text: b}\n', 's.yaml:2:16: flop_budgets[0]: found -6e18; allowed: a number above 0\ns.yaml:2:23: flop_budgets[1]: found 1e400; allowed: a number above 0'],
   [`${GOOD}batch_sequences: 1.5\n`, 's.yaml:5:18: batch_sequences: found 1.5; allowed: a whole number from 1 to 1048576'],
@@ -73,14 +101,20 @@ it.each([
   [`${GOOD}model_sizes: [{d_model: 64, n_layers: 2, n_heads: 3}]\n`, 's.yaml:5:51: model_sizes[0].n_heads: found 3; allowed: a number that divides d_model 64 into heads of an even size'],
   [`${GOOD}model_sizes: [{d_model: 6, n_layers: 2, n_heads: 2}]\n`, 's.yaml:5:50: model_sizes[0].n_heads: found 2; allowed: a number that divides d_model 6 into heads of an even size'],
   [`${GOOD}model_sizes: [{d_model: 63, n_layers: 2}]\n`, 's.yaml:5:25: model_sizes[0].d_model: found 63; allowed: an even number: rotary positions pair its halves'],
+  [`${GOOD}model_sizes: []\n`, 's.yaml:5:14: model_sizes: found an empty list; allowed: a list of sizes that is not empty'],
+  [`${GOOD}model_sizes: [{}]\n`, 's.yaml:5:15: model_sizes[0].d_model: missing; needed: a whole number from 2 to 1048576\ns.yaml:5:15: model_sizes[0].n_layers: missing; needed: a whole number from 1 to 4096'],
   // data
+  [`${TOKENS}data: a.txt\n`, "s.yaml:3:7: data: found the text 'a.txt'; allowed: either {text, heldout_text, tokenizer: bytes} or {train, heldout, vocab_size}"],
+  [`${TOKENS}data: {text: a, heldout_text: b, token_bytes: 2}\n`, 's.yaml:3:47: data.token_bytes: found 2; allowed: nothing here: text files hold bytes'],
+  [`${TOKENS}data: {train: a, heldout: b, tokenizer: nowhere.json}\n`, 's.yaml:3:7: data.vocab_size: missing; needed: the number of tokens that the tokenizer knows'],
+  [`${TOKENS}data: {train: a, heldout: b, vocab_size: 32000, tokenizer: gpt2}\n`, 's.yaml:3:42: data.vocab_size: found 32000; allowed: at least 50257 for gpt2'],
   [`${TOKENS}data: {text: a, train: b}\n`, 's.yaml:3:7: data: found both text and token files; allowed: either text and heldout_text, or train and heldout'],
   [`${TOKENS}data: {vocab_size: 256}\n`, 's.yaml:3:7: data: found neither text nor token files; allowed: either text and heldout_text, or train and heldout'],
   [`${TOKENS}data: {text: a}\n`, 's.yaml:3:7: data.heldout_text: missing; needed: a path or glob, or a list of them'],
   [`${TOKENS}data: {train: a, heldout: b}\n`, 's.yaml:3:7: data.vocab_size: missing; needed: the number of tokens that the tokenizer knows'],
   [`${TOKENS}data: {train: a, heldout: b, vocab_size: 9, token_bytes: 4}\n`, 's.yaml:3:58: data.token_bytes: found 4; allowed: 1 or 2'],
   [`${TOKENS}data: {text: [a, ''], heldout_text: b}\n`, "s.yaml:3:18: data.text[1]: found the text ''; allowed: a path or glob"],
-  [`${TOKENS}data: {text: a, heldout_text: b, tokenizer: t.json}\n`, "s.yaml:3:45: data.tokenizer: found the text 't.json'; allowed: bytes: text files are read as bytes, others as token files"],
+  [`${TOKENS}data: {text: a, heldout_text: b, tokenizer: t.json}\n`, "s.yaml:3:45: data.tokenizer: found the text 't.json'; allowed: bytes; for another one make token files of the text, with mod data prepare"],
   [`${TOKENS}data: {text: a, heldout_text: b, vocab_size: 64}\n`, 's.yaml:3:46: data.vocab_size: found 64; allowed: at least 256 for bytes'],
   // nothing to train
   [`${TOKENS}baseline: false\ndata: {text: a, heldout_text: b}\n`, 's.yaml:1:1: capacities: found none, and baseline: false; needed: a capacity, or the baseline'],
@@ -92,6 +126,39 @@ it.each([
   [`${GOOD}seed: [1]\ngates: [row]\n`, "s.yaml:5:1: seed: found a key that is not known; did you mean seeds?\ns.yaml:6:9: gates[0]: found the text 'row'; allowed: raw, sigmoid"],
 ])('%j: %s', (text, message) => {
   expect(messageFor(text)).toEqual(message);
+});
+
+describe('a tokenizer.json that is there', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'mod-bad-'));
+  afterAll(() => rmSync(folder, { recursive: true }));
+  const seven = join(folder, 'seven.json');
+  writeTinyTokenizer(seven, 7);
+  const other = join(folder, 'other.json');
+  writeFileSync(other, '{"vocab": {}}');
+  const tokens = (vocab: number, tokenizer: string) =>
+    `{train: a, heldout: b, vocab_size: ${vocab}, tokenizer: ${tokenizer}}`;
+
+  // biome-ignore format: one file a line
+  it.each([
+    [`${TOKENS}data: ${tokens(6, seven)}\n`, `s.yaml:3:42: data.vocab_size: found 6; allowed: at least 7, the tokens of ${seven}`],
+    [`${GOOD}grids: [{data: ${tokens(6, seven)}}]\n`, `s.yaml:5:51: grids[0].data.vocab_size: found 6; allowed: at least 7, the tokens of ${seven}`],
+    [`${TOKENS}data: ${tokens(8, other)}\n`, `s.yaml:3:56: data.tokenizer: ${other}: not a tokenizer.json: it has no model.vocab`],
+    [`${TOKENS}data: ${tokens(7, seven)}\n`, 'accepted'],
+    [`${TOKENS}data: ${tokens(8, seven)}\n`, 'accepted'], // vocabularies are padded
+    [`${TOKENS}data: ${tokens(6, join(folder, 'nowhere.json'))}\n`, 'accepted'], // mod plan says that it is not there
+  ])('%j: %s', (text, message) => {
+    expect(messageFor(text)).toBe(message);
+  });
+});
+
+// biome-ignore format: one file a line
+it.each([
+  [`${GOOD}`, 'the budget pays for 0 of at least 10 steps of 128 sequences of 2048 tokens'],
+  [`${TOKENS}data: {text: a, heldout_text: b}\nbaseline: false\ncapacities: [0.01]\nsequence_length: 8\nbatch_sequences: 1\nmodel_sizes: [{d_model: 16, n_layers: 2}]\n`, 'capacity 0.01 of 8 tokens selects none'],
+  [`${TOKENS}data: {text: a, heldout_text: b}\nbaseline: false\ncapacities: [0.5]\nsequence_length: 8\nbatch_sequences: 1\nrouting_frequencies: [3]\nmodel_sizes: [{d_model: 16, n_layers: 2}]\n`, 'routing frequency 3 is above the 2 layers: no block would be routed'],
+])('a file with no feasible point, %j: %s', (text, reason) => {
+  const message = `s.yaml:2:1: flop_budgets: no point of this sweep can be trained: ${reason}`;
+  expect(() => expandSweep(parseSweepFile('s.yaml', text))).toThrow(new InputError(message));
 });
 
 it('refuses aliases that expand without end, at once', () => {

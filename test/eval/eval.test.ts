@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { EVAL_COLUMNS } from '../../src/results/columns.js';
 import { readCsv } from '../../src/results/csv.js';
+import { readSafetensors, writeSafetensors } from '../../src/results/safetensors.js';
 import { mod } from '../support/mod.js';
 import { makeTinySweep, TINY_RUNS, TINY_SWEEP, type TinySweep } from '../support/tiny-sweep.js';
 
@@ -97,6 +98,20 @@ describe('of a sweep', () => {
     expect(JSON.parse((await evaluate()).stdout)).toHaveLength(3);
   });
 
+  it('names the runs whose weights are gone, and refuses one of them', async () => {
+    const text = readFileSync(sweep.config, 'utf8');
+    writeFileSync(sweep.config, `${text}checkpoint: {keep_final: best}\n`.replace('[0.25]', '[0.25, 0.5]'));
+    expect((await mod('sweep', sweep.config, '--results', sweep.results)).code).toBe(0);
+    const { stderr, stdout } = await evaluate();
+    // The better of two capacities each stays of learned and random routing, and the one baseline.
+    expect(JSON.parse(stdout)).toHaveLength(3);
+    const gone = [...stderr.matchAll(/^(.*): not evaluated, its weights are gone$/gm)].map(([, id]) => id);
+    expect(gone).toHaveLength(2);
+    const refused = await evaluate(`tiny/${gone[0]}`);
+    expect(refused.code).toBe(2);
+    expect(refused.stderr).toContain('its weights are gone: the sweep file says checkpoint.keep_final: best');
+  });
+
   it('refuses a target that is none', async () => {
     const { code, stderr } = await evaluate('nothing');
     expect(code).toBe(2);
@@ -126,6 +141,15 @@ describe('refuses a checkpoint', () => {
     const { code, stdout, stderr } = await checkpoint(path);
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
     expect(stderr).toContain(message);
+  });
+
+  it('with a number that is none, naming its tensor', async () => {
+    const path = copy('nan');
+    const file = join(path, 'weights.safetensors');
+    const tensors = [...readSafetensors(file).values()];
+    (tensors.find(({ name }) => name === 'blocks.1.router.weight')?.data as Float32Array)[7] = Number.NaN;
+    writeSafetensors(file, tensors);
+    expect((await checkpoint(path)).stderr).toContain('blocks.1.router.weight holds NaN at 7');
   });
 
   it('that is cut short, missing, or asked for what its model lacks', async () => {

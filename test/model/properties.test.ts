@@ -10,10 +10,10 @@ import { routerNoise } from '../../src/model/noise.js';
 import { type BlockParameters, initialValues, makeParameters } from '../../src/model/parameters.js';
 import { evaluationModes, refuseMode } from '../../src/model/routing.js';
 import { Transformer } from '../../src/model/transformer.js';
-import { rotaryTable } from '../../src/ops/rotary-heads.js';
+import { rotaryTable } from '../../src/ops/rotary.js';
 import { scope } from '../../src/ops/scope.js';
 import { accumulateGradients } from '../../src/train/loss.js';
-import { useBackend } from '../support/backends.js';
+import { FAST_BACKENDS, useBackend } from '../support/backends.js';
 import { randomTensor, relativeError } from '../support/numbers.js';
 
 const ROUTING: RoutingConfig = {
@@ -100,206 +100,215 @@ function loneBlock(shape: Shape, routing: Partial<RoutingConfig>) {
   return { model, block, x, table, routing: model.routing as RoutingConfig };
 }
 
-beforeAll(() => useBackend('wasm'));
+describe.each(FAST_BACKENDS)('on %s', (backend) => {
+  beforeAll(() => useBackend(backend));
 
-describe('a routed block', () => {
-  it('takes exactly k tokens of every sequence, in ascending order, and the largest weights', () => {
-    fc.assert(
-      fc.property(shapes, (shape) => {
-        scope(() => {
-          const { model, block, x, table, routing } = loneBlock(shape, {});
-          const { trace } = routedBlock(
-            { tape: null, table, routing, mode: 'topk', noise: null },
-            x,
-            0,
-            block,
-          );
-          const k = selectedTokens(routing.capacity, model.sequence_length);
-          const [r, indices] = [trace.r.arraySync() as number[][], trace.indices?.arraySync() as number[][]];
-          r.forEach((weights, b) => {
-            const chosen = indices[b] as number[];
-            expect(chosen).toHaveLength(k);
-            expect(chosen).toEqual([...new Set(chosen)].sort((left, right) => left - right));
-            const least = Math.min(...chosen.map((t) => weights[t] as number));
-            const others = weights.filter((_, t) => !chosen.includes(t));
-            expect(Math.max(...others, Number.NEGATIVE_INFINITY)).toBeLessThanOrEqual(least);
-          });
-        });
-      }),
-      { numRuns: 30 },
-    );
-  });
-
-  it('leaves skipped tokens as they are, to the bit', () => {
-    fc.assert(
-      fc.property(shapes, fc.constantFrom('raw' as const, 'sigmoid' as const), (shape, gate) => {
-        scope(() => {
-          const { block, x, table, routing, model } = loneBlock(shape, { gate });
-          const out = routedBlock({ tape: null, table, routing, mode: 'topk', noise: null }, x, 0, block);
-          const [before, after, member] = [x.dataSync(), out.x.dataSync(), out.trace.member.dataSync()];
-          const D = model.d_model;
-          member.forEach((selected, token) => {
-            if (selected === 1) return;
-            expect(after.slice(token * D, (token + 1) * D)).toEqual(before.slice(token * D, (token + 1) * D));
-          });
-        });
-      }),
-      { numRuns: 30 },
-    );
-  });
-
-  it('is the identity where the gate is 0, and the dense block at capacity 1 and gate 1', () => {
-    fc.assert(
-      fc.property(shapes, (shape) => {
-        scope(() => {
-          const { block, x, table, routing } = loneBlock({ ...shape, capacity: 1 }, { router: 'random' });
-          const [batch, T] = x.shape as [number, number];
-          const at = (noise: (like: Tensor) => Tensor) =>
-            routedBlock(
-              {
-                tape: null,
-                table,
-                routing: { ...routing, capacity: 1 },
-                mode: 'topk',
-                noise: () => noise(tensor2d(new Float32Array(batch * T), [batch, T])),
-              },
+  describe('a routed block', () => {
+    it('takes exactly k tokens of every sequence, in ascending order, and the largest weights', () => {
+      fc.assert(
+        fc.property(shapes, (shape) => {
+          scope(() => {
+            const { model, block, x, table, routing } = loneBlock(shape, {});
+            const { trace } = routedBlock(
+              { tape: null, table, routing, mode: 'topk', noise: null },
               x,
               0,
               block,
-            ).x.dataSync();
-          expect(at(zerosLike)).toEqual(x.dataSync());
-          expect(relativeError(at(onesLike), denseBlock(null, x, block, table).dataSync())).toBeLessThan(
-            1e-5,
-          );
-        });
-      }),
-      { numRuns: 20 },
-    );
+            );
+            const k = selectedTokens(routing.capacity, model.sequence_length);
+            const [r, indices] = [
+              trace.r.arraySync() as number[][],
+              trace.indices?.arraySync() as number[][],
+            ];
+            r.forEach((weights, b) => {
+              const chosen = indices[b] as number[];
+              expect(chosen).toHaveLength(k);
+              expect(chosen).toEqual([...new Set(chosen)].sort((left, right) => left - right));
+              const least = Math.min(...chosen.map((t) => weights[t] as number));
+              const others = weights.filter((_, t) => !chosen.includes(t));
+              expect(Math.max(...others, Number.NEGATIVE_INFINITY)).toBeLessThanOrEqual(least);
+            });
+          });
+        }),
+        { numRuns: 30 },
+      );
+    });
+
+    it('leaves skipped tokens as they are, to the bit', () => {
+      fc.assert(
+        fc.property(shapes, fc.constantFrom('raw' as const, 'sigmoid' as const), (shape, gate) => {
+          scope(() => {
+            const { block, x, table, routing, model } = loneBlock(shape, { gate });
+            const out = routedBlock({ tape: null, table, routing, mode: 'topk', noise: null }, x, 0, block);
+            const [before, after, member] = [x.dataSync(), out.x.dataSync(), out.trace.member.dataSync()];
+            const D = model.d_model;
+            member.forEach((selected, token) => {
+              if (selected === 1) return;
+              expect(after.slice(token * D, (token + 1) * D)).toEqual(
+                before.slice(token * D, (token + 1) * D),
+              );
+            });
+          });
+        }),
+        { numRuns: 30 },
+      );
+    });
+
+    it('is the identity where the gate is 0, and the dense block at capacity 1 and gate 1', () => {
+      fc.assert(
+        fc.property(shapes, (shape) => {
+          scope(() => {
+            const { block, x, table, routing } = loneBlock({ ...shape, capacity: 1 }, { router: 'random' });
+            const [batch, T] = x.shape as [number, number];
+            const at = (noise: (like: Tensor) => Tensor) =>
+              routedBlock(
+                {
+                  tape: null,
+                  table,
+                  routing: { ...routing, capacity: 1 },
+                  mode: 'topk',
+                  noise: () => noise(tensor2d(new Float32Array(batch * T), [batch, T])),
+                },
+                x,
+                0,
+                block,
+              ).x.dataSync();
+            expect(at(zerosLike)).toEqual(x.dataSync());
+            expect(
+              relativeError(at(onesLike), denseBlock({ tape: null, table }, x, block).dataSync()),
+            ).toBeLessThan(1e-5);
+          });
+        }),
+        { numRuns: 20 },
+      );
+    });
   });
-});
 
-describe('routers', () => {
-  it('of different layers differ', () => {
-    const model = new Transformer(
-      config({ heads: 2, half: 4, T: 24, layers: 4, capacity: 0.3, seed: 1 }),
-      initialValues(1),
-    );
-    const { member } = logits(model, tokens(model.config, 2, 3), 'topk');
-    expect(member).toHaveLength(2);
-    expect(member[0]).not.toEqual(member[1]);
-    model.dispose();
+  describe('routers', () => {
+    it('of different layers differ', () => {
+      const model = new Transformer(
+        config({ heads: 2, half: 4, T: 24, layers: 4, capacity: 0.3, seed: 1 }),
+        initialValues(1),
+      );
+      const { member } = logits(model, tokens(model.config, 2, 3), 'topk');
+      expect(member).toHaveLength(2);
+      expect(member[0]).not.toEqual(member[1]);
+      model.dispose();
+    });
+
+    it('that are random draw the same for a sequence however it is batched', () => {
+      const shape = { heads: 2, half: 2, T: 16, layers: 2, capacity: 0.25, seed: 4 };
+      const model = new Transformer(config(shape, { router: 'random', predictor_hidden: 0 }), lively(4));
+      const drawn = routerNoise(model.config, 7, 'training', 10, 4)?.(1).dataSync();
+      const later = routerNoise(model.config, 7, 'training', 12, 2)?.(1).dataSync();
+      expect(drawn?.slice(32)).toEqual(later);
+      expect(routerNoise(model.config, 7, 'training', 10, 4)?.(0).dataSync()).not.toEqual(drawn);
+      model.dispose();
+    });
   });
 
-  it('that are random draw the same for a sequence however it is batched', () => {
-    const shape = { heads: 2, half: 2, T: 16, layers: 2, capacity: 0.25, seed: 4 };
-    const model = new Transformer(config(shape, { router: 'random', predictor_hidden: 0 }), lively(4));
-    const drawn = routerNoise(model.config, 7, 'training', 10, 4)?.(1).dataSync();
-    const later = routerNoise(model.config, 7, 'training', 12, 2)?.(1).dataSync();
-    expect(drawn?.slice(32)).toEqual(later);
-    expect(routerNoise(model.config, 7, 'training', 10, 4)?.(0).dataSync()).not.toEqual(drawn);
-    model.dispose();
-  });
-});
-
-describe('causality', () => {
-  /** Logits of position t and before, with everything after t changed or not. */
-  function changesBefore(model: Transformer, mode: RoutingMode, t: number, seed: number): number {
-    const ids = tokens(model.config, 1, seed);
-    const changed = ids.map((id, i) => (i > t ? (id + 1 + (seed % 9)) % model.config.vocab_size : id));
-    const upTo = (t + 1) * model.config.vocab_size;
-    const before = logits(model, ids, mode).logits.slice(0, upTo);
-    return relativeError(logits(model, changed, mode).logits.slice(0, upTo), before);
-  }
-
-  it.each(['predictor', 'threshold'] as const)('under %s no output depends on a later token', (mode) => {
-    fc.assert(
-      fc.property(shapes, fc.nat(), (shape, at) => {
-        const model = new Transformer(config(shape), lively(shape.seed));
-        const t = at % (model.config.sequence_length - 1);
-        // The same sums in another grouping of products, hence not to the bit.
-        expect(changesBefore(model, mode, t, shape.seed)).toBeLessThan(1e-5);
-        model.dispose();
-      }),
-      { numRuns: 25 },
-    );
-  });
-
-  it('under topk an output may depend on a later token', () => {
-    const shape = { heads: 2, half: 4, T: 24, layers: 2, capacity: 0.25, seed: 0 };
-    const model = new Transformer(config(shape), lively(5));
-    const changed = Array.from({ length: 10 }, (_, seed) => changesBefore(model, 'topk', 11, seed));
-    expect(Math.max(...changed)).toBeGreaterThan(1e-3);
-    model.dispose();
-  });
-
-  it('of a dense model holds in every mode', () => {
-    const model = new Transformer(
-      config({ heads: 2, half: 2, T: 9, layers: 2, capacity: 1, seed: 2 }, null),
-      lively(2),
-    );
-    for (const mode of ['topk', 'predictor', 'threshold'] as const) {
-      expect(refuseMode(model.config, mode)).toBeNull();
-      expect(changesBefore(model, mode, 4, 3)).toBeLessThan(1e-5);
+  describe('causality', () => {
+    /** Logits of position t and before, with everything after t changed or not. */
+    function changesBefore(model: Transformer, mode: RoutingMode, t: number, seed: number): number {
+      const ids = tokens(model.config, 1, seed);
+      const changed = ids.map((id, i) => (i > t ? (id + 1 + (seed % 9)) % model.config.vocab_size : id));
+      const upTo = (t + 1) * model.config.vocab_size;
+      const before = logits(model, ids, mode).logits.slice(0, upTo);
+      return relativeError(logits(model, changed, mode).logits.slice(0, upTo), before);
     }
-    model.dispose();
+
+    it.each(['predictor', 'threshold'] as const)('under %s no output depends on a later token', (mode) => {
+      fc.assert(
+        fc.property(shapes, fc.nat(), (shape, at) => {
+          const model = new Transformer(config(shape), lively(shape.seed));
+          const t = at % (model.config.sequence_length - 1);
+          // The same sums in another grouping of products, hence not to the bit.
+          expect(changesBefore(model, mode, t, shape.seed)).toBeLessThan(1e-5);
+          model.dispose();
+        }),
+        { numRuns: 25 },
+      );
+    });
+
+    it('under topk an output may depend on a later token', () => {
+      const shape = { heads: 2, half: 4, T: 24, layers: 2, capacity: 0.25, seed: 0 };
+      const model = new Transformer(config(shape), lively(5));
+      const changed = Array.from({ length: 10 }, (_, seed) => changesBefore(model, 'topk', 11, seed));
+      expect(Math.max(...changed)).toBeGreaterThan(1e-3);
+      model.dispose();
+    });
+
+    it('of a dense model holds in every mode', () => {
+      const model = new Transformer(
+        config({ heads: 2, half: 2, T: 9, layers: 2, capacity: 1, seed: 2 }, null),
+        lively(2),
+      );
+      for (const mode of ['topk', 'predictor', 'threshold'] as const) {
+        expect(refuseMode(model.config, mode)).toBeNull();
+        expect(changesBefore(model, mode, 4, 3)).toBeLessThan(1e-5);
+      }
+      model.dispose();
+    });
   });
-});
 
-describe('extra losses', () => {
-  const shape = { heads: 2, half: 4, T: 16, layers: 4, capacity: 0.25, seed: 6 };
+  describe('extra losses', () => {
+    const shape = { heads: 2, half: 4, T: 16, layers: 4, capacity: 0.25, seed: 6 };
 
-  /** Gradients by parameter name, of the total loss. */
-  function gradients(routing: Partial<RoutingConfig>): Map<string, Float32Array> {
-    const model = new Transformer(config(shape, routing), lively(6));
-    const ids = tokens(model.config, 2, 8);
-    const { loss, predictorAccuracy } = accumulateGradients(
-      model,
-      { sequences: 2, inputs: ids, targets: ids.toReversed() },
-      null,
-    );
-    loss.dispose();
-    predictorAccuracy?.dispose();
-    const found = new Map(model.parameters.map(({ name, grad }) => [name, grad?.dataSync() as Float32Array]));
-    model.dispose();
-    return found;
-  }
-
-  it('of the predictor leave no gradient in the trunk or the router', () => {
-    const [without, trained] = [gradients({ predictor_hidden: 0 }), gradients({ predictor_hidden: 4 })];
-    for (const [name, gradient] of without) expect(trained.get(name), name).toEqual(gradient);
-    expect(trained.get('blocks.1.predictor.fc1.weight')?.some((value) => value !== 0)).toBe(true);
-  });
-
-  it('of the auxiliary kind reach the router and the trunk before it', () => {
-    const [without, trained] = [gradients({}), gradients({ aux_loss_weight: 0.5 })];
-    for (const name of ['blocks.3.router.weight', 'blocks.0.mlp.up_proj.weight', 'tok_embed.weight']) {
-      expect(trained.get(name), name).not.toEqual(without.get(name));
+    /** Gradients by parameter name, of the total loss. */
+    function gradients(routing: Partial<RoutingConfig>): Map<string, Float32Array> {
+      const model = new Transformer(config(shape, routing), lively(6));
+      const ids = tokens(model.config, 2, 8);
+      const { loss, predictorAccuracy } = accumulateGradients(
+        model,
+        { sequences: 2, inputs: ids, targets: ids.toReversed() },
+        null,
+      );
+      loss.dispose();
+      predictorAccuracy?.dispose();
+      const found = new Map(
+        model.parameters.map(({ name, grad }) => [name, grad?.dataSync() as Float32Array]),
+      );
+      model.dispose();
+      return found;
     }
-    expect(trained.get('final_norm.weight')).toEqual(without.get('final_norm.weight'));
-  });
-});
 
-describe('modes', () => {
-  it.each([
-    [null, ['topk']],
-    [{}, ['topk', 'predictor']],
-    [{ aux_loss_weight: 0.01 }, ['topk', 'predictor', 'threshold']],
-    [{ predictor_hidden: 0 }, ['topk']],
-    [{ router: 'random' as const }, ['topk']],
-  ])('of routing %j are %j', (routing, modes) => {
-    const shape = { heads: 1, half: 2, T: 8, layers: 2, capacity: 0.5, seed: 0 };
-    expect(evaluationModes(config(shape, routing))).toEqual(modes);
-  });
-});
+    it('of the predictor leave no gradient in the trunk or the router', () => {
+      const [without, trained] = [gradients({ predictor_hidden: 0 }), gradients({ predictor_hidden: 4 })];
+      for (const [name, gradient] of without) expect(trained.get(name), name).toEqual(gradient);
+      expect(trained.get('blocks.1.predictor.fc1.weight')?.some((value) => value !== 0)).toBe(true);
+    });
 
-it('a forward pass without a tape frees all but its results', () => {
-  const model = new Transformer(
-    config({ heads: 2, half: 4, T: 16, layers: 4, capacity: 0.25, seed: 6 }),
-    lively(6),
-  );
-  const before = memory().numTensors;
-  for (const mode of ['topk', 'predictor', 'threshold'] as const)
-    logits(model, tokens(model.config, 3, 1), mode);
-  expect(memory().numTensors).toBe(before);
-  model.dispose();
+    it('of the auxiliary kind reach the router and the trunk before it', () => {
+      const [without, trained] = [gradients({}), gradients({ aux_loss_weight: 0.5 })];
+      for (const name of ['blocks.3.router.weight', 'blocks.0.mlp.up_proj.weight', 'tok_embed.weight']) {
+        expect(trained.get(name), name).not.toEqual(without.get(name));
+      }
+      expect(trained.get('final_norm.weight')).toEqual(without.get('final_norm.weight'));
+    });
+  });
+
+  describe('modes', () => {
+    it.each([
+      [null, ['topk']],
+      [{}, ['topk', 'predictor']],
+      [{ aux_loss_weight: 0.01 }, ['topk', 'predictor', 'threshold']],
+      [{ predictor_hidden: 0 }, ['topk']],
+      [{ router: 'random' as const }, ['topk']],
+    ])('of routing %j are %j', (routing, modes) => {
+      const shape = { heads: 1, half: 2, T: 8, layers: 2, capacity: 0.5, seed: 0 };
+      expect(evaluationModes(config(shape, routing))).toEqual(modes);
+    });
+  });
+
+  it('a forward pass without a tape frees all but its results', () => {
+    const model = new Transformer(
+      config({ heads: 2, half: 4, T: 16, layers: 4, capacity: 0.25, seed: 6 }),
+      lively(6),
+    );
+    const before = memory().numTensors;
+    for (const mode of ['topk', 'predictor', 'threshold'] as const)
+      logits(model, tokens(model.config, 3, 1), mode);
+    expect(memory().numTensors).toBe(before);
+    model.dispose();
+  });
 });

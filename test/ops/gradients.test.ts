@@ -12,7 +12,7 @@ import { gelu } from '../../src/ops/gelu.js';
 import { linear } from '../../src/ops/linear.js';
 import { residual } from '../../src/ops/residual.js';
 import { addRmsNorm, rmsNorm } from '../../src/ops/rms-norm.js';
-import { rotaryHeads, rotaryTable } from '../../src/ops/rotary-heads.js';
+import { rotary, rotaryTable } from '../../src/ops/rotary.js';
 import { scope } from '../../src/ops/scope.js';
 import { Parameter, Tape } from '../../src/ops/tape.js';
 import { tokenLogits } from '../../src/ops/token-logits.js';
@@ -73,23 +73,19 @@ const CASES: Case[] = [
   },
   { op: 'gelu', shapes: [[4, 7]], forward: (t, [x]) => [gelu(t, x as Tensor)] },
   {
-    op: 'rotary heads',
+    op: 'rotary',
     shapes: [[2, 5, 24]],
-    forward: (t, [x]) => rotaryHeads(t, x as Tensor, rotaryTable(6, 4), null),
+    forward: (t, [x]) => [rotary(t, x as Tensor, rotaryTable(6, 4), null)],
   },
   {
-    op: 'rotary heads at positions',
+    op: 'rotary at positions',
     shapes: [[2, 3, 24]],
-    forward: (t, [x]) => rotaryHeads(t, x as Tensor, rotaryTable(7, 4), padded()),
+    forward: (t, [x]) => [rotary(t, x as Tensor, rotaryTable(7, 4), padded())],
   },
   {
     op: 'causal attention',
-    shapes: [
-      [2, 3, 5, 4],
-      [2, 3, 5, 4],
-      [2, 3, 5, 4],
-    ],
-    forward: (t, [q, k, v]) => [causalAttention(t, q as Tensor, k as Tensor, v as Tensor)],
+    shapes: [[2, 5, 36]],
+    forward: (t, [qkv]) => [causalAttention(t, qkv as Tensor, 3)],
   },
   {
     op: 'embedding',

@@ -1,4 +1,4 @@
-/** Every kernel of the wasm backend against its composed definition, on random shapes, odd ones too. */
+/** Every kernel of a fast backend against its composed definition, on random shapes, odd ones too. */
 import { type Tensor, tensor } from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -8,9 +8,16 @@ import {
   binaryCrossEntropyGradKernel,
   binaryCrossEntropyKernel,
 } from '../../src/ops/binary-cross-entropy.js';
-import { causalAttentionGradKernel, causalAttentionKernel } from '../../src/ops/causal-attention.js';
+import { cachedAttentionKernel } from '../../src/ops/cached-attention.js';
+import {
+  causalAttentionGradKernel,
+  causalAttentionKernel,
+  segmentedAttentionKernel,
+} from '../../src/ops/causal-attention.js';
 import { crossEntropyGradKernel, crossEntropyKernel } from '../../src/ops/cross-entropy.js';
 import { embeddingGradKernel, embeddingKernel } from '../../src/ops/embedding.js';
+import { entropyKernel } from '../../src/ops/entropy.js';
+import { fillCacheKernel } from '../../src/ops/fill-cache.js';
 import { gatedScatterAddGradKernel, gatedScatterAddKernel } from '../../src/ops/gated-scatter-add.js';
 import { gatherTokensKernel, scatterTokensKernel } from '../../src/ops/gather-tokens.js';
 import { geluGradKernel, geluKernel } from '../../src/ops/gelu.js';
@@ -19,10 +26,10 @@ import type { Kernel, KernelInputs } from '../../src/ops/kernel.js';
 import { linearGradInputKernel, linearGradWeightKernel, linearKernel } from '../../src/ops/linear.js';
 import { residualKernel } from '../../src/ops/residual.js';
 import { addRmsNormKernel, rmsNormGradKernel, rmsNormKernel } from '../../src/ops/rms-norm.js';
-import { rotaryHeadsGradKernel, rotaryHeadsKernel, rotaryTable } from '../../src/ops/rotary-heads.js';
+import { rotaryGradKernel, rotaryKernel, rotaryTable } from '../../src/ops/rotary.js';
 import { selectTopKKernel } from '../../src/ops/select-top-k.js';
 import { tokenLogitsGradKernel, tokenLogitsKernel } from '../../src/ops/token-logits.js';
-import { useBackend } from '../support/backends.js';
+import { FAST_BACKENDS, type TestBackend, useBackend } from '../support/backends.js';
 import { randomTensor, randomValues, relativeError } from '../support/numbers.js';
 
 /** Sizes of one random case: B sequences of T tokens, H heads of size K, D = H·K, V words, k selected. */
@@ -79,13 +86,6 @@ function caseOf<I extends KernelInputs, A extends object, O extends Tensor[]>(
 
 const sometimes = (s: Sizes, value: Tensor): Tensor | undefined => (s.seed % 2 === 0 ? value : undefined);
 
-/** What a forward kernel leaves for its backward one, by the composed definition. */
-const attentionInputs = ({ B, T, H, K }: Sizes, random: (...shape: number[]) => Tensor) => ({
-  q: random(B, H, T, K),
-  k: random(B, H, T, K),
-  v: random(B, H, T, K),
-});
-
 const CASES: KernelCase[] = [
   caseOf(linearKernel, ({ B, T, K, V }, r) => ({ x: r(B, T, K), weight: r(V, K) })),
   caseOf(linearGradInputKernel, ({ B, T, K, V }, r) => ({ dy: r(B, T, V), weight: r(V, K) })),
@@ -111,24 +111,55 @@ const CASES: KernelCase[] = [
   }),
   caseOf(geluKernel, ({ B, T }, r) => ({ x: r(B, T) })),
   caseOf(geluGradKernel, ({ B, T }, r) => ({ dy: r(B, T), x: r(B, T) })),
-  caseOf(rotaryHeadsKernel, (s, r) => ({
+  caseOf(rotaryKernel, (s, r) => ({
     qkv: r(s.B, s.k, 3 * s.H * s.K),
     table: rotaryTable(s.T + 1, s.K),
     positions: sometimes(s, selection(s)),
   })),
-  caseOf(rotaryHeadsGradKernel, (s, r) => ({
-    dq: r(s.B, s.H, s.k, s.K),
-    dk: r(s.B, s.H, s.k, s.K),
-    dv: r(s.B, s.H, s.k, s.K),
+  caseOf(rotaryGradKernel, (s, r) => ({
+    dqkv: r(s.B, s.k, 3 * s.H * s.K),
     table: rotaryTable(s.T + 1, s.K),
     positions: sometimes(s, selection(s)),
   })),
-  caseOf(causalAttentionKernel, attentionInputs),
-  caseOf(causalAttentionGradKernel, (s, r) => {
-    const inputs = attentionInputs(s, r);
-    const [out, logSumExp] = causalAttentionKernel.composed(inputs, {});
-    return { ...inputs, out, logSumExp, dout: r(s.B, s.T, s.H * s.K) };
-  }),
+  caseOf(
+    causalAttentionKernel,
+    ({ B, T, H, K }, r) => ({ qkv: r(B, T, 3 * H * K) }),
+    ({ H }) => ({ heads: H }),
+  ),
+  caseOf(
+    causalAttentionGradKernel,
+    ({ B, T, H, K }, r) => {
+      const qkv = r(B, T, 3 * H * K);
+      const [out, logSumExp] = causalAttentionKernel.composed({ qkv }, { heads: H });
+      return { qkv, out, logSumExp, dout: r(B, T, H * K) };
+    },
+    ({ H }) => ({ heads: H }),
+  ),
+  caseOf(
+    segmentedAttentionKernel,
+    (s, r) => ({ qkv: r(1, s.T + s.k, 3 * s.H * s.K) }),
+    (s) => ({ heads: s.H, lengths: [s.T, 0, s.k] }),
+  ),
+  caseOf(
+    cachedAttentionKernel,
+    (s, r) => ({
+      qkv: r(1, s.B, 3 * s.H * s.K),
+      cache: r(s.B + 1, s.T, 2 * s.H * s.K),
+      rows: tensor(
+        Array.from({ length: s.B }, (_, i) => s.B - i),
+        [s.B],
+        'int32',
+      ),
+      lengths: tensor(integers(s.B, s.T, s.seed), [s.B], 'int32'),
+    }),
+    ({ H }) => ({ heads: H }),
+  ),
+  caseOf(
+    fillCacheKernel,
+    (s, r) => ({ qkv: r(1, s.T + s.k, 3 * s.H * s.K) }),
+    (s) => ({ lengths: [s.T, 0, s.k], room: s.T + 2 }),
+  ),
+  caseOf(entropyKernel, ({ B, T, V }, r) => ({ logits: r(B, T, V) })),
   caseOf(embeddingKernel, ({ B, T, K, V, seed }, r) => ({
     table: r(V, K),
     tokens: tensor(integers(B * T, V, seed), [B, T], 'int32'),
@@ -217,7 +248,7 @@ const CASES: KernelCase[] = [
   ),
 ];
 
-async function outputsOn(backend: 'cpu' | 'wasm', { kernel, inputs, attrs }: KernelCase, s: Sizes) {
+async function outputsOn(backend: TestBackend, { kernel, inputs, attrs }: KernelCase, s: Sizes) {
   await useBackend(backend);
   let made = 0;
   const random = (...shape: number[]) => randomTensor(shape, s.seed, made++);
@@ -228,14 +259,14 @@ async function outputsOn(backend: 'cpu' | 'wasm', { kernel, inputs, attrs }: Ker
 /** Inputs are of order 1: where their products cancel, a rounding error of theirs is left and not of the result. */
 const TERMS = 0.3;
 
-describe('a wasm kernel gives what its composed definition gives', () => {
+describe.each(FAST_BACKENDS)('a kernel of %s gives what its composed definition gives', (backend) => {
   it.each(CASES.map((each, i) => ({ name: `${each.kernel.kernelName} ${i}`, each })))(
     '$name',
     async ({ each }) => {
       await fc.assert(
         fc.asyncProperty(sizes, async (s) => {
           const reference = await outputsOn('cpu', each, s);
-          const actual = await outputsOn('wasm', each, s);
+          const actual = await outputsOn(backend, each, s);
           expect(actual.map(({ shape, dtype }) => ({ shape, dtype }))).toEqual(
             reference.map(({ shape, dtype }) => ({ shape, dtype })),
           );
@@ -249,12 +280,30 @@ describe('a wasm kernel gives what its composed definition gives', () => {
     },
   );
 
+  it('gives equal tokens equal router weights, to the bit, wherever they stand', async () => {
+    await useBackend(backend);
+    for (const [tokens, width] of [
+      [1, 8],
+      [19, 24],
+      [64, 64],
+      [131, 30],
+    ] as const) {
+      const row = randomValues(width, 'equal tokens', width);
+      const x = tensor(
+        Float32Array.from({ length: tokens * width }, (_, i) => row[i % width] as number),
+        [1, tokens, width],
+      );
+      const [r] = tokenLogitsKernel({ x, weight: randomTensor([1, width], 'weight', width) }, {});
+      expect(new Set(r.dataSync()).size).toBe(1);
+    }
+  });
+
   it('covers queries in several blocks', async () => {
     const each = CASES.filter(({ kernel }) => kernel.kernelName.startsWith('CausalAttention'));
     for (const attention of each) {
       const s = { B: 1, T: 300, H: 2, K: 8, V: 2, k: 1, seed: 1 };
       const reference = await outputsOn('cpu', attention, s);
-      const actual = await outputsOn('wasm', attention, s);
+      const actual = await outputsOn(backend, attention, s);
       actual.forEach(({ values }, i) => {
         expect(relativeError(values, reference[i]?.values ?? [], TERMS)).toBeLessThan(1e-5);
       });

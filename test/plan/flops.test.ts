@@ -45,16 +45,19 @@ it('the dense model of the same shape is the baseline', () => {
   expect(denseFlopsPerPass(golden('baseline'))).toBe(flopsPerPass(golden('baseline')).total);
 });
 
+const tokens = (n: number) => ({ mean: n, meanSquare: n * n });
+
 it('a causal pass in which k tokens take part costs what the training pass does; threshold no predictor', () => {
   const training = flopsPerPass(ROUTED);
-  expect(causalFlopsPerPass(ROUTED, 'predictor', [8, 8])).toEqual(training);
-  const { total, predictor } = causalFlopsPerPass(ROUTED, 'threshold', [8, 8]);
+  expect(causalFlopsPerPass(ROUTED, 'predictor', [tokens(8), tokens(8)])).toEqual(training);
+  const { total, predictor } = causalFlopsPerPass(ROUTED, 'threshold', [tokens(8), tokens(8)]);
   expect({ total, predictor }).toEqual({ total: training.total - training.predictor, predictor: 0 });
 });
 
-it('a causal pass counts the tokens of each routed block on its own', () => {
+it('a causal pass is the mean over sequences, each routed block on its own', () => {
   const block = (n: number) => Object.values(blockFlops(ROUTED, n)).reduce((a, b) => a + b, 0);
-  const { total } = causalFlopsPerPass(ROUTED, 'threshold', [3.5, 20]);
+  const threeOrFour = { mean: 3.5, meanSquare: (3 * 3 + 4 * 4) / 2 };
+  const { total } = causalFlopsPerPass(ROUTED, 'threshold', [threeOrFour, tokens(20)]);
   const rest = 2 * block(32) + 2 * 2 * 32 * 32 + 2 * 32 * 32 * 64;
-  expect(total).toBeCloseTo(block(3.5) + block(20) + rest, 6);
+  expect(total).toBeCloseTo((block(3) + block(4)) / 2 + block(20) + rest, 6);
 });

@@ -180,7 +180,7 @@ function analysisOf(run: PlannedRun, r: number): Analysis {
     heatmaps: [
       {
         sequence: 0,
-        tokens: [...'the quick brown fox jumps over the lazy dog; '.repeat(3)].slice(0, 96),
+        tokens: [...'the quick\u0000 brown\n fox <jumps> & over the \ud800 dog; '.repeat(3)].slice(0, 96),
         engaged,
       },
     ],
@@ -216,6 +216,7 @@ export function writeSweep(results: string, runs: readonly ReportRun[], name = '
       train_flops,
       tokens,
       config_hash,
+      checkpoint: { keep_final: 'all' },
       ...sizes,
     };
   });

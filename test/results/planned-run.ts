@@ -46,6 +46,7 @@ export function plannedRun(run_id: string, overrides: Partial<PlannedRun> = {}):
     status: 'pending',
     note: null,
     spec,
+    checkpoint: { keep_final: 'all' },
     backend: 'auto',
     params_total: 1000,
     params_non_embedding: 800,

@@ -1,24 +1,59 @@
-/** Starts @tensorflow/tfjs-node-gpu, an optional dependency: its native library comes from a download that may fail. */
+/** Starts @tensorflow/tfjs-node-gpu, an optional dependency, with the project's kernels; on a GPU's machine, on the GPU. */
 import { createRequire } from 'node:module';
 import util from 'node:util';
-import { getBackend, ready, setBackend } from '@tensorflow/tfjs-core';
+import { engine, getBackend, ready, setBackend } from '@tensorflow/tfjs-core';
 import { messageOf } from '../../errors.js';
+import { registerAttention } from './attention.js';
+import { type NodeBackend, TENSORFLOW } from './calls.js';
+import { hasNvidiaGpu, refuseDevice } from './device.js';
+import { registerElementwise } from './elementwise.js';
+import { type ProductPrecision, registerLinear } from './linear.js';
+import { registerOptimizer } from './optimizer.js';
+import { INSTALL_COMMAND, installedBinding, PACKAGE, packageFolder } from './package.js';
+import { quietly } from './quietly.js';
+import { registerRotary } from './rotary.js';
+import { registerTokens } from './tokens.js';
 
-const PACKAGE = '@tensorflow/tfjs-node-gpu';
-const TENSORFLOW = 'tensorflow';
+let started: { onGpu: boolean } | null = null;
+let productPrecision: ProductPrecision = 'fp32';
 
-/** Makes tensorflow the active backend; throws, saying why, where the package or its library is missing. */
-export async function startTensorflow(): Promise<void> {
-  supplyRemovedUtilities();
-  try {
-    createRequire(import.meta.url)(PACKAGE);
-  } catch (error) {
-    const [firstLine] = messageOf(error).split('\n');
-    throw new Error(`${PACKAGE} is not usable: ${firstLine}`);
-  }
+/**
+ * Makes tensorflow the active backend; says whether a GPU computes. Throws, saying why and what to do, where the
+ * package or its library is missing, or where the machine has a GPU that TensorFlow does not see.
+ */
+export async function startTensorflow(precision: ProductPrecision = 'fp32'): Promise<{ onGpu: boolean }> {
+  started ??= load();
+  // setBackend answers false and stays with another backend where one does not start: ask again.
   await setBackend(TENSORFLOW);
   await ready();
   if (getBackend() !== TENSORFLOW) throw new Error(`${PACKAGE} was loaded, but its backend did not start`);
+  productPrecision = precision;
+  return started;
+}
+
+/** Loads the package, which registers its backend, and registers the project's kernels; once in a process. */
+function load(): { onGpu: boolean } {
+  const folder = packageFolder();
+  if (folder === null) throw new Error(`${PACKAGE} is not installed: run ${INSTALL_COMMAND}`);
+  if (installedBinding(folder) === null)
+    throw new Error(`${PACKAGE} lacks its native library: run ${INSTALL_COMMAND}`);
+  supplyRemovedUtilities();
+  try {
+    quietly(() => createRequire(import.meta.url)(PACKAGE));
+  } catch (error) {
+    const [firstLine] = messageOf(error).split('\n');
+    throw new Error(`${PACKAGE} does not load (${firstLine}): run ${INSTALL_COMMAND}`);
+  }
+  const { isUsingGpuDevice: onGpu } = engine().findBackend(TENSORFLOW) as unknown as NodeBackend;
+  const refusal = refuseDevice({ machineHasGpu: hasNvidiaGpu(), onGpu });
+  if (refusal !== null) throw new Error(refusal);
+  registerLinear(() => productPrecision);
+  registerAttention();
+  registerRotary();
+  registerElementwise();
+  registerTokens();
+  registerOptimizer();
+  return { onGpu };
 }
 
 /** The package calls functions that Node 23 removed from `util`. */

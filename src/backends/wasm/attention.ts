@@ -1,10 +1,10 @@
 /**
- * RotaryHeads and CausalAttention on wasm: a product per head and block of queries, only over the keys that the block
- * can see; softmax and its gradient are loops over the causal part alone.
+ * Rotary and CausalAttention on wasm: a product per head and block of queries, only over the keys that the block can
+ * see; softmax and its gradient are loops over the causal part alone.
  */
 import type { Tensor } from '@tensorflow/tfjs-core';
 import { causalAttentionGradKernel, causalAttentionKernel } from '../../ops/causal-attention.js';
-import { rotaryHeadsGradKernel, rotaryHeadsKernel } from '../../ops/rotary-heads.js';
+import { rotaryGradKernel, rotaryKernel } from '../../ops/rotary.js';
 import { scope } from '../../ops/scope.js';
 import { exponential } from './exponential.js';
 import { type Heap, product, registerWasmKernel, transposeInto } from './heap.js';
@@ -12,109 +12,92 @@ import { type Heap, product, registerWasmKernel, transposeInto } from './heap.js
 /** Queries at a time: large enough for products to run at full rate, small enough to skip most of the masked half. */
 const QUERY_BLOCK = 128;
 
+/** Where q, k and v stand in packed rows [B, n, 3, H, K]. */
+const [Q, K, V] = [0, 1, 2];
+
 export function registerAttention(): void {
-  registerWasmKernel(rotaryHeadsKernel, (heap, { qkv, table, positions }) => {
+  registerWasmKernel(rotaryKernel, (heap, { qkv, table, positions }) => {
+    const turned = heap.reuse(qkv);
+    turn(heap, turned, table, positions, 1);
+    return [turned];
+  });
+
+  registerWasmKernel(rotaryGradKernel, (heap, { dqkv, table, positions }) => {
+    const turned = heap.reuse(dqkv);
+    turn(heap, turned, table, positions, -1);
+    return [turned];
+  });
+
+  registerWasmKernel(causalAttentionKernel, (heap, { qkv }, { heads }) => {
     const [batch, n, width] = qkv.shape as [number, number, number];
-    const size = table.shape[1] as number;
-    const shape = [batch, width / 3 / size, n, size];
-    const outputs = [heap.make(shape), heap.make(shape), heap.make(shape)] as [Tensor, Tensor, Tensor];
-    const rows = outputs.map((output) => heap.floats(output)) as Rows;
-    turn(heap.floats(qkv), rows, heap.floats(table), positions ? heap.ints(positions) : null, shape, true);
-    return outputs;
-  });
-
-  registerWasmKernel(rotaryHeadsGradKernel, (heap, { dq, dk, dv, table, positions }) => {
-    const [batch, heads, n, size] = dq.shape as [number, number, number, number];
-    const dqkv = heap.make([batch, n, 3 * heads * size]);
-    const rows = [dq, dk, dv].map((gradient) => heap.floats(gradient)) as Rows;
-    const at = positions ? heap.ints(positions) : null;
-    turn(heap.floats(dqkv), rows, heap.floats(table), at, dq.shape, false);
-    return [dqkv];
-  });
-
-  registerWasmKernel(causalAttentionKernel, (heap, { q, k, v }) => {
-    const [batch, heads, n, size] = q.shape as [number, number, number, number];
-    const out = heap.make([batch, n, heads * size]);
+    const out = heap.make([batch, n, width / 3]);
     const logSumExp = heap.make([batch, heads, n]);
+    const attention = { qkv, size: width / 3 / heads, out, logSumExp };
     for (let head = 0; head < batch * heads; head++) {
       for (let start = 0; start < n; start += QUERY_BLOCK) {
-        scope(() => attend(heap, { q, k, v, out, logSumExp }, head, start, Math.min(start + QUERY_BLOCK, n)));
+        scope(() => attend(heap, attention, head, start, Math.min(start + QUERY_BLOCK, n)));
       }
     }
     return [out, logSumExp];
   });
 
-  registerWasmKernel(causalAttentionGradKernel, (heap, inputs) => {
-    const { shape } = inputs.q;
-    const gradients = [heap.make(shape), heap.make(shape), heap.make(shape)] as [Tensor, Tensor, Tensor];
-    const [, dk, dv] = gradients;
-    heap.floats(dk).fill(0);
-    heap.floats(dv).fill(0);
-    const [batch, heads, n] = shape as [number, number, number];
+  registerWasmKernel(causalAttentionGradKernel, (heap, { qkv, out, logSumExp, dout }, { heads }) => {
+    const dqkv = heap.make(qkv.shape);
+    heap.floats(dqkv).fill(0);
+    const [batch, n, width] = qkv.shape as [number, number, number];
+    const attention = { qkv, size: width / 3 / heads, out, logSumExp, dout, dqkv };
     for (let head = 0; head < batch * heads; head++) {
       for (let start = 0; start < n; start += QUERY_BLOCK) {
-        scope(() => attendBack(heap, inputs, gradients, head, start, Math.min(start + QUERY_BLOCK, n)));
+        scope(() => attendBack(heap, attention, head, start, Math.min(start + QUERY_BLOCK, n)));
       }
     }
-    return gradients;
+    return [dqkv];
   });
 }
 
-type Rows = [Float32Array, Float32Array, Float32Array];
-
-/** Between the fused rows [B, n, 3·H·K] and q, k, v by head [B, H, n, K], q and k turned forwards or back. */
+/** Turns q and k of packed rows [B, n, 3, H, K] by their positions' angles, in place; v stays. */
 function turn(
-  fused: Float32Array,
-  byHead: Rows,
-  table: Float32Array,
-  positions: Int32Array | null,
-  shape: number[],
-  forwards: boolean,
+  heap: Heap,
+  packed: Tensor,
+  table: Tensor,
+  positions: Tensor | undefined,
+  direction: 1 | -1,
 ): void {
-  const [batch, heads, n, size] = shape as [number, number, number, number];
+  const [batch, n, width] = packed.shape as [number, number, number];
+  const size = table.shape[1] as number;
   const half = size / 2;
-  for (let b = 0; b < batch; b++) {
-    for (let t = 0; t < n; t++) {
-      const angles = (positions === null ? t : (positions[b * n + t] as number)) * size;
-      for (let which = 0; which < 3; which++) {
-        const rows = byHead[which] as Float32Array;
-        for (let h = 0; h < heads; h++) {
-          const f = (((b * n + t) * 3 + which) * heads + h) * size;
-          const r = ((b * heads + h) * n + t) * size;
-          for (let i = 0; i < half; i++) {
-            // v is not turned.
-            const cos = which === 2 ? 1 : (table[angles + i] as number);
-            const sin = which === 2 ? 0 : (table[angles + half + i] as number);
-            if (forwards) {
-              const [first, second] = [fused[f + i] as number, fused[f + half + i] as number];
-              rows[r + i] = first * cos - second * sin;
-              rows[r + half + i] = second * cos + first * sin;
-            } else {
-              const [first, second] = [rows[r + i] as number, rows[r + half + i] as number];
-              fused[f + i] = first * cos + second * sin;
-              fused[f + half + i] = second * cos - first * sin;
-            }
-          }
-        }
+  const [x, angles] = [heap.floats(packed), heap.floats(table)];
+  const at = positions === undefined ? null : heap.ints(positions);
+  for (let token = 0; token < batch * n; token++) {
+    const angle = (at === null ? token % n : (at[token] as number)) * size;
+    for (let first = token * width; first < token * width + (2 * width) / 3; first += size) {
+      for (let i = 0; i < half; i++) {
+        const cos = angles[angle + i] as number;
+        const sin = direction * (angles[angle + half + i] as number);
+        const [a, b] = [x[first + i] as number, x[first + half + i] as number];
+        x[first + i] = a * cos - b * sin;
+        x[first + half + i] = b * cos + a * sin;
       }
     }
   }
 }
 
-/** Rows start..end of one head of x [B, H, n, K] as a matrix, or its transpose. */
+/** Rows start..end of one head of q, k or v as a matrix, or its transpose. packed [B, n, 3, H, K] */
 function headRows(
   heap: Heap,
-  x: Tensor,
+  { qkv, size }: Attention,
+  which: number,
   head: number,
   start: number,
   end: number,
   transpose = false,
 ): Tensor {
-  const [, , n, size] = x.shape as [number, number, number, number];
+  const [, n, width] = qkv.shape as [number, number, number];
   const matrix = heap.make(transpose ? [size, end - start] : [end - start, size]);
-  const rows = heap.floats(x).subarray((head * n + start) * size, (head * n + end) * size);
-  if (transpose) transposeInto(rows, heap.floats(matrix), end - start, size);
-  else heap.floats(matrix).set(rows);
+  const first = packedOffset(n, width, size, head, which) + start * width;
+  const [from, to] = [heap.floats(qkv), heap.floats(matrix)];
+  if (transpose) transposeInto(from.subarray(first), to, end - start, size, width);
+  else copyRows(from, first, width, to, size);
   return matrix;
 }
 
@@ -122,12 +105,21 @@ function headRows(
 function mergedRows(heap: Heap, x: Tensor, size: number, head: number, start: number, end: number): Tensor {
   const [, n, width] = x.shape as [number, number, number];
   const matrix = heap.make([end - start, size]);
-  const [from, to] = [heap.floats(x), heap.floats(matrix)];
-  const first = mergedOffset(n, width, size, head);
-  for (let t = start; t < end; t++) {
-    to.set(from.subarray(first + t * width, first + t * width + size), (t - start) * size);
-  }
+  copyRows(
+    heap.floats(x),
+    mergedOffset(n, width, size, head) + start * width,
+    width,
+    heap.floats(matrix),
+    size,
+  );
   return matrix;
+}
+
+/** Rows of `size` from `first` on, one every `pitch`, into a matrix without gaps. */
+function copyRows(from: Float32Array, first: number, pitch: number, to: Float32Array, size: number): void {
+  for (let at = 0, row = first; at < to.length; at += size, row += pitch) {
+    for (let i = 0; i < size; i++) to[at + i] = from[row + i] as number;
+  }
 }
 
 /** Where row 0 of a head starts in [B, n, H·K]; the next row is `width` further. */
@@ -136,35 +128,34 @@ function mergedOffset(n: number, width: number, size: number, head: number): num
   return Math.floor(head / heads) * n * width + (head % heads) * size;
 }
 
+/** The same of q, k or v in [B, n, 3, H, K], a row of which is `width` long. */
+function packedOffset(n: number, width: number, size: number, head: number, which: number): number {
+  const heads = width / 3 / size;
+  return Math.floor(head / heads) * n * width + (which * heads + (head % heads)) * size;
+}
+
 interface Attention {
-  q: Tensor;
-  k: Tensor;
-  v: Tensor;
+  qkv: Tensor;
+  size: number;
   out: Tensor;
   logSumExp: Tensor;
 }
 
 /** Queries start..end of one head: softmax(q·kᵀ/sqrt(K))·v over keys 0..end. */
-function attend(
-  heap: Heap,
-  { q, k, v, out, logSumExp }: Attention,
-  head: number,
-  start: number,
-  end: number,
-): void {
-  const [, , n, size] = q.shape as [number, number, number, number];
-  const scale = 1 / Math.sqrt(size);
-  const scores = product(headRows(heap, q, head, start, end), headRows(heap, k, head, 0, end, true));
-  const values = headRows(heap, v, head, 0, end);
+function attend(heap: Heap, attention: Attention, head: number, start: number, end: number): void {
+  const { size, out, logSumExp } = attention;
+  const [, n, width] = out.shape as [number, number, number];
+  const keys = headRows(heap, attention, K, head, 0, end, true);
+  const scores = product(headRows(heap, attention, Q, head, start, end), keys);
+  const values = headRows(heap, attention, V, head, 0, end);
   const weights = heap.floats(scores);
   const sums = heap.floats(logSumExp).subarray(head * n + start, head * n + end);
   for (let row = 0; row < end - start; row++) {
     const visible = weights.subarray(row * end, row * end + start + row + 1);
-    sums[row] = softmaxInPlace(visible, scale);
+    sums[row] = softmaxInPlace(visible, 1 / Math.sqrt(size));
     weights.fill(0, row * end + visible.length, (row + 1) * end);
   }
   const result = heap.floats(product(scores, values));
-  const width = out.shape[2] as number;
   const target = heap.floats(out);
   const first = mergedOffset(n, width, size, head);
   for (let t = start; t < end; t++) {
@@ -193,37 +184,48 @@ function softmaxInPlace(x: Float32Array, scale: number): number {
  */
 function attendBack(
   heap: Heap,
-  inputs: Attention & { dout: Tensor },
-  [dq, dk, dv]: [Tensor, Tensor, Tensor],
+  attention: Attention & { dout: Tensor; dqkv: Tensor },
   head: number,
   start: number,
   end: number,
 ): void {
-  const { q, k, v, out, logSumExp, dout } = inputs;
-  const [, , n, size] = q.shape as [number, number, number, number];
+  const { size, out, logSumExp, dout, dqkv } = attention;
+  const [, n] = out.shape as [number, number, number];
   const queries = end - start;
   const dOut = mergedRows(heap, dout, size, head, start, end);
   const dOutTransposed = heap.make([size, queries]);
   transposeInto(heap.floats(dOut), heap.floats(dOutTransposed), queries, size);
-  const scores = product(headRows(heap, k, head, 0, end), headRows(heap, q, head, start, end, true));
-  const dWeights = product(headRows(heap, v, head, 0, end), dOutTransposed);
+  const queriesTransposed = headRows(heap, attention, Q, head, start, end, true);
+  const scores = product(headRows(heap, attention, K, head, 0, end), queriesTransposed);
+  const dWeights = product(headRows(heap, attention, V, head, 0, end), dOutTransposed);
   const outRows = mergedRows(heap, out, size, head, start, end);
   const delta = rowDots(heap.floats(dOut), heap.floats(outRows), size);
   const sums = heap.floats(logSumExp).subarray(head * n + start, head * n + end);
   softmaxGradient(heap.floats(scores), heap.floats(dWeights), sums, delta, start, 1 / Math.sqrt(size));
-  addRows(heap, dv, head, product(scores, dOut));
-  addRows(heap, dk, head, product(dWeights, headRows(heap, q, head, start, end)));
-  const dQueries = product(headRows(heap, k, head, 0, end, true), dWeights); // [K, queries]
-  const target = heap.floats(dq).subarray((head * n + start) * size, (head * n + end) * size);
-  transposeInto(heap.floats(dQueries), target, size, queries);
+  addRows(heap, dqkv, size, V, head, 0, product(scores, dOut));
+  addRows(heap, dqkv, size, K, head, 0, product(dWeights, headRows(heap, attention, Q, head, start, end)));
+  const dQueries = product(headRows(heap, attention, K, head, 0, end, true), dWeights); // [K, queries]
+  const turned = heap.make([queries, size]);
+  transposeInto(heap.floats(dQueries), heap.floats(turned), size, queries);
+  addRows(heap, dqkv, size, Q, head, start, turned);
 }
 
-/** Adds a matrix to the first rows of one head. */
-function addRows(heap: Heap, x: Tensor, head: number, addend: Tensor): void {
-  const [, , n, size] = x.shape as [number, number, number, number];
-  const from = heap.floats(addend);
-  const to = heap.floats(x).subarray(head * n * size, head * n * size + from.length);
-  for (let i = 0; i < from.length; i++) to[i] = (to[i] as number) + (from[i] as number);
+/** Adds a matrix to the rows of one head of q, k or v, from row `start` on. */
+function addRows(
+  heap: Heap,
+  packed: Tensor,
+  size: number,
+  which: number,
+  head: number,
+  start: number,
+  addend: Tensor,
+): void {
+  const [, n, width] = packed.shape as [number, number, number];
+  const [from, to] = [heap.floats(addend), heap.floats(packed)];
+  let row = packedOffset(n, width, size, head, which) + start * width;
+  for (let at = 0; at < from.length; at += size, row += width) {
+    for (let i = 0; i < size; i++) to[row + i] = (to[row + i] as number) + (from[at + i] as number);
+  }
 }
 
 /** Σ a·b over each row of `size`. */

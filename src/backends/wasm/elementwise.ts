@@ -2,6 +2,7 @@
 import { sigmoid, type Tensor } from '@tensorflow/tfjs-core';
 import { binaryCrossEntropyGradKernel, binaryCrossEntropyKernel } from '../../ops/binary-cross-entropy.js';
 import { crossEntropyGradKernel, crossEntropyKernel } from '../../ops/cross-entropy.js';
+import { entropyKernel } from '../../ops/entropy.js';
 import { GELU_CUBIC, GELU_SCALE, geluGradKernel, geluKernel } from '../../ops/gelu.js';
 import { addRmsNormKernel, RMS_NORM_EPSILON, rmsNormGradKernel, rmsNormKernel } from '../../ops/rms-norm.js';
 import { exponential, logistic } from './exponential.js';
@@ -85,6 +86,23 @@ export function registerElementwise(): void {
       to[target] = (to[target] as number) - weight;
     }
     return [dlogits];
+  });
+
+  registerWasmKernel(entropyKernel, (heap, { logits }) => {
+    const vocabSize = logits.shape[logits.rank - 1] as number;
+    const entropy = heap.make(logits.shape.slice(0, -1));
+    const [values, to] = [heap.floats(logits), heap.floats(entropy)];
+    for (let row = 0; row < to.length; row++) {
+      const x = values.subarray(row * vocabSize, (row + 1) * vocabSize);
+      const logSum = logSumExpOf(x);
+      let sum = 0;
+      for (let i = 0; i < vocabSize; i++) {
+        const surprise = logSum - (x[i] as number);
+        sum += exponential(-surprise) * surprise;
+      }
+      to[row] = sum;
+    }
+    return [entropy];
   });
 
   registerWasmKernel(binaryCrossEntropyKernel, (heap, { logits, labels }) => {

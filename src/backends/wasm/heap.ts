@@ -6,6 +6,7 @@ import {
   type KernelFunc,
   matMul,
   registerKernel,
+  reshape,
   type Tensor,
   type TensorInfo,
 } from '@tensorflow/tfjs-core';
@@ -40,7 +41,8 @@ export class Heap {
 
   /** An input to write into and to return: another handle on its bytes, or a copy if somebody else holds them too. */
   reuse(tensor: Tensor): Tensor {
-    if (this.backend.refCount(tensor.dataId) === 1) return tensor.clone();
+    // A clone is a copy on this backend; a reshape is not.
+    if (this.backend.refCount(tensor.dataId) === 1) return reshape(tensor, tensor.shape);
     const copy = this.make(tensor.shape);
     this.floats(copy).set(this.floats(tensor));
     return copy;
@@ -70,12 +72,13 @@ export function product(a: Tensor, b: Tensor): Tensor {
   return matMul(a as never, b as never);
 }
 
-/** The transpose of a row-major [rows, columns] block, in tiles that stay in the cache. */
+/** The transpose of a row-major [rows, columns] block, a row every `pitch`, in tiles that stay in the cache. */
 export function transposeInto(
   source: Float32Array,
   target: Float32Array,
   rows: number,
   columns: number,
+  pitch = columns,
 ): void {
   const TILE = 32;
   for (let i0 = 0; i0 < rows; i0 += TILE) {
@@ -83,7 +86,7 @@ export function transposeInto(
     for (let j0 = 0; j0 < columns; j0 += TILE) {
       const j1 = Math.min(j0 + TILE, columns);
       for (let i = i0; i < i1; i++) {
-        for (let j = j0; j < j1; j++) target[j * rows + i] = source[i * columns + j] as number;
+        for (let j = j0; j < j1; j++) target[j * rows + i] = source[i * pitch + j] as number;
       }
     }
   }

@@ -20,12 +20,16 @@ export function transposed(heap: Heap, x: Tensor): Tensor {
 
 export function registerLinear(): void {
   registerWasmKernel(linearKernel, (heap, { x, weight }) =>
-    scope(() => [
-      reshape(product(matrix(x), transposed(heap, weight)), [
-        ...x.shape.slice(0, -1),
-        weight.shape[0] as number,
-      ]),
-    ]),
+    scope(() => {
+      const [out, columns] = weight.shape as [number, number];
+      const rows = x.size / columns;
+      // Of few rows, as in decoding, it is cheaper to transpose what goes in and what comes out.
+      const y =
+        rows * (columns + out) < columns * out
+          ? transposed(heap, product(weight, transposed(heap, matrix(x))))
+          : product(matrix(x), transposed(heap, weight));
+      return [reshape(y, [...x.shape.slice(0, -1), out])];
+    }),
   );
 
   registerWasmKernel(linearGradInputKernel, (_, { dy, weight }) =>

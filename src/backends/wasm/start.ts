@@ -2,6 +2,7 @@
 import '@tensorflow/tfjs-backend-wasm';
 import { getBackend, ready, setBackend } from '@tensorflow/tfjs-core';
 import { registerAttention } from './attention.js';
+import { registerCachedAttention } from './cached-attention.js';
 import { registerElementwise } from './elementwise.js';
 import { WASM } from './heap.js';
 import { registerLinear } from './linear.js';
@@ -20,6 +21,7 @@ export async function startWasm(): Promise<void> {
   registered = true;
   registerLinear();
   registerAttention();
+  registerCachedAttention();
   registerElementwise();
   registerTokens();
   registerOptimizer();

@@ -72,7 +72,7 @@ export function heatmapFigure(study: Study, styles: Styles): Figure | MissingFig
     },
   });
   const reading = `In ${run.row.run_id} ${percent(share[0] ?? 0)} of the tokens pass by every routed block, and ${percent(share.at(-1) ?? 0)} go through all ${analysis.blocks.length}.`;
-  const text = (position: number) => sequence.tokens?.[position] ?? null;
+  const text = (position: number) => visible(sequence.tokens?.[position]);
   const head = ['position', 'token', ...analysis.blocks.map((block) => `block ${block}`)];
   const rows = Array.from({ length: tokens }, (_, position) => [
     position,
@@ -82,6 +82,15 @@ export function heatmapFigure(study: Study, styles: Styles): Figure | MissingFig
   return { id: 'routing', title, paper, reading, svg, table: { head, rows }, wide: true };
 }
 
+/** A token's text with what XML cannot hold, and nobody can see, as escapes. */
+function visible(token: string | undefined): string | null {
+  return token === undefined
+    ? null
+    : JSON.stringify(token)
+        .slice(1, -1)
+        .replace(/[\ufffe\uffff]/g, '\ufffd');
+}
+
 function cellsOf({ engaged, tokens }: SequenceRouting, blocks: readonly number[]) {
   return engaged.flatMap((row, i) =>
     [...row.slice(0, SHOWN_TOKENS)].map((cell, position) => ({
@@ -89,7 +98,7 @@ function cellsOf({ engaged, tokens }: SequenceRouting, blocks: readonly number[]
       block: blocks[i] as number,
       position,
       engaged: cell === '1',
-      token: tokens?.[position] ?? null,
+      token: visible(tokens?.[position]),
     })),
   );
 }
@@ -148,10 +157,13 @@ export function routerWeightsFigure(study: Study, styles: Styles): Figure | Miss
     },
   });
   const taken = shares.reduce((all, { engaged }) => all + engaged, 0);
-  const positive = shares
-    .filter(({ low }) => low >= -1e-12)
-    .reduce((all, bin) => all + bin.engaged + bin.passed, 0);
-  const reading = `${percent(positive)} of the router weights of ${run.row.run_id} are positive, and ${percent(taken)} of the tokens took part.`;
+  // A bin that 0 lies in counts for its part above.
+  const positive = shares.reduce(
+    (all, { low, high, engaged: of, passed }) =>
+      all + (of + passed) * Math.min(1, Math.max(0, high / (high - low))),
+    0,
+  );
+  const reading = `About ${percent(positive)} of the router weights of ${run.row.run_id} are positive, and ${percent(taken)} of the tokens took part.`;
   const rows = shares.map(({ low, high, engaged, passed }) => [low, high, engaged, passed]);
   const table = { head: ['from', 'to', 'took part', 'passed by'], rows };
   return { id: 'router-weights', title, paper, reading, svg, table, wide: false };

@@ -1,0 +1,189 @@
+/**
+ * Puts TensorFlow under @tensorflow/tfjs-node-gpu: shared libraries from the PyPI wheel into the package's `deps`, and
+ * a binding built against them. One link decides which binding is loaded, and it is replaced last and at once: an
+ * install that is interrupted leaves the old state.
+ */
+import { spawnSync } from 'node:child_process';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join, relative } from 'node:path';
+import { bindingPath, installedBinding, PACKAGE, PROJECT_FOLDER, packageFolder } from './package.js';
+import { gatherFacts, type InstallFacts, missingFor } from './prerequisites.js';
+import { CPU_DISTRIBUTION, type Distribution, GPU_DISTRIBUTION, requirements } from './wheels.js';
+
+const BINDING = 'tfjs_binding.node';
+const STAGING = '.staging-';
+/** Of a wheel, what is unpacked: the libraries, and the headers that the binding includes. */
+const WANTED = [
+  'tensorflow/libtensorflow_cc.so.2',
+  'tensorflow/libtensorflow_framework.so.2',
+  'tensorflow/include/tensorflow/c/',
+  'tensorflow/include/tensorflow/core/platform/ctstring',
+  'tensorflow/include/tsl/platform/ctstring',
+  'tensorflow/include/xla/tsl/c/',
+  'nvidia/',
+];
+const UNZIP = `
+import sys, zipfile
+wheel, target, *wanted = sys.argv[1:]
+with zipfile.ZipFile(wheel) as archive:
+    archive.extractall(target, [name for name in archive.namelist() if name.startswith(tuple(wanted))])
+`;
+
+/** Installs, or says that nothing is to be done. Errors say what is missing or which step failed. */
+export function installTensorflow(gpu: boolean, say: (line: string) => void): void {
+  const distribution = gpu ? GPU_DISTRIBUTION : CPU_DISTRIBUTION;
+  const before = packageFolder();
+  if (before !== null && isInstalled(before, distribution)) {
+    say(`${distribution.folder} is installed and loads: nothing to do`);
+    return;
+  }
+  const facts = gatherFacts(before ?? PROJECT_FOLDER);
+  const missing = missingFor(facts, distribution);
+  if (missing.length > 0)
+    throw new Error(`nothing was downloaded, since this is missing:\n- ${missing.join('\n- ')}`);
+  const folder = before ?? fetchPackage(say);
+  const deps = join(folder, 'deps');
+  mkdirSync(deps, { recursive: true });
+  removeLeftovers(deps);
+  const staging = join(deps, `${STAGING}${process.pid}`);
+  try {
+    stage(staging, folder, distribution, facts, say);
+    activate(staging, folder, distribution);
+  } finally {
+    rmSync(staging, { recursive: true, force: true });
+  }
+  say(`done: ${PACKAGE} runs on ${distribution.folder}`);
+}
+
+function isInstalled(folder: string, distribution: Distribution): boolean {
+  const binding = installedBinding(folder);
+  return binding === join(folder, 'deps', distribution.folder, BINDING) && loads(binding);
+}
+
+/** Whether Node can load a binding and the libraries behind it; tried in a process of its own. */
+function loads(binding: string): boolean {
+  const { status } = spawnSync(process.execPath, ['-e', `require(${JSON.stringify(binding)})`], {
+    stdio: 'ignore',
+  });
+  return status === 0;
+}
+
+/** npm drops an optional package whose install script fails: this one's deletes `deps` and downloads. So, no scripts. */
+function fetchPackage(say: (line: string) => void): string {
+  say(`npm: fetching ${PACKAGE} as package-lock.json has it, without its install script`);
+  const omitted = hasDevelopmentPackages() ? [] : ['--omit=dev'];
+  run('npm', ['install', '--no-save', '--ignore-scripts', '--include=optional', ...omitted], PROJECT_FOLDER);
+  const folder = packageFolder();
+  if (folder === null) throw new Error(`npm did not install ${PACKAGE}`);
+  return folder;
+}
+
+/** npm brings node_modules to one state as a whole: what a production install left out must stay out. */
+function hasDevelopmentPackages(): boolean {
+  const state = join(PROJECT_FOLDER, 'node_modules', '.package-lock.json');
+  return existsSync(state) && readFileSync(state, 'utf8').includes('"dev": true');
+}
+
+/** Libraries, headers and the binding, complete and tried, in a folder that nothing uses yet. */
+function stage(
+  staging: string,
+  folder: string,
+  distribution: Distribution,
+  { python, compiler }: InstallFacts,
+  say: (line: string) => void,
+): void {
+  const wheels = join(staging, 'wheels');
+  mkdirSync(wheels, { recursive: true });
+  const list = join(wheels, 'requirements.txt');
+  writeFileSync(list, requirements(distribution));
+  say(`pip: downloading ${distribution.wheels.map(({ name, version }) => `${name} ${version}`).join(', ')}`);
+  const target = ['--python-version', '3.12', '--implementation', 'cp', ...platforms()];
+  const checked = ['--no-deps', '--only-binary=:all:', '--require-hashes'];
+  run(python as string, ['-m', 'pip', 'download', ...checked, ...target, '-d', wheels, '-r', list]);
+  for (const wheel of readdirSync(wheels).filter((name) => name.endsWith('.whl'))) {
+    say(`python: unpacking ${wheel}`);
+    run(python as string, ['-c', UNZIP, join(wheels, wheel), staging, ...WANTED]);
+  }
+  rmSync(wheels, { recursive: true });
+  say(`${compiler}: building the binding`);
+  compile(compiler as string, staging, folder);
+  say('node: loading it');
+  if (!loads(join(staging, BINDING)))
+    throw new Error('the binding was built but does not load; what was installed before is unchanged');
+}
+
+/** pip takes a wheel only for platforms that it is told of. */
+function platforms(): string[] {
+  const names = ['manylinux_2_27', 'manylinux_2_25', 'manylinux2014', 'manylinux2010', 'manylinux1'];
+  return names.flatMap((name) => ['--platform', `${name}_x86_64`]);
+}
+
+function compile(compiler: string, staging: string, folder: string): void {
+  const libraries = join(staging, 'tensorflow');
+  const sources = ['tfjs_backend.cc', 'tfjs_binding.cc'].map((name) => join(folder, 'binding', name));
+  const { include_dir: nodeApi } = createRequire(import.meta.url)('node-api-headers') as {
+    include_dir: string;
+  };
+  run(compiler, [
+    ...['-std=c++17', '-O2', '-fPIC', '-shared', '-DNAPI_VERSION=8'],
+    ...[`-I${nodeApi}`, `-I${join(libraries, 'include')}`],
+    ...sources,
+    ...['-o', join(staging, BINDING), '-Wl,-rpath,$ORIGIN/tensorflow'],
+    ...['libtensorflow_cc.so.2', 'libtensorflow_framework.so.2'].map((name) => join(libraries, name)),
+  ]);
+}
+
+/** The staged folder gets its name, then the link that the package loads is replaced by one rename. */
+export function activate(staging: string, folder: string, distribution: Distribution): void {
+  const deps = join(folder, 'deps');
+  const place = join(deps, distribution.folder);
+  const binding = bindingPath(folder);
+  // A folder of this name is in nobody's use, or it would have loaded.
+  rmSync(place, { recursive: true, force: true });
+  renameSync(staging, place);
+  mkdirSync(dirname(binding), { recursive: true });
+  const link = `${binding}.${process.pid}`;
+  rmSync(link, { force: true });
+  symlinkSync(relative(dirname(binding), join(place, BINDING)), link);
+  renameSync(link, binding);
+  for (const other of readdirSync(deps)) {
+    if (other !== distribution.folder && !other.startsWith(STAGING))
+      rmSync(join(deps, other), { recursive: true });
+  }
+}
+
+/** Removes what interrupted installs left; another install that is running keeps its folder. */
+function removeLeftovers(deps: string): void {
+  for (const entry of readdirSync(deps)) {
+    if (entry.startsWith(STAGING) && !isAlive(Number(entry.slice(STAGING.length))))
+      rmSync(join(deps, entry), { recursive: true });
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+function run(command: string, args: string[], cwd?: string): void {
+  const { status, signal, error } = spawnSync(command, args, { stdio: 'inherit', cwd });
+  if (status === 0) return;
+  const how = error?.message ?? (signal === null ? `exit code ${status}` : `signal ${signal}`);
+  throw new Error(
+    `${command} ${args.slice(0, 3).join(' ')} ... failed (${how}); what was installed before is unchanged`,
+  );
+}

@@ -1,0 +1,75 @@
+/** AdamW and the global norm on TensorFlow: its own fused Adam, in the place of the old moments. */
+import type { Tensor } from '@tensorflow/tfjs-core';
+import { adamWKernel, CLIP_EPSILON } from '../../ops/adamw.js';
+import { globalNormKernel } from '../../ops/global-norm.js';
+import { type Calls, DTYPE, dtype, type Handle, registerTensorflowKernel, shapeOf, text } from './calls.js';
+
+/** The name that makes a variable nobody else's: it goes when its handle is freed. */
+const ANONYMOUS = 'cd2c89b7-88b7-44c8-ad83-06c2a9158347';
+
+export function registerOptimizer(): void {
+  registerTensorflowKernel(globalNormKernel, (calls, gradients) => {
+    // L2Loss is half the sum of squares, in one pass.
+    const halves = Object.values(gradients).map((gradient) => calls.run('L2Loss', [calls.input(gradient)]));
+    return [calls.run('Sqrt', [calls.scale(calls.addAll(halves), 2)])];
+  });
+
+  registerTensorflowKernel(adamWKernel, (calls, inputs, attrs) => {
+    const { beta1, beta2, epsilon, weightDecay, maxNorm } = attrs;
+    const [rate, correction1, correction2] = [0, 1, 2].map((i) =>
+      calls.reshape(calls.slice(calls.input(inputs.schedule), 0, i, 1), []),
+    ) as [Handle, Handle, Handle];
+    const gradient = clipped(calls, inputs.grad, inputs.norm, maxNorm);
+    const kept = calls.sub(calls.scalar(1), calls.scale(rate, weightDecay));
+    const decayed =
+      weightDecay === 0 ? takeOver(calls, inputs.value) : calls.mul(calls.input(inputs.value), kept);
+    const variables = {
+      value: variable(calls, decayed, inputs.value.shape),
+      mean: variable(calls, takeOver(calls, inputs.mean), inputs.mean.shape),
+      variance: variable(calls, takeOver(calls, inputs.variance), inputs.variance.shape),
+    };
+    // TensorFlow computes rate·sqrt(1 - power2)/(1 - power1) · mean/(sqrt(variance) + epsilon), Kingma and Ba's
+    // shorter form: the epsilon of the longer one, scaled so, gives the same.
+    const one = calls.scalar(1);
+    const powers = [calls.sub(one, correction1), calls.sub(one, correction2)];
+    const scaledEpsilon = calls.scale(calls.run('Sqrt', [correction2]), epsilon);
+    const rates = [rate, calls.scalar(beta1), calls.scalar(beta2), scaledEpsilon, gradient];
+    const { value, mean, variance } = variables;
+    calls.runAll('ResourceApplyAdam', [value, mean, variance, ...powers, ...rates], [], 0);
+    return [read(calls, value), read(calls, mean), read(calls, variance)];
+  });
+}
+
+/** The gradient scaled by min(1, maxNorm / (norm + CLIP_EPSILON)). */
+function clipped(calls: Calls, grad: Tensor, norm: Tensor, maxNorm: number): Handle {
+  const gradient = calls.input(grad);
+  if (maxNorm === 0) return gradient;
+  const share = calls.run('Div', [
+    calls.scalar(maxNorm),
+    calls.add(calls.input(norm), calls.scalar(CLIP_EPSILON)),
+  ]);
+  return calls.mul(gradient, calls.run('Minimum', [calls.scalar(1), share]));
+}
+
+/** A tensor of tfjs that nobody reads again, to be written in its place: its bytes are this kernel's from here on. */
+function takeOver(calls: Calls, tensor: Tensor): Handle {
+  const { backend } = calls;
+  const handle = calls.input(tensor);
+  if (backend.refCount(tensor.dataId) !== 1) return calls.run('DeepCopy', [handle]);
+  backend.tensorMap.get(tensor.dataId).id = -1;
+  return calls.own(handle);
+}
+
+/** A variable that starts as `start`, whose bytes it takes. */
+function variable(calls: Calls, start: Handle, shape: number[]): Handle {
+  const attrs = [text('container', ''), text('shared_name', ANONYMOUS), dtype('dtype', DTYPE.float32)];
+  const handle = calls.run('VarHandleOp', [], [...attrs, shapeOf('shape', shape)]);
+  calls.runAll('AssignVariableOp', [handle, start], [], 0);
+  // With no other handle on them, the update writes into these bytes instead of copying them first.
+  calls.drop(start);
+  return handle;
+}
+
+function read(calls: Calls, handle: Handle): Handle {
+  return calls.run('ReadVariableOp', [handle], [dtype('dtype', DTYPE.float32)]);
+}

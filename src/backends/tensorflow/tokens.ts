@@ -1,0 +1,134 @@
+/** Embedding, router and routing on TensorFlow: rows gathered and scattered by index, in a fixed order. */
+import type { Tensor } from '@tensorflow/tfjs-core';
+import { embeddingGradKernel, embeddingKernel } from '../../ops/embedding.js';
+import { gatedScatterAddGradKernel, gatedScatterAddKernel } from '../../ops/gated-scatter-add.js';
+import { gatherTokensKernel, scatterTokensKernel } from '../../ops/gather-tokens.js';
+import { selectTopKKernel } from '../../ops/select-top-k.js';
+import { tokenLogitsKernel } from '../../ops/token-logits.js';
+import { bool, type Calls, type Handle, registerTensorflowKernel } from './calls.js';
+
+export function registerTokens(): void {
+  registerTensorflowKernel(embeddingKernel, (calls, { table, tokens }) => [
+    gatherRows(calls, calls.input(table), calls.input(tokens)),
+  ]);
+
+  registerTensorflowKernel(embeddingGradKernel, (calls, { dy, tokens, sofar }, { vocabSize }) => {
+    const width = dy.shape[dy.rank - 1] as number;
+    const rows = calls.reshape(calls.input(dy), [tokens.size, width]);
+    const ids = calls.reshape(calls.input(tokens), [tokens.size]);
+    const gradient = calls.run('UnsortedSegmentSum', [rows, ids, calls.whole(vocabSize)]);
+    return [sofar === undefined ? gradient : calls.add(calls.input(sofar), gradient)];
+  });
+
+  // Row sums and not a product, which promises no order of summation: equal tokens must tie exactly.
+  registerTensorflowKernel(tokenLogitsKernel, (calls, { x, weight }) => {
+    const w = calls.reshape(calls.input(weight), [weight.size]);
+    return [calls.reduce('Sum', calls.mul(calls.input(x), w), 2)];
+  });
+
+  registerTensorflowKernel(selectTopKKernel, (calls, { r }, { k }) => {
+    const [batch, length] = r.shape as [number, number];
+    const topK = (x: Handle) => calls.runAll('TopKV2', [x, calls.whole(k)], [bool('sorted', true)], 2);
+    const [, best] = topK(calls.input(r)) as [Handle, Handle];
+    // The largest of the negated indices, in descending order, are the indices in ascending order.
+    const [descending] = topK(calls.run('Neg', [best])) as [Handle, Handle];
+    const indices = calls.run('Neg', [descending]);
+    const ones = calls.run('Fill', [calls.vector([batch * k]), calls.scalar(1)]);
+    const member = scatterRows(calls, flatPositions(calls, indices, length), ones, [batch * length]);
+    return [indices, calls.reshape(member, [batch, length])];
+  });
+
+  registerTensorflowKernel(gatherTokensKernel, (calls, { x, indices }) => [
+    gatherSelected(calls, x, calls.input(indices)),
+  ]);
+
+  registerTensorflowKernel(scatterTokensKernel, (calls, { rows, indices, sofar }, { length }) => {
+    const [batch, k, width] = rows.shape as [number, number, number];
+    const flat = calls.reshape(calls.input(rows), [batch * k, width]);
+    return [addSelected(calls, sofar, flat, calls.input(indices), [batch, length, width])];
+  });
+
+  registerTensorflowKernel(gatedScatterAddKernel, (calls, { x, rows, r, indices }, { gate }) => {
+    const [batch, k, width] = rows.shape as [number, number, number];
+    const at = calls.input(indices);
+    const weights = gatherSelected(calls, r, at);
+    const value = gate === 'sigmoid' ? calls.run('Sigmoid', [weights]) : weights;
+    const gated = calls.mul(calls.reshape(value, [batch, k, 1]), calls.input(rows));
+    return [addSelected(calls, x, calls.reshape(gated, [batch * k, width]), at, x.shape)];
+  });
+
+  registerTensorflowKernel(gatedScatterAddGradKernel, (calls, { dout, rows, r, indices }, { gate }) => {
+    const [batch, k] = indices.shape as [number, number];
+    const at = calls.input(indices);
+    const weights = gatherSelected(calls, r, at);
+    const value = gate === 'sigmoid' ? calls.run('Sigmoid', [weights]) : weights;
+    const selected = gatherSelected(calls, dout, at); // [B, k, D]
+    const dots = calls.reduce('Sum', calls.mul(selected, calls.input(rows)), 2);
+    // SigmoidGrad(y, dy) = dy·y·(1 - y)
+    const slopes = gate === 'sigmoid' ? calls.run('SigmoidGrad', [value, dots]) : dots;
+    const drows = calls.mul(calls.reshape(value, [batch, k, 1]), selected);
+    return [drows, addSelected(calls, undefined, calls.reshape(slopes, [batch * k]), at, r.shape)];
+  });
+}
+
+function gatherRows(calls: Calls, x: Handle, indices: Handle): Handle {
+  return calls.run('GatherV2', [x, indices, calls.whole(0)]);
+}
+
+/** Which of B·T rows each slot takes, [B·k]; an index of T, padding, becomes B·T, one behind the last. */
+function flatPositions(calls: Calls, indices: Handle, length: number): Handle {
+  return calls.scope(() => {
+    const [batch, k] = indices.shape as [number, number];
+    const starts = calls.run('Range', [calls.whole(0), calls.whole(batch * length), calls.whole(length)]);
+    const flat = calls.add(indices, calls.reshape(starts, [batch, 1]));
+    const padding = calls.run('Fill', [calls.vector([batch, k]), calls.whole(batch * length)]);
+    const marked = calls.run('SelectV2', [isPadding(calls, indices, length), padding, flat]);
+    return calls.reshape(marked, [batch * k]);
+  });
+}
+
+const isPadding = (calls: Calls, indices: Handle, length: number): Handle =>
+  calls.run('GreaterEqual', [indices, calls.whole(length)]);
+
+/** Rows of x [B, T, ..] at the indices [B, k], zeros for padding: [B, k, ..] */
+function gatherSelected(calls: Calls, x: Tensor, indices: Handle): Handle {
+  return calls.scope(() => {
+    const [batch, length, ...row] = x.shape as [number, number, ...number[]];
+    const k = indices.shape[1] as number;
+    const last = calls.whole(batch * length - 1);
+    const at = calls.run('Minimum', [flatPositions(calls, indices, length), last]);
+    const rows = gatherRows(calls, calls.reshape(calls.input(x), [batch * length, ...row]), at);
+    const none = calls.reshape(isPadding(calls, indices, length), [batch * k, ...row.map(() => 1)]);
+    return calls.reshape(calls.run('SelectV2', [none, calls.scalar(0), rows]), [batch, k, ...row]);
+  });
+}
+
+/** Rows [B·k, ..] added to those of x at the indices, or to zeros: a tensor of `shape` [B, T, ..]. */
+function addSelected(
+  calls: Calls,
+  x: Tensor | undefined,
+  rows: Handle,
+  indices: Handle,
+  shape: number[],
+): Handle {
+  return calls.scope(() => {
+    const [batch, length, ...row] = shape as [number, number, ...number[]];
+    const count = batch * length;
+    const at = flatPositions(calls, indices, length);
+    // One row more takes what padding adds.
+    const all =
+      x === undefined
+        ? scatterRows(calls, at, rows, [count + 1, ...row])
+        : calls.run('TensorScatterAdd', [
+            calls.concat([calls.reshape(calls.input(x), [count, ...row]), calls.zeros([1, ...row])], 0),
+            calls.reshape(at, [-1, 1]),
+            rows,
+          ]);
+    return calls.reshape(calls.slice(all, 0, 0, count), shape);
+  });
+}
+
+/** Zeros with rows at positions, each of which occurs once or is behind the end. */
+function scatterRows(calls: Calls, positions: Handle, rows: Handle, shape: number[]): Handle {
+  return calls.run('ScatterNd', [calls.reshape(positions, [-1, 1]), rows, calls.vector(shape)]);
+}

@@ -1,0 +1,86 @@
+/** Times decoding of one shape on the active backend: a prompt read at once, then new tokens step by step. */
+import { keep, tensor1d, tensor2d } from '@tensorflow/tfjs-core';
+import { randomStream } from '../data/random.js';
+import { generate } from '../eval/generate.js';
+import type { ModelConfig } from '../model/config.js';
+import { initialValues } from '../model/parameters.js';
+import { Transformer } from '../model/transformer.js';
+import { scope } from '../ops/scope.js';
+import { mean, median } from '../statistics.js';
+
+export interface DecodeMeasurement {
+  /** Median over repetitions of the time of a step after the prompt, in milliseconds. */
+  stepMs: number;
+  /** New tokens of all sequences together, a second. */
+  tokensPerSecond: number;
+  prefillMs: number;
+  /** Share of tokens that went through a routed block, mean over blocks; null for a dense model. */
+  participation: number | null;
+  /** Keys and values that the caches hold in the end, and what those of the dense model would. */
+  cacheBytes: number;
+  denseCacheBytes: number;
+}
+
+export interface DecodeOptions {
+  sequences: number;
+  promptTokens: number;
+  newTokens: number;
+  repetitions: number;
+}
+
+/** Decodes from random weights, whose predictors are set to take the capacity's share of the tokens. */
+export async function measureDecode(model: ModelConfig, options: DecodeOptions): Promise<DecodeMeasurement> {
+  const { sequences, promptTokens, newTokens } = options;
+  const transformer = new Transformer(model, initialValues(0));
+  calibratePredictors(transformer, promptTokens);
+  const prompts = Array.from({ length: sequences }, (_, i) => randomTokens(model, promptTokens, i));
+  const request = {
+    mode: 'predictor' as const,
+    tokens: newTokens,
+    temperature: 1, // the likeliest token of random weights is soon the same one again and again
+    topP: 1,
+    seed: 0,
+    now: () => performance.now(),
+  };
+  await generate(transformer, prompts, { ...request, tokens: 4 }); // warms up
+  const runs = [];
+  for (let i = 0; i < options.repetitions; i++) runs.push(await generate(transformer, prompts, request));
+  transformer.dispose();
+  const [first] = runs as [(typeof runs)[number]];
+  const stepMs = median(runs.map(({ decodeMs }) => decodeMs / (newTokens - 1)));
+  const decisions = first.engaged.flatMap((tokens) => tokens.slice(promptTokens)).flat();
+  return {
+    stepMs,
+    tokensPerSecond: (sequences * 1000) / stepMs,
+    prefillMs: median(runs.map(({ prefillMs }) => prefillMs)),
+    participation: decisions.length === 0 ? null : mean(decisions.map(Number)),
+    cacheBytes: first.cacheBytes.used,
+    denseCacheBytes: first.cacheBytes.dense,
+  };
+}
+
+/** Moves every predictor's last bias so that on random tokens the capacity's share of its logits is above 0. */
+function calibratePredictors(transformer: Transformer, length: number): void {
+  const { config, tree } = transformer;
+  if (config.routing === null) return;
+  const { capacity } = config.routing;
+  for (const [index, block] of tree.blocks.entries()) {
+    const bias = block.routed?.predictor?.fc2Bias;
+    if (bias === undefined) continue;
+    const logits = scope(() => {
+      const tokens = tensor2d(randomTokens(config, length, -1), [1, length], 'int32');
+      const { routed } = transformer.forward(tokens, { tape: null, mode: 'predictor', noise: null });
+      const trace = routed.find((candidate) => candidate.block === index);
+      return Float32Array.from(trace?.predictor?.dataSync() ?? []).sort();
+    });
+    const threshold = logits[Math.floor((1 - capacity) * logits.length)] ?? 0;
+    const [old] = bias.value.dataSync();
+    bias.value.dispose();
+    bias.value = keep(tensor1d([(old as number) - threshold]));
+  }
+}
+
+function randomTokens(model: ModelConfig, count: number, sequence: number): Int32Array {
+  const stream = randomStream(0, 'bench', 'decode', sequence);
+  return Int32Array.from({ length: count }, () => stream.bits() % model.vocab_size);
+}

@@ -1,0 +1,50 @@
+/** What routing saves in memory: a dense model beside routed ones of its shape and of its FLOPs per pass. */
+import { isRouted, type ModelConfig, selectedTokens } from '../model/config.js';
+import { flopsPerPass } from '../plan/flops.js';
+import { parameterCounts } from '../plan/params.js';
+import { type BenchShape, parseShape } from './shape.js';
+
+/** The paper's best setting. */
+const ROUTED = 'c0.125f2';
+const MAX_LAYERS = 512;
+
+/** Keys and values are in float32. */
+const BYTES = 4;
+
+/**
+ * A dense shape, the routed one of the same shape, so of about as many parameters, and the one that is made deeper until
+ * it costs as many FLOPs per pass.
+ */
+export function memoryShapes(dense: string): [dense: string, equalParams: string, equalFlops: string] {
+  const target = flopsPerPass(parseShape(dense).model).total;
+  const deeper = (layers: number) => `${dense.replace(/l\d+/, `l${layers}`)}${ROUTED}`;
+  const distance = (layers: number) =>
+    Math.abs(flopsPerPass(parseShape(deeper(layers)).model).total - target);
+  let layers = parseShape(dense).model.n_layers;
+  while (layers < MAX_LAYERS && distance(layers + 1) < distance(layers)) layers += 1;
+  return [dense, `${dense}${ROUTED}`, deeper(layers)];
+}
+
+export interface ModelSize {
+  params: number;
+  flopsPerPass: number;
+  /** Of the keys and values of one sequence of full length, every routed block holding its capacity's share. */
+  cacheBytes: number;
+}
+
+export function sizeOf({ model }: BenchShape): ModelSize {
+  return {
+    params: parameterCounts(model).total,
+    flopsPerPass: flopsPerPass(model).total,
+    cacheBytes: cacheBytes(model),
+  };
+}
+
+function cacheBytes(model: ModelConfig): number {
+  const { n_layers, sequence_length: T, d_model: D, routing } = model;
+  let tokens = 0;
+  for (let block = 0; block < n_layers; block++) {
+    tokens += routing !== null && isRouted(model, block) ? selectedTokens(routing.capacity, T) : T;
+  }
+  return tokens * 2 * D * BYTES;
+}

@@ -1,0 +1,49 @@
+/** The options that several commands share, and what turns their words into values. */
+import { InvalidArgumentError, Option } from 'commander';
+
+/** What TARGET may be, section 7 of the design. */
+export const TARGET = 'a sweep or a run, by folder or name; left out: the newest sweep';
+
+function numberWhere(accepts: (value: number) => boolean, needed: string): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() === '' || !accepts(value)) throw new InvalidArgumentError(`${needed} is needed.`);
+    return value;
+  };
+}
+
+export const wholeNumber = numberWhere(
+  (value) => Number.isInteger(value) && value >= 1,
+  'a whole number above 0',
+);
+export const wholeOrZero = numberWhere(
+  (value) => Number.isInteger(value) && value >= 0,
+  'a whole number of at least 0',
+);
+export const notNegative = numberWhere(
+  (value) => value >= 0 && Number.isFinite(value),
+  'a number of at least 0',
+);
+export const probability = numberWhere((value) => value > 0 && value <= 1, 'a number above 0 and at most 1');
+export const share = numberWhere((value) => value > 0 && value < 1, 'a number between 0 and 1');
+
+export const jobs = (text: string): number | 'auto' => (text === 'auto' ? text : wholeNumber(text));
+
+export function bareTokenBytes(text: string): 1 | 2 {
+  if (text !== '1' && text !== '2') throw new InvalidArgumentError('1 or 2 is needed.');
+  return text === '1' ? 1 : 2;
+}
+
+export const backendOption = () =>
+  new Option('--backend <name>', 'what computes')
+    .choices(['auto', 'cuda', 'tensorflow', 'wasm'])
+    .default('auto');
+
+export const precisionOption = () =>
+  new Option('--precision <name>', 'numbers of the matrix products')
+    .choices(['auto', 'fp32', 'bf16'])
+    .default('auto');
+
+export const resultsOption = () => new Option('--results <dir>', 'folder of the sweeps').default('results');
+
+export const jsonOption = () => new Option('--json', 'print JSON').default(false);

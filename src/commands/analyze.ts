@@ -1,0 +1,119 @@
+/** `mod analyze`: which tokens of the held-out text go through which routed blocks of a run, and how that fits their difficulty. */
+import { mkdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { stringify } from 'csv-stringify/sync';
+import { chooseBackend } from '../backends/choose.js';
+import { openHeldoutData } from '../data/run-data.js';
+import type { Tokenizer } from '../data/tokenizer.js';
+import { InputError } from '../errors.js';
+import { analyzeRouting, type TokenTable } from '../eval/analysis.js';
+import { keptCheckpoint } from '../eval/targets.js';
+import { table } from '../format.js';
+import { loadModel, openCheckpointTokenizer } from '../model/checkpoint.js';
+import type { RoutingMode } from '../model/config.js';
+import { refuseMode } from '../model/routing.js';
+import type { BackendName, Precision } from '../plan/run.js';
+import { type Analysis, analysisFile, writeAnalysis } from '../results/analysis.js';
+import { writeFileAtomic } from '../results/atomic.js';
+import { findSweep, readPlan, runFolder } from '../results/sweep-folder.js';
+
+export interface AnalyzeCommandOptions {
+  results: string;
+  sequences: number;
+  heatmaps: number;
+  routing: RoutingMode;
+  json: boolean;
+  backend: BackendName | 'auto';
+  precision: Precision;
+}
+
+/**
+ * Analyses the last checkpoint of a run; leaves analysis.json, tokens.csv and router-weights.csv in the run's `analysis`.
+ *
+ * @throws InputError for a target that is no routed run with weights, or a mode that it lacks
+ */
+export async function analyzeCommand(
+  target: string,
+  options: AnalyzeCommandOptions,
+  out: (text: string) => void,
+): Promise<void> {
+  const { sweepFolder, runId } = findSweep(target, options.results);
+  const { runs, base_dir } = readPlan(sweepFolder);
+  const run = runs.find(({ run_id }) => run_id === runId);
+  if (run === undefined)
+    throw new InputError(`${target}: a sweep; name one of its runs, as in ${target}/RUN`);
+  const { spec, run_id } = run;
+  if (spec.model.routing === null) throw new InputError(`${run_id}: a dense model routes nothing`);
+  const refused = refuseMode(spec.model, options.routing);
+  if (refused !== null) throw new InputError(`${run_id}: --routing ${options.routing}: ${refused}`);
+  const folder = runFolder(sweepFolder, run_id);
+  const checkpoint = keptCheckpoint(run, folder);
+  await chooseBackend(options.backend, options.precision);
+  const tokenizer = await openCheckpointTokenizer(checkpoint);
+  const { windows, close } = openHeldoutData(spec, base_dir);
+  const model = loadModel(checkpoint);
+  const { analysis, table } = await analyzeRouting(model, windows, {
+    mode: options.routing,
+    sequences: options.sequences,
+    heatmaps: options.heatmaps,
+    seed: spec.seed,
+    texts: tokenizer === null ? null : (tokens) => tokenTexts(tokenizer, tokens),
+  });
+  model.dispose();
+  close();
+  const whole: Analysis = { run_id, ...analysis, analyzed_at: new Date().toISOString() };
+  writeAnalysis(folder, whole);
+  writeTables(dirname(analysisFile(folder)), whole, table, spec.model.sequence_length);
+  out(options.json ? JSON.stringify(whole, null, 1) : report(whole, analysisFile(folder)));
+}
+
+/** Each token on its own: a part of a character shows as U+FFFD. */
+function tokenTexts(tokenizer: Tokenizer, tokens: Int32Array): Promise<string[]> {
+  return Promise.all(Array.from(tokens, (token) => tokenizer.decode([token])));
+}
+
+function writeTables(folder: string, analysis: Analysis, tokens: TokenTable, length: number): void {
+  mkdirSync(folder, { recursive: true });
+  const head = ['sequence', 'position', 'token', 'blocks_engaged', 'entropy', 'loss'];
+  const rows = Array.from(tokens.tokens, (token, i) => [
+    Math.floor(i / length),
+    i % length,
+    token,
+    tokens.engaged[i] as number,
+    tokens.entropy[i] as number,
+    tokens.loss[i] as number,
+  ]);
+  writeFileAtomic(join(folder, 'tokens.csv'), stringify([head, ...rows]));
+  const { edges, counts, engaged_counts } = analysis.router_weights;
+  const bins = analysis.blocks.flatMap((block, b) =>
+    (counts[b] as number[]).map((count, i) => [
+      block,
+      edges[i] as number,
+      edges[i + 1] as number,
+      count,
+      engaged_counts[b]?.[i] as number,
+    ]),
+  );
+  const binHead = ['block', 'from', 'to', 'tokens', 'tokens_engaged'];
+  writeFileAtomic(join(folder, 'router-weights.csv'), stringify([binHead, ...bins]));
+}
+
+function report(analysis: Analysis, path: string): string {
+  const { run_id, routing, sequences, blocks, share_by_blocks_engaged, correlations } = analysis;
+  const shares = share_by_blocks_engaged.map((share, count) => [
+    String(count),
+    `${(100 * share).toFixed(1)}%`,
+  ]);
+  const rows = correlations.map(({ with: other, coefficient, r, interval }) => [
+    other,
+    coefficient,
+    r?.toFixed(3) ?? '-',
+    interval === null ? '-' : `${interval[0].toFixed(3)} to ${interval[1].toFixed(3)}`,
+  ]);
+  return [
+    `${run_id}: ${sequences} sequences under ${routing}, routed blocks ${blocks.join(', ')}`,
+    table(['blocks engaged', 'tokens'], shares),
+    `Blocks engaged against:\n${table(['', 'coefficient', 'r', '95%'], rows)}`,
+    path,
+  ].join('\n\n');
+}

@@ -1,0 +1,63 @@
+/** `mod data info`: what files of tokens or text hold. */
+import { relative } from 'node:path';
+import { findFiles } from '../data/files.js';
+import { type FileContents, inspectText, inspectTokens, isTokenFile, provenanceOf } from '../data/inspect.js';
+import { openTokenizer, type Tokenizer } from '../data/tokenizer.js';
+import { count, table } from '../format.js';
+
+export interface DataInfoOptions {
+  /** Absent: what lies beside the file tells, and bytes for text. */
+  tokenizer?: string;
+  field: string;
+  /** Bytes a token, for files without a header. */
+  tokenBytes: 1 | 2;
+  json: boolean;
+}
+
+const SAMPLE_WIDTH = 72;
+
+/** @throws InputError for the first file that is missing or damaged, or a token outside the vocabulary */
+export async function dataInfoCommand(
+  patterns: string[],
+  options: DataInfoOptions,
+  out: (text: string) => void,
+): Promise<void> {
+  const files: FileContents[] = [];
+  const tokenizers = new Map<string, Tokenizer>();
+  const opened = async (name: string) => {
+    const tokenizer = tokenizers.get(name) ?? (await openTokenizer(name, process.cwd()));
+    tokenizers.set(name, tokenizer);
+    return tokenizer;
+  };
+  for (const { path } of findFiles(patterns, process.cwd())) {
+    if (isTokenFile(path)) {
+      const provenance = provenanceOf(path);
+      const name = options.tokenizer ?? provenance.tokenizer;
+      const tokenizer = name === null ? null : await opened(name);
+      files.push(await inspectTokens(path, options.tokenBytes, tokenizer, provenance));
+    } else {
+      const format = { field: options.field, separator: null };
+      files.push(await inspectText(path, format, await opened(options.tokenizer ?? 'bytes')));
+    }
+  }
+  out(options.json ? JSON.stringify(files, null, 1) : report(files));
+}
+
+function report(files: FileContents[]): string {
+  const name = ({ file }: FileContents) => relative(process.cwd(), file);
+  const head = ['file', 'format', 'tokens', 'documents', 'in use', 'largest'];
+  const rows = files.map((contents) => [
+    name(contents),
+    contents.format,
+    count(contents.tokens),
+    contents.documents === null ? '-' : count(contents.documents),
+    count(contents.vocabulary_in_use),
+    count(contents.largest_token),
+  ]);
+  const samples = files.map((contents) => {
+    const { sample, first_tokens } = contents;
+    const text = sample === null ? `tokens ${first_tokens.join(' ')}` : JSON.stringify(sample);
+    return `${name(contents)}\n  ${text.length > SAMPLE_WIDTH ? `${text.slice(0, SAMPLE_WIDTH)}...` : text}`;
+  });
+  return [table(head, rows), ...samples].join('\n\n');
+}

@@ -1,0 +1,246 @@
+/** `mod data prepare`: text and JSONL into token shards with a held-out part. */
+import { createHash } from 'node:crypto';
+import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { basename, join, relative, resolve } from 'node:path';
+import { findFiles } from '../data/files.js';
+import {
+  donePart,
+  type InputFile,
+  inputFile,
+  isShardName,
+  type Part,
+  type PartResult,
+  PREPARE_FILE,
+  type PrepareSettings,
+  planParts,
+  SPLITS,
+  TOKENIZER_COPY,
+} from '../data/prepare.js';
+import { prepareParts } from '../data/prepare-pool.js';
+import { readProgress, silentProgress } from '../data/progress.js';
+import { shardTokenBytes } from '../data/shards.js';
+import { isBuiltIn, openTokenizer } from '../data/tokenizer.js';
+import { InputError } from '../errors.js';
+import { bytes, count } from '../format.js';
+import { canonicalJson } from '../plan/canonical.js';
+import { makeResultsFolder, writeFileAtomic } from '../results/atomic.js';
+import { readJson, writeJson } from '../results/json.js';
+import { acquireLock } from '../results/lock.js';
+
+export interface DataPrepareOptions {
+  out: string;
+  tokenizer: string;
+  /** The spelling of the token that ends a document; absent: the tokenizer's usual one. */
+  endOfText?: string;
+  field: string;
+  /** With \n, \t and \0 written so; absent: a text file is one document. */
+  separator?: string;
+  heldoutShare: number;
+  seed: number;
+  /** Bytes of input that make a part: what one thread takes at a time, and what a kill may cost. */
+  partBytes: number;
+  jobs: number;
+  json: boolean;
+  quiet: boolean;
+}
+
+export interface PrepareSummary {
+  out: string;
+  documents: { train: number; heldout: number };
+  tokens: { train: number; heldout: number };
+  text_bytes: number;
+  shards: number;
+  parts_done_before: number;
+  /** Bytes of text a second in this call, over all jobs; null where all was done before. */
+  bytes_per_second: number | null;
+}
+
+const PLAIN_LINE_MS = 10_000;
+
+/**
+ * Tokenizes the files that the patterns match. Started again after a kill it goes on: parts that are done stay, and the
+ * shards are those of an uninterrupted call, whatever the number of jobs.
+ *
+ * @throws InputError for input, a tokenizer or settings that are wrong, or a folder that holds other tokens
+ * @throws TryLaterError where another process prepares data in the same folder
+ */
+export async function dataPrepareCommand(
+  patterns: string[],
+  options: DataPrepareOptions,
+  out: (text: string) => void,
+): Promise<void> {
+  const folder = resolve(options.out);
+  const files = findFiles(patterns, process.cwd()).map(({ path }) => inputFile(path));
+  const settings = await settingsOf(options);
+  makeResultsFolder(folder);
+  const lock = acquireLock(join(folder, '.lock'), 'mod data prepare');
+  try {
+    mkdirSync(join(folder, 'parts'), { recursive: true });
+    claimFolder(folder, settings, files);
+    if (!isBuiltIn(options.tokenizer)) copyTokenizer(options.tokenizer, folder);
+    const summary = await prepareAll(folder, settings, files, options);
+    out(options.json ? JSON.stringify(summary, null, 1) : report(summary, settings, options.out));
+    for (const split of SPLITS) if (summary.tokens[split] === 0) throw nothingIn(split, summary, settings);
+  } finally {
+    lock.release();
+  }
+}
+
+async function settingsOf(options: DataPrepareOptions): Promise<PrepareSettings> {
+  const tokenizer = await openTokenizer(options.tokenizer, process.cwd());
+  const named = options.endOfText;
+  const end_of_text = named === undefined ? tokenizer.endOfText : tokenizer.idOf(named);
+  if (end_of_text === null) {
+    const why = named === undefined ? 'no token of a usual name ends a text' : `there is no token '${named}'`;
+    throw new InputError(`${options.tokenizer}: ${why}; name one with --end-of-text, such as '</s>'`);
+  }
+  return {
+    format: 'mod-tokens-1',
+    tokenizer: isBuiltIn(options.tokenizer) ? options.tokenizer : TOKENIZER_COPY,
+    tokenizer_sha256: isBuiltIn(options.tokenizer)
+      ? null
+      : createHash('sha256').update(readFileSync(options.tokenizer)).digest('hex'),
+    vocab_size: tokenizer.vocabSize,
+    token_bytes: shardTokenBytes(tokenizer.vocabSize),
+    end_of_text,
+    field: options.field,
+    separator: options.separator === undefined ? null : unescaped(options.separator),
+    heldout_share: options.heldoutShare,
+    seed: options.seed,
+    part_bytes: options.partBytes,
+  };
+}
+
+/** A shell makes it hard to type these. */
+function unescaped(text: string): string {
+  const characters: Record<string, string> = { n: '\n', t: '\t', r: '\r', '0': '\0', '\\': '\\' };
+  const separator = text.replace(/\\([ntr0\\])/g, (_, letter: string) => characters[letter] as string);
+  if (separator === '')
+    throw new InputError('--separator: found nothing; needed: what stands between documents');
+  return separator;
+}
+
+/** Records what the folder is for; refuses one that holds something else. One in which no part was done holds nothing. */
+function claimFolder(folder: string, settings: PrepareSettings, files: readonly InputFile[]): void {
+  const path = join(folder, PREPARE_FILE);
+  const wanted = { ...settings, inputs: files };
+  const found = readJson(path) as typeof wanted | null;
+  const shards = readdirSync(folder).filter(isShardName);
+  if (found === null && shards.length > 0) {
+    throw new InputError(
+      `${folder}: holds ${shards[0]}, of another source; choose another --out, or remove it`,
+    );
+  }
+  if (found === null || readdirSync(join(folder, 'parts')).length === 0) {
+    // A sweep's glob would find what a call that came to nothing has left.
+    for (const name of shards) rmSync(join(folder, name));
+    writeJson(path, wanted);
+    return;
+  }
+  const differs = (Object.keys(wanted) as (keyof typeof wanted)[]).filter(
+    (key) => canonicalJson(found[key]) !== canonicalJson(wanted[key]),
+  );
+  if (differs.length === 0) return;
+  const changed =
+    differs[0] === 'inputs' && differs.length === 1
+      ? 'its input files have been added to, taken away or changed since'
+      : `it was begun with another ${differs.join(', ')}`;
+  throw new InputError(`${folder}: holds tokens already: ${changed}; choose another --out, or remove it`);
+}
+
+function copyTokenizer(path: string, folder: string): void {
+  const copy = join(folder, TOKENIZER_COPY);
+  if (resolve(path) !== copy) writeFileAtomic(copy, readFileSync(path));
+}
+
+async function prepareAll(
+  folder: string,
+  settings: PrepareSettings,
+  files: readonly InputFile[],
+  options: DataPrepareOptions,
+): Promise<PrepareSummary> {
+  const sizes = new Map(files.map(({ path, bytes }) => [path, bytes]));
+  const parts = planParts(files, settings.part_bytes);
+  const results = new Map<number, PartResult>();
+  for (const part of parts) {
+    const done = donePart(folder, part);
+    if (done !== null) results.set(part.index, done);
+  }
+  const doneBefore = results.size;
+  const textBefore = sum([...results.values()].map(({ bytes }) => bytes));
+  const left = parts.filter(({ index }) => !results.has(index));
+  const done = sum(parts.filter(({ index }) => results.has(index)).map((part) => inputBytes(part, sizes)));
+  const total = sum(files.map(({ bytes }) => bytes));
+  const progress = options.quiet
+    ? silentProgress
+    : readProgress({ total, done, out: process.stderr, now: Date.now, interval: PLAIN_LINE_MS });
+  const started = performance.now();
+  try {
+    await prepareParts(left, {
+      settings,
+      folder,
+      jobs: options.jobs,
+      onRead: progress.add,
+      onDone: ({ index }, result) => results.set(index, result),
+    });
+  } finally {
+    progress.close();
+  }
+  const seconds = (performance.now() - started) / 1000;
+  const all = [...results.values()];
+  const text_bytes = sum(all.map(({ bytes }) => bytes));
+  const bySplit = (of: 'documents' | 'tokens') => ({
+    train: sum(all.map((result) => result[of].train)),
+    heldout: sum(all.map((result) => result[of].heldout)),
+  });
+  return {
+    out: folder,
+    documents: bySplit('documents'),
+    tokens: bySplit('tokens'),
+    text_bytes,
+    shards: sum(all.map(({ shards }) => shards.length)),
+    parts_done_before: doneBefore,
+    bytes_per_second: left.length === 0 ? null : (text_bytes - textBefore) / seconds,
+  };
+}
+
+/** Bytes of input that a part reads, as they lie on the disk. */
+function inputBytes({ slices }: Part, sizes: ReadonlyMap<string, number>): number {
+  return sum(slices.map(({ path, start, end }) => (end ?? (sizes.get(path) as number)) - start));
+}
+
+const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
+
+function report(summary: PrepareSummary, settings: PrepareSettings, out: string): string {
+  const { documents, tokens, text_bytes, shards, bytes_per_second, parts_done_before } = summary;
+  const folder = relative(process.cwd(), out) || '.';
+  const path = (name: string) => join(folder, name);
+  const speed = bytes_per_second === null ? '' : ` at ${bytes(bytes_per_second)}/s`;
+  const before = parts_done_before === 0 ? '' : ` (${count(parts_done_before)} parts were done before)`;
+  const line = (split: 'train' | 'heldout') =>
+    `${split}: ${count(tokens[split])} tokens of ${count(documents[split])} documents`;
+  return [
+    `${basename(out)}: ${bytes(text_bytes)} of text in ${count(shards)} shards${speed}${before}`,
+    line('train'),
+    line('heldout'),
+    '',
+    'In a sweep file, with the paths relative to it:',
+    'data:',
+    `  train: ${path('train-*.bin')}`,
+    `  heldout: ${path('heldout-*.bin')}`,
+    `  vocab_size: ${settings.vocab_size}`,
+    `  tokenizer: ${isBuiltIn(settings.tokenizer) ? settings.tokenizer : path(settings.tokenizer)}`,
+  ].join('\n');
+}
+
+function nothingIn(
+  split: 'train' | 'heldout',
+  { documents }: PrepareSummary,
+  { heldout_share }: PrepareSettings,
+): InputError {
+  const all = documents.train + documents.heldout;
+  const what = split === 'train' ? 'left for training' : 'held out';
+  return new InputError(
+    `no document was ${what}: ${count(all)} documents, a held-out share of ${heldout_share}. Choose another --heldout-share into another --out${all < 100 ? ', or divide the text into more documents with --separator' : ''}`,
+  );
+}

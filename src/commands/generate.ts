@@ -1,0 +1,191 @@
+/** `mod generate`: continues prompts with a checkpoint, token by token through its caches. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { chooseBackend } from '../backends/choose.js';
+import { openTokenizer, type Tokenizer } from '../data/tokenizer.js';
+import { InputError } from '../errors.js';
+import { type Generated, generate } from '../eval/generate.js';
+import { bytes } from '../format.js';
+import { loadModel, openCheckpointTokenizer } from '../model/checkpoint.js';
+import { hasPredictor, type ModelConfig } from '../model/config.js';
+import { refuseMode } from '../model/routing.js';
+import type { BackendName, Precision } from '../plan/run.js';
+import { latestCheckpoint } from '../results/run-folder.js';
+import { mean } from '../statistics.js';
+
+export interface GenerateCommandOptions {
+  prompt: string[];
+  tokens: number;
+  temperature: number;
+  topP: number;
+  seed: number;
+  routing?: 'predictor' | 'threshold';
+  /** In place of the checkpoint's own. */
+  tokenizer?: string;
+  json: boolean;
+  backend: BackendName | 'auto';
+  precision: Precision;
+}
+
+/** What --json prints for a prompt. */
+interface PrintedGeneration {
+  prompt: string;
+  text: string;
+  tokens: number[];
+  routing: string;
+  /** For each token of prompt and text but the last, the share of routed blocks that it went through; empty where none is. */
+  participation: number[];
+  prefill_ms: number;
+  decode_ms: number;
+  /** New tokens of all prompts together, a second. */
+  tokens_per_s: number;
+  /** Of all prompts together. */
+  cache_bytes: number;
+  cache_bytes_dense: number;
+}
+
+/** Where text goes, and where what is said about it. */
+interface Streams {
+  out: (text: string) => void;
+  err: (text: string) => void;
+}
+
+/**
+ * Streams the continuation of a single prompt, prints those of several one after another.
+ *
+ * @param path a checkpoint's folder, or a run's: then its last checkpoint
+ * @throws InputError for a checkpoint, tokenizer or prompt that is not right
+ */
+export async function generateCommand(
+  path: string,
+  options: GenerateCommandOptions,
+  { out, err }: Streams,
+): Promise<void> {
+  const folder = checkpointOf(path);
+  const tokenizer =
+    options.tokenizer === undefined
+      ? await openCheckpointTokenizer(folder)
+      : await openTokenizer(options.tokenizer, '.');
+  if (tokenizer === null) {
+    throw new InputError(`${folder}: it carries no tokenizer: name one with --tokenizer`);
+  }
+  await chooseBackend(options.backend, options.precision);
+  const model = loadModel(folder);
+  try {
+    const mode = modeOf(model.config, options, folder);
+    const prompts = await Promise.all(options.prompt.map((prompt) => promptTokens(prompt, tokenizer)));
+    checkLengths(prompts, options.tokens, model.config);
+    const streams = prompts.length === 1 && !options.json;
+    if (streams) out(options.prompt[0] as string);
+    const printer = new TextStream(tokenizer);
+    const generated = await generate(model, prompts, {
+      ...options,
+      mode,
+      now: () => performance.now(),
+      onToken: async (_, token) => {
+        if (streams) out(await printer.next(token));
+      },
+    });
+    const printed = await printable(generated, options, mode, tokenizer);
+    if (options.json) out(`${JSON.stringify(printed, null, 1)}\n`);
+    else if (streams) out(`${await printer.rest()}\n`);
+    else out(printed.map(({ prompt, text }) => `${prompt}${text}\n`).join('\n'));
+    if (!options.json) err(summary(printed));
+  } finally {
+    model.dispose();
+  }
+}
+
+function checkpointOf(path: string): string {
+  if (existsSync(join(path, 'config.json'))) return path;
+  const latest = latestCheckpoint(path);
+  if (latest === null) throw new InputError(`${path}: neither a checkpoint nor a run that has one`);
+  return latest;
+}
+
+function modeOf(
+  model: ModelConfig,
+  { routing }: GenerateCommandOptions,
+  folder: string,
+): 'predictor' | 'threshold' {
+  const usual = model.routing !== null && !hasPredictor(model.routing) ? 'threshold' : 'predictor';
+  const mode = routing ?? usual;
+  const refused = refuseMode(model, mode);
+  if (refused !== null) throw new InputError(`${folder}: it cannot generate under ${mode}: ${refused}`);
+  return mode;
+}
+
+async function promptTokens(prompt: string, tokenizer: Tokenizer): Promise<Int32Array> {
+  const tokens = Int32Array.from(await tokenizer.encode(Buffer.from(prompt)));
+  if (tokens.length > 0) return tokens;
+  if (tokenizer.endOfText === null)
+    throw new InputError('--prompt: an empty prompt has no token to begin with');
+  return Int32Array.of(tokenizer.endOfText);
+}
+
+function checkLengths(prompts: Int32Array[], tokens: number, { sequence_length }: ModelConfig): void {
+  const longest = Math.max(...prompts.map(({ length }) => length));
+  if (longest + tokens <= sequence_length) return;
+  throw new InputError(
+    `a prompt of ${longest} tokens and --tokens ${tokens} are more than the ${sequence_length} that the model was made for`,
+  );
+}
+
+/** Text of tokens that come one at a time: bytes of a character wait for the others. */
+class TextStream {
+  private readonly tokens: number[] = [];
+  private printed = 0;
+
+  constructor(private readonly tokenizer: Tokenizer) {}
+
+  async next(token: number): Promise<string> {
+    this.tokens.push(token);
+    const text = await this.tokenizer.decode(this.tokens);
+    return text.endsWith('\uFFFD') ? '' : this.take(text);
+  }
+
+  /** What still waits at the end. */
+  async rest(): Promise<string> {
+    return this.take(await this.tokenizer.decode(this.tokens));
+  }
+
+  private take(text: string): string {
+    const fresh = text.slice(this.printed);
+    this.printed = text.length;
+    return fresh;
+  }
+}
+
+async function printable(
+  { tokens, engaged, prefillMs, decodeMs, cacheBytes }: Generated,
+  options: GenerateCommandOptions,
+  routing: string,
+  tokenizer: Tokenizer,
+): Promise<PrintedGeneration[]> {
+  const all = tokens.reduce((sum, row) => sum + row.length, 0);
+  const texts = await Promise.all(tokens.map((row) => tokenizer.decode(row)));
+  return tokens.map((row, i) => ({
+    prompt: options.prompt[i] as string,
+    text: texts[i] as string,
+    tokens: [...row],
+    routing,
+    participation: (engaged[i] as boolean[][]).flatMap((blocks) =>
+      blocks.length === 0 ? [] : [mean(blocks.map(Number))],
+    ),
+    prefill_ms: prefillMs,
+    decode_ms: decodeMs,
+    tokens_per_s: (all * 1000) / (prefillMs + decodeMs),
+    cache_bytes: cacheBytes.used,
+    cache_bytes_dense: cacheBytes.dense,
+  }));
+}
+
+function summary(printed: PrintedGeneration[]): string {
+  const [first] = printed as [PrintedGeneration];
+  const shares = printed.flatMap(({ participation }) => participation);
+  const { tokens_per_s, cache_bytes, cache_bytes_dense, routing } = first;
+  const took =
+    shares.length === 0 ? '' : `; ${routing}: ${mean(shares).toFixed(3)} of the routed blocks taken`;
+  const share = (cache_bytes / cache_bytes_dense).toFixed(3);
+  return `${tokens_per_s.toFixed(1)} tok/s${took}; caches ${bytes(cache_bytes)}, ${share} of the dense model's`;
+}

@@ -1,0 +1,150 @@
+/** What a file of tokens or text holds: counted by reading all of it. */
+import { existsSync } from 'node:fs';
+import { dirname, extname, join } from 'node:path';
+import { readJson } from '../results/json.js';
+import { type DocumentFormat, documentPieces, isJsonLines } from './documents.js';
+import { PREPARE_FILE, type PrepareSettings, TOKENIZER_COPY } from './prepare.js';
+import { SegmentReader } from './segments.js';
+import { isShard, tokenFileSegment } from './token-file.js';
+import type { Tokenizer } from './tokenizer.js';
+import { compressionOf } from './unpack.js';
+
+export interface FileContents {
+  file: string;
+  /** `llm.c shard, uint16`, `bare tokens, uint8`, `JSONL, gzip`, ... */
+  format: string;
+  tokens: number;
+  /** Null for token files of which it is not known what ends a document. */
+  documents: number | null;
+  /** Different tokens that occur. */
+  vocabulary_in_use: number;
+  largest_token: number;
+  /** The text of the first tokens; null without a tokenizer. */
+  sample: string | null;
+  /** The first tokens themselves. */
+  first_tokens: number[];
+}
+
+const SAMPLE_TOKENS = 48;
+const CHUNK_TOKENS = 2 ** 20;
+/** No tokenizer has as many: a larger token is the sign of a file that is read wrongly. */
+const LARGEST_VOCABULARY = 2 ** 24;
+
+/** How the tokens of a file were made, as far as the folder that it lies in tells. */
+export interface Provenance {
+  /** `bytes`, `gpt2` or the path of a tokenizer.json; null: not known. */
+  tokenizer: string | null;
+  vocabSize: number | null;
+  endOfText: number | null;
+}
+
+/** What `mod data prepare` left beside a token file, or a tokenizer.json that lies there. */
+export function provenanceOf(path: string): Provenance {
+  const folder = dirname(path);
+  const copy = join(folder, TOKENIZER_COPY);
+  const settings = readJson(join(folder, PREPARE_FILE)) as Partial<PrepareSettings> | null;
+  if (settings?.tokenizer === undefined) {
+    return { tokenizer: existsSync(copy) ? copy : null, vocabSize: null, endOfText: null };
+  }
+  const tokenizer = settings.tokenizer === TOKENIZER_COPY ? copy : settings.tokenizer;
+  return { tokenizer, vocabSize: settings.vocab_size ?? null, endOfText: settings.end_of_text ?? null };
+}
+
+/** Whether a file is tokens: a shard by its header, or by the name that bare tokens have. */
+export function isTokenFile(path: string): boolean {
+  return isShard(path) || extname(path) === '.bin';
+}
+
+/**
+ * @param bareBytes bytes a token, for a file without a header
+ * @throws InputError for a damaged file, or a token outside the vocabulary, by its byte
+ */
+export async function inspectTokens(
+  path: string,
+  bareBytes: 1 | 2,
+  tokenizer: Tokenizer | null,
+  { vocabSize, endOfText }: Provenance,
+): Promise<FileContents> {
+  const segment = tokenFileSegment(path, bareBytes);
+  const source = new SegmentReader([segment], vocabSize ?? tokenizer?.vocabSize ?? LARGEST_VOCABULARY);
+  const end = endOfText ?? tokenizer?.endOfText ?? null;
+  const counts = new TokenCounts(end);
+  const chunk = new Int32Array(Math.min(CHUNK_TOKENS, source.tokens));
+  for (let at = 0; at < source.tokens; at += chunk.length) {
+    const here = chunk.subarray(0, Math.min(chunk.length, source.tokens - at));
+    source.read(at, here);
+    counts.add(here);
+  }
+  source.close();
+  const kind = isShard(path) ? 'llm.c shard' : 'bare tokens';
+  const { first } = counts;
+  return {
+    file: path,
+    format: `${kind}, uint${8 * segment.tokenBytes}`,
+    ...counts.summary(),
+    documents: end === null ? null : counts.ends,
+    sample: tokenizer === null ? null : await tokenizer.decode(first),
+    first_tokens: first,
+  };
+}
+
+/**
+ * Text as the tokenizer would have it; the tokens that end documents are not counted.
+ *
+ * @throws InputError for a damaged file, or JSONL without the field
+ */
+export async function inspectText(
+  path: string,
+  format: DocumentFormat,
+  tokenizer: Tokenizer,
+): Promise<FileContents> {
+  const counts = new TokenCounts(null);
+  let documents = 0;
+  for await (const { bytes, first } of documentPieces({ path, start: 0, end: null }, format)) {
+    if (first) documents += 1;
+    counts.add(await tokenizer.encode(bytes));
+  }
+  const compression = compressionOf(path);
+  return {
+    file: path,
+    format: `${isJsonLines(path) ? 'JSONL' : 'text'}${compression === null ? '' : `, ${compression}`}`,
+    ...counts.summary(),
+    documents,
+    sample: await tokenizer.decode(counts.first),
+    first_tokens: counts.first,
+  };
+}
+
+class TokenCounts {
+  readonly first: number[] = [];
+  ends = 0;
+  private tokens = 0;
+  private largest = 0;
+  /** By token: whether it occurs. Grows with the largest. */
+  private seen = new Uint8Array(2 ** 16);
+
+  constructor(private readonly endOfText: number | null) {}
+
+  add(tokens: ArrayLike<number>): void {
+    this.tokens += tokens.length;
+    for (let i = 0; i < tokens.length; i++) {
+      const token = tokens[i] as number;
+      if (token > this.largest) this.largest = token;
+      if (token >= this.seen.length) this.grow(token);
+      this.seen[token] = 1;
+      if (token === this.endOfText) this.ends += 1;
+      if (this.first.length < SAMPLE_TOKENS) this.first.push(token);
+    }
+  }
+
+  summary(): Pick<FileContents, 'tokens' | 'vocabulary_in_use' | 'largest_token'> {
+    const inUse = this.seen.reduce((sum, occurs) => sum + occurs, 0);
+    return { tokens: this.tokens, vocabulary_in_use: inUse, largest_token: this.largest };
+  }
+
+  private grow(token: number): void {
+    const larger = new Uint8Array(2 ** Math.ceil(Math.log2(token + 1)));
+    larger.set(this.seen);
+    this.seen = larger;
+  }
+}

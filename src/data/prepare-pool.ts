@@ -1,0 +1,79 @@
+/** Parts of the work in several threads: each takes the next part that nobody has. */
+import { Worker } from 'node:worker_threads';
+import { InputError, messageOf } from '../errors.js';
+import { type Part, type PartResult, type PrepareSettings, preparePart } from './prepare.js';
+import { openTokenizer } from './tokenizer.js';
+
+export interface PoolOptions {
+  settings: PrepareSettings;
+  folder: string;
+  jobs: number;
+  /** Told the bytes of input that each read took. */
+  onRead: (bytes: number) => void;
+  onDone: (part: Part, result: PartResult) => void;
+}
+
+/** What a thread is started with. */
+export interface WorkerSetup {
+  settings: PrepareSettings;
+  folder: string;
+}
+
+/** What a thread says of the part that it was sent. */
+export type WorkerMessage =
+  | { type: 'read'; bytes: number }
+  | { type: 'done'; result: PartResult }
+  | { type: 'failed'; message: string; isInput: boolean };
+
+/** Does all parts, with one job in this thread. @throws InputError the first that any part ends with */
+export async function prepareParts(parts: readonly Part[], options: PoolOptions): Promise<void> {
+  const { settings, folder, jobs, onRead, onDone } = options;
+  if (jobs === 1) {
+    const tokenizer = await openTokenizer(settings.tokenizer, folder);
+    for (const part of parts) onDone(part, await preparePart(part, settings, tokenizer, folder, onRead));
+    return;
+  }
+  const queue = [...parts];
+  const workers: Worker[] = [];
+  try {
+    await Promise.all(
+      Array.from({ length: Math.min(jobs, parts.length) }, async () => {
+        const setup: WorkerSetup = { settings, folder };
+        const worker = new Worker(new URL('./prepare-worker.js', import.meta.url), { workerData: setup });
+        workers.push(worker);
+        for (let part = queue.shift(); part !== undefined; part = queue.shift()) {
+          onDone(part, await prepareIn(worker, part, onRead));
+        }
+      }),
+    );
+  } finally {
+    await Promise.all(workers.map((worker) => worker.terminate()));
+  }
+}
+
+function prepareIn(worker: Worker, part: Part, onRead: (bytes: number) => void): Promise<PartResult> {
+  return new Promise((resolve, reject) => {
+    const ended = (code: number) => fail(new Error(`a tokenizing thread ended with ${code}`));
+    const settle = () => worker.off('message', heard).off('error', fail).off('exit', ended);
+    const fail = (error: Error) => {
+      settle();
+      reject(error);
+    };
+    const heard = (message: WorkerMessage) => {
+      if (message.type === 'read') onRead(message.bytes);
+      else if (message.type === 'failed') {
+        fail(message.isInput ? new InputError(message.message) : new Error(message.message));
+      } else {
+        settle();
+        resolve(message.result);
+      }
+    };
+    worker.on('message', heard).on('error', fail).on('exit', ended);
+    worker.postMessage(part);
+  });
+}
+
+/** An error as a message between threads. */
+export function failure(error: unknown): WorkerMessage {
+  return { type: 'failed', message: messageOf(error), isInput: error instanceof InputError };
+}

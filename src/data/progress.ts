@@ -1,0 +1,65 @@
+/** How far a long read of files has come: a bar on a terminal, a plain line an interval elsewhere. */
+import { SingleBar } from 'cli-progress';
+import { bytes, duration } from '../format.js';
+
+export interface ReadProgress {
+  add(bytes: number): void;
+  close(): void;
+}
+
+export const silentProgress: ReadProgress = { add: () => undefined, close: () => undefined };
+
+export interface ProgressOptions {
+  /** Bytes in all, and those of them that need not be read again. */
+  total: number;
+  done: number;
+  out: NodeJS.WriteStream;
+  /** Milliseconds; injected in tests. */
+  now: () => number;
+  /** Milliseconds between plain lines. */
+  interval: number;
+}
+
+export function readProgress(options: ProgressOptions): ReadProgress {
+  return options.out.isTTY ? bar(options) : lines(options);
+}
+
+function bar({ total, done, out, now }: ProgressOptions): ReadProgress {
+  const started = now();
+  let read = 0;
+  const progress = new SingleBar({
+    format: '{bar} {percentage}%  {text}',
+    hideCursor: true,
+    stream: out,
+    barsize: 24,
+  });
+  progress.start(total, done, { text: '' });
+  return {
+    add: (added) => {
+      read += added;
+      progress.update(done + read, { text: describe(done + read, total, read, now() - started) });
+    },
+    close: () => progress.stop(),
+  };
+}
+
+function lines({ total, done, out, now, interval }: ProgressOptions): ReadProgress {
+  const started = now();
+  let last = started;
+  let read = 0;
+  return {
+    add: (added) => {
+      read += added;
+      if (now() - last < interval) return;
+      last = now();
+      out.write(`${describe(done + read, total, read, now() - started)}\n`);
+    },
+    close: () => undefined,
+  };
+}
+
+function describe(done: number, total: number, read: number, elapsedMs: number): string {
+  const perSecond = (1000 * read) / Math.max(1, elapsedMs);
+  const left = duration((total - done) / perSecond);
+  return `${bytes(done)} of ${bytes(total)} read, ${bytes(perSecond)}/s, ${left} left`;
+}

@@ -1,0 +1,76 @@
+/** Tokenizers that a tokenizer.json describes, through Hugging Face's own library: the ids are those of Python's. */
+import { readFileSync } from 'node:fs';
+import { InputError, messageOf } from '../errors.js';
+import type { Tokenizer } from './tokenizer.js';
+
+/** By the usual name, most specific first. */
+const END_OF_TEXT = ['<|endoftext|>', '<|end_of_text|>', '</s>', '<eos>', '<|eos|>'];
+
+/**
+ * As in Python, a special token that a text spells out is that token.
+ *
+ * @param path of a tokenizer.json
+ * @throws InputError for a file that is missing or that the library does not understand
+ */
+export async function jsonTokenizer(path: string): Promise<Tokenizer> {
+  const { text, vocabSize } = readTokenizerJson(path);
+  const { Tokenizer } = await import('tokenizers');
+  let tokenizer: InstanceType<typeof Tokenizer>;
+  try {
+    tokenizer = Tokenizer.fromString(text);
+  } catch (error) {
+    throw new InputError(`${path}: not a tokenizer.json: ${messageOf(error)}`);
+  }
+  // Files may ask for both; a document is a document.
+  tokenizer.disableTruncation();
+  tokenizer.disablePadding();
+  const idOf = (token: string) => tokenizer.tokenToId(token);
+  const endOfText = END_OF_TEXT.map(idOf).find((id) => id !== null) ?? null;
+  return {
+    vocabSize,
+    endOfText,
+    encode: async (bytes) => {
+      const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString();
+      return (await tokenizer.encode(text, null, { addSpecialTokens: false })).getIds();
+    },
+    decode: (tokens) => tokenizer.decode(Array.from(tokens), false),
+    idOf,
+  };
+}
+
+/**
+ * How many ids a tokenizer.json has: its largest and one.
+ *
+ * @throws InputError for a file that is missing or no tokenizer.json
+ */
+export function tokenizerJsonVocabSize(path: string): number {
+  return readTokenizerJson(path).vocabSize;
+}
+
+function readTokenizerJson(path: string): { text: string; vocabSize: number } {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new InputError(`${path}: cannot be read: ${messageOf(error)}`);
+  }
+  let json: TokenizerJson | null;
+  try {
+    json = JSON.parse(text) as TokenizerJson | null;
+  } catch (error) {
+    throw new InputError(`${path}: not a tokenizer.json: ${messageOf(error)}`);
+  }
+  const vocab = json?.model?.vocab;
+  if (typeof vocab !== 'object' || vocab === null) {
+    throw new InputError(`${path}: not a tokenizer.json: it has no model.vocab`);
+  }
+  // Unigram models list their tokens, the others map them to ids.
+  const ids = Array.isArray(vocab) ? [vocab.length - 1] : Object.values(vocab);
+  const added = (json?.added_tokens ?? []).map(({ id }) => id);
+  return { text, vocabSize: [...ids, ...added].reduce((most, id) => Math.max(most, id), -1) + 1 };
+}
+
+interface TokenizerJson {
+  model?: { vocab?: Record<string, number> | unknown[] };
+  added_tokens?: { id: number }[];
+}

@@ -1,0 +1,143 @@
+/** Routing analysis: which tokens go through which routed blocks, and what that has to do with how hard they are. */
+import { tensor2d } from '@tensorflow/tfjs-core';
+import type { HeldoutWindows } from '../data/batches.js';
+import { isRouted, type RoutingMode } from '../model/config.js';
+import { routerNoise } from '../model/noise.js';
+import type { Transformer } from '../model/transformer.js';
+import { crossEntropy } from '../ops/cross-entropy.js';
+import { entropyKernel } from '../ops/entropy.js';
+import { scope } from '../ops/scope.js';
+import type { Analysis } from '../results/analysis.js';
+import { pearson, spearman } from './correlation.js';
+
+export interface AnalysisOptions {
+  mode: RoutingMode;
+  /** At most this many held-out windows, from the first. */
+  sequences: number;
+  /** How many of them are shown token by token. */
+  heatmaps: number;
+  seed: number;
+  /** The text of each token; null where nobody can tell. */
+  texts: ((tokens: Int32Array) => Promise<string[]>) | null;
+  onProgress?: (done: number, total: number) => void;
+}
+
+/** The analysis without what the caller knows: whose it is, and when it was made. */
+export type RoutingAnalysis = Omit<Analysis, 'run_id' | 'analyzed_at'>;
+
+/** Every token of the sequences that were analysed, one sequence after another. */
+export interface TokenTable {
+  tokens: Int32Array;
+  /** How many routed blocks it went through. */
+  engaged: Uint8Array;
+  /** Of the prediction at the token, in nats. */
+  entropy: Float32Array;
+  /** Of the token that follows, in nats. */
+  loss: Float32Array;
+}
+
+/** Bins of the histogram of router weights, and the share of the weights that may lie beyond its edges on either side. */
+const BINS = 60;
+const BEYOND = 0.001;
+
+/** Analyses a routed model, one sequence at a time. Yields to the event loop between them. */
+export async function analyzeRouting(
+  model: Transformer,
+  windows: HeldoutWindows,
+  options: AnalysisOptions,
+): Promise<{ analysis: RoutingAnalysis; table: TokenTable }> {
+  const { config } = model;
+  const length = config.sequence_length;
+  const total = Math.min(options.sequences, windows.count);
+  const blocks = Array.from({ length: config.n_layers }, (_, i) => i).filter((i) => isRouted(config, i));
+  const size = total * length;
+  const table: TokenTable = {
+    tokens: new Int32Array(size),
+    engaged: new Uint8Array(size),
+    entropy: new Float32Array(size),
+    loss: new Float32Array(size),
+  };
+  const weights = blocks.map(() => new Float32Array(size));
+  const members = blocks.map(() => new Uint8Array(size));
+  const heatmaps: Analysis['heatmaps'] = [];
+  for (let sequence = 0; sequence < total; sequence++) {
+    const at = sequence * length;
+    const { inputs, targets } = windows.read(sequence, 1);
+    table.tokens.set(inputs, at);
+    scope(() => {
+      const noise = routerNoise(config, options.seed, 'heldout', sequence, 1);
+      const ids = tensor2d(inputs, [1, length], 'int32');
+      const { logits, routed } = model.forward(ids, { tape: null, mode: options.mode, noise });
+      table.loss.set(crossEntropy(null, logits, tensor2d(targets, [1, length], 'int32')).dataSync(), at);
+      table.entropy.set(entropyKernel({ logits }, {})[0].dataSync(), at);
+      routed.forEach(({ r, member }, block) => {
+        weights[block]?.set(r.dataSync(), at);
+        members[block]?.set(member.dataSync(), at);
+      });
+    });
+    for (const member of members) {
+      for (let i = at; i < at + length; i++)
+        table.engaged[i] = (table.engaged[i] as number) + (member[i] as number);
+    }
+    if (sequence < options.heatmaps) {
+      const engaged = members.map((member) => member.subarray(at, at + length).join(''));
+      heatmaps.push({ sequence, tokens: (await options.texts?.(inputs)) ?? null, engaged });
+    }
+    options.onProgress?.(sequence + 1, total);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  const analysis: RoutingAnalysis = {
+    routing: options.mode,
+    sequences: total,
+    blocks,
+    heatmaps,
+    router_weights: histogram(weights, members),
+    share_by_blocks_engaged: sharesByCount(table.engaged, blocks.length),
+    correlations: correlations(table, length),
+  };
+  return { analysis, table };
+}
+
+/** Counts of router weights in equal bins, the same for all blocks. */
+function histogram(weights: Float32Array[], members: Uint8Array[]): Analysis['router_weights'] {
+  const all = new Float32Array(weights.reduce((sum, block) => sum + block.length, 0));
+  weights.forEach((block, b) => {
+    all.set(block, b * block.length);
+  });
+  all.sort();
+  const low = all[Math.floor(BEYOND * all.length)] ?? 0;
+  const high = all[Math.ceil((1 - BEYOND) * all.length) - 1] ?? 1;
+  const width = (high - low || 1) / BINS;
+  const edges = Array.from({ length: BINS + 1 }, (_, i) => low + i * width);
+  const count = (counts: (block: number, i: number) => number) =>
+    weights.map((block, b) => {
+      const bins = new Array<number>(BINS).fill(0);
+      block.forEach((weight, i) => {
+        const bin = Math.max(0, Math.min(BINS - 1, Math.floor((weight - low) / width)));
+        bins[bin] = (bins[bin] as number) + counts(b, i);
+      });
+      return bins;
+    });
+  return {
+    edges,
+    counts: count(() => 1),
+    engaged_counts: count((block, i) => members[block]?.[i] ?? 0),
+  };
+}
+
+function sharesByCount(engaged: Uint8Array, blocks: number): number[] {
+  const counts = new Array<number>(blocks + 1).fill(0);
+  for (const count of engaged) counts[count] = (counts[count] as number) + 1;
+  return counts.map((count) => count / engaged.length);
+}
+
+function correlations({ engaged, entropy, loss }: TokenTable, length: number): Analysis['correlations'] {
+  const n = engaged.length;
+  return (['entropy', 'loss'] as const).flatMap((other) => {
+    const values = other === 'entropy' ? entropy : loss;
+    return [
+      { with: other, coefficient: 'pearson' as const, ...pearson(engaged, values, length), n },
+      { with: other, coefficient: 'spearman' as const, ...spearman(engaged, values, length), n },
+    ];
+  });
+}

@@ -1,0 +1,232 @@
+/** Step-by-step decoding: every block keeps the keys and values of the tokens that went through it, and of no others. */
+import { concat, keep, reshape, slice, type Tensor, tensor1d, tensor2d, zeros } from '@tensorflow/tfjs-core';
+import { cachedAttentionKernel } from '../ops/cached-attention.js';
+import { embedding } from '../ops/embedding.js';
+import { fillCacheKernel } from '../ops/fill-cache.js';
+import { gatedScatterAdd } from '../ops/gated-scatter-add.js';
+import { gatherTokens } from '../ops/gather-tokens.js';
+import { linear } from '../ops/linear.js';
+import { residual } from '../ops/residual.js';
+import { rmsNorm } from '../ops/rms-norm.js';
+import { scope } from '../ops/scope.js';
+import { tokenLogits } from '../ops/token-logits.js';
+import { branch } from './block.js';
+import type { RoutingMode } from './config.js';
+import type { BlockParameters, RoutedParameters } from './parameters.js';
+import { predictorLogits } from './routing.js';
+import type { Transformer } from './transformer.js';
+
+/** Keys and values of one block. */
+interface BlockCache {
+  /** [S, L, 2D] */
+  kv: Tensor;
+  /** Tokens of each sequence that it holds. */
+  lengths: Int32Array;
+}
+
+export interface DecoderStep {
+  /** For the next token of every sequence: [S, V]. The caller disposes it. */
+  logits: Tensor;
+  /** For each routed block, in order, whether each sequence's token went through. */
+  engaged: boolean[][];
+}
+
+/** Room that a routed block's cache starts with beyond its capacity's share, and how much it grows by when full. */
+const SLACK_TOKENS = 16;
+const GROWTH = 1.5;
+
+export class Decoder {
+  private readonly caches: BlockCache[] = [];
+  private readonly positions: Int32Array;
+
+  /**
+   * @param mode `predictor` or `threshold`; a dense model takes either
+   * @param sequences decoded side by side
+   * @param maxTokens of a sequence, prompt and all: at most the model's sequence length
+   */
+  constructor(
+    private readonly model: Transformer,
+    private readonly mode: Exclude<RoutingMode, 'topk'>,
+    private readonly sequences: number,
+    private readonly maxTokens: number,
+  ) {
+    if (maxTokens > model.config.sequence_length) {
+      throw new RangeError(`${maxTokens} tokens are more than the model's ${model.config.sequence_length}`);
+    }
+    this.positions = new Int32Array(sequences);
+  }
+
+  /**
+   * Reads the prompts, one a sequence, each of at least one token: in one forward pass where they are of one length.
+   * Returns what follows their last tokens, and for each prompt which of its tokens went through which routed block:
+   * [sequence][routed block][token].
+   */
+  prefill(prompts: readonly Int32Array[]): { logits: Tensor; engaged: boolean[][][] } {
+    const [first] = prompts as [Int32Array];
+    const alike = prompts.every(({ length }) => length === first.length);
+    const batches = alike ? [prompts] : prompts.map((prompt) => [prompt]);
+    const read = batches.map((batch) => this.readPrompts(batch));
+    const logits = scope(() => {
+      this.model.tree.blocks.forEach((_, i) => {
+        const parts = read.map((part) => part.caches[i] as BlockCache);
+        const room = Math.max(...parts.map(({ kv }) => kv.shape[1] as number));
+        const lengths = Int32Array.from(parts.flatMap((part) => [...part.lengths]));
+        this.caches.push({ kv: keep(concat(parts.map(({ kv }) => widened(kv, room)))), lengths });
+      });
+      return concat(read.map((part) => part.logits));
+    });
+    for (const { logits, caches } of read) {
+      logits.dispose();
+      for (const { kv } of caches) kv.dispose();
+    }
+    prompts.forEach(({ length }, i) => {
+      this.positions[i] = length;
+    });
+    return { logits, engaged: read.flatMap((part) => part.engaged) };
+  }
+
+  /** One more token for every sequence. tokens [S] */
+  step(tokens: Int32Array): DecoderStep {
+    const engaged: boolean[][] = [];
+    const logits = scope(() => {
+      const { tree } = this.model;
+      const positions = tensor2d(this.positions, [1, this.sequences], 'int32');
+      let x = embedding(null, tree.tokenEmbedding, tensor2d(tokens, [1, this.sequences], 'int32'));
+      tree.blocks.forEach((block, i) => {
+        const before = x;
+        x = scope(() =>
+          block.routed === null
+            ? this.dense(before, i, block, positions)
+            : this.routed(before, i, block, engaged),
+        );
+      });
+      const head = tree.lmHead ?? tree.tokenEmbedding;
+      return reshape(linear(null, rmsNorm(null, x, tree.finalNorm), head), [this.sequences, -1]);
+    });
+    for (let i = 0; i < this.sequences; i++) this.positions[i] = (this.positions[i] as number) + 1;
+    return { logits, engaged };
+  }
+
+  /** Bytes of keys and values in float32: what the caches hold, and what those of the dense model would. */
+  cacheBytes(): { used: number; allocated: number; dense: number } {
+    const perToken = 2 * this.model.config.d_model * 4;
+    const tokens = (lengths: Int32Array) => lengths.reduce((sum, length) => sum + length, 0);
+    const used = this.caches.reduce((sum, { lengths }) => sum + tokens(lengths), 0) * perToken;
+    const allocated = this.caches.reduce((sum, { kv }) => sum + kv.size * 4, 0);
+    return { used, allocated, dense: this.caches.length * tokens(this.positions) * perToken };
+  }
+
+  dispose(): void {
+    for (const { kv } of this.caches) kv.dispose();
+    this.caches.length = 0;
+  }
+
+  /** A full forward pass over prompts of one length: what follows their last tokens, [S, V], and the blocks' caches. */
+  private readPrompts(prompts: readonly Int32Array[]): {
+    logits: Tensor;
+    caches: BlockCache[];
+    engaged: boolean[][][];
+  } {
+    const [sequences, n] = [prompts.length, (prompts[0] as Int32Array).length];
+    const { d_model, vocab_size } = this.model.config;
+    // A routed block through which no token went has nothing to tell.
+    const caches: BlockCache[] = this.model.tree.blocks.map((_, i) => ({
+      kv: keep(zeros([sequences, this.roomOf(i, 0), 2 * d_model])),
+      lengths: new Int32Array(sequences),
+    }));
+    let engaged: boolean[][][] = [];
+    const logits = scope(() => {
+      const ids = Int32Array.from(prompts.flatMap((prompt) => [...prompt]));
+      const result = this.model.forward(tensor2d(ids, [sequences, n], 'int32'), {
+        tape: null,
+        mode: this.mode,
+        noise: null,
+        onKeys: (block, qkv, packed) => {
+          const lengths = packed ?? prompts.map(() => n);
+          const room = this.roomOf(block, Math.max(...lengths));
+          caches[block]?.kv.dispose();
+          const kv = keep(fillCacheKernel({ qkv }, { lengths, room })[0]);
+          caches[block] = { kv, lengths: Int32Array.from(lengths) };
+        },
+      });
+      engaged = prompts.map((_, i) =>
+        result.routed.map(({ member }) =>
+          Array.from(member.dataSync().subarray(i * n, (i + 1) * n), (value) => value === 1),
+        ),
+      );
+      return reshape(slice(result.logits, [0, n - 1, 0], [sequences, 1, vocab_size]), [sequences, -1]);
+    });
+    return { logits, caches, engaged };
+  }
+
+  /** Tokens that a sequence's cache in a block has room for: a routed block's share and some more. */
+  private roomOf(block: number, atLeast: number): number {
+    const { routing } = this.model.config;
+    if (this.model.tree.blocks[block]?.routed === null || routing === null) return this.maxTokens;
+    const expected = Math.ceil(routing.capacity * this.maxTokens) + SLACK_TOKENS;
+    return Math.min(this.maxTokens, Math.max(expected, atLeast + SLACK_TOKENS));
+  }
+
+  private dense(x: Tensor, i: number, block: BlockParameters, positions: Tensor): Tensor {
+    const all = Array.from({ length: this.sequences }, (_, row) => row);
+    const { middle, mlp } = this.branch(x, i, block, positions, all);
+    return residual(null, middle, mlp);
+  }
+
+  private routed(x: Tensor, i: number, block: BlockParameters, engaged: boolean[][]): Tensor {
+    const { router, predictor } = block.routed as RoutedParameters;
+    const { routing } = this.model.config;
+    if (router === null || routing === null) throw new Error('random routing has no causal form');
+    const r = tokenLogits(null, x, router); // [1, S]
+    if (this.mode === 'predictor' && predictor === null) throw new Error('the model has no predictor');
+    const logits = this.mode === 'predictor' && predictor !== null ? predictorLogits(null, x, predictor) : r;
+    const takes = Array.from(logits.dataSync(), (logit) => logit > 0);
+    engaged.push(takes);
+    const rows = takes.flatMap((taken, row) => (taken ? [row] : []));
+    if (rows.length === 0) return x.clone();
+    const indices = tensor2d(rows, [1, rows.length], 'int32');
+    const own = tensor2d(
+      rows.map((row) => this.positions[row] as number),
+      [1, rows.length],
+      'int32',
+    );
+    const { attention, mlp } = this.branch(gatherTokens(null, x, indices), i, block, own, rows);
+    return gatedScatterAdd(null, x, residual(null, attention, mlp), r, indices, routing.gate);
+  }
+
+  /** A block's branch for new tokens of the sequences `rows`, whose keys and values its cache takes. x [1, b, D] */
+  private branch(x: Tensor, i: number, block: BlockParameters, positions: Tensor, rows: number[]) {
+    const context = { tape: null, table: this.model.table };
+    return branch(context, x, block, positions, (qkv) => this.attend(i, qkv, rows));
+  }
+
+  private attend(i: number, qkv: Tensor, rows: number[]): Tensor {
+    const cache = this.caches[i] as BlockCache;
+    this.makeRoom(cache, rows);
+    const lengths = rows.map((row) => cache.lengths[row] as number);
+    const [out, next] = cachedAttentionKernel(
+      { qkv, cache: cache.kv, rows: tensor1d(rows, 'int32'), lengths: tensor1d(lengths, 'int32') },
+      { heads: this.model.config.n_heads },
+    );
+    cache.kv.dispose();
+    cache.kv = keep(next);
+    for (const row of rows) cache.lengths[row] = (cache.lengths[row] as number) + 1;
+    return out;
+  }
+
+  private makeRoom(cache: BlockCache, rows: number[]): void {
+    const room = cache.kv.shape[1] as number;
+    if (rows.every((row) => (cache.lengths[row] as number) < room)) return;
+    const larger = Math.min(this.maxTokens, Math.ceil(room * GROWTH));
+    if (larger === room) throw new RangeError(`the decoder was made for ${this.maxTokens} tokens`);
+    const grown = keep(widened(cache.kv, larger));
+    cache.kv.dispose();
+    cache.kv = grown;
+  }
+}
+
+/** A cache [S, L, 2D] with room for more tokens: a new tensor unless it has it. */
+function widened(kv: Tensor, room: number): Tensor {
+  const [sequences, own, width] = kv.shape as [number, number, number];
+  return own === room ? kv : concat([kv, zeros([sequences, room - own, width])], 1);
+}

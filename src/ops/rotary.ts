@@ -1,0 +1,76 @@
+/** Rotary: turns q and k of the fused projection by their positions (RoPE), v passes. Rows stay as the projection gives them. */
+import { add, concat, gather, mul, reshape, slice, sub, type Tensor, tensor2d } from '@tensorflow/tfjs-core';
+import { defineKernel } from './kernel.js';
+import type { Tape } from './tape.js';
+
+export interface RotaryInputs extends Record<string, Tensor | undefined> {
+  qkv: Tensor;
+  table: Tensor;
+  positions: Tensor | undefined;
+}
+export interface RotaryGradInputs extends Record<string, Tensor | undefined> {
+  dqkv: Tensor;
+  table: Tensor;
+  positions: Tensor | undefined;
+}
+
+const ROTARY_BASE = 10000;
+
+/** The cosines and sines of positions 0, 1, ...: [positions, K], a row K/2 cosines, then K/2 sines (Su et al. 2021). */
+export function rotaryTable(positions: number, headSize: number): Tensor {
+  const half = headSize / 2;
+  const table = new Float32Array(positions * headSize);
+  for (let t = 0; t < positions; t++) {
+    for (let i = 0; i < half; i++) {
+      const angle = t * ROTARY_BASE ** (-i / half);
+      table[t * headSize + i] = Math.cos(angle);
+      table[t * headSize + half + i] = Math.sin(angle);
+    }
+  }
+  return tensor2d(table, [positions, headSize]);
+}
+
+/** Turns the pairs (x_i, x_{i + K/2}) of each head of q and k by their angle, backwards where `direction` is -1. */
+function turn(qkv: Tensor, table: Tensor, positions: Tensor | undefined, direction: 1 | -1): Tensor {
+  const [batch, n, width] = qkv.shape as [number, number, number];
+  const size = table.shape[1] as number;
+  const half = size / 2;
+  const heads = width / 3 / size;
+  const angles = reshape(
+    positions === undefined ? slice(table, [0, 0], [n, size]) : gather(table, positions),
+    [-1, n, 1, size],
+  );
+  const cos = slice(angles, [0, 0, 0, 0], [-1, n, 1, half]);
+  const sin = mul(slice(angles, [0, 0, 0, half], [-1, n, 1, half]), direction);
+  const byHead = reshape(qkv, [batch, n, 3 * heads, size]);
+  const first = slice(byHead, [0, 0, 0, 0], [batch, n, 2 * heads, half]);
+  const second = slice(byHead, [0, 0, 0, half], [batch, n, 2 * heads, half]);
+  const turned = concat([sub(mul(first, cos), mul(second, sin)), add(mul(second, cos), mul(first, sin))], 3);
+  const v = slice(byHead, [0, 0, 2 * heads, 0], [batch, n, heads, size]);
+  return reshape(concat([turned, v], 2), [batch, n, width]);
+}
+
+/**
+ * {qkv [B, n, 3D] = [B, n, 3, H, K], table [P, K], positions? [B, n] int32 below P} → [qkv with q and k turned]. Without
+ * positions, row t has position t. The input qkv is dead afterwards: a backend may write in its place.
+ */
+export const rotaryKernel = defineKernel(
+  'Rotary',
+  ({ qkv, table, positions }: RotaryInputs, _: object): [Tensor] => [turn(qkv, table, positions, 1)],
+);
+
+/** {dqkv [B, n, 3D], table, positions?} → [dqkv turned back]; the input is dead afterwards. */
+export const rotaryGradKernel = defineKernel(
+  'RotaryGrad',
+  ({ dqkv, table, positions }: RotaryGradInputs, _: object): [Tensor] => [turn(dqkv, table, positions, -1)],
+);
+
+/** q and k turned by their positions. qkv [B, n, 3D], not to be used again; table [P, K], positions [B, n] or null → [B, n, 3D] */
+export function rotary(tape: Tape | null, qkv: Tensor, table: Tensor, positions: Tensor | null): Tensor {
+  const where = { table, positions: positions ?? undefined };
+  const [turned] = rotaryKernel({ qkv, ...where }, {});
+  tape?.record([turned], [qkv], positions === null ? [] : [positions], ([dqkv]) =>
+    rotaryGradKernel({ dqkv, ...where }, {}),
+  );
+  return turned;
+}

@@ -1,0 +1,279 @@
+/** `mod data prepare` and `mod data info`: what they leave and print, kills, other numbers of jobs, refusals. */
+import { spawn } from 'node:child_process';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { dataInfoCommand } from '../../src/commands/data-info.js';
+import {
+  type DataPrepareOptions,
+  dataPrepareCommand,
+  type PrepareSummary,
+} from '../../src/commands/data-prepare.js';
+import { planCommand } from '../../src/commands/plan.js';
+import type { FileContents } from '../../src/data/inspect.js';
+import { openTokens } from '../../src/data/tokens.js';
+import { InputError } from '../../src/errors.js';
+import { TINY_END_OF_TEXT, TINY_VOCABULARY, writeTinyTokenizer } from '../support/tokenizer.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'mod-data-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const DOCUMENTS = Array.from({ length: 400 }, (_, i) => `document ${i} says the ${'word '.repeat(i % 7)}\n`);
+const lines = (documents: string[]) => documents.map((text) => `${JSON.stringify({ text })}\n`).join('');
+let input: string;
+
+beforeAll(() => {
+  input = join(folder, 'input');
+  mkdirSync(input);
+  writeFileSync(join(input, 'a.jsonl'), lines(DOCUMENTS.slice(0, 200)));
+  writeFileSync(join(input, 'b.jsonl.gz'), gzipSync(lines(DOCUMENTS.slice(200, 300))));
+  writeFileSync(join(input, 'c.txt'), DOCUMENTS.slice(300).join('\0'));
+});
+
+const options = (out: string, other: Partial<DataPrepareOptions> = {}): DataPrepareOptions => ({
+  out: join(folder, out),
+  tokenizer: 'bytes',
+  field: 'text',
+  separator: '\\0',
+  heldoutShare: 0.2,
+  seed: 0,
+  partBytes: 4000, // of about 12 kB
+  jobs: 1,
+  json: true,
+  quiet: true,
+  ...other,
+});
+
+async function prepare(out: string, other: Partial<DataPrepareOptions> = {}): Promise<PrepareSummary> {
+  const printed: string[] = [];
+  await dataPrepareCommand([`${input}/*`], options(out, other), (text) => printed.push(text));
+  return JSON.parse(printed.join());
+}
+
+/** The content of every shard. */
+function shards(out: string): Record<string, string> {
+  const names = readdirSync(join(folder, out)).filter((name) => name.endsWith('.bin'));
+  return Object.fromEntries(names.map((name) => [name, readFileSync(join(folder, out, name), 'hex')]));
+}
+
+function textOf(out: string, role: 'train' | 'heldout'): string[] {
+  const data = { train: ['train-*.bin'], heldout: ['heldout-*.bin'], vocab_size: 256, tokenizer: 'bytes' };
+  const source = openTokens({ ...data, token_bytes: 2 }, role, join(folder, out));
+  const tokens = new Int32Array(source.tokens);
+  source.read(0, tokens);
+  source.close();
+  return Buffer.from(Uint8Array.from(tokens)).toString().split('\0').slice(0, -1);
+}
+
+describe('mod data prepare', () => {
+  it('leaves every document once, in one of the splits, about the share asked for held out', async () => {
+    const { documents, tokens, text_bytes } = await prepare('all');
+    const [train, heldout] = [textOf('all', 'train'), textOf('all', 'heldout')];
+    expect([...train, ...heldout].sort()).toEqual([...DOCUMENTS].sort());
+    expect(documents).toEqual({ train: train.length, heldout: heldout.length });
+    expect(heldout.length / DOCUMENTS.length).toBeGreaterThan(0.12);
+    expect(heldout.length / DOCUMENTS.length).toBeLessThan(0.28);
+    const bytes = DOCUMENTS.join('').length;
+    expect(text_bytes).toBe(bytes);
+    expect(tokens.train + tokens.heldout).toBe(bytes + DOCUMENTS.length);
+  });
+
+  it('holds out the same documents wherever they lie, others under another seed, copies together', async () => {
+    const before = new Set(textOf('all', 'heldout'));
+    const path = join(folder, 'twice.jsonl');
+    writeFileSync(path, lines([...DOCUMENTS.slice(200), ...DOCUMENTS]));
+    await dataPrepareCommand([path], options('twice'), () => undefined);
+    expect(new Set(textOf('twice', 'heldout'))).toEqual(before);
+    expect(textOf('twice', 'train').some((document) => before.has(document))).toBe(false);
+    await prepare('seed', { seed: 1 });
+    expect(new Set(textOf('seed', 'heldout'))).not.toEqual(before);
+  });
+
+  it('taken up again does what is missing, to the same shards', async () => {
+    const whole = shards('all');
+    await prepare('again');
+    const parts = readdirSync(join(folder, 'again/parts'));
+    expect(parts.length).toBeGreaterThan(3);
+    // As a kill leaves a part: no record, one shard complete, another not.
+    rmSync(join(folder, 'again/parts/00001.json'));
+    rmSync(join(folder, 'again/train-00001-00.bin'));
+    writeFileSync(join(folder, 'again/.train-00001-00.bin.tmp'), 'half of it');
+    writeFileSync(join(folder, 'again/heldout-00001-00.bin'), 'of a kill before the record');
+    const summary = await prepare('again');
+    expect(summary.parts_done_before).toBe(parts.length - 1);
+    expect(shards('again')).toEqual(whole);
+    expect(readdirSync(join(folder, 'again')).filter((name) => name.endsWith('.tmp'))).toEqual([]);
+    expect(await prepare('again')).toMatchObject({
+      ...summary,
+      bytes_per_second: null,
+      parts_done_before: parts.length,
+    });
+  });
+
+  it('killed and started again, with more jobs, leaves the shards of an uninterrupted call', async () => {
+    const large = join(folder, 'large.jsonl');
+    writeFileSync(large, lines(Array.from({ length: 40_000 }, (_, i) => `${DOCUMENTS[i % 400]}${i}`)));
+    const run = (out: string, jobs: number) => {
+      const flags = ['--tokenizer', 'gpt2', '--part-bytes', '100000', '--jobs', String(jobs), '--json'];
+      const args = ['bin/mod.js', 'data', 'prepare', large, '--out', join(folder, out), ...flags];
+      return spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+    };
+    const ended = (child: ReturnType<typeof run>) =>
+      new Promise<{ code: number | null; printed: string }>((resolve) => {
+        let printed = '';
+        child.stdout?.on('data', (chunk) => {
+          printed += chunk;
+        });
+        child.on('close', (code) => resolve({ code, printed }));
+      });
+    const finished = (folder: string) =>
+      existsSync(folder) ? readdirSync(folder).filter((name) => /^\d+\.json$/.test(name)).length : 0;
+    const killed = run('killed', 1);
+    const records = join(folder, 'killed/parts');
+    const end = ended(killed);
+    while (finished(records) < 2) await new Promise((r) => setTimeout(r, 5));
+    killed.kill('SIGKILL');
+    expect((await end).code).toBeNull();
+    const second = await ended(run('killed', 2));
+    expect(second.code).toBe(0);
+    const summary: PrepareSummary = JSON.parse(second.printed);
+    expect(summary.parts_done_before).toBeGreaterThanOrEqual(2);
+    const uninterrupted = options('uninterrupted', {
+      tokenizer: 'gpt2',
+      heldoutShare: 0.01,
+      partBytes: 100_000,
+    });
+    const { separator: _, ...sameAsCli } = uninterrupted;
+    await dataPrepareCommand([large], sameAsCli, () => undefined);
+    expect(shards('killed')).toEqual(shards('uninterrupted'));
+  });
+
+  it('copies the tokenizer.json beside the shards, and prints what a sweep file says of them', async () => {
+    const tokenizer = join(folder, 'tiny.json');
+    writeTinyTokenizer(tokenizer);
+    const printed: string[] = [];
+    const tiny = options('tiny', { tokenizer, json: false });
+    await dataPrepareCommand([`${input}/*`], tiny, (text) => printed.push(text));
+    expect(readFileSync(join(folder, 'tiny/tokenizer.json'))).toEqual(readFileSync(tokenizer));
+    const yaml = printed.join('\n').split(/^In a sweep file.*$/m)[1] as string;
+    const sweep = join(process.cwd(), 'printed-by-data-test.yaml'); // the paths are relative to here
+    writeFileSync(sweep, `name: a\nflop_budgets: [1e11]\nsequence_length: 64\nbatch_sequences: 4\n${yaml}`);
+    try {
+      const plan: string[] = [];
+      await planCommand(sweep, { json: true, results: 'results' }, (text) => plan.push(text), undefined, []);
+      const [row] = JSON.parse(plan.join());
+      expect(row.epochs).toBeGreaterThan(0);
+    } finally {
+      rmSync(sweep);
+    }
+    expect(yaml).toContain(`vocab_size: ${TINY_VOCABULARY}`);
+  });
+
+  it('takes a folder in which an earlier call got nothing done', async () => {
+    await expect(prepare('wrong-at-first', { field: 'body', partBytes: 2 ** 30 })).rejects.toThrow('--field');
+    writeFileSync(join(folder, 'wrong-at-first/train-00009-00.bin'), 'left by it');
+    expect((await prepare('wrong-at-first')).parts_done_before).toBe(0);
+    expect(shards('wrong-at-first')).toEqual(shards('all'));
+  });
+
+  it('refuses a folder that holds other tokens, saying what is different', async () => {
+    await expect(prepare('all', { seed: 7 })).rejects.toThrow('it was begun with another seed');
+    await expect(prepare('all', { tokenizer: 'gpt2' })).rejects.toThrow(
+      'it was begun with another tokenizer, vocab_size, end_of_text',
+    );
+    mkdirSync(join(folder, 'others'));
+    writeFileSync(join(folder, 'others/train-00000-00.bin'), 'of llm.c');
+    await expect(prepare('others')).rejects.toThrow('holds train-00000-00.bin, of another source');
+    const path = join(folder, 'changes.jsonl');
+    writeFileSync(path, lines(DOCUMENTS));
+    const again = () => dataPrepareCommand([path], options('changes'), () => undefined);
+    await again();
+    utimesSync(path, 1, 1);
+    await expect(again()).rejects.toThrow('its input files have been added to, taken away or changed since');
+  });
+
+  it.each<[string, Partial<DataPrepareOptions>]>([
+    ["no token 'odd'", { endOfText: 'odd', tokenizer: 'gpt2' }],
+    ['--separator: found nothing', { separator: '' }],
+    ['cannot be read', { tokenizer: 'nowhere.json' }],
+    ["no text in its field 'body': text is in text", { field: 'body' }],
+    ['no document was held out: 400 documents', { heldoutShare: 1e-9 }],
+  ])('refuses: %s', async (message, other) => {
+    const out = `refused-${message.replace(/\W+/g, '-')}`;
+    await expect(prepare(out, other)).rejects.toThrow(InputError);
+    await expect(prepare(out, other)).rejects.toThrow(message);
+  });
+});
+
+describe('mod data info', () => {
+  const info = async (pattern: string, other = {}) => {
+    const printed: string[] = [];
+    const usual = { field: 'text', tokenBytes: 2 as const, json: true };
+    await dataInfoCommand([pattern], { ...usual, ...other }, (text) => printed.push(text));
+    return JSON.parse(printed.join()) as FileContents[];
+  };
+
+  it('tells of shards what mod data prepare knew: documents, vocabulary, text', async () => {
+    const files = await info(join(folder, 'tiny/*.bin'));
+    const documents = files.reduce((sum, file) => sum + (file.documents ?? 0), 0);
+    expect(documents).toBe(DOCUMENTS.length);
+    for (const file of files) {
+      expect(file.format).toBe('llm.c shard, uint16');
+      expect(file.largest_token).toBe(TINY_END_OF_TEXT);
+      expect(file.vocabulary_in_use).toBeLessThan(40);
+      expect(file.sample).toMatch(/^document \d+ says the/);
+    }
+  });
+
+  it('tells of text what it would be as tokens', async () => {
+    const [a] = await info(join(input, 'a.jsonl'));
+    expect(a).toMatchObject({
+      format: 'JSONL',
+      documents: 200,
+      tokens: DOCUMENTS.slice(0, 200).join('').length,
+    });
+    const [b] = await info(join(input, 'b.jsonl.gz'), { tokenizer: 'gpt2' });
+    expect(b).toMatchObject({ format: 'JSONL, gzip', documents: 100 });
+    expect(b?.sample).toMatch(/^document 200 says/);
+  });
+
+  it('tells of bare tokens their numbers', async () => {
+    writeFileSync(join(folder, 'bare.bin'), Uint16Array.of(7, 5000, 7));
+    expect(await info(join(folder, 'bare.bin'))).toEqual([
+      {
+        file: join(folder, 'bare.bin'),
+        format: 'bare tokens, uint16',
+        tokens: 3,
+        documents: null,
+        vocabulary_in_use: 2,
+        largest_token: 5000,
+        sample: null,
+        first_tokens: [7, 5000, 7],
+      },
+    ]);
+  });
+
+  it('refuses a token outside the vocabulary, and a damaged shard, by name and byte', async () => {
+    writeFileSync(join(folder, 'bare.bin'), Uint16Array.of(7, 5000, 7));
+    const bare = join(folder, 'bare.bin');
+    await expect(info(bare, { tokenizer: 'bytes' })).rejects.toThrow(
+      `${bare}: the token 5000 at byte 2 is outside the vocabulary of 256`,
+    );
+    const [first] = Object.keys(shards('all')) as [string];
+    const cut = join(folder, 'cut.bin');
+    writeFileSync(cut, readFileSync(join(folder, 'all', first)).subarray(0, 2000));
+    await expect(info(cut)).rejects.toThrow(`${cut}: a truncated shard`);
+    expect(basename(first)).toMatch(/^(train|heldout)-\d{5}-\d\d\.bin$/);
+  });
+});

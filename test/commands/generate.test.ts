@@ -1,0 +1,126 @@
+/** `mod generate` and `mod analyze` on a run that a sweep has trained. */
+import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { parse } from 'csv-parse/sync';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { readAnalysis } from '../../src/results/analysis.js';
+import { mod } from '../support/mod.js';
+import { makeTinySweep, TINY_RUNS, type TinySweep } from '../support/tiny-sweep.js';
+
+let sweep: TinySweep;
+let folder: string;
+beforeAll(async () => {
+  sweep = makeTinySweep();
+  expect((await mod('sweep', sweep.config, '--results', sweep.results)).code).toBe(0);
+  folder = join(sweep.results, 'tiny', TINY_RUNS[1] as string);
+}, 60_000);
+afterAll(() => rmSync(sweep.folder, { recursive: true }));
+
+describe('mod generate', () => {
+  const generate = (...args: string[]) => mod('generate', folder, '--backend', 'wasm', ...args);
+
+  it('streams text for a prompt, the same for a seed, and says what it cost', async () => {
+    const first = await generate('--prompt', 'the ', '--tokens', '20');
+    expect(first.code).toBe(0);
+    expect(first.stdout.startsWith('the ')).toBe(true);
+    expect(first.stderr).toMatch(
+      /^[\d.]+ tok\/s; predictor: [\d.]+ of the routed blocks taken; caches .* dense model's$/m,
+    );
+    expect((await generate('--prompt', 'the ', '--tokens', '20')).stdout).toBe(first.stdout);
+    expect((await generate('--prompt', 'the ', '--tokens', '20', '--seed', '1')).stdout).not.toBe(
+      first.stdout,
+    );
+  });
+
+  it('with --json gives tokens, participation and timing of several prompts', async () => {
+    const args = ['--prompt', 'the ', 'of 12', '--tokens', '8', '--temperature', '0', '--json'];
+    const printed = JSON.parse((await generate(...args)).stdout);
+    expect(printed).toHaveLength(2);
+    for (const [i, prompt] of ['the ', 'of 12'].entries()) {
+      const { text, tokens, participation, prefill_ms, decode_ms, tokens_per_s } = printed[i];
+      expect(printed[i].prompt).toBe(prompt);
+      expect(tokens).toHaveLength(8);
+      expect(Buffer.from(tokens).toString()).toBe(text);
+      expect(participation).toHaveLength(prompt.length + 7);
+      for (const share of participation) expect([0, 1]).toContain(share); // one routed block
+      expect(tokens_per_s).toBeCloseTo(16_000 / (prefill_ms + decode_ms), 6);
+    }
+    const { cache_bytes, cache_bytes_dense } = printed[0];
+    expect(cache_bytes).toBeLessThanOrEqual(cache_bytes_dense);
+  });
+
+  it.each([
+    ['what is no checkpoint', ['nowhere', '--prompt', 'a'], /nowhere: neither a checkpoint nor a run/],
+    [
+      'more tokens than the model was made for',
+      ['FOLDER', '--prompt', 'a', '--tokens', '32'],
+      /are more than the 32/,
+    ],
+    ['random routing', ['RANDOM', '--prompt', 'a', '--tokens', '2'], /random routing has no causal form/],
+    ['a tokenizer that is not there', ['FOLDER', '--prompt', 'a', '--tokenizer', 'none.json'], /none\.json/],
+  ])('refuses %s', async (_, args, message) => {
+    const random = join(sweep.results, 'tiny', TINY_RUNS[2] as string);
+    const filled = args.map((arg) => (arg === 'FOLDER' ? folder : arg === 'RANDOM' ? random : arg));
+    const { code, stderr } = await mod('generate', ...filled, '--backend', 'wasm');
+    expect(code).toBe(2);
+    expect(stderr).toMatch(message);
+  });
+});
+
+describe('mod analyze', () => {
+  const analyze = (...args: string[]) =>
+    mod('analyze', ...args, '--results', sweep.results, '--backend', 'wasm');
+
+  it('leaves which token went through which block, weights, shares and correlations', async () => {
+    const { code, stdout } = await analyze(`tiny/${TINY_RUNS[1]}`, '--sequences', '6', '--heatmaps', '2');
+    expect(code).toBe(0);
+    expect(stdout).toContain('routed blocks 1');
+    const analysis = readAnalysis(folder);
+    if (analysis === null) throw new Error('no analysis');
+    const { heatmaps, router_weights, share_by_blocks_engaged, correlations, blocks } = analysis;
+    expect(blocks).toEqual([1]);
+    expect(heatmaps).toHaveLength(2);
+    for (const { tokens, engaged } of heatmaps) {
+      expect(tokens).toHaveLength(32);
+      expect(engaged).toHaveLength(1);
+      expect(engaged[0]?.match(/1/g)).toHaveLength(8); // a quarter of 32 tokens
+    }
+    // The held-out text is upper case.
+    expect(heatmaps[0]?.tokens?.join('')).toMatch(/^[A-Z\d ]+$/);
+    expect(share_by_blocks_engaged).toEqual([0.75, 0.25]);
+    const sum = (values: number[] | undefined) => values?.reduce((a, b) => a + b, 0);
+    expect(sum(router_weights.counts[0])).toBe(6 * 32);
+    expect(sum(router_weights.engaged_counts[0])).toBe(6 * 8);
+    expect(router_weights.edges).toHaveLength((router_weights.counts[0]?.length ?? 0) + 1);
+    expect(correlations).toHaveLength(4);
+    for (const { r, interval, n } of correlations) {
+      expect(n).toBe(6 * 32);
+      if (r === null || interval === null) throw new Error('no interval');
+      expect(Math.abs(r)).toBeLessThanOrEqual(1);
+      expect(interval[0]).toBeLessThanOrEqual(interval[1]);
+    }
+  });
+
+  it('writes the table of tokens that the correlations are made from', () => {
+    const rows = parse(readFileSync(join(folder, 'analysis', 'tokens.csv')), { columns: true }) as Record<
+      string,
+      string
+    >[];
+    expect(rows).toHaveLength(6 * 32);
+    expect(rows.reduce((sum, row) => sum + Number(row.blocks_engaged), 0)).toBe(6 * 8);
+    for (const { entropy } of rows) {
+      expect(Number(entropy)).toBeGreaterThan(0);
+      expect(Number(entropy)).toBeLessThan(Math.log(256) + 1e-5);
+    }
+    expect(existsSync(join(folder, 'analysis', 'router-weights.csv'))).toBe(true);
+  });
+
+  it.each([
+    ['a sweep', 'tiny', /name one of its runs/],
+    ['a dense model', `tiny/${TINY_RUNS[0]}`, /a dense model routes nothing/],
+  ])('refuses %s', async (_, target, message) => {
+    const { code, stderr } = await analyze(target);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(message);
+  });
+});

@@ -1,0 +1,173 @@
+/** Documents of text and JSONL files: none lost, none twice, however a file is sliced, packed or cut. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import fc from 'fast-check';
+import { afterAll, describe, expect, it } from 'vitest';
+import { type DocumentFormat, documentPieces, isJsonLines, PIECE_BYTES } from '../../src/data/documents.js';
+import type { Slice } from '../../src/data/unpack.js';
+import { InputError } from '../../src/errors.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'mod-documents-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function file(name: string, content: string | Uint8Array): string {
+  const path = join(folder, name);
+  writeFileSync(path, content);
+  return path;
+}
+
+const FORMAT: DocumentFormat = { field: 'text', separator: null };
+
+async function piecesOf(slice: Slice | string, format = FORMAT): Promise<string[][]> {
+  const documents: string[][] = [];
+  let open: string[] = [];
+  const whole = typeof slice === 'string' ? { path: slice, start: 0, end: null } : slice;
+  for await (const { bytes, first, last } of documentPieces(whole, format)) {
+    expect(first).toBe(open.length === 0);
+    open.push(bytes.toString());
+    if (last) {
+      documents.push(open);
+      open = [];
+    }
+  }
+  expect(open).toEqual([]);
+  return documents;
+}
+
+const documentsOf = async (slice: Slice | string, format = FORMAT) =>
+  (await piecesOf(slice, format)).map((pieces) => pieces.join(''));
+
+describe('text', () => {
+  it('is one document a file; an empty file has none', async () => {
+    expect(await documentsOf(file('one.txt', 'a\n\nb\n'))).toEqual(['a\n\nb\n']);
+    expect(await documentsOf(file('none.txt', ''))).toEqual([]);
+  });
+
+  it('is divided at every separator, whatever it is; empty documents are left out', async () => {
+    const separator = fc.constantFrom('\0', '\n\n', '<|endoftext|>', 'aab');
+    const parts = fc.array(fc.string({ unit: fc.constantFrom('a', 'b', '\n', '\0', 'é') }));
+    await fc.assert(
+      fc.asyncProperty(parts, separator, async (some, between) => {
+        const text = some.join(between);
+        const documents = await documentsOf(file('split.txt', text), { ...FORMAT, separator: between });
+        expect(documents).toEqual(text.split(between).filter((part) => part !== ''));
+      }),
+      { numRuns: 100 },
+    );
+  });
+
+  it('of any length comes in pieces that are cut where no word is, and finds separators across reads', async () => {
+    const line = 'forty letters and some more é in a line\n';
+    const long = line.repeat(Math.ceil((3 * PIECE_BYTES) / Buffer.byteLength(line)));
+    const separator = '<end>';
+    // Reads are as long as pieces: the first separator lies across the end of one.
+    const across = 'x'.repeat(PIECE_BYTES - 2);
+    const path = file('long.txt', [across, long, 'short'].join(separator));
+    const documents = await piecesOf(path, { ...FORMAT, separator });
+    expect(documents.map((pieces) => pieces.join(''))).toEqual([across, long, 'short']);
+    const [, pieces = []] = documents;
+    expect(pieces.length).toBeGreaterThan(3);
+    for (const piece of pieces) {
+      expect(Buffer.byteLength(piece)).toBeLessThanOrEqual(PIECE_BYTES);
+      expect(piece.startsWith('forty') && piece.endsWith('\n')).toBe(true);
+    }
+  });
+
+  it('without a newline is cut between characters', async () => {
+    const text = `a${'語'.repeat(PIECE_BYTES)}`;
+    const [pieces = []] = await piecesOf(file('wide.txt', text));
+    expect(pieces.length).toBeGreaterThan(2);
+    expect(pieces.join('')).toBe(text);
+    expect(pieces.join('')).not.toContain('\ufffd');
+  });
+});
+
+describe('JSONL', () => {
+  it.each([
+    ['a.jsonl', true],
+    ['a.ndjson.gz', true],
+    ['c4-train.00000-of-01024.json.gz', true],
+    ['a.JSONL.zst', true],
+    ['a.txt', false],
+    ['jsonl', false],
+  ])('%s: %s', (name, expected) => {
+    expect(isJsonLines(name)).toBe(expected);
+  });
+
+  it('has a document a line, in whichever field, without empty ones', async () => {
+    const path = file('a.jsonl', '{"text": "a\\nb"}\n\n{"text": ""}\r\n{"body": 1, "text": "c"}');
+    expect(await documentsOf(path)).toEqual(['a\nb', 'c']);
+    const named = file('b.jsonl', '{"body": "a"}\n');
+    expect(await documentsOf(named, { ...FORMAT, field: 'body' })).toEqual(['a']);
+  });
+
+  it('gives every line once, however the file is sliced', async () => {
+    const texts = fc.array(fc.string({ unit: 'binary', minLength: 1, maxLength: 8 }), { minLength: 1 });
+    await fc.assert(
+      fc.asyncProperty(texts, fc.array(fc.nat(400)), fc.boolean(), async (some, cuts, closed) => {
+        const lines = some.map((text) => JSON.stringify({ text })).join('\n');
+        const path = file('sliced.jsonl', closed ? `${lines}\n` : lines);
+        const bounds = [0, ...cuts.sort((a, b) => a - b)];
+        const found: string[] = [];
+        for (const [i, start] of bounds.entries()) {
+          found.push(...(await documentsOf({ path, start, end: bounds[i + 1] ?? null })));
+        }
+        expect(found).toEqual(some);
+      }),
+      { numRuns: 200 },
+    );
+  });
+
+  it.each([
+    ['{"text": "a"}\n{"text": ', 'the line at byte 14 is not JSON'],
+    ['[1]\n', 'the line at byte 0 is no JSON object'],
+    [
+      '{"text": "a"}\n{"body": "b", "id": 1}',
+      "byte 14 has no text in its field 'text': text is in body; name it with --field",
+    ],
+    ['{"text": 1}', "has no text in its field 'text': no other field is text"],
+  ])('%j is refused: %s', async (text, message) => {
+    const path = file('wrong.jsonl', text);
+    await expect(documentsOf(path)).rejects.toThrow(InputError);
+    await expect(documentsOf(path)).rejects.toThrow(message);
+    await expect(documentsOf(path)).rejects.toThrow(path);
+  });
+});
+
+describe('packed files', () => {
+  /** Two frames, as `cat a.zst b.zst` makes them, by zstd 1.5. */
+  const TWO_FRAMES = Buffer.from(
+    'KLUv/SQKUQAAZnJhbWUgb25lCoa3phsotS/9JDHdAACoZnJhbWUgdHdvLCBpcyBsb25nZXIKAQDEFCaeNun7',
+    'base64',
+  );
+  const TWO_FRAMES_TEXT = `frame one\nframe two, is${' longer'.repeat(5)}\n`;
+
+  it('are known by their first bytes, and read to the end of the last frame', async () => {
+    const text = '{"text": "a"}\n'.repeat(1000);
+    const path = file('a.jsonl.gz', Buffer.concat([gzipSync(text), gzipSync('{"text": "b"}')]));
+    expect(await documentsOf(path)).toEqual([...Array(1000).fill('a'), 'b']);
+    expect(await documentsOf(file('zstd.txt', TWO_FRAMES))).toEqual([TWO_FRAMES_TEXT]);
+  });
+
+  it.each([
+    ['gzip', gzipSync('a text that is packed')],
+    ['zstd', TWO_FRAMES],
+  ])('that are cut short are refused at every byte: %s', async (kind, whole) => {
+    for (let bytes = 5; bytes < whole.length; bytes++) {
+      if (kind === 'zstd' && bytes === 23) continue; // the end of the first frame
+      const path = file('cut', whole.subarray(0, bytes));
+      await expect(documentsOf(path), `${bytes} bytes`).rejects.toThrow(`${path}: damaged or cut short`);
+    }
+  });
+
+  it('that are damaged, or have something behind their end, are refused', async () => {
+    const flipped = Buffer.from(TWO_FRAMES);
+    flipped[12] = (flipped[12] as number) ^ 1; // its checksum no longer fits
+    for (const bytes of [flipped, Buffer.concat([TWO_FRAMES, Buffer.from('and more')])]) {
+      const path = file('damaged', bytes);
+      await expect(documentsOf(path)).rejects.toThrow(`${path}: damaged or cut short, as zstd`);
+    }
+  });
+});

@@ -1,0 +1,66 @@
+/** An evaluation that is broken off goes on where it was, to the same result; one of something else starts over. */
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
+import { HeldoutWindows } from '../../src/data/batches.js';
+import { openTokenFile } from '../../src/data/tokens.js';
+import { evaluateModes } from '../../src/eval/modes.js';
+import { EvaluationProgress } from '../../src/eval/progress.js';
+import { loadModel } from '../../src/model/checkpoint.js';
+import { useBackend } from '../support/backends.js';
+
+const CASE = 'test/golden/mod-sigmoid-f1-aux-untied';
+let folder: string;
+let path: string;
+beforeAll(() => useBackend('wasm'));
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'mod-progress-'));
+  path = join(folder, 'progress.json');
+});
+afterEach(() => rmSync(folder, { recursive: true }));
+
+/** Evaluates in all modes, two windows at a time; throws after `stopAfter` batches. */
+async function evaluated(stopAfter: number, subject = 'a') {
+  const model = loadModel(CASE);
+  const source = openTokenFile(`${CASE}/tokens.bin`, 2, model.config.vocab_size);
+  let [batches, time] = [0, 0];
+  try {
+    const results = await evaluateModes(model, new HeldoutWindows(source, model.config.sequence_length), {
+      runId: 'a',
+      modes: ['topk', 'predictor', 'threshold'],
+      sequences: 8,
+      batchSequences: 2,
+      seed: 0,
+      backend: { name: 'wasm', device: 'a processor', peakMemoryBytes: () => 0 },
+      now: () => 0,
+      // Every look at the clock is half a minute later: each batch is written down.
+      progress: new EvaluationProgress(path, { subject }, () => (time += 30_000)),
+      onProgress: () => {
+        batches += 1;
+        if (batches === stopAfter) throw new Error('broken off');
+      },
+    });
+    return { rows: results.map(({ row }) => row), batches };
+  } finally {
+    source.close();
+    model.dispose();
+  }
+}
+
+it.each([1, 3, 4, 5, 11])('broken off after %i of 12 batches', async (stopAfter) => {
+  const whole = await evaluated(Number.POSITIVE_INFINITY, 'b');
+  await expect(evaluated(stopAfter)).rejects.toThrow('broken off');
+  const rest = await evaluated(Number.POSITIVE_INFINITY);
+  expect(rest.rows).toEqual(whole.rows);
+  expect(rest.batches).toBe(12 - stopAfter);
+});
+
+it('starts over for another subject, and after a file that cannot be read', async () => {
+  await expect(evaluated(5)).rejects.toThrow('broken off');
+  expect((await evaluated(Number.POSITIVE_INFINITY, 'other')).batches).toBe(12);
+  writeFileSync(path, '{"key": "');
+  expect((await evaluated(Number.POSITIVE_INFINITY)).batches).toBe(12);
+  new EvaluationProgress(path, {}).remove();
+  expect(existsSync(path)).toBe(false);
+});

@@ -1,0 +1,77 @@
+/** The sweeps of the paper's budgets: what they hold, that every budget is met, and how long planning takes. */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { type PlanRow, planCommand } from '../../src/commands/plan.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'mod-paper-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+/** Slow and busy machines plan too: the limits that users are promised, times this. */
+const CI_MARGIN = 5;
+
+async function timedPlan(path: string): Promise<{ rows: PlanRow[]; seconds: number }> {
+  const printed: string[] = [];
+  const started = performance.now();
+  await planCommand(path, { json: true, results: 'results' }, (part) => printed.push(part), undefined, []);
+  const seconds = (performance.now() - started) / 1000;
+  return { rows: JSON.parse(printed.join()), seconds };
+}
+
+describe.each([
+  ['6e18', 47],
+  ['2e19', 32],
+  ['1e20', 24],
+])('configs/%s.yaml', (name, runs) => {
+  it('expands within a second, without its data, to runs that meet the budget to 1%', async () => {
+    const { rows, seconds } = await timedPlan(`configs/${name}.yaml`);
+    console.log(`${name}: ${rows.length} runs planned in ${seconds.toFixed(3)} s`);
+    expect(seconds).toBeLessThan(1 * CI_MARGIN);
+    expect(rows).toHaveLength(runs);
+    for (const { status, budget_error, flop_budget, epochs } of rows) {
+      expect(status).toBe('pending');
+      expect(Math.abs(budget_error)).toBeLessThan(0.01);
+      expect(flop_budget).toBe(Number(name));
+      expect(epochs).toBeNull();
+    }
+  });
+
+  it('has both curves at every size, and capacities, every block and the control beside them', async () => {
+    const { rows } = await timedPlan(`configs/${name}.yaml`);
+    const N0 = Math.sqrt(Number(name) / 120);
+    const baseline = rows.filter(({ variant }) => variant === 'baseline');
+    const paper = rows.filter(
+      ({ variant, capacity, routing_frequency }) =>
+        variant === 'mod' && capacity === 0.125 && routing_frequency === 2,
+    );
+    expect(baseline.length).toBeGreaterThanOrEqual(7);
+    expect(paper.length).toBeGreaterThanOrEqual(baseline.length + 2);
+    for (const { params_total } of baseline) {
+      expect(params_total).toBeGreaterThan(N0 / 8);
+      expect(params_total).toBeLessThanOrEqual(2 * N0);
+    }
+    expect(Math.max(...paper.map(({ params_total }) => params_total))).toBeGreaterThan(3 * N0);
+    const capacities = new Set(rows.map(({ capacity }) => capacity));
+    expect(capacities).toEqual(new Set([null, 0.0625, 0.125, 0.25, 0.5, 0.75, 0.95]));
+    expect(rows.some(({ routing_frequency }) => routing_frequency === 1)).toBe(true);
+    expect(rows.some(({ variant }) => variant === 'random')).toBe(true);
+  });
+
+  it('says in its comments how many runs there are', () => {
+    expect(readFileSync(`configs/${name}.yaml`, 'utf8')).toContain(`= ${runs} runs of ${name} FLOPs`);
+  });
+});
+
+it('plans a thousand runs within two seconds', async () => {
+  const path = join(folder, 'thousand.yaml');
+  const text = readFileSync('configs/6e18.yaml', 'utf8')
+    .replace(/grids:.*/s, '')
+    .replace('capacities: [0.125]', 'capacities: [0.0625, 0.125, 0.25, 0.5, 0.75, 0.95]')
+    .replace('routing_frequencies: [2]', 'routing_frequencies: [1, 2]');
+  writeFileSync(path, `${text}routers: [learned, random]\nseeds: [0, 1, 2, 3, 4]\n`);
+  const { rows, seconds } = await timedPlan(path);
+  console.log(`${rows.length} runs planned in ${seconds.toFixed(3)} s`);
+  expect(rows.length).toBeGreaterThan(1000);
+  expect(seconds).toBeLessThan(2 * CI_MARGIN);
+});

@@ -1,0 +1,56 @@
+/** Training twice gives the same bits: on every backend that runs without asking, threads or not. */
+import { describe, expect, it } from 'vitest';
+import type { ModelConfig } from '../../src/model/config.js';
+import { initialValues } from '../../src/model/parameters.js';
+import { Transformer } from '../../src/model/transformer.js';
+import { AdamW } from '../../src/train/adamw.js';
+import { accumulateGradients } from '../../src/train/loss.js';
+import { FAST_BACKENDS, useBackend } from '../support/backends.js';
+
+/** Large enough for products and sums to be divided among threads, and for attention to take several blocks. */
+const MODEL: ModelConfig = {
+  vocab_size: 256,
+  d_model: 128,
+  n_layers: 2,
+  n_heads: 2,
+  d_ff: 512,
+  sequence_length: 200,
+  tie_embeddings: true,
+  routing: {
+    frequency: 2,
+    capacity: 0.25,
+    router: 'learned',
+    gate: 'raw',
+    aux_loss_weight: 0.01,
+    predictor_hidden: 16,
+  },
+  experts: null,
+};
+const SEQUENCES = 4;
+
+/** The weights after three steps, each of two micro-batches. */
+function trained(): Float32Array[] {
+  const model = new Transformer(MODEL, initialValues(0));
+  const optimizer = new AdamW(model.parameters, { weightDecay: 0.1, gradientClip: 1 });
+  const tokens = Int32Array.from({ length: SEQUENCES * MODEL.sequence_length }, (_, i) => (i * 7919) % 251);
+  for (let step = 0; step < 3; step++) {
+    for (let part = 0; part < 2; part++) {
+      const batch = { sequences: SEQUENCES, inputs: tokens, targets: tokens.map((id) => (id + part) % 256) };
+      const { loss, predictorAccuracy } = accumulateGradients(model, batch, null, 0.5);
+      loss.dispose();
+      predictorAccuracy?.dispose();
+    }
+    optimizer.update(1e-3).dispose();
+  }
+  const weights = model.parameters.map(({ value }) => value.dataSync() as Float32Array);
+  optimizer.dispose();
+  model.dispose();
+  return weights;
+}
+
+describe.each(FAST_BACKENDS)('on %s', (backend) => {
+  it('the same training twice ends with the same weights, to the bit', async () => {
+    await useBackend(backend);
+    expect(trained()).toEqual(trained());
+  });
+});
