@@ -71,7 +71,7 @@ export function heatmapFigure(study: Study, styles: Styles): Figure | MissingFig
       ],
     },
   });
-  const reading = `In ${run.row.run_id} ${percent(share[0] ?? 0)} of the tokens pass by every routed block, and ${percent(share.at(-1) ?? 0)} go through all ${analysis.blocks.length}.`;
+  const reading = `In ${run.row.run_id} ${percent(share[0] ?? 0)} of the tokens pass by every routed block, and ${percent(share.at(-1) ?? 0)} go through all of its ${analysis.blocks.length}.`;
   const text = (position: number) => visible(sequence.tokens?.[position]);
   const head = ['position', 'token', ...analysis.blocks.map((block) => `block ${block}`)];
   const rows = Array.from({ length: tokens }, (_, position) => [
