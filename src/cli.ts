@@ -22,6 +22,7 @@ import { dataInfoCommand } from './commands/data-info.js';
 import { dataPrepareCommand } from './commands/data-prepare.js';
 import { doctorCommand } from './commands/doctor.js';
 import { evalCommand } from './commands/eval.js';
+import { exportCommand } from './commands/export.js';
 import { generateCommand } from './commands/generate.js';
 import { planCommand } from './commands/plan.js';
 import { probeCommand } from './commands/probe.js';
@@ -55,6 +56,8 @@ function program(): Command {
     addEval,
     addAnalyze,
     addGenerate,
+    addReport,
+    addExport,
     addData,
     addBench,
     addDoctor,
@@ -73,6 +76,11 @@ function addPlan(mod: Command): void {
       'show the runs that a sweep file asks for, with their tokens, disk and hours; trains nothing',
     )
     .argument('<config>', 'sweep file, YAML')
+    .option(
+      '--match-flops <baseline>',
+      'in place of the sizes the one nearest in FLOPs per pass to a shape, or to the optimal baseline of a finished sweep',
+    )
+    .addOption(resultsOption())
     .addOption(jsonOption())
     .addHelpText('after', '\nExample:\n  $ mod plan configs/quick.yaml')
     .action((config, options) => planCommand(config, options, print));
@@ -185,6 +193,42 @@ function addGenerate(mod: Command): void {
     .action((checkpoint, options) =>
       generateCommand(checkpoint, options, { out: (text) => process.stdout.write(text), err: note }),
     );
+}
+
+function addReport(mod: Command): void {
+  mod
+    .command('report')
+    .description('fits, figures and the paper’s claims as a page, from what sweeps have left; trains nothing')
+    .argument('[target...]', `${TARGET}; several sweeps make one report`)
+    .option('--out <dir>', 'folder of the report; left out: report/ in the sweep’s folder')
+    .option('--watch', 'anew when a run ends, until nothing trains', false)
+    .addOption(resultsOption())
+    .addOption(jsonOption())
+    .addHelpText('after', '\nExample:\n  $ mod report results/6e18 results/2e19')
+    .action(async (targets, options) => {
+      // Loaded when it is asked for: the drawing libraries take a fifth of a second.
+      const { reportCommand } = await import('./commands/report.js');
+      await reportCommand(targets, options, print);
+    });
+}
+
+function addExport(mod: Command): void {
+  mod
+    .command('export')
+    .description(
+      'the curves of runs for other tools: TensorBoard’s event files, or the files of Weights & Biases',
+    )
+    .argument('[target]', TARGET)
+    .addOption(
+      new Option('--format <name>', 'for which tool').choices(['tensorboard', 'wandb']).makeOptionMandatory(),
+    )
+    .option('--out <dir>', 'folder to write to; left out: export/ in the sweep’s folder')
+    .addOption(resultsOption())
+    .addHelpText(
+      'after',
+      '\nExample:\n  $ mod export results/quick --format tensorboard && tensorboard --logdir results/quick/export',
+    )
+    .action((target, options) => exportCommand(target, options, print));
 }
 
 function addBench(mod: Command): void {

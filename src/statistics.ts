@@ -39,3 +39,29 @@ export class RunningMean {
     return this.count < 2 ? null : Math.sqrt(this.squares / (this.count - 1) / this.count);
   }
 }
+
+/** The value below which a share of the values lies, linear between the two nearest; NaN for no values. */
+export function quantile(values: readonly number[], share: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const at = share * (sorted.length - 1);
+  const below = sorted[Math.floor(at)] ?? Number.NaN;
+  const above = sorted[Math.ceil(at)] ?? Number.NaN;
+  return below + (at - Math.floor(at)) * (above - below);
+}
+
+/** The straight line of least squares, y = intercept + slope·x, and Pearson's r; NaN where x does not vary. */
+export function linearFit(
+  x: readonly number[],
+  y: readonly number[],
+): { intercept: number; slope: number; r: number } {
+  const [meanX, meanY] = [mean(x), mean(y)];
+  let [xx, xy, yy] = [0, 0, 0];
+  for (let i = 0; i < x.length; i++) {
+    const [dx, dy] = [(x[i] as number) - meanX, (y[i] as number) - meanY];
+    xx += dx * dx;
+    xy += dx * dy;
+    yy += dy * dy;
+  }
+  const slope = xx === 0 ? Number.NaN : xy / xx;
+  return { intercept: meanY - slope * meanX, slope, r: xy / Math.sqrt(xx * yy) };
+}

@@ -2,14 +2,22 @@
 import { expect, it } from 'vitest';
 import { mod } from './support/mod.js';
 
-it.each(['plan', 'sweep', 'status', 'eval', 'data prepare', 'data info', 'bench', 'doctor'])(
-  'mod %s --help has an example',
-  async (command) => {
-    const { code, stdout } = await mod(...command.split(' '), '--help');
-    expect(code).toBe(0);
-    expect(stdout).toMatch(new RegExp(`Example:\\n +\\$ mod ${command} `));
-  },
-);
+it.each([
+  'plan',
+  'sweep',
+  'status',
+  'eval',
+  'report',
+  'export',
+  'data prepare',
+  'data info',
+  'bench',
+  'doctor',
+])('mod %s --help has an example', async (command) => {
+  const { code, stdout } = await mod(...command.split(' '), '--help');
+  expect(code).toBe(0);
+  expect(stdout).toMatch(new RegExp(`Example:\\n +\\$ mod ${command} `));
+});
 
 it.each([
   ['an unknown command', ['swepe'], /unknown command 'swepe'\n\(Did you mean sweep\?\)/],

@@ -1,6 +1,8 @@
 /** `mod plan`: what a sweep file asks for, before anything is trained. */
+import { relative } from 'node:path';
 import { type BenchRecord, benchRecordPath, nearestRecord, readBenchRecords } from '../bench/record.js';
-import { loadSweepFile } from '../config/sweep-file.js';
+import { shapeNamed } from '../config/shapes.js';
+import { loadSweepFile, type SweepFile } from '../config/sweep-file.js';
 import { dataTokenizer } from '../data/tokenizer.js';
 import { openTokens } from '../data/tokens.js';
 import { InputError } from '../errors.js';
@@ -9,9 +11,13 @@ import { canonicalJson } from '../plan/canonical.js';
 import { checkpointBytes } from '../plan/checkpoint-size.js';
 import { expandSweep } from '../plan/expand.js';
 import { type FlopTerms, flopsPerPass } from '../plan/flops.js';
+import type { FlopsTarget } from '../plan/match-flops.js';
 import type { DataConfig, PlannedRun } from '../plan/run.js';
+import { baselinesOf } from '../report/baseline.js';
+import { budgetName } from '../report/words.js';
 import type { RunRow } from '../results/columns.js';
 import { planRow } from '../results/run-folder.js';
+import { findSweep } from '../results/sweep-folder.js';
 
 /** Opens the tokens of a sweep: injected, so that tests need no files. */
 export type OpenTokens = (
@@ -34,6 +40,13 @@ export interface PlanRow extends RunRow {
   flops_terms: FlopTerms;
 }
 
+export interface PlanCommandOptions {
+  json: boolean;
+  results: string;
+  /** In place of the file's sizes: a shape by its name, or a finished sweep. */
+  matchFlops?: string;
+}
+
 /** More passes over the same text than these teach little (Muennighoff et al. 2023, arXiv 2305.16264). */
 const MANY_EPOCHS = 4;
 const BUDGET_TOLERANCE = 0.01;
@@ -46,16 +59,24 @@ const BUDGET_TOLERANCE = 0.01;
  */
 export async function planCommand(
   configPath: string,
-  options: { json?: boolean },
+  options: PlanCommandOptions,
   out: (text: string) => void,
   open: OpenTokens = openTokens,
   measured: readonly BenchRecord[] = readBenchRecords(benchRecordPath()),
 ): Promise<void> {
-  const file = loadSweepFile(configPath);
-  const runs = expandSweep(file);
+  const { json, results, matchFlops } = options;
+  const written = loadSweepFile(configPath);
+  const file = matchFlops === undefined ? written : matched(written, matchFlops, results);
+  const matches = new Map<string, string>();
+  const baselines = baselinesOf(file, results);
+  const runs = expandSweep(file, (sweep, budget) => {
+    const target = baselines(sweep, budget);
+    matches.set(`${sweep} ${budget}`, matchText(sweep, budget, target));
+    return target;
+  });
   const data = new DataSizes(file.dir, open);
   const rows = runs.map((run) => rowOf(run, data.trainTokens(run.spec.data), measured));
-  if (options.json === true) {
+  if (json) {
     out(JSON.stringify(rows, null, 1));
     return;
   }
@@ -70,9 +91,22 @@ export async function planCommand(
       'Not feasible',
       skipped.map(({ run_id, note }) => `${run_id}: ${note}`),
     ),
+    ...section('Matched', [...matches.values()]),
     ...section('Warnings', warnings),
   ];
   out(parts.join('\n\n'));
+}
+
+/** The file with `--match-flops` in place of its sizes. */
+function matched(file: SweepFile, baseline: string, resultsDir: string): SweepFile {
+  const match_flops = shapeNamed(baseline) ?? findSweep(baseline, resultsDir).sweepFolder;
+  const products = file.products.map((product) => ({ ...product, model_sizes: { match_flops } }));
+  return { ...file, products };
+}
+
+function matchText(sweep: string, budget: number, { shape, flopsPerPass }: FlopsTarget): string {
+  const flops = flopsPerPass?.toExponential(3);
+  return `at ${budgetName(budget)} FLOPs to ${flops} a pass, the optimum of the baseline of ${relative('', sweep)}, near ${shape.name}`;
 }
 
 function rowOf(run: PlannedRun, trainTokens: number | null, measured: readonly BenchRecord[]): PlanRow {

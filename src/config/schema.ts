@@ -1,7 +1,7 @@
 /** What a sweep file may say, key by key: each check carries the words for what is allowed. */
 import { z } from 'zod';
 import { Written } from './document.js';
-import { CHINCHILLA_SHAPES, customShape, defaultHeads, type Shape } from './shapes.js';
+import { CHINCHILLA_SHAPES, customShape, defaultHeads, type Shape, shapeNamed } from './shapes.js';
 
 /** The parameter of an issue by which a check over several keys says itself what it found. */
 export const FOUND = 'found';
@@ -70,9 +70,23 @@ const ownShape = mapping({
     customShape(d_model.value, n_layers.value, n_heads?.value, d_ff?.value),
   );
 
+const BASELINE =
+  "a size, or the folder of a finished sweep whose optimal baseline's FLOPs per pass are wanted";
+
+/** One size for each setting of routing: the one whose FLOPs per pass are closest to a baseline's. */
+const matchedSizes = mapping({
+  match_flops: z.union([words(BASELINE).transform((name) => shapeNamed(name) ?? name), ownShape], {
+    error: BASELINE,
+  }),
+});
+
 const modelSizes = z.union(
-  [z.literal('auto', { error: 'auto' }), list(z.union([namedShape, ownShape], { error: SIZES }), 'sizes')],
-  { error: `auto, or a list of sizes, each ${SIZES}` },
+  [
+    z.literal('auto', { error: 'auto' }),
+    list(z.union([namedShape, ownShape], { error: SIZES }), 'sizes'),
+    matchedSizes,
+  ],
+  { error: `auto, a list of sizes, each ${SIZES}, or {match_flops: a baseline}` },
 );
 
 const RATES = 'auto, a number above 0, or a list of them';

@@ -70,6 +70,25 @@ export function defaultHeads(d_model: number): number | null {
   return d_model / (nearer(above) ? above : below);
 }
 
+/** The shape of these sizes, with the name of its row in table A9 where it has one. */
+export function shapeOf({ d_model, n_layers, n_heads, d_ff }: Omit<Shape, 'name'>): Shape {
+  const custom = customShape(d_model, n_layers, n_heads, d_ff);
+  const isSame = (row: Shape) =>
+    customShape(row.d_model, row.n_layers, row.n_heads, row.d_ff).name === custom.name;
+  return CHINCHILLA_SHAPES.find(isSame) ?? custom;
+}
+
+/** The shape of a name as run ids have it, `217M` or `d256l4`; null for any other text. */
+export function shapeNamed(name: string): Shape | null {
+  const row = CHINCHILLA_SHAPES.find((shape) => shape.name === name);
+  if (row !== undefined) return row;
+  const sizes = /^d(\d+)l(\d+)(?:h(\d+))?(?:f(\d+))?$/.exec(name);
+  if (sizes === null) return null;
+  const [d_model, n_layers, heads, ff] = sizes.slice(1).map((text) => text && Number(text)) as number[];
+  if (!d_model || !n_layers || d_model % (2 * (heads ?? 1)) !== 0) return null;
+  return customShape(d_model, n_layers, heads, ff);
+}
+
 /** A custom shape of an even d_model; its name says the heads and d_ff only where they are not the usual ones. */
 export function customShape(d_model: number, n_layers: number, heads?: number, ff?: number): Shape {
   const usualHeads = defaultHeads(d_model) as number;

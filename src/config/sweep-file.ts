@@ -12,6 +12,12 @@ import { problemsOf } from './messages.js';
 import { type GridKeys, sweepSchema, type WrittenSweep } from './schema.js';
 import type { Shape } from './shapes.js';
 
+/** Sizes by their FLOPs per pass: as many as a shape's, or those of the optimal baseline of a finished sweep. */
+export interface MatchedSizes {
+  /** A text is the folder of a sweep, relative to the file. */
+  match_flops: Shape | string;
+}
+
 /** Settings of which every list is an axis: the runs are their product. Keys are those of the file. */
 export interface Product {
   flop_budgets: Written[];
@@ -20,7 +26,7 @@ export interface Product {
   routing_frequencies: Written[];
   routers: RouterKind[];
   gates: Gate[];
-  model_sizes: 'auto' | Shape[];
+  model_sizes: 'auto' | Shape[] | MatchedSizes;
   sequence_length: Written;
   batch_sequences: Written;
   seeds: Written[];

@@ -1,11 +1,12 @@
 /** From a sweep file to the list of its runs: a pure function, the same list for the same file. */
 import type { SweepFile, TopLevel } from '../config/sweep-file.js';
 import { InputError } from '../errors.js';
-import { type ModelConfig, type RoutingConfig, selectedTokens } from '../model/config.js';
+import { selectedTokens } from '../model/config.js';
 import { configHash } from './canonical.js';
 import { denseFlopsPerPass, flopsPerPass } from './flops.js';
+import { modelOf } from './model-of.js';
 import { parameterCounts } from './params.js';
-import { type Point, pointsOf } from './points.js';
+import { type BaselineOf, noBaselines, type Point, pointsOf } from './points.js';
 import type { PlannedRun, RunSpec } from './run.js';
 import { runId } from './run-id.js';
 
@@ -15,12 +16,13 @@ const MIN_STEPS = 10;
 /**
  * The union of the file's products in its order; of equal runs (equal in what decides their result) the first alone.
  *
+ * @param baselineOf what `match_flops` of a sweep's folder means
  * @throws InputError for a file of which no point can be trained
  */
-export function expandSweep(file: SweepFile): PlannedRun[] {
+export function expandSweep(file: SweepFile, baselineOf: BaselineOf = noBaselines): PlannedRun[] {
   const runs = new Map<string, PlannedRun>();
   for (const product of file.products) {
-    for (const point of pointsOf(product)) {
+    for (const point of pointsOf(product, baselineOf)) {
       const run = planRun(point, file.top);
       const identity = `${run.config_hash} ${run.backend}`;
       if (!runs.has(identity)) runs.set(identity, run);
@@ -75,34 +77,6 @@ function planRun(point: Point, top: TopLevel): PlannedRun {
     train_flops: steps * flopsPerStep,
     tokens: steps * batch_sequences * model.sequence_length,
     config_hash: configHash(spec),
-  };
-}
-
-function modelOf({ product, shape, routing }: Point): ModelConfig {
-  const { name: _, ...sizes } = shape;
-  return {
-    vocab_size: product.data.vocab_size,
-    ...sizes,
-    sequence_length: product.sequence_length.value,
-    tie_embeddings: product.tie_embeddings,
-    routing: routing === null ? null : routingOf(routing, product),
-    experts: null,
-  };
-}
-
-function routingOf(
-  { capacity, frequency, router, gate }: NonNullable<Point['routing']>,
-  { routing }: Point['product'],
-): RoutingConfig {
-  // The random control has neither predictor nor auxiliary loss: runs that differ in them alone are one run.
-  const learned = router === 'learned';
-  return {
-    frequency: frequency.value,
-    capacity: capacity.value,
-    router,
-    gate,
-    aux_loss_weight: learned ? routing.aux_loss_weight.value : 0,
-    predictor_hidden: learned ? routing.predictor_hidden.value : 0,
   };
 }
 

@@ -2,7 +2,11 @@
 import type { Written } from '../config/document.js';
 import type { Shape } from '../config/shapes.js';
 import type { Product } from '../config/sweep-file.js';
+import { InputError } from '../errors.js';
 import type { Gate, RouterKind } from '../model/config.js';
+import { denseFlopsPerPass } from './flops.js';
+import { type FlopsTarget, matchFlops } from './match-flops.js';
+import { modelOf } from './model-of.js';
 import type { Variant } from './run.js';
 import { autoSizes } from './sizes.js';
 
@@ -25,13 +29,21 @@ export interface Point {
   seed: Written;
 }
 
+/** The optimal baseline of a finished sweep, by its folder, at a budget. */
+export type BaselineOf = (sweep: string, budget: number) => FlopsTarget;
+
+/** For callers that read no results. */
+export const noBaselines: BaselineOf = (sweep) => {
+  throw new InputError(`match_flops: ${sweep}: no sweep can be read here`);
+};
+
 /** All points of a product: by budget, then variant, size, learning rate, seed. */
-export function pointsOf(product: Product): Point[] {
+export function pointsOf(product: Product, baselineOf: BaselineOf): Point[] {
   const { flop_budgets, training, seeds } = product;
   return flop_budgets.flatMap((budget) => {
-    const sizes = sizesFor(budget.value, product);
+    const sizesOf = sizesFor(budget.value, product, baselineOf);
     return variantsOf(product).flatMap(({ variant, routing }) =>
-      sizes[routing === null ? 'baseline' : 'routed'].flatMap((shape) =>
+      sizesOf(routing).flatMap((shape) =>
         training.learning_rate.flatMap((learningRate) =>
           seeds.map((seed) => ({ product, budget, variant, routing, shape, learningRate, seed })),
         ),
@@ -54,9 +66,28 @@ function variantsOf(product: Product): Pick<Point, 'variant' | 'routing'>[] {
   return [...(product.baseline ? [{ variant: 'baseline' as const, routing: null }] : []), ...routed];
 }
 
-function sizesFor(budget: number, product: Product): { baseline: Shape[]; routed: Shape[] } {
+type SizesOf = (routing: RoutingPoint | null) => Shape[];
+
+function sizesFor(budget: number, product: Product, baselineOf: BaselineOf): SizesOf {
   const { model_sizes, data, tie_embeddings, routing } = product;
-  if (model_sizes !== 'auto') return { baseline: model_sizes, routed: model_sizes };
+  if (Array.isArray(model_sizes)) return () => model_sizes;
+  if (model_sizes !== 'auto') {
+    const { match_flops } = model_sizes;
+    const target =
+      typeof match_flops === 'string'
+        ? baselineOf(match_flops, budget)
+        : { shape: match_flops, flopsPerPass: null };
+    return matchedSizes(target, product);
+  }
   const predictor_hidden = routing.predictor_hidden.value;
-  return autoSizes(budget, { vocab_size: data.vocab_size, tie_embeddings, predictor_hidden });
+  const sizes = autoSizes(budget, { vocab_size: data.vocab_size, tie_embeddings, predictor_hidden });
+  return (point) => sizes[point === null ? 'baseline' : 'routed'];
+}
+
+function matchedSizes({ shape, flopsPerPass }: FlopsTarget, product: Product): SizesOf {
+  const wanted = flopsPerPass ?? denseFlopsPerPass(modelOf({ product, shape, routing: null }));
+  return (routing) =>
+    routing === null
+      ? [shape]
+      : [matchFlops(wanted, shape, (other) => modelOf({ product, shape: other, routing }))];
 }

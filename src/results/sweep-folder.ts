@@ -121,5 +121,10 @@ function lastWritten(folder: string): number {
 }
 
 function modified(path: string): number | null {
-  return statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? null;
+  try {
+    return statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? null;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOTDIR') return null; // below a plain file, as results/README.md is
+    throw error;
+  }
 }

@@ -10,6 +10,7 @@ import { InputError, messageOf } from '../errors.js';
 import { configHash } from '../plan/canonical.js';
 import { expandSweep } from '../plan/expand.js';
 import type { BackendName, PlannedRun, Precision } from '../plan/run.js';
+import { baselinesOf } from '../report/baseline.js';
 import { makeResultsFolder } from '../results/atomic.js';
 import { acquireLock } from '../results/lock.js';
 import { readResult } from '../results/run-folder.js';
@@ -60,7 +61,8 @@ const LINE_INTERVAL = 15_000;
  */
 export async function sweep(configPath: string, options: SweepOptions): Promise<SweepOutcome> {
   const file = loadSweepFile(configPath);
-  const plan = expandSweep(file).map((run) => overridden(run, options));
+  const baselines = baselinesOf(file, options.resultsDir);
+  const plan = expandSweep(file, baselines).map((run) => overridden(run, options));
   const wanted = selected(plan, options.only).filter(({ status }) => status === 'pending');
   const folder = join(options.resultsDir, file.name);
   checkResults(folder, plan);

@@ -171,7 +171,7 @@ describe('mod data prepare', () => {
     writeFileSync(sweep, `name: a\nflop_budgets: [1e11]\nsequence_length: 64\nbatch_sequences: 4\n${yaml}`);
     try {
       const plan: string[] = [];
-      await planCommand(sweep, { json: true }, (text) => plan.push(text), undefined, []);
+      await planCommand(sweep, { json: true, results: 'results' }, (text) => plan.push(text), undefined, []);
       const [row] = JSON.parse(plan.join());
       expect(row.epochs).toBeGreaterThan(0);
     } finally {

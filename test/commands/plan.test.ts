@@ -35,7 +35,7 @@ async function planned(
   const path = join(folder, 's.yaml');
   writeFileSync(path, text);
   const printed: string[] = [];
-  await planCommand(path, { json }, (part) => printed.push(part), open, measured);
+  await planCommand(path, { json, results: folder }, (part) => printed.push(part), open, measured);
   return printed.join('\n');
 }
 
@@ -153,7 +153,7 @@ it('prints the rows of runs.csv before training under --json, null where a colum
 
 it('the quick sweep trains nine runs of 50 steps or more, each on a part of its text', async () => {
   const printed: string[] = [];
-  await planCommand('configs/quick.yaml', { json: true }, (part) => printed.push(part));
+  await planCommand('configs/quick.yaml', { json: true, results: 'results' }, (part) => printed.push(part));
   const rows: { variant: string; steps: number; epochs: number; train_flops: number }[] = JSON.parse(
     printed.join(),
   );

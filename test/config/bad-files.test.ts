@@ -94,7 +94,7 @@ it.each([
   [`${GOOD}training: {learning_rate: [1e-3, 0]}\n`, 's.yaml:5:34: training.learning_rate[1]: found 0; allowed: auto or a number above 0'],
   [`${GOOD}training: {learning_rate: fast}\n`, "s.yaml:5:27: training.learning_rate: found the text 'fast'; allowed: auto, a number above 0, or a list of them"],
   // shapes
-  [`${GOOD}model_sizes: 44M\n`, `s.yaml:5:14: model_sizes: found the text '44M'; allowed: auto, or a list of sizes, each ${SIZE}`],
+  [`${GOOD}model_sizes: 44M\n`, `s.yaml:5:14: model_sizes: found the text '44M'; allowed: auto, a list of sizes, each ${SIZE}, or {match_flops: a baseline}`],
   [`${GOOD}model_sizes: [44M, 45M]\n`, `s.yaml:5:20: model_sizes[1]: found the text '45M'; allowed: ${SIZE}`],
   [`${GOOD}model_sizes: [{d_model: 64}]\n`, 's.yaml:5:15: model_sizes[0].n_layers: missing; needed: a whole number from 1 to 4096'],
   [`${GOOD}model_sizes: [{d_model: 64, n_layers: 2, layers: 2}]\n`, 's.yaml:5:42: model_sizes[0].layers: found a key that is not known; did you mean n_layers?'],
@@ -119,6 +119,10 @@ it.each([
   // nothing to train
   [`${TOKENS}baseline: false\ndata: {text: a, heldout_text: b}\n`, 's.yaml:1:1: capacities: found none, and baseline: false; needed: a capacity, or the baseline'],
   // several at once, in the order of the file
+  [
+    `${GOOD}model_sizes: {match_flops: 44}\n`,
+    "s.yaml:5:28: model_sizes.match_flops: found 44; allowed: a size, or the folder of a finished sweep whose optimal baseline's FLOPs per pass are wanted",
+  ],
   [`${GOOD}seed: [1]\ngates: [row]\n`, "s.yaml:5:1: seed: found a key that is not known; did you mean seeds?\ns.yaml:6:9: gates[0]: found the text 'row'; allowed: raw, sigmoid"],
 ])('%j: %s', (text, message) => {
   expect(messageFor(text)).toEqual(message);

@@ -172,6 +172,7 @@ describe('findSweep', () => {
     plan(other, 'b');
     utimesSync(sweepFiles(sweep).plan, 1e9, 1e9);
     const found = (sweepFolder: string, runId: string | null = null) => ({ sweepFolder, runId });
+    writeFileSync(join(results, 'README.md'), 'no sweep');
     expect(findSweep(sweep, results)).toEqual(found(sweep));
     expect(findSweep(join(sweep, 'a'), results)).toEqual(found(sweep, 'a'));
     expect(findSweep('6e18', results)).toEqual(found(sweep));

@@ -1,0 +1,57 @@
+/** `mod export`: the curves of runs for TensorBoard or Weights & Biases. */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { InputError } from '../errors.js';
+import { curvesOf } from '../export/curves.js';
+import { eventFile } from '../export/tensorboard.js';
+import { wandbFiles } from '../export/wandb.js';
+import { loadRuns, type ReportRun } from '../report/load.js';
+import { counted } from '../report/words.js';
+import { makeResultsFolder, writeFileAtomic } from '../results/atomic.js';
+import { findSweep } from '../results/sweep-folder.js';
+
+export interface ExportCommandOptions {
+  format: 'tensorboard' | 'wandb';
+  results: string;
+  /** Where it goes; undefined: `export/<format>` in the sweep's folder. */
+  out?: string;
+}
+
+/** The one name by which TensorBoard finds event files; the same each time, so that exporting again replaces. */
+const EVENT_FILE = 'events.out.tfevents.0000000000.mod';
+
+/**
+ * Writes a folder a run that has trained at all, and prints where.
+ *
+ * @throws InputError for a target that is none or has no steps, or a folder that cannot be written
+ */
+export async function exportCommand(
+  target: string | undefined,
+  { format, results, out }: ExportCommandOptions,
+  print: (text: string) => void,
+): Promise<void> {
+  const { sweepFolder, runId } = findSweep(target, results);
+  const runs = loadRuns([sweepFolder]).filter(({ row }) => runId === null || row.run_id === runId);
+  const folder = out ?? join(sweepFolder, 'export', format);
+  makeResultsFolder(folder);
+  const written = runs.filter((run) => exportRun(run, folder, format));
+  if (written.length === 0) throw new InputError(`${target ?? sweepFolder}: no run there has taken a step`);
+  print(`${folder}: ${counted(written.length, 'run')}`);
+}
+
+function exportRun(run: ReportRun, folder: string, format: ExportCommandOptions['format']): boolean {
+  const curves = curvesOf(run);
+  if (curves.length === 0) return false;
+  const runFolder = join(folder, run.row.run_id);
+  mkdirSync(runFolder, { recursive: true });
+  if (format === 'wandb') {
+    for (const [name, text] of Object.entries(wandbFiles(run, curves)))
+      writeFileAtomic(join(runFolder, name), text);
+    return true;
+  }
+  const scalars = curves.flatMap(({ step, wallTime, values }) =>
+    Object.entries(values).map(([tag, value]) => ({ tag, step, value, wallTime })),
+  );
+  writeFileAtomic(join(runFolder, EVENT_FILE), eventFile(scalars, curves[0]?.wallTime ?? 0));
+  return true;
+}

@@ -1,0 +1,37 @@
+/** A run as Weights & Biases keeps one: its config, its history a line a step, its summary. */
+import type { ReportRun } from '../report/load.js';
+import { type CurveStep, evaluationValues } from './curves.js';
+
+export interface WandbFiles {
+  /** Name, group, job type, tags and config of `wandb.init`. */
+  'run.json': string;
+  /** wandb-history.jsonl: `_step`, `_runtime`, `_timestamp` and the values. */
+  'wandb-history.jsonl': string;
+  'wandb-summary.json': string;
+}
+
+/** Text of each file; nothing in them that JSON cannot hold. */
+export function wandbFiles(run: ReportRun, curves: readonly CurveStep[]): WandbFiles {
+  const { sweep, row, spec, evaluations } = run;
+  const init = {
+    name: row.run_id,
+    group: sweep,
+    job_type: row.variant,
+    tags: [row.status],
+    config: { ...spec },
+  };
+  const history = curves.map(({ step, wallTime, runtime, values }) =>
+    JSON.stringify({ _step: step, _runtime: runtime, _timestamp: wallTime, ...values }),
+  );
+  const summary = {
+    ...Object.fromEntries(Object.entries(row).filter(([, value]) => value !== null)),
+    ...evaluationValues(evaluations),
+    _step: curves.at(-1)?.step ?? 0,
+    _runtime: curves.at(-1)?.runtime ?? 0,
+  };
+  return {
+    'run.json': `${JSON.stringify(init, null, 2)}\n`,
+    'wandb-history.jsonl': history.map((line) => `${line}\n`).join(''),
+    'wandb-summary.json': `${JSON.stringify(summary, null, 2)}\n`,
+  };
+}

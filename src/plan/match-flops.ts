@@ -1,0 +1,73 @@
+/** The shape whose FLOPs per pass are closest to a baseline's: what routing saves goes into depth, the rest into width. */
+import { customShape, type Shape } from '../config/shapes.js';
+import type { ModelConfig } from '../model/config.js';
+import { flopsPerPass } from './flops.js';
+
+/** What models are matched to. */
+export interface FlopsTarget {
+  /** The shape that deeper and wider ones start from, and that the baseline has. */
+  shape: Shape;
+  /** Null: those of the dense model of this shape. */
+  flopsPerPass: number | null;
+}
+
+/** Beyond this no wider or narrower shape is looked for. */
+const CLOSE_ENOUGH = 0.01;
+const WIDEST_CHANGE = 0.15;
+const WIDTH_STEP = 8;
+const MAX_LAYERS = 4096;
+
+interface Match {
+  shape: Shape;
+  /** |log(FLOPs per pass / wanted)|. */
+  miss: number;
+}
+
+/**
+ * At the baseline's width the depth that comes closest (Raposo et al. 2024, section 4.1: depth is worth more than width);
+ * where that misses by more than 1%, the best of all widths up to 15% away, each at its own best depth. Widths go in steps
+ * that keep the number of heads and leave it heads of an even size (rotary positions pair their halves) and a multiple of 8
+ * (tensor cores read 16 bytes at once); d_ff keeps its ratio.
+ *
+ * @param modelOf the model of a shape under the setting that is matched
+ */
+export function matchFlops(wanted: number, base: Shape, modelOf: (shape: Shape) => ModelConfig): Shape {
+  const match = (width: number): Match => bestDepth(wanted, width, base, modelOf);
+  const own = match(base.d_model);
+  if (own.miss <= Math.log1p(CLOSE_ENOUGH)) return own.shape;
+  const step = leastCommonMultiple(2 * base.n_heads, WIDTH_STEP);
+  const reach = Math.floor((WIDEST_CHANGE * base.d_model) / step);
+  // From the nearest width outwards: of equal matches the first is taken.
+  const widths = Array.from({ length: reach }, (_, i) => (i + 1) * step).flatMap((change) => [
+    base.d_model + change,
+    base.d_model - change,
+  ]);
+  return widths
+    .filter((width) => width > 0)
+    .map(match)
+    .reduce((best, one) => (one.miss < best.miss ? one : best), own).shape;
+}
+
+function leastCommonMultiple(a: number, b: number): number {
+  let multiple = a;
+  while (multiple % b !== 0) multiple += a;
+  return multiple;
+}
+
+function bestDepth(
+  wanted: number,
+  width: number,
+  base: Shape,
+  modelOf: (shape: Shape) => ModelConfig,
+): Match {
+  const d_ff = Math.max(1, Math.round((base.d_ff * width) / base.d_model));
+  let best: Match | null = null;
+  for (let layers = 1; layers <= MAX_LAYERS; layers++) {
+    const shape = customShape(width, layers, base.n_heads, d_ff);
+    const flops = flopsPerPass(modelOf(shape)).total;
+    const miss = Math.abs(Math.log(flops / wanted));
+    if (best === null || miss < best.miss) best = { shape, miss };
+    if (flops > wanted) break;
+  }
+  return best as Match;
+}

@@ -1,0 +1,44 @@
+/** The isoFLOP-optimal baseline of a finished sweep: what `match_flops` matches. */
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { shapeOf } from '../config/shapes.js';
+import type { SweepFile } from '../config/sweep-file.js';
+import { InputError } from '../errors.js';
+import type { FlopsTarget } from '../plan/match-flops.js';
+import type { BaselineOf } from '../plan/points.js';
+import { loadRuns, sweepFolders } from './load.js';
+import { type BudgetStudy, studyOf } from './study.js';
+import { budgetName } from './words.js';
+
+/**
+ * The FLOPs per pass of a sweep's optimal baseline at a budget, of the fitted curve where it has its minimum in range, and
+ * the shape of the best run beside it.
+ *
+ * @param sweep its folder, or its name under the results
+ * @throws InputError where there is no such sweep, or none of its dense runs at this budget is done
+ */
+export function baselineOptimum(sweep: string, budget: number, resultsDir: string): FlopsTarget {
+  const runs = loadRuns(sweepFolders([sweep], resultsDir)).filter(({ row }) => row.variant === 'baseline');
+  const { budgets } = studyOf(runs);
+  const baseline = budgets.find((study) => study.budget === budget)?.baseline;
+  if (baseline == null) throw new InputError(`${sweep}: ${whatItHas(budgets)}`);
+  return { shape: shapeOf(baseline.best.row), flopsPerPass: baseline.optimum.flopsPerPass };
+}
+
+/** What the sweeps that a file names in `match_flops` mean: folders relative to the file, or names under the results. */
+export function baselinesOf({ path, dir }: Pick<SweepFile, 'path' | 'dir'>, resultsDir: string): BaselineOf {
+  return (sweep, budget) => {
+    const beside = resolve(dir, sweep);
+    try {
+      return baselineOptimum(existsSync(beside) ? beside : sweep, budget, resultsDir);
+    } catch (error) {
+      if (!(error instanceof InputError)) throw error;
+      throw new InputError(`${path}: match_flops: ${error.message}`);
+    }
+  };
+}
+
+function whatItHas(budgets: readonly BudgetStudy[]): string {
+  if (budgets.length === 0) return 'none of its dense runs is done';
+  return `its dense runs are of ${budgets.map(({ budget }) => budgetName(budget)).join(', ')} FLOPs alone`;
+}

@@ -1,0 +1,46 @@
+/** What a reader must know before comparing the runs of a report: where they differ in more than what is studied. */
+import type { Study } from './study.js';
+import { counted, percent } from './words.js';
+
+const BUDGET_TOLERANCE = 0.01;
+
+/** Sentences; none where nothing stands in the way. */
+export function cautionsOf({ done }: Study): string[] {
+  const specs = done.map(({ spec }) => spec);
+  const differing = (what: string, values: readonly (string | number)[]) => {
+    const distinct = [...new Set(values)];
+    return distinct.length < 2
+      ? []
+      : [`Runs differ in their ${what} (${distinct.join('; ')}): their losses do not compare.`];
+  };
+  const missed = done
+    .map(({ row }) => Math.abs(row.train_flops / row.flop_budget - 1))
+    .filter((miss) => miss > BUDGET_TOLERANCE);
+  return [
+    ...differing(
+      'training data',
+      specs.map(({ data }) => ('text' in data ? data.text : data.train).join(' ')),
+    ),
+    ...differing(
+      'held-out data',
+      specs.map(({ data }) => ('text' in data ? data.heldout_text : data.heldout).join(' ')),
+    ),
+    ...differing(
+      'vocabulary',
+      specs.map(({ model }) => model.vocab_size),
+    ),
+    ...differing(
+      'length of sequence',
+      specs.map(({ model }) => model.sequence_length),
+    ),
+    ...differing(
+      'number of held-out sequences',
+      specs.map(({ evaluation }) => evaluation.sequences),
+    ),
+    ...(missed.length === 0
+      ? []
+      : [
+          `${counted(missed.length, 'run')} missed the budget by more than 1%, by ${percent(Math.max(...missed))} at most: fewer sequences a batch make more steps.`,
+        ]),
+  ];
+}

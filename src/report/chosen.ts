@@ -1,0 +1,39 @@
+/** The few models of a budget that a report shows one by one: the best of each kind, and the fastest that is as good. */
+import { fastestAsGood } from './claims/speed.js';
+import { type BudgetStudy, type DoneRun, leastLoss } from './study.js';
+
+export interface ChosenModel {
+  /** Why it is shown: `best dense`. */
+  role: string;
+  run: DoneRun;
+}
+
+/** The best dense model first; a run that has two roles appears once, with both. */
+export function chosenModels(budget: BudgetStudy): ChosenModel[] {
+  const { baseline, mod, curves } = budget;
+  const random = leastLoss(curves.filter(({ setting }) => setting.variant === 'random'));
+  const experts = leastLoss(
+    curves.filter(({ setting }) => !['baseline', 'mod', 'random'].includes(setting.variant)),
+  );
+  const roles: [string, DoneRun | undefined][] = [
+    ['best dense', baseline?.best],
+    ['best MoD', mod?.best],
+    ['fastest as good', fastestAsGood(budget)?.run],
+    ['best random', random?.best],
+    ['best with experts', experts?.best],
+  ];
+  const chosen: ChosenModel[] = [];
+  for (const [role, run] of roles) {
+    if (run === undefined) continue;
+    const same = chosen.find((one) => one.run === run);
+    if (same === undefined) chosen.push({ role, run });
+    else same.role = `${same.role}, ${role}`;
+  }
+  return chosen;
+}
+
+/** The budget that is shown model by model: the largest that has both dense and MoD runs, else the largest. */
+export function shownBudget(budgets: readonly BudgetStudy[]): BudgetStudy | null {
+  const sorted = [...budgets].sort((a, b) => b.budget - a.budget);
+  return sorted.find(({ baseline, mod }) => baseline !== null && mod !== null) ?? sorted[0] ?? null;
+}

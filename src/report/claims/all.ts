@@ -1,0 +1,12 @@
+/** The paper's claims as a table: what each says, and what this data says about it. */
+import type { Study } from '../study.js';
+import type { Claim } from './claim.js';
+import { formClaims } from './forms.js';
+import { isoflopClaims } from './isoflop.js';
+import { samplingClaims } from './sampling.js';
+import { speedClaims } from './speed.js';
+
+/** Every claim of section 4 of Raposo et al. 2024, judged by the runs of a study alone. */
+export function claimsOf(study: Study): Claim[] {
+  return [...isoflopClaims(study), ...formClaims(study), ...speedClaims(study), ...samplingClaims(study)];
+}

@@ -1,0 +1,163 @@
+/** What a claim of the paper is, and how evidence from several budgets makes one verdict. */
+import { type Interval, interval } from '../parabola.js';
+import type { BudgetStudy, Curve, Study } from '../study.js';
+import { budgetName, signedLoss, withInterval } from '../words.js';
+
+export type Verdict =
+  | 'holds'
+  | 'fails'
+  /** The data bears on the claim and its uncertainty reaches to both sides, or is unknown. */
+  | 'undecided'
+  | 'not tested';
+
+export interface Claim {
+  id: string;
+  /** The claim, in a sentence. */
+  claim: string;
+  /** Where the paper makes it: `4.1`, `figure 3`. */
+  source: string;
+  verdict: Verdict;
+  /** What this data says, with its numbers, a line a budget; of a claim not tested what it would take. */
+  finding: string;
+  numbers: ClaimNumber[];
+}
+
+/** A number behind a verdict, and its 95% interval where that is known. */
+export interface ClaimNumber {
+  /** Null for numbers that belong to no one budget. */
+  flop_budget: number | null;
+  name: string;
+  value: number;
+  interval: Interval | null;
+}
+
+/** What one part of the data, usually a budget, says about a claim. */
+export interface Evidence {
+  verdict: Exclude<Verdict, 'not tested'>;
+  finding: string;
+  numbers: Omit<ClaimNumber, 'flop_budget'>[];
+}
+
+type ClaimText = Pick<Claim, 'id' | 'claim' | 'source'>;
+
+/** Judges a claim at every budget; null where a budget does not test it, and where none does `needs` says what would. */
+export function overBudgets(
+  text: ClaimText,
+  { budgets }: Study,
+  needs: string,
+  judge: (budget: BudgetStudy) => Evidence | null,
+): Claim {
+  const judged = budgets.flatMap((study) => {
+    const evidence = judge(study);
+    return evidence === null ? [] : [{ ...evidence, budget: study.budget }];
+  });
+  const several = budgets.length > 1;
+  return {
+    ...text,
+    verdict: together(judged.map(({ verdict }) => verdict)),
+    finding:
+      judged.length === 0
+        ? needs
+        : judged
+            .map(({ finding, budget }) => (several ? `At ${budgetName(budget)}: ${finding}` : finding))
+            .join('\n'),
+    numbers: judged.flatMap(({ numbers, budget }) => numbers.map((one) => ({ ...one, flop_budget: budget }))),
+  };
+}
+
+/** A claim that is judged on all data at once. */
+export function overall(text: ClaimText, needs: string, evidence: Evidence | null): Claim {
+  if (evidence === null) return { ...text, verdict: 'not tested', finding: needs, numbers: [] };
+  const { verdict, finding, numbers } = evidence;
+  return { ...text, verdict, finding, numbers: numbers.map((one) => ({ ...one, flop_budget: null })) };
+}
+
+/** One verdict of several: all the same, or undecided. */
+function together(verdicts: Evidence['verdict'][]): Verdict {
+  const [first] = verdicts;
+  if (first === undefined) return 'not tested';
+  return verdicts.every((verdict) => verdict === first) ? first : 'undecided';
+}
+
+/** A difference, its 95% interval, and what the interval rests on. */
+export interface Difference {
+  value: number;
+  interval: Interval | null;
+  /** Whether a best run stands for an optimum that no fit knows. */
+  ofRuns?: boolean;
+}
+
+/** Two-sided 95% of a normal distribution. */
+export const Z95 = 1.96;
+
+/**
+ * Loss of a's optimum less that of b's. The interval is that of the bootstrap where both curves have one, else that of
+ * two single runs under the budget's noise, else unknown.
+ */
+export function lossDifference(a: Curve, b: Curve, noise: number | null): Difference {
+  const value = a.optimum.loss - b.optimum.loss;
+  const differences = pairwise(lossSamples(a), lossSamples(b), (ofA, ofB) => ofA - ofB);
+  return {
+    value,
+    interval: differences.length > 0 ? interval(differences) : runInterval(value, noise),
+    ofRuns: a.optimum.from === 'run' || b.optimum.from === 'run',
+  };
+}
+
+/** Resamples of two curves are independent: the i-th of one goes with the i-th of the other. */
+export function pairwise(
+  a: readonly number[],
+  b: readonly number[],
+  of: (a: number, b: number) => number,
+): number[] {
+  const resamples = Math.min(a.length, b.length);
+  return a.slice(0, resamples).map((value, i) => of(value, b[i] as number));
+}
+
+function lossSamples({ fits, optimum }: Curve): number[] {
+  return optimum.lossInterval === null ? [] : fits.params_total.samples.map(({ y }) => y);
+}
+
+/** The interval of a difference of two single runs. */
+export function runInterval(value: number, noise: number | null): Interval | null {
+  if (noise === null) return null;
+  const half = Z95 * Math.SQRT2 * noise;
+  return [value - half, value + half];
+}
+
+/** Whether a value lies below a bound, as far as its interval tells. */
+export function below(interval: Interval | null, bound: number): Evidence['verdict'] {
+  if (interval === null) return 'undecided';
+  if (interval[1] < bound) return 'holds';
+  return interval[0] > bound ? 'fails' : 'undecided';
+}
+
+/** The opposite of `below`. */
+export function above(interval: Interval | null, bound: number): Evidence['verdict'] {
+  return below(interval && [-interval[1], -interval[0]], -bound);
+}
+
+/** All must hold: the worst of several verdicts. */
+export function both(...verdicts: Evidence['verdict'][]): Evidence['verdict'] {
+  if (verdicts.includes('fails')) return 'fails';
+  return verdicts.includes('undecided') ? 'undecided' : 'holds';
+}
+
+/** A difference of losses for people. Unknown uncertainty is said, not hidden. */
+export function difference({ value, interval: range, ofRuns }: Difference): string {
+  const doubts = [
+    ...(ofRuns === true ? ['of best runs: a curve has no minimum in range'] : []),
+    ...(range === null ? ['its uncertainty is not known: too few runs'] : []),
+  ];
+  return `${withInterval(value, range, signedLoss)} nats${doubts.length === 0 ? '' : ` (${doubts.join('; ')})`}`;
+}
+
+export const named = (name: string, { value, interval: range }: Difference) => ({
+  name,
+  value,
+  interval: range,
+});
+
+/** The curves of a variant. */
+export const curvesOf = ({ curves }: BudgetStudy, variant: string) =>
+  curves.filter(({ setting }) => setting.variant === variant);

@@ -1,0 +1,147 @@
+/** Claims about which form of routing is better at equal training FLOPs: how often, how much, with experts or without. */
+import type { BudgetStudy, Curve, Study } from '../study.js';
+import { leastLoss } from '../study.js';
+import {
+  below,
+  both,
+  type Claim,
+  curvesOf,
+  difference,
+  type Evidence,
+  lossDifference,
+  named,
+  overBudgets,
+} from './claim.js';
+
+export function formClaims(study: Study): Claim[] {
+  return [
+    everyOtherBlock(study),
+    eighthBest(study),
+    expertsBetter(study),
+    integratedBetterThanDropping(study),
+  ];
+}
+
+/** Pairs of learned MoD curves that differ in one key alone. */
+function pairs(
+  budget: BudgetStudy,
+  key: 'frequency' | 'capacity',
+  isFirst: (value: number) => boolean,
+  isSecond: (value: number) => boolean,
+): [Curve, Curve][] {
+  const rest = ({ setting }: Curve) => {
+    const { capacity, frequency, gate, aux_loss_weight, others } = setting;
+    return JSON.stringify([key === 'capacity' ? frequency : capacity, gate, aux_loss_weight, others]);
+  };
+  const curves = curvesOf(budget, 'mod');
+  const value = (curve: Curve) => curve.setting[key] as number;
+  return curves
+    .filter((curve) => isFirst(value(curve)))
+    .flatMap((first) =>
+      curves
+        .filter((second) => isSecond(value(second)) && rest(second) === rest(first))
+        .map((second): [Curve, Curve] => [first, second]),
+    );
+}
+
+function everyOtherBlock(study: Study): Claim {
+  const text = {
+    id: 'every-other-block',
+    claim: 'Routing every other block is better than routing every block.',
+    source: '4.1',
+  };
+  const needs = 'Needs MoD runs of one capacity with routing frequencies 1 and 2.';
+  return overBudgets(text, study, needs, (budget) => {
+    const found = pairs(
+      budget,
+      'frequency',
+      (f) => f === 2,
+      (f) => f === 1,
+    );
+    return comparePairs(
+      found,
+      budget.noise,
+      ([first]) => `${capacityOf(first)} every other block less every block`,
+    );
+  });
+}
+
+const capacityOf = ({ setting }: Curve) => `${Number((100 * (setting.capacity as number)).toPrecision(4))}%`;
+
+/** The first of each pair has the lower loss. */
+function comparePairs(
+  found: [Curve, Curve][],
+  noise: number | null,
+  name: (pair: [Curve, Curve]) => string,
+): Evidence | null {
+  if (found.length === 0) return null;
+  const differences = found.map((pair) => ({ pair, ...lossDifference(...pair, noise) }));
+  return {
+    verdict: both(...differences.map(({ interval: range }) => below(range, 0))),
+    finding: `${differences.map((one) => `${name(one.pair)}: ${difference(one)}`).join('; ')}.`,
+    numbers: differences.map((one) => named(`loss, ${name(one.pair)}`, one)),
+  };
+}
+
+const EIGHTH = 0.125;
+
+function eighthBest(study: Study): Claim {
+  const text = {
+    id: 'capacity-12.5',
+    claim: 'A capacity of 12.5% is the best; below it the loss rises.',
+    source: '4.1',
+  };
+  const needs = 'Needs MoD runs at 12.5%, at a smaller and at a larger capacity.';
+  return overBudgets(text, study, needs, (budget) => {
+    const smaller = pairs(
+      budget,
+      'capacity',
+      (c) => c === EIGHTH,
+      (c) => c < EIGHTH,
+    );
+    const larger = pairs(
+      budget,
+      'capacity',
+      (c) => c === EIGHTH,
+      (c) => c > EIGHTH,
+    );
+    if (smaller.length === 0 || larger.length === 0) return null;
+    const name = ([eighth, other]: [Curve, Curve]) =>
+      `12.5% less ${capacityOf(other)}, ${frequencyOf(eighth)}`;
+    return comparePairs([...smaller, ...larger], budget.noise, name);
+  });
+}
+
+const frequencyOf = ({ setting }: Curve) => `f = ${setting.frequency}`;
+
+function expertsBetter(study: Study): Claim {
+  const text = {
+    id: 'mode-better',
+    claim: 'Mixture-of-Depths-and-Experts is better than mixture of experts alone.',
+    source: '4.3, figure 7',
+  };
+  return overBudgets(text, study, 'Needs MoE and MoDE runs at one budget.', (budget) => {
+    const mode = leastLoss([...curvesOf(budget, 'mode-integrated'), ...curvesOf(budget, 'mode-staged')]);
+    return compareTwo(mode, leastLoss(curvesOf(budget, 'moe')), budget.noise);
+  });
+}
+
+function integratedBetterThanDropping(study: Study): Claim {
+  const text = {
+    id: 'integrated-better',
+    claim: 'Integrated MoDE is better than experts whose capacity is reduced so that they drop tokens.',
+    source: '4.3',
+  };
+  return overBudgets(text, study, 'Needs mode-integrated and moe-reduced runs at one budget.', (budget) =>
+    compareTwo(
+      leastLoss(curvesOf(budget, 'mode-integrated')),
+      leastLoss(curvesOf(budget, 'moe-reduced')),
+      budget.noise,
+    ),
+  );
+}
+
+function compareTwo(first: Curve | null, second: Curve | null, noise: number | null): Evidence | null {
+  if (first === null || second === null) return null;
+  return comparePairs([[first, second]], noise, ([a, b]) => `${a.setting.label} less ${b.setting.label}`);
+}

@@ -1,0 +1,144 @@
+/** Claims about loss at equal training FLOPs: Raposo et al. 2024, section 4.1. */
+import { type Fit, type Interval, interval } from '../parabola.js';
+import type { Curve, Study } from '../study.js';
+import { leastLoss } from '../study.js';
+import { significant, withInterval } from '../words.js';
+import {
+  above,
+  below,
+  both,
+  type Claim,
+  curvesOf,
+  type Difference,
+  difference,
+  lossDifference,
+  named,
+  overBudgets,
+  pairwise,
+  runInterval,
+} from './claim.js';
+
+/** FLOPs per pass within this ratio of each other are 'as many'. */
+const AS_MANY: Interval = [0.8, 1.25];
+
+export function isoflopClaims(study: Study): Claim[] {
+  return [better(study), largerAsCostly(study), randomWorse(study), depth(study)];
+}
+
+function better(study: Study): Claim {
+  const text = {
+    id: 'mod-better',
+    claim: 'The optimal MoD transformer has a lower loss than the isoFLOP-optimal baseline.',
+    source: '4.1, figures 3 and 4',
+  };
+  return overBudgets(text, study, 'Needs dense and MoD runs at one budget.', ({ baseline, mod, noise }) => {
+    if (baseline === null || mod === null) return null;
+    const found = lossDifference(mod, baseline, noise);
+    return {
+      verdict: below(found.interval, 0),
+      finding: `${mod.setting.label} less dense: ${difference(found)}.`,
+      numbers: [named('loss, optimal MoD less optimal baseline', found)],
+    };
+  });
+}
+
+function largerAsCostly(study: Study): Claim {
+  const text = {
+    id: 'mod-larger',
+    claim:
+      'The optimal MoD transformer has more parameters than the optimal baseline and uses as many FLOPs per pass.',
+    source: '4.1, figure 4',
+  };
+  const needs = 'Needs dense and MoD curves of four sizes or more that both have their minimum in range.';
+  return overBudgets(text, study, needs, ({ baseline, mod }) => {
+    if (baseline === null || mod === null) return null;
+    const params = ratioOfOptima(mod, baseline, 'params_total');
+    const flops = ratioOfOptima(mod, baseline, 'flops_per_pass');
+    if (params === null || flops === null) return null;
+    const asMany = both(above(flops.interval, AS_MANY[0]), below(flops.interval, AS_MANY[1]));
+    return {
+      verdict: both(above(params.interval, 1), asMany),
+      finding: `${withInterval(params.value, params.interval, significant)} times the parameters, ${withInterval(flops.value, flops.interval, significant)} times the FLOPs per pass (as many: within a quarter).`,
+      numbers: [
+        named('parameters, MoD over baseline', params),
+        named('FLOPs per pass, MoD over baseline', flops),
+      ],
+    };
+  });
+}
+
+/** The ratio of two optima's sizes; null unless both were found by a fit. */
+function ratioOfOptima(a: Curve, b: Curve, axis: 'params_total' | 'flops_per_pass'): Difference | null {
+  const [ofA, ofB] = [a.fits[axis], b.fits[axis]];
+  if (ofA.x === null || ofB.x === null) return null;
+  const sampled = (fit: Fit) => (fit.xInterval === null ? [] : fit.samples.map(({ x }) => x));
+  const ratios = pairwise(sampled(ofA), sampled(ofB), (x, y) => 10 ** (x - y));
+  return { value: 10 ** (ofA.x - ofB.x), interval: ratios.length === 0 ? null : interval(ratios) };
+}
+
+function randomWorse(study: Study): Claim {
+  const text = {
+    id: 'random-worse',
+    claim: 'Random routing is much worse than learned routing, and than the baseline.',
+    source: '4.1, figure 3',
+  };
+  const needs = 'Needs dense, MoD and random-control runs at one budget.';
+  return overBudgets(text, study, needs, (budget) => {
+    const { baseline, noise } = budget;
+    const random = leastLoss(curvesOf(budget, 'random'));
+    const mod =
+      random === null
+        ? null
+        : leastLoss(curvesOf(budget, 'mod').filter((curve) => sameRouting(curve, random)));
+    if (random === null || mod === null || baseline === null) return null;
+    const [fromMod, fromDense] = [mod, baseline].map((other) => lossDifference(random, other, noise)) as [
+      Difference,
+      Difference,
+    ];
+    return {
+      verdict: both(above(fromMod.interval, 0), above(fromDense.interval, 0)),
+      finding: `Random less ${mod.setting.label}: ${difference(fromMod)}; less dense: ${difference(fromDense)}.`,
+      numbers: [named('loss, random less learned', fromMod), named('loss, random less baseline', fromDense)],
+    };
+  });
+}
+
+function sameRouting({ setting: a }: Curve, { setting: b }: Curve): boolean {
+  return a.capacity === b.capacity && a.frequency === b.frequency;
+}
+
+/** Two models of about equal FLOPs per pass, one this many times as deep for its width. */
+const DEEPER = 1.5;
+const EQUAL_FLOPS = 0.05;
+
+function depth(study: Study): Claim {
+  const text = {
+    id: 'depth',
+    claim: 'FLOPs that routing saves are better spent on depth than on width.',
+    source: '4.1',
+  };
+  const needs =
+    'Needs MoD runs of one setting with equal FLOPs per pass (within 5%) and depth over width at least 1.5 times apart.';
+  return overBudgets(text, study, needs, (budget) => {
+    const differences = curvesOf(budget, 'mod').flatMap(depthDifferences);
+    if (differences.length === 0) return null;
+    const value = differences.reduce((sum, one) => sum + one, 0) / differences.length;
+    const noise = budget.noise === null ? null : budget.noise / Math.sqrt(differences.length);
+    const found = { value, interval: runInterval(value, noise) };
+    return {
+      verdict: below(found.interval, 0),
+      finding: `Deeper less wider, mean of ${differences.length} pairs: ${difference(found)}.`,
+      numbers: [named('loss, deeper less wider', found)],
+    };
+  });
+}
+
+function depthDifferences({ runs }: Curve): number[] {
+  const ratio = ({ row }: Curve['best']) => row.n_layers / row.d_model;
+  return runs.flatMap((deep) =>
+    runs
+      .filter((wide) => ratio(deep) >= DEEPER * ratio(wide) && deep.row.seed === wide.row.seed)
+      .filter((wide) => Math.abs(deep.row.flops_per_pass / wide.row.flops_per_pass - 1) <= EQUAL_FLOPS)
+      .map((wide) => deep.loss - wide.loss),
+  );
+}

@@ -1,0 +1,238 @@
+/** Claims about routing as in sampling, and about what routing follows: Raposo et al. 2024, sections 3.5, 4.2 and 4.1. */
+import type { RoutingMode } from '../../model/config.js';
+import type { EvalRow } from '../../results/columns.js';
+import { mean } from '../../statistics.js';
+import type { BudgetStudy, Curve, DoneRun, Study } from '../study.js';
+import { percent, signedLoss, signedPercent, significant, withInterval } from '../words.js';
+import {
+  above,
+  below,
+  both,
+  type Claim,
+  curvesOf,
+  type Evidence,
+  lossDifference,
+  overall,
+  overBudgets,
+  Z95,
+} from './claim.js';
+
+export function samplingClaims(study: Study): Claim[] {
+  return [
+    predictorAccuracy(study),
+    predictorCost(study),
+    auxiliaryCost(study),
+    thresholdSamples(study),
+    cheaperInSampling(study),
+    followsEntropy(study),
+  ];
+}
+
+/** What the predictor must agree with the router in. */
+export const GOOD_ACCURACY = 0.97;
+/** 'Soon' is in the first quarter of training. */
+const SOON = 0.25;
+/** A loss that rises by less than this share in sampling has risen little. */
+const LITTLE = 0.01;
+
+/** The share of its training at which a run's predictor first agrees in 97%; null where it never does. */
+export function accuracyReached(run: DoneRun): number | null {
+  const step = run
+    .steps()
+    .find(({ predictor_accuracy }) => predictor_accuracy !== null && predictor_accuracy >= GOOD_ACCURACY);
+  return step === undefined ? null : step.step / run.row.steps;
+}
+
+const evaluation = ({ evaluations }: DoneRun, mode: RoutingMode): EvalRow | null =>
+  evaluations.find(({ routing }) => routing === mode) ?? null;
+
+function predictorAccuracy(study: Study): Claim {
+  const text = {
+    id: 'predictor-accuracy',
+    claim: 'The predictor soon agrees with the router about more than 97% of the tokens.',
+    source: '4.2, figure 6',
+  };
+  const needs = 'Needs a MoD run with a predictor, evaluated.';
+  return overBudgets(text, study, needs, ({ mod }) => {
+    if (mod === null) return null;
+    const final = evaluation(mod.best, 'topk');
+    if (final?.predictor_accuracy == null) return null;
+    const reached = accuracyReached(mod.best);
+    const when =
+      reached === null ? 'never passed 97% in training' : `passed 97% after ${percent(reached)} of training`;
+    const skipping = final.always_skip_accuracy;
+    return {
+      verdict:
+        reached !== null && reached <= SOON && final.predictor_accuracy >= GOOD_ACCURACY ? 'holds' : 'fails',
+      finding: `${mod.best.row.run_id} agrees in ${percent(final.predictor_accuracy)} on held-out text${skipping === null ? '' : ` (always 'skip': ${percent(skipping)})`}; it ${when}.`,
+      numbers: [
+        { name: 'predictor accuracy, held-out', value: final.predictor_accuracy, interval: null },
+        ...(reached === null
+          ? []
+          : [{ name: 'share of training until 97%', value: reached, interval: null }]),
+      ],
+    };
+  });
+}
+
+function predictorCost(study: Study): Claim {
+  const text = {
+    id: 'predictor-cost',
+    claim: 'Sampling by the predictor costs little loss against top-k.',
+    source: '4.2, figure 6',
+  };
+  return overBudgets(text, study, 'Needs MoD runs evaluated by their predictor.', ({ mod }) =>
+    costOf(mod, 'predictor'),
+  );
+}
+
+function thresholdSamples(study: Study): Claim {
+  const text = {
+    id: 'threshold',
+    claim: 'The auxiliary loss lets a model sample by the sign of its router weight.',
+    source: '3.5',
+  };
+  const needs = 'Needs MoD runs with routing.aux_loss_weight above 0, evaluated by threshold.';
+  return overBudgets(text, study, needs, (budget) => {
+    const trained = curvesOf(budget, 'mod').filter(({ setting }) => setting.aux_loss_weight > 0);
+    const costs = trained.flatMap((curve) => costOf(curve, 'threshold') ?? []);
+    const [first] = costs;
+    return first === undefined ? null : { ...first, verdict: both(...costs.map(({ verdict }) => verdict)) };
+  });
+}
+
+/** The mean relative rise of the loss over a curve's runs from top-k to a causal mode. */
+function costOf(curve: Curve | null, mode: RoutingMode): Evidence | null {
+  const rises = (curve?.runs ?? []).flatMap((run) => {
+    const row = evaluation(run, mode);
+    return row?.loss_minus_topk == null ? [] : [row.loss_minus_topk / (row.loss - row.loss_minus_topk)];
+  });
+  if (curve === null || rises.length === 0) return null;
+  const [value, most] = [mean(rises), Math.max(...rises)];
+  return {
+    verdict: value < LITTLE ? 'holds' : 'fails',
+    finding: `${curve.setting.label}: ${signedPercent(value)} in the mean of ${rises.length} runs, ${signedPercent(most)} at most (little: below 1%).`,
+    numbers: [
+      { name: `relative rise of the loss, ${mode}, mean`, value, interval: null },
+      { name: `relative rise of the loss, ${mode}, largest`, value: most, interval: null },
+    ],
+  };
+}
+
+/** The paper's own cost, 0.2 to 0.3%, and as much again for what a run's noise adds. */
+const AUXILIARY_COST = 0.006;
+
+function auxiliaryCost(study: Study): Claim {
+  const text = {
+    id: 'auxiliary-cost',
+    claim: 'The auxiliary loss costs 0.2 to 0.3% of the loss.',
+    source: '3.5',
+  };
+  const needs = 'Needs MoD runs of one setting with and without routing.aux_loss_weight.';
+  return overBudgets(text, study, needs, (budget) => {
+    const pair = auxiliaryPair(budget);
+    if (pair === null) return null;
+    const [withLoss, without] = pair;
+    const found = lossDifference(withLoss, without, budget.noise);
+    const base = without.optimum.loss;
+    const value = found.value / base;
+    const interval = found.interval && ([found.interval[0] / base, found.interval[1] / base] as const);
+    return {
+      verdict: below(interval, AUXILIARY_COST),
+      finding: `${withLoss.setting.label}: ${withInterval(value, interval, signedPercent)} (holds below 0.6%).`,
+      numbers: [{ name: 'relative rise of the loss by the auxiliary loss', value, interval }],
+    };
+  });
+}
+
+function auxiliaryPair(budget: BudgetStudy): [Curve, Curve] | null {
+  const rest = ({ setting: { capacity, frequency, gate, others } }: Curve) =>
+    JSON.stringify([capacity, frequency, gate, others]);
+  const curves = curvesOf(budget, 'mod');
+  for (const curve of curves.filter(({ setting }) => setting.aux_loss_weight > 0)) {
+    const without = curves.find(({ setting, ...other }) => {
+      return setting.aux_loss_weight === 0 && rest({ setting, ...other }) === rest(curve);
+    });
+    if (without !== undefined) return [curve, without];
+  }
+  return null;
+}
+
+/** A MoD run evaluated as in sampling, against the best baseline run. */
+export interface SampledRun {
+  run: DoneRun;
+  evaluation: EvalRow;
+}
+
+/** Every learned MoD run of a budget in its causal modes. */
+export function sampledRuns(budget: BudgetStudy): SampledRun[] {
+  return curvesOf(budget, 'mod').flatMap(({ runs }) =>
+    runs.flatMap((run) =>
+      run.evaluations.filter(({ routing }) => routing !== 'topk').map((row) => ({ run, evaluation: row })),
+    ),
+  );
+}
+
+function cheaperInSampling(study: Study): Claim {
+  const text = {
+    id: 'cheaper-in-sampling',
+    claim: 'Evaluated as in sampling, MoD is better than the baseline at fewer FLOPs per pass.',
+    source: '4.2, figure 6',
+  };
+  const needs = 'Needs dense runs, and MoD runs evaluated by predictor or threshold.';
+  return overBudgets(text, study, needs, (budget) => {
+    const sampled = sampledRuns(budget);
+    if (budget.baseline === null || sampled.length === 0) return null;
+    const dense = budget.baseline.best;
+    const cheaper = sampled.filter(({ evaluation: row }) => row.flops_per_pass < dense.row.flops_per_pass);
+    const [best] = cheaper.sort((a, b) => a.evaluation.loss - b.evaluation.loss);
+    if (best === undefined) {
+      return {
+        verdict: 'fails',
+        finding: 'No MoD run takes fewer FLOPs per pass than the best baseline.',
+        numbers: [],
+      };
+    }
+    const value = best.evaluation.loss - dense.loss;
+    const margin = budget.noise === null ? Number.POSITIVE_INFINITY : Z95 * Math.SQRT2 * budget.noise;
+    const share = best.evaluation.flops_per_pass / dense.row.flops_per_pass;
+    return {
+      verdict: value < -margin ? 'holds' : value > margin ? 'fails' : 'undecided',
+      finding: `${best.run.row.run_id} by ${best.evaluation.routing}: ${signedLoss(value)} nats at ${significant(share)} of the best baseline's FLOPs per pass.`,
+      numbers: [
+        {
+          name: 'loss, sampling MoD less baseline',
+          value,
+          interval: budget.noise === null ? null : [value - margin, value + margin],
+        },
+        { name: 'FLOPs per pass, sampling MoD over baseline', value: share, interval: null },
+      ],
+    };
+  });
+}
+
+function followsEntropy({ done }: Study): Claim {
+  const text = {
+    id: 'entropy',
+    claim: 'Tokens go through more blocks where the prediction has a higher entropy.',
+    source: '4.2, figure 5',
+  };
+  const found = done.flatMap(({ row, loss, analysis }) =>
+    (analysis?.correlations ?? [])
+      .filter((one) => one.with === 'entropy' && one.coefficient === 'spearman' && one.r !== null)
+      .map((one) => ({ run_id: row.run_id, loss, r: one.r as number, interval: one.interval, n: one.n })),
+  );
+  if (found.length === 0) return overall(text, 'Needs mod analyze on a MoD run.', null);
+  const [first] = [...found].sort((a, b) => a.loss - b.loss) as [(typeof found)[number]];
+  const others =
+    found.length === 1 ? '' : `; above 0 in ${found.filter(({ r }) => r > 0).length} of ${found.length} runs`;
+  return overall(text, '', {
+    verdict: both(...found.map(({ interval }) => above(interval, 0))),
+    finding: `${first.run_id}: Spearman r = ${withInterval(first.r, first.interval, significant)} over ${first.n} tokens${others}.`,
+    numbers: found.map(({ run_id, r, interval }) => ({
+      name: `Spearman r with entropy, ${run_id}`,
+      value: r,
+      interval,
+    })),
+  });
+}

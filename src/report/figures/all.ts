@@ -1,0 +1,40 @@
+/** All figures of a report, in the paper's order, and those that this data does not give. */
+import type { Study } from '../study.js';
+import type { Figure, MissingFigure } from './figure.js';
+import { allBudgetsFigure, expertsFigure, isoflopFigure } from './isoflop.js';
+import { normalisedFigure } from './normalised.js';
+import { engagementFigure, heatmapFigure, routerWeightsFigure } from './routing.js';
+import { samplingFigure } from './sampling.js';
+import { scalingFigure } from './scaling.js';
+import { speedFigure, stepTimeFigure } from './speed.js';
+import { stylesOf } from './style.js';
+import { learningCurvesFigure, predictorFigure } from './training.js';
+
+export interface Figures {
+  drawn: Figure[];
+  missing: MissingFigure[];
+}
+
+export function figuresOf(study: Study): Figures {
+  const styles = stylesOf(study.budgets.flatMap(({ curves }) => curves.map(({ setting }) => setting)));
+  const all = [
+    ...study.budgets.map((budget) => isoflopFigure(budget, styles)),
+    learningCurvesFigure(study, styles),
+    speedFigure(study, styles),
+    stepTimeFigure(study, styles),
+    allBudgetsFigure(study, styles),
+    normalisedFigure(study, styles),
+    scalingFigure(study, styles, 'params'),
+    scalingFigure(study, styles, 'tokens'),
+    heatmapFigure(study, styles),
+    routerWeightsFigure(study, styles),
+    engagementFigure(study, styles),
+    samplingFigure(study, styles),
+    predictorFigure(study, styles),
+    expertsFigure(study, styles),
+  ];
+  return {
+    drawn: all.filter((one): one is Figure => 'svg' in one),
+    missing: all.filter((one): one is MissingFigure => 'needs' in one),
+  };
+}

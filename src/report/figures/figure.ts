@@ -1,0 +1,153 @@
+/** What a figure of the report is, and the one way in which all are drawn: Observable Plot on a document without a browser. */
+import * as Plot from '@observablehq/plot';
+import { parseHTML } from 'linkedom';
+
+export type Cell = string | number | null;
+
+/** The numbers behind a figure. */
+export interface DataTable {
+  head: string[];
+  rows: Cell[][];
+}
+
+export interface Figure {
+  /** Its file's name and its anchor in the page. */
+  id: string;
+  title: string;
+  /** Which figure of Raposo et al. 2024 it follows; null for the project's own. */
+  paper: string | null;
+  /** What to read from it: a sentence computed from the data. */
+  reading: string;
+  /** A whole SVG document: title, description, legend and a `<title>` at each mark. */
+  svg: string;
+  table: DataTable;
+  /** Takes the page's whole width. */
+  wide: boolean;
+}
+
+/** A figure that this data does not give. */
+export interface MissingFigure {
+  title: string;
+  paper: string | null;
+  /** What it would take. */
+  needs: string;
+}
+
+export interface LegendEntry {
+  label: string;
+  color: string;
+  /** Of points; without one a line stands for a line. */
+  symbol?: MarkSymbol;
+  dashed?: boolean;
+}
+
+export type MarkSymbol = 'circle' | 'square' | 'triangle' | 'diamond2' | 'times';
+
+export interface Drawing {
+  title: string;
+  /** What the axes are, for those who cannot see it. */
+  description: string;
+  legend: readonly LegendEntry[];
+  plot: Plot.PlotOptions;
+  width?: number;
+  height?: number;
+}
+
+const WIDTH = 460;
+const HEIGHT = 340;
+const FONT_SIZE = 12;
+const FONT = "system-ui, -apple-system, 'Segoe UI', 'PT Sans', sans-serif";
+const LEGEND_LINE = 18;
+/** Where the legend begins: under the label of the y axis, which Plot puts at the top. */
+const LABEL_LINE = 26;
+/** Mean width of a character over the font's size; a legend is better broken too early than cut off. */
+const CHARACTER = 0.56;
+
+/** Draws on a transparent ground, all text in the current colour, so that one drawing serves light and dark. */
+export function draw({ title, description, legend, plot, width = WIDTH, height = HEIGHT }: Drawing): string {
+  const { document } = parseHTML('<!doctype html><html><body></body></html>');
+  const lines = legendLines(legend, width);
+  const marginTop = (plot.marginTop ?? 24) + lines.length * LEGEND_LINE;
+  const svg = Plot.plot({
+    marginLeft: 54,
+    marginRight: 16,
+    marginBottom: 40,
+    ...plot,
+    // The arrows that Plot puts beside labels are in few fonts.
+    x: { labelArrow: 'none', ...plot.x },
+    y: { labelArrow: 'none', ...plot.y },
+    marginTop,
+    width,
+    height: height + lines.length * LEGEND_LINE,
+    className: 'plot',
+    style: { fontSize: `${FONT_SIZE}px`, fontFamily: FONT, background: 'none', overflow: 'visible' },
+    document: document as never,
+  }) as unknown as SvgElement;
+  svg.setAttribute('xmlns', 'http://www.w3.org/2000/svg');
+  svg.setAttribute('role', 'img');
+  svg.setAttribute('aria-label', `${title}. ${description}`);
+  svg.insertAdjacentHTML(
+    'afterbegin',
+    `<title>${escapeXml(title)}</title><desc>${escapeXml(description)}</desc>`,
+  );
+  svg.insertAdjacentHTML('beforeend', legendSvg(lines));
+  return svg.outerHTML;
+}
+
+/** The little of an SVG element that is used here: this program is compiled without the browser's types. */
+interface SvgElement {
+  outerHTML: string;
+  setAttribute(name: string, value: string): void;
+  insertAdjacentHTML(where: string, html: string): void;
+}
+
+interface PlacedEntry extends LegendEntry {
+  x: number;
+}
+
+function legendLines(legend: readonly LegendEntry[], width: number): PlacedEntry[][] {
+  const lines: PlacedEntry[][] = [];
+  let x = Number.POSITIVE_INFINITY;
+  for (const entry of legend) {
+    const length = 18 + entry.label.length * FONT_SIZE * CHARACTER + 12;
+    if (x + length > width) {
+      lines.push([]);
+      x = 6;
+    }
+    lines.at(-1)?.push({ ...entry, x });
+    x += length;
+  }
+  return lines;
+}
+
+function legendSvg(lines: PlacedEntry[][]): string {
+  const entries = lines.flatMap((line, i) =>
+    line.map(({ x, ...entry }) => {
+      const y = LABEL_LINE + i * LEGEND_LINE;
+      return `<g transform="translate(${x},${y})">${legendMark(entry)}<text x="12" dy="0.32em" text-anchor="start">${escapeXml(entry.label)}</text></g>`;
+    }),
+  );
+  return `<g aria-hidden="true">${entries.join('')}</g>`;
+}
+
+const SYMBOL_PATHS: Record<MarkSymbol, string> = {
+  circle: 'M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0',
+  square: 'M-3.5,-3.5h7v7h-7z',
+  triangle: 'M0,-4.5L4.2,3.2H-4.2Z',
+  diamond2: 'M0,-4.5L4.5,0L0,4.5L-4.5,0Z',
+  times: 'M-3.5,-3.5L3.5,3.5M-3.5,3.5L3.5,-3.5',
+};
+
+function legendMark({ symbol, color, dashed }: LegendEntry): string {
+  const dashes = dashed === true ? ' stroke-dasharray="5,3"' : '';
+  if (symbol === undefined) return `<line x1="-5" x2="7" stroke="${color}" stroke-width="2"${dashes}></line>`;
+  const paint = symbol === 'times' ? `stroke="${color}" stroke-width="2" fill="none"` : `fill="${color}"`;
+  // Closed by tags: the HTML parser knows no self-closing ones.
+  return `<path d="${SYMBOL_PATHS[symbol]}" ${paint}></path>`;
+}
+
+/** Text for XML and HTML, in content and in quoted attributes. */
+export function escapeXml(text: string): string {
+  const entities: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' };
+  return text.replace(/[&<>"]/g, (character) => entities[character] as string);
+}

@@ -1,0 +1,193 @@
+/** IsoFLOP curves: loss against parameters at one budget and at all (figures 3, left, 4, left, and 7). */
+import * as Plot from '@observablehq/plot';
+import { lossDifference } from '../claims/claim.js';
+import { parabolaAt } from '../parabola.js';
+import { type BudgetStudy, type Curve, type DoneRun, leastLoss, type Study } from '../study.js';
+import { budgetName, shortCount, signedLoss, significant, withInterval } from '../words.js';
+import { type DataTable, draw, type Figure, type MissingFigure } from './figure.js';
+import { legendOf, type Style } from './style.js';
+
+type Styles = ReadonlyMap<string, Style>;
+
+const EXPERTS = new Set(['moe', 'mode-staged', 'mode-integrated', 'moe-reduced']);
+export const isExpert = ({ setting }: Curve) => EXPERTS.has(setting.variant);
+
+export const isoflopId = ({ budget }: BudgetStudy) => `isoflop-${budgetName(budget)}`;
+
+/** Figure 3, left, for one budget. */
+export function isoflopFigure(budget: BudgetStudy, styles: Styles): Figure {
+  return curvesFigure(
+    {
+      id: isoflopId(budget),
+      title: `Loss against parameters at ${budgetName(budget.budget)} FLOPs`,
+      paper: 'figure 3, left',
+      reading: isoflopReading(budget),
+    },
+    budget.curves.filter((curve) => !isExpert(curve)),
+    styles,
+  );
+}
+
+/** Figure 4, left: the baseline and the best MoD setting at every budget. */
+export function allBudgetsFigure({ budgets }: Study, styles: Styles): Figure | MissingFigure {
+  const title = 'Loss against parameters at every budget';
+  if (budgets.length < 2) return { title, paper: 'figure 4, left', needs: 'Needs runs of several budgets.' };
+  const curves = budgets.flatMap(({ baseline, mod }) => [baseline, mod].filter((curve) => curve !== null));
+  const steps = budgets.map(({ budget, baseline, mod }) => {
+    const gain = baseline && mod ? signedLoss(mod.optimum.loss - baseline.optimum.loss) : 'not known';
+    return `${gain} at ${budgetName(budget)}`;
+  });
+  const reading = `Loss of the optimal MoD less that of the optimal baseline, in nats: ${steps.join(', ')}.`;
+  return curvesFigure({ id: 'isoflop-all', title, paper: 'figure 4, left', reading }, curves, styles);
+}
+
+/** Figure 7: experts with and without depth, at the budget that has most of them. */
+export function expertsFigure({ budgets }: Study, styles: Styles): Figure | MissingFigure {
+  const title = 'Mixture of Depths and Experts';
+  const paper = 'figure 7';
+  const experts = ({ curves }: BudgetStudy) => curves.filter(isExpert);
+  const [most] = [...budgets].sort((a, b) => experts(b).length - experts(a).length);
+  if (most === undefined || experts(most).length === 0) {
+    return { title, paper, needs: 'Needs runs of the variants moe, mode-staged or mode-integrated.' };
+  }
+  const best = leastLoss(experts(most)) as Curve;
+  const curves = [...(most.baseline ? [most.baseline] : []), ...experts(most)];
+  const reading = `At ${budgetName(most.budget)} FLOPs ${best.setting.label} has the lowest loss, ${best.optimum.loss.toFixed(4)} nats${against(best, most)}.`;
+  return curvesFigure({ id: 'experts', title, paper, reading }, curves, styles);
+}
+
+function isoflopReading(budget: BudgetStudy): string {
+  const { baseline, mod, curves, noise } = budget;
+  const random = leastLoss(curves.filter(({ setting }) => setting.variant === 'random'));
+  if (baseline === null || mod === null) {
+    const best = leastLoss(curves) as Curve;
+    return `At ${budgetName(budget.budget)} FLOPs the lowest loss is ${best.optimum.loss.toFixed(4)} nats, ${best.setting.label}.`;
+  }
+  const worse =
+    random === null
+      ? ''
+      : `; random routing is at ${signedLoss(lossDifference(random, baseline, noise).value)}`;
+  return `At ${budgetName(budget.budget)} FLOPs the best MoD, ${mod.setting.label}, is at ${mod.optimum.loss.toFixed(4)} nats with ${significant(mod.optimum.params / baseline.optimum.params)} times the parameters of the best dense model${against(mod, budget)}${worse}.${unknown(budget)}`;
+}
+
+/** Optima that are only the best of the runs are said to be so. */
+function unknown({ curves }: BudgetStudy): string {
+  const labels = curves
+    .filter((curve) => !isExpert(curve) && curve.optimum.from === 'run')
+    .map(({ setting }) => setting.label);
+  return labels.length === 0
+    ? ''
+    : ` No minimum in range, so that the best run stands for it: ${labels.join('; ')}.`;
+}
+
+function against(curve: Curve, { baseline, noise }: BudgetStudy): string {
+  if (baseline === null) return '';
+  const { value, interval } = lossDifference(curve, baseline, noise);
+  return `, ${withInterval(value, interval, signedLoss)} against it`;
+}
+
+function curvesFigure(
+  about: Pick<Figure, 'id' | 'title' | 'paper' | 'reading'>,
+  curves: readonly Curve[],
+  styles: Styles,
+): Figure {
+  const styleOf = ({ setting }: Curve) => styles.get(setting.key) as Style;
+  const settings = [...new Map(curves.map(({ setting }) => [setting.key, setting])).values()];
+  const optima = curves.filter(({ fits }) => fits.params_total.x !== null);
+  const marks = curves.flatMap((curve) => {
+    const { color, symbol } = styleOf(curve);
+    return [
+      known(curve)
+        ? Plot.line(sampled(curve), { x: 'x', y: 'y', stroke: color, strokeWidth: 1.5 })
+        : Plot.line(meanBySize(curve), {
+            x: 'x',
+            y: 'y',
+            stroke: color,
+            strokeDasharray: '2,3',
+            strokeOpacity: 0.7,
+          }),
+      Plot.dot(curve.runs, {
+        x: ({ row }: DoneRun) => row.params_total,
+        y: 'loss',
+        r: 4,
+        fill: color,
+        fillOpacity: 0.85,
+        symbol,
+        title: (run: DoneRun) => runTitle(run),
+      }),
+    ];
+  });
+  const svg = draw({
+    title: about.title,
+    description:
+      'Held-out loss in nats a token against total parameters, a point a run. Rings: optima of the fitted parabolas with 95% intervals.',
+    legend: legendOf(settings, styles),
+    plot: {
+      x: { type: 'log', label: 'parameters', tickFormat: shortCount, ticks: 5 },
+      y: { label: 'held-out loss, nats a token', grid: true, nice: true },
+      marks: [...marks, ...optima.flatMap((curve) => optimumMarks(curve, styleOf(curve).color))],
+    },
+  });
+  return { ...about, svg, table: runsTable(curves.flatMap(({ runs }) => runs)), wide: false };
+}
+
+const known = ({ fits }: Curve) => fits.params_total.state === 'minimum';
+
+function sampled({ fits: { params_total: fit }, runs }: Curve): { x: number; y: number }[] {
+  const logs = runs.map(({ row }) => Math.log10(row.params_total));
+  const [low, high] = [Math.min(...logs), Math.max(...logs)];
+  return Array.from({ length: 41 }, (_, i) => {
+    const x = low + ((high - low) * i) / 40;
+    return { x: 10 ** x, y: fit.parabola === null ? Number.NaN : parabolaAt(fit.parabola, x) };
+  });
+}
+
+function meanBySize({ runs }: Curve): { x: number; y: number }[] {
+  const sizes = [...new Set(runs.map(({ row }) => row.params_total))].sort((a, b) => a - b);
+  return sizes.map((x) => {
+    const losses = runs.filter(({ row }) => row.params_total === x).map(({ loss }) => loss);
+    return { x, y: losses.reduce((sum, loss) => sum + loss, 0) / losses.length };
+  });
+}
+
+function optimumMarks({ optimum, setting, budget, fits }: Curve, color: string): Plot.Markish[] {
+  const { params_total: fit } = fits;
+  const [x, y] = [10 ** (fit.x as number), fit.y as number];
+  const title = `optimum of ${setting.label} at ${budgetName(budget)}\n${withInterval(x, optimum.paramsInterval, shortCount)} parameters\nloss ${withInterval(y, optimum.lossInterval, (loss) => loss.toFixed(4))}`;
+  const bar = { stroke: color, strokeWidth: 1.5, strokeOpacity: 0.8 };
+  return [
+    ...(optimum.paramsInterval === null
+      ? []
+      : [Plot.ruleY([optimum.paramsInterval], { y: () => y, x1: (d) => d[0], x2: (d) => d[1], ...bar })]),
+    ...(optimum.lossInterval === null
+      ? []
+      : [Plot.ruleX([optimum.lossInterval], { x: () => x, y1: (d) => d[0], y2: (d) => d[1], ...bar })]),
+    Plot.dot([{ x, y }], { x: 'x', y: 'y', r: 6.5, stroke: color, strokeWidth: 2, title: () => title }),
+  ];
+}
+
+/** What hovering over a run says. */
+export function runTitle({ row, loss, setting }: DoneRun): string {
+  return [
+    row.run_id,
+    setting.label,
+    `${shortCount(row.params_total)} parameters, ${significant(row.flops_per_pass)} FLOPs per pass`,
+    `loss ${loss.toFixed(4)}`,
+    ...(row.step_ms === null ? [] : [`step ${significant(row.step_ms)} ms`]),
+  ].join('\n');
+}
+
+/** The runs of a figure as a table. */
+export function runsTable(runs: readonly DoneRun[]): DataTable {
+  return {
+    head: ['run', 'setting', 'parameters', 'FLOPs per pass', 'loss', 'step ms'],
+    rows: runs.map(({ row, setting, loss }) => [
+      row.run_id,
+      setting.label,
+      row.params_total,
+      row.flops_per_pass,
+      loss,
+      row.step_ms,
+    ]),
+  };
+}

@@ -1,0 +1,70 @@
+/** Every run against its budget's optimal baseline, so that all budgets share one picture (figure 4, right). */
+import * as Plot from '@observablehq/plot';
+import type { Study } from '../study.js';
+import { significant } from '../words.js';
+import { draw, type Figure, type MissingFigure } from './figure.js';
+import { isExpert, runTitle } from './isoflop.js';
+import { legendOf, type Style } from './style.js';
+
+/** Figure 4, right. */
+export function normalisedFigure(
+  { budgets }: Study,
+  styles: ReadonlyMap<string, Style>,
+): Figure | MissingFigure {
+  const title = 'Against the isoFLOP-optimal baseline';
+  const paper = 'figure 4, right';
+  const points = budgets.flatMap(({ baseline, curves }) =>
+    baseline === null
+      ? []
+      : curves
+          .filter((curve) => !isExpert(curve))
+          .flatMap(({ runs }) =>
+            runs.map((run) => ({
+              run,
+              x: run.row.flops_per_pass / baseline.optimum.flopsPerPass,
+              y: run.loss / baseline.optimum.loss,
+            })),
+          ),
+  );
+  if (points.length === 0) return { title, paper, needs: 'Needs dense runs.' };
+  const better = points.filter(({ run, x, y }) => run.setting.variant === 'mod' && y <= 1 && x < 1);
+  const cheapest = better.reduce((least, one) => Math.min(least, one.x), 1);
+  const reading =
+    better.length === 0
+      ? 'No MoD run is as good as the optimal baseline at fewer FLOPs per pass.'
+      : `${better.length} MoD runs are as good as the optimal baseline at fewer FLOPs per pass, the cheapest at ${significant(cheapest)} of its FLOPs.`;
+  const settings = [...new Map(points.map(({ run }) => [run.setting.key, run.setting])).values()];
+  const svg = draw({
+    title,
+    description:
+      'Loss over that of the optimal baseline of the same budget, against FLOPs per pass over those of that baseline, a point a run.',
+    legend: legendOf(settings, styles),
+    plot: {
+      x: { type: 'log', label: 'FLOPs per pass / optimal baseline’s', ticks: 5, tickFormat: '~g' },
+      y: { label: 'loss / optimal baseline’s', grid: true, nice: true },
+      marks: [
+        Plot.ruleX([1], { strokeOpacity: 0.35 }),
+        Plot.ruleY([1], { strokeOpacity: 0.35 }),
+        ...settings.map(({ key }) => {
+          const { color, symbol } = styles.get(key) as Style;
+          return Plot.dot(
+            points.filter(({ run }) => run.setting.key === key),
+            {
+              x: 'x',
+              y: 'y',
+              r: 4,
+              fill: color,
+              fillOpacity: 0.85,
+              symbol,
+              title: (point) =>
+                `${runTitle(point.run)}\n${significant(point.x)} of the baseline’s FLOPs per pass\n${point.y.toFixed(4)} of its loss`,
+            },
+          );
+        }),
+      ],
+    },
+  });
+  const rows = points.map(({ run, x, y }) => [run.row.run_id, run.setting.label, run.row.flop_budget, x, y]);
+  const head = ['run', 'setting', 'budget', 'FLOPs per pass, normalised', 'loss, normalised'];
+  return { id: 'normalised', title, paper, reading, svg, table: { head, rows }, wide: false };
+}

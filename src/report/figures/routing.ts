@@ -1,0 +1,224 @@
+/** What routing does: tokens by blocks, router weights, blocks a token engages (figure 5). */
+import * as Plot from '@observablehq/plot';
+import type { Analysis, SequenceRouting } from '../../results/analysis.js';
+import { shownBudget } from '../chosen.js';
+import type { DoneRun, Study } from '../study.js';
+import { percent, significant } from '../words.js';
+import { draw, type Figure, type MissingFigure } from './figure.js';
+import type { Style } from './style.js';
+
+type Styles = ReadonlyMap<string, Style>;
+interface Analysed {
+  run: DoneRun;
+  analysis: Analysis;
+}
+
+const NEEDS = 'Needs mod analyze on a MoD run.';
+/** Tokens shown: more would be thinner than a line. */
+const SHOWN_TOKENS = 128;
+
+/** The analysed run of least loss at the budget that is shown, else of any. */
+export function analysedRun({ budgets, done }: Study): Analysed | null {
+  const shown = shownBudget(budgets)?.budget;
+  const analysed = done.flatMap((run) => (run.analysis === null ? [] : [{ run, analysis: run.analysis }]));
+  const [best] = analysed.sort(
+    (a, b) =>
+      Number(b.run.row.flop_budget === shown) - Number(a.run.row.flop_budget === shown) ||
+      a.run.loss - b.run.loss,
+  );
+  return best ?? null;
+}
+
+/** Figure 5, left. */
+export function heatmapFigure(study: Study, styles: Styles): Figure | MissingFigure {
+  const title = 'Which tokens go through which routed block';
+  const paper = 'figure 5, left';
+  const found = analysedRun(study);
+  const sequence = found?.analysis.heatmaps[0];
+  if (found === null || sequence === undefined) return { title, paper, needs: NEEDS };
+  const { run, analysis } = found;
+  const cells = cellsOf(sequence, analysis.blocks);
+  const color = (styles.get(run.setting.key) as Style).color;
+  const tokens = Math.min(SHOWN_TOKENS, sequence.engaged[0]?.length ?? 0);
+  const share = analysis.share_by_blocks_engaged;
+  const svg = draw({
+    title,
+    description: `The first ${tokens} tokens of held-out sequence ${sequence.sequence}, a column each; the routed blocks, the first at the bottom; filled where the token took part.`,
+    legend: [{ label: 'took part', color, symbol: 'square' }],
+    width: 940,
+    height: 90 + 14 * analysis.blocks.length,
+    plot: {
+      x: { label: 'position in the sequence', domain: [0, tokens] },
+      y: {
+        label: 'routed block',
+        domain: [-0.5, analysis.blocks.length - 0.5],
+        ticks: analysis.blocks.map((_, i) => i),
+        tickFormat: (i: number) => String(analysis.blocks[i] ?? ''),
+        tickSize: 0,
+      },
+      marks: [
+        Plot.rect(cells, {
+          x1: 'position',
+          x2: ({ position }) => position + 1,
+          y1: ({ row }) => row - 0.45,
+          y2: ({ row }) => row + 0.45,
+          insetRight: 0.5,
+          fill: ({ engaged }) => (engaged ? color : 'currentColor'),
+          fillOpacity: ({ engaged }) => (engaged ? 0.95 : 0.07),
+          title: ({ position, block, engaged, token }) =>
+            `token ${position}${token === null ? '' : ` '${token}'`}\nblock ${block}: ${engaged ? 'took part' : 'passed by'}`,
+        }),
+      ],
+    },
+  });
+  const reading = `In ${run.row.run_id} ${percent(share[0] ?? 0)} of the tokens pass by every routed block, and ${percent(share.at(-1) ?? 0)} go through all of its ${analysis.blocks.length}.`;
+  const text = (position: number) => visible(sequence.tokens?.[position]);
+  const head = ['position', 'token', ...analysis.blocks.map((block) => `block ${block}`)];
+  const rows = Array.from({ length: tokens }, (_, position) => [
+    position,
+    text(position),
+    ...sequence.engaged.map((row) => Number(row[position] === '1')),
+  ]);
+  return { id: 'routing', title, paper, reading, svg, table: { head, rows }, wide: true };
+}
+
+/** A token's text with what XML cannot hold, and nobody can see, as escapes. */
+function visible(token: string | undefined): string | null {
+  return token === undefined
+    ? null
+    : JSON.stringify(token)
+        .slice(1, -1)
+        .replace(/[\ufffe\uffff]/g, '\ufffd');
+}
+
+function cellsOf({ engaged, tokens }: SequenceRouting, blocks: readonly number[]) {
+  return engaged.flatMap((row, i) =>
+    [...row.slice(0, SHOWN_TOKENS)].map((cell, position) => ({
+      row: i,
+      block: blocks[i] as number,
+      position,
+      engaged: cell === '1',
+      token: visible(tokens?.[position]),
+    })),
+  );
+}
+
+/** Figure 5, right. */
+export function routerWeightsFigure(study: Study, styles: Styles): Figure | MissingFigure {
+  const title = 'Router weights';
+  const paper = 'figure 5, right';
+  const found = analysedRun(study);
+  if (found === null) return { title, paper, needs: NEEDS };
+  const { run, analysis } = found;
+  const { edges, counts, engaged_counts } = analysis.router_weights;
+  const sum = (rows: number[][], bin: number) => rows.reduce((total, row) => total + (row[bin] ?? 0), 0);
+  const bins = edges.slice(0, -1).map((low, i) => {
+    const [all, engaged] = [sum(counts, i), sum(engaged_counts, i)];
+    return { low, high: edges[i + 1] as number, engaged, passed: all - engaged };
+  });
+  const total = bins.reduce((all, { engaged, passed }) => all + engaged + passed, 0);
+  const shares = bins.map((bin) => ({ ...bin, engaged: bin.engaged / total, passed: bin.passed / total }));
+  const color = (styles.get(run.setting.key) as Style).color;
+  const hover = ({ low, high, engaged, passed }: (typeof shares)[number]) =>
+    `r from ${significant(low)} to ${significant(high)}\n${percent(engaged)} of tokens, taken\n${percent(passed)}, passed by`;
+  const svg = draw({
+    title,
+    description:
+      'Share of tokens by router weight, over all routed blocks; those that took part and those that passed by.',
+    legend: [
+      { label: 'took part', color, symbol: 'square' },
+      { label: 'passed by', color: '#9a9a9a', symbol: 'square' },
+    ],
+    plot: {
+      x: { label: 'router weight r' },
+      y: { label: 'share of tokens', grid: true, tickFormat: '%' },
+      marks: [
+        Plot.rectY(shares, {
+          x1: 'low',
+          x2: 'high',
+          y1: 0,
+          y2: 'engaged',
+          fill: color,
+          insetRight: 0.5,
+          title: hover,
+        }),
+        Plot.rectY(shares, {
+          x1: 'low',
+          x2: 'high',
+          y1: 'engaged',
+          y2: ({ engaged, passed }) => engaged + passed,
+          fill: '#9a9a9a',
+          fillOpacity: 0.6,
+          insetRight: 0.5,
+          title: hover,
+        }),
+        Plot.ruleY([0]),
+      ],
+    },
+  });
+  const taken = shares.reduce((all, { engaged }) => all + engaged, 0);
+  // A bin that 0 lies in counts for its part above.
+  const positive = shares.reduce(
+    (all, { low, high, engaged: of, passed }) =>
+      all + (of + passed) * Math.min(1, Math.max(0, high / (high - low))),
+    0,
+  );
+  const reading = `About ${percent(positive)} of the router weights of ${run.row.run_id} are positive, and ${percent(taken)} of the tokens took part.`;
+  const rows = shares.map(({ low, high, engaged, passed }) => [low, high, engaged, passed]);
+  const table = { head: ['from', 'to', 'took part', 'passed by'], rows };
+  return { id: 'router-weights', title, paper, reading, svg, table, wide: false };
+}
+
+/** Beside figure 5: how many of its routed blocks a token goes through. */
+export function engagementFigure(study: Study, styles: Styles): Figure | MissingFigure {
+  const title = 'Blocks that a token goes through';
+  const found = analysedRun(study);
+  if (found === null) return { title, paper: null, needs: NEEDS };
+  const { run, analysis } = found;
+  const bars = analysis.share_by_blocks_engaged.map((share, engaged) => ({ engaged, share }));
+  const svg = draw({
+    title,
+    description: 'Share of tokens by the number of routed blocks that they went through.',
+    legend: [],
+    plot: {
+      x: {
+        label: 'routed blocks gone through',
+        type: 'band',
+        ticks:
+          bars.length > 24
+            ? bars.map(({ engaged }) => engaged).filter((n) => n % 4 === 0)
+            : bars.map(({ engaged }) => engaged),
+      },
+      y: { label: 'share of tokens', grid: true, tickFormat: '%' },
+      marks: [
+        Plot.barY(bars, {
+          x: 'engaged',
+          y: 'share',
+          fill: (styles.get(run.setting.key) as Style).color,
+          fillOpacity: 0.85,
+          title: ({ engaged, share }) => `${engaged} blocks: ${percent(share)} of tokens`,
+        }),
+        Plot.ruleY([0]),
+      ],
+    },
+  });
+  const correlation = analysis.correlations.find(
+    (one) => one.with === 'entropy' && one.coefficient === 'spearman',
+  );
+  const follows =
+    correlation?.r == null
+      ? ''
+      : `; their number and the entropy of the prediction have a rank correlation of ${significant(correlation.r)}`;
+  const mean = bars.reduce((sum, { engaged, share }) => sum + engaged * share, 0);
+  const reading = `A token of ${run.row.run_id} goes through ${significant(mean)} of ${analysis.blocks.length} routed blocks in the mean${follows}.`;
+  const rows = bars.map(({ engaged, share }) => [engaged, share]);
+  return {
+    id: 'engagement',
+    title,
+    paper: null,
+    reading,
+    svg,
+    table: { head: ['blocks', 'share of tokens'], rows },
+    wide: false,
+  };
+}

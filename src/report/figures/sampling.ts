@@ -1,0 +1,92 @@
+/** Models evaluated as in sampling: loss against FLOPs per pass (figure 6, left). */
+import * as Plot from '@observablehq/plot';
+import type { RoutingMode } from '../../model/config.js';
+import { shownBudget } from '../chosen.js';
+import { sampledRuns } from '../claims/sampling.js';
+import type { DoneRun, Study } from '../study.js';
+import { budgetName, signedLoss, significant } from '../words.js';
+import { draw, type Figure, type MarkSymbol, type MissingFigure } from './figure.js';
+import { legendOf, type Style } from './style.js';
+
+const MODES: Record<RoutingMode, { label: string; symbol: MarkSymbol }> = {
+  topk: { label: 'top-k', symbol: 'circle' },
+  predictor: { label: 'by the predictor', symbol: 'triangle' },
+  threshold: { label: 'by threshold', symbol: 'diamond2' },
+};
+
+interface SampledPoint {
+  run: DoneRun;
+  mode: RoutingMode;
+  x: number;
+  y: number;
+}
+
+/** Figure 6, left. */
+export function samplingFigure(
+  { budgets }: Study,
+  styles: ReadonlyMap<string, Style>,
+): Figure | MissingFigure {
+  const title = 'Evaluated as in sampling';
+  const paper = 'figure 6, left';
+  const budget = shownBudget(budgets);
+  const sampled = budget === null ? [] : sampledRuns(budget);
+  if (budget === null || sampled.length === 0) {
+    return {
+      title,
+      paper,
+      needs: 'Needs MoD runs evaluated by predictor or threshold: mod eval --autoregressive.',
+    };
+  }
+  const causal = sampled.map(({ run, evaluation }): SampledPoint => {
+    return { run, mode: evaluation.routing, x: evaluation.flops_per_pass, y: evaluation.loss };
+  });
+  const shown = new Set([...(budget.baseline?.runs ?? []), ...sampled.map(({ run }) => run)]);
+  const topk = [...shown].map(
+    (run): SampledPoint => ({ run, mode: 'topk', x: run.row.flops_per_pass, y: run.loss }),
+  );
+  const points = [...topk, ...causal];
+  const settings = [...new Map([...shown].map(({ setting }) => [setting.key, setting])).values()];
+  const modes = (['topk', 'predictor', 'threshold'] as const).filter((mode) =>
+    points.some((point) => point.mode === mode),
+  );
+  const color = ({ setting }: DoneRun) => (styles.get(setting.key) as Style).color;
+  const svg = draw({
+    title,
+    description: `Held-out loss against FLOPs per pass at ${budgetName(budget.budget)} FLOPs, a point a run and routing mode.`,
+    legend: [
+      ...legendOf(settings, styles).map(({ label, color: stroke }) => ({ label, color: stroke })),
+      ...modes.map((mode) => ({ ...MODES[mode], color: 'currentColor' })),
+    ],
+    plot: {
+      x: { type: 'log', label: 'FLOPs per pass', tickFormat: (value: number) => budgetName(value), ticks: 4 },
+      y: { label: 'held-out loss, nats a token', grid: true, nice: true },
+      marks: modes.map((mode) =>
+        Plot.dot(
+          points.filter((point) => point.mode === mode),
+          {
+            x: 'x',
+            y: 'y',
+            r: 4,
+            symbol: MODES[mode].symbol,
+            ...(mode === 'topk'
+              ? { fill: ({ run }: SampledPoint) => color(run), fillOpacity: 0.45 }
+              : { fill: ({ run }: SampledPoint) => color(run) }),
+            title: ({ run, x, y }: SampledPoint) =>
+              `${run.row.run_id}, ${MODES[mode].label}\n${significant(x)} FLOPs per pass\nloss ${y.toFixed(4)}`,
+          },
+        ),
+      ),
+    },
+  });
+  const head = ['run', 'routing', 'FLOPs per pass', 'loss'];
+  const rows = points.map(({ run, mode, x, y }) => [run.row.run_id, mode, x, y]);
+  const reading = samplingReading(causal, budget.baseline?.best ?? null);
+  return { id: 'sampling', title, paper, reading, svg, table: { head, rows }, wide: false };
+}
+
+function samplingReading(causal: SampledPoint[], dense: DoneRun | null): string {
+  const best = causal.reduce((least, point) => (point.y < least.y ? point : least));
+  if (dense === null)
+    return `The lowest loss as in sampling is ${best.y.toFixed(4)} nats, of ${best.run.row.run_id}.`;
+  return `As in sampling ${best.run.row.run_id} is at ${signedLoss(best.y - dense.loss)} nats against the best dense model, with ${significant(best.x / dense.row.flops_per_pass)} of its FLOPs per pass.`;
+}

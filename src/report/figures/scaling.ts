@@ -1,0 +1,112 @@
+/** Optimal parameters and tokens across budgets, and their power laws (Hoffmann et al. 2022, approach 2). */
+import * as Plot from '@observablehq/plot';
+import { type PowerLaw, powerLawAt } from '../power-law.js';
+import type { Scaling, Study } from '../study.js';
+import { budgetName, shortCount, withInterval } from '../words.js';
+import { draw, type Figure, type MissingFigure } from './figure.js';
+import { legendOf, type Style } from './style.js';
+
+type Axis = 'params' | 'tokens';
+const FIT_AXES = { params: 'params_total', tokens: 'tokens' } as const;
+const NAMES = { params: 'parameters', tokens: 'training tokens' } as const;
+
+/** One for parameters, one for tokens. */
+export function scalingFigure(
+  study: Study,
+  styles: ReadonlyMap<string, Style>,
+  axis: Axis,
+): Figure | MissingFigure {
+  const title = `Optimal ${NAMES[axis]} across budgets`;
+  const laws = study.scalings.flatMap((scaling) => {
+    const law = scaling[axis];
+    return law === null ? [] : [{ setting: scaling.setting, law }];
+  });
+  const [first] = laws;
+  if (first === undefined) {
+    return {
+      title,
+      paper: null,
+      needs: 'Needs a setting whose curve has its minimum in range at two budgets or more.',
+    };
+  }
+  const keys = new Set(laws.map(({ setting }) => setting.key));
+  const optima = study.budgets.flatMap(({ budget, curves }) =>
+    curves.flatMap(({ setting, fits: { [FIT_AXES[axis]]: fit } }) =>
+      fit.x === null || !keys.has(setting.key)
+        ? []
+        : [
+            {
+              budget,
+              setting,
+              value: 10 ** fit.x,
+              low: 10 ** (fit.xInterval?.[0] ?? fit.x),
+              high: 10 ** (fit.xInterval?.[1] ?? fit.x),
+            },
+          ],
+    ),
+  );
+  const color = (key: string) => (styles.get(key) as Style).color;
+  const svg = draw({
+    title,
+    description: `${NAMES[axis]} of the optimum against the budget in FLOPs, both logarithmic, with 95% intervals and fitted power laws.`,
+    legend: legendOf(
+      laws.map(({ setting }) => setting),
+      styles,
+    ),
+    plot: {
+      x: { type: 'log', label: 'budget, FLOPs', tickFormat: (value: number) => budgetName(value), ticks: 4 },
+      y: { type: 'log', label: `optimal ${NAMES[axis]}`, tickFormat: shortCount, ticks: 5, grid: true },
+      marks: [
+        ...laws.map(({ setting, law }) =>
+          Plot.line(lawPoints(law), {
+            x: 'budget',
+            y: 'value',
+            stroke: color(setting.key),
+            strokeWidth: 1.5,
+          }),
+        ),
+        Plot.link(optima, {
+          x: 'budget',
+          y1: 'low',
+          y2: 'high',
+          stroke: ({ setting }) => color(setting.key),
+          strokeOpacity: 0.7,
+        }),
+        Plot.dot(optima, {
+          x: 'budget',
+          y: 'value',
+          r: 4,
+          fill: ({ setting }) => color(setting.key),
+          title: ({ setting, budget, value, low, high }) =>
+            `${setting.label}\n${budgetName(budget)} FLOPs\n${withInterval(value, [low, high], shortCount)} ${NAMES[axis]}`,
+        }),
+      ],
+    },
+  });
+  const reading = `Optimal ${NAMES[axis]} of ${first.setting.label} grow as the budget to the power ${exponent(first.law)}${surfaceReading(study.scalings, first.setting.key, axis)}.`;
+  const head = ['setting', 'budget', NAMES[axis], 'low', 'high'];
+  const rows = optima.map(({ setting, budget, value, low, high }) => [
+    setting.label,
+    budget,
+    value,
+    low,
+    high,
+  ]);
+  return { id: `scaling-${axis}`, title, paper: null, reading, svg, table: { head, rows }, wide: false };
+}
+
+export function exponent({ exponent: value, exponentInterval }: PowerLaw): string {
+  return withInterval(value, exponentInterval, (one) => one.toFixed(3));
+}
+
+function surfaceReading(scalings: readonly Scaling[], key: string, axis: Axis): string {
+  const surface = scalings.find(({ setting }) => setting.key === key)?.surface;
+  if (surface == null) return '';
+  const value = axis === 'params' ? surface.paramsExponent : surface.tokensExponent;
+  return `; the parametric fit over all its runs says ${value.toFixed(3)}`;
+}
+
+function lawPoints(law: PowerLaw): { budget: number; value: number }[] {
+  const ends = [Math.min(...law.budgets) / 1.3, Math.max(...law.budgets) * 1.3];
+  return ends.map((budget) => ({ budget, value: powerLawAt(law, budget) }));
+}

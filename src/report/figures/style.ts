@@ -1,0 +1,48 @@
+/** One look for a setting in every figure: its colour and its symbol, readable on light and dark grounds. */
+import type { Setting } from '../settings.js';
+import type { LegendEntry, MarkSymbol } from './figure.js';
+
+export interface Style {
+  color: string;
+  symbol: MarkSymbol;
+}
+
+/** Okabe and Ito's colours, which readers with any colour vision tell apart, those that show on white and on black. */
+const MOD_COLORS = ['#1f7bb6', '#009e73', '#b8679a', '#4aa3d8', '#8f7f00', '#7a6fd0'];
+const RANDOM_COLORS = ['#d55e00', '#e08a3c', '#b0683a'];
+const EXPERT_COLORS = ['#8f7f00', '#7a6fd0', '#b8679a', '#4aa3d8'];
+const DENSE_COLORS = ['#808080', '#a08f7a', '#6f8a8a'];
+
+/** The styles of all settings of a report, by key, in the order in which they appear. */
+export function stylesOf(settings: readonly Setting[]): Map<string, Style> {
+  const taken = { dense: 0, mod: 0, random: 0, experts: 0 };
+  const styles = new Map<string, Style>();
+  for (const { key, variant } of settings) {
+    if (styles.has(key)) continue;
+    const family = familyOf(variant);
+    const { colors, symbol } = FAMILIES[family];
+    styles.set(key, { color: colors[taken[family] % colors.length] as string, symbol });
+    taken[family] += 1;
+  }
+  return styles;
+}
+
+const FAMILIES: Record<string, { colors: string[]; symbol: MarkSymbol }> &
+  Record<Family, { colors: string[]; symbol: MarkSymbol }> = {
+  dense: { colors: DENSE_COLORS, symbol: 'circle' },
+  mod: { colors: MOD_COLORS, symbol: 'square' },
+  random: { colors: RANDOM_COLORS, symbol: 'triangle' },
+  experts: { colors: EXPERT_COLORS, symbol: 'diamond2' },
+};
+
+type Family = 'dense' | 'mod' | 'random' | 'experts';
+
+function familyOf(variant: Setting['variant']): Family {
+  if (variant === 'baseline') return 'dense';
+  return variant === 'mod' || variant === 'random' ? variant : 'experts';
+}
+
+/** The legend of some settings. */
+export function legendOf(settings: readonly Setting[], styles: ReadonlyMap<string, Style>): LegendEntry[] {
+  return settings.map(({ key, label }) => ({ label, ...(styles.get(key) as Style) }));
+}

@@ -1,0 +1,182 @@
+/** How chosen models train: learning curves, and the predictor's accuracy on the way (figures 3, middle, and 6, right). */
+import * as Plot from '@observablehq/plot';
+import type { StepRow } from '../../results/columns.js';
+import { mean } from '../../statistics.js';
+import { type ChosenModel, chosenModels, shownBudget } from '../chosen.js';
+import { accuracyReached, GOOD_ACCURACY } from '../claims/sampling.js';
+import type { DoneRun, Study } from '../study.js';
+import { budgetName, percent, signedLoss, significant } from '../words.js';
+import { type DataTable, draw, type Figure, type MissingFigure } from './figure.js';
+import type { Style } from './style.js';
+
+type Styles = ReadonlyMap<string, Style>;
+
+/** Points that a curve is drawn with: more are not seen. */
+const POINTS = 48;
+
+interface CurvePoint {
+  /** Share of the run's training. */
+  share: number;
+  flops: number;
+  y: number;
+}
+
+/** Figure 3, middle. */
+export function learningCurvesFigure({ budgets }: Study, styles: Styles): Figure | MissingFigure {
+  const title = 'Learning curves';
+  const paper = 'figure 3, middle';
+  const budget = shownBudget(budgets);
+  const curves = (budget === null ? [] : chosenModels(budget)).flatMap((model) => {
+    const points = smoothed(model.run, ({ loss }) => loss);
+    return points.length === 0 ? [] : [{ ...model, points }];
+  });
+  if (budget === null || curves.length === 0)
+    return { title, paper, needs: 'Needs the steps.csv of finished runs.' };
+  const values = curves.flatMap(({ points }) => points.map(({ y }) => y));
+  // What lies before the first fifth of training would take up most of the height.
+  const top = Math.max(...curves.map(({ points }) => lossAt(points, 0.2)));
+  /** A second model of one setting, which has its colour. */
+  const sharesColor = (run: DoneRun) =>
+    curves.find((other) => other.run.setting.key === run.setting.key)?.run !== run;
+  const svg = draw({
+    title,
+    description: `Training loss in nats a token against training FLOPs, smoothed, at ${budgetName(budget.budget)} FLOPs.`,
+    legend: curves.map(({ role, run }) => ({
+      label: `${role}: ${run.setting.label}`,
+      color: colorOf(run, styles),
+      dashed: sharesColor(run),
+    })),
+    plot: {
+      x: { label: 'training FLOPs', tickFormat: flopsTick, ticks: 5 },
+      y: {
+        label: 'training loss, nats a token',
+        grid: true,
+        domain: [Math.min(...values), top],
+      },
+      marks: curves.flatMap(({ points, run, role }) =>
+        lineMarks(
+          points,
+          { stroke: colorOf(run, styles), dashed: sharesColor(run) },
+          ({ flops, y }) =>
+            `${role}\n${run.row.run_id}\nafter ${significant(flops)} FLOPs: loss ${y.toFixed(4)}`,
+        ),
+      ),
+    },
+  });
+  const table = curveTable(curves, 'training loss');
+  return { id: 'learning-curves', title, paper, reading: learningReading(curves), svg, table, wide: false };
+}
+
+function learningReading(curves: (ChosenModel & { points: CurvePoint[] })[]): string {
+  const [dense, other] = curves;
+  if (dense === undefined || other === undefined) return 'The loss of the best model as it trains.';
+  const gap = (share: number) => signedLoss(lossAt(other.points, share) - lossAt(dense.points, share));
+  return `Half-way through its FLOPs the ${other.role} model is at ${gap(0.5)} nats against the ${dense.role} one, at the end at ${gap(1)} (training loss, smoothed).`;
+}
+
+/** From a share of training on; the last where the curve ends before. There is one at least. */
+function lossAt(points: readonly CurvePoint[], share: number): number {
+  return (points.find((point) => point.share >= share) ?? (points.at(-1) as CurvePoint)).y;
+}
+
+/** Figure 6, right. */
+export function predictorFigure({ budgets }: Study, styles: Styles): Figure | MissingFigure {
+  const title = 'The predictor learns to agree with the router';
+  const paper = 'figure 6, right';
+  const curves = (shownBudget(budgets)?.curves ?? [])
+    .filter(({ setting }) => setting.variant === 'mod')
+    .flatMap(({ best }) => {
+      const points = smoothed(best, ({ predictor_accuracy }) => predictor_accuracy);
+      return points.length === 0 ? [] : [{ run: best, role: best.setting.label, points }];
+    });
+  const [first] = curves;
+  if (first === undefined) return { title, paper, needs: 'Needs MoD runs with a predictor.' };
+  const reached = accuracyReached(first.run);
+  const last = first.points.at(-1)?.y as number;
+  const reading =
+    reached === null
+      ? `${first.run.row.run_id} ends at an agreement of ${percent(last)}; 97% is not reached.`
+      : `${first.run.row.run_id} agrees in 97% after ${percent(reached)} of its training, and ends at ${percent(last)}.`;
+  const lowest = Math.min(0.9, ...curves.flatMap(({ points }) => points.slice(2).map(({ y }) => y)));
+  const svg = draw({
+    title,
+    description:
+      'Share of tokens in which the predictor agrees with top-k, in training, against the share of training done.',
+    legend: curves.map(({ run, role }) => ({ label: role, color: colorOf(run, styles) })),
+    plot: {
+      x: { label: 'share of training', tickFormat: '%', ticks: 5 },
+      y: {
+        label: 'agreement with the router',
+        grid: true,
+        tickFormat: '%',
+        domain: [Math.max(0.5, lowest), 1],
+      },
+      marks: [
+        Plot.ruleY([GOOD_ACCURACY], { strokeDasharray: '4,3', strokeOpacity: 0.6 }),
+        ...curves.flatMap(({ points, run, role }) =>
+          lineMarks(
+            points.map((point) => ({ ...point, flops: point.share })),
+            { stroke: colorOf(run, styles), dashed: false },
+            ({ share, y }) => `${role}\n${percent(share)} of training: ${percent(y)}`,
+          ),
+        ),
+      ],
+    },
+  });
+  return { id: 'predictor', title, paper, reading, svg, table: curveTable(curves, 'agreement'), wide: false };
+}
+
+function lineMarks(
+  points: CurvePoint[],
+  { stroke, dashed }: { stroke: string; dashed: boolean },
+  title: (point: CurvePoint) => string,
+): Plot.Markish[] {
+  const every = Math.ceil(points.length / 20);
+  return [
+    Plot.line(points, {
+      x: 'flops',
+      y: 'y',
+      stroke,
+      strokeWidth: 1.75,
+      clip: true,
+      ...(dashed ? { strokeDasharray: '5,3' } : {}),
+    }),
+    // What hovering finds: points that are not seen.
+    Plot.dot(
+      points.filter((_, i) => i % every === every - 1),
+      { x: 'flops', y: 'y', r: 5, fill: stroke, fillOpacity: 0, title, clip: true },
+    ),
+  ];
+}
+
+/** Means over equal parts of a run's training; none where the value is not known. */
+function smoothed({ steps, row }: DoneRun, value: (step: StepRow) => number | null): CurvePoint[] {
+  const known = steps().flatMap((step) => {
+    const y = value(step);
+    return y === null || !Number.isFinite(y) ? [] : [{ share: step.step / row.steps, y }];
+  });
+  const size = Math.ceil(known.length / POINTS);
+  const parts = Array.from({ length: size === 0 ? 0 : Math.ceil(known.length / size) }, (_, i) =>
+    known.slice(i * size, (i + 1) * size),
+  );
+  return parts.map((part) => {
+    const share = part.at(-1)?.share as number;
+    return { share, flops: share * row.train_flops, y: mean(part.map(({ y }) => y)) };
+  });
+}
+
+function curveTable(curves: { run: DoneRun; points: CurvePoint[] }[], name: string): DataTable {
+  return {
+    head: ['run', 'share of training', name],
+    rows: curves.flatMap(({ run, points }) => {
+      const every = Math.ceil(points.length / 20);
+      return points
+        .filter((_, i) => i % every === every - 1)
+        .map(({ share, y }) => [run.row.run_id, share, y]);
+    }),
+  };
+}
+
+const colorOf = ({ setting }: DoneRun, styles: Styles) => (styles.get(setting.key) as Style).color;
+/** 6000000000000000000 → 6e18. */
+const flopsTick = (value: number) => (value === 0 ? '0' : budgetName(value));

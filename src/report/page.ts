@@ -1,0 +1,152 @@
+/** The report as one page of HTML that needs nothing beside it. */
+import { cautionsOf } from './cautions.js';
+import { shownBudget } from './chosen.js';
+import type { Claim } from './claims/claim.js';
+import type { Figures } from './figures/all.js';
+import { type Cell, type DataTable, escapeXml, type Figure } from './figures/figure.js';
+import { isoflopId } from './figures/isoflop.js';
+import { PAGE_SCRIPT } from './page-script.js';
+import { PAGE_STYLE } from './page-style.js';
+import type { Study } from './study.js';
+import { fitTable, leftOutTable, scalingTable } from './tables.js';
+import { budgetName, counted } from './words.js';
+
+export interface PageContent {
+  sweeps: string[];
+  study: Study;
+  claims: Claim[];
+  figures: Figures;
+  /** ISO 8601. */
+  generatedAt: string;
+  /** What wrote it: the version and commit of the program. */
+  program: string;
+}
+
+/** HTML of the whole page. Nothing in it is fetched. */
+export function pageOf(content: PageContent): string {
+  const { sweeps, study, claims, figures } = content;
+  const title = `${sweeps.join(', ')}: Mixture-of-Depths at equal FLOPs`;
+  const sections: [id: string, title: string, html: string][] = [
+    ['claims', 'The paper’s claims, by this data', claimsTable(claims)],
+    [
+      'figures',
+      'Figures',
+      `<div class="figures">${figures.drawn.map(figureHtml).join('')}</div>${missing(figures)}`,
+    ],
+    ['fits', 'Fits', fits(study)],
+    ['left-out', 'Runs left out', leftOut(study)],
+    ['method', 'How it was computed', METHOD],
+  ];
+  const links = sections.map(([id, name]) => `<a href="#${id}">${escapeXml(name)}</a>`).join('');
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>${escapeXml(title)}</title>
+<link rel="icon" href="data:,">
+<style>${PAGE_STYLE}</style>
+</head>
+<body>
+<header>
+<h1>${escapeXml(title)}</h1>
+<p class="quiet">${escapeXml(summary(content))}</p>
+${leading(content)}${cautions(study)}
+<nav aria-label="Sections">${links}</nav>
+</header>
+<main>
+${sections.map(([id, name, html]) => `<section aria-labelledby="${id}"><h2 id="${id}">${escapeXml(name)}</h2>${html}</section>`).join('\n')}
+</main>
+<footer class="quiet"><p>Written by ${escapeXml(content.program)} on ${escapeXml(content.generatedAt)}.</p></footer>
+<script>${PAGE_SCRIPT}</script>
+</body>
+</html>
+`;
+}
+
+/** What to take home if nothing else is read: the curves of the largest budget, and the speed. */
+function leading({ study, figures: { drawn } }: PageContent): string {
+  const budget = shownBudget(study.budgets);
+  const ids = [...(budget === null ? [] : [isoflopId(budget)]), 'speed'];
+  const readings = ids.flatMap((id) => drawn.find((figure) => figure.id === id)?.reading ?? []);
+  return readings.length === 0 ? '' : `<p>${escapeXml(readings.join(' '))}</p>`;
+}
+
+function cautions(study: Study): string {
+  const sentences = cautionsOf(study).map((sentence) => `<li>${escapeXml(sentence)}</li>`);
+  return sentences.length === 0 ? '' : `<p>With care:</p><ul>${sentences.join('')}</ul>`;
+}
+
+function summary({ study, claims }: PageContent): string {
+  const verdicts = (['holds', 'fails', 'undecided', 'not tested'] as const).flatMap((verdict) => {
+    const count = claims.filter((claim) => claim.verdict === verdict).length;
+    return count === 0 ? [] : [`${verdict} ${count}`];
+  });
+  const budgets = study.budgets.map(({ budget }) => budgetName(budget)).join(', ') || 'no budget yet';
+  const devices = [...new Set(study.done.map(({ row }) => row.device ?? 'an unknown device'))].join(', ');
+  const on = devices === '' ? '' : `, trained on ${devices}`;
+  return `${counted(study.done.length, 'finished run')} of ${study.runs.length}, at ${budgets} FLOPs${on}. The paper’s ${claims.length} claims: ${verdicts.join(', ')}.`;
+}
+
+function claimsTable(claims: readonly Claim[]): string {
+  const tested = claims.filter(({ verdict }) => verdict !== 'not tested');
+  const untested = claims.filter(({ verdict }) => verdict === 'not tested');
+  const rows = tested.map(
+    ({ claim, source, verdict, finding }) =>
+      `<tr><td>${escapeXml(claim)} <span class="source">${escapeXml(source)}</span></td><td class="verdict ${verdict}">${verdict}</td><td class="lines">${escapeXml(finding)}</td></tr>`,
+  );
+  const table = `<table class="cards"><thead><tr><th scope="col">claim</th><th scope="col">verdict</th><th scope="col">what this data says</th></tr></thead><tbody>${rows.join('')}</tbody></table>`;
+  const items = untested.map(
+    ({ claim, source, finding }) =>
+      `<li>${escapeXml(claim)} <span class="source">${escapeXml(source)}</span> ${escapeXml(finding)}</li>`,
+  );
+  const rest = `<details open><summary>${counted(untested.length, 'claim')} not tested</summary><ul>${items.join('')}</ul></details>`;
+  return `<p class="quiet">Claims of Raposo et al. 2024, by section. In brackets: 95% intervals. Undecided: the interval reaches to both sides, or is not known.</p>${tested.length === 0 ? '' : table}${untested.length === 0 ? '' : rest.replace(tested.length === 0 ? '' : ' open', '')}`;
+}
+
+function figureHtml({ id, title, paper, reading, svg, table, wide }: Figure): string {
+  const source = paper === null ? '' : ` <span class="source">${escapeXml(paper)}</span>`;
+  return `<figure id="${escapeXml(id)}"${wide ? ' class="wide"' : ''}><figcaption><h3>${escapeXml(title)}${source}</h3><p>${escapeXml(reading)}</p></figcaption><div class="frame">${svg}</div><details><summary>The data</summary><div class="scroll" tabindex="0" role="region" aria-label="Data of ${escapeXml(title)}">${tableHtml(table)}</div></details></figure>`;
+}
+
+/** A table whose numbers stand to the right. */
+function tableHtml({ head, rows }: DataTable): string {
+  const numeric = head.map((_, i) => rows.some((row) => typeof row[i] === 'number'));
+  const kind = (i: number) => (numeric[i] ? ' class="number"' : '');
+  const headRow = head.map((name, i) => `<th scope="col"${kind(i)}>${escapeXml(name)}</th>`).join('');
+  const body = rows.map(
+    (row) => `<tr>${row.map((cell, i) => `<td${kind(i)}>${escapeXml(cellText(cell))}</td>`).join('')}</tr>`,
+  );
+  return `<table><thead><tr>${headRow}</tr></thead><tbody>${body.join('')}</tbody></table>`;
+}
+
+function cellText(cell: Cell): string {
+  if (cell === null) return '';
+  if (typeof cell === 'string') return cell;
+  const short = Number(cell.toPrecision(5));
+  return Math.abs(short) >= 1e9 ? short.toExponential().replace('e+', 'e') : String(short);
+}
+
+function missing({ missing: figures }: Figures): string {
+  if (figures.length === 0) return '';
+  const items = figures.map(
+    ({ title, paper, needs }) =>
+      `<li>${escapeXml(title)}${paper === null ? '' : ` (${escapeXml(paper)})`}: ${escapeXml(needs)}</li>`,
+  );
+  return `<p class="quiet">Not drawn:</p><ul class="quiet">${items.join('')}</ul>`;
+}
+
+function fits(study: Study): string {
+  const scaling = scalingTable(study);
+  const laws =
+    scaling.rows.length === 0 ? '' : `<h3>Across budgets</h3><div class="scroll">${tableHtml(scaling)}</div>`;
+  return `<div class="scroll">${tableHtml(fitTable(study))}</div>${laws}`;
+}
+
+function leftOut(study: Study): string {
+  if (study.leftOut.length === 0) return '<p>None: every run of the plan is done and counts.</p>';
+  return `<div class="scroll">${tableHtml(leftOutTable(study))}</div>`;
+}
+
+const METHOD = `<p>A curve is all finished runs of one setting at one budget. Loss is the held-out loss in nats a token under the training pass. Each curve is fitted by a parabola of the loss over log10 of the parameters, and of the FLOPs per pass, by least squares; an optimum counts where at least three sizes bend upwards and have it between them, else the best run stands for it. Intervals are 95% by a bootstrap of 500 resamples over sizes and, within them, seeds; where a curve has none, from the scatter of single runs about all curves of its budget. Seven sizes are few for a bootstrap: its intervals are somewhat narrow.</p>
+<p>Across budgets, the optima’s logarithms are fitted by a line (Hoffmann et al. 2022, approach 2), which is biased where the sizes lie off the optimum’s centre; beside it stands the surface E + A/N^alpha + B/D^beta, fitted to all runs by the Huber loss of its logarithm with delta 1e-3 from 162 starts (approach 3). FLOPs count as in Hoffmann et al. 2022, appendix F, backward as twice forward. Step times are compared only between runs of the same device, backend, precision, batch and sequence length.</p>`;

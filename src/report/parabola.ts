@@ -1,0 +1,167 @@
+/** Parabolas through isoFLOP points: the optimum, whether it is known at all, and how well. */
+import type { RandomStream } from '../data/random.js';
+import { quantile } from '../statistics.js';
+
+/** One run: x is a logarithm of its size, y its loss. Runs of the same x are seeds of one size. */
+export interface Point {
+  x: number;
+  y: number;
+}
+
+export type Interval = readonly [low: number, high: number];
+
+/** y = a + b·(x - center) + c·(x - center)². */
+export interface Parabola {
+  center: number;
+  a: number;
+  b: number;
+  c: number;
+}
+
+export type FitState =
+  | 'minimum'
+  /** Fewer than three sizes. */
+  | 'too-few'
+  /** The curve bends the other way, or not at all. */
+  | 'no-minimum'
+  /** The optimum lies below the smallest size, or above the largest. */
+  | 'below'
+  | 'above';
+
+export interface Fit {
+  state: FitState;
+  runs: number;
+  sizes: number;
+  /** Null with fewer than three sizes. */
+  parabola: Parabola | null;
+  /** x and y of the optimum; null unless the state is `minimum`. */
+  x: number | null;
+  y: number | null;
+  /** 95% intervals; null where the runs are too few to say: three sizes of one seed leave no residual. */
+  xInterval: Interval | null;
+  yInterval: Interval | null;
+  /** The optima of the bootstrap's resamples that have one in range, for what is computed from several fits. */
+  samples: { x: number; y: number }[];
+  /** Share of the resamples that have their optimum in range; null without a bootstrap. */
+  stable: number | null;
+  /** Residual sum of squares, and its degrees of freedom. */
+  residual: { squares: number; freedom: number };
+}
+
+const RESAMPLES = 500;
+/** A resample of fewer sizes than a parabola needs is drawn again, this often at most. */
+const REDRAWS = 50;
+/** With less than this share of resamples in range the interval would say more about the cases left out. */
+const STABLE = 0.8;
+
+/** Least squares. Null for fewer than three different x. */
+export function fitParabola(points: readonly Point[]): Parabola | null {
+  if (new Set(points.map(({ x }) => x)).size < 3) return null;
+  const n = points.length;
+  const center = points.reduce((sum, { x }) => sum + x, 0) / n;
+  // Moments of the centred x; the normal equations of (1, t, t²) are solved by elimination.
+  let [s2, s3, s4, y0, y1, y2] = [0, 0, 0, 0, 0, 0];
+  for (const { x, y } of points) {
+    const t = x - center;
+    s2 += t * t;
+    s3 += t ** 3;
+    s4 += t ** 4;
+    y0 += y;
+    y1 += y * t;
+    y2 += y * t * t;
+  }
+  // The first moment is 0, so a = (y0 - s2·c) / n and b = (y1 - s3·c) / s2.
+  const c = (y2 - (s2 * y0) / n - (s3 * y1) / s2) / (s4 - (s2 * s2) / n - (s3 * s3) / s2);
+  if (!Number.isFinite(c)) return null;
+  return { center, a: (y0 - s2 * c) / n, b: (y1 - s3 * c) / s2, c };
+}
+
+/** The value of a parabola. */
+export function parabolaAt({ center, a, b, c }: Parabola, x: number): number {
+  const t = x - center;
+  return a + b * t + c * t * t;
+}
+
+/**
+ * Fits, finds the optimum, and bootstraps it: sizes are resampled with replacement, within each its seeds (Davison and
+ * Hinkley 1997, section 3.8). With fewer than four sizes only the seeds are, where there are several.
+ */
+export function fitOptimum(points: readonly Point[], random: RandomStream): Fit {
+  const sizes = bySize(points);
+  const parabola = fitParabola(points);
+  const range = rangeOf(points);
+  const found = optimumOf(parabola, range);
+  const fit: Fit = {
+    state: typeof found === 'string' ? found : 'minimum',
+    runs: points.length,
+    sizes: sizes.length,
+    parabola,
+    x: null,
+    y: null,
+    xInterval: null,
+    yInterval: null,
+    samples: [],
+    stable: null,
+    residual: residualOf(parabola, points),
+  };
+  if (typeof found === 'string') return fit;
+  const canResample = sizes.length >= 4 || sizes.every((seeds) => seeds.length > 1);
+  if (!canResample) return { ...fit, ...found };
+  const samples: Fit['samples'] = [];
+  for (let i = 0; i < RESAMPLES; i++) {
+    const drawn = resample(sizes, random);
+    const optimum = optimumOf(fitParabola(drawn), range);
+    if (typeof optimum !== 'string') samples.push(optimum);
+  }
+  const stable = samples.length / RESAMPLES;
+  const known = stable >= STABLE;
+  return {
+    ...fit,
+    ...found,
+    samples,
+    stable,
+    xInterval: known ? interval(samples.map(({ x }) => x)) : null,
+    yInterval: known ? interval(samples.map(({ y }) => y)) : null,
+  };
+}
+
+/** The middle 95% of resampled values. */
+export function interval(values: readonly number[]): Interval {
+  return [quantile(values, 0.025), quantile(values, 0.975)];
+}
+
+function bySize(points: readonly Point[]): Point[][] {
+  const sizes = new Map<number, Point[]>();
+  for (const point of points) sizes.set(point.x, [...(sizes.get(point.x) ?? []), point]);
+  return [...sizes.values()];
+}
+
+function rangeOf(points: readonly Point[]): Interval {
+  const xs = points.map(({ x }) => x);
+  return [Math.min(...xs), Math.max(...xs)];
+}
+
+function optimumOf(parabola: Parabola | null, [low, high]: Interval): { x: number; y: number } | FitState {
+  if (parabola === null) return 'too-few';
+  const { center, b, c } = parabola;
+  if (!(c > 0)) return 'no-minimum';
+  const x = center - b / (2 * c);
+  if (x < low) return 'below';
+  if (x > high) return 'above';
+  return { x, y: parabolaAt(parabola, x) };
+}
+
+function resample(sizes: Point[][], random: RandomStream): Point[] {
+  const pick = <T>(items: readonly T[]) => items[Math.floor(random.uniform() * items.length)] as T;
+  const seedsOf = (seeds: Point[]) => seeds.map(() => pick(seeds));
+  if (sizes.length < 4) return sizes.flatMap(seedsOf);
+  let drawn = sizes.map(() => pick(sizes));
+  for (let i = 0; new Set(drawn).size < 3 && i < REDRAWS; i++) drawn = sizes.map(() => pick(sizes));
+  return drawn.flatMap(seedsOf);
+}
+
+function residualOf(parabola: Parabola | null, points: readonly Point[]): Fit['residual'] {
+  if (parabola === null) return { squares: 0, freedom: 0 };
+  const squares = points.reduce((sum, { x, y }) => sum + (y - parabolaAt(parabola, x)) ** 2, 0);
+  return { squares, freedom: points.length - 3 };
+}

@@ -1,0 +1,110 @@
+/** Writes a report: the page, every figure as SVG and PNG, and every number shown as JSON. */
+import { mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { writeFileAtomic } from '../results/atomic.js';
+import { writeJson } from '../results/json.js';
+import { gitCommit, programVersion } from '../results/provenance.js';
+import { cautionsOf } from './cautions.js';
+import { claimsOf } from './claims/all.js';
+import type { Claim } from './claims/claim.js';
+import { type Figures, figuresOf } from './figures/all.js';
+import type { ReportRun } from './load.js';
+import { pageOf } from './page.js';
+import { toPng } from './png.js';
+import { type Curve, type Study, studyOf } from './study.js';
+
+export interface Report {
+  study: Study;
+  claims: Claim[];
+  figures: Figures;
+}
+
+/** Everything of a report, computed from runs alone. */
+export function reportOf(runs: readonly ReportRun[]): Report {
+  const study = studyOf(runs);
+  return { study, claims: claimsOf(study), figures: figuresOf(study) };
+}
+
+export interface ReportFiles {
+  page: string;
+  json: string;
+  /** Holds a figure twice: `<id>.svg` and `<id>.png`. */
+  figures: string;
+}
+
+export function reportFiles(folder: string): ReportFiles {
+  return {
+    page: join(folder, 'index.html'),
+    json: join(folder, 'report.json'),
+    figures: join(folder, 'figures'),
+  };
+}
+
+/** Writes all files, the page last; figures that are no longer drawn are removed. */
+export function writeReport(folder: string, report: Report, now: Date): ReportFiles {
+  const files = reportFiles(folder);
+  const { study, claims, figures } = report;
+  mkdirSync(files.figures, { recursive: true });
+  const names = new Set<string>();
+  for (const { id, svg } of figures.drawn) {
+    writeFileAtomic(join(files.figures, `${id}.svg`), standalone(svg));
+    writeFileAtomic(join(files.figures, `${id}.png`), toPng(svg));
+    names.add(`${id}.svg`).add(`${id}.png`);
+  }
+  for (const name of readdirSync(files.figures)) {
+    if (/^[\w.-]+\.(svg|png)$/.test(name) && !names.has(name)) rmSync(join(files.figures, name));
+  }
+  const sweeps = [...new Set(study.runs.map(({ sweep }) => sweep))];
+  const commit = gitCommit();
+  const generatedAt = now.toISOString();
+  writeJson(files.json, {
+    generated_at: generatedAt,
+    mod: programVersion(),
+    git_commit: commit,
+    sweeps,
+    ...numbersOf(report),
+  });
+  const program = `mod ${programVersion()}${commit === null ? '' : `, commit ${commit.slice(0, 7)}`}`;
+  writeFileAtomic(files.page, pageOf({ sweeps, study, claims, figures, generatedAt, program }));
+  return files;
+}
+
+/** A file of its own has no page to take its colours from: black on white. */
+function standalone(svg: string): string {
+  return `<?xml version="1.0" encoding="UTF-8"?>\n${svg.replace(/<desc>.*?<\/desc>/s, (desc) => `${desc}<rect width="100%" height="100%" fill="#fff"></rect>`)}\n`;
+}
+
+/** What report.json holds beside its origin. */
+export function numbersOf({ study, claims, figures }: Report): object {
+  return {
+    runs: { planned: study.runs.length, done: study.done.length },
+    left_out: study.leftOut,
+    cautions: cautionsOf(study),
+    claims,
+    budgets: study.budgets.map(({ budget, curves, noise }) => ({
+      flop_budget: budget,
+      noise,
+      curves: curves.map(curveNumbers),
+    })),
+    scaling: study.scalings,
+    figures: figures.drawn.map(({ id, title, paper, reading, table }) => ({
+      id,
+      title,
+      paper,
+      reading,
+      ...table,
+    })),
+    not_drawn: figures.missing,
+  };
+}
+
+function curveNumbers({ setting, runs, fits, optimum, best }: Curve): object {
+  const withoutSamples = Object.entries(fits).map(([axis, { samples: _, ...fit }]) => [axis, fit]);
+  return {
+    setting,
+    runs: runs.map(({ row }) => row.run_id),
+    best_run: best.row.run_id,
+    optimum,
+    fits_over_log10: Object.fromEntries(withoutSamples),
+  };
+}

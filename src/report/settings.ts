@@ -1,0 +1,117 @@
+/** Which runs belong to one curve: those that are equal in all but budget, size and seed. */
+import { canonicalJson } from '../plan/canonical.js';
+import type { RunSpec, Variant } from '../plan/run.js';
+
+/** A curve's worth of runs: how they route, and whatever else tells them from other curves. */
+export interface Setting {
+  /** Equal settings have equal keys. */
+  key: string;
+  /** For people: `MoD 12.5%, every other block`. */
+  label: string;
+  variant: Variant;
+  capacity: number | null;
+  frequency: number | null;
+  gate: string | null;
+  aux_loss_weight: number;
+  /** What else is named in the label, because it differs within some budget: `learning rate 1e-3`. */
+  others: string;
+}
+
+type Named = Record<string, string>;
+
+/**
+ * The setting of each spec. Keys such as the learning rate or the batch count only where runs of one budget and variant
+ * differ in them: a batch that grows with the budget makes no new curve, two batches at one budget do.
+ */
+export function settingsOf(specs: readonly RunSpec[]): Setting[] {
+  const distinguishing = distinguishingKeys(specs);
+  return specs.map((spec) => settingOf(spec, distinguishing));
+}
+
+function settingOf(spec: RunSpec, distinguishing: ReadonlySet<string>): Setting {
+  const { routing } = spec.model;
+  const others = Object.entries(otherKeys(spec))
+    .filter(([key]) => distinguishing.has(key))
+    .map(([key, value]) => `${key} ${value}`)
+    .join(', ');
+  const label = [...mainLabel(spec), ...(others === '' ? [] : [others])].join(', ');
+  return {
+    key: label,
+    label,
+    variant: spec.variant,
+    capacity: routing?.capacity ?? null,
+    frequency: routing?.frequency ?? null,
+    gate: routing?.gate ?? null,
+    aux_loss_weight: routing?.aux_loss_weight ?? 0,
+    others,
+  };
+}
+
+const VARIANT_LABELS: Record<Variant, string> = {
+  baseline: 'dense',
+  mod: 'MoD',
+  random: 'random',
+  moe: 'MoE',
+  'mode-staged': 'staged MoDE',
+  'mode-integrated': 'integrated MoDE',
+  'moe-reduced': 'MoE of reduced capacity',
+};
+
+function mainLabel({ variant, model: { routing } }: RunSpec): string[] {
+  const name = VARIANT_LABELS[variant];
+  if (routing === null) return [name];
+  const { capacity, frequency, gate, aux_loss_weight } = routing;
+  return [
+    `${name} ${Number((100 * capacity).toPrecision(4))}%`,
+    everyBlock(frequency),
+    ...(gate === 'raw' ? [] : [`${gate} gate`]),
+    ...(aux_loss_weight === 0 ? [] : [`auxiliary loss ${aux_loss_weight}`]),
+  ];
+}
+
+/** 1: every block; 2: every other block; 3: every 3rd block. */
+export function everyBlock(frequency: number): string {
+  if (frequency === 1) return 'every block';
+  return frequency === 2 ? 'every other block' : `every ${frequency}${frequency === 3 ? 'rd' : 'th'} block`;
+}
+
+function distinguishingKeys(specs: readonly RunSpec[]): Set<string> {
+  const seen = new Map<string, Named>();
+  const differing = new Set<string>();
+  for (const spec of specs) {
+    const group = [spec.flop_budget, ...mainLabel(spec)].join();
+    const keys = otherKeys(spec);
+    const first = seen.get(group);
+    if (first === undefined) seen.set(group, keys);
+    else for (const key of Object.keys(keys)) if (first[key] !== keys[key]) differing.add(key);
+  }
+  return differing;
+}
+
+/** Settings beside variant, routing and size that may make runs incomparable. */
+function otherKeys(spec: RunSpec): Named {
+  const { model, training, data } = spec;
+  const { sequence_length, tie_embeddings, vocab_size, d_model } = model;
+  return {
+    'sequence length': String(sequence_length),
+    batch: String(spec.batch_sequences),
+    'tied embeddings': String(tie_embeddings),
+    vocabulary: String(vocab_size),
+    'predictor width': String(model.routing?.predictor_hidden ?? '-'),
+    'learning rate': rateName(training.learning_rate, d_model),
+    'weight decay': String(training.weight_decay),
+    'gradient clip': String(training.gradient_clip),
+    experts: canonicalJson(model.experts),
+    data: dataName(data),
+  };
+}
+
+/** The automatic rate depends on the width (DESIGN.md, section 3): all models under it are one setting. */
+function rateName(rate: number, d_model: number): string {
+  const automatic = 2e-3 * Math.min(1, 384 / d_model);
+  return Math.abs(rate / automatic - 1) < 1e-9 ? 'auto' : String(Number(rate.toPrecision(4)));
+}
+
+function dataName(data: RunSpec['data']): string {
+  return ('text' in data ? data.text : data.train).join(' ');
+}

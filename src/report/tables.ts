@@ -1,0 +1,95 @@
+/** The fits of a study and the runs left out, as tables. */
+import type { DataTable } from './figures/figure.js';
+import { exponent } from './figures/scaling.js';
+import type { FitState } from './parabola.js';
+import type { PowerLaw } from './power-law.js';
+import type { Study } from './study.js';
+import { budgetName, shortCount, significant, withInterval } from './words.js';
+
+/** What a fit's state means, for people. */
+const STATES: Record<FitState, string> = {
+  minimum: 'minimum in range',
+  'too-few': 'fewer than three sizes: no fit',
+  'no-minimum': 'does not bend upwards: no optimum',
+  below: 'optimum below the smallest size: not known',
+  above: 'optimum above the largest size: not known',
+};
+
+/** A row a curve. */
+export function fitTable({ budgets }: Study): DataTable {
+  const head = [
+    'budget',
+    'setting',
+    'runs',
+    'sizes',
+    'loss over parameters',
+    'optimal loss',
+    'optimal parameters',
+    'optimal FLOPs per pass',
+  ];
+  const rows = budgets.flatMap(({ budget, curves }) =>
+    curves.map(({ setting, runs, fits, optimum }) => [
+      budgetName(budget),
+      setting.label,
+      runs.length,
+      fits.params_total.sizes,
+      STATES[fits.params_total.state],
+      `${withInterval(optimum.loss, optimum.lossInterval, (loss) => loss.toFixed(4))}${optimum.from === 'run' ? ' (best run)' : ''}`,
+      withInterval(optimum.params, optimum.paramsInterval, shortCount),
+      withInterval(optimum.flopsPerPass, optimum.flopsInterval, significant),
+    ]),
+  );
+  return { head, rows };
+}
+
+/** A row a setting that has a law or a surface. */
+export function scalingTable({ scalings }: Study): DataTable {
+  const head = [
+    'setting',
+    'parameters ∝ budget^',
+    'tokens ∝ budget^',
+    'FLOPs per pass ∝ budget^',
+    'approach 3: parameters ∝ budget^',
+    'surface',
+  ];
+  const law = (found: PowerLaw | null) => (found === null ? '' : exponent(found));
+  const rows = scalings
+    .filter(({ params, tokens, flopsPerPass, surface }) =>
+      [params, tokens, flopsPerPass, surface].some((one) => one !== null),
+    )
+    .map(({ setting, params, tokens, flopsPerPass, surface }) => [
+      setting.label,
+      law(params),
+      law(tokens),
+      law(flopsPerPass),
+      surface === null
+        ? ''
+        : withInterval(surface.paramsExponent, surface.paramsInterval, (one) => one.toFixed(3)),
+      surface === null ? '' : surfaceText(surface.surface),
+    ]);
+  return { head, rows };
+}
+
+function surfaceText({
+  E,
+  A,
+  B,
+  alpha,
+  beta,
+}: {
+  E: number;
+  A: number;
+  B: number;
+  alpha: number;
+  beta: number;
+}): string {
+  return `${significant(E)} + ${significant(A)}/N^${alpha.toFixed(3)} + ${significant(B)}/D^${beta.toFixed(3)}`;
+}
+
+/** A row a run that no fit sees. */
+export function leftOutTable({ leftOut }: Study): DataTable {
+  return {
+    head: ['sweep', 'run', 'status', 'why'],
+    rows: leftOut.map(({ sweep, run_id, status, reason }) => [sweep, run_id, status, reason]),
+  };
+}

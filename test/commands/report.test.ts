@@ -1,0 +1,98 @@
+/** `mod report`: one sweep or several, finished or not, and how long it may take. */
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { reportCommand } from '../../src/commands/report.js';
+import { InputError } from '../../src/errors.js';
+import { loadRuns } from '../../src/report/load.js';
+import { acquireLock } from '../../src/results/lock.js';
+import { runFiles, writeResult } from '../../src/results/run-folder.js';
+import { runFolder } from '../../src/results/sweep-folder.js';
+import { syntheticRuns, writeSweep } from '../report/synthetic.js';
+
+let results: string;
+beforeEach(() => {
+  results = mkdtempSync(join(tmpdir(), 'mod-report-'));
+});
+afterEach(() => rmSync(results, { recursive: true }));
+
+const FEW = 'flop_budgets: [1e15]\ncapacities: [0.125]\n';
+
+async function report(targets: string[], options: { json?: boolean; watch?: boolean; out?: string } = {}) {
+  const printed: string[] = [];
+  await reportCommand(targets, { results, json: false, watch: false, ...options }, (text) =>
+    printed.push(text),
+  );
+  return printed;
+}
+
+it('of one sweep goes into its folder, and says where it is', async () => {
+  const sweep = writeSweep(results, syntheticRuns({ file: FEW }));
+  expect(await report([])).toEqual([
+    expect.stringMatching(/made\/report\/index\.html: 16 of 16 runs, \d+ figures$/),
+  ]);
+  expect(existsSync(join(sweep, 'report', 'report.json'))).toBe(true);
+});
+
+it('of several sweeps goes beside them, and holds all their budgets', async () => {
+  writeSweep(results, syntheticRuns({ file: FEW }), 'a');
+  writeSweep(results, syntheticRuns({ file: FEW.replace('1e15', '4e15') }), 'b');
+  const [printed] = await report(['a', 'b'], { json: true });
+  const { budgets, claims } = JSON.parse(printed as string);
+  expect(budgets.map(({ flop_budget }: { flop_budget: number }) => flop_budget)).toEqual([1e15, 4e15]);
+  expect(claims[0].numbers).toHaveLength(2);
+  expect(readFileSync(join(results, 'report', 'index.html'), 'utf8')).toContain('<h1>a, b: ');
+});
+
+it('of a sweep in which nothing is done yet is a page that says so', async () => {
+  const runs = syntheticRuns({ file: FEW });
+  writeSweep(
+    results,
+    runs.map((run) => ({ ...run, row: { ...run.row, status: 'pending' as const, loss: null } })),
+  );
+  expect(await report([])).toEqual([expect.stringContaining(': 0 of 16 runs, 0 figures')]);
+});
+
+it('reads tables alone where the run folders were not copied', () => {
+  const runs = syntheticRuns({ file: FEW });
+  const sweep = writeSweep(results, runs);
+  const before = loadRuns([sweep]);
+  for (const { row } of runs) rmSync(runFolder(sweep, row.run_id), { recursive: true });
+  const after = loadRuns([sweep]);
+  expect(after.map(({ row }) => row)).toEqual(before.map(({ row }) => row));
+  expect(after.map(({ evaluations }) => evaluations)).toEqual(before.map(({ evaluations }) => evaluations));
+});
+
+it('watches: writes anew when a run ends, until nothing trains', async () => {
+  const runs = syntheticRuns({ file: FEW });
+  const sweep = writeSweep(results, runs.slice(0, 4));
+  const last = runs[3] as (typeof runs)[number];
+  const folder = runFolder(sweep, last.row.run_id);
+  rmSync(runFiles(folder).result);
+  const lock = acquireLock(runFiles(folder).lock, 'test');
+  setTimeout(() => {
+    writeResult(folder, last.row);
+    lock.release();
+  }, 200);
+  const printed = await report([], { watch: true });
+  expect(printed).toEqual([
+    expect.stringContaining(': 3 of 4 runs'),
+    expect.stringContaining(': 4 of 4 runs'),
+  ]);
+});
+
+it('takes less than five seconds over hundreds of runs', async () => {
+  const file =
+    'flop_budgets: [1e15, 2e15, 4e15, 8e15]\ncapacities: [0.125, 0.5]\nrouting_frequencies: [1, 2]\nrouters: [learned, random]\n';
+  const runs = syntheticRuns({ file });
+  expect(runs.length).toBeGreaterThan(300);
+  writeSweep(results, runs);
+  const started = performance.now();
+  await report([]);
+  expect(performance.now() - started).toBeLessThan(5000);
+});
+
+it('a target that is none is an input error', async () => {
+  await expect(report(['nothing'])).rejects.toThrow(InputError);
+});

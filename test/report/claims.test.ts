@@ -1,0 +1,146 @@
+/** Each claim on sweeps whose truth is known: where it holds, where it fails, and where nothing tests it. */
+import { describe, expect, it } from 'vitest';
+import type { PlannedRun } from '../../src/plan/run.js';
+import { claimsOf } from '../../src/report/claims/all.js';
+import type { Claim } from '../../src/report/claims/claim.js';
+import { studyOf } from '../../src/report/study.js';
+import { syntheticRuns, type Truth } from './synthetic.js';
+
+function claim(id: string, changes: Partial<Truth> = {}): Claim {
+  const found = claimsOf(studyOf(syntheticRuns(changes))).find((one) => one.id === id);
+  if (found === undefined) throw new Error(`no claim ${id}`);
+  return found;
+}
+
+const ONE = 'flop_budgets: [1e15]\n';
+const gainOfMod = (gain: number) => ({
+  gain: ({ spec }: PlannedRun) => (spec.variant === 'mod' ? gain : spec.variant === 'random' ? 0.1 : 0),
+});
+const byRouting = (gain: (capacity: number, frequency: number, aux: number) => number) => ({
+  gain: ({ spec: { model } }: PlannedRun) =>
+    model.routing === null
+      ? 0
+      : gain(model.routing.capacity, model.routing.frequency, model.routing.aux_loss_weight),
+});
+const FREQUENCIES = { file: `${ONE}capacities: [0.125]\nrouting_frequencies: [1, 2]\n` };
+const CAPACITIES = { file: `${ONE}capacities: [0.0625, 0.125, 0.5]\n` };
+const AUXILIARY = {
+  file: `${ONE}capacities: [0.125]\ngrids: [{}, {baseline: false, routing: {aux_loss_weight: 0.01}}]\n`,
+};
+const DEPTHS = {
+  file: `${ONE}capacities: [0.125]\nmodel_sizes: [{d_model: 64, n_layers: 12}, {d_model: 96, n_layers: 6}, {d_model: 128, n_layers: 4}, {d_model: 128, n_layers: 8}, {d_model: 256, n_layers: 2}, {d_model: 256, n_layers: 8}]\n`,
+};
+
+/** A claim, the truth in which it holds and the truth in which it fails. */
+const CASES: [string, Partial<Truth>, Partial<Truth>][] = [
+  ['mod-better', {}, gainOfMod(0.03)],
+  ['mod-larger', {}, { flopsFactor: ({ spec }) => (spec.variant === 'mod' ? 0.25 : 1) }],
+  ['random-worse', {}, { gain: ({ spec }) => (spec.variant === 'random' ? -0.1 : 0) }],
+  [
+    'every-other-block',
+    { ...FREQUENCIES, ...byRouting((_, f) => (f === 2 ? -0.03 : 0)) },
+    { ...FREQUENCIES, ...byRouting((_, f) => (f === 1 ? -0.03 : 0)) },
+  ],
+  [
+    'capacity-12.5',
+    { ...CAPACITIES, ...byRouting((c) => (c === 0.125 ? -0.03 : 0)) },
+    { ...CAPACITIES, ...byRouting((c) => (c === 0.5 ? -0.03 : 0)) },
+  ],
+  ['faster-at-equal-loss', {}, gainOfMod(0.03)],
+  ['better-at-equal-time', {}, { stepMs: (flops, dense) => (5 * dense) / 1e9 + (flops < dense ? 1e6 : 0) }],
+  ['step-time', {}, { stepMs: (_, dense) => dense / 1e9 }],
+  ['memory', {}, { file: `${ONE}capacities: [0.999]\nrouting: {predictor_hidden: 64}\n` }],
+  ['predictor-accuracy', {}, { accuracy: (share) => 0.875 + 0.1 * share }],
+  ['predictor-cost', {}, { causalRise: 0.05 }],
+  ['threshold', AUXILIARY, { ...AUXILIARY, causalRise: 0.05 }],
+  [
+    'auxiliary-cost',
+    { ...AUXILIARY, ...byRouting((_c, _f, aux) => (aux > 0 ? -0.02 : -0.03)) },
+    { ...AUXILIARY, ...byRouting((_c, _f, aux) => (aux > 0 ? 0.07 : -0.03)) },
+  ],
+  ['cheaper-in-sampling', { causalRise: 0 }, { causalRise: 0.1 }],
+  ['entropy', {}, { entropyCorrelation: -0.3 }],
+];
+
+describe.each(CASES)('%s', (id, holds, fails) => {
+  it('holds where it is true', () => expect(claim(id, holds)).toMatchObject({ verdict: 'holds' }));
+  it('fails where it is not', () => expect(claim(id, fails)).toMatchObject({ verdict: 'fails' }));
+  it('is not tested by dense runs alone, and says what it needs', () => {
+    const found = claim(id, { file: `${ONE}capacities: []\n`, entropyCorrelation: null });
+    expect(found).toMatchObject({ verdict: 'not tested', numbers: [] });
+    expect(found.finding).toMatch(/^Needs /);
+  });
+});
+
+it('a small difference in much noise is undecided', () => {
+  expect(claim('mod-better', { ...gainOfMod(-0.001), noise: 0.02 }).verdict).toBe('undecided');
+});
+
+it('three sizes of one seed leave the uncertainty unknown, and the verdict open', () => {
+  const sizes =
+    'model_sizes: [{d_model: 64, n_layers: 4}, {d_model: 128, n_layers: 4}, {d_model: 256, n_layers: 4}]';
+  const found = claim('mod-better', { file: `${ONE}capacities: [0.125]\n${sizes}\n` });
+  expect(found.verdict).toBe('undecided');
+  expect(found.finding).toContain('its uncertainty is not known');
+});
+
+it('deeper models that are better than wider ones of as many FLOPs are found so', () => {
+  const runs = syntheticRuns(DEPTHS);
+  const shifted = (sign: number) =>
+    runs.map((run) => ({
+      ...run,
+      row: { ...run.row, loss: 3 - sign * 0.1 * Math.log(run.row.n_layers / run.row.d_model) },
+    }));
+  const verdict = (sign: number) => claimsOf(studyOf(shifted(sign))).find(({ id }) => id === 'depth');
+  expect(verdict(1)?.numbers[0]?.value).toBeLessThan(0);
+  expect(verdict(-1)?.numbers[0]?.value).toBeGreaterThan(0);
+});
+
+it('budgets that disagree leave a claim undecided, and each is told', () => {
+  const found = claim('mod-better', {
+    file: 'flop_budgets: [1e15, 1e16]\ncapacities: [0.125]\n',
+    gain: ({ spec }) => (spec.variant === 'mod' ? (spec.flop_budget === 1e15 ? -0.03 : 0.03) : 0),
+  });
+  expect(found.verdict).toBe('undecided');
+  expect(found.finding).toMatch(/^At 1e15: .*−0\.0\d+ .*\nAt 1e16: .*\+0\.0\d+ /);
+  expect(found.numbers.map(({ flop_budget }) => flop_budget)).toEqual([1e15, 1e16]);
+});
+
+it('numbers lie within their intervals', () => {
+  for (const { numbers } of claimsOf(studyOf(syntheticRuns()))) {
+    for (const { value, interval } of numbers) {
+      if (interval === null) continue;
+      expect(value).toBeGreaterThanOrEqual(interval[0]);
+      expect(value).toBeLessThanOrEqual(interval[1]);
+    }
+  }
+});
+
+it('experts are judged when there are such runs', () => {
+  // No plan makes them yet: dense rows stand for them.
+  const gains = { moe: 0, 'mode-integrated': -0.03, 'moe-reduced': 0.02 } as const;
+  const runs = syntheticRuns({ file: `${ONE}capacities: []\n` });
+  const experts = (Object.keys(gains) as (keyof typeof gains)[]).flatMap((variant) =>
+    runs.map((run) => ({
+      ...run,
+      row: { ...run.row, variant, loss: (run.row.loss as number) + gains[variant] },
+      spec: { ...run.spec, variant },
+    })),
+  );
+  const verdicts = claimsOf(studyOf([...runs, ...experts]));
+  for (const id of ['mode-better', 'integrated-better']) {
+    expect(verdicts.find((one) => one.id === id)?.verdict).toBe('holds');
+  }
+});
+
+it('diverged and unfinished runs are left out and named', () => {
+  const runs = syntheticRuns({ gain: ({ spec }) => (spec.variant === 'random' ? null : 0) });
+  const study = studyOf(
+    runs.map((run, i) =>
+      i === 0 ? { ...run, row: { ...run.row, status: 'running' as const, loss: null } } : run,
+    ),
+  );
+  expect(study.done.length + study.leftOut.length).toBe(runs.length);
+  expect(study.leftOut[0]).toMatchObject({ status: 'running', reason: 'still trains' });
+  expect(study.leftOut.at(-1)).toMatchObject({ status: 'diverged', reason: 'loss is NaN at step 7' });
+});

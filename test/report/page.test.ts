@@ -1,0 +1,189 @@
+/** The report in a browser, and its files: headless Chromium from the distribution's packages, where there is one. */
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { type Browser, chromium, type Page } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { reportCommand } from '../../src/commands/report.js';
+import { reportFiles } from '../../src/report/report.js';
+import { syntheticRuns, writeSweep } from './synthetic.js';
+
+const CHROMIUM = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(
+  existsSync,
+);
+if (CHROMIUM === undefined) console.warn('skipped: no Chromium on this machine (apt-get install chromium)');
+
+let results: string;
+let folder: string;
+beforeAll(async () => {
+  results = mkdtempSync(join(tmpdir(), 'mod-report-'));
+  const runs = syntheticRuns({
+    file: 'flop_budgets: [1e15, 4e15]\ncapacities: [0.125, 0.5]\nrouters: [learned, random]\n',
+    gain: ({ spec }) => (spec.model.n_layers === 9 ? null : spec.variant === 'mod' ? -0.03 : 0),
+  });
+  const sweep = writeSweep(results, runs);
+  folder = join(sweep, 'report');
+  await reportCommand(['made'], { results, watch: false, json: false }, () => undefined);
+});
+afterAll(() => rmSync(results, { recursive: true }));
+
+const FIGURES = [
+  'isoflop-1e15',
+  'isoflop-4e15',
+  'learning-curves',
+  'speed',
+  'step-time',
+  'isoflop-all',
+  'normalised',
+  'scaling-params',
+  'scaling-tokens',
+  'routing',
+  'router-weights',
+  'engagement',
+  'sampling',
+  'predictor',
+];
+
+it('leaves every figure as SVG and as a PNG that is one', () => {
+  const { figures } = reportFiles(folder);
+  expect(readdirSync(figures).sort()).toEqual(FIGURES.flatMap((id) => [`${id}.png`, `${id}.svg`]).sort());
+  for (const id of FIGURES) {
+    expect(readFileSync(join(figures, `${id}.svg`), 'utf8')).toMatch(/^<\?xml.*\n<svg [\s\S]*<\/svg>\n$/);
+    const png = readFileSync(join(figures, `${id}.png`));
+    expect(png.subarray(1, 4).toString()).toBe('PNG');
+    expect(png.readUInt32BE(16)).toBeGreaterThanOrEqual(900); // twice the width on the page
+  }
+});
+
+it('report.json holds the numbers that the page shows', () => {
+  const { json, page } = reportFiles(folder);
+  const report = JSON.parse(readFileSync(json, 'utf8'));
+  const html = readFileSync(page, 'utf8');
+  expect(report.figures.map(({ id }: { id: string }) => id)).toEqual(FIGURES);
+  for (const { reading } of report.figures) expect(html).toContain(reading);
+  for (const { finding } of report.claims)
+    expect(html).toContain(finding.replaceAll('"', '&quot;').replaceAll('<', '&lt;'));
+  for (const { run_id } of report.left_out) expect(html).toContain(run_id);
+  expect(report.left_out.length).toBeGreaterThan(0);
+});
+
+it('the page fetches nothing', () => {
+  const html = readFileSync(reportFiles(folder).page, 'utf8').replaceAll('http://www.w3.org/2000/svg', '');
+  expect(html).not.toMatch(/https?:|src=|url\((?!#)|@import/);
+});
+
+describe.skipIf(CHROMIUM === undefined)('in Chromium', () => {
+  let browser: Browser;
+  beforeAll(async () => {
+    browser = await chromium.launch({ executablePath: CHROMIUM as string, args: ['--no-sandbox'] });
+  });
+  afterAll(() => browser?.close());
+
+  async function open(
+    options: Parameters<Browser['newPage']>[0] = {},
+  ): Promise<{ page: Page; complaints: string[] }> {
+    const page = await browser.newPage(options);
+    const complaints: string[] = [];
+    page.on('console', (message) => complaints.push(message.text()));
+    page.on('pageerror', ({ message }) => complaints.push(message));
+    page.on('request', (request) => {
+      if (!/^(file|data):/.test(request.url())) complaints.push(request.url());
+    });
+    await page.goto(pathToFileURL(reportFiles(folder).page).href);
+    return { page, complaints };
+  }
+
+  it.each([
+    ['light', { colorScheme: 'light' as const }],
+    ['dark', { colorScheme: 'dark' as const }],
+    ['a phone', { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true }],
+  ])('shows every figure with its sentence and its data, and no error: %s', async (_, options) => {
+    const { page, complaints } = await open(options);
+    for (const id of FIGURES) {
+      const figure = page.locator(`figure[id="${id}"]`);
+      const box = await figure.locator('svg').boundingBox();
+      expect(box?.height).toBeGreaterThan(60);
+      expect(await figure.locator('figcaption p').textContent()).toMatch(/\.$/);
+      expect(await figure.locator('details tbody tr').count()).toBeGreaterThan(0);
+    }
+    const overflow = await page.evaluate('document.documentElement.scrollWidth - innerWidth');
+    expect(overflow).toBeLessThanOrEqual(0);
+    expect(complaints).toEqual([]);
+    await page.close();
+  });
+
+  it('shows a mark’s values under the pointer, by tap, and by the arrow keys', async () => {
+    const { page } = await open({ hasTouch: true });
+    const frame = page.locator('figure[id="isoflop-1e15"] .frame');
+    const tip = frame.getByRole('status');
+    const marks = frame.locator('[data-tip]');
+    await marks.nth(3).hover({ force: true });
+    expect(await tip.textContent()).toMatch(/^1e15-[\w.-]+\n.*\n.* parameters, .*\nloss \d\.\d{4}/);
+    await page.mouse.move(0, 0);
+    expect(await tip.textContent()).toBe('');
+    await marks.nth(4).tap({ force: true });
+    expect(await tip.textContent()).toContain('loss');
+    await frame.focus();
+    await page.keyboard.press('Escape');
+    await page.keyboard.press('ArrowRight');
+    const first = await tip.textContent();
+    await page.keyboard.press('ArrowRight');
+    expect(await tip.textContent()).not.toBe(first);
+    await page.keyboard.press('ArrowLeft');
+    expect(await tip.textContent()).toBe(first);
+    await page.close();
+  });
+
+  it('keeps the tip within its figure', async () => {
+    const { page } = await open({ viewport: { width: 360, height: 740 } });
+    const frame = page.locator('figure[id="normalised"] .frame');
+    await frame.locator('[data-tip]').last().hover({ force: true });
+    const [outer, tip] = [await frame.boundingBox(), await frame.getByRole('status').boundingBox()];
+    expect(tip?.x).toBeGreaterThanOrEqual((outer?.x ?? 0) - 1);
+    expect((tip?.x ?? 0) + (tip?.width ?? 0)).toBeLessThanOrEqual((outer?.x ?? 0) + (outer?.width ?? 0) + 1);
+    await page.close();
+  });
+
+  it('has a name for every image and region, one h1, and headers on its tables', async () => {
+    const { page } = await open();
+    expect(await page.locator('h1').count()).toBe(1);
+    for (const image of await page.locator('svg[role=img]').all()) {
+      expect(await image.getAttribute('aria-label')).toMatch(/\w{3}/);
+      expect(await image.locator('> title').count()).toBe(1);
+      expect(await image.locator('> desc').count()).toBe(1);
+    }
+    expect(await page.locator('table:not(:has(th[scope=col]))').count()).toBe(0);
+    expect(await page.locator('html').getAttribute('lang')).toBe('en');
+    await page.close();
+  });
+
+  it('text is readable on its ground, light and dark', async () => {
+    for (const colorScheme of ['light', 'dark'] as const) {
+      const { page } = await open({ colorScheme });
+      const colors = await page.evaluate(
+        `['body', '.quiet', '.holds', '.undecided', '.fails'].flatMap((name) => {
+          const element = document.querySelector(name);
+          return element === null ? [] : [[getComputedStyle(element).color, getComputedStyle(document.body).backgroundColor]];
+        })`,
+      );
+      for (const [text, ground] of colors as [string, string][]) {
+        expect(contrast(text, ground)).toBeGreaterThan(4.5);
+      }
+      await page.close();
+    }
+  });
+});
+
+/** Contrast ratio of two colours as `rgb(1, 2, 3)` (WCAG 2.2, 1.4.3: 4.5 for text). */
+function contrast(a: string, b: string): number {
+  const luminance = (color: string) => {
+    const [red, green, blue] = (color.match(/[\d.]+/g) ?? []).map((part) => {
+      const value = Number(part) / 255;
+      return value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+    }) as [number, number, number];
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+  };
+  const [light, dark] = [luminance(a), luminance(b)].sort((x, y) => y - x) as [number, number];
+  return (light + 0.05) / (dark + 0.05);
+}

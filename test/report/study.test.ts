@@ -1,0 +1,137 @@
+/** What makes a curve, what its optimum rests on, and how numbers are written. */
+import { describe, expect, it } from 'vitest';
+import { cautionsOf } from '../../src/report/cautions.js';
+import { figuresOf } from '../../src/report/figures/all.js';
+import type { ReportRun } from '../../src/report/load.js';
+import { settingsOf } from '../../src/report/settings.js';
+import { studyOf } from '../../src/report/study.js';
+import {
+  budgetName,
+  shortCount,
+  signedLoss,
+  signedPercent,
+  significant,
+  withInterval,
+} from '../../src/report/words.js';
+import { CURVATURE, optimalFlops, plannedRuns, syntheticRuns } from './synthetic.js';
+
+const labels = (file: string) => [
+  ...new Set(settingsOf(plannedRuns(file).map(({ spec }) => spec)).map(({ label }) => label)),
+];
+const SIZES = 'model_sizes: [{d_model: 64, n_layers: 4}, {d_model: 448, n_layers: 4}]\n';
+
+describe('a setting', () => {
+  it('is named by its routing', () => {
+    const file = `flop_budgets: [1e15]\ncapacities: [0.125]\nrouting_frequencies: [1, 2, 3]\nrouters: [learned, random]\ngates: [raw, sigmoid]\n${SIZES}`;
+    expect(labels(file)).toEqual([
+      'dense',
+      'MoD 12.5%, every block',
+      'MoD 12.5%, every block, sigmoid gate',
+      'random 12.5%, every block',
+      'random 12.5%, every block, sigmoid gate',
+      'MoD 12.5%, every other block',
+      'MoD 12.5%, every other block, sigmoid gate',
+      'random 12.5%, every other block',
+      'random 12.5%, every other block, sigmoid gate',
+      'MoD 12.5%, every 3rd block',
+      'MoD 12.5%, every 3rd block, sigmoid gate',
+      'random 12.5%, every 3rd block',
+      'random 12.5%, every 3rd block, sigmoid gate',
+    ]);
+  });
+
+  it('is one for all widths under the automatic learning rate, and for all seeds', () => {
+    expect(labels(`flop_budgets: [1e15]\nseeds: [0, 1]\n${SIZES}`)).toEqual(['dense']);
+  });
+
+  it('is another for another learning rate or auxiliary loss at the same budget', () => {
+    expect(labels(`flop_budgets: [1e15]\ntraining: {learning_rate: [1e-3, 3e-3]}\n${SIZES}`)).toEqual([
+      'dense, learning rate 0.001',
+      'dense, learning rate 0.003',
+    ]);
+    const grids = 'grids: [{}, {routing: {aux_loss_weight: 0.01}}]';
+    expect(labels(`flop_budgets: [1e15]\ncapacities: [0.5]\n${grids}\n${SIZES}`)).toEqual([
+      'dense',
+      'MoD 50%, every other block',
+      'MoD 50%, every other block, auxiliary loss 0.01',
+    ]);
+  });
+
+  it('stays one where the batch grows with the budget', () => {
+    const grids = 'grids: [{flop_budgets: [1e15]}, {flop_budgets: [1e16], batch_sequences: 64}]';
+    expect(labels(`${grids}\n${SIZES}`)).toEqual(['dense']);
+  });
+});
+
+it('finds the optimum that the losses were made with', () => {
+  const file = 'flop_budgets: [1e15]\ncapacities: [0.125]\n';
+  const { budgets } = studyOf(syntheticRuns({ file, noise: 0 }));
+  const [baseline, mod] = [budgets[0]?.baseline, budgets[0]?.mod];
+  const known = optimalFlops(plannedRuns(file), 1e15);
+  for (const curve of [baseline, mod]) expect((curve?.optimum.flopsPerPass ?? 0) / known).toBeCloseTo(1, 6);
+  expect(baseline?.fits.flops_per_pass.parabola?.c).toBeCloseTo(CURVATURE, 9);
+  expect(baseline?.optimum.from).toBe('fit');
+  expect((mod?.fits.flops_per_pass.y ?? 0) - (baseline?.fits.flops_per_pass.y ?? 0)).toBeCloseTo(-0.03, 9);
+});
+
+it('an optimum outside the sizes is the best run’s, is said to be so, and gets no ring', () => {
+  const study = studyOf(
+    syntheticRuns({ file: 'flop_budgets: [1e15]\ncapacities: [0.125]\n', flopsFactor: () => 30 }),
+  );
+  const [budget] = study.budgets;
+  expect(budget?.baseline?.fits.params_total.state).toBe('above');
+  expect(budget?.baseline?.optimum).toMatchObject({ from: 'run', lossInterval: null });
+  const [figure] = figuresOf(study).drawn;
+  expect(figure?.reading).toMatch(
+    /No minimum in range, so that the best run stands for it: dense; MoD 12\.5%/,
+  );
+  expect(figure?.svg).not.toContain('optimum of');
+});
+
+it('draws figure 7 when there are runs with experts, and keeps them out of figure 3', () => {
+  // No plan makes them yet: dense rows stand for them.
+  const dense = syntheticRuns({ file: 'flop_budgets: [1e15]\ncapacities: []\n' });
+  const experts = dense.map((run) => ({
+    ...run,
+    row: { ...run.row, run_id: `moe-${run.row.run_id}`, variant: 'moe' as const },
+    spec: { ...run.spec, variant: 'moe' as const },
+  }));
+  const { drawn, missing } = figuresOf(studyOf([...dense, ...experts]));
+  const rowsOf = (id: string) => JSON.stringify(drawn.find((figure) => figure.id === id)?.table.rows);
+  expect(rowsOf('experts')).toContain('moe-');
+  expect(rowsOf('isoflop-1e15')).not.toContain('moe-');
+  expect(missing.map(({ title }) => title)).not.toContain('Mixture of Depths and Experts');
+});
+
+it('warns of runs that do not compare, and of budgets that were missed', () => {
+  const runs = syntheticRuns();
+  expect(cautionsOf(studyOf(runs)).filter((one) => !one.includes('budget'))).toEqual([]);
+  const [first, ...rest] = runs as [ReportRun, ...ReportRun[]];
+  const other = {
+    ...first,
+    row: { ...first.row, train_flops: 1.05 * first.row.flop_budget },
+    spec: { ...first.spec, model: { ...first.spec.model, vocab_size: 512 } },
+  };
+  expect(cautionsOf(studyOf([other, ...rest])).join('\n')).toMatch(
+    /in their vocabulary \(512; 256\): .*\n\d+ runs? missed the budget by more than 1%, by 5% at most/,
+  );
+});
+
+it('the same runs give the same report', () => {
+  const numbers = () => JSON.stringify(studyOf(syntheticRuns()).budgets);
+  expect(numbers()).toBe(numbers());
+});
+
+it.each([
+  [budgetName(6e18), '6e18'],
+  [budgetName(1.1e11), '1.1e11'],
+  [signedLoss(-0.01234), '−0.0123'],
+  [signedLoss(0.00001), '0.0000'],
+  [signedLoss(-0.00001), '0.0000'],
+  [signedPercent(0.00234), '+0.23%'],
+  [significant(1234567), '1.23e6'],
+  [significant(0.5621), '0.562'],
+  [shortCount(12_345_678), '12.3M'],
+  [shortCount(1.5e9), '1.5B'],
+  [withInterval(1.624, [1.48, 1.77], significant), '1.62 [1.48, 1.77]'],
+])('writes %s', (written, expected) => expect(written).toBe(expected));
