@@ -16,6 +16,8 @@ export interface Product {
   result: ActivationStorage;
   /** Whether y is added to: its old values plus the product. */
   accumulate: boolean;
+  /** Several products of one shape in one call, their operands and results one after another; 1 unless given. */
+  batches?: number;
 }
 
 // From cublasLt.h and library_types.h.
@@ -23,6 +25,7 @@ const COMPUTE_32F = 68;
 const DATA_TYPE = { float32: 0, bfloat16: 14 } as const;
 const TRANSPOSE = { no: 0, yes: 1 } as const;
 const DESCRIPTOR = { transposeA: 3, transposeB: 4 } as const;
+const LAYOUT = { batchCount: 5, batchOffset: 6 } as const;
 const PREFERENCE_WORKSPACE = 1;
 /** cublasLtMatmulHeuristicResult_t: the algorithm's 64 bytes, its workspace, state, waves, 4 reserved words. */
 const RESULT_BYTES = 96;
@@ -43,6 +46,9 @@ function bind(path: string) {
     ),
     layoutCreate: f(
       'cublasLtMatrixLayoutCreate(_Out_ uint64_t *layout, int type, uint64_t rows, uint64_t columns, int64_t stride)',
+    ),
+    layoutSet: f(
+      'cublasLtMatrixLayoutSetAttribute(uint64_t layout, int attribute, void *value, size_t bytes)',
     ),
     preferenceCreate: f('cublasLtMatmulPreferenceCreate(_Out_ uint64_t *preference)'),
     preferenceSet: f(
@@ -96,7 +102,7 @@ export class CublasLt {
     this.workspace = workspace;
   }
 
-  /** y = a·b, or y += a·b. */
+  /** y = a·b, or y += a·b; of every batch. */
   multiply(product: Product, a: Address, b: Address, y: Address): void {
     if (product.m === 0 || product.n === 0) return;
     const { descriptor, layouts, algorithm } = this.plan(product);
@@ -126,7 +132,7 @@ export class CublasLt {
     const key = nameOf(product);
     const known = this.plans.get(key);
     if (known !== undefined) return known;
-    const { m, n, k, transposeA, transposeB } = product;
+    const { m, n, k, transposeA, transposeB, batches = 1 } = product;
     const [operands, result] = [DATA_TYPE[product.operands], DATA_TYPE[product.result]];
     const descriptor = this.get(this.lt.descriptorCreate, COMPUTE_32F, DATA_TYPE.float32);
     const transpose = (attribute: number, flag: boolean) => {
@@ -136,8 +142,11 @@ export class CublasLt {
     transpose(DESCRIPTOR.transposeA, transposeB);
     transpose(DESCRIPTOR.transposeB, transposeA);
     // A row-major [rows, columns] matrix is a column-major [columns, rows] one.
-    const layout = (type: number, rows: number, columns: number) =>
-      this.get(this.lt.layoutCreate, type, columns, rows, columns);
+    const layout = (type: number, rows: number, columns: number) => {
+      const made = this.get(this.lt.layoutCreate, type, columns, rows, columns);
+      if (batches > 1) this.batch(made, batches, rows * columns);
+      return made;
+    };
     const layouts: Plan['layouts'] = [
       transposeB ? layout(operands, n, k) : layout(operands, k, n),
       transposeA ? layout(operands, k, m) : layout(operands, m, k),
@@ -163,6 +172,17 @@ export class CublasLt {
     return plan;
   }
 
+  /** Makes a layout that of several matrices one after another. */
+  private batch(layout: Address, batches: number, elements: number): void {
+    const set = (attribute: number, value: Int32Array | BigInt64Array) =>
+      this.check(
+        this.lt.layoutSet(layout, attribute, value, value.byteLength),
+        'setting the batches of a product',
+      );
+    set(LAYOUT.batchCount, Int32Array.of(batches));
+    set(LAYOUT.batchOffset, BigInt64Array.of(BigInt(elements)));
+  }
+
   private get(call: (...args: unknown[]) => number, ...args: unknown[]): number {
     const out = [0];
     this.check(call(out, ...args), 'cuBLASLt');
@@ -174,9 +194,19 @@ export class CublasLt {
   }
 }
 
-function nameOf({ m, n, k, transposeA, transposeB, operands, result, accumulate }: Product): string {
+function nameOf({
+  m,
+  n,
+  k,
+  transposeA,
+  transposeB,
+  operands,
+  result,
+  accumulate,
+  batches = 1,
+}: Product): string {
   const side = (rows: number, columns: number, flag: boolean) => `[${rows},${columns}]${flag ? 'ᵀ' : ''}`;
   const a = transposeA ? side(k, m, true) : side(m, k, false);
   const b = transposeB ? side(n, k, true) : side(k, n, false);
-  return `${a}·${b} ${operands}→${result}${accumulate ? ' added' : ''}`;
+  return `${batches === 1 ? '' : `${batches} × `}${a}·${b} ${operands}→${result}${accumulate ? ' added' : ''}`;
 }

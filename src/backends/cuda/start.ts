@@ -9,6 +9,7 @@ import { CublasLt } from './cublas.js';
 import { Cudnn } from './cudnn.js';
 import { Driver } from './driver.js';
 import { registerElementwise } from './elementwise.js';
+import { registerExperts } from './experts.js';
 import { findLibraries, type LibraryName, missingLibraries } from './libraries.js';
 import { registerLinear } from './linear.js';
 import { registerOptimizer } from './optimizer.js';
@@ -69,6 +70,7 @@ function open(): CudaBackend {
   );
   registerElementwise();
   registerTokens();
+  registerExperts();
   registerOptimizer();
   return backend;
 }

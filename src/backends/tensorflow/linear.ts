@@ -1,5 +1,10 @@
-/** Linear, its gradients and the bias on TensorFlow: one product each, with transpose flags; in bf16 where asked for. */
+/** Linear and its gradients on TensorFlow, of all experts at once, too: one product each; in bf16 where asked for. */
 import type { Tensor } from '@tensorflow/tfjs-core';
+import {
+  groupedLinearGradInputKernel,
+  groupedLinearGradWeightKernel,
+  groupedLinearKernel,
+} from '../../ops/grouped-linear.js';
 import { linearGradInputKernel, linearGradWeightKernel, linearKernel } from '../../ops/linear.js';
 import {
   bool,
@@ -41,6 +46,28 @@ export function registerLinear(precision: () => ProductPrecision): void {
 
   registerTensorflowKernel(linearGradWeightKernel, (calls, { dy, x, sofar }) => {
     const gradient = product(calls, rows(calls, dy), rows(calls, x), true, false);
+    return [sofar === undefined ? gradient : calls.add(calls.input(sofar), gradient)];
+  });
+
+  const grouped = (calls: Calls, x: Tensor, experts: number): Handle => {
+    const width = x.shape[x.rank - 1] as number;
+    return calls.reshape(calls.input(x), [experts, x.size / width / experts, width]);
+  };
+
+  registerTensorflowKernel(groupedLinearKernel, (calls, { x, weight }, { experts }) => {
+    const y = product(calls, grouped(calls, x, experts), grouped(calls, weight, experts), false, true);
+    return [calls.reshape(y, [...x.shape.slice(0, -1), (weight.shape[0] as number) / experts])];
+  });
+
+  registerTensorflowKernel(groupedLinearGradInputKernel, (calls, { dy, weight }, { experts }) => {
+    const dx = product(calls, grouped(calls, dy, experts), grouped(calls, weight, experts), false, false);
+    return [calls.reshape(dx, [...dy.shape.slice(0, -1), weight.shape[1] as number])];
+  });
+
+  registerTensorflowKernel(groupedLinearGradWeightKernel, (calls, { dy, x, sofar }, { experts }) => {
+    const ofExperts = product(calls, grouped(calls, dy, experts), grouped(calls, x, experts), true, false);
+    const [, out, width] = ofExperts.shape as [number, number, number];
+    const gradient = calls.reshape(ofExperts, [experts * out, width]);
     return [sofar === undefined ? gradient : calls.add(calls.input(sofar), gradient)];
   });
 }
