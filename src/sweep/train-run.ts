@@ -192,8 +192,11 @@ function progress({ run_id, spec }: PlannedRun, step: number, loss: number, elap
 /** The figures of a row that follow from its steps. On a processor there is no peak to give a share of. */
 function rates(
   { spec }: PlannedRun,
-  { train_loss, step_ms }: ReturnType<StepLog['summary']>,
-): Pick<RunRow, 'train_loss' | 'step_ms' | 'tokens_per_s'> {
+  summary: ReturnType<StepLog['summary']>,
+): ReturnType<StepLog['summary']> & Pick<RunRow, 'tokens_per_s'> {
   const tokens = spec.batch_sequences * spec.model.sequence_length;
-  return { train_loss, step_ms, tokens_per_s: step_ms === null ? null : (tokens * 1000) / step_ms };
+  return {
+    ...summary,
+    tokens_per_s: summary.step_ms === null ? null : (tokens * 1000) / summary.step_ms,
+  };
 }
