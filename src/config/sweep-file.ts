@@ -200,12 +200,15 @@ function completeProduct(yaml: YamlFile, top: Top, grid: GridKeys, index: number
   if (data === undefined) throw problem('data', `missing; needed: where the tokens come from${here}`);
   const { baseline, capacities, expert_variants } = rest;
   if (!baseline && capacities.length === 0 && expert_variants.length === 0) {
-    throw problem('capacities', 'found none, and baseline: false; needed: a capacity, or the baseline');
+    throw problem(
+      'capacities',
+      'found none, and baseline: false; needed: a capacity, expert variants, or the baseline',
+    );
   }
   if (expert_variants.includes('mode-staged') && capacities.length === 0) {
     throw problem(
       'expert_variants',
-      'found mode-staged, and no capacities; needed: a capacity of its routed blocks',
+      'found mode-staged, and no capacities; needed: the capacities of its routed blocks',
     );
   }
   return { flop_budgets, data, ...rest };
