@@ -123,5 +123,5 @@ function weightedBalance(
 }
 
 function expertCounts(experts: ExpertTrace[]): Tensor | null {
-  return experts.length === 0 ? null : concat(experts.map(({ counts }) => sum(counts, 1) as Tensor));
+  return experts.length === 0 ? null : sum(concat(experts.map(({ counts }) => counts)), 1);
 }
