@@ -3,8 +3,8 @@ import { reshape, type Tensor, zerosLike } from '@tensorflow/tfjs-core';
 import { causalAttention, segmentedAttentionKernel } from '../ops/causal-attention.js';
 import { gatedScatterAdd } from '../ops/gated-scatter-add.js';
 import { gatherTokens } from '../ops/gather-tokens.js';
-import { gelu } from '../ops/gelu.js';
 import { linear } from '../ops/linear.js';
+import { mlp } from '../ops/mlp.js';
 import { residual } from '../ops/residual.js';
 import { addRmsNorm, rmsNorm } from '../ops/rms-norm.js';
 import { rotary } from '../ops/rotary.js';
@@ -68,8 +68,7 @@ export function branch(
   const qkv = rotary(tape, projected, table, positions);
   const attention = linear(tape, attend(qkv), block.attnOut); // [B, n, D]
   const [middle, normed] = addRmsNorm(tape, x, attention, block.mlpNorm);
-  const mlp = linear(tape, gelu(tape, linear(tape, normed, block.up)), block.down);
-  return { attention, middle, mlp };
+  return { attention, middle, mlp: mlp(tape, normed, block.up, block.down) };
 }
 
 /** Heads of a model, as its rotary table and the width of its residual stream tell. */

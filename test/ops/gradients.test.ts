@@ -10,6 +10,7 @@ import { gatedScatterAdd } from '../../src/ops/gated-scatter-add.js';
 import { gatherTokens } from '../../src/ops/gather-tokens.js';
 import { gelu } from '../../src/ops/gelu.js';
 import { linear } from '../../src/ops/linear.js';
+import { mlp } from '../../src/ops/mlp.js';
 import { residual } from '../../src/ops/residual.js';
 import { addRmsNorm, rmsNorm } from '../../src/ops/rms-norm.js';
 import { rotary, rotaryTable } from '../../src/ops/rotary.js';
@@ -70,6 +71,15 @@ const CASES: Case[] = [
     op: 'residual and rms norm',
     shapes: [[2, 3, 5], [2, 3, 5], [5]],
     forward: (t, [x, y], [, , g]) => addRmsNorm(t, x as Tensor, y as Tensor, g as Parameter),
+  },
+  {
+    op: 'mlp',
+    shapes: [
+      [2, 3, 4],
+      [7, 4],
+      [4, 7],
+    ],
+    forward: (t, [x], [, up, down]) => [mlp(t, x as Tensor, up as Parameter, down as Parameter)],
   },
   { op: 'gelu', shapes: [[4, 7]], forward: (t, [x]) => [gelu(t, x as Tensor)] },
   {

@@ -23,6 +23,7 @@ import { geluGradKernel, geluKernel } from '../../src/ops/gelu.js';
 import { globalNormKernel } from '../../src/ops/global-norm.js';
 import type { Kernel, KernelInputs } from '../../src/ops/kernel.js';
 import { linearGradInputKernel, linearGradWeightKernel, linearKernel } from '../../src/ops/linear.js';
+import { linearGeluKernel, linearGradInputGeluKernel } from '../../src/ops/mlp.js';
 import { residualKernel } from '../../src/ops/residual.js';
 import { addRmsNormKernel, rmsNormGradKernel, rmsNormKernel } from '../../src/ops/rms-norm.js';
 import { rotaryGradKernel, rotaryKernel, rotaryTable } from '../../src/ops/rotary.js';
@@ -103,6 +104,19 @@ export const KERNEL_CASES: KernelCase[] = [
     dy: r(s.B, s.T, s.V),
     x: r(s.B, s.T, s.K),
     sofar: sometimes(s, r(s.V, s.K)),
+  })),
+  // Widths that are a multiple of 8 and others: a product may take gelu along or not.
+  caseOf(linearGeluKernel, ({ B, T, K, V }, r) => ({ x: r(B, T, K), weight: r(V, K) })),
+  caseOf(linearGeluKernel, ({ B, T, K, V }, r) => ({ x: r(B, T, 8 * K), weight: r(8 * V, 8 * K) })),
+  caseOf(linearGradInputGeluKernel, ({ B, T, K, V }, r) => ({
+    dy: r(B, T, V),
+    weight: r(V, K),
+    before: r(B, T, K),
+  })),
+  caseOf(linearGradInputGeluKernel, ({ B, T, K }, r) => ({
+    dy: r(B, T, 24),
+    weight: r(24, 8 * K),
+    before: r(B, T, 8 * K),
   })),
   caseOf(biasKernel, ({ B, T, K }, r) => ({ x: r(B, T, K), bias: r(K) })),
   caseOf(

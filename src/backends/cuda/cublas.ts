@@ -16,13 +16,22 @@ export interface Product {
   result: ActivationStorage;
   /** Whether y is added to: its old values plus the product. */
   accumulate: boolean;
+  /**
+   * What happens to a product before it is stored: `gelu` stores gelu of it, and itself in another matrix; `gelu slope`
+   * multiplies it by gelu's derivative at that other matrix. Both in bf16 alone, for n a multiple of 8.
+   */
+  epilogue?: Epilogue;
 }
+
+export type Epilogue = 'gelu' | 'gelu slope';
 
 // From cublasLt.h and library_types.h.
 const COMPUTE_32F = 68;
 const DATA_TYPE = { float32: 0, bfloat16: 14 } as const;
 const TRANSPOSE = { no: 0, yes: 1 } as const;
-const DESCRIPTOR = { transposeA: 3, transposeB: 4 } as const;
+const DESCRIPTOR = { transposeA: 3, transposeB: 4, epilogue: 7, other: 11, otherPitch: 12 } as const;
+/** CUBLASLT_EPILOGUE_GELU_AUX and CUBLASLT_EPILOGUE_DGELU; gelu is its tanh form there. */
+const EPILOGUE: Record<Epilogue, number> = { gelu: 160, 'gelu slope': 192 };
 const PREFERENCE_WORKSPACE = 1;
 /** cublasLtMatmulHeuristicResult_t: the algorithm's 64 bytes, its workspace, state, waves, 4 reserved words. */
 const RESULT_BYTES = 96;
@@ -77,6 +86,7 @@ export class CublasLt {
   private readonly plans = new Map<string, Plan>();
   private readonly one = Float32Array.of(1);
   private readonly zero = Float32Array.of(0);
+  private readonly pointer = BigUint64Array.of(0n);
 
   constructor(
     path: string,
@@ -96,10 +106,11 @@ export class CublasLt {
     this.workspace = workspace;
   }
 
-  /** y = a·b, or y += a·b. */
-  multiply(product: Product, a: Address, b: Address, y: Address): void {
+  /** y = a·b, or y += a·b; `other` is the epilogue's other matrix, of y's shape. */
+  multiply(product: Product, a: Address, b: Address, y: Address, other: Address = 0): void {
     if (product.m === 0 || product.n === 0) return;
     const { descriptor, layouts, algorithm } = this.plan(product);
+    if (product.epilogue !== undefined) this.setOther(descriptor, other);
     // cuBLASLt is column-major: it computes yᵀ = bᵀ·aᵀ, whose operands are the same bytes.
     const code = this.lt.matmul(
       this.handle,
@@ -135,6 +146,13 @@ export class CublasLt {
     };
     transpose(DESCRIPTOR.transposeA, transposeB);
     transpose(DESCRIPTOR.transposeB, transposeA);
+    if (product.epilogue !== undefined) {
+      const epilogue = Int32Array.of(EPILOGUE[product.epilogue]);
+      this.check(this.lt.descriptorSet(descriptor, DESCRIPTOR.epilogue, epilogue, 4), 'setting an epilogue');
+      const pitch = BigInt64Array.of(BigInt(n));
+      this.check(this.lt.descriptorSet(descriptor, DESCRIPTOR.otherPitch, pitch, 8), 'setting an epilogue');
+      this.setOther(descriptor, this.workspace); // heuristics want to see that there is one, and its alignment
+    }
     // A row-major [rows, columns] matrix is a column-major [columns, rows] one.
     const layout = (type: number, rows: number, columns: number) =>
       this.get(this.lt.layoutCreate, type, columns, rows, columns);
@@ -163,6 +181,14 @@ export class CublasLt {
     return plan;
   }
 
+  private setOther(descriptor: Address, other: Address): void {
+    this.pointer[0] = BigInt(other);
+    this.check(
+      this.lt.descriptorSet(descriptor, DESCRIPTOR.other, this.pointer, 8),
+      "setting an epilogue's matrix",
+    );
+  }
+
   private get(call: (...args: unknown[]) => number, ...args: unknown[]): number {
     const out = [0];
     this.check(call(out, ...args), 'cuBLASLt');
@@ -174,9 +200,10 @@ export class CublasLt {
   }
 }
 
-function nameOf({ m, n, k, transposeA, transposeB, operands, result, accumulate }: Product): string {
+function nameOf(product: Product): string {
+  const { m, n, k, transposeA, transposeB, operands, result, accumulate, epilogue = '' } = product;
   const side = (rows: number, columns: number, flag: boolean) => `[${rows},${columns}]${flag ? 'ᵀ' : ''}`;
   const a = transposeA ? side(k, m, true) : side(m, k, false);
   const b = transposeB ? side(n, k, true) : side(k, n, false);
-  return `${a}·${b} ${operands}→${result}${accumulate ? ' added' : ''}`;
+  return `${a}·${b} ${operands}→${result}${accumulate ? ' added' : ''}${epilogue}`;
 }
