@@ -107,7 +107,10 @@ export const KERNEL_CASES: KernelCase[] = [
   })),
   // Widths that are a multiple of 8 and others: a product may take gelu along or not.
   caseOf(linearGeluKernel, ({ B, T, K, V }, r) => ({ x: r(B, T, K), weight: r(V, K) })),
-  caseOf(linearGeluKernel, ({ B, T, K, V }, r) => ({ x: r(B, T, 8 * K), weight: r(8 * V, 8 * K) })),
+  caseOf(linearGeluKernel, ({ B, T, K, V }, r) => ({
+    x: r(B, T, 8 * K),
+    weight: r(8 * (1 + (V % 9)), 8 * K),
+  })),
   caseOf(linearGradInputGeluKernel, ({ B, T, K, V }, r) => ({
     dy: r(B, T, V),
     weight: r(V, K),

@@ -2,6 +2,7 @@
 import koffi from 'koffi';
 import type { Address, Driver } from './driver.js';
 import type { ActivationStorage } from './kernels.js';
+import type { ProductTuning } from './tuning.js';
 
 /** What a product is: y [m, n] = a·b, summed over k. Row-major; a transposed operand is stored the other way round. */
 export interface Product {
@@ -35,6 +36,7 @@ const EPILOGUE: Record<Epilogue, number> = { gelu: 160, 'gelu slope': 192 };
 const PREFERENCE_WORKSPACE = 1;
 /** cublasLtMatmulHeuristicResult_t: the algorithm's 64 bytes, its workspace, state, waves, 4 reserved words. */
 const RESULT_BYTES = 96;
+const BYTES_PER_ELEMENT = { float32: 4, bfloat16: 2 } as const;
 const STATE_OFFSET = 72;
 const ALGORITHM_BYTES = 64;
 /** Hopper's kernels want 32 MiB. */
@@ -69,6 +71,9 @@ function bind(path: string) {
   };
 }
 
+/** Algorithms that are measured against each other; the heuristics name the likeliest first. */
+const CANDIDATES = 8;
+
 /** What one shape needs at every call: handles that live as long as the process. */
 interface Plan {
   descriptor: Address;
@@ -84,6 +89,8 @@ export class CublasLt {
   private readonly preference: Address;
   private readonly workspace: Address;
   private readonly plans = new Map<string, Plan>();
+  /** What measures algorithms against each other, or null where the likeliest is to be taken. */
+  tuning: () => ProductTuning | null = () => null;
   private readonly one = Float32Array.of(1);
   private readonly zero = Float32Array.of(0);
   private readonly pointer = BigUint64Array.of(0n);
@@ -109,8 +116,18 @@ export class CublasLt {
   /** y = a·b, or y += a·b; `other` is the epilogue's other matrix, of y's shape. */
   multiply(product: Product, a: Address, b: Address, y: Address, other: Address = 0): void {
     if (product.m === 0 || product.n === 0) return;
-    const { descriptor, layouts, algorithm } = this.plan(product);
-    if (product.epilogue !== undefined) this.setOther(descriptor, other);
+    const plan = this.plan(product, a, b, other);
+    if (product.epilogue !== undefined) this.setOther(plan.descriptor, other);
+    this.execute(product, plan, a, b, y);
+  }
+
+  private execute(
+    product: Product,
+    { descriptor, layouts, algorithm }: Plan,
+    a: Address,
+    b: Address,
+    y: Address,
+  ): void {
     // cuBLASLt is column-major: it computes yᵀ = bᵀ·aᵀ, whose operands are the same bytes.
     const code = this.lt.matmul(
       this.handle,
@@ -133,9 +150,11 @@ export class CublasLt {
     this.check(code, `the product ${nameOf(product)}`);
   }
 
-  private plan(product: Product): Plan {
+  private plan(product: Product, a: Address, b: Address, other: Address): Plan {
     const key = nameOf(product);
-    const known = this.plans.get(key);
+    const tuning = this.tuning();
+    const name = tuning === null ? key : `${key} tuned`;
+    const known = this.plans.get(name);
     if (known !== undefined) return known;
     const { m, n, k, transposeA, transposeB } = product;
     const [operands, result] = [DATA_TYPE[product.operands], DATA_TYPE[product.result]];
@@ -151,7 +170,7 @@ export class CublasLt {
       this.check(this.lt.descriptorSet(descriptor, DESCRIPTOR.epilogue, epilogue, 4), 'setting an epilogue');
       const pitch = BigInt64Array.of(BigInt(n));
       this.check(this.lt.descriptorSet(descriptor, DESCRIPTOR.otherPitch, pitch, 8), 'setting an epilogue');
-      this.setOther(descriptor, this.workspace); // heuristics want to see that there is one, and its alignment
+      this.setOther(descriptor, other);
     }
     // A row-major [rows, columns] matrix is a column-major [columns, rows] one.
     const layout = (type: number, rows: number, columns: number) =>
@@ -161,7 +180,21 @@ export class CublasLt {
       transposeA ? layout(operands, k, m) : layout(operands, m, k),
       layout(result, m, n),
     ];
-    const results = new Uint8Array(RESULT_BYTES);
+    const candidates = this.candidates(key, descriptor, layouts, tuning === null ? 1 : CANDIDATES);
+    const algorithm =
+      tuning === null
+        ? (candidates[0] as Uint8Array)
+        : tuning.fastest(key, candidates, m * n * BYTES_PER_ELEMENT[product.result], (candidate, result) =>
+            this.execute(product, { descriptor, layouts, algorithm: candidate }, a, b, result),
+          );
+    const plan = { descriptor, layouts, algorithm };
+    this.plans.set(name, plan);
+    return plan;
+  }
+
+  /** At most so many algorithms for a product, the likeliest first. */
+  private candidates(key: string, descriptor: Address, layouts: Plan['layouts'], most: number): Uint8Array[] {
+    const results = new Uint8Array(RESULT_BYTES * most);
     const found = [0];
     const code = this.lt.heuristic(
       this.handle,
@@ -169,16 +202,17 @@ export class CublasLt {
       ...layouts,
       layouts[2],
       this.preference,
-      1,
+      most,
       results,
       found,
     );
     this.check(code, `choosing an algorithm for ${key}`);
-    const state = new DataView(results.buffer).getInt32(STATE_OFFSET, true);
-    if (found[0] === 0 || state !== 0) throw new Error(`cuBLASLt has no algorithm for the product ${key}`);
-    const plan = { descriptor, layouts, algorithm: results.slice(0, ALGORITHM_BYTES) };
-    this.plans.set(key, plan);
-    return plan;
+    const states = new DataView(results.buffer);
+    const usable = Array.from({ length: found[0] as number }, (_, i) => i * RESULT_BYTES)
+      .filter((at) => states.getInt32(at + STATE_OFFSET, true) === 0)
+      .map((at) => results.slice(at, at + ALGORITHM_BYTES));
+    if (usable.length === 0) throw new Error(`cuBLASLt has no algorithm for the product ${key}`);
+    return usable;
   }
 
   private setOther(descriptor: Address, other: Address): void {
