@@ -45,6 +45,8 @@ export function cudaDetails(): string[] {
 function open(): CudaBackend {
   const found = findLibraries();
   const missing = missingLibraries(found);
+  // Without a driver the rest would be of no use: one sentence for a machine that has no GPU.
+  if (found.cuda.path === null) throw new Error(missing[0]);
   if (missing.length > 0) throw new Error(missing.join('; '));
   const opened = <T>(name: LibraryName, how: (path: string) => T): T => {
     const path = found[name].path as string;
