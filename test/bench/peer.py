@@ -30,8 +30,9 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x):
-        scale = torch.rsqrt(x.float().square().mean(-1, keepdim=True) + 1e-6)
-        return (x * scale).to(x.dtype) * self.weight.to(x.dtype)
+        wide = x.float()
+        scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + 1e-6)
+        return (wide * scale).to(x.dtype) * self.weight.to(x.dtype)
 
 
 class Branch(nn.Module):
@@ -41,7 +42,8 @@ class Branch(nn.Module):
         super().__init__()
         self.heads = heads
         self.attn_norm, self.mlp_norm = RMSNorm(width), RMSNorm(width)
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        # Three products: of one, the backward pass would have to join three gradients first.
+        self.q, self.k, self.v = (nn.Linear(width, width, bias=False) for _ in range(3))
         self.out = nn.Linear(width, width, bias=False)
         self.up = nn.Linear(width, 4 * width, bias=False)
         self.down = nn.Linear(4 * width, width, bias=False)
@@ -54,9 +56,10 @@ class Branch(nn.Module):
     def forward(self, x, positions):
         batch, n, width = x.shape
         size = width // self.heads
+        normed = self.attn_norm(x)
         q, k, v = (
-            part.view(batch, n, self.heads, size).transpose(1, 2)
-            for part in self.qkv(self.attn_norm(x)).chunk(3, -1)
+            projection(normed).view(batch, n, self.heads, size).transpose(1, 2)
+            for projection in (self.q, self.k, self.v)
         )
         rates = 10000.0 ** (-torch.arange(0, size, 2, device=x.device) / size)
         angles = positions[:, None, :, None] * rates
