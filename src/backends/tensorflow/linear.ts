@@ -21,13 +21,16 @@ export function registerLinear(precision: () => ProductPrecision): void {
   };
 
   const product = (calls: Calls, a: Handle, b: Handle, transposeA: boolean, transposeB: boolean): Handle => {
-    // As a batched product of one: TensorFlow's MatMul takes half as long again for aᵀ·b with many columns of a.
-    const multiply = (left: Operand, right: Operand) =>
-      calls.run('BatchMatMulV2', [left, right], [bool('adj_x', transposeA), bool('adj_y', transposeB)]);
-    if (precision() === 'fp32') return multiply(a, b);
+    if (precision() === 'fp32') return multiply(calls, a, b, transposeA, transposeB);
     const [left, right] = [calls.cast(a, DTYPE.bfloat16), calls.cast(b, DTYPE.bfloat16)];
-    return calls.cast(last(multiply(last(left), last(right))), DTYPE.float32);
+    return calls.cast(last(multiply(calls, last(left), last(right), transposeA, transposeB)), DTYPE.float32);
   };
+
+  /** aᵀ·b with the narrower matrix first, where TensorFlow is a quarter faster; the transposed result is small. */
+  const transposedProduct = (calls: Calls, a: Handle, b: Handle): Handle =>
+    (a.shape[1] as number) <= (b.shape[1] as number)
+      ? product(calls, a, b, true, false)
+      : calls.transpose(last(product(calls, b, a, true, false)), [1, 0]);
 
   registerTensorflowKernel(linearKernel, (calls, { x, weight }) => {
     const y = product(calls, rows(calls, x), calls.input(weight), false, true);
@@ -40,7 +43,18 @@ export function registerLinear(precision: () => ProductPrecision): void {
   });
 
   registerTensorflowKernel(linearGradWeightKernel, (calls, { dy, x, sofar }) => {
-    const gradient = product(calls, rows(calls, dy), rows(calls, x), true, false);
+    const gradient = transposedProduct(calls, rows(calls, dy), rows(calls, x));
     return [sofar === undefined ? gradient : calls.add(calls.input(sofar), gradient)];
   });
+}
+
+/**
+ * A product by the operation that is the faster: MatMul, or its batched form with a batch of one. The batched one takes
+ * 8% less time for a·bᵀ with long rows, and 7 to 12% more for everything else (two cores, AVX-512, TensorFlow 2.21).
+ */
+function multiply(calls: Calls, a: Operand, b: Operand, transposeA: boolean, transposeB: boolean): Handle {
+  const [rows, columns] = ('last' in b ? b.last : b).shape as [number, number];
+  return transposeB && columns > rows
+    ? calls.run('BatchMatMulV2', [a, b], [bool('adj_x', transposeA), bool('adj_y', transposeB)])
+    : calls.run('MatMul', [a, b], [bool('transpose_a', transposeA), bool('transpose_b', transposeB)]);
 }
