@@ -28,7 +28,7 @@ const target = join(root, 'pack', name);
 /** Files of tfjs' packages that are used: they come in seven builds each, with their sources and tests. */
 const TFJS_FILES = /^(package\.json|dist\/tf-(core|backend-wasm)\.(node|fesm)\.js|dist\/[^/]+\.wasm)$/;
 /** What a package runs with, as opposed to what documents, types and builds it. */
-const RUNS = /\.(js|cjs|mjs|json|node|wasm)$/;
+const RUNS = /\.(js|cjs|mjs|json|node|wasm|ttf)$/;
 const UNUSED = /^(doc|docs|vendor|test|tests|demo|musl_x64)(\/|$)/;
 /** Machine code for other systems, and the builds and vocabularies of gpt-tokenizer that are not GPT-2's. */
 const OTHERS =

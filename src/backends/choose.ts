@@ -3,6 +3,7 @@ import { InputError, messageOf } from '../errors.js';
 import { cpuName } from '../machine.js';
 import type { Recorder } from '../ops/recording.js';
 import type { BackendName, Precision } from '../plan/run.js';
+import { peakFlops } from './cuda/peak.js';
 import { CudaRecorder } from './cuda/recorder.js';
 import { cudaDetails, startCuda } from './cuda/start.js';
 import { installAdvice } from './tensorflow/advice.js';
@@ -26,12 +27,14 @@ export interface ChosenBackend extends BackendChoice {
   peakMemoryBytes: () => number;
   /** Memory of the GPU that computes; null where it is the machine's own. */
   memoryBytes: number | null;
+  /** What its device could do at most; null where nobody says. */
+  peakFlopsPerSecond: number | null;
   /** Where the backend can record a training step and replay it. */
   recorder: Recorder | null;
 }
 
 type Started = Pick<ChosenBackend, 'device' | 'precision'> &
-  Partial<Pick<ChosenBackend, 'peakMemoryBytes' | 'recorder' | 'memoryBytes'>>;
+  Partial<Pick<ChosenBackend, 'peakMemoryBytes' | 'recorder' | 'memoryBytes' | 'peakFlopsPerSecond'>>;
 
 interface Starter {
   name: BackendName;
@@ -53,6 +56,7 @@ const STARTERS: Starter[] = [
         precision,
         peakMemoryBytes: () => backend.memoryUse().peak,
         memoryBytes: backend.driver.memoryInfo().total,
+        peakFlopsPerSecond: peakFlops(backend.driver.deviceName, precision),
         recorder: new CudaRecorder(backend),
       };
     },
@@ -104,7 +108,12 @@ export async function chooseBackend(
   for (const { name, start } of STARTERS) {
     if (requested !== 'auto' && requested !== name) continue;
     try {
-      const own = { peakMemoryBytes: peakResidentBytes, memoryBytes: null, recorder: null };
+      const own = {
+        peakMemoryBytes: peakResidentBytes,
+        memoryBytes: null,
+        peakFlopsPerSecond: null,
+        recorder: null,
+      };
       return { name, ...own, ...(await start(precision, deterministic)), rejected };
     } catch (error) {
       rejected.push({ name, reason: messageOf(error) });

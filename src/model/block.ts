@@ -3,8 +3,8 @@ import { reshape, type Tensor, zerosLike } from '@tensorflow/tfjs-core';
 import { causalAttention, segmentedAttentionKernel } from '../ops/causal-attention.js';
 import { gatedScatterAdd } from '../ops/gated-scatter-add.js';
 import { gatherTokens } from '../ops/gather-tokens.js';
-import { gelu } from '../ops/gelu.js';
 import { linear } from '../ops/linear.js';
+import { mlp } from '../ops/mlp.js';
 import { residual } from '../ops/residual.js';
 import { addRmsNorm, rmsNorm } from '../ops/rms-norm.js';
 import { rotary } from '../ops/rotary.js';
@@ -107,8 +107,7 @@ export function addMlp(
   assign: (experts: BlockExperts) => Assign = ({ config, slots }) => assignOnDevice(config, slots),
 ): BlockOutput {
   if (expertRouter === null) {
-    const mlp = linear(tape, gelu(tape, linear(tape, normed, up)), down);
-    return { x: residual(tape, to, mlp), experts: null };
+    return { x: residual(tape, to, mlp(tape, normed, up, down)), experts: null };
   }
   if (experts === undefined || experts === null) throw new Error('a block of experts needs to know them');
   const parameters = { expertRouter, up, down };

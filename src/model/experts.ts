@@ -5,8 +5,7 @@ import { chooseExpert } from '../ops/choose-expert.js';
 import { expertLogits } from '../ops/expert-logits.js';
 import { gatedScatterAdd } from '../ops/gated-scatter-add.js';
 import { gatherTokens } from '../ops/gather-tokens.js';
-import { gelu } from '../ops/gelu.js';
-import { groupedLinear } from '../ops/grouped-linear.js';
+import { groupedMlp } from '../ops/grouped-mlp.js';
 import { reshaped } from '../ops/reshaped.js';
 import type { Parameter, Tape } from '../ops/tape.js';
 import { type ExpertsConfig, expertChoices } from './config.js';
@@ -123,8 +122,7 @@ export function addExperts(
   if (indices === null) return { sum: to.clone(), trace };
   const asOne = (rows: Tensor) => reshaped(tape, rows, [1, batch * n, width]);
   const rows = gatherTokens(tape, asOne(x), indices); // [1, E·slots, D]
-  const hidden = gelu(tape, groupedLinear(tape, rows, up, count));
-  const out = groupedLinear(tape, hidden, down, count);
+  const out = groupedMlp(tape, rows, up, down, count);
   const scale = reshaped(tape, gate, [1, batch * n]);
   const sum = gatedScatterAdd(tape, asOne(to), out, scale, indices, 'raw');
   return { sum: reshaped(tape, sum, to.shape), trace };

@@ -2,7 +2,6 @@
 import { add, matMul, reshape, type Tensor } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
 import type { LinearGradInputInputs, LinearGradWeightInputs, LinearInputs } from './linear.js';
-import type { Parameter, Tape } from './tape.js';
 
 /** x's rows and the weight's are those of the experts, one expert after another. */
 export interface GroupedAttrs {
@@ -39,14 +38,3 @@ export const groupedLinearGradWeightKernel = defineKernel(
     return [sofar === undefined ? gradient : add(sofar, gradient)];
   },
 );
-
-/** Every expert's rows times its matrixᵀ. x [.., in], E·R rows; weight [E·out, in] → [.., out] */
-export function groupedLinear(tape: Tape | null, x: Tensor, weight: Parameter, experts: number): Tensor {
-  const attrs = { experts };
-  const [y] = groupedLinearKernel({ x, weight: weight.value }, attrs);
-  tape?.record([y], [x, weight], [x], ([dy], inputs) => [
-    groupedLinearGradInputKernel({ dy, weight: weight.value }, attrs)[0],
-    groupedLinearGradWeightKernel({ dy, x, sofar: inputs.sofar(1) }, attrs)[0],
-  ]);
-  return y;
-}

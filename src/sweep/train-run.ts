@@ -102,7 +102,7 @@ export async function trainRun(options: TrainRunOptions): Promise<RunEnd> {
 
   const row: RunRow = {
     ...planRow(run),
-    ...rates(run, steps.summary()),
+    ...rates(run, steps.summary(), backend.peakFlopsPerSecond),
     backend: backend.name,
     precision: backend.precision,
     device: backend.device,
@@ -189,14 +189,19 @@ function progress({ run_id, spec }: PlannedRun, step: number, loss: number, elap
   };
 }
 
-/** The figures of a row that follow from its steps. On a processor there is no peak to give a share of. */
+/** The figures of a row that follow from its steps. The utilization is of what the device could do, where that is known. */
 function rates(
-  { spec }: PlannedRun,
+  { spec, flops_per_pass }: PlannedRun,
   summary: ReturnType<StepLog['summary']>,
-): ReturnType<StepLog['summary']> & Pick<RunRow, 'tokens_per_s'> {
+  peak: number | null,
+): ReturnType<StepLog['summary']> & Pick<RunRow, 'tokens_per_s' | 'model_flops_utilization'> {
+  const { step_ms } = summary;
+  if (step_ms === null) return { ...summary, tokens_per_s: null, model_flops_utilization: null };
   const tokens = spec.batch_sequences * spec.model.sequence_length;
+  const flopsPerSecond = (3 * flops_per_pass * spec.batch_sequences * 1000) / step_ms;
   return {
     ...summary,
-    tokens_per_s: summary.step_ms === null ? null : (tokens * 1000) / summary.step_ms,
+    tokens_per_s: (tokens * 1000) / step_ms,
+    model_flops_utilization: peak === null ? null : flopsPerSecond / peak,
   };
 }

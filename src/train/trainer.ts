@@ -69,7 +69,8 @@ export async function train(options: TrainerOptions): Promise<TrainingOutcome> {
       heldoutLoss: evaluates ? await options.heldoutLoss() : null,
       stepMs: now - reported,
     });
-    reported = options.now();
+    // The device is at the next step already where steps are queued ahead: reporting takes none of its time.
+    reported = recorder !== null && !evaluates ? now : options.now();
     return finite;
   };
   try {
@@ -78,6 +79,7 @@ export async function train(options: TrainerOptions): Promise<TrainingOutcome> {
       const rate = learningRate(step, spec.steps, spec.training.learning_rate);
       const firstSequence = batches.cursor;
       const metrics = stepper.run(batches.next(spec.batch_sequences), firstSequence, rate);
+      metrics.catch(() => undefined); // whoever reports the step hears of it
       const before: QueuedStep | null = queued;
       queued = { step, learningRate: rate, metrics };
       if (before !== null && !(await report(before))) return 'diverged';

@@ -13,8 +13,9 @@ import { expertLogits } from '../../src/ops/expert-logits.js';
 import { gatedScatterAdd } from '../../src/ops/gated-scatter-add.js';
 import { gatherTokens } from '../../src/ops/gather-tokens.js';
 import { gelu } from '../../src/ops/gelu.js';
-import { groupedLinear } from '../../src/ops/grouped-linear.js';
+import { groupedMlp } from '../../src/ops/grouped-mlp.js';
 import { linear } from '../../src/ops/linear.js';
+import { mlp } from '../../src/ops/mlp.js';
 import { reshaped } from '../../src/ops/reshaped.js';
 import { residual } from '../../src/ops/residual.js';
 import { addRmsNorm, rmsNorm } from '../../src/ops/rms-norm.js';
@@ -76,6 +77,15 @@ const CASES: Case[] = [
     op: 'residual and rms norm',
     shapes: [[2, 3, 5], [2, 3, 5], [5]],
     forward: (t, [x, y], [, , g]) => addRmsNorm(t, x as Tensor, y as Tensor, g as Parameter),
+  },
+  {
+    op: 'mlp',
+    shapes: [
+      [2, 3, 4],
+      [7, 4],
+      [4, 7],
+    ],
+    forward: (t, [x], [, up, down]) => [mlp(t, x as Tensor, up as Parameter, down as Parameter)],
   },
   { op: 'gelu', shapes: [[4, 7]], forward: (t, [x]) => [gelu(t, x as Tensor)] },
   {
@@ -181,12 +191,13 @@ CASES.push(
     },
   })),
   {
-    op: 'grouped linear',
+    op: 'grouped mlp',
     shapes: [
       [1, 6, 3],
-      [8, 3],
+      [10, 3],
+      [6, 5],
     ],
-    forward: (t, [x], [, w]) => [groupedLinear(t, x as Tensor, w as Parameter, 2)],
+    forward: (t, [x], [, up, down]) => [groupedMlp(t, x as Tensor, up as Parameter, down as Parameter, 2)],
   },
 );
 

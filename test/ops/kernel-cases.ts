@@ -30,8 +30,10 @@ import {
   groupedLinearGradWeightKernel,
   groupedLinearKernel,
 } from '../../src/ops/grouped-linear.js';
+import { groupedLinearGeluKernel, groupedLinearGradInputGeluKernel } from '../../src/ops/grouped-mlp.js';
 import type { Kernel, KernelInputs } from '../../src/ops/kernel.js';
 import { linearGradInputKernel, linearGradWeightKernel, linearKernel } from '../../src/ops/linear.js';
+import { linearGeluKernel, linearGradInputGeluKernel } from '../../src/ops/mlp.js';
 import { residualKernel } from '../../src/ops/residual.js';
 import { addRmsNormKernel, rmsNormGradKernel, rmsNormKernel } from '../../src/ops/rms-norm.js';
 import { rotaryGradKernel, rotaryKernel, rotaryTable } from '../../src/ops/rotary.js';
@@ -119,6 +121,22 @@ export const KERNEL_CASES: KernelCase[] = [
     dy: r(s.B, s.T, s.V),
     x: r(s.B, s.T, s.K),
     sofar: sometimes(s, r(s.V, s.K)),
+  })),
+  // Widths that are a multiple of 8 and others: a product may take gelu along or not.
+  caseOf(linearGeluKernel, ({ B, T, K, V }, r) => ({ x: r(B, T, K), weight: r(V, K) })),
+  caseOf(linearGeluKernel, ({ B, T, K, V }, r) => ({
+    x: r(B, T, 8 * K),
+    weight: r(8 * (1 + (V % 9)), 8 * K),
+  })),
+  caseOf(linearGradInputGeluKernel, ({ B, T, K, V }, r) => ({
+    dy: r(B, T, V),
+    weight: r(V, K),
+    before: r(B, T, K),
+  })),
+  caseOf(linearGradInputGeluKernel, ({ B, T, K }, r) => ({
+    dy: r(B, T, 24),
+    weight: r(24, 8 * K),
+    before: r(B, T, 8 * K),
   })),
   caseOf(biasKernel, ({ B, T, K }, r) => ({ x: r(B, T, K), bias: r(K) })),
   caseOf(
@@ -298,6 +316,20 @@ export const KERNEL_CASES: KernelCase[] = [
   caseOf(
     groupedLinearKernel,
     ({ B, T, H, K, V }, r) => ({ x: r(1, H * B * T, K), weight: r(H * V, K) }),
+    ({ H }) => ({ experts: H }),
+  ),
+  caseOf(
+    groupedLinearGeluKernel,
+    ({ B, T, H, K, V }, r) => ({ x: r(1, H * B * T, K), weight: r(H * V, K) }),
+    ({ H }) => ({ experts: H }),
+  ),
+  caseOf(
+    groupedLinearGradInputGeluKernel,
+    ({ B, T, H, K, V }, r) => ({
+      dy: r(1, H * B * T, V),
+      weight: r(H * V, K),
+      before: r(1, H * B * T, K),
+    }),
     ({ H }) => ({ experts: H }),
   ),
   caseOf(

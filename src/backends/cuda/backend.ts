@@ -25,6 +25,7 @@ import {
   long,
 } from './kernels.js';
 import { type Block, DeviceMemory, type MemoryUse } from './memory.js';
+import { ProductTuning } from './tuning.js';
 
 export const CUDA = 'cuda';
 
@@ -77,6 +78,14 @@ export class CudaBackend extends KernelBackend {
     this.uploads = new Uploads(parts.driver);
     this.downloads = new Downloads(parts.driver);
     this.data = new DataStorage(this, engine());
+    const tuning = new ProductTuning(
+      parts.driver,
+      this.device,
+      `cublasLt ${parts.cublas.version}`,
+      () => !this.recording,
+    );
+    // float32 is for exactness, not for speed; and a measured choice may differ from one run to the next.
+    this.cublas.tuning = () => (this.deterministic || this.activations === 'float32' ? null : tuning);
   }
 
   /** A new tensor's data, not initialised. */

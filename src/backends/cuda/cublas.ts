@@ -2,6 +2,7 @@
 import koffi from 'koffi';
 import type { Address, Driver } from './driver.js';
 import type { ActivationStorage } from './kernels.js';
+import type { ProductTuning } from './tuning.js';
 
 /** What a product is: y [m, n] = a·b, summed over k. Row-major; a transposed operand is stored the other way round. */
 export interface Product {
@@ -18,17 +19,34 @@ export interface Product {
   accumulate: boolean;
   /** Several products of one shape in one call, their operands and results one after another; 1 unless given. */
   batches?: number;
+  /**
+   * What happens to a product before it is stored: `gelu` stores gelu of it, and itself in another matrix; `gelu slope`
+   * multiplies it by gelu's derivative at that other matrix. Both in bf16 alone, for n a multiple of 8.
+   */
+  epilogue?: Epilogue;
 }
+
+export type Epilogue = 'gelu' | 'gelu slope';
 
 // From cublasLt.h and library_types.h.
 const COMPUTE_32F = 68;
 const DATA_TYPE = { float32: 0, bfloat16: 14 } as const;
 const TRANSPOSE = { no: 0, yes: 1 } as const;
-const DESCRIPTOR = { transposeA: 3, transposeB: 4 } as const;
+const DESCRIPTOR = {
+  transposeA: 3,
+  transposeB: 4,
+  epilogue: 7,
+  other: 11,
+  otherPitch: 12,
+  otherOffset: 13,
+} as const;
 const LAYOUT = { batchCount: 5, batchOffset: 6 } as const;
+/** CUBLASLT_EPILOGUE_GELU_AUX and CUBLASLT_EPILOGUE_DGELU; gelu is its tanh form there. */
+const EPILOGUE: Record<Epilogue, number> = { gelu: 160, 'gelu slope': 192 };
 const PREFERENCE_WORKSPACE = 1;
 /** cublasLtMatmulHeuristicResult_t: the algorithm's 64 bytes, its workspace, state, waves, 4 reserved words. */
 const RESULT_BYTES = 96;
+const BYTES_PER_ELEMENT = { float32: 4, bfloat16: 2 } as const;
 const STATE_OFFSET = 72;
 const ALGORITHM_BYTES = 64;
 /** Hopper's kernels want 32 MiB. */
@@ -66,6 +84,9 @@ function bind(path: string) {
   };
 }
 
+/** Algorithms that are measured against each other; the heuristics name the likeliest first. */
+const CANDIDATES = 8;
+
 /** What one shape needs at every call: handles that live as long as the process. */
 interface Plan {
   descriptor: Address;
@@ -81,8 +102,12 @@ export class CublasLt {
   private readonly preference: Address;
   private readonly workspace: Address;
   private readonly plans = new Map<string, Plan>();
+  private readonly supported = new Map<string, boolean>();
+  /** What measures algorithms against each other, or null where the likeliest is to be taken. */
+  tuning: () => ProductTuning | null = () => null;
   private readonly one = Float32Array.of(1);
   private readonly zero = Float32Array.of(0);
+  private readonly pointer = BigUint64Array.of(0n);
 
   constructor(
     path: string,
@@ -102,10 +127,21 @@ export class CublasLt {
     this.workspace = workspace;
   }
 
-  /** y = a·b, or y += a·b; of every batch. */
-  multiply(product: Product, a: Address, b: Address, y: Address): void {
+  /** y = a·b, or y += a·b, of every batch; `other` is the epilogue's other matrix, of y's shape. */
+  multiply(product: Product, a: Address, b: Address, y: Address, other: Address = 0): void {
     if (product.m === 0 || product.n === 0) return;
-    const { descriptor, layouts, algorithm } = this.plan(product);
+    const plan = this.plan(product, a, b, other);
+    if (product.epilogue !== undefined) this.setOther(plan.descriptor, other);
+    this.execute(product, plan, a, b, y);
+  }
+
+  private execute(
+    product: Product,
+    { descriptor, layouts, algorithm }: Plan,
+    a: Address,
+    b: Address,
+    y: Address,
+  ): void {
     // cuBLASLt is column-major: it computes yᵀ = bᵀ·aᵀ, whose operands are the same bytes.
     const code = this.lt.matmul(
       this.handle,
@@ -128,10 +164,45 @@ export class CublasLt {
     this.check(code, `the product ${nameOf(product)}`);
   }
 
-  private plan(product: Product): Plan {
+  private plan(product: Product, a: Address, b: Address, other: Address): Plan {
     const key = nameOf(product);
-    const known = this.plans.get(key);
+    const tuning = this.tuning();
+    const name = tuning === null ? key : `${key} tuned`;
+    const known = this.plans.get(name);
     if (known !== undefined) return known;
+    const { descriptor, layouts } = this.describe(product, other);
+    const candidates = this.candidates(key, descriptor, layouts, tuning === null ? 1 : CANDIDATES);
+    const { m, n, batches = 1, result } = product;
+    const resultBytes = batches * m * n * BYTES_PER_ELEMENT[result];
+    const algorithm =
+      tuning === null
+        ? (candidates[0] as Uint8Array)
+        : tuning.fastest(key, candidates, resultBytes, (candidate, scratch) =>
+            this.execute(product, { descriptor, layouts, algorithm: candidate }, a, b, scratch),
+          );
+    const plan = { descriptor, layouts, algorithm };
+    this.plans.set(name, plan);
+    return plan;
+  }
+
+  /** Whether there is an algorithm for a product; an answer is remembered. */
+  supports(product: Product): boolean {
+    const key = nameOf(product);
+    const known = this.supported.get(key);
+    if (known !== undefined) return known;
+    const { descriptor, layouts } = this.describe(product, this.workspace);
+    let supported = true;
+    try {
+      this.candidates(key, descriptor, layouts, 1);
+    } catch {
+      supported = false;
+    }
+    this.supported.set(key, supported);
+    return supported;
+  }
+
+  /** A product as cuBLASLt is told of it. */
+  private describe(product: Product, other: Address): Pick<Plan, 'descriptor' | 'layouts'> {
     const { m, n, k, transposeA, transposeB, batches = 1 } = product;
     const [operands, result] = [DATA_TYPE[product.operands], DATA_TYPE[product.result]];
     const descriptor = this.get(this.lt.descriptorCreate, COMPUTE_32F, DATA_TYPE.float32);
@@ -141,6 +212,19 @@ export class CublasLt {
     };
     transpose(DESCRIPTOR.transposeA, transposeB);
     transpose(DESCRIPTOR.transposeB, transposeA);
+    if (product.epilogue !== undefined) {
+      const epilogue = Int32Array.of(EPILOGUE[product.epilogue]);
+      this.check(this.lt.descriptorSet(descriptor, DESCRIPTOR.epilogue, epilogue, 4), 'setting an epilogue');
+      const pitch = BigInt64Array.of(BigInt(n));
+      this.check(this.lt.descriptorSet(descriptor, DESCRIPTOR.otherPitch, pitch, 8), 'setting an epilogue');
+      const offset = BigInt64Array.of(BigInt(m * n));
+      if (batches > 1)
+        this.check(
+          this.lt.descriptorSet(descriptor, DESCRIPTOR.otherOffset, offset, 8),
+          'setting an epilogue',
+        );
+      this.setOther(descriptor, other);
+    }
     // A row-major [rows, columns] matrix is a column-major [columns, rows] one.
     const layout = (type: number, rows: number, columns: number) => {
       const made = this.get(this.lt.layoutCreate, type, columns, rows, columns);
@@ -152,7 +236,12 @@ export class CublasLt {
       transposeA ? layout(operands, k, m) : layout(operands, m, k),
       layout(result, m, n),
     ];
-    const results = new Uint8Array(RESULT_BYTES);
+    return { descriptor, layouts };
+  }
+
+  /** At most so many algorithms for a product, the likeliest first. */
+  private candidates(key: string, descriptor: Address, layouts: Plan['layouts'], most: number): Uint8Array[] {
+    const results = new Uint8Array(RESULT_BYTES * most);
     const found = [0];
     const code = this.lt.heuristic(
       this.handle,
@@ -160,16 +249,25 @@ export class CublasLt {
       ...layouts,
       layouts[2],
       this.preference,
-      1,
+      most,
       results,
       found,
     );
     this.check(code, `choosing an algorithm for ${key}`);
-    const state = new DataView(results.buffer).getInt32(STATE_OFFSET, true);
-    if (found[0] === 0 || state !== 0) throw new Error(`cuBLASLt has no algorithm for the product ${key}`);
-    const plan = { descriptor, layouts, algorithm: results.slice(0, ALGORITHM_BYTES) };
-    this.plans.set(key, plan);
-    return plan;
+    const states = new DataView(results.buffer);
+    const usable = Array.from({ length: found[0] as number }, (_, i) => i * RESULT_BYTES)
+      .filter((at) => states.getInt32(at + STATE_OFFSET, true) === 0)
+      .map((at) => results.slice(at, at + ALGORITHM_BYTES));
+    if (usable.length === 0) throw new Error(`cuBLASLt has no algorithm for the product ${key}`);
+    return usable;
+  }
+
+  private setOther(descriptor: Address, other: Address): void {
+    this.pointer[0] = BigInt(other);
+    this.check(
+      this.lt.descriptorSet(descriptor, DESCRIPTOR.other, this.pointer, 8),
+      "setting an epilogue's matrix",
+    );
   }
 
   /** Makes a layout that of several matrices one after another. */
@@ -194,19 +292,21 @@ export class CublasLt {
   }
 }
 
-function nameOf({
-  m,
-  n,
-  k,
-  transposeA,
-  transposeB,
-  operands,
-  result,
-  accumulate,
-  batches = 1,
-}: Product): string {
+function nameOf(product: Product): string {
+  const {
+    m,
+    n,
+    k,
+    transposeA,
+    transposeB,
+    operands,
+    result,
+    accumulate,
+    epilogue = '',
+    batches = 1,
+  } = product;
   const side = (rows: number, columns: number, flag: boolean) => `[${rows},${columns}]${flag ? 'ᵀ' : ''}`;
   const a = transposeA ? side(k, m, true) : side(m, k, false);
   const b = transposeB ? side(n, k, true) : side(k, n, false);
-  return `${batches === 1 ? '' : `${batches} × `}${a}·${b} ${operands}→${result}${accumulate ? ' added' : ''}`;
+  return `${batches === 1 ? '' : `${batches} × `}${a}·${b} ${operands}→${result}${accumulate ? ' added' : ''}${epilogue}`;
 }

@@ -14,7 +14,7 @@ export class CudaError extends Error {
   }
 }
 
-export const CUDA_ERROR_OUT_OF_MEMORY = 2;
+const CUDA_ERROR_OUT_OF_MEMORY = 2;
 const CUDA_ERROR_NOT_READY = 600;
 /** Compute capability 8.0, Ampere, is the first with bf16 in its tensor cores. */
 const OLDEST_COMPUTE_CAPABILITY = 80;
@@ -202,11 +202,12 @@ export class Driver {
     return this.get(this.cu.moduleLoad, image);
   }
 
-  /** A kernel of a module; `sharedMemory` bytes are opted in to where they exceed what every kernel may use. */
+  /** A kernel of a module. */
   kernel(module: Address, name: string): Address {
     return this.get(this.cu.moduleFunction, module, name);
   }
 
+  /** Opts in to more shared memory than every kernel may use. */
   allowSharedMemory(kernel: Address, bytes: number): void {
     this.check(this.cu.functionAttribute(kernel, MAX_DYNAMIC_SHARED, bytes), 'cuFuncSetAttribute');
   }
@@ -231,7 +232,9 @@ export class Driver {
 
   /** The executable graph of what was recorded. */
   endCapture(): Address {
-    const graph = this.get(this.cu.endCapture, this.stream);
+    const recorded = [0];
+    this.check(this.cu.endCapture(this.stream, recorded), 'cuStreamEndCapture');
+    const graph = Number(recorded[0]);
     const executable = this.get(this.cu.graphInstantiate, graph, 0);
     this.check(this.cu.graphDestroy(graph), 'cuGraphDestroy');
     return executable;
@@ -250,12 +253,10 @@ export class Driver {
     this.check(this.cu.graphExecDestroy(executable), 'cuGraphExecDestroy');
   }
 
-  /** A call whose first parameter is where its result goes, or whose last is. */
+  /** The result of a call whose first parameter is where it goes. */
   private get(call: (...args: unknown[]) => number, ...args: unknown[]): number {
     const out = [0];
-    const last = call === this.cu.endCapture;
-    const code = last ? call(...args, out) : call(out, ...args);
-    if (code !== 0) this.check(code, 'CUDA');
+    this.check(call(out, ...args), 'CUDA');
     return Number(out[0]);
   }
 

@@ -178,7 +178,7 @@ export function warpRows(rows: number): { grid: number; block: number } {
 }
 
 /** A pass over tensors of one size stored as activations are, the last one written. */
-function overElements(call: Call, name: string, size: number, tensors: TensorInfo[]): void {
+export function overElements(call: Call, name: string, size: number, tensors: TensorInfo[]): void {
   const vector = vectorOf(size);
   call.launch(
     'elementwise',

@@ -1,15 +1,9 @@
-/** Experts on cuda: router, slots and balance loss without waiting for the device, and one product of batches for all experts. */
+/** Expert routing on cuda: router, slots and balance loss, without waiting for the device. */
 import { assignSlotsKernel } from '../../ops/assign-slots.js';
 import { balanceLossGradKernel, balanceLossKernel } from '../../ops/balance-loss.js';
 import { chooseExpertGradKernel, chooseExpertKernel } from '../../ops/choose-expert.js';
 import { expertLogitsGradKernel, expertLogitsKernel } from '../../ops/expert-logits.js';
-import {
-  groupedLinearGradInputKernel,
-  groupedLinearGradWeightKernel,
-  groupedLinearKernel,
-} from '../../ops/grouped-linear.js';
-import { type Call, registerCudaKernel, rowsOf } from './call.js';
-import type { Address } from './driver.js';
+import { registerCudaKernel, rowsOf } from './call.js';
 import { vectorOf, warpRows } from './elementwise.js';
 import { address } from './kernels.js';
 import { chunksOf, sumChunks } from './sums.js';
@@ -148,63 +142,4 @@ export function registerExperts(): void {
       return [dlogits];
     },
   );
-
-  registerCudaKernel(groupedLinearKernel, (call, { x, weight }, { experts }) => {
-    const [rows, inner] = rowsOf(x);
-    const outer = (weight.shape[0] as number) / experts;
-    const y = call.makeActivation([...x.shape.slice(0, -1), outer]);
-    multiply(call, experts, { m: rows / experts, n: outer, k: inner, transposeB: true }, [
-      call.activation(x),
-      call.weight(weight),
-      call.at(y),
-    ]);
-    return [y];
-  });
-
-  registerCudaKernel(groupedLinearGradInputKernel, (call, { dy, weight }, { experts }) => {
-    const [rows, outer] = rowsOf(dy);
-    const inner = weight.shape[1] as number;
-    const dx = call.makeActivation([...dy.shape.slice(0, -1), inner]);
-    multiply(call, experts, { m: rows / experts, n: inner, k: outer, transposeB: false }, [
-      call.activation(dy),
-      call.weight(weight),
-      call.at(dx),
-    ]);
-    return [dx];
-  });
-
-  registerCudaKernel(groupedLinearGradWeightKernel, (call, { dy, x, sofar }, { experts }) => {
-    const [rows, outer] = rowsOf(dy);
-    const [, inner] = rowsOf(x);
-    const { sum, accumulate } = call.accumulator(sofar, [experts * outer, inner], 'float32');
-    call.backend.cublas.multiply(
-      {
-        m: outer,
-        n: inner,
-        k: rows / experts,
-        transposeA: true,
-        transposeB: false,
-        operands: call.backend.activations,
-        result: 'float32',
-        accumulate: accumulate === 1,
-        batches: experts,
-      },
-      call.activation(dy),
-      call.activation(x),
-      call.at(sum),
-    );
-    return [sum];
-  });
-}
-
-/** y = a·b of every expert, stored as activations are. */
-function multiply(
-  call: Call,
-  experts: number,
-  sizes: { m: number; n: number; k: number; transposeB: boolean },
-  [a, b, y]: [Address, Address, Address],
-): void {
-  const operands = call.backend.activations;
-  const plain = { transposeA: false, operands, result: operands, accumulate: false, batches: experts };
-  call.backend.cublas.multiply({ ...sizes, ...plain }, a, b, y);
 }

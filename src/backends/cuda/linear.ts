@@ -2,7 +2,10 @@
 import { type Tensor, util } from '@tensorflow/tfjs-core';
 import { biasGradKernel, biasKernel } from '../../ops/bias.js';
 import { linearGradInputKernel, linearGradWeightKernel, linearKernel } from '../../ops/linear.js';
-import { registerCudaKernel, registerNamed, rowsOf } from './call.js';
+import { linearGeluKernel, linearGradInputGeluKernel } from '../../ops/mlp.js';
+import { type Call, registerCudaKernel, registerNamed, rowsOf } from './call.js';
+import type { Product } from './cublas.js';
+import { overElements } from './elementwise.js';
 import { address, long } from './kernels.js';
 import { sumColumns } from './sums.js';
 
@@ -11,18 +14,8 @@ export function registerLinear(): void {
     const [rows, inner] = rowsOf(x);
     const outer = weight.shape[0] as number;
     const y = call.makeActivation([...x.shape.slice(0, -1), outer]);
-    const operands = call.backend.activations;
     call.backend.cublas.multiply(
-      {
-        m: rows,
-        n: outer,
-        k: inner,
-        transposeA: false,
-        transposeB: true,
-        operands,
-        result: operands,
-        accumulate: false,
-      },
+      productOf(call, { m: rows, n: outer, k: inner, transposeA: false, transposeB: true }),
       call.activation(x),
       call.weight(weight),
       call.at(y),
@@ -34,23 +27,44 @@ export function registerLinear(): void {
     const [rows, outer] = rowsOf(dy);
     const inner = weight.shape[1] as number;
     const dx = call.makeActivation([...dy.shape.slice(0, -1), inner]);
-    const operands = call.backend.activations;
     call.backend.cublas.multiply(
-      {
-        m: rows,
-        n: inner,
-        k: outer,
-        transposeA: false,
-        transposeB: false,
-        operands,
-        result: operands,
-        accumulate: false,
-      },
+      productOf(call, { m: rows, n: inner, k: outer, transposeA: false, transposeB: false }),
       call.activation(dy),
       call.weight(weight),
       call.at(dx),
     );
     return [dx];
+  });
+
+  registerCudaKernel(linearGeluKernel, (call, { x, weight }) => {
+    const [rows, inner] = rowsOf(x);
+    const outer = weight.shape[0] as number;
+    const shape = [...x.shape.slice(0, -1), outer];
+    const [after, before] = [call.makeActivation(shape), call.makeActivation(shape)];
+    const product = productOf(call, { m: rows, n: outer, k: inner, transposeA: false, transposeB: true });
+    const [a, b] = [call.activation(x), call.weight(weight)];
+    if (takesEpilogue(call, outer)) {
+      call.backend.cublas.multiply({ ...product, epilogue: 'gelu' }, a, b, call.at(after), call.at(before));
+    } else {
+      call.backend.cublas.multiply(product, a, b, call.at(before));
+      overElements(call, 'gelu', before.size, [before, after]);
+    }
+    return [after, before];
+  });
+
+  registerCudaKernel(linearGradInputGeluKernel, (call, { dy, weight, before }) => {
+    const [rows, outer] = rowsOf(dy);
+    const inner = weight.shape[1] as number;
+    const dbefore = call.makeActivation(before.shape);
+    const product = productOf(call, { m: rows, n: inner, k: outer, transposeA: false, transposeB: false });
+    const [a, b, at] = [call.activation(dy), call.weight(weight), call.activation(before)];
+    if (takesEpilogue(call, inner)) {
+      call.backend.cublas.multiply({ ...product, epilogue: 'gelu slope' }, a, b, call.at(dbefore), at);
+    } else {
+      call.backend.cublas.multiply(product, a, b, call.at(dbefore));
+      overElements(call, 'geluGrad', before.size, [dbefore, before, dbefore]);
+    }
+    return [dbefore];
   });
 
   registerCudaKernel(linearGradWeightKernel, (call, { dy, x, sofar }) => {
@@ -104,16 +118,26 @@ export function registerLinear(): void {
     const [rows, columns] = [a.shape.at(-2) as number, a.shape.at(-1) as number];
     const [m, k] = transposeA ? [columns, rows] : [rows, columns];
     const n = (transposeB ? b.shape.at(-2) : b.shape.at(-1)) as number;
-    const operands = call.backend.activations;
     const y = call.makeActivation([1, m, n]);
     call.backend.cublas.multiply(
-      { m, n, k, transposeA, transposeB, operands, result: operands, accumulate: false },
+      productOf(call, { m, n, k, transposeA, transposeB }),
       call.activation(a),
       call.activation(b),
       call.at(y),
     );
     return y;
   });
+}
+
+/** A product of activations that gives activations. */
+function productOf(call: Call, sides: Pick<Product, 'm' | 'n' | 'k' | 'transposeA' | 'transposeB'>): Product {
+  const { activations } = call.backend;
+  return { ...sides, operands: activations, result: activations, accumulate: false };
+}
+
+/** Whether cuBLASLt takes gelu into a product with rows of this width. */
+function takesEpilogue(call: Call, width: number): boolean {
+  return call.backend.activations === 'bfloat16' && width % 8 === 0;
 }
 
 /** Whether all dimensions but the last two are 1. */

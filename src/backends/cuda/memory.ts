@@ -36,7 +36,7 @@ const SMALL = MIB;
 const SMALL_SEGMENT = 2 * MIB;
 const LARGE_SEGMENT = 32 * MIB;
 
-/** Bytes in use now and at most since the last reset; bytes held from the driver. */
+/** Bytes in use now and at most so far; bytes held from the driver. */
 export interface MemoryUse {
   current: number;
   peak: number;
@@ -87,10 +87,6 @@ export class DeviceMemory {
 
   memory(): MemoryUse {
     return { ...this.use };
-  }
-
-  resetPeak(): void {
-    this.use.peak = this.use.current;
   }
 
   /** Runs a body whose allocations come from a pool that nobody else uses: a captured step replays onto it. */

@@ -10,6 +10,7 @@ import { Cudnn } from './cudnn.js';
 import { Driver } from './driver.js';
 import { registerElementwise } from './elementwise.js';
 import { registerExperts } from './experts.js';
+import { registerGroupedLinear } from './grouped-linear.js';
 import { findLibraries, type LibraryName, missingLibraries } from './libraries.js';
 import { registerLinear } from './linear.js';
 import { registerOptimizer } from './optimizer.js';
@@ -46,6 +47,8 @@ export function cudaDetails(): string[] {
 function open(): CudaBackend {
   const found = findLibraries();
   const missing = missingLibraries(found);
+  // Without a driver the rest would be of no use: one sentence for a machine that has no GPU.
+  if (found.cuda.path === null) throw new Error(missing[0]);
   if (missing.length > 0) throw new Error(missing.join('; '));
   const opened = <T>(name: LibraryName, how: (path: string) => T): T => {
     const path = found[name].path as string;
@@ -71,6 +74,7 @@ function open(): CudaBackend {
   registerElementwise();
   registerTokens();
   registerExperts();
+  registerGroupedLinear();
   registerOptimizer();
   return backend;
 }

@@ -25,14 +25,24 @@ export function registerLinear(precision: () => ProductPrecision): void {
     return x.rank === 2 ? calls.input(x) : calls.reshape(calls.input(x), [x.size / width, width]);
   };
 
-  const product = (calls: Calls, a: Handle, b: Handle, transposeA: boolean, transposeB: boolean): Handle => {
-    // As a batched product of one: TensorFlow's MatMul takes half as long again for aᵀ·b with many columns of a.
-    const multiply = (left: Operand, right: Operand) =>
-      calls.run('BatchMatMulV2', [left, right], [bool('adj_x', transposeA), bool('adj_y', transposeB)]);
-    if (precision() === 'fp32') return multiply(a, b);
+  const product = (
+    calls: Calls,
+    a: Handle,
+    b: Handle,
+    transposeA: boolean,
+    transposeB: boolean,
+    by = multiply,
+  ): Handle => {
+    if (precision() === 'fp32') return by(calls, a, b, transposeA, transposeB);
     const [left, right] = [calls.cast(a, DTYPE.bfloat16), calls.cast(b, DTYPE.bfloat16)];
-    return calls.cast(last(multiply(last(left), last(right))), DTYPE.float32);
+    return calls.cast(last(by(calls, last(left), last(right), transposeA, transposeB)), DTYPE.float32);
   };
+
+  /** aᵀ·b with the narrower matrix first, where TensorFlow is a quarter faster; the transposed result is small. */
+  const transposedProduct = (calls: Calls, a: Handle, b: Handle): Handle =>
+    (a.shape[1] as number) <= (b.shape[1] as number)
+      ? product(calls, a, b, true, false)
+      : calls.transpose(last(product(calls, b, a, true, false)), [1, 0]);
 
   registerTensorflowKernel(linearKernel, (calls, { x, weight }) => {
     const y = product(calls, rows(calls, x), calls.input(weight), false, true);
@@ -45,7 +55,7 @@ export function registerLinear(precision: () => ProductPrecision): void {
   });
 
   registerTensorflowKernel(linearGradWeightKernel, (calls, { dy, x, sofar }) => {
-    const gradient = product(calls, rows(calls, dy), rows(calls, x), true, false);
+    const gradient = transposedProduct(calls, rows(calls, dy), rows(calls, x));
     return [sofar === undefined ? gradient : calls.add(calls.input(sofar), gradient)];
   });
 
@@ -53,21 +63,48 @@ export function registerLinear(precision: () => ProductPrecision): void {
     const width = x.shape[x.rank - 1] as number;
     return calls.reshape(calls.input(x), [experts, x.size / width / experts, width]);
   };
+  const ofExperts = (
+    calls: Calls,
+    experts: number,
+    a: Tensor,
+    b: Tensor,
+    transposeA: boolean,
+    transposeB: boolean,
+  ): Handle => {
+    const [left, right] = [grouped(calls, a, experts), grouped(calls, b, experts)];
+    return product(calls, left, right, transposeA, transposeB, batched);
+  };
 
   registerTensorflowKernel(groupedLinearKernel, (calls, { x, weight }, { experts }) => {
-    const y = product(calls, grouped(calls, x, experts), grouped(calls, weight, experts), false, true);
+    const y = ofExperts(calls, experts, x, weight, false, true);
     return [calls.reshape(y, [...x.shape.slice(0, -1), (weight.shape[0] as number) / experts])];
   });
 
   registerTensorflowKernel(groupedLinearGradInputKernel, (calls, { dy, weight }, { experts }) => {
-    const dx = product(calls, grouped(calls, dy, experts), grouped(calls, weight, experts), false, false);
+    const dx = ofExperts(calls, experts, dy, weight, false, false);
     return [calls.reshape(dx, [...dy.shape.slice(0, -1), weight.shape[1] as number])];
   });
 
   registerTensorflowKernel(groupedLinearGradWeightKernel, (calls, { dy, x, sofar }, { experts }) => {
-    const ofExperts = product(calls, grouped(calls, dy, experts), grouped(calls, x, experts), true, false);
-    const [, out, width] = ofExperts.shape as [number, number, number];
-    const gradient = calls.reshape(ofExperts, [experts * out, width]);
+    const matrices = ofExperts(calls, experts, dy, x, true, false);
+    const [, out, width] = matrices.shape as [number, number, number];
+    const gradient = calls.reshape(matrices, [experts * out, width]);
     return [sofar === undefined ? gradient : calls.add(calls.input(sofar), gradient)];
   });
+}
+
+/**
+ * A product by the operation that is the faster: MatMul, or its batched form with a batch of one. The batched one takes
+ * 8% less time for a·bᵀ with long rows, and 7 to 12% more for everything else (two cores, AVX-512, TensorFlow 2.21).
+ */
+function multiply(calls: Calls, a: Operand, b: Operand, transposeA: boolean, transposeB: boolean): Handle {
+  const [rows, columns] = ('last' in b ? b.last : b).shape as [number, number];
+  return transposeB && columns > rows
+    ? batched(calls, a, b, transposeA, transposeB)
+    : calls.run('MatMul', [a, b], [bool('transpose_a', transposeA), bool('transpose_b', transposeB)]);
+}
+
+/** A product for each of the leading dimensions. */
+function batched(calls: Calls, a: Operand, b: Operand, transposeA: boolean, transposeB: boolean): Handle {
+  return calls.run('BatchMatMulV2', [a, b], [bool('adj_x', transposeA), bool('adj_y', transposeB)]);
 }

@@ -1,0 +1,94 @@
+/** Which of several algorithms for a product is the fastest here: measured once, remembered on disk. */
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import { cacheFolder, readCache, writeCache } from './compiler.js';
+import type { Address, Driver } from './driver.js';
+import type { DeviceMemory } from './memory.js';
+
+/** Timed runs of a candidate, after one that is not. */
+const RUNS = 3;
+/** A larger result is not worth the memory that trying takes. */
+const LARGEST_RESULT = 2 ** 30;
+
+export class ProductTuning {
+  private readonly path: string;
+  /** By product: the algorithm that won, in hexadecimal. */
+  private readonly known: Map<string, string>;
+
+  /** @param library names cuBLASLt's version: another one has other algorithms */
+  constructor(
+    private readonly driver: Driver,
+    private readonly memory: DeviceMemory,
+    library: string,
+    /** Whether work runs now: while it is only recorded nothing can be measured. */
+    private readonly mayRun: () => boolean,
+    folder = cacheFolder(),
+  ) {
+    const digest = createHash('sha256')
+      .update(`${library}\0${driver.deviceName}\0${driver.driverVersion}`)
+      .digest('hex');
+    this.path = join(folder, `products-${digest.slice(0, 32)}.json`);
+    this.known = remembered(this.path);
+  }
+
+  /**
+   * The fastest of the candidates for a product, by running each into scratch memory of the result's size. One that is
+   * remembered is taken where it is still among them.
+   */
+  fastest(
+    product: string,
+    candidates: Uint8Array[],
+    resultBytes: number,
+    run: (algorithm: Uint8Array, result: Address) => void,
+  ): Uint8Array {
+    const [first] = candidates as [Uint8Array];
+    if (candidates.length === 1 || resultBytes > LARGEST_RESULT || !this.mayRun()) return first;
+    const name = this.known.get(product);
+    const before = candidates.find((candidate) => hex(candidate) === name);
+    if (before !== undefined) return before;
+    const result = this.memory.allocate(resultBytes);
+    try {
+      const times = candidates.map((candidate) => this.time(() => run(candidate, result.address)));
+      const best = candidates[times.indexOf(Math.min(...times))] ?? first;
+      this.known.set(product, hex(best));
+      writeCache(this.path, Buffer.from(JSON.stringify([...this.known])));
+      return best;
+    } finally {
+      this.memory.release(result);
+    }
+  }
+
+  /** Milliseconds of some runs; infinitely many where the candidate does not run after all. */
+  private time(run: () => void): number {
+    const [start, end] = [this.driver.event(true), this.driver.event(true)];
+    try {
+      run();
+      this.driver.record(start);
+      for (let i = 0; i < RUNS; i++) run();
+      this.driver.record(end);
+      this.driver.synchronize();
+      return this.driver.elapsed(start, end);
+    } catch {
+      return Number.POSITIVE_INFINITY;
+    } finally {
+      this.driver.destroyEvent(start);
+      this.driver.destroyEvent(end);
+    }
+  }
+}
+
+function hex(algorithm: Uint8Array): string {
+  return Buffer.from(algorithm).toString('hex');
+}
+
+/** What a file remembers; nothing where it is broken or something else. */
+function remembered(path: string): Map<string, string> {
+  try {
+    const entries: unknown = JSON.parse(readCache(path)?.toString('utf8') ?? '[]');
+    const isPair = (entry: unknown): entry is [string, string] =>
+      Array.isArray(entry) && entry.length === 2 && entry.every((part) => typeof part === 'string');
+    return new Map(Array.isArray(entries) ? entries.filter(isPair) : []);
+  } catch {
+    return new Map();
+  }
+}

@@ -1,0 +1,17 @@
+/** Data-sheet peaks by the names that drivers give. */
+import { expect, it } from 'vitest';
+import { peakFlops } from '../../../src/backends/cuda/peak.js';
+
+it.each([
+  ['NVIDIA H100 80GB HBM3', 989.4e12],
+  ['NVIDIA H200', 989.4e12],
+  ['NVIDIA H100 PCIe', 756e12],
+  ['NVIDIA A100-SXM4-80GB', 312e12],
+  ['NVIDIA L40S', 362e12],
+  ['NVIDIA L4', 121e12],
+  ['NVIDIA A10G', 125e12],
+  ['NVIDIA GeForce RTX 4090', 165.2e12],
+  ['NVIDIA T1000', null],
+])('%s', (device, expected) => {
+  expect(peakFlops(device, 'bf16')).toBe(expected);
+});
