@@ -40,6 +40,8 @@ export type CheckpointFs = Pick<
 
 const MANIFEST_FORMAT = 'mod-checkpoint-files-1';
 export const MANIFEST_FILE = 'manifest.json';
+/** What the name of a damaged checkpoint ends with. */
+export const DAMAGED = '.damaged';
 
 interface Manifest {
   format: typeof MANIFEST_FORMAT;
@@ -74,7 +76,7 @@ export function checkpointSteps(
 export function writeCheckpoint(job: CheckpointJob, fs: CheckpointFs = nodeFs): void {
   const { checkpoints, step, files, keep, after } = job;
   const target = join(checkpoints, checkpointName(step));
-  const temporary = hidden(target);
+  const temporary = hidden(target, 'tmp');
   try {
     if (fs.mkdirSync(checkpoints, { recursive: true }) !== undefined) syncFolder(dirname(checkpoints), fs);
     removeHidden(checkpoints, fs);
@@ -112,8 +114,15 @@ export function folderBytes(checkpoints: string): number {
     .reduce((sum, path) => sum + (nodeFs.statSync(path, { throwIfNoEntry: false })?.size ?? 0), 0);
 }
 
-/** Leaves the newest `keep` checkpoints, and nothing half written. */
-export function removeOldest(checkpoints: string, keep: number, fs: CheckpointFs = nodeFs): void {
+/** Leaves the newest checkpoint alone: the run is done. */
+export function leaveLast(checkpoints: string): void {
+  removeOldest(checkpoints, 1, nodeFs);
+  for (const name of namesIn(checkpoints, nodeFs)) {
+    if (name.endsWith(DAMAGED)) rmSync(join(checkpoints, name), { recursive: true, force: true });
+  }
+}
+
+function removeOldest(checkpoints: string, keep: number, fs: CheckpointFs): void {
   const old = checkpointSteps(checkpoints, fs).slice(0, -keep);
   for (const step of old) remove(join(checkpoints, checkpointName(step)), fs);
 }
@@ -136,9 +145,9 @@ export function checkCheckpoint(folder: string): void {
   }
 }
 
-/** Takes a damaged checkpoint out of the row, for a person to look at: step-00001200.damaged. */
+/** Takes a damaged checkpoint out of the row, for a person to look at until the run is done. */
 export function setAside(folder: string): void {
-  const aside = `${folder}.damaged`;
+  const aside = `${folder}${DAMAGED}`;
   rmSync(aside, { recursive: true, force: true });
   renameSync(folder, aside);
   syncFolder(dirname(folder));
@@ -206,20 +215,21 @@ function fileDigest(path: string): { bytes: number; sha256: string } {
 
 /** Removes a checkpoint so that a crash leaves all of it or something that is no checkpoint. */
 function remove(folder: string, fs: CheckpointFs): void {
-  const out = hidden(folder);
+  const out = hidden(folder, 'old');
   fs.rmSync(out, { recursive: true, force: true });
   fs.renameSync(folder, out);
   fs.rmSync(out, { recursive: true, force: true });
 }
 
-function hidden(folder: string): string {
-  return join(dirname(folder), `.${basename(folder)}.tmp`);
+/** What is written, or being removed, under a name that is no checkpoint's. */
+function hidden(folder: string, end: 'tmp' | 'old'): string {
+  return join(dirname(folder), `.${basename(folder)}.${end}`);
 }
 
 /** What writers and removers left that were killed: the run's lock keeps others out. */
 function removeHidden(checkpoints: string, fs: CheckpointFs): void {
   for (const name of namesIn(checkpoints, fs)) {
-    if (/^\.step-\d+\.tmp$/.test(name)) fs.rmSync(join(checkpoints, name), { recursive: true, force: true });
+    if (/^\.step-\d+\.(tmp|old)$/.test(name)) fs.rmSync(join(checkpoints, name), { recursive: true, force: true });
   }
 }
 

@@ -2,8 +2,11 @@
 
 import { bytes } from '../format.js';
 import type { CheckpointPolicy } from '../plan/run.js';
-import { type CheckpointFile, checkpointFileBytes } from '../results/checkpoint-folder.js';
-import { writeCheckpointInThread } from '../results/checkpoint-writer.js';
+import {
+  type CheckpointFile,
+  type CheckpointJob,
+  checkpointFileBytes,
+} from '../results/checkpoint-folder.js';
 
 export interface CheckpointerOptions {
   checkpoints: string;
@@ -11,6 +14,8 @@ export interface CheckpointerOptions {
   /** Files that a checkpoint goes on from: on the disk before it counts. */
   after: string[];
   log: (line: string) => void;
+  /** Puts one on the disk, beside training; injected in tests. */
+  write: (job: CheckpointJob) => Promise<void>;
   /** Milliseconds; injected in tests. */
   now: () => number;
 }
@@ -46,17 +51,17 @@ export class Checkpointer {
    * @param files reads them from the device: training stands still for as long as this takes
    * @throws DiskFullError, or whatever else went wrong with the one before
    */
-  async begin(step: number, files: () => CheckpointFile[], keep = this.options.policy.keep): Promise<void> {
+  async begin(step: number, files: () => CheckpointFile[]): Promise<void> {
     await this.settle();
     if (step === this.lastStep) return;
-    const { checkpoints, after, log, now } = this.options;
+    const { checkpoints, policy, after, log, write, now } = this.options;
     const started = now();
-    const job = { checkpoints, step, files: files(), keep, after };
+    const job = { checkpoints, step, files: files(), keep: policy.keep, after };
     const size = checkpointFileBytes(job.files);
     const read = now();
     this.lastStep = step;
     this.lastTime = read;
-    this.writing = writeCheckpointInThread(job).then(
+    this.writing = write(job).then(
       () => {
         this.writing = null;
         log(

@@ -92,7 +92,11 @@ export class RunProcesses {
         ? 'killed by SIGKILL, as the system does when memory runs out'
         : `ended by ${signal ?? `exit code ${code}`}`;
     const failed = end('failed', `its process was ${why}; see ${runFiles(folder).log}`);
-    writeResult(folder, { ...planRow(run), status: failed.status, note: failed.note });
+    try {
+      writeResult(folder, { ...planRow(run), status: failed.status, note: failed.note });
+    } catch {
+      // The folder takes no more files: the sweep still hears of it.
+    }
     return failed;
   }
 }

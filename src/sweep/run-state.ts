@@ -2,7 +2,13 @@
 import { join } from 'node:path';
 import { z } from 'zod';
 import { InputError, messageOf } from '../errors.js';
-import { checkCheckpoint, checkpointName, checkpointSteps, setAside } from '../results/checkpoint-folder.js';
+import {
+  checkCheckpoint,
+  checkpointName,
+  checkpointSteps,
+  DAMAGED,
+  setAside,
+} from '../results/checkpoint-folder.js';
 import { readJson } from '../results/json.js';
 
 const count = z.int().nonnegative();
@@ -67,7 +73,7 @@ export function usableCheckpoint(
       if (state.config_hash === configHash) return { folder, state };
       tell(`${folder}: of another config: not used`);
     } catch (error) {
-      tell(`${messageOf(error)}: this checkpoint is not used, and is now ${checkpointName(step)}.damaged`);
+      tell(`${messageOf(error)}: this checkpoint is not used, and is now ${checkpointName(step)}${DAMAGED}`);
       setAside(folder);
     }
   }

@@ -12,6 +12,7 @@ import { expandSweep } from '../plan/expand.js';
 import type { BackendName, PlannedRun, Precision } from '../plan/run.js';
 import { baselinesOf } from '../report/baseline.js';
 import { makeResultsFolder } from '../results/atomic.js';
+import { isDiskFull } from '../results/checkpoint-writer.js';
 import { acquireLock } from '../results/lock.js';
 import { readResult } from '../results/run-folder.js';
 import { runFolder, sweepFiles, writeEvalCsv, writePlan, writeRunsCsv } from '../results/sweep-folder.js';
@@ -157,27 +158,34 @@ async function trainAll(
   const display = displayOf(options, wanted.length, before.length);
   const threads = Math.max(1, Math.floor(availableParallelism() / Math.min(jobs, todo.length)));
   const processes = new RunProcesses(options.program, folder, threads, (message) => {
-    if (message.type === 'started') writeTables(folder, plan);
+    if (message.type === 'started') tryTables(folder, plan);
     display.message(message);
   });
   const failed = divergedBefore(folder, before);
   const [unfinished, trained]: [RunEnd[], RunEnd[]] = [[], []];
   writeTables(folder, plan);
+  let diskIsFull = false;
   const timer = after(options.maxHours, () => processes.stop('max-hours'));
   try {
     await inParallel(
       todo,
       jobs,
       async (run) => {
+        const noRoom = roomProblem(folder, run);
+        if (noRoom !== null) {
+          diskIsFull = true;
+          failed.push(noRoom);
+          return;
+        }
         const end = await processes.train(run, backends.get(backendKey(run)) as BackendChoice);
         if (end.status !== 'running') trained.push(end);
         if (end.status === 'running' || end.status === 'interrupted') unfinished.push(end);
         else if (end.status !== 'done') failed.push(end);
         display.ended(end);
         if (options.only.length === 0) removeWeights(folder, plan);
-        writeTables(folder, plan);
+        tryTables(folder, plan);
       },
-      () => processes.stoppedBy !== null,
+      () => processes.stoppedBy !== null || diskIsFull,
     );
   } finally {
     clearInterval(timer);
@@ -229,6 +237,25 @@ function displayOf({ quiet, out }: SweepOptions, total: number, done: number): D
   if (quiet) return silentDisplay;
   const options = { total, done, out, now: Date.now, interval: LINE_INTERVAL };
   return out.isTTY ? barDisplay(options) : lineDisplay(options);
+}
+
+/** The failure of a run that the disk has no room for by now. */
+function roomProblem(folder: string, run: PlannedRun): RunEnd | null {
+  try {
+    checkDisk(folder, [run], 1);
+    return null;
+  } catch (error) {
+    return { runId: run.run_id, status: 'failed', note: messageOf(error) };
+  }
+}
+
+/** Tables in between: if a full disk takes them no more, those at the end say so. */
+function tryTables(folder: string, plan: readonly PlannedRun[]): void {
+  try {
+    writeTables(folder, plan);
+  } catch (error) {
+    if (!isDiskFull((error as NodeJS.ErrnoException).code)) throw error;
+  }
 }
 
 function writeTables(folder: string, plan: readonly PlannedRun[]): void {

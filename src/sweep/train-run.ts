@@ -9,7 +9,8 @@ import { EvaluationProgress } from '../eval/progress.js';
 import { evaluationModes } from '../model/routing.js';
 import type { Transformer } from '../model/transformer.js';
 import type { PlannedRun } from '../plan/run.js';
-import { removeOldest } from '../results/checkpoint-folder.js';
+import { leaveLast } from '../results/checkpoint-folder.js';
+import { writeCheckpointInThread } from '../results/checkpoint-writer.js';
 import type { RunRow } from '../results/columns.js';
 import { gitCommit, versions } from '../results/provenance.js';
 import {
@@ -89,6 +90,7 @@ export async function trainRun(options: TrainRunOptions): Promise<RunEnd> {
         writeManifest(folder, manifest);
       },
       log,
+      write: writeCheckpointInThread,
       now,
     },
     checkpoint,
@@ -136,7 +138,7 @@ export async function trainRun(options: TrainRunOptions): Promise<RunEnd> {
     const done = ended('done', [], results[0].row.loss);
     const { checkpoints, evaluationProgress } = runFiles(folder);
     rmSync(evaluationProgress, { force: true });
-    removeOldest(checkpoints, 1);
+    leaveLast(checkpoints);
     return done;
   } catch (error) {
     if (error instanceof InterruptedError) return interrupted('in its evaluation');

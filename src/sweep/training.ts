@@ -7,7 +7,7 @@ import { loadModel, modelFiles } from '../model/checkpoint.js';
 import { initialValues } from '../model/parameters.js';
 import { Transformer } from '../model/transformer.js';
 import type { PlannedRun } from '../plan/run.js';
-import type { CheckpointFile } from '../results/checkpoint-folder.js';
+import type { CheckpointFile, CheckpointJob } from '../results/checkpoint-folder.js';
 import { runFiles } from '../results/run-folder.js';
 import { appendStep, cutSteps } from '../results/steps.js';
 import { AdamW } from '../train/adamw.js';
@@ -36,6 +36,8 @@ export interface TrainingOptions {
   /** A batch has been added to the skipped. */
   onSkip: () => void;
   log: (line: string) => void;
+  /** Puts a checkpoint on the disk, beside training; injected in tests. */
+  write: (job: CheckpointJob) => Promise<void>;
   /** Milliseconds; injected in tests. */
   now: () => number;
 }
@@ -121,7 +123,7 @@ export class RunTraining {
 
   /** Makes model, optimizer, log and data what they were at a checkpoint. */
   private takeUp(from: UsableCheckpoint | null): void {
-    const { run, folder, batches, skipped, log, now } = this.options;
+    const { run, folder, batches, skipped, log, write, now } = this.options;
     const { spec } = run;
     const state = from?.state ?? null;
     this.model =
@@ -143,7 +145,7 @@ export class RunTraining {
     cutSteps(steps, this.step);
     this.steps = new StepLog(spec.steps, (row) => appendStep(steps, row), state?.log);
     this.checkpointer = new Checkpointer(
-      { checkpoints, policy: run.checkpoint, after: [steps], log, now },
+      { checkpoints, policy: run.checkpoint, after: [steps], log, write, now },
       this.step,
     );
   }
