@@ -8,18 +8,40 @@ const MAX_LINES = 1000;
 /** Share of the steps that the train loss is the mean of, from the end; and that the step time leaves out, from the start. */
 const TENTH = 0.1;
 
+/** All that a log knows after some steps: plain numbers, to be saved and gone on from. */
+export interface StepLogState {
+  /** Of every step so far. */
+  losses: number[];
+  /** Milliseconds, to the microsecond. */
+  times: number[];
+  /** Reports that no line holds yet. */
+  pending: StepReport[];
+}
+
 export class StepLog {
   private readonly interval: number;
-  private readonly losses: number[] = [];
-  private readonly times: number[] = [];
-  private pending: StepReport[] = [];
+  private readonly losses: number[];
+  private readonly times: number[];
+  private pending: StepReport[];
 
-  /** @param append takes each finished line */
+  /**
+   * @param append takes each finished line
+   * @param from the state to go on from
+   */
   constructor(
     private readonly steps: number,
     private readonly append: (row: StepRow) => void,
+    from: StepLogState = { losses: [], times: [], pending: [] },
   ) {
     this.interval = Math.max(1, Math.ceil(steps / MAX_LINES));
+    this.losses = [...from.losses];
+    this.times = [...from.times];
+    this.pending = [...from.pending];
+  }
+
+  get state(): StepLogState {
+    const { losses, pending } = this;
+    return { losses, times: this.times.map((time) => Math.round(1000 * time) / 1000), pending };
   }
 
   add(report: StepReport): void {
