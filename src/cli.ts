@@ -1,10 +1,11 @@
 /** The commander program: which commands there are, what they take, and the only place that decides exit codes. */
-import { availableParallelism, constants } from 'node:os';
+import { availableParallelism } from 'node:os';
 import tab from '@bomb.sh/tab/commander';
 import { Command, CommanderError, Option } from 'commander';
 import {
   backendOption,
   bareTokenBytes,
+  hours,
   jobs,
   jsonOption,
   notNegative,
@@ -32,10 +33,12 @@ import { trainRunCommand } from './commands/train-run.js';
 import { DEFAULT_PART_BYTES } from './data/prepare.js';
 import { InputError, messageOf, TryLaterError } from './errors.js';
 import { programVersion } from './results/provenance.js';
+import type { RunEnd } from './sweep/messages.js';
+import { type StopReason, signalExitCode } from './sweep/stop-request.js';
 import type { SweepOutcome } from './sweep/sweep.js';
 
-/** Section 7 of the design: what cron, make and people may rely on. A signal's code is 128 and its number. */
-const EXIT = { done: 0, failed: 1, wrongInput: 2, tryLater: 75, signal: 128 } as const;
+/** Section 7 of the design: what cron, make and people may rely on. A signal's code is signalExitCode's. */
+const EXIT = { done: 0, failed: 1, wrongInput: 2, tryLater: 75 } as const;
 
 const print = (text: string) => process.stdout.write(`${text}\n`);
 const printError = (text: string) => process.stderr.write(`mod: ${text}\n`);
@@ -99,6 +102,7 @@ function addSweep(mod: Command): void {
       'auto',
     )
     .option('--retry', 'train diverged runs again', false)
+    .option('--max-hours <hours>', 'after so long save, stop and exit with 75', hours)
     .option('--quiet', 'print nothing unless something fails', false)
     .addOption(resultsOption())
     .addOption(backendOption())
@@ -314,8 +318,8 @@ function addTrainRun(mod: Command): void {
     .addOption(backendOption())
     .addOption(precisionOption())
     .action(async (sweep, run, options) => {
-      const { status } = await trainRunCommand(sweep, run, options, print);
-      process.exitCode = status === 'done' ? EXIT.done : EXIT.failed;
+      const { end, stoppedBy } = await trainRunCommand(sweep, run, options, print);
+      process.exitCode = stoppedBy === null ? exitCodeOfRun(end) : exitCodeOfStop(stoppedBy);
     });
 }
 
@@ -348,8 +352,17 @@ function exitCodeOf(error: unknown): number {
   return EXIT.failed;
 }
 
-function exitCodeOfSweep({ signal, failed, busy }: SweepOutcome): number {
-  if (signal !== null) return EXIT.signal + constants.signals[signal];
+function exitCodeOfSweep({ stoppedBy, failed, unfinished }: SweepOutcome): number {
+  if (stoppedBy !== null && stoppedBy !== 'max-hours') return exitCodeOfStop(stoppedBy);
   if (failed.length > 0) return EXIT.failed;
-  return busy.length > 0 ? EXIT.tryLater : EXIT.done;
+  return stoppedBy !== null || unfinished.length > 0 ? EXIT.tryLater : EXIT.done;
+}
+
+function exitCodeOfRun({ status }: RunEnd): number {
+  if (status === 'running') return EXIT.tryLater;
+  return status === 'done' ? EXIT.done : EXIT.failed;
+}
+
+function exitCodeOfStop(reason: StopReason): number {
+  return reason === 'max-hours' ? EXIT.tryLater : signalExitCode(reason);
 }

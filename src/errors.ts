@@ -15,6 +15,16 @@ export class DeviceMemoryError extends Error {
   override readonly name = 'DeviceMemoryError';
 }
 
+/** A disk has no room left: the run stops, and goes on from its last checkpoint when there is some. */
+export class DiskFullError extends Error {
+  override readonly name = 'DiskFullError';
+}
+
+/** Work that was asked to stop before its end, and has kept what it had. */
+export class InterruptedError extends Error {
+  override readonly name = 'InterruptedError';
+}
+
 /** The text of anything thrown. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);

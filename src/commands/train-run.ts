@@ -1,19 +1,23 @@
 /** `mod train-run`: the process in which a sweep trains one run. Not for people: `mod sweep --only` is. */
 import { chooseBackend, describeBackend } from '../backends/choose.js';
-import { InputError, messageOf } from '../errors.js';
+import { DeviceMemoryError, DiskFullError, InputError, messageOf } from '../errors.js';
 import type { BackendName, PlannedRun, Precision } from '../plan/run.js';
 import { makeResultsFolder } from '../results/atomic.js';
+import { isDiskFull } from '../results/checkpoint-writer.js';
+import type { RunStatus } from '../results/columns.js';
 import { acquireLock, type Lock } from '../results/lock.js';
 import { planRow, runFiles, writeResult } from '../results/run-folder.js';
 import { readPlan, runFolder } from '../results/sweep-folder.js';
 import { type RunEnd, tellParent } from '../sweep/messages.js';
+import { type StopReason, StopRequest } from '../sweep/stop-request.js';
 import { trainRun } from '../sweep/train-run.js';
 
 /** Milliseconds since 1970 that no change of the system's clock moves, to the microsecond. */
 const clock = () => performance.timeOrigin + performance.now();
 
 /**
- * Trains one run of a sweep's plan, under the run's lock. What goes wrong in it becomes the run's result.
+ * Trains one run of a sweep's plan, under the run's lock. What goes wrong in it becomes the run's result. SIGTERM, SIGINT
+ * and the end of the parent make it save and stop.
  *
  * @throws TryLaterError if another process holds the run
  */
@@ -22,53 +26,59 @@ export async function trainRunCommand(
   runId: string,
   { backend, precision }: { backend: BackendName | 'auto'; precision: Precision },
   out: (text: string) => void,
-): Promise<RunEnd> {
+): Promise<{ end: RunEnd; stoppedBy: StopReason | null }> {
   const plan = readPlan(sweepFolder);
   const run = plan.runs.find((candidate) => candidate.run_id === runId);
   if (run === undefined) throw new InputError(`${sweepFolder}: its plan has no run ${runId}`);
   const folder = runFolder(sweepFolder, runId);
   makeResultsFolder(folder);
-  // The channel ends with the parent: without it nobody takes note of the run.
-  process.on('disconnect', () => process.kill(process.pid, 'SIGTERM'));
-  const lock = await acquireRunLock(folder, runId);
+  const stop = new StopRequest();
+  stop.listen();
+  const lock = await acquireRunLock(folder, runId, stop);
+  process.stdout.on('error', () => undefined); // a log that takes no more lines does not end the run
   const log = (line: string) => out(`${new Date().toISOString()} ${line}`);
   let end: RunEnd;
   try {
     const chosen = await chooseBackend(backend, precision, run.spec.training.deterministic);
     log(describeBackend(chosen));
-    const options = { run, folder, baseDir: plan.base_dir, tell: tellParent, log, now: clock };
+    const options = { run, folder, baseDir: plan.base_dir, stop, tell: tellParent, log, now: clock };
     end = await trainRun({ ...options, backend: chosen });
   } catch (error) {
     if (error instanceof Error) log(error.stack ?? error.message);
-    end = failed(folder, run, messageOf(error));
+    end = failed(folder, run, error);
   }
   log(`${end.status}${end.note === null ? '' : `: ${end.note}`}`);
   lock.release();
-  await farewell(end);
-  return end;
+  await farewell(end, stop);
+  return { end, stoppedBy: end.status === 'interrupted' ? stop.reason : null };
 }
 
-async function acquireRunLock(folder: string, runId: string): Promise<Lock> {
+async function acquireRunLock(folder: string, runId: string, stop: StopRequest): Promise<Lock> {
   try {
     return acquireLock(runFiles(folder).lock, `mod training ${runId}`);
   } catch (error) {
-    await farewell({ runId, status: 'running', note: messageOf(error) });
+    await farewell({ runId, status: 'running', note: messageOf(error) }, stop);
     throw error;
   }
 }
 
 /** The last word to the parent, and the end of the channel that keeps this process alive. */
-async function farewell(end: RunEnd): Promise<void> {
+async function farewell(end: RunEnd, stop: StopRequest): Promise<void> {
   await tellParent({ type: 'finished', ...end });
-  process.removeAllListeners('disconnect');
+  stop.close();
   if (process.connected) process.disconnect();
 }
 
-function failed(folder: string, run: PlannedRun, note: string): RunEnd {
+function failed(folder: string, run: PlannedRun, error: unknown): RunEnd {
+  const status: RunStatus = error instanceof DeviceMemoryError ? 'out-of-memory' : 'failed';
+  const full = error instanceof DiskFullError || isDiskFull((error as NodeJS.ErrnoException).code);
+  const note = full
+    ? `${messageOf(error)}; make room and start the sweep again: the run goes on from its last checkpoint`
+    : messageOf(error);
   try {
-    writeResult(folder, { ...planRow(run), status: 'failed', note });
+    writeResult(folder, { ...planRow(run), status, note });
   } catch {
     // The folder takes no more files: the parent still hears of it.
   }
-  return { runId: run.run_id, status: 'failed', note };
+  return { runId: run.run_id, status, note };
 }

@@ -215,6 +215,9 @@ const keys = {
     autoregressive: truth.exactOptional(),
   }).exactOptional(),
   checkpoint: mapping({
+    minutes: notNegative.exactOptional(),
+    steps: whole(0).exactOptional(),
+    keep: whole(1, 1000).exactOptional(),
     keep_final: oneOf(['all', 'best', 'none']).exactOptional(),
   }).exactOptional(),
   backend: oneOf(['auto', 'cuda', 'tensorflow', 'wasm']).exactOptional(),
@@ -238,6 +241,7 @@ export const sweepSchema = mapping(
   {
     name,
     ...keys,
+    on_finish: list(words('a program or an argument'), 'a program and its arguments').exactOptional(),
     grids: z.array(grid, { error: 'a list of mappings' }).exactOptional(),
   },
   'a mapping of keys to values: name, flop_budgets, data, ...',

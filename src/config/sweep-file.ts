@@ -50,7 +50,7 @@ export interface Product {
     deterministic: boolean;
   };
   evaluation: { sequences: Written; every_steps: Written; autoregressive: boolean };
-  checkpoint: CheckpointPolicy;
+  checkpoint: { minutes: Written; steps: Written; keep: Written } & Pick<CheckpointPolicy, 'keep_final'>;
   backend: BackendName | 'auto';
   precision: Precision;
 }
@@ -69,6 +69,8 @@ export interface SweepFile {
   top: TopLevel;
   /** One an entry of `grids`, or the top level alone; the plan is their union. */
   products: Product[];
+  /** A program and its arguments, to be told of the end of a sweep; null: nobody is. */
+  onFinish: string[] | null;
   /** file:line:column of the budgets, for what turns out to be wrong when runs are planned. */
   budgetsAt: string;
 }
@@ -103,7 +105,7 @@ const DEFAULTS: Omit<Product, 'flop_budgets' | 'data'> = {
     deterministic: false,
   },
   evaluation: { sequences: usual(1024), every_steps: usual(0), autoregressive: true },
-  checkpoint: { keep_final: 'all' },
+  checkpoint: { minutes: usual(10), steps: usual(0), keep: usual(2), keep_final: 'all' },
   backend: 'auto',
   precision: 'auto',
 };
@@ -128,7 +130,7 @@ export function parseSweepFile(path: string, text: string): SweepFile {
   const yaml = new YamlFile(path, text);
   const result = sweepSchema.safeParse(yaml.value);
   if (!result.success) throw yaml.error(problemsOf(result.error.issues, yaml));
-  const { name, grids = [], ...top } = result.data;
+  const { name, grids = [], on_finish = null, ...top } = result.data;
   const dir = dirname(resolve(path));
   const unfit = [top, ...grids].flatMap(({ data }, i) =>
     data === undefined
@@ -146,6 +148,7 @@ export function parseSweepFile(path: string, text: string): SweepFile {
     name,
     top: withDefaults(top),
     products,
+    onFinish: on_finish,
     budgetsAt: yaml.at(yaml.keyOffset(['flop_budgets'])),
   };
 }
@@ -171,7 +174,7 @@ function vocabularyProblems(yaml: YamlFile, data: DataConfig, at: Path, dir: str
   );
 }
 
-type Top = Omit<WrittenSweep, 'name' | 'grids'>;
+type Top = Omit<WrittenSweep, 'name' | 'grids' | 'on_finish'>;
 
 function withDefaults(top: GridKeys, grid: GridKeys = {}): TopLevel {
   return {

@@ -1,4 +1,4 @@
-/** Checkpoints of a model: config.json and weights.safetensors, with PyTorch's names and [out, in] layout. */
+/** A model in a checkpoint: config.json and weights.safetensors, with PyTorch's names and [out, in] layout. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Tensor } from '@tensorflow/tfjs-core';
@@ -6,10 +6,10 @@ import { z } from 'zod';
 import { BUILT_IN_TOKENIZERS, isBuiltIn, openTokenizer, type Tokenizer } from '../data/tokenizer.js';
 import { InputError, messageOf } from '../errors.js';
 import type { Parameter } from '../ops/tape.js';
-import { writeFileAtomic } from '../results/atomic.js';
-import { readSafetensors, type SafeTensor, writeSafetensors } from '../results/safetensors.js';
+import type { CheckpointFile } from '../results/checkpoint-folder.js';
+import { readSafetensors, type SafeTensor, safetensorsParts } from '../results/safetensors.js';
 import type { ModelConfig } from './config.js';
-import type { TensorSource } from './parameters.js';
+import type { TensorSpec } from './parameters.js';
 import { Transformer } from './transformer.js';
 
 export const CHECKPOINT_FORMAT = 'mod-checkpoint-1';
@@ -55,25 +55,23 @@ const checkpointSchema = z.looseObject({
 });
 
 /**
- * Writes config.json, weights.safetensors and, where there is one, tokenizer.json into a folder that exists.
+ * config.json, weights.safetensors and, where there is one, tokenizer.json, with the values of this moment.
  *
  * @param tokenizer of the model's tokens: `bytes`, `gpt2`, the path of a tokenizer.json, or null where it is not known
  */
-export function saveModel(folder: string, model: Transformer, tokenizer: string | null = null): void {
+export function modelFiles(model: Transformer, tokenizer: string | null): CheckpointFile[] {
+  const own = tokenizer === null || isBuiltIn(tokenizer) ? null : readFileSync(tokenizer);
   const config = {
     format: CHECKPOINT_FORMAT,
     model: model.config,
-    ...(tokenizer === null ? {} : { tokenizer: savedTokenizer(folder, tokenizer) }),
+    ...(tokenizer === null ? {} : { tokenizer: own === null ? tokenizer : TOKENIZER_FILE }),
   };
-  writeFileAtomic(join(folder, 'config.json'), `${JSON.stringify(config, null, 1)}\n`);
   const tensors = model.parameters.flatMap((parameter) => tensorsOf(parameter, parameter.value));
-  writeSafetensors(join(folder, 'weights.safetensors'), tensors);
-}
-
-function savedTokenizer(folder: string, tokenizer: string): string {
-  if (isBuiltIn(tokenizer)) return tokenizer;
-  writeFileAtomic(join(folder, TOKENIZER_FILE), readFileSync(tokenizer));
-  return TOKENIZER_FILE;
+  return [
+    { name: 'config.json', parts: [Buffer.from(`${JSON.stringify(config, null, 1)}\n`)] },
+    { name: 'weights.safetensors', parts: safetensorsParts(tensors) },
+    ...(own === null ? [] : [{ name: TOKENIZER_FILE, parts: [own] }]),
+  ];
 }
 
 /**
@@ -134,23 +132,27 @@ function readConfig(folder: string): z.output<typeof checkpointSchema> {
   return parsed.data;
 }
 
-/** A parameter, or another tensor of its shape, by the names of a checkpoint: q, k and v apart. */
-export function tensorsOf(parameter: Parameter, tensor: Tensor): SafeTensor[] {
+/** A parameter, or another tensor of its shape, by the names of a checkpoint, each behind `prefix`: q, k and v apart. */
+export function tensorsOf(parameter: Parameter, tensor: Tensor, prefix = ''): SafeTensor[] {
   const values = tensor.dataSync() as Float32Array;
   const parts = parameter.tensorNames.length;
   const shape = [(tensor.shape[0] as number) / parts, ...tensor.shape.slice(1)];
   return parameter.tensorNames.map((name, i) => ({
-    name,
+    name: `${prefix}${name}`,
     dtype: 'F32',
     shape,
     data: values.subarray((i * values.length) / parts, ((i + 1) * values.length) / parts),
   }));
 }
 
-function tensorSource(path: string): { source: TensorSource; unused(): string[] } {
+/** Where a checkpoint's tensors come from that were made with `tensorsOf`. */
+export type StoredTensors = (spec: Pick<TensorSpec, 'name' | 'shape'>) => Float32Array;
+
+/** The tensors of a file, by name, each checked against what it ought to be, and which of them nobody asked for. */
+export function tensorSource(path: string): { source: StoredTensors; unused(): string[] } {
   const tensors = readSafetensors(path);
   const used = new Set<string>();
-  const source: TensorSource = ({ name, shape }) => {
+  const source: StoredTensors = ({ name, shape }) => {
     const found = tensors.get(name);
     if (found === undefined) throw new InputError(`${path}: the tensor ${name} is missing`);
     if (found.dtype !== 'F32' || String(found.shape) !== String(shape)) {

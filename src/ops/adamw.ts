@@ -1,5 +1,17 @@
 /** AdamW: one decoupled-decay Adam update, with global-norm clipping inside, of one parameter or of all at once. */
-import { add, div, minimum, mul, slice, sqrt, square, sub, type Tensor } from '@tensorflow/tfjs-core';
+import {
+  add,
+  div,
+  equal,
+  minimum,
+  mul,
+  slice,
+  sqrt,
+  square,
+  sub,
+  type Tensor,
+  where,
+} from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
 
 export interface AdamWInputs extends Record<string, Tensor> {
@@ -9,7 +21,7 @@ export interface AdamWInputs extends Record<string, Tensor> {
   mean: Tensor;
   /** Second moment, not centred. */
   variance: Tensor;
-  /** The global gradient norm, a scalar. */
+  /** The global gradient norm, a scalar. Where it is not finite, nothing is updated. */
   norm: Tensor;
   /** [learning rate, 1 - beta1^step, 1 - beta2^step]: a tensor, since a captured step cannot change its attributes. */
   schedule: Tensor;
@@ -29,6 +41,7 @@ export const CLIP_EPSILON = 1e-6;
 /**
  * → [value, mean, variance] after the step (Loshchilov and Hutter 2019, algorithm 2, decay scaled by the learning
  * rate as PyTorch does). The inputs value, mean and variance are dead afterwards: a backend may write in their place.
+ * Under a norm that is not finite all three come back as they were: what is no number never reaches the weights.
  */
 export const adamWKernel = defineKernel(
   'AdamW',
@@ -45,7 +58,12 @@ export const adamWKernel = defineKernel(
     const variance = add(mul(inputs.variance, beta2), mul(square(gradient), 1 - beta2));
     const step = div(div(mean, correction1), add(sqrt(div(variance, correction2)), epsilon));
     const decayed = mul(inputs.value, sub(1, mul(rate, weightDecay)));
-    return [sub(decayed, mul(rate, step)), mean, variance];
+    const finite = equal(sub(inputs.norm, inputs.norm), 0); // infinity less infinity is no number, either
+    return [
+      where(finite, sub(decayed, mul(rate, step)), inputs.value),
+      where(finite, mean, inputs.mean),
+      where(finite, variance, inputs.variance),
+    ];
   },
 );
 

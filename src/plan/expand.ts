@@ -1,5 +1,5 @@
 /** From a sweep file to the list of its runs: a pure function, the same list for the same file. */
-import type { SweepFile, TopLevel } from '../config/sweep-file.js';
+import type { Product, SweepFile, TopLevel } from '../config/sweep-file.js';
 import { InputError } from '../errors.js';
 import { selectedTokens } from '../model/config.js';
 import { configHash } from './canonical.js';
@@ -7,7 +7,7 @@ import { denseFlopsPerPass, flopsPerPass } from './flops.js';
 import { modelOf } from './model-of.js';
 import { parameterCounts } from './params.js';
 import { type BaselineOf, noBaselines, type Point, pointsOf } from './points.js';
-import type { PlannedRun, RunSpec } from './run.js';
+import type { CheckpointPolicy, PlannedRun, RunSpec } from './run.js';
 import { runId } from './run-id.js';
 
 /** Fewer steps than these are no training: the warm-up alone takes some. */
@@ -68,7 +68,7 @@ function planRun(point: Point, top: TopLevel): PlannedRun {
     status: reasons.length === 0 ? 'pending' : 'skipped',
     note: reasons.length === 0 ? null : reasons.join('; '),
     spec,
-    checkpoint: product.checkpoint,
+    checkpoint: checkpointOf(product),
     backend: product.backend,
     params_total: total,
     params_non_embedding: non_embedding,
@@ -108,4 +108,8 @@ function whyNotFeasible({ model, steps, batch_sequences }: RunSpec): string[] {
     reasons.push(`the budget pays for ${steps} of at least ${MIN_STEPS} steps of ${step}`);
   }
   return reasons;
+}
+
+function checkpointOf({ checkpoint: { minutes, steps, keep, keep_final } }: Product): CheckpointPolicy {
+  return { minutes: minutes.value, steps: steps.value, keep: keep.value, keep_final };
 }

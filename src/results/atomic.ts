@@ -1,5 +1,6 @@
 /** Whole files, written so that a crash leaves the old one or the new one and never a part. */
 import { createHash } from 'node:crypto';
+import type * as nodeFs from 'node:fs';
 import {
   closeSync,
   fsyncSync,
@@ -48,22 +49,25 @@ export function writeFileAtomic(path: string, ...parts: (Uint8Array | string)[])
 }
 
 /** Writes every byte: one call of the system may take fewer than it is given. */
-export function writeAll(file: number, bytes: Uint8Array): void {
+export function writeAll(file: number, bytes: Uint8Array, write: typeof writeSync = writeSync): void {
   for (let at = 0; at < bytes.length; ) {
-    at += writeSync(file, bytes, at, Math.min(bytes.length - at, CHUNK_BYTES));
+    at += write(file, bytes, at, Math.min(bytes.length - at, CHUNK_BYTES));
   }
 }
 
+/** The calls that flush a file or folder. */
+export type SyncCalls = Pick<typeof nodeFs, 'openSync' | 'fsyncSync' | 'closeSync'>;
+
 /** Makes what was created, renamed or removed in a folder survive a loss of power. */
-export function syncFolder(folder: string): void {
-  const handle = openSync(folder, 'r');
+export function syncFolder(folder: string, fs: SyncCalls = { openSync, fsyncSync, closeSync }): void {
+  const handle = fs.openSync(folder, 'r');
   try {
-    fsyncSync(handle);
+    fs.fsyncSync(handle);
   } catch (error) {
     // Some network and FUSE file systems have no such call: then there is nothing more to ask for.
     if (!['EINVAL', 'ENOTSUP'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
   } finally {
-    closeSync(handle);
+    fs.closeSync(handle);
   }
 }
 

@@ -1,8 +1,9 @@
 /** The folder of a run, results/<sweep>/<run-id>/: where its files are, and what its small ones hold. */
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { InputError } from '../errors.js';
 import type { BackendName, PlannedRun, RunSpec } from '../plan/run.js';
+import { checkpointName, checkpointSteps } from './checkpoint-folder.js';
 import type { EvalRow, RunRow } from './columns.js';
 import { readJson, writeJson } from './json.js';
 import { isLocked } from './lock.js';
@@ -20,7 +21,21 @@ export interface Manifest {
   micro_batch_sequences: number;
   versions: Record<string, string | null>;
   git_commit: string | null;
+  /** Of the first attempt. */
   started_at: string;
+  /** Every time that a process took the run up, the first included. */
+  attempts: Attempt[];
+  /** First sequences of batches that training passes over, since their loss or gradient norm was not finite. */
+  skipped_batches: number[];
+}
+
+export interface Attempt {
+  started_at: string;
+  /** Steps that its checkpoint had taken; 0: from the start. */
+  from_step: number;
+  backend: BackendName;
+  device: string;
+  git_commit: string | null;
 }
 
 export interface RunFiles {
@@ -53,16 +68,13 @@ export function runFiles(folder: string): RunFiles {
 
 /** checkpoints/step-00001200 */
 export function checkpointFolder(runFolder: string, step: number): string {
-  return join(runFiles(runFolder).checkpoints, `step-${String(step).padStart(8, '0')}`);
+  return join(runFiles(runFolder).checkpoints, checkpointName(step));
 }
 
 /** The checkpoint of the most steps; null where there is none. */
 export function latestCheckpoint(runFolder: string): string | null {
-  const { checkpoints } = runFiles(runFolder);
-  if (!existsSync(checkpoints)) return null;
-  const names = readdirSync(checkpoints).filter((name) => /^step-\d{8,}$/.test(name));
-  const latest = names.sort((a, b) => a.length - b.length || (a < b ? -1 : 1)).at(-1);
-  return latest === undefined ? null : join(checkpoints, latest);
+  const latest = checkpointSteps(runFiles(runFolder).checkpoints).at(-1);
+  return latest === undefined ? null : checkpointFolder(runFolder, latest);
 }
 
 export function writeManifest(folder: string, manifest: Manifest): void {

@@ -19,16 +19,24 @@ const CHUNK_BYTES = 2 ** 28;
 /** Room for 80,000 tensors. The reference allows 100 MB, but a hostile header of that size parses to gigabytes. */
 const LARGEST_HEADER = 8 * 2 ** 20;
 
-/**
- * Writes tensors atomically, without a second copy of them in memory.
- *
- * @param metadata the file's own notes, for example {format: 'pt'}
- */
+/** Writes tensors atomically; `metadata` as safetensorsParts has it. */
 export function writeSafetensors(
   path: string,
   tensors: readonly SafeTensor[],
   metadata?: Record<string, string>,
 ): void {
+  writeFileAtomic(path, ...safetensorsParts(tensors, metadata));
+}
+
+/**
+ * The bytes of a file, in parts that follow one another: those of the tensors are their own, not a second copy.
+ *
+ * @param metadata the file's own notes, for example {format: 'pt'}
+ */
+export function safetensorsParts(
+  tensors: readonly SafeTensor[],
+  metadata?: Record<string, string>,
+): Uint8Array[] {
   if (new Set(tensors.map(({ name }) => name)).size < tensors.length) {
     throw new RangeError('two tensors have the same name');
   }
@@ -47,7 +55,7 @@ export function writeSafetensors(
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(json.length + padding.length));
   const data = sorted.map(({ data }) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
-  writeFileAtomic(path, length, json, padding, ...data);
+  return [Buffer.concat([length, json, Buffer.from(padding)]), ...data];
 }
 
 /**

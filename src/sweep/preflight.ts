@@ -1,9 +1,13 @@
-/** What is looked at before anything is trained: the data of the runs, and the results that are there already. */
+/** What is looked at before anything is trained: data, results that are there already, room on the disk. */
 import { openHeldoutData, openTrainingData } from '../data/run-data.js';
 import { dataTokenizer } from '../data/tokenizer.js';
+import { bytes } from '../format.js';
+import { freeDiskBytes } from '../machine.js';
 import { canonicalJson } from '../plan/canonical.js';
+import { sweepBytes } from '../plan/checkpoint-size.js';
 import type { PlannedRun } from '../plan/run.js';
-import { assertSameConfig } from '../results/run-folder.js';
+import { folderBytes } from '../results/checkpoint-folder.js';
+import { assertSameConfig, runFiles } from '../results/run-folder.js';
 import { runFolder } from '../results/sweep-folder.js';
 
 /**
@@ -27,4 +31,25 @@ export function checkData(runs: readonly PlannedRun[], baseDir: string): void {
 /** @throws InputError for the first run that has ended under another config than it would have now */
 export function checkResults(sweepFolder: string, runs: readonly PlannedRun[]): void {
   for (const run of runs) assertSameConfig(runFolder(sweepFolder, run.run_id), run);
+}
+
+/**
+ * What the runs have left on the disk already counts as there.
+ *
+ * @param free bytes that may be written; injected in tests
+ * @throws Error with the numbers if the disk has less room than the checkpoints of these runs take
+ */
+export function checkDisk(
+  sweepFolder: string,
+  runs: readonly PlannedRun[],
+  jobs: number,
+  free: number = freeDiskBytes(sweepFolder),
+): void {
+  const folders = runs.map(({ run_id }) => runFiles(runFolder(sweepFolder, run_id)).checkpoints);
+  const there = folders.reduce((sum, folder) => sum + folderBytes(folder), 0);
+  const needed = Math.max(0, sweepBytes(runs, jobs) - there);
+  if (needed <= free) return;
+  throw new Error(
+    `${sweepFolder}: the checkpoints of ${runs.length} runs, ${jobs} at a time, take ${bytes(needed)} more, ${bytes(free)} are free: make room, choose another --results, or keep less with checkpoint: {keep, keep_final}`,
+  );
 }

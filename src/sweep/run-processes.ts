@@ -8,12 +8,11 @@ import { makeResultsFolder } from '../results/atomic.js';
 import { planRow, runFiles, writeResult } from '../results/run-folder.js';
 import { runFolder } from '../results/sweep-folder.js';
 import type { RunEnd, RunMessage } from './messages.js';
-
-const STOP_SIGNALS: NodeJS.Signals[] = ['SIGINT', 'SIGTERM'];
+import { STOP_SIGNALS, type StopMessage, type StopReason } from './stop-request.js';
 
 export class RunProcesses {
-  /** The signal that asked to stop, once one has. */
-  stoppedBy: NodeJS.Signals | null = null;
+  /** Who asked to stop, once somebody has. */
+  stoppedBy: StopReason | null = null;
   private readonly children = new Set<ChildProcess>();
 
   /**
@@ -27,7 +26,7 @@ export class RunProcesses {
     private readonly threads: number,
     private readonly onMessage: (message: RunMessage) => void,
   ) {
-    for (const signal of STOP_SIGNALS) process.on(signal, this.stop);
+    for (const signal of STOP_SIGNALS) process.on(signal, this.onSignal);
   }
 
   /** Trains a run to its end, whatever it is. A process that ends without a word has failed, and its row says so. */
@@ -46,13 +45,19 @@ export class RunProcesses {
   }
 
   close(): void {
-    for (const signal of STOP_SIGNALS) process.off(signal, this.stop);
+    for (const signal of STOP_SIGNALS) process.off(signal, this.onSignal);
   }
 
-  private readonly stop = (signal: NodeJS.Signals): void => {
-    this.stoppedBy = signal;
+  /** Asks all processes to save and to end. */
+  stop(reason: StopReason): void {
+    this.stoppedBy = reason;
+    const message: StopMessage = { type: 'stop', reason };
+    for (const child of this.children) if (child.connected) child.send(message, () => undefined);
+  }
+
+  private readonly onSignal = (signal: NodeJS.Signals): void => {
     this.close();
-    for (const child of this.children) child.kill(signal);
+    this.stop(signal as StopReason);
   };
 
   private start(run: PlannedRun, folder: string, { name, precision }: BackendChoice) {
@@ -87,7 +92,11 @@ export class RunProcesses {
         ? 'killed by SIGKILL, as the system does when memory runs out'
         : `ended by ${signal ?? `exit code ${code}`}`;
     const failed = end('failed', `its process was ${why}; see ${runFiles(folder).log}`);
-    writeResult(folder, { ...planRow(run), status: failed.status, note: failed.note });
+    try {
+      writeResult(folder, { ...planRow(run), status: failed.status, note: failed.note });
+    } catch {
+      // The folder takes no more files: the sweep still hears of it.
+    }
     return failed;
   }
 }

@@ -9,25 +9,50 @@ const MAX_LINES = 1000;
 /** Share of the steps that the train loss is the mean of, from the end; and that the step time leaves out, from the start. */
 const TENTH = 0.1;
 
+/** All that a log knows after some steps: plain numbers, to be saved and gone on from. */
+export interface StepLogState {
+  /** Of every step so far. */
+  losses: number[];
+  /** Milliseconds, to the microsecond. */
+  times: number[];
+  /** Of the steps that the means at the end may be over; none without experts. */
+  experts: ExpertShares[];
+  /** Reports that no line holds yet. */
+  pending: StepReport[];
+}
+
 export class StepLog {
   private readonly interval: number;
-  private readonly losses: number[] = [];
-  private readonly times: number[] = [];
-  private readonly experts: ExpertShares[] = [];
-  private pending: StepReport[] = [];
+  private readonly losses: number[];
+  private readonly times: number[];
+  private experts: ExpertShares[];
+  private pending: StepReport[];
 
-  /** @param append takes each finished line */
+  /**
+   * @param append takes each finished line
+   * @param from the state to go on from
+   */
   constructor(
     private readonly steps: number,
     private readonly append: (row: StepRow) => void,
+    from: StepLogState = { losses: [], times: [], experts: [], pending: [] },
   ) {
     this.interval = Math.max(1, Math.ceil(steps / MAX_LINES));
+    this.losses = [...from.losses];
+    this.times = [...from.times];
+    this.experts = [...from.experts];
+    this.pending = [...from.pending];
+  }
+
+  get state(): StepLogState {
+    const { losses, experts, pending } = this;
+    return { losses, times: this.times.map((time) => Math.round(1000 * time) / 1000), experts, pending };
   }
 
   add(report: StepReport): void {
     this.losses.push(report.loss);
     this.times.push(report.stepMs);
-    if (report.experts !== null) this.experts.push(report.experts);
+    if (report.experts !== null) this.experts = [...this.experts, report.experts].slice(-tenthOf(this.steps));
     this.pending.push(report);
     const due = report.step % this.interval === 0 || report.step === this.steps;
     if (due || report.heldoutLoss !== null || !Number.isFinite(report.loss)) this.flush(report);
@@ -35,7 +60,7 @@ export class StepLog {
 
   /** Means over the last tenth of the steps, and the median time of a step, the first tenth left out. */
   summary(): { train_loss: number | null; step_ms: number | null } & ExpertColumns {
-    const tenth = Math.max(1, Math.floor(this.losses.length * TENTH));
+    const tenth = tenthOf(this.losses.length);
     const times = this.times.slice(this.times.length > 1 ? tenth : 0);
     return {
       train_loss: this.losses.length === 0 ? null : mean(this.losses.slice(-tenth)),
@@ -60,6 +85,8 @@ export class StepLog {
     this.pending = [];
   }
 }
+
+const tenthOf = (steps: number) => Math.max(1, Math.floor(steps * TENTH));
 
 type ExpertColumns = Pick<RunRow, 'expert_load' | 'expert_dropped' | 'expert_no_op'>;
 

@@ -5,13 +5,14 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { type BackendChoice, describeBackend } from '../backends/choose.js';
-import { loadSweepFile } from '../config/sweep-file.js';
+import type { SweepFile } from '../config/sweep-file.js';
 import { InputError, messageOf } from '../errors.js';
 import { configHash } from '../plan/canonical.js';
 import { expandSweep } from '../plan/expand.js';
 import type { BackendName, PlannedRun, Precision } from '../plan/run.js';
 import { baselinesOf } from '../report/baseline.js';
 import { makeResultsFolder } from '../results/atomic.js';
+import { isDiskFull } from '../results/checkpoint-writer.js';
 import { acquireLock } from '../results/lock.js';
 import { readResult } from '../results/run-folder.js';
 import { runFolder, sweepFiles, writeEvalCsv, writePlan, writeRunsCsv } from '../results/sweep-folder.js';
@@ -20,8 +21,9 @@ import { automaticJobs, inParallel } from './jobs.js';
 import { removeWeights } from './keep-weights.js';
 import type { RunEnd } from './messages.js';
 import { modelTable } from './parameter-table.js';
-import { checkData, checkResults } from './preflight.js';
+import { checkData, checkDisk, checkResults } from './preflight.js';
 import { RunProcesses } from './run-processes.js';
+import type { StopReason } from './stop-request.js';
 
 export interface SweepOptions {
   resultsDir: string;
@@ -31,6 +33,8 @@ export interface SweepOptions {
   only: readonly string[];
   /** Train diverged runs again. */
   retry: boolean;
+  /** Hours after which the sweep saves, stops and is to be started again; undefined: as long as it takes. */
+  maxHours: number | undefined;
   quiet: boolean;
   /** Other than `auto`: instead of what the file says. */
   backend: BackendName | 'auto';
@@ -44,10 +48,12 @@ export interface SweepOutcome {
   folder: string;
   /** Runs of this call that a person must look at, those that diverged before among them. */
   failed: RunEnd[];
-  /** Runs that another process is training. */
-  busy: RunEnd[];
-  /** The signal that ended the sweep before its end. */
-  signal: NodeJS.Signals | null;
+  /** Runs that are to be gone on with: another process trains them, or something stopped them alone. */
+  unfinished: RunEnd[];
+  /** What ended the sweep before its end. */
+  stoppedBy: StopReason | null;
+  /** Runs that this call has trained, however they ended. */
+  trained: RunEnd[];
 }
 
 /** Milliseconds between the lines where there is no terminal. */
@@ -56,11 +62,10 @@ const LINE_INTERVAL = 15_000;
 /**
  * Trains the runs of a sweep file that are not done. A run that fails is noted and the others go on.
  *
- * @throws InputError for a wrong file, missing data, results that cannot be written or were made under another config
+ * @throws InputError for missing data, results that cannot be written or were made under another config
  * @throws TryLaterError if another process holds the sweep
  */
-export async function sweep(configPath: string, options: SweepOptions): Promise<SweepOutcome> {
-  const file = loadSweepFile(configPath);
+export async function sweep(file: SweepFile, options: SweepOptions): Promise<SweepOutcome> {
   const baselines = baselinesOf(file, options.resultsDir);
   const plan = expandSweep(file, baselines).map((run) => overridden(run, options));
   const wanted = selected(plan, options.only).filter(({ status }) => status === 'pending');
@@ -69,7 +74,7 @@ export async function sweep(configPath: string, options: SweepOptions): Promise<
   checkData(unfinished(folder, wanted, options.retry), file.dir);
   makeResultsFolder(folder);
   const lock =
-    options.only.length > 0 ? null : acquireLock(sweepFiles(folder).lock, `mod sweep ${configPath}`);
+    options.only.length > 0 ? null : acquireLock(sweepFiles(folder).lock, `mod sweep ${file.path}`);
   try {
     writePlan(folder, { name: file.name, base_dir: file.dir, runs: plan });
     const todo = unfinished(folder, wanted, options.retry);
@@ -124,7 +129,7 @@ function nothingToDo(
       `nothing to train: ${wanted.length - failed.length} of ${wanted.length} runs are done, ${sweepFiles(folder).runs}\n`,
     );
   }
-  return { failed, busy: [], signal: null };
+  return { failed, unfinished: [], stoppedBy: null, trained: [] };
 }
 
 function divergedBefore(folder: string, runs: readonly PlannedRun[]): RunEnd[] {
@@ -144,6 +149,7 @@ async function trainAll(
   const backends = await backendsOf(todo, options.program);
   const names = [...backends.values()].map(({ name }) => name);
   const jobs = options.jobs === 'auto' ? Math.min(...names.map(automaticJobs)) : options.jobs;
+  checkDisk(folder, todo, jobs);
   const before = wanted.filter((run) => !todo.includes(run));
   if (!options.quiet) {
     const intro = [...backends.values()].map(describeBackend);
@@ -152,31 +158,53 @@ async function trainAll(
   const display = displayOf(options, wanted.length, before.length);
   const threads = Math.max(1, Math.floor(availableParallelism() / Math.min(jobs, todo.length)));
   const processes = new RunProcesses(options.program, folder, threads, (message) => {
-    if (message.type === 'started') writeTables(folder, plan);
+    if (message.type === 'started') tryTables(folder, plan);
     display.message(message);
   });
   const failed = divergedBefore(folder, before);
-  const busy: RunEnd[] = [];
+  const [unfinished, trained]: [RunEnd[], RunEnd[]] = [[], []];
   writeTables(folder, plan);
+  let diskIsFull = false;
+  const timer = after(options.maxHours, () => processes.stop('max-hours'));
   try {
     await inParallel(
       todo,
       jobs,
       async (run) => {
+        const noRoom = roomProblem(folder, run);
+        if (noRoom !== null) {
+          diskIsFull = true;
+          failed.push(noRoom);
+          return;
+        }
         const end = await processes.train(run, backends.get(backendKey(run)) as BackendChoice);
-        if (end.status === 'running') busy.push(end);
-        else if (end.status !== 'done' && end.status !== 'interrupted') failed.push(end);
+        if (end.status !== 'running') trained.push(end);
+        if (end.status === 'running' || end.status === 'interrupted') unfinished.push(end);
+        else if (end.status !== 'done') failed.push(end);
         display.ended(end);
         if (options.only.length === 0) removeWeights(folder, plan);
-        writeTables(folder, plan);
+        tryTables(folder, plan);
       },
-      () => processes.stoppedBy !== null,
+      () => processes.stoppedBy !== null || diskIsFull,
     );
   } finally {
+    clearInterval(timer);
     processes.close();
     display.close();
   }
-  return { failed, busy, signal: processes.stoppedBy };
+  return { failed, unfinished, stoppedBy: processes.stoppedBy, trained };
+}
+
+/** Calls once so many hours are over: looked at every second, since a timer takes no more than 24 days. */
+function after(hours: number | undefined, call: () => void): NodeJS.Timeout | undefined {
+  if (hours === undefined) return undefined;
+  const end = performance.now() + 3_600_000 * hours;
+  const timer = setInterval(() => {
+    if (performance.now() < end) return;
+    clearInterval(timer);
+    call();
+  }, 1000);
+  return timer;
 }
 
 /** What computes each kind of run, found out once, so that all runs of a kind compute with the same. */
@@ -209,6 +237,25 @@ function displayOf({ quiet, out }: SweepOptions, total: number, done: number): D
   if (quiet) return silentDisplay;
   const options = { total, done, out, now: Date.now, interval: LINE_INTERVAL };
   return out.isTTY ? barDisplay(options) : lineDisplay(options);
+}
+
+/** The failure of a run that the disk has no room for by now. */
+function roomProblem(folder: string, run: PlannedRun): RunEnd | null {
+  try {
+    checkDisk(folder, [run], 1);
+    return null;
+  } catch (error) {
+    return { runId: run.run_id, status: 'failed', note: messageOf(error) };
+  }
+}
+
+/** Tables in between: if a full disk takes them no more, those at the end say so. */
+function tryTables(folder: string, plan: readonly PlannedRun[]): void {
+  try {
+    writeTables(folder, plan);
+  } catch (error) {
+    if (!isDiskFull((error as NodeJS.ErrnoException).code)) throw error;
+  }
 }
 
 function writeTables(folder: string, plan: readonly PlannedRun[]): void {

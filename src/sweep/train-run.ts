@@ -1,43 +1,44 @@
-/** One run from its first step to its row in runs.csv: what a training process does. */
+/** One run from where it was left to its row in runs.csv: what a training process does. */
 import { rmSync } from 'node:fs';
 import type { ChosenBackend } from '../backends/choose.js';
 import { openHeldoutData, openTrainingData } from '../data/run-data.js';
 import { dataTokenizer } from '../data/tokenizer.js';
-import { evaluate } from '../eval/heldout.js';
+import { InterruptedError } from '../errors.js';
 import { evaluateModes, type ModeResult } from '../eval/modes.js';
-import { saveModel } from '../model/checkpoint.js';
-import { initialValues } from '../model/parameters.js';
+import { EvaluationProgress } from '../eval/progress.js';
 import { evaluationModes } from '../model/routing.js';
-import { Transformer } from '../model/transformer.js';
+import type { Transformer } from '../model/transformer.js';
 import type { PlannedRun } from '../plan/run.js';
-import { makeResultsFolder } from '../results/atomic.js';
+import { leaveLast } from '../results/checkpoint-folder.js';
+import { writeCheckpointInThread } from '../results/checkpoint-writer.js';
 import type { RunRow } from '../results/columns.js';
 import { gitCommit, versions } from '../results/provenance.js';
 import {
-  checkpointFolder,
+  type Manifest,
   planRow,
+  readManifest,
+  readResult,
   runFiles,
   writeEvaluations,
   writeManifest,
   writeResult,
 } from '../results/run-folder.js';
-import { appendStep } from '../results/steps.js';
-import { AdamW } from '../train/adamw.js';
 import { microBatchSequences } from '../train/micro-batch.js';
-import { train } from '../train/trainer.js';
 import type { RunEnd, RunMessage } from './messages.js';
 import { tensorTable } from './parameter-table.js';
-import { StepLog } from './step-log.js';
+import { type UsableCheckpoint, usableCheckpoint } from './run-state.js';
+import type { StepLog } from './step-log.js';
+import type { StopRequest } from './stop-request.js';
+import { RunTraining } from './training.js';
 
 export interface TrainRunOptions {
   run: PlannedRun;
-  /** The run's own folder; its lock is held by the caller. */
   folder: string;
-  /** What the globs of the run's data are relative to. */
+  /** The sweep file's folder. */
   baseDir: string;
   backend: ChosenBackend;
-  tell: (message: RunMessage) => unknown;
-  /** A line for the run's log. */
+  stop: StopRequest;
+  tell: (message: RunMessage) => void;
   log: (line: string) => void;
   /** Milliseconds since 1970; injected in tests. */
   now: () => number;
@@ -45,147 +46,208 @@ export interface TrainRunOptions {
 
 const PACKAGES = ['@tensorflow/tfjs-core', '@tensorflow/tfjs-backend-wasm', '@tensorflow/tfjs-node-gpu'];
 
-/** Trains from the first step, saves the weights, evaluates, and leaves the run's result in its folder. */
+/**
+ * Trains from the last checkpoint, or the first step, saves the weights, evaluates, and leaves the run's result in its
+ * folder; asked to stop it saves within a step and has no result.
+ *
+ * @throws DiskFullError where there is no room for a checkpoint
+ */
 export async function trainRun(options: TrainRunOptions): Promise<RunEnd> {
-  const { run, folder, baseDir, backend, tell, log, now } = options;
-  const { spec } = run;
+  const { run, folder, baseDir, backend, stop, tell, log, now } = options;
+  const { spec, run_id } = run;
   const started = now();
   const microBatch =
     spec.training.micro_batch_sequences ?? microBatchSequences(spec.model, spec.batch_sequences, backend);
-  startAfresh(folder);
-  const manifest = {
-    run_id: run.run_id,
-    config_hash: run.config_hash,
-    seed: spec.seed,
-    spec,
-    backend: backend.name,
-    precision: backend.precision,
-    device: backend.device,
-    micro_batch_sequences: microBatch,
-    versions: versions(...PACKAGES),
-    git_commit: gitCommit(),
-    started_at: new Date(started).toISOString(),
-  };
+  const { before, checkpoint } = takeUp(options);
+  const skipped = new Set(before?.skipped_batches ?? []);
+  const manifest = manifestOf(options, before, checkpoint, microBatch);
   writeManifest(folder, manifest);
-  const model = new Transformer(spec.model, initialValues(spec.seed));
-  log(tensorTable(model));
-  tell({ type: 'started', runId: run.run_id, steps: spec.steps });
 
-  const training = openTrainingData(spec, baseDir);
+  const data = openTrainingData(spec, baseDir);
   const heldout = openHeldoutData(spec, baseDir);
-  const steps = new StepLog(spec.steps, (row) => appendStep(runFiles(folder).steps, row));
-  let lastStep = 0;
-  const outcome = await train({
-    spec,
-    model,
-    optimizer: new AdamW(model.parameters, {
-      weightDecay: spec.training.weight_decay,
-      gradientClip: spec.training.gradient_clip,
-    }),
-    batches: training.batches,
-    microBatchSequences: microBatch,
-    recorder: backend.recorder,
-    onMicroBatch: (sequences) => {
-      log(
-        `the device's memory does not do for more than ${sequences} sequences at once: going on with so many`,
-      );
-      writeManifest(folder, { ...manifest, micro_batch_sequences: sequences });
+  const firstStep = checkpoint?.state.step ?? 0;
+  const training = new RunTraining(
+    {
+      run,
+      folder,
+      backend,
+      batches: data.batches,
+      heldout: heldout.windows,
+      tokenizer: dataTokenizer(spec.data, baseDir),
+      stop,
+      microBatch,
+      skipped,
+      onStep: ({ step, loss }) => tell(progress(run, step, firstStep, loss, now() - started)),
+      onMicroBatch: (sequences) => {
+        manifest.micro_batch_sequences = sequences;
+        log(
+          `the device's memory does not do for more than ${sequences} sequences at once: going on with so many`,
+        );
+        writeManifest(folder, manifest);
+      },
+      onSkip: () => {
+        manifest.skipped_batches = [...skipped];
+        writeManifest(folder, manifest);
+      },
+      log,
+      write: writeCheckpointInThread,
+      now,
     },
-    now,
-    heldoutLoss: async () => (await evaluate(model, heldout.windows, heldoutOptions(microBatch, run))).loss,
-    onStep: (report) => {
-      steps.add(report);
-      lastStep = report.step;
-      tell(progress(run, report.step, report.loss, now() - started));
-    },
-  });
-
-  const row: RunRow = {
-    ...planRow(run),
-    ...rates(run, steps.summary(), backend.peakFlopsPerSecond),
-    backend: backend.name,
-    precision: backend.precision,
-    device: backend.device,
-    started_at: manifest.started_at,
-    git_commit: manifest.git_commit,
-  };
-  const ended = (status: RunEnd['status'], note: string | null, loss: number | null): RunEnd => {
-    const finished = now();
-    writeResult(folder, {
-      ...row,
+    checkpoint,
+  );
+  log(tensorTable(training.model));
+  tell({ type: 'started', runId: run_id, steps: spec.steps });
+  const ended = (status: RunEnd['status'], notes: string[], loss: number | null): RunEnd => {
+    const note = [...notes, ...skippedNote(skipped, spec.batch_sequences)].join('; ') || null;
+    const row: RunRow = {
+      ...planRow(run),
+      ...rates(run, training.steps.summary(), backend.peakFlopsPerSecond),
+      backend: backend.name,
+      precision: backend.precision,
+      device: backend.device,
+      started_at: manifest.started_at,
+      git_commit: manifest.git_commit,
       status,
       note,
       loss,
       loss_routing: loss === null ? null : 'topk',
       peak_memory_bytes: backend.peakMemoryBytes(),
-      wall_s: (finished - started) / 1000,
-      finished_at: new Date(finished).toISOString(),
-    });
-    return { runId: run.run_id, status, note };
+      wall_s: training.wallSeconds,
+      finished_at: new Date(now()).toISOString(),
+    };
+    writeResult(folder, row);
+    return { runId: run_id, status, note };
   };
-  if (outcome === 'diverged') {
-    return ended(
-      'diverged',
-      `the loss or the gradient norm of step ${lastStep} is not a finite number`,
-      null,
+  const interrupted = (where: string): RunEnd => ({
+    runId: run_id,
+    status: 'interrupted',
+    note: `stopped by ${stop.reason} ${where}; it goes on from there`,
+  });
+  try {
+    const end = await training.run();
+    if (end.kind === 'stopped') return interrupted(`after step ${training.step} of ${spec.steps}`);
+    if (end.kind === 'diverged') {
+      const what = `the loss or the gradient norm of step ${end.step} is not a finite number`;
+      return ended('diverged', [what], null);
+    }
+    const results = await evaluateRun(options, training.model, heldout.windows, microBatch);
+    writeEvaluations(
+      folder,
+      results.map(({ row }) => row),
     );
+    const done = ended('done', [], results[0].row.loss);
+    const { checkpoints, evaluationProgress } = runFiles(folder);
+    rmSync(evaluationProgress, { force: true });
+    leaveLast(checkpoints);
+    return done;
+  } catch (error) {
+    if (error instanceof InterruptedError) return interrupted('in its evaluation');
+    throw error;
+  } finally {
+    data.close();
+    heldout.close();
   }
-  const checkpoint = checkpointFolder(folder, spec.steps);
-  makeResultsFolder(checkpoint);
-  saveModel(checkpoint, model, dataTokenizer(spec.data, baseDir));
-  const [topk, ...causal] = await evaluateRun(options, model, heldout.windows, microBatch);
-  writeEvaluations(
-    folder,
-    [topk, ...causal].map(({ row }) => row),
-  );
-  training.close();
-  heldout.close();
-  return ended('done', null, topk.row.loss);
 }
 
-/** What an earlier try left would stand for what this one does. */
-function startAfresh(folder: string): void {
-  const { result, evaluation, steps, checkpoints } = runFiles(folder);
-  for (const path of [result, evaluation, steps, checkpoints]) rmSync(path, { recursive: true, force: true });
+/**
+ * What an earlier process left of the run, to go on from. Where it has ended as diverged, or was made under another
+ * config, that is nothing, and what it left is removed: it would stand for what this one does.
+ */
+function takeUp({ run, folder, log }: TrainRunOptions): {
+  before: Manifest | null;
+  checkpoint: UsableCheckpoint | null;
+} {
+  const { result, evaluation, evaluationProgress, steps, checkpoints } = runFiles(folder);
+  const manifest = readManifest(folder);
+  const before =
+    manifest?.config_hash === run.config_hash && readResult(folder)?.status !== 'diverged' ? manifest : null;
+  const stale = before === null ? [result, evaluation, evaluationProgress, steps, checkpoints] : [result];
+  for (const path of stale) rmSync(path, { recursive: true, force: true });
+  const checkpoint = before === null ? null : usableCheckpoint(checkpoints, run.config_hash, log);
+  if (checkpoint !== null) log(`going on from ${checkpoint.folder}`);
+  return { before, checkpoint };
+}
+
+function manifestOf(
+  { run, backend, now }: TrainRunOptions,
+  before: Manifest | null,
+  checkpoint: UsableCheckpoint | null,
+  microBatch: number,
+): Manifest {
+  const started_at = new Date(now()).toISOString();
+  const git_commit = gitCommit();
+  const attempt = {
+    started_at,
+    from_step: checkpoint?.state.step ?? 0,
+    backend: backend.name,
+    device: backend.device,
+    git_commit,
+  };
+  return {
+    run_id: run.run_id,
+    config_hash: run.config_hash,
+    seed: run.spec.seed,
+    spec: run.spec,
+    backend: backend.name,
+    precision: backend.precision,
+    device: backend.device,
+    micro_batch_sequences: checkpoint?.state.micro_batch_sequences ?? microBatch,
+    versions: versions(...PACKAGES),
+    git_commit,
+    started_at: before?.started_at ?? started_at,
+    attempts: [...(before?.attempts ?? []), attempt],
+    skipped_batches: before?.skipped_batches ?? [],
+  };
+}
+
+function skippedNote(skipped: ReadonlySet<number>, batchSequences: number): string[] {
+  if (skipped.size === 0) return [];
+  const batches = [...skipped].sort((a, b) => a - b).map((first) => `${first}-${first + batchSequences - 1}`);
+  return [`skipped the batches of sequences ${batches.join(', ')}: their numbers were not finite`];
 }
 
 async function evaluateRun(
-  { run, backend, tell, now }: TrainRunOptions,
+  { run, folder, backend, stop, tell, now }: TrainRunOptions,
   model: Transformer,
   windows: Parameters<typeof evaluateModes>[1],
   microBatch: number,
 ): Promise<[ModeResult, ...ModeResult[]]> {
-  const { spec, run_id } = run;
+  const { spec, run_id, config_hash } = run;
   const modes = spec.evaluation.autoregressive ? evaluationModes(spec.model) : (['topk'] as const);
+  const subject = { config_hash, steps: spec.steps, windows: windows.count, backend: backend.name };
   const results = await evaluateModes(model, windows, {
     runId: run_id,
     modes,
-    ...heldoutOptions(microBatch, run),
+    sequences: spec.evaluation.sequences,
+    batchSequences: microBatch,
+    seed: spec.seed,
     backend,
     now,
-    onProgress: (_, mode, done, total) => tell({ type: 'evaluating', runId: run_id, mode, done, total }),
+    progress: new EvaluationProgress(runFiles(folder).evaluationProgress, subject),
+    onProgress: (_, mode, done, total) => {
+      tell({ type: 'evaluating', runId: run_id, mode, done, total });
+      if (stop.reason !== null) throw new InterruptedError(`stopped by ${stop.reason}`);
+    },
   });
   return results as [ModeResult, ...ModeResult[]];
 }
 
-function heldoutOptions(microBatch: number, { spec }: PlannedRun) {
-  return {
-    mode: 'topk' as const,
-    sequences: spec.evaluation.sequences,
-    batchSequences: microBatch,
-    seed: spec.seed,
-  };
-}
-
-function progress({ run_id, spec }: PlannedRun, step: number, loss: number, elapsedMs: number): RunMessage {
-  const tokens = step * spec.batch_sequences * spec.model.sequence_length;
+function progress(
+  { run_id, spec }: PlannedRun,
+  step: number,
+  firstStep: number,
+  loss: number,
+  elapsedMs: number,
+): RunMessage {
+  const steps = Math.max(1, step - firstStep); // fewer than none after going back
+  const tokens = steps * spec.batch_sequences * spec.model.sequence_length;
   return {
     type: 'step',
     runId: run_id,
     step,
     loss,
     tokensPerSecond: (tokens * 1000) / elapsedMs,
-    secondsLeft: ((spec.steps - step) * elapsedMs) / step / 1000,
+    secondsLeft: ((spec.steps - step) * elapsedMs) / steps / 1000,
   };
 }
 

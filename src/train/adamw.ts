@@ -1,5 +1,5 @@
 /** AdamW over all parameters of a model: moments, global-norm clipping, decoupled decay on matrices. */
-import { keep, type Tensor, tensor1d, tidy, zerosLike } from '@tensorflow/tfjs-core';
+import { addN, keep, sub, type Tensor, tensor1d, tidy, zerosLike } from '@tensorflow/tfjs-core';
 import { adamWStep } from '../ops/adamw.js';
 import { globalNorm } from '../ops/global-norm.js';
 import type { Parameter } from '../ops/tape.js';
@@ -49,15 +49,23 @@ export class AdamW {
     return [learningRate, 1 - ADAM_BETA1 ** this.step, 1 - ADAM_BETA2 ** this.step];
   }
 
-  /** The update's work on the device, the same for every step: what a captured step contains. schedule [3] */
-  apply(schedule: Tensor): Tensor {
+  /**
+   * The update's work on the device, the same for every step: what a captured step contains. Where the gradient norm or
+   * one of the losses is not finite, weights and moments stay as they are, and the norm that comes back is no number.
+   *
+   * @param schedule [3]
+   * @param losses scalars, of the micro-batches
+   */
+  apply(schedule: Tensor, losses: readonly Tensor[] = []): Tensor {
     return tidy(() => {
       const states = this.parameters.map((parameter) => ({
         value: parameter.value,
         grad: gradientOf(parameter),
         ...(this.moments.get(parameter) as Moments),
       }));
-      const norm = globalNorm(states.map(({ grad }) => grad));
+      // x - x is 0 for every number, and no number for every other x.
+      const zeros = losses.map((loss) => sub<Tensor>(loss, loss));
+      const norm = addN([globalNorm(states.map(({ grad }) => grad)), ...zeros]);
       const updated = adamWStep(states, norm, schedule, {
         beta1: ADAM_BETA1,
         beta2: ADAM_BETA2,

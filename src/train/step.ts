@@ -155,10 +155,11 @@ export class TrainingStep {
       const [tokens, next] = [inputs.tensor.clone(), targets.tensor.clone()];
       return backpropagate(model, tokens, next, noise.size > 0 ? drawn : null, sequences / batchSequences);
     });
-    const norm = optimizer.apply(this.schedule.tensor);
+    const losses = metrics.map(({ loss }) => loss);
+    const norm = optimizer.apply(this.schedule.tensor, losses);
     const accuracies = metrics.flatMap(({ predictorAccuracy }) => predictorAccuracy ?? []);
     const counts = metrics.flatMap(({ expertCounts }) => expertCounts ?? []);
-    return [norm, ...metrics.map(({ loss }) => loss), ...accuracies, ...counts];
+    return [norm, ...losses, ...accuracies, ...counts];
   }
 
   /** Queues the copies of the metrics to the host, so that later steps may overwrite them. */

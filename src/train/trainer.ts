@@ -34,6 +34,12 @@ export interface TrainerOptions {
   microBatchSequences: number;
   /** Where the backend can record a step: then the next step is queued before this one's numbers are read. */
   recorder?: Recorder | null;
+  /** Batches that are passed over, by the number of their first sequence. */
+  skipped?: ReadonlySet<number>;
+  /** Whether to come to rest after a step: its numbers are reported and nothing is queued on the device. */
+  restsAfter?: (step: number) => boolean;
+  /** At rest after a step: what the model and the optimizer hold is that step's. False: training stops there. */
+  atRest?: () => Promise<boolean>;
   /** The device's memory did not do: from here on so many sequences at once, for the same batches. */
   onMicroBatch?: (sequences: number) => void;
   onStep: (report: StepReport) => void;
@@ -43,22 +49,32 @@ export interface TrainerOptions {
   now: () => number;
 }
 
-/** `diverged`: a loss or gradient norm that is not a finite number, at the step of the last report. */
-export type TrainingOutcome = 'done' | 'diverged';
+export type TrainingOutcome =
+  | { kind: 'done' }
+  /** `atRest` asked for it. */
+  | { kind: 'stopped' }
+  /**
+   * A loss or gradient norm that is not a finite number. The step is not reported to `onStep`, and its update left the
+   * weights as they were; where steps are recorded the next one has been taken, with the schedule of one step on.
+   */
+  | { kind: 'not finite'; report: StepReport; firstSequence: number };
 
 /** Trains from the optimizer's step to the run's last. Yields to the event loop between steps. */
 export async function train(options: TrainerOptions): Promise<TrainingOutcome> {
-  const { spec, optimizer, batches, recorder = null } = options;
+  const { spec, optimizer, batches, recorder = null, skipped = new Set() } = options;
+  const { restsAfter = () => false, atRest = async () => true } = options;
   const stepper = new Stepper(options);
   /** The step that is queued but not reported: none, or one where steps are recorded. */
   let queued: QueuedStep | null = null;
   let reported = options.now();
-  const report = async ({ step, learningRate: rate, metrics }: QueuedStep): Promise<boolean> => {
-    const { loss, gradNorm, predictorAccuracy, experts } = await metrics;
+  /** Null, or the end of training. */
+  const report = async (queuedStep: QueuedStep): Promise<TrainingOutcome | null> => {
+    const { step, firstSequence, learningRate: rate } = queuedStep;
+    const { loss, gradNorm, predictorAccuracy, experts } = await queuedStep.metrics;
     const now = options.now();
     const finite = Number.isFinite(loss) && Number.isFinite(gradNorm);
     const evaluates = finite && evaluatesAfter(step, spec);
-    options.onStep({
+    const reportOfStep: StepReport = {
       step,
       tokens: step * spec.batch_sequences * spec.model.sequence_length,
       loss,
@@ -68,30 +84,38 @@ export async function train(options: TrainerOptions): Promise<TrainingOutcome> {
       experts,
       heldoutLoss: evaluates ? await options.heldoutLoss() : null,
       stepMs: now - reported,
-    });
+    };
+    if (!finite) return { kind: 'not finite', report: reportOfStep, firstSequence };
+    options.onStep(reportOfStep);
     // The device is at the next step already where steps are queued ahead: reporting takes none of its time.
     reported = recorder !== null && !evaluates ? now : options.now();
-    return finite;
+    return null;
   };
   try {
     while (optimizer.step < spec.steps) {
       const step = optimizer.step + 1;
       const rate = learningRate(step, spec.steps, spec.training.learning_rate);
+      while (skipped.has(batches.cursor)) batches.cursor += spec.batch_sequences;
       const firstSequence = batches.cursor;
       const metrics = stepper.run(batches.next(spec.batch_sequences), firstSequence, rate);
       metrics.catch(() => undefined); // whoever reports the step hears of it
       const before: QueuedStep | null = queued;
-      queued = { step, learningRate: rate, metrics };
-      if (before !== null && !(await report(before))) return 'diverged';
+      queued = { step, firstSequence, learningRate: rate, metrics };
+      const outcome = before === null ? null : await report(before);
+      if (outcome !== null) return outcome;
       // The device goes on with this step while the host prepares the next, unless somebody must see this one's end.
-      if (recorder === null || evaluatesAfter(step, spec) || step === spec.steps) {
+      const rests = restsAfter(step);
+      if (recorder === null || rests || evaluatesAfter(step, spec) || step === spec.steps) {
         const last = queued;
         queued = null;
-        if (!(await report(last))) return 'diverged';
+        const outcome = await report(last);
+        if (outcome !== null) return outcome;
       }
+      if (rests && !(await atRest())) return { kind: 'stopped' };
+      if (rests) reported = options.now();
       await new Promise((resolve) => setImmediate(resolve));
     }
-    return 'done';
+    return { kind: 'done' };
   } finally {
     await queued?.metrics.catch(() => undefined);
     stepper.dispose();
@@ -100,6 +124,8 @@ export async function train(options: TrainerOptions): Promise<TrainingOutcome> {
 
 interface QueuedStep {
   step: number;
+  /** Of its batch. */
+  firstSequence: number;
   learningRate: number;
   metrics: Promise<StepMetrics>;
 }

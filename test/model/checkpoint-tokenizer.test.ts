@@ -6,13 +6,14 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { startWasm } from '../../src/backends/wasm/start.js';
 import {
   loadModel,
+  modelFiles,
   openCheckpointTokenizer,
   readModelConfig,
-  saveModel,
 } from '../../src/model/checkpoint.js';
 import type { ModelConfig } from '../../src/model/config.js';
 import { initialValues } from '../../src/model/parameters.js';
 import { Transformer } from '../../src/model/transformer.js';
+import { writeFileAtomic } from '../../src/results/atomic.js';
 import { TINY_VOCABULARY, writeTinyTokenizer } from '../support/tokenizer.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'mod-checkpoint-'));
@@ -35,7 +36,7 @@ function saved(name: string, tokenizer: string | null, vocab_size = TINY_VOCABUL
   const path = join(folder, name);
   mkdirSync(path);
   const model = new Transformer({ ...CONFIG, vocab_size }, initialValues(0));
-  saveModel(path, model, tokenizer);
+  for (const { name, parts } of modelFiles(model, tokenizer)) writeFileAtomic(join(path, name), ...parts);
   model.dispose();
   return path;
 }

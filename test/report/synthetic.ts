@@ -216,7 +216,7 @@ export function writeSweep(results: string, runs: readonly ReportRun[], name = '
       train_flops,
       tokens,
       config_hash,
-      checkpoint: { keep_final: 'all' },
+      checkpoint: { minutes: 10, steps: 0, keep: 2, keep_final: 'all' },
       ...sizes,
     };
   });

@@ -46,7 +46,7 @@ export function plannedRun(run_id: string, overrides: Partial<PlannedRun> = {}):
     status: 'pending',
     note: null,
     spec,
-    checkpoint: { keep_final: 'all' },
+    checkpoint: { minutes: 10, steps: 0, keep: 2, keep_final: 'all' },
     backend: 'auto',
     params_total: 1000,
     params_non_embedding: 800,
@@ -72,6 +72,8 @@ export function manifestOf(run: PlannedRun): Manifest {
     versions: { mod: '0.1.0' },
     git_commit: null,
     started_at: '2026-01-01T00:00:00.000Z',
+    attempts: [],
+    skipped_batches: [],
   };
 }
 

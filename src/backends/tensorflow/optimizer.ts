@@ -16,10 +16,16 @@ export function registerOptimizer(): void {
 
   registerTensorflowKernel(adamWKernel, (calls, inputs, attrs) => {
     const { beta1, beta2, epsilon, weightDecay, maxNorm } = attrs;
-    const [rate, correction1, correction2] = [0, 1, 2].map((i) =>
+    const [scheduled, correction1, correction2] = [0, 1, 2].map((i) =>
       calls.reshape(calls.slice(calls.input(inputs.schedule), 0, i, 1), []),
     ) as [Handle, Handle, Handle];
-    const gradient = clipped(calls, inputs.grad, inputs.norm, maxNorm);
+    // Under a norm that is not finite the rate is 0, both betas are 1 and the gradient is 0: nothing changes.
+    const finite = calls.run('IsFinite', [calls.input(inputs.norm)]);
+    const ifFinite = (value: Handle, otherwise: number) =>
+      calls.run('SelectV2', [finite, value, calls.scalar(otherwise)], [dtype('T', DTYPE.float32)]);
+    const rate = ifFinite(scheduled, 0);
+    const share = ifFinite(clippingShare(calls, inputs.norm, maxNorm), 0);
+    const gradient = calls.run('MulNoNan', [calls.input(inputs.grad), share]);
     const kept = calls.sub(calls.scalar(1), calls.scale(rate, weightDecay));
     const decayed =
       weightDecay === 0 ? takeOver(calls, inputs.value) : calls.mul(calls.input(inputs.value), kept);
@@ -33,22 +39,22 @@ export function registerOptimizer(): void {
     const one = calls.scalar(1);
     const powers = [calls.sub(one, correction1), calls.sub(one, correction2)];
     const scaledEpsilon = calls.scale(calls.run('Sqrt', [correction2]), epsilon);
-    const rates = [rate, calls.scalar(beta1), calls.scalar(beta2), scaledEpsilon, gradient];
+    const betas = [ifFinite(calls.scalar(beta1), 1), ifFinite(calls.scalar(beta2), 1)];
+    const rates = [rate, ...betas, scaledEpsilon, gradient];
     const { value, mean, variance } = variables;
     calls.runAll('ResourceApplyAdam', [value, mean, variance, ...powers, ...rates], [], 0);
     return [read(calls, value), read(calls, mean), read(calls, variance)];
   });
 }
 
-/** The gradient scaled by min(1, maxNorm / (norm + CLIP_EPSILON)). */
-function clipped(calls: Calls, grad: Tensor, norm: Tensor, maxNorm: number): Handle {
-  const gradient = calls.input(grad);
-  if (maxNorm === 0) return gradient;
+/** What gradients are scaled by: min(1, maxNorm / (norm + CLIP_EPSILON)), or 1 without clipping. */
+function clippingShare(calls: Calls, norm: Tensor, maxNorm: number): Handle {
+  if (maxNorm === 0) return calls.scalar(1);
   const share = calls.run('Div', [
     calls.scalar(maxNorm),
     calls.add(calls.input(norm), calls.scalar(CLIP_EPSILON)),
   ]);
-  return calls.mul(gradient, calls.run('Minimum', [calls.scalar(1), share]));
+  return calls.run('Minimum', [calls.scalar(1), share]);
 }
 
 /** A tensor of tfjs that nobody reads again, to be written in its place: its bytes are this kernel's from here on. */

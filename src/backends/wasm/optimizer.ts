@@ -16,6 +16,10 @@ export function registerOptimizer(): void {
   });
 
   registerWasmKernel(adamWKernel, (heap, inputs, { beta1, beta2, epsilon, weightDecay, maxNorm }) => {
+    const norm = heap.floats(inputs.norm)[0] as number;
+    if (!Number.isFinite(norm)) {
+      return [heap.reuse(inputs.value), heap.reuse(inputs.mean), heap.reuse(inputs.variance)];
+    }
     // The value is a new tensor: products remember the packed form of an old one. The moments stay in place.
     const updated = heap.make(inputs.value.shape);
     const [value, next, grad] = [heap.floats(inputs.value), heap.floats(updated), heap.floats(inputs.grad)];
@@ -25,7 +29,6 @@ export function registerOptimizer(): void {
       number,
       number,
     ];
-    const norm = heap.floats(inputs.norm)[0] as number;
     const clip = maxNorm > 0 ? Math.min(1, maxNorm / (norm + CLIP_EPSILON)) : 1;
     const keep = 1 - rate * weightDecay;
     for (let i = 0; i < next.length; i++) {

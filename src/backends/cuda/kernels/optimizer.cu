@@ -45,9 +45,11 @@ extern "C" __global__ void normOfPartials(const float *partials, int count, floa
 }
 
 // One step: schedule is [learning rate, 1 - beta1^step, 1 - beta2^step]; gradients are scaled by
-// min(1, maxNorm / (norm + clipEpsilon)), maxNorm 0: not at all. 256 threads.
+// min(1, maxNorm / (norm + clipEpsilon)), maxNorm 0: not at all. A norm that is not finite: nothing is written.
+// 256 threads.
 extern "C" __global__ void adamW(const Parameter *parameters, int count, const float *norm, const float *schedule,
                                  float beta1, float beta2, float epsilon, float maxNorm, float clipEpsilon) {
+  if (!isfinite(*norm)) return;
   Parameter p = parameters[parameterOf(parameters, count)];
   long long start = (long long)(blockIdx.x - p.firstBlock) * OF_BLOCK;
   float rate = schedule[0], correction1 = schedule[1], correction2 = schedule[2];

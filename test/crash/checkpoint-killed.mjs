@@ -1,0 +1,33 @@
+// Writes the checkpoint of step argv[3] into argv[2] and is killed, by its own hand, at the argv[4]-th call of the file
+// system: before the call where argv[5] is 'before', else after it. Says how many calls there were if it lives.
+import * as nodeFs from 'node:fs';
+import { join } from 'node:path';
+import { writeCheckpoint } from '../../dist/results/checkpoint-folder.js';
+
+const [, , checkpoints, step, nth, when] = process.argv;
+let calls = 0;
+const fs = new Proxy(nodeFs, {
+  get:
+    (target, name) =>
+    (...args) => {
+      calls += 1;
+      const dies = calls === Number(nth);
+      if (dies && when === 'before') process.kill(process.pid, 'SIGKILL');
+      // A write that is killed halfway.
+      if (dies && name === 'writeSync') target.writeSync(args[0], args[1], args[2], Math.ceil(args[3] / 2));
+      else if (dies) target[name](...args);
+      if (dies) process.kill(process.pid, 'SIGKILL');
+      return target[name](...args);
+    },
+});
+const files = ['config.json', 'weights.safetensors', 'optimizer.safetensors', 'state.json'].map(
+  (name, i) => ({
+    name,
+    parts: [Buffer.alloc(5000 * (i + 1), `${name} ${step}`), Buffer.from('end')],
+  }),
+);
+writeCheckpoint(
+  { checkpoints, step: Number(step), files, keep: 2, after: [join(checkpoints, '..', 'steps.csv')] },
+  fs,
+);
+console.log(calls);

@@ -1,0 +1,105 @@
+/** The training of one small run in this process, with everything that can go wrong with it in the test's hands. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { ChosenBackend } from '../../src/backends/choose.js';
+import { parseSweepFile } from '../../src/config/sweep-file.js';
+import { openHeldoutData, openTrainingData } from '../../src/data/run-data.js';
+import type { Recorder } from '../../src/ops/recording.js';
+import { expandSweep } from '../../src/plan/expand.js';
+import type { PlannedRun } from '../../src/plan/run.js';
+import { makeResultsFolder } from '../../src/results/atomic.js';
+import { type CheckpointJob, writeCheckpoint } from '../../src/results/checkpoint-folder.js';
+import { checkpointFolder, runFiles } from '../../src/results/run-folder.js';
+import { readSteps } from '../../src/results/steps.js';
+import { usableCheckpoint } from '../../src/sweep/run-state.js';
+import { StopRequest } from '../../src/sweep/stop-request.js';
+import { RunTraining, type TrainingEnd } from '../../src/sweep/training.js';
+import type { StepReport } from '../../src/train/trainer.js';
+import type { TestBackend } from './backends.js';
+import { TINY_SWEEP, type TinySweep } from './tiny-sweep.js';
+
+/** A checkpoint every five steps, three kept, and held-out losses on the way. */
+export const CHECKPOINTED_SWEEP = `${TINY_SWEEP.replace('sequences: 4', 'sequences: 4, every_steps: 9')}
+checkpoint: {minutes: 0, steps: 5, keep: 3}
+`;
+
+export function runsOf(sweep: TinySweep): PlannedRun[] {
+  return expandSweep(parseSweepFile(sweep.config, readFileSync(sweep.config, 'utf8')));
+}
+
+export interface TinyTraining {
+  backend: TestBackend;
+  recorder?: Recorder;
+  /** After each step; what it returns says whether training is to stop. */
+  onStep?: (report: StepReport, training: RunTraining) => boolean | undefined;
+  write?: (job: CheckpointJob) => Promise<void>;
+  skipped?: Set<number>;
+  now?: () => number;
+}
+
+export interface TinyTrained {
+  end: TrainingEnd;
+  /** Steps of the checkpoint that it went on from. */
+  from: number;
+  log: string[];
+  skipped: number[];
+}
+
+/** Trains a run in a folder from the newest usable checkpoint there, as a training process does. */
+export async function trainTiny(
+  sweep: TinySweep,
+  run: PlannedRun,
+  folder: string,
+  options: TinyTraining,
+): Promise<TinyTrained> {
+  makeResultsFolder(folder);
+  const log: string[] = [];
+  const tell = (line: string) => log.push(line);
+  const data = openTrainingData(run.spec, sweep.folder);
+  const heldout = openHeldoutData(run.spec, sweep.folder);
+  const stop = new StopRequest();
+  const skipped = options.skipped ?? new Set<number>();
+  const checkpoint = usableCheckpoint(runFiles(folder).checkpoints, run.config_hash, tell);
+  const training = new RunTraining(
+    {
+      run,
+      folder,
+      backend: {
+        name: options.backend,
+        precision: 'fp32',
+        device: 'a test',
+        recorder: options.recorder ?? null,
+      } as ChosenBackend,
+      batches: data.batches,
+      heldout: heldout.windows,
+      tokenizer: 'bytes',
+      stop,
+      microBatch: 1,
+      skipped,
+      onStep: (report) => {
+        if (options.onStep?.(report, training) === true) stop.reason = 'SIGTERM';
+      },
+      onMicroBatch: () => undefined,
+      onSkip: () => undefined,
+      log: tell,
+      write: options.write ?? (async (job) => writeCheckpoint(job)),
+      now: options.now ?? (() => performance.now()),
+    },
+    checkpoint,
+  );
+  try {
+    const end = await training.run();
+    return { end, from: checkpoint?.state.step ?? 0, log, skipped: [...skipped] };
+  } finally {
+    training.dispose();
+    data.close();
+    heldout.close();
+  }
+}
+
+/** What must be the same however often a run was broken off: the bytes of its weights, its lines without their times. */
+export function resultOf(run: PlannedRun, folder: string): { weights: Buffer; steps: object[] } {
+  const weights = readFileSync(join(checkpointFolder(folder, run.spec.steps), 'weights.safetensors'));
+  const steps = readSteps(runFiles(folder).steps).map(({ step_ms: _, ...row }) => row);
+  return { weights, steps };
+}

@@ -1,0 +1,57 @@
+/** AdamW under numbers that are none: nothing that is not finite reaches weights or moments, on any backend. */
+import { fill, keep, type Tensor, tensor } from '@tensorflow/tfjs-core';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Parameter } from '../../src/ops/tape.js';
+import { AdamW } from '../../src/train/adamw.js';
+import { TEST_BACKENDS, useBackend } from '../support/backends.js';
+import { randomTensor } from '../support/numbers.js';
+
+describe.each(TEST_BACKENDS)('AdamW on %s', (backend) => {
+  let parameters: Parameter[];
+  let optimizer: AdamW;
+  beforeEach(async () => {
+    await useBackend(backend);
+    parameters = [
+      new Parameter('a', keep(randomTensor([5, 7], 'a'))),
+      new Parameter('b', keep(randomTensor([3], 'b'))),
+    ];
+    optimizer = new AdamW(parameters, { weightDecay: 0.1, gradientClip: 1 });
+    step([0.5, 0.5], [1]);
+  });
+  afterEach(() => optimizer.dispose());
+
+  /** One update; the norm that it gives. */
+  function step(gradients: [number, number], losses: number[]): number {
+    parameters.forEach((parameter, i) => {
+      parameter.grad = keep(fill(parameter.value.shape, gradients[i] as number));
+    });
+    const schedule = tensor(optimizer.nextSchedule(0.01));
+    const norm = optimizer.apply(
+      schedule,
+      losses.map((loss) => tensor(loss)),
+    );
+    return norm.dataSync()[0] as number;
+  }
+
+  const state = () => {
+    const tensors = parameters.flatMap((parameter): Tensor[] => {
+      const { mean, variance } = optimizer.moments.get(parameter) as { mean: Tensor; variance: Tensor };
+      return [parameter.value, mean, variance];
+    });
+    return tensors.map((each) => Array.from(each.dataSync()));
+  };
+
+  it.each([
+    ['a gradient that is no number', [Number.NaN, 1], [1, 1]],
+    ['an infinite gradient', [1, Number.POSITIVE_INFINITY], [1, 1]],
+    ['a loss that is no number', [1, 1], [1, Number.NaN]],
+    ['an infinite loss', [1, 1], [Number.POSITIVE_INFINITY, 1]],
+  ] as const)('leaves weights and moments as they are under %s, and goes on', (_, gradients, losses) => {
+    const before = state();
+    expect(step([...gradients], [...losses])).not.toBeLessThan(Number.POSITIVE_INFINITY);
+    expect(state()).toEqual(before);
+    expect(step([1, 1], [1, 1])).toBeCloseTo(Math.sqrt(38), 5);
+    expect(state()).not.toEqual(before);
+    expect(state().flat().every(Number.isFinite)).toBe(true);
+  });
+});
