@@ -21,6 +21,8 @@ import { TINY_SWEEP, type TinySweep } from './tiny-sweep.js';
 /** A checkpoint every five steps, three kept, and held-out losses on the way. */
 export const CHECKPOINTED_SWEEP = `${TINY_SWEEP.replace('sequences: 4', 'sequences: 4, every_steps: 9')}
 checkpoint: {minutes: 0, steps: 5, keep: 3}
+expert_variants: [mode-integrated]
+experts: {count: 2}
 `;
 
 export function runsOf(sweep: TinySweep): PlannedRun[] {

@@ -40,7 +40,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
     if (backend === 'cuda') options.recorder = new CudaRecorder(await useCuda('fp32', true));
   });
 
-  it.each([0, 1, 2])(
+  it.each([0, 1, 2, 3])(
     'run %i of the sweep, stopped at random steps, ends as one that never was',
     async (i) => {
       const run = runs[i] as PlannedRun;
