@@ -229,7 +229,8 @@ function hidden(folder: string, end: 'tmp' | 'old'): string {
 /** What writers and removers left that were killed: the run's lock keeps others out. */
 function removeHidden(checkpoints: string, fs: CheckpointFs): void {
   for (const name of namesIn(checkpoints, fs)) {
-    if (/^\.step-\d+\.(tmp|old)$/.test(name)) fs.rmSync(join(checkpoints, name), { recursive: true, force: true });
+    if (/^\.step-\d+\.(tmp|old)$/.test(name))
+      fs.rmSync(join(checkpoints, name), { recursive: true, force: true });
   }
 }
 
