@@ -1,4 +1,4 @@
-/** Shapes of models as people type them for a benchmark: d128l4t256b8v256, with c0.125f2 for a routed one. */
+/** Shapes of models as people type them for a benchmark: d128l4t256b8v256, with c0.125f2 for a routed one, e8x1.25 for experts. */
 import { InputError } from '../errors.js';
 import type { ModelConfig } from '../model/config.js';
 
@@ -17,12 +17,18 @@ const KEYS = {
   b: 'sequences a batch',
   v: 'vocabulary',
   c: 'capacity',
+  e: 'experts',
+  x: 'capacity factor of experts',
+  n: 'no-op experts',
 } as const;
 
-const EXAMPLE = 'd128l4t256b8v256, or d128l4t256b8v256c0.125f2 for a routed model';
+const EXAMPLE =
+  'd128l4t256b8v256, with c0.125f2 for a routed model, with e8x1.25, or e8x1.25n8 and no-ops, for experts';
 /** Head size where a shape does not name its heads. */
 const HEAD_SIZE = 64;
 const PREDICTOR_HIDDEN = 64;
+const CAPACITY_FACTOR = 1.25;
+const BALANCE_LOSS_WEIGHT = 0.01;
 
 /** Reads a shape; heads of size 64 unless `h` says otherwise. InputError for one that no model has. */
 export function parseShape(text: string): BenchShape {
@@ -46,7 +52,12 @@ export function parseShape(text: string): BenchShape {
   if ((capacity === undefined) !== (frequency === undefined)) fail('c and f go together');
   if (capacity !== undefined && !(capacity > 0 && capacity <= 1))
     fail(`capacity ${capacity} is not in (0, 1]`);
-  const whole = [...values].find(([key, value]) => key !== 'c' && !(Number.isInteger(value) && value > 0));
+  if ((values.has('x') || values.has('n')) && !values.has('e')) fail('x and n go with e');
+  if (values.get('x') === 0) fail('the capacity factor must be above 0');
+  const isFraction = (key: string) => key === 'c' || key === 'x';
+  const whole = [...values].find(
+    ([key, value]) => !isFraction(key) && !(Number.isInteger(value) && value > 0),
+  );
   if (whole !== undefined) fail(`${KEYS[whole[0] as keyof typeof KEYS]} must be a whole number above 0`);
   const model: ModelConfig = {
     vocab_size: need('v'),
@@ -67,7 +78,15 @@ export function parseShape(text: string): BenchShape {
             aux_loss_weight: 0,
             predictor_hidden: PREDICTOR_HIDDEN,
           },
-    experts: null,
+    experts: values.has('e')
+      ? {
+          count: need('e'),
+          no_ops: values.get('n') ?? 0,
+          capacity_factor: values.get('x') ?? CAPACITY_FACTOR,
+          balance_loss_weight: BALANCE_LOSS_WEIGHT,
+          balance_no_ops: true,
+        }
+      : null,
   };
   return { name: text, model, batchSequences: need('b') };
 }

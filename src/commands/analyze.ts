@@ -43,7 +43,13 @@ export async function analyzeCommand(
   if (run === undefined)
     throw new InputError(`${target}: a sweep; name one of its runs, as in ${target}/RUN`);
   const { spec, run_id } = run;
-  if (spec.model.routing === null) throw new InputError(`${run_id}: a dense model routes nothing`);
+  if (spec.model.routing === null) {
+    const why =
+      spec.model.experts === null
+        ? 'a dense model routes nothing'
+        : 'no block of it is routed; what its experts were given is in steps.csv';
+    throw new InputError(`${run_id}: ${why}`);
+  }
   const refused = refuseMode(spec.model, options.routing);
   if (refused !== null) throw new InputError(`${run_id}: --routing ${options.routing}: ${refused}`);
   const folder = runFolder(sweepFolder, run_id);

@@ -8,6 +8,7 @@ export const FOUND = 'found';
 
 const MAX_SIZE = 2 ** 20;
 const MAX_LAYERS = 4096;
+const MAX_EXPERTS = 1024;
 
 const number = (allowed: string, accepts: (value: number) => boolean) =>
   z.custom<Written>((found) => found instanceof Written && accepts(found.value), { error: allowed });
@@ -165,6 +166,8 @@ const data = mapping(
     };
   });
 
+const EXPERT_VARIANTS = ['moe', 'mode-staged', 'mode-integrated', 'moe-reduced'] as const;
+
 const capacity = number('a number above 0 and at most 1', (value) => value > 0 && value <= 1);
 
 /** The keys that a grid may override: all but the name and the grids. */
@@ -176,6 +179,10 @@ const keys = {
   routing_frequencies: list(whole(1), 'whole numbers').exactOptional(),
   routers: list(oneOf(['learned', 'random']), 'routers: learned, random').exactOptional(),
   gates: list(oneOf(['raw', 'sigmoid']), 'gates: raw, sigmoid').exactOptional(),
+  // An empty list is no experts.
+  expert_variants: z
+    .array(oneOf(EXPERT_VARIANTS), { error: `a list of ${EXPERT_VARIANTS.join(', ')}` })
+    .exactOptional(),
   model_sizes: modelSizes.exactOptional(),
   sequence_length: whole(1, MAX_SIZE).exactOptional(),
   batch_sequences: whole(1, MAX_SIZE).exactOptional(),
@@ -185,6 +192,13 @@ const keys = {
   routing: mapping({
     predictor_hidden: whole(0, MAX_SIZE).exactOptional(),
     aux_loss_weight: notNegative.exactOptional(),
+  }).exactOptional(),
+  experts: mapping({
+    count: whole(1, MAX_EXPERTS).exactOptional(),
+    capacity_factor: positive.exactOptional(),
+    balance_loss_weight: notNegative.exactOptional(),
+    no_ops: whole(1, MAX_EXPERTS).exactOptional(),
+    balance_no_ops: truth.exactOptional(),
   }).exactOptional(),
   training: mapping({
     learning_rate: learningRate.exactOptional(),

@@ -6,7 +6,7 @@ import { isBuiltIn } from '../data/tokenizer.js';
 import { tokenizerJsonVocabSize } from '../data/tokenizer-json.js';
 import { InputError, messageOf } from '../errors.js';
 import type { Gate, RouterKind } from '../model/config.js';
-import type { BackendName, CheckpointPolicy, DataConfig, Precision } from '../plan/run.js';
+import type { BackendName, CheckpointPolicy, DataConfig, ExpertVariant, Precision } from '../plan/run.js';
 import { keyText, type Path, type Problem, Written, YamlFile } from './document.js';
 import { problemsOf } from './messages.js';
 import { type GridKeys, sweepSchema, type WrittenSweep } from './schema.js';
@@ -26,6 +26,7 @@ export interface Product {
   routing_frequencies: Written[];
   routers: RouterKind[];
   gates: Gate[];
+  expert_variants: ExpertVariant[];
   model_sizes: 'auto' | Shape[] | MatchedSizes;
   sequence_length: Written;
   batch_sequences: Written;
@@ -33,6 +34,14 @@ export interface Product {
   tie_embeddings: boolean;
   data: DataConfig;
   routing: { predictor_hidden: Written; aux_loss_weight: Written };
+  experts: {
+    count: Written;
+    capacity_factor: Written;
+    balance_loss_weight: Written;
+    /** Null: as many as there are experts. */
+    no_ops: Written | null;
+    balance_no_ops: boolean;
+  };
   training: {
     learning_rate: ('auto' | Written)[];
     weight_decay: Written;
@@ -74,12 +83,20 @@ const DEFAULTS: Omit<Product, 'flop_budgets' | 'data'> = {
   routing_frequencies: [usual(2)],
   routers: ['learned'],
   gates: ['raw'],
+  expert_variants: [],
   model_sizes: 'auto',
   sequence_length: usual(2048),
   batch_sequences: usual(128),
   seeds: [usual(0)],
   tie_embeddings: true,
   routing: { predictor_hidden: usual(64), aux_loss_weight: usual(0) },
+  experts: {
+    count: usual(8),
+    capacity_factor: usual(1.25),
+    balance_loss_weight: usual(0.01),
+    no_ops: null,
+    balance_no_ops: true,
+  },
   training: {
     learning_rate: ['auto'],
     weight_decay: usual(0.1),
@@ -165,6 +182,7 @@ function withDefaults(top: GridKeys, grid: GridKeys = {}): TopLevel {
     ...top,
     ...grid,
     routing: { ...DEFAULTS.routing, ...top.routing, ...grid.routing },
+    experts: { ...DEFAULTS.experts, ...top.experts, ...grid.experts },
     training: { ...DEFAULTS.training, ...top.training, ...grid.training },
     evaluation: { ...DEFAULTS.evaluation, ...top.evaluation, ...grid.evaluation },
     checkpoint: { ...DEFAULTS.checkpoint, ...top.checkpoint, ...grid.checkpoint },
@@ -183,8 +201,18 @@ function completeProduct(yaml: YamlFile, top: Top, grid: GridKeys, index: number
   if (flop_budgets === undefined)
     throw problem('flop_budgets', `missing; needed: a list of numbers of FLOPs${here}`);
   if (data === undefined) throw problem('data', `missing; needed: where the tokens come from${here}`);
-  if (!rest.baseline && rest.capacities.length === 0) {
-    throw problem('capacities', 'found none, and baseline: false; needed: a capacity, or the baseline');
+  const { baseline, capacities, expert_variants } = rest;
+  if (!baseline && capacities.length === 0 && expert_variants.length === 0) {
+    throw problem(
+      'capacities',
+      'found none, and baseline: false; needed: a capacity, expert variants, or the baseline',
+    );
+  }
+  if (expert_variants.includes('mode-staged') && capacities.length === 0) {
+    throw problem(
+      'expert_variants',
+      'found mode-staged, and no capacities; needed: the capacities of its routed blocks',
+    );
   }
   return { flop_budgets, data, ...rest };
 }

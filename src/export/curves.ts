@@ -20,6 +20,8 @@ const NAMES = {
   predictor_accuracy: 'train/predictor_accuracy',
   step_ms: 'train/step_ms',
   tokens: 'train/tokens',
+  expert_dropped: 'train/expert_dropped',
+  expert_no_op: 'train/expert_no_op',
 } as const satisfies Partial<Record<keyof StepRow, string>>;
 
 /** What of an evaluation is a number of the run's end. */
@@ -42,7 +44,7 @@ export function curvesOf({ row, evaluations, steps }: ReportRun): CurveStep[] {
     runtime += ((line.step - before) * line.step_ms) / 1000;
     before = line.step;
     const named = Object.entries(NAMES).map(
-      ([column, name]) => [name, line[column as keyof StepRow]] as const,
+      ([column, name]) => [name, line[column as keyof typeof NAMES] ?? null] as const,
     );
     return { step: line.step, wallTime: started + runtime, runtime, values: known(named) };
   });

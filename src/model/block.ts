@@ -10,7 +10,15 @@ import { addRmsNorm, rmsNorm } from '../ops/rms-norm.js';
 import { rotary } from '../ops/rotary.js';
 import type { Tape } from '../ops/tape.js';
 import { tokenLogits } from '../ops/token-logits.js';
-import type { RoutingConfig, RoutingMode } from './config.js';
+import type { ExpertsConfig, RoutingConfig, RoutingMode } from './config.js';
+import {
+  type Assign,
+  addExperts,
+  assignOnDevice,
+  ExpertOccupancy,
+  type ExpertTrace,
+  emptyTrace,
+} from './experts.js';
 import type { BlockParameters, RoutedParameters } from './parameters.js';
 import { predictorLogits, selectByCapacity, selectPositive } from './routing.js';
 
@@ -27,10 +35,18 @@ export interface RoutedTrace {
   predictor: Tensor | null;
 }
 
+/** The experts of a block, and how many slots each has in a sequence. */
+export interface BlockExperts {
+  config: ExpertsConfig;
+  slots: number;
+}
+
 export interface BlockContext {
   tape: Tape | null;
   /** Of the rotary positions. */
   table: Tensor;
+  /** Absent or null: one MLP for all tokens. */
+  experts?: BlockExperts | null;
   /** Told of the rotated projections, and of the lengths of the sequences that are packed in them, if they are. */
   onKeys?: (qkv: Tensor, lengths: number[] | null) => void;
 }
@@ -42,33 +58,61 @@ export interface RoutedContext extends BlockContext {
   noise: ((block: number) => Tensor) | null;
 }
 
-interface Branch {
+interface AttentionHalf {
   /** attention(norm(x)) */
   attention: Tensor;
   /** x + attention */
   middle: Tensor;
-  /** mlp(norm(x + attention)) */
-  mlp: Tensor;
+  /** norm(x + attention): what the MLP reads. */
+  normed: Tensor;
+}
+
+/** What a block gives, and what its experts did; null without experts. */
+export interface BlockOutput {
+  x: Tensor;
+  experts: ExpertTrace | null;
 }
 
 /**
- * The two halves of f(x) = a + mlp(norm(x + a)), a = attention(norm(x)). x [B, n, D]
+ * The first half of f(x) = a + mlp(norm(x + a)): a = attention(norm(x)). x [B, n, D]
  *
  * @param positions [B, n] int32; null: row t has position t
  * @param attend from the rotated projections [B, n, 3D] to what the heads gather, [B, n, D]
  */
-export function branch(
+export function attentionHalf(
   { tape, table }: Pick<BlockContext, 'tape' | 'table'>,
   x: Tensor,
   block: BlockParameters,
   positions: Tensor | null,
   attend: (qkv: Tensor) => Tensor,
-): Branch {
+): AttentionHalf {
   const projected = linear(tape, rmsNorm(tape, x, block.attnNorm), block.qkv);
   const qkv = rotary(tape, projected, table, positions);
   const attention = linear(tape, attend(qkv), block.attnOut); // [B, n, D]
   const [middle, normed] = addRmsNorm(tape, x, attention, block.mlpNorm);
-  return { attention, middle, mlp: mlp(tape, normed, block.up, block.down) };
+  return { attention, middle, normed };
+}
+
+/**
+ * The second half: to + mlp(normed), by experts where the block has them. to, normed [B, n, D]
+ *
+ * @param assign which tokens the experts take; not asked where there are none
+ */
+export function addMlp(
+  { tape, experts }: Pick<BlockContext, 'tape' | 'experts'>,
+  to: Tensor,
+  normed: Tensor,
+  { expertRouter, up, down }: BlockParameters,
+  index: number,
+  assign: (experts: BlockExperts) => Assign = ({ config, slots }) => assignOnDevice(config, slots),
+): BlockOutput {
+  if (expertRouter === null) {
+    return { x: residual(tape, to, mlp(tape, normed, up, down)), experts: null };
+  }
+  if (experts === undefined || experts === null) throw new Error('a block of experts needs to know them');
+  const parameters = { expertRouter, up, down };
+  const { sum, trace } = addExperts(tape, to, normed, parameters, experts.config, assign(experts), index);
+  return { x: sum, experts: trace };
 }
 
 /** Heads of a model, as its rotary table and the width of its residual stream tell. */
@@ -85,9 +129,14 @@ function attendWithin({ tape, table, onKeys }: BlockContext, x: Tensor): (qkv: T
 }
 
 /** x + f(x) for every token. x [B, T, D] → [B, T, D] */
-export function denseBlock(context: BlockContext, x: Tensor, block: BlockParameters): Tensor {
-  const { middle, mlp } = branch(context, x, block, null, attendWithin(context, x));
-  return residual(context.tape, middle, mlp);
+export function denseBlock(
+  context: BlockContext,
+  x: Tensor,
+  index: number,
+  block: BlockParameters,
+): BlockOutput {
+  const { middle, normed } = attentionHalf(context, x, block, null, attendWithin(context, x));
+  return addMlp(context, middle, normed, block, index);
 }
 
 /**
@@ -99,7 +148,7 @@ export function routedBlock(
   x: Tensor,
   index: number,
   block: BlockParameters,
-): { x: Tensor; trace: RoutedTrace } {
+): BlockOutput & { trace: RoutedTrace } {
   const { tape, routing, mode } = context;
   const { router, predictor } = block.routed as RoutedParameters;
   const r = router === null ? noiseOf(context, index) : tokenLogits(tape, x, router);
@@ -108,41 +157,51 @@ export function routedBlock(
   const logits = asked ? predictorLogits(tape, x.clone(), predictor) : null;
   const trace = { block: index, r, indices: null, predictor: logits };
   if (mode !== 'topk') {
-    const passed = packedBlock(context, x, r, mode === 'predictor' ? logits : r, block);
-    return { x: passed.x, trace: { ...trace, member: passed.member } };
+    const deciding = mode === 'predictor' ? logits : r;
+    const { member, ...output } = packedBlock(context, x, index, r, deciding, block);
+    return { ...output, trace: { ...trace, member } };
   }
   const { indices, member } = selectByCapacity(r, routing.capacity);
   const rows = gatherTokens(tape, x, indices);
-  const { attention, mlp } = branch(context, rows, block, indices, attendWithin(context, x));
-  const out = gatedScatterAdd(tape, x, residual(tape, attention, mlp), r, indices, routing.gate);
-  return { x: out, trace: { ...trace, member, indices } };
+  const { attention, normed } = attentionHalf(context, rows, block, indices, attendWithin(context, x));
+  const added = addMlp(context, attention, normed, block, index);
+  const out = gatedScatterAdd(tape, x, added.x, r, indices, routing.gate);
+  return { x: out, experts: added.experts, trace: { ...trace, member, indices } };
 }
 
 /** A routed block in a causal mode: the tokens whose logit is above 0, of all sequences packed into one row. */
 function packedBlock(
   context: RoutedContext,
   x: Tensor,
+  index: number,
   r: Tensor,
   logits: Tensor | null,
   block: BlockParameters,
-): { x: Tensor; member: Tensor } {
-  const { tape, routing, mode } = context;
+): BlockOutput & { member: Tensor } {
+  const { tape, routing, mode, experts } = context;
   if (logits === null) throw new Error(`the mode "${mode}" needs a predictor`);
   if (tape !== null) throw new Error(`the mode "${mode}" is for evaluation: training selects by top-k`);
   const selection = selectPositive(logits);
-  if (selection === null) return { x: x.clone(), member: zerosLike(r) };
-  const { rows, positions, lengths, member } = selection;
   const [batch, length, width] = x.shape as [number, number, number];
+  if (selection === null) {
+    const none = experts ? emptyTrace(experts.config, batch, index) : null;
+    return { x: x.clone(), experts: none, member: zerosLike(r) };
+  }
+  const { rows, positions, lengths, member } = selection;
   const packed = reshape(x, [1, batch * length, width]);
   const heads = headsOf(x, context.table);
   const taken = gatherTokens(null, packed, rows);
-  const { attention, mlp } = branch(context, taken, block, positions, (qkv) => {
+  const { attention, normed } = attentionHalf(context, taken, block, positions, (qkv) => {
     context.onKeys?.(qkv, lengths);
     return segmentedAttentionKernel({ qkv }, { heads, lengths })[0];
   });
   const weights = reshape(r, [1, batch * length]);
-  const out = gatedScatterAdd(null, packed, residual(null, attention, mlp), weights, rows, routing.gate);
-  return { x: reshape(out, x.shape), member };
+  const sequenceOf = lengths.flatMap((taken, sequence) => Array<number>(taken).fill(sequence));
+  const added = addMlp(context, attention, normed, block, index, ({ config, slots }) =>
+    new ExpertOccupancy(config, slots, batch).assign(sequenceOf),
+  );
+  const out = gatedScatterAdd(null, packed, added.x, weights, rows, routing.gate);
+  return { x: reshape(out, x.shape), experts: added.experts, member };
 }
 
 function noiseOf(context: RoutedContext, index: number): Tensor {

@@ -34,7 +34,15 @@ const modelSchema: z.ZodType<ModelConfig> = z.strictObject({
       predictor_hidden: z.int().nonnegative(),
     })
     .nullable(),
-  experts: z.null(),
+  experts: z
+    .strictObject({
+      count: positive,
+      no_ops: z.int().nonnegative(),
+      capacity_factor: z.number().positive(),
+      balance_loss_weight: z.number().nonnegative(),
+      balance_no_ops: z.boolean(),
+    })
+    .nullable(),
 });
 
 /** What `tokenizer` says of a tokenizer.json: that it lies beside config.json, where other programs look for it. */

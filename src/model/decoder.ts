@@ -6,12 +6,12 @@ import { fillCacheKernel } from '../ops/fill-cache.js';
 import { gatedScatterAdd } from '../ops/gated-scatter-add.js';
 import { gatherTokens } from '../ops/gather-tokens.js';
 import { linear } from '../ops/linear.js';
-import { residual } from '../ops/residual.js';
 import { rmsNorm } from '../ops/rms-norm.js';
 import { scope } from '../ops/scope.js';
 import { tokenLogits } from '../ops/token-logits.js';
-import { branch } from './block.js';
-import type { RoutingMode } from './config.js';
+import { addMlp, attentionHalf } from './block.js';
+import { expertChoices, type RoutingMode } from './config.js';
+import { ExpertOccupancy, type ExpertTrace } from './experts.js';
 import type { BlockParameters, RoutedParameters } from './parameters.js';
 import { predictorLogits } from './routing.js';
 import type { Transformer } from './transformer.js';
@@ -22,6 +22,13 @@ interface BlockCache {
   kv: Tensor;
   /** Tokens of each sequence that it holds. */
   lengths: Int32Array;
+}
+
+/** What reading prompts leaves of one block. */
+interface BlockState {
+  cache: BlockCache;
+  /** [sequences, choices], as ExpertOccupancy has it; none without experts. */
+  chosen: Int32Array;
 }
 
 export interface DecoderStep {
@@ -37,6 +44,8 @@ const GROWTH = 1.5;
 
 export class Decoder {
   private readonly caches: BlockCache[] = [];
+  /** How full the experts of each block are; empty for a model without. */
+  private readonly occupancies: ExpertOccupancy[] = [];
   private readonly positions: Int32Array;
 
   /**
@@ -68,16 +77,21 @@ export class Decoder {
     const read = batches.map((batch) => this.readPrompts(batch));
     const logits = scope(() => {
       this.model.tree.blocks.forEach((_, i) => {
-        const parts = read.map((part) => part.caches[i] as BlockCache);
+        const states = read.map((part) => part.states[i] as BlockState);
+        const parts = states.map(({ cache }) => cache);
         const room = Math.max(...parts.map(({ kv }) => kv.shape[1] as number));
         const lengths = Int32Array.from(parts.flatMap((part) => [...part.lengths]));
         this.caches.push({ kv: keep(concat(parts.map(({ kv }) => widened(kv, room)))), lengths });
+        this.seat(
+          i,
+          states.flatMap(({ chosen }) => [...chosen]),
+        );
       });
       return concat(read.map((part) => part.logits));
     });
-    for (const { logits, caches } of read) {
+    for (const { logits, states } of read) {
       logits.dispose();
-      for (const { kv } of caches) kv.dispose();
+      for (const { cache } of states) cache.kv.dispose();
     }
     prompts.forEach(({ length }, i) => {
       this.positions[i] = length;
@@ -124,7 +138,7 @@ export class Decoder {
   /** A full forward pass over prompts of one length: what follows their last tokens, [S, V], and the blocks' caches. */
   private readPrompts(prompts: readonly Int32Array[]): {
     logits: Tensor;
-    caches: BlockCache[];
+    states: BlockState[];
     engaged: boolean[][][];
   } {
     const [sequences, n] = [prompts.length, (prompts[0] as Int32Array).length];
@@ -135,6 +149,7 @@ export class Decoder {
       lengths: new Int32Array(sequences),
     }));
     let engaged: boolean[][][] = [];
+    let chosen: Int32Array[] = [];
     const logits = scope(() => {
       const ids = Int32Array.from(prompts.flatMap((prompt) => [...prompt]));
       const result = this.model.forward(tensor2d(ids, [sequences, n], 'int32'), {
@@ -154,9 +169,32 @@ export class Decoder {
           Array.from(member.dataSync().subarray(i * n, (i + 1) * n), (value) => value === 1),
         ),
       );
+      chosen = result.experts.map((trace) => this.chosenBy(trace));
       return reshape(slice(result.logits, [0, n - 1, 0], [sequences, 1, vocab_size]), [sequences, -1]);
     });
-    return { logits, caches, engaged };
+    const states = caches.map((cache, i) => ({ cache, chosen: chosen[i] ?? new Int32Array(0) }));
+    return { logits, states, engaged };
+  }
+
+  /** Tokens of each sequence that made each choice: [sequences, choices] */
+  private chosenBy({ counts }: ExpertTrace): Int32Array {
+    const sequences = counts.shape[1] as number;
+    const { experts } = this.model.config;
+    const choices = experts === null ? 0 : expertChoices(experts);
+    const values = counts.dataSync();
+    return Int32Array.from(
+      { length: sequences * choices },
+      (_, i) => values[(i % choices) * sequences + Math.floor(i / choices)] as number,
+    );
+  }
+
+  /** Begins with what the prompts have taken of a block's experts. */
+  private seat(block: number, chosen: number[]): void {
+    const experts = this.model.expertsOf(block);
+    if (experts === null) return;
+    const occupancy = new ExpertOccupancy(experts.config, experts.slots, this.sequences);
+    occupancy.chosen.set(chosen);
+    this.occupancies.push(occupancy);
   }
 
   /** Tokens that a sequence's cache in a block has room for: a routed block's share and some more. */
@@ -169,8 +207,7 @@ export class Decoder {
 
   private dense(x: Tensor, i: number, block: BlockParameters, positions: Tensor): Tensor {
     const all = Array.from({ length: this.sequences }, (_, row) => row);
-    const { middle, mlp } = this.branch(x, i, block, positions, all);
-    return residual(null, middle, mlp);
+    return this.branch(x, i, block, positions, all, 'middle');
   }
 
   private routed(x: Tensor, i: number, block: BlockParameters, engaged: boolean[][]): Tensor {
@@ -190,14 +227,26 @@ export class Decoder {
       [1, rows.length],
       'int32',
     );
-    const { attention, mlp } = this.branch(gatherTokens(null, x, indices), i, block, own, rows);
-    return gatedScatterAdd(null, x, residual(null, attention, mlp), r, indices, routing.gate);
+    const added = this.branch(gatherTokens(null, x, indices), i, block, own, rows, 'attention');
+    return gatedScatterAdd(null, x, added, r, indices, routing.gate);
   }
 
-  /** A block's branch for new tokens of the sequences `rows`, whose keys and values its cache takes. x [1, b, D] */
-  private branch(x: Tensor, i: number, block: BlockParameters, positions: Tensor, rows: number[]) {
-    const context = { tape: null, table: this.model.table };
-    return branch(context, x, block, positions, (qkv) => this.attend(i, qkv, rows));
+  /**
+   * What a block makes of new tokens of the sequences `rows`, whose keys and values its cache takes: its MLP's output added
+   * to its attention's, or to that and x. x [1, b, D]
+   */
+  private branch(
+    x: Tensor,
+    i: number,
+    block: BlockParameters,
+    positions: Tensor,
+    rows: number[],
+    to: 'attention' | 'middle',
+  ): Tensor {
+    const context = { tape: null, table: this.model.table, experts: this.model.expertsOf(i) };
+    const half = attentionHalf(context, x, block, positions, (qkv) => this.attend(i, qkv, rows));
+    const assign = () => (this.occupancies[i] as ExpertOccupancy).assign(rows);
+    return addMlp(context, half[to], half.normed, block, i, assign).x;
   }
 
   private attend(i: number, qkv: Tensor, rows: number[]): Tensor {

@@ -2,7 +2,7 @@
 import { type Tensor, tensor } from '@tensorflow/tfjs-core';
 import { randomStream } from '../data/random.js';
 import { Parameter } from '../ops/tape.js';
-import { hasPredictor, isRouted, type ModelConfig } from './config.js';
+import { expertChoices, hasPredictor, isRouted, type ModelConfig } from './config.js';
 
 export interface PredictorParameters {
   fc1: Parameter;
@@ -23,7 +23,11 @@ export interface BlockParameters {
   qkv: Parameter;
   attnOut: Parameter;
   mlpNorm: Parameter;
+  /** Of a block with experts: [experts and no-ops, D]. Null: one MLP for all tokens. */
+  expertRouter: Parameter | null;
+  /** [F, D]; of experts one after another, [E·F, D]. */
   up: Parameter;
+  /** [D, F]; of experts one after another, [E·D, F]. */
   down: Parameter;
   /** Null in a dense block. */
   routed: RoutedParameters | null;
@@ -83,6 +87,26 @@ export function makeParameters(model: ModelConfig, source: TensorSource): Transf
   });
   const gain = (name: string): TensorSpec => ({ name, shape: [D], init: { kind: 'ones' } });
 
+  const mlp = (at: (name: string) => string): Pick<BlockParameters, 'expertRouter' | 'up' | 'down'> => {
+    const { experts } = model;
+    const parts = {
+      up: (name: string) => matrix(name, F, D),
+      down: (name: string) => matrix(name, D, F, residualStd),
+    };
+    if (experts === null) {
+      const of = (which: keyof typeof parts) => single(parts[which](at(`mlp.${which}_proj.weight`)));
+      return { expertRouter: null, up: of('up'), down: of('down') };
+    }
+    const each = (which: keyof typeof parts) =>
+      make({
+        name: at(`mlp.experts.${which}_proj.weight`),
+        parts: Array.from({ length: experts.count }, (_, e) =>
+          parts[which](at(`mlp.experts.${e}.${which}_proj.weight`)),
+        ),
+      });
+    const router = single(matrix(at('mlp.router.weight'), expertChoices(experts), D));
+    return { expertRouter: router, up: each('up'), down: each('down') };
+  };
   const block = (i: number): BlockParameters => {
     const at = (name: string) => `blocks.${i}.${name}`;
     return {
@@ -93,8 +117,7 @@ export function makeParameters(model: ModelConfig, source: TensorSource): Transf
       }),
       attnOut: single(matrix(at('attn.o_proj.weight'), D, D, residualStd)),
       mlpNorm: single(gain(at('mlp_norm.weight'))),
-      up: single(matrix(at('mlp.up_proj.weight'), F, D)),
-      down: single(matrix(at('mlp.down_proj.weight'), D, F, residualStd)),
+      ...mlp(at),
       routed: isRouted(model, i) ? routed(at) : null,
     };
   };
@@ -132,8 +155,9 @@ export function makeParameters(model: ModelConfig, source: TensorSource): Transf
 export function listParameters(parameters: TransformerParameters): Parameter[] {
   const ofBlock = (block: BlockParameters): Parameter[] => {
     const { routed, ...dense } = block;
+    const own = Object.values(dense).filter((parameter) => parameter !== null);
     const predictor = routed?.predictor == null ? [] : Object.values(routed.predictor as object);
-    return [...Object.values(dense), ...(routed?.router ? [routed.router] : []), ...predictor];
+    return [...own, ...(routed?.router ? [routed.router] : []), ...predictor];
   };
   return [
     parameters.tokenEmbedding,

@@ -6,8 +6,9 @@ import { rmsNorm } from '../ops/rms-norm.js';
 import { rotaryTable } from '../ops/rotary.js';
 import { scope } from '../ops/scope.js';
 import { discard, type Parameter, type Tape } from '../ops/tape.js';
-import { denseBlock, type RoutedTrace, routedBlock } from './block.js';
-import type { ModelConfig, RoutingMode } from './config.js';
+import { type BlockExperts, type BlockOutput, denseBlock, type RoutedTrace, routedBlock } from './block.js';
+import { blockTokens, expertSlots, type ModelConfig, type RoutingMode } from './config.js';
+import type { ExpertTrace } from './experts.js';
 import {
   listParameters,
   makeParameters,
@@ -33,6 +34,8 @@ export interface ForwardResult {
   logits: Tensor;
   /** One for each routed block, in order. */
   routed: RoutedTrace[];
+  /** One for each block with experts, in order. */
+  experts: ExpertTrace[];
 }
 
 export class Transformer {
@@ -58,6 +61,7 @@ export class Transformer {
   forward(tokens: Tensor, options: ForwardOptions): ForwardResult {
     const { tape } = options;
     const routed: RoutedTrace[] = [];
+    const experts: ExpertTrace[] = [];
     let x = embedding(tape, this.tree.tokenEmbedding, tokens); // [B, T, D]
     this.tree.blocks.forEach((_, i) => {
       // What a block makes and nobody saved is freed with its scope.
@@ -65,13 +69,14 @@ export class Transformer {
       discard(x);
       x = output.x;
       if (output.trace !== null) routed.push(output.trace);
+      if (output.experts !== null) experts.push(output.experts);
     });
     const logits = scope(() => {
       const head = this.tree.lmHead ?? this.tree.tokenEmbedding;
       return linear(tape, rmsNorm(tape, x, this.tree.finalNorm), head);
     });
     discard(x);
-    return { logits, routed };
+    return { logits, routed, experts };
   }
 
   dispose(): void {
@@ -82,16 +87,26 @@ export class Transformer {
     }
   }
 
-  private block(x: Tensor, i: number, options: ForwardOptions): { x: Tensor; trace: RoutedTrace | null } {
+  /** The experts of a block and their slots; null for a model without. */
+  expertsOf(block: number): BlockExperts | null {
+    const { experts } = this.config;
+    return experts === null
+      ? null
+      : { config: experts, slots: expertSlots(experts, blockTokens(this.config, block)) };
+  }
+
+  private block(x: Tensor, i: number, options: ForwardOptions): BlockOutput & { trace: RoutedTrace | null } {
     const block = this.tree.blocks[i];
     const { routing } = this.config;
     const { table } = this;
     if (block === undefined) throw new Error(`there is no block ${i}`);
     const { onKeys, ...rest } = options;
+    const experts = this.expertsOf(i);
     const told = (qkv: Tensor, lengths: number[] | null) => onKeys?.(i, qkv, lengths);
     if (block.routed === null || routing === null) {
-      return { x: denseBlock({ tape: options.tape, table, onKeys: told }, x, block), trace: null };
+      const context = { tape: options.tape, table, experts, onKeys: told };
+      return { ...denseBlock(context, x, i, block), trace: null };
     }
-    return routedBlock({ ...rest, table, routing, onKeys: told }, x, i, block);
+    return routedBlock({ ...rest, table, routing, experts, onKeys: told }, x, i, block);
   }
 }

@@ -62,7 +62,7 @@ function planRun(point: Point, top: TopLevel): PlannedRun {
     precision: product.precision,
   };
   const reasons = whyNotFeasible(spec);
-  const { total, non_embedding } = parameterCounts(model);
+  const { total, non_embedding, active } = parameterCounts(model);
   return {
     run_id: runId(point, top),
     status: reasons.length === 0 ? 'pending' : 'skipped',
@@ -72,6 +72,7 @@ function planRun(point: Point, top: TopLevel): PlannedRun {
     backend: product.backend,
     params_total: total,
     params_non_embedding: non_embedding,
+    ...(model.experts === null ? {} : { params_active: active }),
     flops_per_pass,
     flops_per_pass_dense: denseFlopsPerPass(model),
     train_flops: steps * flopsPerStep,

@@ -1,5 +1,13 @@
 /** FLOPs per pass: the forward FLOPs of one sequence, term by term. */
-import { hasPredictor, isRouted, type ModelConfig, selectedTokens } from '../model/config.js';
+import {
+  blockTokens,
+  expertChoices,
+  expertSlots,
+  hasPredictor,
+  isRouted,
+  type ModelConfig,
+  selectedTokens,
+} from '../model/config.js';
 
 /** Forward FLOPs of one sequence by term; `total` is their sum. */
 export interface FlopTerms {
@@ -43,15 +51,17 @@ export function blockFlops(
 /**
  * FLOPs of the training pass of one sequence: every dense block at n = T, every routed one at n = k, with its router
  * 2·T·D and predictor 2·T·(D·P + P) where learned; logits 2·T·D·V. The embedding is a look-up and costs nothing.
+ * Where the MLP is experts, those compute all their slots, filled or not: 4·E·slots·D·F in place of 4·n·D·F; their router
+ * adds 2·n·D·(E + no-ops) to that term. To hand tokens out and to choose a no-op costs nothing.
  */
 export function flopsPerPass(model: ModelConfig): FlopTerms {
   const k = model.routing === null ? 0 : selectedTokens(model.routing.capacity, model.sequence_length);
-  return sumOverBlocks(model, () => ({ mean: k, meanSquare: k * k }), true);
+  return sumOverBlocks(model, () => ({ mean: k, meanSquare: k * k }), { predictor: true, allSlots: true });
 }
 
 /** FLOPs per pass of the dense model of the same shape. */
 export function denseFlopsPerPass(model: ModelConfig): number {
-  return flopsPerPass({ ...model, routing: null }).total;
+  return flopsPerPass({ ...model, routing: null, experts: null }).total;
 }
 
 /** Tokens of a sequence that a routed block processed, as means over sequences. */
@@ -63,7 +73,8 @@ export interface Participation {
 
 /**
  * FLOPs of a causal pass, the mean over sequences of what ran: every routed block over the tokens that took part in it,
- * with its router; `predictor` pays for the predictor, `threshold` does not run it.
+ * with its router; `predictor` pays for the predictor, `threshold` does not run it. There experts compute the tokens that
+ * they have, at most as many as took part or as they have slots for.
  *
  * @param participants one entry a routed block, in order
  */
@@ -72,17 +83,32 @@ export function causalFlopsPerPass(
   mode: 'predictor' | 'threshold',
   participants: readonly Participation[],
 ): FlopTerms {
-  return sumOverBlocks(
-    model,
-    (routedBlock) => participants[routedBlock] as Participation,
-    mode === 'predictor',
-  );
+  return sumOverBlocks(model, (routedBlock) => participants[routedBlock] as Participation, {
+    predictor: mode === 'predictor',
+    allSlots: false,
+  });
+}
+
+/** Of a block's experts, n tokens before them; null for a model without. */
+function expertFlops(
+  model: ModelConfig,
+  block: number,
+  n: number,
+  packed: boolean,
+): Pick<FlopTerms, 'mlp' | 'router'> | null {
+  const { d_model: D, d_ff: F, experts } = model;
+  if (experts === null) return null;
+  const slots = experts.count * expertSlots(experts, blockTokens(model, block));
+  return {
+    mlp: 4 * (packed ? Math.min(n, slots) : slots) * D * F,
+    router: 2 * n * D * expertChoices(experts),
+  };
 }
 
 function sumOverBlocks(
   model: ModelConfig,
   participants: (routedBlock: number) => Participation,
-  countsPredictor: boolean,
+  counts: { predictor: boolean; allSlots: boolean },
 ): FlopTerms {
   const { d_model: D, sequence_length: T, vocab_size: V, routing } = model;
   const sum: FlopTerms = {
@@ -102,11 +128,16 @@ function sumOverBlocks(
     const routed = isRouted(model, i);
     const { mean, meanSquare } = routed ? participants(routedSoFar) : { mean: T, meanSquare: T * T };
     const terms = blockFlops(model, mean, meanSquare);
-    for (const [term, flops] of Object.entries(terms)) sum[term as keyof BlockTerms] += flops;
+    const { mlp, router } = expertFlops(model, i, mean, !counts.allSlots && routed) ?? {
+      mlp: terms.mlp,
+      router: 0,
+    };
+    for (const [term, flops] of Object.entries({ ...terms, mlp })) sum[term as keyof BlockTerms] += flops;
+    sum.router += router;
     if (!routed || routing === null) continue;
     routedSoFar += 1;
     if (routing.router === 'learned') sum.router += 2 * T * D;
-    if (countsPredictor && hasPredictor(routing)) {
+    if (counts.predictor && hasPredictor(routing)) {
       sum.predictor += 2 * T * (D * routing.predictor_hidden + routing.predictor_hidden);
     }
   }

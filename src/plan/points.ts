@@ -22,7 +22,7 @@ export interface Point {
   product: Product;
   budget: Written;
   variant: Variant;
-  /** Null: the baseline. */
+  /** Null: no block is routed. */
   routing: RoutingPoint | null;
   shape: Shape;
   learningRate: 'auto' | Written;
@@ -43,7 +43,7 @@ export function pointsOf(product: Product, baselineOf: BaselineOf): Point[] {
   return flop_budgets.flatMap((budget) => {
     const sizesOf = sizesFor(budget.value, product, baselineOf);
     return variantsOf(product).flatMap(({ variant, routing }) =>
-      sizesOf(routing).flatMap((shape) =>
+      sizesOf({ variant, routing }).flatMap((shape) =>
         training.learning_rate.flatMap((learningRate) =>
           seeds.map((seed) => ({ product, budget, variant, routing, shape, learningRate, seed })),
         ),
@@ -63,10 +63,21 @@ function variantsOf(product: Product): Pick<Point, 'variant' | 'routing'>[] {
       ),
     ),
   );
-  return [...(product.baseline ? [{ variant: 'baseline' as const, routing: null }] : []), ...routed];
+  const staged = product.capacities.flatMap((capacity) =>
+    product.routing_frequencies.flatMap((frequency) =>
+      product.gates.map((gate): RoutingPoint => ({ capacity, frequency, router: 'learned', gate })),
+    ),
+  );
+  const experts = product.expert_variants.flatMap((variant): Pick<Point, 'variant' | 'routing'>[] =>
+    variant === 'mode-staged'
+      ? staged.map((routing) => ({ variant, routing }))
+      : [{ variant, routing: null }],
+  );
+  const baseline = product.baseline ? [{ variant: 'baseline' as const, routing: null }] : [];
+  return [...baseline, ...routed, ...experts];
 }
 
-type SizesOf = (routing: RoutingPoint | null) => Shape[];
+type SizesOf = (kind: Pick<Point, 'variant' | 'routing'>) => Shape[];
 
 function sizesFor(budget: number, product: Product, baselineOf: BaselineOf): SizesOf {
   const { model_sizes, data, tie_embeddings, routing } = product;
@@ -81,13 +92,14 @@ function sizesFor(budget: number, product: Product, baselineOf: BaselineOf): Siz
   }
   const predictor_hidden = routing.predictor_hidden.value;
   const sizes = autoSizes(budget, { vocab_size: data.vocab_size, tie_embeddings, predictor_hidden });
-  return (point) => sizes[point === null ? 'baseline' : 'routed'];
+  return ({ routing: routed }) => sizes[routed === null ? 'baseline' : 'routed'];
 }
 
 function matchedSizes({ shape, flopsPerPass }: FlopsTarget, product: Product): SizesOf {
-  const wanted = flopsPerPass ?? denseFlopsPerPass(modelOf({ product, shape, routing: null }));
-  return (routing) =>
-    routing === null
+  const dense = { product, shape, variant: 'baseline', routing: null } as const;
+  const wanted = flopsPerPass ?? denseFlopsPerPass(modelOf(dense));
+  return (kind) =>
+    kind.variant === 'baseline'
       ? [shape]
-      : [matchFlops(wanted, shape, (other) => modelOf({ product, shape: other, routing }))];
+      : [matchFlops(wanted, shape, (other) => modelOf({ product, shape: other, ...kind }))];
 }

@@ -3,6 +3,7 @@ import { Written } from '../config/document.js';
 import type { Product, TopLevel } from '../config/sweep-file.js';
 import { canonicalJson, configHash } from './canonical.js';
 import type { Point } from './points.js';
+import { isExpertVariant } from './run.js';
 
 /**
  * Budget, variant, capacity and frequency where routed, `sigmoid` where that is the gate, size, seed, then every other
@@ -24,14 +25,30 @@ export function runId(point: Point, top: TopLevel): string {
   const own = otherKeys(point.product, [point.learningRate]);
   const usual = otherKeys(top, top.training.learning_rate);
   for (const [key, { value, text }] of Object.entries(own)) {
-    if (routing?.router !== 'learned' && LEARNED_ROUTER_KEYS.has(key)) continue;
+    if (!concerns(point, key)) continue;
     if (value !== usual[key]?.value) parts.push(key, text);
   }
   return parts.join('-');
 }
 
-/** The random control and dense models have nothing that these could change. */
+/** The random control and models without routing have nothing that these could change. */
 const LEARNED_ROUTER_KEYS = new Set(['predictor_hidden', 'aux_loss_weight']);
+/** As ids name the keys of `experts`. */
+const EXPERT_KEYS = new Set([
+  'experts',
+  'capacity_factor',
+  'balance_loss_weight',
+  'no_ops',
+  'balance_no_ops',
+]);
+
+/** Whether a key could change anything about a run. */
+function concerns({ variant, routing }: Point, key: string): boolean {
+  if (LEARNED_ROUTER_KEYS.has(key)) return routing?.router === 'learned';
+  if (!EXPERT_KEYS.has(key)) return true;
+  if (key === 'no_ops') return variant === 'mode-integrated' || variant === 'moe-reduced';
+  return key === 'balance_no_ops' ? variant === 'mode-integrated' : isExpertVariant(variant);
+}
 
 interface Setting {
   /** Equal values are equal texts. */
@@ -46,11 +63,14 @@ function otherKeys(
   learningRates: ('auto' | Written)[],
 ): Record<string, Setting> {
   const { routing, training, evaluation, data } = product;
+  const { count, ...experts } = product.experts;
   const settings = {
     sequence_length: product.sequence_length,
     batch_sequences: product.batch_sequences,
     tie_embeddings: product.tie_embeddings,
     ...routing,
+    experts: count,
+    ...experts,
     ...training,
     ...evaluation,
     backend: product.backend,

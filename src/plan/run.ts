@@ -1,14 +1,15 @@
 /** One planned run of a sweep: what `mod plan` prints, what a training process is given, what runs.csv starts from. */
 import type { ModelConfig } from '../model/config.js';
 
-export type Variant =
-  | 'baseline'
-  | 'mod'
-  | 'random'
-  | 'moe'
-  | 'mode-staged'
-  | 'mode-integrated'
-  | 'moe-reduced';
+export type Variant = 'baseline' | 'mod' | 'random' | ExpertVariant;
+
+/** Variants whose MLPs are experts. */
+export const EXPERT_VARIANTS = ['moe', 'mode-staged', 'mode-integrated', 'moe-reduced'] as const;
+export type ExpertVariant = (typeof EXPERT_VARIANTS)[number];
+
+export function isExpertVariant(variant: Variant): variant is ExpertVariant {
+  return (EXPERT_VARIANTS as readonly string[]).includes(variant);
+}
 
 export type Precision = 'auto' | 'fp32' | 'bf16';
 export type BackendName = 'cuda' | 'tensorflow' | 'wasm';
@@ -71,6 +72,8 @@ export interface PlannedRun {
   backend: BackendName | 'auto';
   params_total: number;
   params_non_embedding: number;
+  /** Parameters that one token's pass may use; absent without experts. */
+  params_active?: number;
   /** Forward FLOPs of one sequence in the training pass. */
   flops_per_pass: number;
   /** The same for the dense model of this shape. */

@@ -1,5 +1,4 @@
 /** Which runs belong to one curve: those that are equal in all but budget, size and seed. */
-import { canonicalJson } from '../plan/canonical.js';
 import type { RunSpec, Variant } from '../plan/run.js';
 
 /** A curve's worth of runs: how they route, and whatever else tells them from other curves. */
@@ -91,7 +90,7 @@ function distinguishingKeys(specs: readonly RunSpec[]): Set<string> {
 /** Settings beside variant, routing and size that may make runs incomparable. */
 function otherKeys(spec: RunSpec): Named {
   const { model, training, data } = spec;
-  const { sequence_length, tie_embeddings, vocab_size, d_model } = model;
+  const { sequence_length, tie_embeddings, vocab_size, d_model, experts } = model;
   return {
     'sequence length': String(sequence_length),
     batch: String(spec.batch_sequences),
@@ -101,7 +100,11 @@ function otherKeys(spec: RunSpec): Named {
     'learning rate': rateName(training.learning_rate, d_model),
     'weight decay': String(training.weight_decay),
     'gradient clip': String(training.gradient_clip),
-    experts: canonicalJson(model.experts),
+    experts: String(experts?.count ?? '-'),
+    'no-ops': String(experts?.no_ops ?? '-'),
+    'capacity factor': String(experts === null ? '-' : Number(experts.capacity_factor.toPrecision(4))),
+    'balance weight': String(experts?.balance_loss_weight ?? '-'),
+    'no-ops balanced': String(experts?.balance_no_ops ?? '-'),
     data: dataName(data),
   };
 }

@@ -57,6 +57,17 @@ export interface RunRow {
   git_commit: string | null;
   config_hash: string;
   note: string | null;
+  /** Parameters that one token's pass may use; null without experts: then all. */
+  params_active: number | null;
+  /**
+   * Share of tokens that chose each expert, from the most chosen to the least in every block, means over blocks: numbers
+   * with a space between. This and the two that follow are means over the last tenth of the steps.
+   */
+  expert_load: string | null;
+  /** Share of tokens that chose an expert whose slots were taken. */
+  expert_dropped: number | null;
+  /** Share of tokens that chose a no-op; null where there are none. */
+  expert_no_op: number | null;
 }
 
 export const RUN_COLUMNS = [
@@ -98,6 +109,10 @@ export const RUN_COLUMNS = [
   'git_commit',
   'config_hash',
   'note',
+  'params_active',
+  'expert_load',
+  'expert_dropped',
+  'expert_no_op',
 ] as const satisfies readonly (keyof RunRow)[];
 
 /** One run in one routing mode. */
@@ -154,6 +169,10 @@ export interface StepRow {
   grad_norm: number;
   predictor_accuracy: number | null;
   step_ms: number;
+  /** Shares of the tokens, as in a run's row; absent without experts. */
+  expert_load?: string | null;
+  expert_dropped?: number | null;
+  expert_no_op?: number | null;
 }
 
 export const STEP_COLUMNS = [
@@ -165,6 +184,9 @@ export const STEP_COLUMNS = [
   'grad_norm',
   'predictor_accuracy',
   'step_ms',
+  'expert_load',
+  'expert_dropped',
+  'expert_no_op',
 ] as const satisfies readonly (keyof StepRow)[];
 
 export type Column = (typeof RUN_COLUMNS | typeof EVAL_COLUMNS | typeof STEP_COLUMNS)[number];
@@ -181,6 +203,14 @@ export const TIME_COLUMNS: ReadonlySet<Column> = new Set<Column>([
   'finished_at',
   'evaluated_at',
   'git_commit',
+]);
+
+/** Columns that tables written by older versions lack: there they are empty. */
+export const LATER_COLUMNS: ReadonlySet<Column> = new Set<Column>([
+  'params_active',
+  'expert_load',
+  'expert_dropped',
+  'expert_no_op',
 ]);
 
 /** Columns that hold words; all others hold numbers. */
@@ -201,4 +231,5 @@ export const TEXT_COLUMNS: ReadonlySet<Column> = new Set<Column>([
   'note',
   'routing',
   'evaluated_at',
+  'expert_load',
 ]);

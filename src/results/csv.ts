@@ -4,7 +4,7 @@ import { parse } from 'csv-parse/sync';
 import { stringify } from 'csv-stringify/sync';
 import { InputError, messageOf } from '../errors.js';
 import { writeFileAtomic } from './atomic.js';
-import { type Column, TEXT_COLUMNS } from './columns.js';
+import { type Column, LATER_COLUMNS, TEXT_COLUMNS } from './columns.js';
 
 /** A table with a head line. Cells that a row lacks are empty; what is in no column is left out. */
 export function formatCsv<C extends Column>(
@@ -32,7 +32,7 @@ export function writeCsv<C extends Column>(
 }
 
 /**
- * Reads a table that has at least these columns, in any order; empty cells are null.
+ * Reads a table that has at least these columns, in any order; empty cells are null, and so are LATER_COLUMNS that it lacks.
  *
  * @throws InputError naming the file, and the line and column of a cell that is no number where one belongs
  */
@@ -55,11 +55,11 @@ export function readCsv<Row extends Partial<Record<Column, unknown>>>(
   } catch (error) {
     throw new InputError(`${path}: cannot be read as CSV: ${messageOf(error)}`);
   }
-  const missing = columns.find((column) => !head.includes(column));
+  const missing = columns.find((column) => !head.includes(column) && !LATER_COLUMNS.has(column));
   if (missing !== undefined) throw new InputError(`${path}: the column ${missing} is missing`);
   return records.map(({ record, info }) => {
     const cells = columns.map((column) => {
-      const cell = record[column] as string;
+      const cell = record[column] ?? '';
       if (cell === '') return [column, null];
       if (TEXT_COLUMNS.has(column)) return [column, cell];
       const value = Number(cell);

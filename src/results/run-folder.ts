@@ -147,6 +147,10 @@ export function planRow(run: PlannedRun): RunRow {
     git_commit: null,
     config_hash: run.config_hash,
     note: run.note,
+    params_active: run.params_active ?? null,
+    expert_load: null,
+    expert_dropped: null,
+    expert_no_op: null,
   };
 }
 

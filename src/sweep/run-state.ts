@@ -13,6 +13,7 @@ import { readJson } from '../results/json.js';
 
 const count = z.int().nonnegative();
 const numbers = z.array(z.number());
+const shares = z.strictObject({ load: numbers, dropped: z.number(), noOp: z.number().nullable() });
 
 const stateSchema = z.strictObject({
   format: z.literal('mod-state-1'),
@@ -31,6 +32,7 @@ const stateSchema = z.strictObject({
   log: z.strictObject({
     losses: numbers,
     times: numbers,
+    experts: z.array(shares),
     pending: z.array(
       z.strictObject({
         step: count,
@@ -39,6 +41,7 @@ const stateSchema = z.strictObject({
         learningRate: z.number(),
         gradNorm: z.number(),
         predictorAccuracy: z.number().nullable(),
+        experts: shares.nullable(),
         heldoutLoss: z.number().nullable(),
         stepMs: z.number(),
       }),

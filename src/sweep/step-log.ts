@@ -1,6 +1,7 @@
 /** What a run keeps of its steps: lines of steps.csv as it goes, and the figures of its row at the end. */
-import type { StepRow } from '../results/columns.js';
+import type { RunRow, StepRow } from '../results/columns.js';
 import { mean, median } from '../statistics.js';
+import { type ExpertShares, meanShares } from '../train/expert-shares.js';
 import type { StepReport } from '../train/trainer.js';
 
 /** A longer run gets a line for every few steps, with the means over them. */
@@ -14,6 +15,8 @@ export interface StepLogState {
   losses: number[];
   /** Milliseconds, to the microsecond. */
   times: number[];
+  /** Of the steps that the means at the end may be over; none without experts. */
+  experts: ExpertShares[];
   /** Reports that no line holds yet. */
   pending: StepReport[];
 }
@@ -22,6 +25,7 @@ export class StepLog {
   private readonly interval: number;
   private readonly losses: number[];
   private readonly times: number[];
+  private experts: ExpertShares[];
   private pending: StepReport[];
 
   /**
@@ -31,34 +35,37 @@ export class StepLog {
   constructor(
     private readonly steps: number,
     private readonly append: (row: StepRow) => void,
-    from: StepLogState = { losses: [], times: [], pending: [] },
+    from: StepLogState = { losses: [], times: [], experts: [], pending: [] },
   ) {
     this.interval = Math.max(1, Math.ceil(steps / MAX_LINES));
     this.losses = [...from.losses];
     this.times = [...from.times];
+    this.experts = [...from.experts];
     this.pending = [...from.pending];
   }
 
   get state(): StepLogState {
-    const { losses, pending } = this;
-    return { losses, times: this.times.map((time) => Math.round(1000 * time) / 1000), pending };
+    const { losses, experts, pending } = this;
+    return { losses, times: this.times.map((time) => Math.round(1000 * time) / 1000), experts, pending };
   }
 
   add(report: StepReport): void {
     this.losses.push(report.loss);
     this.times.push(report.stepMs);
+    if (report.experts !== null) this.experts = [...this.experts, report.experts].slice(-tenthOf(this.steps));
     this.pending.push(report);
     const due = report.step % this.interval === 0 || report.step === this.steps;
     if (due || report.heldoutLoss !== null || !Number.isFinite(report.loss)) this.flush(report);
   }
 
-  /** Mean LM loss of the last tenth of the steps, and the median time of a step, the first tenth left out. */
-  summary(): { train_loss: number | null; step_ms: number | null } {
-    const tenth = Math.max(1, Math.floor(this.losses.length * TENTH));
+  /** Means over the last tenth of the steps, and the median time of a step, the first tenth left out. */
+  summary(): { train_loss: number | null; step_ms: number | null } & ExpertColumns {
+    const tenth = tenthOf(this.losses.length);
     const times = this.times.slice(this.times.length > 1 ? tenth : 0);
     return {
       train_loss: this.losses.length === 0 ? null : mean(this.losses.slice(-tenth)),
       step_ms: times.length === 0 ? null : median(times),
+      ...expertColumns(this.experts.slice(-tenth)),
     };
   }
 
@@ -73,7 +80,26 @@ export class StepLog {
       grad_norm: last.gradNorm,
       predictor_accuracy: accuracies.length === 0 ? null : mean(accuracies),
       step_ms: mean(this.pending.map(({ stepMs }) => stepMs)),
+      ...expertColumns(this.pending.flatMap(({ experts }) => experts ?? [])),
     });
     this.pending = [];
   }
+}
+
+const tenthOf = (steps: number) => Math.max(1, Math.floor(steps * TENTH));
+
+type ExpertColumns = Pick<RunRow, 'expert_load' | 'expert_dropped' | 'expert_no_op'>;
+
+/** Digits of a share in the list of loads. */
+const DIGITS = 4;
+
+/** The means of some steps; all empty without experts. */
+function expertColumns(shares: readonly ExpertShares[]): ExpertColumns {
+  if (shares.length === 0) return { expert_load: null, expert_dropped: null, expert_no_op: null };
+  const { load, dropped, noOp } = meanShares(shares);
+  return {
+    expert_load: load.map((share) => share.toFixed(DIGITS)).join(' '),
+    expert_dropped: dropped,
+    expert_no_op: noOp,
+  };
 }

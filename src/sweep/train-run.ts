@@ -254,17 +254,15 @@ function progress(
 /** The figures of a row that follow from its steps. The utilization is of what the device could do, where that is known. */
 function rates(
   { spec, flops_per_pass }: PlannedRun,
-  { train_loss, step_ms }: ReturnType<StepLog['summary']>,
+  summary: ReturnType<StepLog['summary']>,
   peak: number | null,
-): Pick<RunRow, 'train_loss' | 'step_ms' | 'tokens_per_s' | 'model_flops_utilization'> {
-  if (step_ms === null) {
-    return { train_loss, step_ms, tokens_per_s: null, model_flops_utilization: null };
-  }
+): ReturnType<StepLog['summary']> & Pick<RunRow, 'tokens_per_s' | 'model_flops_utilization'> {
+  const { step_ms } = summary;
+  if (step_ms === null) return { ...summary, tokens_per_s: null, model_flops_utilization: null };
   const tokens = spec.batch_sequences * spec.model.sequence_length;
   const flopsPerSecond = (3 * flops_per_pass * spec.batch_sequences * 1000) / step_ms;
   return {
-    train_loss,
-    step_ms,
+    ...summary,
     tokens_per_s: (tokens * 1000) / step_ms,
     model_flops_utilization: peak === null ? null : flopsPerSecond / peak,
   };

@@ -1,8 +1,23 @@
-/** The losses of a batch and their gradients: the language model's, the auxiliary one and the predictors'. */
-import { addN, cast, div, equal, fill, greater, mean, type Tensor, tensor2d } from '@tensorflow/tfjs-core';
+/** The losses of a batch and their gradients: the language model's, the auxiliary one, the predictors' and the experts'. */
+import {
+  addN,
+  cast,
+  concat,
+  div,
+  equal,
+  fill,
+  greater,
+  mean,
+  sum,
+  type Tensor,
+  tensor2d,
+} from '@tensorflow/tfjs-core';
 import type { Batch } from '../data/batches.js';
 import type { RoutedTrace } from '../model/block.js';
+import { expertChoices } from '../model/config.js';
+import type { ExpertTrace } from '../model/experts.js';
 import type { Transformer } from '../model/transformer.js';
+import { balanceLoss } from '../ops/balance-loss.js';
 import { binaryCrossEntropy } from '../ops/binary-cross-entropy.js';
 import { crossEntropy } from '../ops/cross-entropy.js';
 import { scope } from '../ops/scope.js';
@@ -14,13 +29,15 @@ export interface BatchMetrics {
   loss: Tensor;
   /** Share of tokens whose selection the predictors foresaw, mean over routed blocks; null without predictors. */
   predictorAccuracy: Tensor | null;
+  /** A row a block, [blocks · (C + E)]: tokens by choice, then those that each expert took; null without experts. */
+  expertCounts: Tensor | null;
 }
 
 /**
  * Adds `share` times the gradient of the batch's total loss to every parameter's gradient. The total is
- * LM loss + aux_loss_weight · Σ router cross-entropy + Σ predictor cross-entropy, each a mean over tokens; `share` is
- * the micro-batch's part of the batch, so that micro-batches add up to the gradient of the whole. inputs, targets
- * [B, T] int32. Where it fails, what the forward pass kept is freed; gradients may hold a part.
+ * LM loss + aux_loss_weight · Σ router cross-entropy + Σ predictor cross-entropy, each a mean over tokens, +
+ * balance_loss_weight · Σ balance loss, a mean over sequences; the sums are over blocks. `share` is the micro-batch's part
+ * of the batch, so that micro-batches add up to the gradient of the whole. inputs, targets [B, T] int32. Where it fails, what the forward pass kept is freed; gradients may hold a part.
  */
 export function backpropagate(
   model: Transformer,
@@ -60,7 +77,7 @@ function forwardAndBack(
   noise: ((block: number) => Tensor) | null,
   share: number,
 ): BatchMetrics {
-  const { logits, routed } = model.forward(inputs, { tape, mode: 'topk', noise });
+  const { logits, routed, experts } = model.forward(inputs, { tape, mode: 'topk', noise });
   const losses = crossEntropy(tape, logits, targets);
   const seed = (output: Tensor, weight: number): Seed => ({
     output,
@@ -72,7 +89,15 @@ function forwardAndBack(
     if (auxiliary !== 0) seeds.push(seed(binaryCrossEntropy(tape, r, member), auxiliary));
     if (predictor !== null) seeds.push(seed(binaryCrossEntropy(tape, predictor, member), 1));
   }
-  const metrics = { loss: mean(losses), predictorAccuracy: predictorAccuracy(routed) };
+  for (const trace of experts) {
+    const balance = weightedBalance(tape, model, trace);
+    if (balance !== null) seeds.push(seed(balance.losses, balance.weight));
+  }
+  const metrics = {
+    loss: mean(losses),
+    predictorAccuracy: predictorAccuracy(routed),
+    expertCounts: expertCounts(experts),
+  };
   tape.backward(seeds);
   return metrics;
 }
@@ -82,4 +107,21 @@ function predictorAccuracy(routed: RoutedTrace[]): Tensor | null {
     predictor === null ? [] : [mean(cast(equal(cast(greater(predictor, 0), 'float32'), member), 'float32'))],
   );
   return blocks.length === 0 ? null : div(addN(blocks), blocks.length);
+}
+
+/** The balance loss of each sequence in a block, and its weight; null where it has none. */
+function weightedBalance(
+  tape: Tape,
+  { config: { experts } }: Transformer,
+  { logits, probabilities, counts }: ExpertTrace,
+): { losses: Tensor; weight: number } | null {
+  if (experts === null || experts.balance_loss_weight === 0) return null;
+  if (logits === null || probabilities === null) return null;
+  const balanced = experts.balance_no_ops ? expertChoices(experts) : experts.count;
+  const losses = balanceLoss(tape, logits, probabilities, counts, balanced);
+  return { losses, weight: experts.balance_loss_weight };
+}
+
+function expertCounts(experts: ExpertTrace[]): Tensor | null {
+  return experts.length === 0 ? null : sum(concat(experts.map(({ counts }) => counts)), 1);
 }

@@ -1,5 +1,5 @@
 /** How many sequences pass through the model at once: as many as a backend's memory holds comfortably. */
-import { isRouted, type ModelConfig, selectedTokens } from '../model/config.js';
+import { blockTokens, expertSlots, isRouted, type ModelConfig } from '../model/config.js';
 import type { BackendName } from '../plan/run.js';
 
 /** What a backend tells about itself that matters here. */
@@ -21,15 +21,18 @@ const SHARE_OF_GPU = 0.7;
 
 /** Values saved for each token of a sequence, all blocks and the logits together. */
 function savedValuesPerSequence(model: ModelConfig, backend: BackendName): number {
-  const { d_model: D, d_ff: F, n_layers, sequence_length: T, vocab_size: V, routing } = model;
+  const { d_model: D, d_ff: F, n_layers, sequence_length: T, vocab_size: V, routing, experts } = model;
   // x, its norm, q, k, v, attention, the sum, its norm: 8·D; before and after gelu: 2·F; on the way back as much again
   // of one block. On cuda the logits' gradient takes their place.
   const perToken = 8 * D + 2 * F;
   let values = (backend === 'cuda' ? 1 : 2) * T * V + T * perToken;
   for (let block = 0; block < n_layers; block++) {
     const routed = routing !== null && isRouted(model, block);
-    const tokens = routed ? selectedTokens(routing.capacity, T) : T;
-    values += tokens * perToken + (routed ? T * (D + 2 * routing.predictor_hidden) : 0);
+    const tokens = blockTokens(model, block);
+    // Experts hold their slots in place of the tokens, what goes in and comes out beside the hidden values.
+    const slots = experts === null ? 0 : experts.count * expertSlots(experts, tokens);
+    values += experts === null ? tokens * perToken : tokens * 8 * D + slots * (2 * D + 2 * F);
+    values += routed ? T * (D + 2 * routing.predictor_hidden) : 0;
   }
   return values;
 }

@@ -7,12 +7,15 @@ import type { Transformer } from '../model/transformer.js';
 import type { Recorder, Recording } from '../ops/recording.js';
 import { scope } from '../ops/scope.js';
 import type { AdamW } from './adamw.js';
+import { type ExpertShares, expertShares } from './expert-shares.js';
 import { type BatchMetrics, backpropagate } from './loss.js';
 
 export interface StepMetrics {
   /** LM loss of the batch, before the update, in nats a token. */
   loss: number;
   predictorAccuracy: number | null;
+  /** Null without experts. */
+  experts: ExpertShares | null;
   /** Global gradient norm before clipping. */
   gradNorm: number;
 }
@@ -143,7 +146,7 @@ export class TrainingStep {
     }
   }
 
-  /** The device work: the gradient norm, then each micro-batch's loss, then each one's predictor accuracy if there is one. */
+  /** The device work: the gradient norm, each micro-batch's loss, then each one's predictor accuracy and expert counts, if any. */
   private work(): Tensor[] {
     const { model, optimizer, batchSequences } = this.options;
     const metrics = this.microBatches.map(({ sequences, inputs, targets, noise }): BatchMetrics => {
@@ -155,14 +158,17 @@ export class TrainingStep {
     const losses = metrics.map(({ loss }) => loss);
     const norm = optimizer.apply(this.schedule.tensor, losses);
     const accuracies = metrics.flatMap(({ predictorAccuracy }) => predictorAccuracy ?? []);
-    return [norm, ...losses, ...accuracies];
+    const counts = metrics.flatMap(({ expertCounts }) => expertCounts ?? []);
+    return [norm, ...losses, ...accuracies, ...counts];
   }
 
   /** Queues the copies of the metrics to the host, so that later steps may overwrite them. */
   private async read(outputs: Tensor[]): Promise<StepMetrics> {
-    const values = await Promise.all(outputs.map(async (output) => (await output.data())[0] as number));
-    const { batchSequences } = this.options;
-    const [gradNorm, ...rest] = values as [number, ...number[]];
+    const all = await Promise.all(outputs.map(async (output) => (await output.data()) as Float32Array));
+    const { batchSequences, model } = this.options;
+    const { experts } = model.config;
+    const counts = experts === null ? [] : all.splice(-this.microBatches.length);
+    const [gradNorm, ...rest] = all.map(([value]) => value) as [number, ...number[]];
     const mean = (parts: number[]) =>
       this.microBatches.reduce(
         (sum, { sequences }, i) => sum + (sequences / batchSequences) * (parts[i] as number),
@@ -172,7 +178,14 @@ export class TrainingStep {
     return {
       loss: mean(rest),
       predictorAccuracy: accuracies.length === 0 ? null : mean(accuracies),
+      experts: experts === null ? null : expertShares(added(counts), experts),
       gradNorm,
     };
   }
+}
+
+/** Elementwise sum of rows of one length. */
+function added(rows: readonly Float32Array[]): Float64Array {
+  const [first] = rows as [Float32Array];
+  return Float64Array.from(first, (_, i) => rows.reduce((sum, row) => sum + (row[i] as number), 0));
 }

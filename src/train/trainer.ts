@@ -5,6 +5,7 @@ import type { Transformer } from '../model/transformer.js';
 import type { Recorder } from '../ops/recording.js';
 import type { RunSpec } from '../plan/run.js';
 import type { AdamW } from './adamw.js';
+import type { ExpertShares } from './expert-shares.js';
 import { learningRate } from './schedule.js';
 import { type StepMetrics, TrainingStep } from './step.js';
 
@@ -18,6 +19,7 @@ export interface StepReport {
   /** Global gradient norm before clipping. */
   gradNorm: number;
   predictorAccuracy: number | null;
+  experts: ExpertShares | null;
   /** Held-out loss after the step; null unless this step evaluates. */
   heldoutLoss: number | null;
   stepMs: number;
@@ -68,7 +70,7 @@ export async function train(options: TrainerOptions): Promise<TrainingOutcome> {
   /** Null, or the end of training. */
   const report = async (queuedStep: QueuedStep): Promise<TrainingOutcome | null> => {
     const { step, firstSequence, learningRate: rate } = queuedStep;
-    const { loss, gradNorm, predictorAccuracy } = await queuedStep.metrics;
+    const { loss, gradNorm, predictorAccuracy, experts } = await queuedStep.metrics;
     const now = options.now();
     const finite = Number.isFinite(loss) && Number.isFinite(gradNorm);
     const evaluates = finite && evaluatesAfter(step, spec);
@@ -79,6 +81,7 @@ export async function train(options: TrainerOptions): Promise<TrainingOutcome> {
       learningRate: rate,
       gradNorm,
       predictorAccuracy,
+      experts,
       heldoutLoss: evaluates ? await options.heldoutLoss() : null,
       stepMs: now - reported,
     };

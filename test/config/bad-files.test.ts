@@ -93,6 +93,15 @@ it.each([
   [`${GOOD}routing: {aux_loss_weight: -1}\n`, 's.yaml:5:28: routing.aux_loss_weight: found -1; allowed: a number of at least 0'],
   [`${GOOD}training: {learning_rate: [1e-3, 0]}\n`, 's.yaml:5:34: training.learning_rate[1]: found 0; allowed: auto or a number above 0'],
   [`${GOOD}training: {learning_rate: fast}\n`, "s.yaml:5:27: training.learning_rate: found the text 'fast'; allowed: auto, a number above 0, or a list of them"],
+  // experts
+  [`${GOOD}expert_variants: [moe, mode]\n`, "s.yaml:5:24: expert_variants[1]: found the text 'mode'; allowed: moe, mode-staged, mode-integrated, moe-reduced"],
+  [`${GOOD}expert_variants: moe\n`, "s.yaml:5:18: expert_variants: found the text 'moe'; allowed: a list of moe, mode-staged, mode-integrated, moe-reduced"],
+  [`${GOOD}experts: {counts: 4}\n`, 's.yaml:5:11: experts.counts: found a key that is not known; did you mean count?'],
+  [`${GOOD}experts: 4\n`, 's.yaml:5:10: experts: found 4; allowed: a mapping of count, capacity_factor, balance_loss_weight, no_ops, balance_no_ops'],
+  [`${GOOD}experts: {count: 0, no_ops: 0}\n`, 's.yaml:5:18: experts.count: found 0; allowed: a whole number from 1 to 1024\ns.yaml:5:29: experts.no_ops: found 0; allowed: a whole number from 1 to 1024'],
+  [`${GOOD}experts: {capacity_factor: 0, balance_loss_weight: -1}\n`, 's.yaml:5:28: experts.capacity_factor: found 0; allowed: a number above 0\ns.yaml:5:52: experts.balance_loss_weight: found -1; allowed: a number of at least 0'],
+  [`${TOKENS}data: {text: a, heldout_text: b}\nexpert_variants: [mode-staged]\n`, 's.yaml:1:1: expert_variants: found mode-staged, and no capacities; needed: the capacities of its routed blocks'],
+  [`${GOOD}grids: [{expert_variants: [mode-staged], capacities: []}]\n`, 's.yaml:5:9: grids[0].expert_variants: found mode-staged, and no capacities; needed: the capacities of its routed blocks'],
   // shapes
   [`${GOOD}model_sizes: 44M\n`, `s.yaml:5:14: model_sizes: found the text '44M'; allowed: auto, a list of sizes, each ${SIZE}, or {match_flops: a baseline}`],
   [`${GOOD}model_sizes: [44M, 45M]\n`, `s.yaml:5:20: model_sizes[1]: found the text '45M'; allowed: ${SIZE}`],
@@ -117,7 +126,7 @@ it.each([
   [`${TOKENS}data: {text: a, heldout_text: b, tokenizer: t.json}\n`, "s.yaml:3:45: data.tokenizer: found the text 't.json'; allowed: bytes; for another one make token files of the text, with mod data prepare"],
   [`${TOKENS}data: {text: a, heldout_text: b, vocab_size: 64}\n`, 's.yaml:3:46: data.vocab_size: found 64; allowed: at least 256 for bytes'],
   // nothing to train
-  [`${TOKENS}baseline: false\ndata: {text: a, heldout_text: b}\n`, 's.yaml:1:1: capacities: found none, and baseline: false; needed: a capacity, or the baseline'],
+  [`${TOKENS}baseline: false\ndata: {text: a, heldout_text: b}\n`, 's.yaml:1:1: capacities: found none, and baseline: false; needed: a capacity, expert variants, or the baseline'],
   // several at once, in the order of the file
   [
     `${GOOD}model_sizes: {match_flops: 44}\n`,

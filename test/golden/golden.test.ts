@@ -17,7 +17,15 @@ import { accumulateGradients } from '../../src/train/loss.js';
 import { TEST_BACKENDS, useBackend } from '../support/backends.js';
 import { relativeError } from '../support/numbers.js';
 
-const CASES = ['baseline', 'mod-raw-f2', 'mod-raw-f2-head64', 'mod-sigmoid-f1-aux-untied'];
+const CASES = [
+  'baseline',
+  'mod-raw-f2',
+  'mod-raw-f2-head64',
+  'mod-sigmoid-f1-aux-untied',
+  'moe',
+  'mode-staged',
+  'mode-integrated',
+];
 const TOLERANCE = 1e-4;
 /**
  * Training with top-k is chaotic where weights are large: in this case the PyTorch reference itself, run again in
@@ -79,7 +87,7 @@ const average = (values: Float32Array) => values.reduce((a, b) => a + b, 0) / va
 function forward(model: Transformer, batch: Batch, mode: RoutingMode) {
   return scope(() => {
     const shape: [number, number] = [batch.sequences, model.config.sequence_length];
-    const { logits, routed } = model.forward(tensor2d(batch.inputs, shape, 'int32'), {
+    const { logits, routed, experts } = model.forward(tensor2d(batch.inputs, shape, 'int32'), {
       tape: null,
       mode,
       noise: null,
@@ -87,6 +95,7 @@ function forward(model: Transformer, batch: Batch, mode: RoutingMode) {
     return {
       logits: logits.dataSync(),
       selected: routed.map(({ indices }) => indices?.dataSync()),
+      counts: experts.map(({ counts }) => counts.dataSync()),
       participation: routed.map(({ member }) => average(member.dataSync() as Float32Array)),
     };
   });
@@ -103,10 +112,12 @@ describe.each(TEST_BACKENDS)('on %s', (backend) => {
       const batch = batchOf(read('tokens').data, model.config.sequence_length);
       for (const mode of ['topk', 'predictor', 'threshold'] as const) {
         if (!has(`logits_${mode}`)) continue;
-        const { logits, selected, participation } = forward(model, batch, mode);
+        const { logits, selected, participation, counts } = forward(model, batch, mode);
         expect(relativeError(logits, read(`logits_${mode}`).data), mode).toBeLessThan(TOLERANCE);
-        if (mode === 'topk') expect(selected).toEqual(selected.map((_, j) => read(`selected.${j}`).data));
-        else expect(participation).toEqual(expected[`participation_${mode}`]);
+        if (mode === 'topk') {
+          expect(selected).toEqual(selected.map((_, j) => read(`selected.${j}`).data));
+          expect(counts).toEqual(counts.map((_, i) => read(`expert_counts.${i}`).data));
+        } else expect(participation).toEqual(expected[`participation_${mode}`]);
       }
       model.dispose();
     });
@@ -115,8 +126,9 @@ describe.each(TEST_BACKENDS)('on %s', (backend) => {
       const model = loadModel(folder);
       const batch = batchOf(read('tokens').data, model.config.sequence_length);
       const before = memory().numTensors;
-      const { loss, predictorAccuracy } = accumulateGradients(model, batch, null);
+      const { loss, predictorAccuracy, expertCounts } = accumulateGradients(model, batch, null);
       predictorAccuracy?.dispose();
+      expertCounts?.dispose();
       expect(Math.abs(scalarOf(loss) / expected.loss_lm - 1)).toBeLessThan(TOLERANCE);
       expect(memory().numTensors - before).toBe(model.parameters.length);
       let squares = 0;
@@ -148,6 +160,7 @@ describe.each(TEST_BACKENDS)('on %s', (backend) => {
             const batch = batchOf(data.subarray(start, start + size), length);
             const metrics = accumulateGradients(model, batch, null, 1 / microBatches);
             metrics.predictorAccuracy?.dispose();
+            metrics.expertCounts?.dispose();
             loss += scalarOf(metrics.loss) / microBatches;
           }
           const norm = scalarOf(optimizer.update(1e-3));

@@ -67,6 +67,10 @@ describe.each(TEST_BACKENDS)('on %s', (backend) => {
     ['mod-raw-f2', 'threshold'],
     ['mod-sigmoid-f1-aux-untied', 'predictor'],
     ['mod-sigmoid-f1-aux-untied', 'threshold'],
+    ['moe', 'predictor'],
+    ['mode-integrated', 'predictor'],
+    ['mode-staged', 'predictor'],
+    ['mode-staged', 'threshold'],
   ] as [string, Mode][])(
     '%s under %s decodes to the logits of the full causal forward pass',
     (name, mode) => {

@@ -1,7 +1,7 @@
 /** The matrix products that a tiny model really performs, counted, against the formula of the FLOPs per pass. */
 import { engine, tensor2d } from '@tensorflow/tfjs-core';
 import { beforeAll, expect, it } from 'vitest';
-import type { ModelConfig, RoutingConfig } from '../../src/model/config.js';
+import type { ExpertsConfig, ModelConfig, RoutingConfig } from '../../src/model/config.js';
 import { initialValues } from '../../src/model/parameters.js';
 import { Transformer } from '../../src/model/transformer.js';
 import { flopsPerPass } from '../../src/plan/flops.js';
@@ -25,6 +25,14 @@ const ROUTED: RoutingConfig = {
   gate: 'raw',
   aux_loss_weight: 0,
   predictor_hidden: 5,
+};
+
+const EXPERTS: ExpertsConfig = {
+  count: 3,
+  no_ops: 0,
+  capacity_factor: 1.25,
+  balance_loss_weight: 0.01,
+  balance_no_ops: true,
 };
 
 beforeAll(() => useBackend('cpu'));
@@ -56,6 +64,9 @@ it.each([
   ['dense', DENSE],
   ['untied', { ...DENSE, tie_embeddings: false }],
   ['every other block', { ...DENSE, routing: ROUTED }],
+  ['experts', { ...DENSE, experts: EXPERTS }],
+  ['experts and no-ops', { ...DENSE, experts: { ...EXPERTS, no_ops: 2 } }],
+  ['experts in routed blocks', { ...DENSE, routing: ROUTED, experts: EXPERTS }],
   ['every block, no predictor', { ...DENSE, routing: { ...ROUTED, frequency: 1, predictor_hidden: 0 } }],
 ])('the products of a model, %s, are the FLOP count less the softmax', async (_, config) => {
   const { total, softmax } = flopsPerPass(config);

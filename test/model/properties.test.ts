@@ -175,7 +175,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
               ).x.dataSync();
             expect(at(zerosLike)).toEqual(x.dataSync());
             expect(
-              relativeError(at(onesLike), denseBlock({ tape: null, table }, x, block).dataSync()),
+              relativeError(at(onesLike), denseBlock({ tape: null, table }, x, 0, block).x.dataSync()),
             ).toBeLessThan(1e-5);
           });
         }),

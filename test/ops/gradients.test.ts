@@ -1,16 +1,22 @@
 /** Every op's backward kernel against directional finite differences of its forward kernel. */
 import { add, mul, sum, type Tensor, tensor1d, tensor2d } from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { assignSlotsKernel } from '../../src/ops/assign-slots.js';
+import { balanceLoss } from '../../src/ops/balance-loss.js';
 import { addBias } from '../../src/ops/bias.js';
 import { binaryCrossEntropy } from '../../src/ops/binary-cross-entropy.js';
 import { causalAttention } from '../../src/ops/causal-attention.js';
+import { chooseExpert } from '../../src/ops/choose-expert.js';
 import { crossEntropy } from '../../src/ops/cross-entropy.js';
 import { embedding } from '../../src/ops/embedding.js';
+import { expertLogits } from '../../src/ops/expert-logits.js';
 import { gatedScatterAdd } from '../../src/ops/gated-scatter-add.js';
 import { gatherTokens } from '../../src/ops/gather-tokens.js';
 import { gelu } from '../../src/ops/gelu.js';
+import { groupedMlp } from '../../src/ops/grouped-mlp.js';
 import { linear } from '../../src/ops/linear.js';
 import { mlp } from '../../src/ops/mlp.js';
+import { reshaped } from '../../src/ops/reshaped.js';
 import { residual } from '../../src/ops/residual.js';
 import { addRmsNorm, rmsNorm } from '../../src/ops/rms-norm.js';
 import { rotary, rotaryTable } from '../../src/ops/rotary.js';
@@ -146,6 +152,54 @@ const CASES: Case[] = [
     })),
   ),
 ];
+
+/** Choices that stay what they are when the logits move a little. */
+const spread = (logits: Tensor) => add(mul(logits, 0.05), randomTensor(logits.shape, 'spread')) as Tensor;
+
+CASES.push(
+  {
+    op: 'reshaped',
+    shapes: [[2, 3, 4]],
+    forward: (t, [x]) => [reshaped(t, x as Tensor, [1, 6, 4])],
+  },
+  {
+    op: 'expert logits',
+    shapes: [
+      [2, 3, 5],
+      [4, 5],
+    ],
+    forward: (t, [x], [, w]) => [expertLogits(t, x as Tensor, w as Parameter)],
+  },
+  {
+    op: 'choose expert',
+    shapes: [[2, 5, 3]],
+    forward: (t, [x]) => {
+      const logits = spread(x as Tensor);
+      t.record([logits], [x as Tensor], [], ([d]) => [mul(d, 0.05)]);
+      return [chooseExpert(t, logits).gate];
+    },
+  },
+  ...[3, 4].map((balanced) => ({
+    op: `balance loss of ${balanced} choices among 4`,
+    shapes: [[2, 6, 4]],
+    forward: (t: Tape, [x]: Tensor[]) => {
+      const logits = spread(x as Tensor);
+      t.record([logits], [x as Tensor], [], ([d]) => [mul(d, 0.05)]);
+      const { probabilities, choice } = chooseExpert(null, logits);
+      const [, counts] = assignSlotsKernel({ choice }, { experts: 3, choices: 4, slots: 2 });
+      return [balanceLoss(t, logits, probabilities, counts, balanced)];
+    },
+  })),
+  {
+    op: 'grouped mlp',
+    shapes: [
+      [1, 6, 3],
+      [10, 3],
+      [6, 5],
+    ],
+    forward: (t, [x], [, up, down]) => [groupedMlp(t, x as Tensor, up as Parameter, down as Parameter, 2)],
+  },
+);
 
 /** A parameter as a tensor that the tape follows. */
 function track(tape: Tape, parameter: Parameter): Tensor {

@@ -2,6 +2,8 @@
 import { type Tensor, tensor } from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { adamWKernel, adamWStepKernel } from '../../src/ops/adamw.js';
+import { assignSlotsKernel } from '../../src/ops/assign-slots.js';
+import { balanceLossGradKernel, balanceLossKernel } from '../../src/ops/balance-loss.js';
 import { biasGradKernel, biasKernel } from '../../src/ops/bias.js';
 import {
   binaryCrossEntropyGradKernel,
@@ -13,14 +15,22 @@ import {
   causalAttentionKernel,
   segmentedAttentionKernel,
 } from '../../src/ops/causal-attention.js';
+import { chooseExpertGradKernel, chooseExpertKernel } from '../../src/ops/choose-expert.js';
 import { crossEntropyGradKernel, crossEntropyKernel } from '../../src/ops/cross-entropy.js';
 import { embeddingGradKernel, embeddingKernel } from '../../src/ops/embedding.js';
 import { entropyKernel } from '../../src/ops/entropy.js';
+import { expertLogitsGradKernel, expertLogitsKernel } from '../../src/ops/expert-logits.js';
 import { fillCacheKernel } from '../../src/ops/fill-cache.js';
 import { gatedScatterAddGradKernel, gatedScatterAddKernel } from '../../src/ops/gated-scatter-add.js';
 import { gatherTokensKernel, scatterTokensKernel } from '../../src/ops/gather-tokens.js';
 import { geluGradKernel, geluKernel } from '../../src/ops/gelu.js';
 import { globalNormKernel } from '../../src/ops/global-norm.js';
+import {
+  groupedLinearGradInputKernel,
+  groupedLinearGradWeightKernel,
+  groupedLinearKernel,
+} from '../../src/ops/grouped-linear.js';
+import { groupedLinearGeluKernel, groupedLinearGradInputGeluKernel } from '../../src/ops/grouped-mlp.js';
 import type { Kernel, KernelInputs } from '../../src/ops/kernel.js';
 import { linearGradInputKernel, linearGradWeightKernel, linearKernel } from '../../src/ops/linear.js';
 import { linearGeluKernel, linearGradInputGeluKernel } from '../../src/ops/mlp.js';
@@ -95,6 +105,13 @@ function adamWInputs(name: string, random: (...shape: number[]) => Tensor, shape
     [`mean.${name}`]: random(...shape),
     [`variance.${name}`]: tensor(randomValues(size, 'variance', name).map(Math.abs), shape),
   };
+}
+
+/** Of H balanced choices and `others` more: probabilities, and how often each was chosen. */
+function balanceInputs({ B, T, H, seed }: Sizes, random: (...shape: number[]) => Tensor, others: number) {
+  const [probabilities, , choice] = chooseExpertKernel.composed({ logits: random(B, T, H + others) }, {});
+  const attrs = { experts: H, choices: H + others, slots: 1 + (seed % T) };
+  return { probabilities, counts: assignSlotsKernel.composed({ choice }, attrs)[1] };
 }
 
 export const KERNEL_CASES: KernelCase[] = [
@@ -254,6 +271,81 @@ export const KERNEL_CASES: KernelCase[] = [
       () => ({ gate }),
     ),
   ]),
+  // V choices, of which H are experts.
+  caseOf(expertLogitsKernel, ({ B, T, K, V }, r) => ({ x: r(B, T, K), weight: r(V, K) })),
+  caseOf(expertLogitsGradKernel, (s, r) => ({
+    dlogits: r(s.B, s.T, s.V),
+    x: r(s.B, s.T, s.K),
+    weight: r(s.V, s.K),
+    sofar: sometimes(s, r(s.B, s.T, s.K)),
+  })),
+  caseOf(chooseExpertKernel, ({ B, T, V }, r) => ({ logits: r(B, T, V) })),
+  caseOf(chooseExpertKernel, ({ B, T, V, seed }) => ({
+    // Few different values: ties go to the lower choice.
+    logits: tensor(Float32Array.from(integers(B * T * V, 3, seed)), [B, T, V]),
+  })),
+  caseOf(chooseExpertGradKernel, ({ B, T, V }, r) => {
+    const [probabilities, , choice] = chooseExpertKernel.composed({ logits: r(B, T, V) }, {});
+    return { probabilities, choice, dgate: r(B, T) };
+  }),
+  ...[0, 2].map((noOps) =>
+    caseOf(
+      assignSlotsKernel,
+      ({ B, T, H, seed }) => ({
+        choice: tensor(integers(B * T, H + noOps, seed), [B, T], 'int32'),
+      }),
+      ({ H, k }) => ({ experts: H, choices: H + noOps, slots: k }),
+    ),
+  ),
+  ...[0, 1].flatMap((others) => [
+    caseOf(
+      balanceLossKernel,
+      (s, r) => balanceInputs(s, r, others),
+      ({ H }) => ({ balanced: H }),
+    ),
+    caseOf(
+      balanceLossGradKernel,
+      (s, r) => {
+        const inputs = balanceInputs(s, r, others);
+        const [, sums] = balanceLossKernel.composed(inputs, { balanced: s.H });
+        return { ...inputs, sums, dlosses: r(s.B) };
+      },
+      ({ H }) => ({ balanced: H }),
+    ),
+  ]),
+  caseOf(
+    groupedLinearKernel,
+    ({ B, T, H, K, V }, r) => ({ x: r(1, H * B * T, K), weight: r(H * V, K) }),
+    ({ H }) => ({ experts: H }),
+  ),
+  caseOf(
+    groupedLinearGeluKernel,
+    ({ B, T, H, K, V }, r) => ({ x: r(1, H * B * T, K), weight: r(H * V, K) }),
+    ({ H }) => ({ experts: H }),
+  ),
+  caseOf(
+    groupedLinearGradInputGeluKernel,
+    ({ B, T, H, K, V }, r) => ({
+      dy: r(1, H * B * T, V),
+      weight: r(H * V, K),
+      before: r(1, H * B * T, K),
+    }),
+    ({ H }) => ({ experts: H }),
+  ),
+  caseOf(
+    groupedLinearGradInputKernel,
+    ({ B, T, H, K, V }, r) => ({ dy: r(1, H * B * T, V), weight: r(H * V, K) }),
+    ({ H }) => ({ experts: H }),
+  ),
+  caseOf(
+    groupedLinearGradWeightKernel,
+    (s, r) => ({
+      dy: r(1, s.H * s.B * s.T, s.V),
+      x: r(1, s.H * s.B * s.T, s.K),
+      sofar: sometimes(s, r(s.H * s.V, s.K)),
+    }),
+    ({ H }) => ({ experts: H }),
+  ),
   caseOf(globalNormKernel, ({ B, T, K }, r) => ({ a: r(B, T), b: r(K) })),
   caseOf(
     adamWKernel,

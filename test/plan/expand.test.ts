@@ -5,6 +5,8 @@ import { parseSweepFile } from '../../src/config/sweep-file.js';
 import { InputError } from '../../src/errors.js';
 import { canonicalJson } from '../../src/plan/canonical.js';
 import { expandSweep } from '../../src/plan/expand.js';
+import { flopsPerPass } from '../../src/plan/flops.js';
+import type { PlannedRun } from '../../src/plan/run.js';
 
 const DATA = 'data: {text: a, heldout_text: b}\n';
 const SMALL = `name: a\nflop_budgets: [1e12]\n${DATA}sequence_length: 64\nbatch_sequences: 4\nmodel_sizes: [{d_model: 64, n_layers: 4}]\n`;
@@ -28,6 +30,12 @@ it.each([
   ['flop_budgets: [1e15]\nmodel_sizes: [{d_model: 64, n_layers: 4}]\ngrids: [{sequence_length: 1024, tie_embeddings: false, evaluation: {every_steps: 50}, precision: fp32, backend: wasm}]', ['1e15-baseline-d64l4-s0-sequence_length-1024-tie_embeddings-false-every_steps-50-backend-wasm-precision-fp32']],
   // keys of the learned router change no other run
   ['flop_budgets: [1e15]\nmodel_sizes: [{d_model: 64, n_layers: 4}]\ncapacities: [0.5]\nrouters: [learned, random]\ngrids: [{}, {routing: {predictor_hidden: 8}}]', ['1e15-baseline-d64l4-s0', '1e15-mod-c0.5-f2-d64l4-s0', '1e15-random-c0.5-f2-d64l4-s0', '1e15-mod-c0.5-f2-d64l4-s0-predictor_hidden-8']],
+  // experts: their keys are named for the runs that they concern, count as experts
+  ['flop_budgets: [1e15]\nmodel_sizes: [{d_model: 64, n_layers: 4}]\nbaseline: false\ncapacities: [0.5]\nexpert_variants: [moe, mode-staged, mode-integrated, moe-reduced]', ['1e15-mod-c0.5-f2-d64l4-s0', '1e15-moe-d64l4-s0', '1e15-mode-staged-c0.5-f2-d64l4-s0', '1e15-mode-integrated-d64l4-s0', '1e15-moe-reduced-d64l4-s0']],
+  ['flop_budgets: [1e15]\nmodel_sizes: [{d_model: 64, n_layers: 4}]\nexpert_variants: [moe, mode-integrated]\ngrids: [{experts: {count: 16, no_ops: 2, balance_no_ops: false, capacity_factor: 2.0}}]', ['1e15-baseline-d64l4-s0', '1e15-moe-d64l4-s0-experts-16-capacity_factor-2.0', '1e15-mode-integrated-d64l4-s0-experts-16-capacity_factor-2.0-no_ops-2-balance_no_ops-false']],
+  ['flop_budgets: [1e15]\nmodel_sizes: [{d_model: 64, n_layers: 4}]\nbaseline: false\nexpert_variants: [moe, moe-reduced]\ngrids: [{}, {experts: {no_ops: 4}}]', ['1e15-moe-d64l4-s0', '1e15-moe-reduced-d64l4-s0', '1e15-moe-reduced-d64l4-s0-no_ops-4']],
+  // staged MoDE is routed: its predictor is named where it differs
+  ['flop_budgets: [1e15]\nmodel_sizes: [{d_model: 64, n_layers: 4}]\nbaseline: false\ncapacities: [0.5]\nexpert_variants: [mode-staged]\ngrids: [{routing: {predictor_hidden: 8}}]', ['1e15-mod-c0.5-f2-d64l4-s0-predictor_hidden-8', '1e15-mode-staged-c0.5-f2-d64l4-s0-predictor_hidden-8']],
 ])('the run ids of %j', (text, expected) => {
   expect(ids(`name: a\n${DATA}${text}\n`)).toEqual(expected);
 });
@@ -200,4 +208,38 @@ it('plans a thousand runs in under two seconds', () => {
 
 it('canonical JSON does not depend on the order of keys', () => {
   expect(canonicalJson({ b: [1, { d: 2, c: null }], a: 'x' })).toBe('{"a":"x","b":[1,{"c":null,"d":2}]}');
+});
+
+it('of experts: as many no-ops as experts where none are named, moe-reduced at the FLOPs of mode-integrated', () => {
+  const runs = plan(`${SMALL}expert_variants: [moe, mode-integrated, moe-reduced]\nexperts: {count: 4}\n`);
+  const [dense, moe, integrated, reduced] = runs as [PlannedRun, PlannedRun, PlannedRun, PlannedRun];
+  expect(runs.map(({ spec }) => spec.model.experts)).toEqual([
+    null,
+    ...[
+      [0, 1.25],
+      [4, 1.25],
+      [0, 0.625],
+    ].map(([no_ops, capacity_factor]) => ({
+      count: 4,
+      no_ops,
+      capacity_factor,
+      balance_loss_weight: 0.01,
+      balance_no_ops: true,
+    })),
+  ]);
+  const mlp = (run: PlannedRun) => flopsPerPass(run.spec.model).mlp;
+  expect(mlp(reduced)).toBe(mlp(integrated));
+  expect(mlp(moe)).toBe(1.25 * mlp(dense));
+  expect(dense.params_active).toBeUndefined();
+  // Of four experts a token uses one; a router is 4·D a block.
+  expect(moe.params_active).toBe(dense.params_total + 4 * 4 * 64);
+  expect(moe.params_total - (moe.params_active as number)).toBe(4 * 3 * 2 * 64 * 256);
+});
+
+it('matches the FLOPs per pass of experts, too', () => {
+  const [dense, moe] = plan(
+    `${SMALL.replace(/model_sizes.*/, 'model_sizes: {match_flops: {d_model: 64, n_layers: 8}}')}expert_variants: [moe]\nexperts: {capacity_factor: 2}\n`,
+  ) as [PlannedRun, PlannedRun];
+  expect(moe.spec.model.n_layers).toBeLessThan(dense.spec.model.n_layers);
+  expect(Math.abs(Math.log(moe.flops_per_pass / dense.flops_per_pass))).toBeLessThan(0.1);
 });

@@ -22,8 +22,10 @@ it.each(['baseline', 'mod-raw-f2', 'mod-raw-f2-head64', 'mod-sigmoid-f1-aux-unti
   'the tensors of %s',
   (name) => {
     const weights = `test/golden/${name}/weights.safetensors`;
+    const total = elements(weights, () => true);
     expect(parameterCounts(golden(name))).toEqual({
-      total: elements(weights, () => true),
+      total,
+      active: total,
       non_embedding: elements(weights, (tensor) => !/^(tok_embed|lm_head)\./.test(tensor)),
     });
   },
@@ -44,5 +46,6 @@ it.each([
 it('an untied head adds its matrix to the total alone', () => {
   const tied = parameterCounts(ROUTED);
   const untied = parameterCounts({ ...ROUTED, tie_embeddings: false });
-  expect(untied).toEqual({ total: tied.total + 32 * 64, non_embedding: tied.non_embedding });
+  const total = tied.total + 32 * 64;
+  expect(untied).toEqual({ total, active: total, non_embedding: tied.non_embedding });
 });

@@ -1,6 +1,6 @@
 /** Each claim on sweeps whose truth is known: where it holds, where it fails, and where nothing tests it. */
 import { describe, expect, it } from 'vitest';
-import type { PlannedRun } from '../../src/plan/run.js';
+import type { PlannedRun, Variant } from '../../src/plan/run.js';
 import { claimsOf } from '../../src/report/claims/all.js';
 import type { Claim } from '../../src/report/claims/claim.js';
 import { studyOf } from '../../src/report/study.js';
@@ -117,17 +117,12 @@ it('numbers lie within their intervals', () => {
 });
 
 it('experts are judged when there are such runs', () => {
-  // No plan makes them yet: dense rows stand for them.
-  const gains = { moe: 0, 'mode-integrated': -0.03, 'moe-reduced': 0.02 } as const;
-  const runs = syntheticRuns({ file: `${ONE}capacities: []\n` });
-  const experts = (Object.keys(gains) as (keyof typeof gains)[]).flatMap((variant) =>
-    runs.map((run) => ({
-      ...run,
-      row: { ...run.row, variant, loss: (run.row.loss as number) + gains[variant] },
-      spec: { ...run.spec, variant },
-    })),
-  );
-  const verdicts = claimsOf(studyOf([...runs, ...experts]));
+  const gains: Partial<Record<Variant, number>> = { 'mode-integrated': -0.03, 'moe-reduced': 0.02 };
+  const runs = syntheticRuns({
+    file: `${ONE}capacities: []\nexpert_variants: [moe, mode-integrated, moe-reduced]\nexperts: {count: 2}\n`,
+    gain: ({ spec }) => gains[spec.variant] ?? 0,
+  });
+  const verdicts = claimsOf(studyOf(runs));
   for (const id of ['mode-better', 'integrated-better']) {
     expect(verdicts.find((one) => one.id === id)?.verdict).toBe('holds');
   }

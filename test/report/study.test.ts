@@ -89,17 +89,26 @@ it('an optimum outside the sizes is the best run’s, is said to be so, and gets
 });
 
 it('draws figure 7 when there are runs with experts, and keeps them out of figure 3', () => {
-  // No plan makes them yet: dense rows stand for them.
-  const dense = syntheticRuns({ file: 'flop_budgets: [1e15]\ncapacities: []\n' });
-  const experts = dense.map((run) => ({
-    ...run,
-    row: { ...run.row, run_id: `moe-${run.row.run_id}`, variant: 'moe' as const },
-    spec: { ...run.spec, variant: 'moe' as const },
-  }));
-  const { drawn, missing } = figuresOf(studyOf([...dense, ...experts]));
-  const rowsOf = (id: string) => JSON.stringify(drawn.find((figure) => figure.id === id)?.table.rows);
-  expect(rowsOf('experts')).toContain('moe-');
-  expect(rowsOf('isoflop-1e15')).not.toContain('moe-');
+  const variants = 'expert_variants: [moe, mode-staged, mode-integrated, moe-reduced]\nexperts: {count: 2}\n';
+  const runs = syntheticRuns({ file: `flop_budgets: [1e15]\ncapacities: [0.125]\n${variants}` });
+  const loaded = runs.map((run) => {
+    const shares = { expert_load: '0.4000 0.3500', expert_dropped: 0.05, expert_no_op: 0.25 };
+    return run.spec.variant === 'mode-integrated' ? { ...run, row: { ...run.row, ...shares } } : run;
+  });
+  const { drawn, missing } = figuresOf(studyOf(loaded));
+  const tableOf = (id: string) => drawn.find((figure) => figure.id === id)?.table;
+  const rowsOf = (id: string) => JSON.stringify(tableOf(id)?.rows);
+  for (const label of [
+    'MoE',
+    'staged MoDE 12.5%, every other block',
+    'integrated MoDE',
+    'MoE of reduced capacity',
+  ]) {
+    expect(rowsOf('experts')).toContain(`"${label}"`);
+    expect(rowsOf('isoflop-1e15')).not.toContain(`"${label}"`);
+  }
+  const integrated = tableOf('experts')?.rows.find(([, label]) => label === 'integrated MoDE');
+  expect(integrated?.slice(-3)).toEqual(['0.4000 0.3500', 0.05, 0.25]);
   expect(missing.map(({ title }) => title)).not.toContain('Mixture of Depths and Experts');
 });
 

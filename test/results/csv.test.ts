@@ -39,13 +39,13 @@ describe('columns', () => {
   it('are those of the design, in its order', () => {
     expect(complete).toBe(true);
     expect(RUN_COLUMNS.join(', ')).toBe(
-      'run_id, status, variant, flop_budget, capacity, routing_frequency, router, gate, params_total, params_non_embedding, d_model, n_layers, n_heads, d_ff, sequence_length, batch_sequences, steps, tokens, flops_per_pass, flops_per_pass_vs_dense, train_flops, loss, loss_routing, train_loss, step_ms, tokens_per_s, model_flops_utilization, peak_memory_bytes, wall_s, backend, device, precision, seed, started_at, finished_at, git_commit, config_hash, note',
+      'run_id, status, variant, flop_budget, capacity, routing_frequency, router, gate, params_total, params_non_embedding, d_model, n_layers, n_heads, d_ff, sequence_length, batch_sequences, steps, tokens, flops_per_pass, flops_per_pass_vs_dense, train_flops, loss, loss_routing, train_loss, step_ms, tokens_per_s, model_flops_utilization, peak_memory_bytes, wall_s, backend, device, precision, seed, started_at, finished_at, git_commit, config_hash, note, params_active, expert_load, expert_dropped, expert_no_op',
     );
     expect(EVAL_COLUMNS.join(', ')).toBe(
       'run_id, routing, sequences, loss, loss_se, loss_minus_topk, flops_per_pass, participation, predictor_accuracy, always_skip_accuracy, predictor_precision, predictor_recall, tokens_per_s, peak_memory_bytes, backend, device, evaluated_at',
     );
     expect(STEP_COLUMNS.join(', ')).toBe(
-      'step, tokens, loss, heldout_loss, learning_rate, grad_norm, predictor_accuracy, step_ms',
+      'step, tokens, loss, heldout_loss, learning_rate, grad_norm, predictor_accuracy, step_ms, expert_load, expert_dropped, expert_no_op',
     );
     expect([...TIME_COLUMNS].join(', ')).toBe(
       'step_ms, tokens_per_s, model_flops_utilization, peak_memory_bytes, wall_s, device, started_at, finished_at, evaluated_at, git_commit',
@@ -114,6 +114,9 @@ describe('steps.csv', () => {
     grad_norm: 1.5,
     predictor_accuracy: null,
     step_ms: 12.25,
+    expert_load: '0.7500 0.2500',
+    expert_dropped: 0.125,
+    expert_no_op: null,
   });
 
   it('has its head once, and goes on after being cut back as if it had never been longer', () => {
@@ -125,6 +128,13 @@ describe('steps.csv', () => {
     for (const step of [15, 20]) appendStep(steps, row(step));
     expect(readFileSync(steps, 'utf8')).toBe(readFileSync(straight, 'utf8'));
     expect(readSteps(steps)).toEqual([5, 10, 15, 20].map(row));
+  });
+
+  it('of a version that knew no experts can be read', () => {
+    const steps = join(folder, 'older.csv');
+    const older = STEP_COLUMNS.filter((column) => !column.startsWith('expert_'));
+    writeFileSync(steps, `${older.join()}\n${older.map(() => '1').join()}\n`);
+    expect(readSteps(steps)).toMatchObject([{ step: 1, step_ms: 1, expert_load: null, expert_no_op: null }]);
   });
 
   it('is cut back to its head alone, whatever is there', () => {

@@ -15,6 +15,7 @@ function logged(steps: number, change: (step: number) => Partial<StepReport> = (
       learningRate: 1e-3,
       gradNorm: 1,
       predictorAccuracy: null,
+      experts: null,
       heldoutLoss: null,
       stepMs: step === 1 ? 1000 : 10,
       ...change(step),
@@ -57,6 +58,14 @@ it('a held-out loss and a loss that is no number have their line at once', () =>
 });
 
 it('sums up: the loss of the last tenth, the median time without the first', () => {
-  expect(logged(100).summary).toEqual({ train_loss: 95.5, step_ms: 10 });
-  expect(logged(1).summary).toEqual({ train_loss: 1, step_ms: 1000 });
+  expect(logged(100).summary).toMatchObject({ train_loss: 95.5, step_ms: 10 });
+  expect(logged(1).summary).toMatchObject({ train_loss: 1, step_ms: 1000, expert_load: null });
+});
+
+it('means of the experts: of a line over its steps, of a run over the last tenth', () => {
+  const { rows, summary } = logged(2000, (step) => ({
+    experts: { load: [0.5, 0.25], dropped: step <= 1800 ? 0.25 : 0.125, noOp: step % 2 === 0 ? 0.5 : 0 },
+  }));
+  expect(rows[0]).toMatchObject({ expert_load: '0.5000 0.2500', expert_dropped: 0.25, expert_no_op: 0.25 });
+  expect(summary).toMatchObject({ expert_load: '0.5000 0.2500', expert_dropped: 0.125, expert_no_op: 0.25 });
 });

@@ -17,6 +17,8 @@ export interface Product {
   result: ActivationStorage;
   /** Whether y is added to: its old values plus the product. */
   accumulate: boolean;
+  /** Several products of one shape in one call, their operands and results one after another; 1 unless given. */
+  batches?: number;
   /**
    * What happens to a product before it is stored: `gelu` stores gelu of it, and itself in another matrix; `gelu slope`
    * multiplies it by gelu's derivative at that other matrix. Both in bf16 alone, for n a multiple of 8.
@@ -30,7 +32,15 @@ export type Epilogue = 'gelu' | 'gelu slope';
 const COMPUTE_32F = 68;
 const DATA_TYPE = { float32: 0, bfloat16: 14 } as const;
 const TRANSPOSE = { no: 0, yes: 1 } as const;
-const DESCRIPTOR = { transposeA: 3, transposeB: 4, epilogue: 7, other: 11, otherPitch: 12 } as const;
+const DESCRIPTOR = {
+  transposeA: 3,
+  transposeB: 4,
+  epilogue: 7,
+  other: 11,
+  otherPitch: 12,
+  otherOffset: 13,
+} as const;
+const LAYOUT = { batchCount: 5, batchOffset: 6 } as const;
 /** CUBLASLT_EPILOGUE_GELU_AUX and CUBLASLT_EPILOGUE_DGELU; gelu is its tanh form there. */
 const EPILOGUE: Record<Epilogue, number> = { gelu: 160, 'gelu slope': 192 };
 const PREFERENCE_WORKSPACE = 1;
@@ -54,6 +64,9 @@ function bind(path: string) {
     ),
     layoutCreate: f(
       'cublasLtMatrixLayoutCreate(_Out_ uint64_t *layout, int type, uint64_t rows, uint64_t columns, int64_t stride)',
+    ),
+    layoutSet: f(
+      'cublasLtMatrixLayoutSetAttribute(uint64_t layout, int attribute, void *value, size_t bytes)',
     ),
     preferenceCreate: f('cublasLtMatmulPreferenceCreate(_Out_ uint64_t *preference)'),
     preferenceSet: f(
@@ -89,6 +102,7 @@ export class CublasLt {
   private readonly preference: Address;
   private readonly workspace: Address;
   private readonly plans = new Map<string, Plan>();
+  private readonly supported = new Map<string, boolean>();
   /** What measures algorithms against each other, or null where the likeliest is to be taken. */
   tuning: () => ProductTuning | null = () => null;
   private readonly one = Float32Array.of(1);
@@ -113,7 +127,7 @@ export class CublasLt {
     this.workspace = workspace;
   }
 
-  /** y = a·b, or y += a·b; `other` is the epilogue's other matrix, of y's shape. */
+  /** y = a·b, or y += a·b, of every batch; `other` is the epilogue's other matrix, of y's shape. */
   multiply(product: Product, a: Address, b: Address, y: Address, other: Address = 0): void {
     if (product.m === 0 || product.n === 0) return;
     const plan = this.plan(product, a, b, other);
@@ -156,7 +170,40 @@ export class CublasLt {
     const name = tuning === null ? key : `${key} tuned`;
     const known = this.plans.get(name);
     if (known !== undefined) return known;
-    const { m, n, k, transposeA, transposeB } = product;
+    const { descriptor, layouts } = this.describe(product, other);
+    const candidates = this.candidates(key, descriptor, layouts, tuning === null ? 1 : CANDIDATES);
+    const { m, n, batches = 1, result } = product;
+    const resultBytes = batches * m * n * BYTES_PER_ELEMENT[result];
+    const algorithm =
+      tuning === null
+        ? (candidates[0] as Uint8Array)
+        : tuning.fastest(key, candidates, resultBytes, (candidate, scratch) =>
+            this.execute(product, { descriptor, layouts, algorithm: candidate }, a, b, scratch),
+          );
+    const plan = { descriptor, layouts, algorithm };
+    this.plans.set(name, plan);
+    return plan;
+  }
+
+  /** Whether there is an algorithm for a product; an answer is remembered. */
+  supports(product: Product): boolean {
+    const key = nameOf(product);
+    const known = this.supported.get(key);
+    if (known !== undefined) return known;
+    const { descriptor, layouts } = this.describe(product, this.workspace);
+    let supported = true;
+    try {
+      this.candidates(key, descriptor, layouts, 1);
+    } catch {
+      supported = false;
+    }
+    this.supported.set(key, supported);
+    return supported;
+  }
+
+  /** A product as cuBLASLt is told of it. */
+  private describe(product: Product, other: Address): Pick<Plan, 'descriptor' | 'layouts'> {
+    const { m, n, k, transposeA, transposeB, batches = 1 } = product;
     const [operands, result] = [DATA_TYPE[product.operands], DATA_TYPE[product.result]];
     const descriptor = this.get(this.lt.descriptorCreate, COMPUTE_32F, DATA_TYPE.float32);
     const transpose = (attribute: number, flag: boolean) => {
@@ -170,26 +217,26 @@ export class CublasLt {
       this.check(this.lt.descriptorSet(descriptor, DESCRIPTOR.epilogue, epilogue, 4), 'setting an epilogue');
       const pitch = BigInt64Array.of(BigInt(n));
       this.check(this.lt.descriptorSet(descriptor, DESCRIPTOR.otherPitch, pitch, 8), 'setting an epilogue');
+      const offset = BigInt64Array.of(BigInt(m * n));
+      if (batches > 1)
+        this.check(
+          this.lt.descriptorSet(descriptor, DESCRIPTOR.otherOffset, offset, 8),
+          'setting an epilogue',
+        );
       this.setOther(descriptor, other);
     }
     // A row-major [rows, columns] matrix is a column-major [columns, rows] one.
-    const layout = (type: number, rows: number, columns: number) =>
-      this.get(this.lt.layoutCreate, type, columns, rows, columns);
+    const layout = (type: number, rows: number, columns: number) => {
+      const made = this.get(this.lt.layoutCreate, type, columns, rows, columns);
+      if (batches > 1) this.batch(made, batches, rows * columns);
+      return made;
+    };
     const layouts: Plan['layouts'] = [
       transposeB ? layout(operands, n, k) : layout(operands, k, n),
       transposeA ? layout(operands, k, m) : layout(operands, m, k),
       layout(result, m, n),
     ];
-    const candidates = this.candidates(key, descriptor, layouts, tuning === null ? 1 : CANDIDATES);
-    const algorithm =
-      tuning === null
-        ? (candidates[0] as Uint8Array)
-        : tuning.fastest(key, candidates, m * n * BYTES_PER_ELEMENT[product.result], (candidate, result) =>
-            this.execute(product, { descriptor, layouts, algorithm: candidate }, a, b, result),
-          );
-    const plan = { descriptor, layouts, algorithm };
-    this.plans.set(name, plan);
-    return plan;
+    return { descriptor, layouts };
   }
 
   /** At most so many algorithms for a product, the likeliest first. */
@@ -223,6 +270,17 @@ export class CublasLt {
     );
   }
 
+  /** Makes a layout that of several matrices one after another. */
+  private batch(layout: Address, batches: number, elements: number): void {
+    const set = (attribute: number, value: Int32Array | BigInt64Array) =>
+      this.check(
+        this.lt.layoutSet(layout, attribute, value, value.byteLength),
+        'setting the batches of a product',
+      );
+    set(LAYOUT.batchCount, Int32Array.of(batches));
+    set(LAYOUT.batchOffset, BigInt64Array.of(BigInt(elements)));
+  }
+
   private get(call: (...args: unknown[]) => number, ...args: unknown[]): number {
     const out = [0];
     this.check(call(out, ...args), 'cuBLASLt');
@@ -235,9 +293,20 @@ export class CublasLt {
 }
 
 function nameOf(product: Product): string {
-  const { m, n, k, transposeA, transposeB, operands, result, accumulate, epilogue = '' } = product;
+  const {
+    m,
+    n,
+    k,
+    transposeA,
+    transposeB,
+    operands,
+    result,
+    accumulate,
+    epilogue = '',
+    batches = 1,
+  } = product;
   const side = (rows: number, columns: number, flag: boolean) => `[${rows},${columns}]${flag ? 'ᵀ' : ''}`;
   const a = transposeA ? side(k, m, true) : side(m, k, false);
   const b = transposeB ? side(n, k, true) : side(k, n, false);
-  return `${a}·${b} ${operands}→${result}${accumulate ? ' added' : ''}${epilogue}`;
+  return `${batches === 1 ? '' : `${batches} × `}${a}·${b} ${operands}→${result}${accumulate ? ' added' : ''}${epilogue}`;
 }

@@ -12,6 +12,7 @@ export const KERNEL_FILES = [
   'attention',
   'elementwise',
   'embedding',
+  'experts',
   'losses',
   'norm',
   'optimizer',

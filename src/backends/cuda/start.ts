@@ -9,6 +9,8 @@ import { CublasLt } from './cublas.js';
 import { Cudnn } from './cudnn.js';
 import { Driver } from './driver.js';
 import { registerElementwise } from './elementwise.js';
+import { registerExperts } from './experts.js';
+import { registerGroupedLinear } from './grouped-linear.js';
 import { findLibraries, type LibraryName, missingLibraries } from './libraries.js';
 import { registerLinear } from './linear.js';
 import { registerOptimizer } from './optimizer.js';
@@ -71,6 +73,8 @@ function open(): CudaBackend {
   );
   registerElementwise();
   registerTokens();
+  registerExperts();
+  registerGroupedLinear();
   registerOptimizer();
   return backend;
 }

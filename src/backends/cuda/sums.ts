@@ -21,10 +21,15 @@ export interface ColumnSums {
   shape?: number[];
 }
 
+/** How rows are divided for the first pass. */
+export function chunksOf(rows: number): { chunks: number; rowsOfChunk: number } {
+  const rowsOfChunk = Math.max(LEAST_ROWS, Math.ceil(rows / CHUNKS));
+  return { chunks: Math.max(1, Math.ceil(rows / rowsOfChunk)), rowsOfChunk };
+}
+
 /** Σ over rows of dy·x·scale, `width` numbers in float32. */
 export function sumColumns(call: Call, { dy, rows, width, x, scale, shape = [width] }: ColumnSums): Tensor {
-  const rowsOfChunk = Math.max(LEAST_ROWS, Math.ceil(rows / CHUNKS));
-  const chunks = Math.max(1, Math.ceil(rows / rowsOfChunk));
+  const { chunks, rowsOfChunk } = chunksOf(rows);
   const partials = call.scratch(4 * chunks * width);
   const columnBlocks = Math.ceil(width / 32);
   const launch = { grid: [columnBlocks, chunks, 1], block: 256 } as const;

@@ -1,5 +1,10 @@
-/** Linear, its gradients and the bias on TensorFlow: one product each, with transpose flags; in bf16 where asked for. */
+/** Linear and its gradients on TensorFlow, of all experts at once, too: one product each; in bf16 where asked for. */
 import type { Tensor } from '@tensorflow/tfjs-core';
+import {
+  groupedLinearGradInputKernel,
+  groupedLinearGradWeightKernel,
+  groupedLinearKernel,
+} from '../../ops/grouped-linear.js';
 import { linearGradInputKernel, linearGradWeightKernel, linearKernel } from '../../ops/linear.js';
 import {
   bool,
@@ -20,10 +25,17 @@ export function registerLinear(precision: () => ProductPrecision): void {
     return x.rank === 2 ? calls.input(x) : calls.reshape(calls.input(x), [x.size / width, width]);
   };
 
-  const product = (calls: Calls, a: Handle, b: Handle, transposeA: boolean, transposeB: boolean): Handle => {
-    if (precision() === 'fp32') return multiply(calls, a, b, transposeA, transposeB);
+  const product = (
+    calls: Calls,
+    a: Handle,
+    b: Handle,
+    transposeA: boolean,
+    transposeB: boolean,
+    by = multiply,
+  ): Handle => {
+    if (precision() === 'fp32') return by(calls, a, b, transposeA, transposeB);
     const [left, right] = [calls.cast(a, DTYPE.bfloat16), calls.cast(b, DTYPE.bfloat16)];
-    return calls.cast(last(multiply(calls, last(left), last(right), transposeA, transposeB)), DTYPE.float32);
+    return calls.cast(last(by(calls, last(left), last(right), transposeA, transposeB)), DTYPE.float32);
   };
 
   /** aᵀ·b with the narrower matrix first, where TensorFlow is a quarter faster; the transposed result is small. */
@@ -46,6 +58,39 @@ export function registerLinear(precision: () => ProductPrecision): void {
     const gradient = transposedProduct(calls, rows(calls, dy), rows(calls, x));
     return [sofar === undefined ? gradient : calls.add(calls.input(sofar), gradient)];
   });
+
+  const grouped = (calls: Calls, x: Tensor, experts: number): Handle => {
+    const width = x.shape[x.rank - 1] as number;
+    return calls.reshape(calls.input(x), [experts, x.size / width / experts, width]);
+  };
+  const ofExperts = (
+    calls: Calls,
+    experts: number,
+    a: Tensor,
+    b: Tensor,
+    transposeA: boolean,
+    transposeB: boolean,
+  ): Handle => {
+    const [left, right] = [grouped(calls, a, experts), grouped(calls, b, experts)];
+    return product(calls, left, right, transposeA, transposeB, batched);
+  };
+
+  registerTensorflowKernel(groupedLinearKernel, (calls, { x, weight }, { experts }) => {
+    const y = ofExperts(calls, experts, x, weight, false, true);
+    return [calls.reshape(y, [...x.shape.slice(0, -1), (weight.shape[0] as number) / experts])];
+  });
+
+  registerTensorflowKernel(groupedLinearGradInputKernel, (calls, { dy, weight }, { experts }) => {
+    const dx = ofExperts(calls, experts, dy, weight, false, false);
+    return [calls.reshape(dx, [...dy.shape.slice(0, -1), weight.shape[1] as number])];
+  });
+
+  registerTensorflowKernel(groupedLinearGradWeightKernel, (calls, { dy, x, sofar }, { experts }) => {
+    const matrices = ofExperts(calls, experts, dy, x, true, false);
+    const [, out, width] = matrices.shape as [number, number, number];
+    const gradient = calls.reshape(matrices, [experts * out, width]);
+    return [sofar === undefined ? gradient : calls.add(calls.input(sofar), gradient)];
+  });
 }
 
 /**
@@ -54,6 +99,11 @@ export function registerLinear(precision: () => ProductPrecision): void {
  */
 function multiply(calls: Calls, a: Operand, b: Operand, transposeA: boolean, transposeB: boolean): Handle {
   return transposeB
-    ? calls.run('BatchMatMulV2', [a, b], [bool('adj_x', transposeA), bool('adj_y', transposeB)])
+    ? batched(calls, a, b, transposeA, transposeB)
     : calls.run('MatMul', [a, b], [bool('transpose_a', transposeA), bool('transpose_b', transposeB)]);
+}
+
+/** A product for each of the leading dimensions. */
+function batched(calls: Calls, a: Operand, b: Operand, transposeA: boolean, transposeB: boolean): Handle {
+  return calls.run('BatchMatMulV2', [a, b], [bool('adj_x', transposeA), bool('adj_y', transposeB)]);
 }

@@ -1,11 +1,12 @@
 /** Embedding, router and routing on TensorFlow: rows gathered and scattered by index, in a fixed order. */
 import type { Tensor } from '@tensorflow/tfjs-core';
+import { assignSlotsKernel } from '../../ops/assign-slots.js';
 import { embeddingGradKernel, embeddingKernel } from '../../ops/embedding.js';
 import { gatedScatterAddGradKernel, gatedScatterAddKernel } from '../../ops/gated-scatter-add.js';
 import { gatherTokensKernel, scatterTokensKernel } from '../../ops/gather-tokens.js';
 import { selectTopKKernel } from '../../ops/select-top-k.js';
 import { tokenLogitsKernel } from '../../ops/token-logits.js';
-import { bool, type Calls, type Handle, registerTensorflowKernel } from './calls.js';
+import { bool, type Calls, DTYPE, type Handle, registerTensorflowKernel } from './calls.js';
 
 export function registerTokens(): void {
   registerTensorflowKernel(embeddingKernel, (calls, { table, tokens }) => [
@@ -68,6 +69,35 @@ export function registerTokens(): void {
     const slopes = gate === 'sigmoid' ? calls.run('SigmoidGrad', [value, dots]) : dots;
     const drows = calls.mul(calls.reshape(value, [batch, k, 1]), selected);
     return [drows, addSelected(calls, undefined, calls.reshape(slopes, [batch * k]), at, r.shape)];
+  });
+
+  registerTensorflowKernel(assignSlotsKernel, (calls, { choice }, { experts, choices, slots }) => {
+    const [batch, n] = choice.shape as [number, number];
+    const [tokens, places] = [batch * n, experts * batch * slots];
+    const chosen = calls.input(choice);
+    const hot = calls.run('OneHot', [chosen, calls.whole(choices), calls.scalar(1), calls.scalar(0)]);
+    const before = calls.run(
+      'Cumsum',
+      [hot, calls.whole(1)],
+      [bool('exclusive', true), bool('reverse', false)],
+    );
+    const rank = calls.cast(calls.reduce('Sum', calls.mul(hot, before), 2), DTYPE.int32); // [B, n]
+    const starts = calls.run('Range', [calls.whole(0), calls.whole(batch * slots), calls.whole(slots)]);
+    const inExpert = calls.add(rank, calls.reshape(starts, [batch, 1]));
+    const place = calls.add(calls.mul(chosen, calls.whole(batch * slots)), inExpert);
+    const fits = calls.run('LogicalAnd', [
+      calls.run('Less', [chosen, calls.whole(experts)]),
+      calls.run('Less', [rank, calls.whole(slots)]),
+    ]);
+    // One place more takes the tokens that have none.
+    const at = calls.reshape(calls.run('SelectV2', [fits, place, calls.whole(places)]), [tokens, 1]);
+    const ids = calls.run('Range', [calls.whole(0), calls.whole(tokens), calls.whole(1)]);
+    const empty = calls.run('Fill', [calls.vector([places + 1]), calls.whole(tokens)]);
+    const held = calls.run('TensorScatterUpdate', [empty, at, ids]);
+    const totals = calls.transpose(calls.reduce('Sum', hot, 1), [1, 0]); // [C, B]
+    const kept = calls.run('Minimum', [calls.slice(totals, 0, 0, experts), calls.scalar(slots)]);
+    const indices = calls.reshape(calls.slice(held, 0, 0, places), [1, places]);
+    return [indices, calls.concat([totals, kept], 0)];
   });
 }
 

@@ -5,7 +5,8 @@ import { linearGradInputKernel, linearGradWeightKernel, linearKernel } from '../
 import { scope } from '../../ops/scope.js';
 import { type Heap, product, registerWasmKernel, transposeInto } from './heap.js';
 
-function matrix(x: Tensor): Tensor {
+/** A tensor as rows of its last dimension: another handle on its elements. */
+export function matrix(x: Tensor): Tensor {
   const columns = x.shape[x.rank - 1] as number;
   return reshape(x, [x.size / columns, columns]);
 }
@@ -19,32 +20,14 @@ export function transposed(heap: Heap, x: Tensor): Tensor {
 }
 
 export function registerLinear(): void {
-  registerWasmKernel(linearKernel, (heap, { x, weight }) =>
-    scope(() => {
-      const [out, columns] = weight.shape as [number, number];
-      const rows = x.size / columns;
-      // Of few rows, as in decoding, it is cheaper to transpose what goes in and what comes out.
-      const y =
-        rows * (columns + out) < columns * out
-          ? transposed(heap, product(weight, transposed(heap, matrix(x))))
-          : product(matrix(x), transposed(heap, weight));
-      return [reshape(y, [...x.shape.slice(0, -1), out])];
-    }),
-  );
+  registerWasmKernel(linearKernel, (heap, { x, weight }) => [multiplied(heap, x, weight)]);
 
-  registerWasmKernel(linearGradInputKernel, (_, { dy, weight }) =>
-    scope(() => [
-      reshape(product(matrix(dy), weight), [...dy.shape.slice(0, -1), weight.shape[1] as number]),
-    ]),
-  );
+  registerWasmKernel(linearGradInputKernel, (_, { dy, weight }) => [gradInput(dy, weight)]);
 
   registerWasmKernel(linearGradWeightKernel, (heap, { dy, x, sofar }) =>
     scope(() => {
       const gradient = gradWeight(heap, matrix(dy), matrix(x));
-      if (sofar === undefined) return [gradient];
-      const [sum, addend] = [heap.floats(sofar), heap.floats(gradient)];
-      for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (addend[i] as number);
-      return [heap.reuse(sofar)];
+      return [sofar === undefined ? gradient : addInto(heap, sofar, gradient)];
     }),
   );
 
@@ -69,8 +52,37 @@ export function registerLinear(): void {
   });
 }
 
+/** x·weightᵀ. x [.., in], weight [out, in] → [.., out] */
+export function multiplied(heap: Heap, x: Tensor, weight: Tensor): Tensor {
+  return scope(() => {
+    const [out, columns] = weight.shape as [number, number];
+    const rows = x.size / columns;
+    // Of few rows, as in decoding, it is cheaper to transpose what goes in and what comes out.
+    const y =
+      rows * (columns + out) < columns * out
+        ? transposed(heap, product(weight, transposed(heap, matrix(x))))
+        : product(matrix(x), transposed(heap, weight));
+    return reshape(y, [...x.shape.slice(0, -1), out]);
+  });
+}
+
+/** dy·weight. dy [.., out], weight [out, in] → [.., in] */
+export function gradInput(dy: Tensor, weight: Tensor): Tensor {
+  return scope(() =>
+    reshape(product(matrix(dy), weight), [...dy.shape.slice(0, -1), weight.shape[1] as number]),
+  );
+}
+
+/** A gradient so far plus an addend of its size, in its place. */
+export function addInto(heap: Heap, sofar: Tensor, addend: Tensor): Tensor {
+  const total = heap.reuse(sofar);
+  const [sum, more] = [heap.floats(total), heap.floats(addend)];
+  for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (more[i] as number);
+  return total;
+}
+
 /** dyᵀ·x as (xᵀ·dy)ᵀ where x is the narrower: the transposes are what costs. dy [M, out], x [M, in] → [out, in] */
-function gradWeight(heap: Heap, dy: Tensor, x: Tensor): Tensor {
+export function gradWeight(heap: Heap, dy: Tensor, x: Tensor): Tensor {
   return (dy.shape[1] as number) <= (x.shape[1] as number)
     ? product(transposed(heap, dy), x)
     : transposed(heap, product(transposed(heap, x), dy));

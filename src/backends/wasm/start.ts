@@ -4,6 +4,7 @@ import { getBackend, ready, setBackend } from '@tensorflow/tfjs-core';
 import { registerAttention } from './attention.js';
 import { registerCachedAttention } from './cached-attention.js';
 import { registerElementwise } from './elementwise.js';
+import { registerExperts } from './experts.js';
 import { WASM } from './heap.js';
 import { registerLinear } from './linear.js';
 import { registerOptimizer } from './optimizer.js';
@@ -24,5 +25,6 @@ export async function startWasm(): Promise<void> {
   registerCachedAttention();
   registerElementwise();
   registerTokens();
+  registerExperts();
   registerOptimizer();
 }

@@ -3,7 +3,7 @@ import * as Plot from '@observablehq/plot';
 import { lossDifference } from '../claims/claim.js';
 import { parabolaAt } from '../parabola.js';
 import { type BudgetStudy, type Curve, type DoneRun, leastLoss, type Study } from '../study.js';
-import { budgetName, shortCount, signedLoss, significant, withInterval } from '../words.js';
+import { budgetName, percent, shortCount, signedLoss, significant, withInterval } from '../words.js';
 import { type DataTable, draw, type Figure, type MissingFigure } from './figure.js';
 import { legendOf, type Style } from './style.js';
 
@@ -48,12 +48,45 @@ export function expertsFigure({ budgets }: Study, styles: Styles): Figure | Miss
   const experts = ({ curves }: BudgetStudy) => curves.filter(isExpert);
   const [most] = [...budgets].sort((a, b) => experts(b).length - experts(a).length);
   if (most === undefined || experts(most).length === 0) {
-    return { title, paper, needs: 'Needs runs of the variants moe, mode-staged or mode-integrated.' };
+    return {
+      title,
+      paper,
+      needs:
+        'Needs runs of the variants moe, mode-staged or mode-integrated: expert_variants in the sweep file.',
+    };
   }
   const best = leastLoss(experts(most)) as Curve;
   const curves = [...(most.baseline ? [most.baseline] : []), ...experts(most)];
-  const reading = `At ${budgetName(most.budget)} FLOPs ${best.setting.label} has the lowest loss, ${best.optimum.loss.toFixed(4)} nats${against(best, most)}.`;
-  return curvesFigure({ id: 'experts', title, paper, reading }, curves, styles);
+  const reading = `At ${budgetName(most.budget)} FLOPs ${best.setting.label} has the lowest loss of those with experts, ${best.optimum.loss.toFixed(4)} nats${against(best, most, 'the optimal baseline')}.${spread(best)}`;
+  const figure = curvesFigure({ id: 'experts', title, paper, reading }, curves, styles);
+  return { ...figure, table: expertsTable(curves.flatMap(({ runs }) => runs)) };
+}
+
+/** Where the tokens of a curve's best run went in its experts, as far as it is known. */
+function spread({ best: { row } }: Curve): string {
+  const { expert_load: load, expert_dropped: dropped, expert_no_op: noOp } = row;
+  if (typeof load !== 'string' || typeof dropped !== 'number') return '';
+  const [most] = load.split(' ').map(Number) as [number];
+  const passing = typeof noOp === 'number' ? `, ${percent(noOp)} choose a no-op` : '';
+  return ` In its best run the busiest expert of a block is chosen by ${percent(most)} of the tokens, ${percent(dropped)} come too late for a slot${passing}.`;
+}
+
+/** As runsTable, with what only experts have. */
+function expertsTable(runs: readonly DoneRun[]): DataTable {
+  const { head, rows } = runsTable(runs);
+  return {
+    head: [...head, 'active parameters', 'load of each expert', 'dropped', 'no-op'],
+    rows: rows.map((cells, i) => {
+      const { params_active, expert_load, expert_dropped, expert_no_op } = (runs[i] as DoneRun).row;
+      return [
+        ...cells,
+        params_active ?? null,
+        expert_load ?? null,
+        expert_dropped ?? null,
+        expert_no_op ?? null,
+      ];
+    }),
+  };
 }
 
 function isoflopReading(budget: BudgetStudy): string {
@@ -80,10 +113,10 @@ function unknown({ curves }: BudgetStudy): string {
     : ` No minimum in range, so that the best run stands for it: ${labels.join('; ')}.`;
 }
 
-function against(curve: Curve, { baseline, noise }: BudgetStudy): string {
+function against(curve: Curve, { baseline, noise }: BudgetStudy, what = 'it'): string {
   if (baseline === null) return '';
   const { value, interval } = lossDifference(curve, baseline, noise);
-  return `, ${withInterval(value, interval, signedLoss)} against it`;
+  return `, ${withInterval(value, interval, signedLoss)} against ${what}`;
 }
 
 function curvesFigure(

@@ -1,0 +1,145 @@
+/** Expert routing on cuda: router, slots and balance loss, without waiting for the device. */
+import { assignSlotsKernel } from '../../ops/assign-slots.js';
+import { balanceLossGradKernel, balanceLossKernel } from '../../ops/balance-loss.js';
+import { chooseExpertGradKernel, chooseExpertKernel } from '../../ops/choose-expert.js';
+import { expertLogitsGradKernel, expertLogitsKernel } from '../../ops/expert-logits.js';
+import { registerCudaKernel, rowsOf } from './call.js';
+import { vectorOf, warpRows } from './elementwise.js';
+import { address } from './kernels.js';
+import { chunksOf, sumChunks } from './sums.js';
+
+const THREADS = 256;
+/** Choices that a block of the router's gradient sums at once, as kernels/experts.cu has it. */
+const TILE = 8;
+
+/** One thread a token. */
+const eachToken = (tokens: number) => ({ grid: Math.ceil(tokens / THREADS), block: THREADS });
+
+export function registerExperts(): void {
+  registerCudaKernel(expertLogitsKernel, (call, { x, weight }) => {
+    const [tokens, width] = rowsOf(x);
+    const choices = weight.shape[0] as number;
+    const logits = call.make([...x.shape.slice(0, -1), choices], 'float32');
+    call.launch('experts', `expertLogits${vectorOf(width)}`, warpRows(tokens), [
+      address(call.activation(x)),
+      address(call.float(weight)),
+      address(call.at(logits)),
+      tokens,
+      width,
+      choices,
+    ]);
+    return [logits];
+  });
+
+  registerCudaKernel(expertLogitsGradKernel, (call, { dlogits, x, weight, sofar }) => {
+    const [tokens, width] = rowsOf(x);
+    const choices = weight.shape[0] as number;
+    const { sum: dx, accumulate } = call.accumulator(sofar, x.shape, call.backend.activations);
+    const gradient = call.float(dlogits);
+    call.launch('experts', `expertLogitsGrad${vectorOf(width)}`, warpRows(tokens), [
+      address(gradient),
+      address(call.float(weight)),
+      address(call.at(dx)),
+      tokens,
+      width,
+      choices,
+      accumulate,
+    ]);
+    const { chunks, rowsOfChunk } = chunksOf(tokens);
+    const partials = call.scratch(4 * chunks * choices * width);
+    const grid = [Math.ceil(width / 32), chunks, Math.ceil(choices / TILE)] as const;
+    call.launch('experts', 'expertWeightPartials', { grid, block: 256 }, [
+      address(gradient),
+      address(call.activation(x)),
+      address(partials),
+      tokens,
+      width,
+      choices,
+      rowsOfChunk,
+    ]);
+    return [dx, sumChunks(call, partials, chunks, choices * width, weight.shape)];
+  });
+
+  registerCudaKernel(chooseExpertKernel, (call, { logits }) => {
+    const [tokens, choices] = rowsOf(logits);
+    const shape = logits.shape.slice(0, -1);
+    const [probabilities, gate] = [call.make(logits.shape, 'float32'), call.make(shape, 'float32')];
+    const choice = call.make(shape, 'int32');
+    call.launch('experts', 'chooseExpert', eachToken(tokens), [
+      address(call.float(logits)),
+      address(call.at(probabilities)),
+      address(call.at(gate)),
+      address(call.at(choice)),
+      tokens,
+      choices,
+    ]);
+    return [probabilities, gate, choice];
+  });
+
+  registerCudaKernel(chooseExpertGradKernel, (call, { probabilities, choice, dgate }) => {
+    const [tokens, choices] = rowsOf(probabilities);
+    const dlogits = call.make(probabilities.shape, 'float32');
+    call.launch('experts', 'chooseExpertGrad', eachToken(tokens), [
+      address(call.float(probabilities)),
+      address(call.int(choice)),
+      address(call.float(dgate)),
+      address(call.at(dlogits)),
+      tokens,
+      choices,
+    ]);
+    return [dlogits];
+  });
+
+  registerCudaKernel(assignSlotsKernel, (call, { choice }, { experts, choices, slots }) => {
+    const [batch, n] = choice.shape as [number, number];
+    const indices = call.make([1, experts * batch * slots], 'int32');
+    const counts = call.make([choices + experts, batch], 'float32');
+    call.launch('experts', 'assignSlots', warpRows(batch * choices), [
+      address(call.int(choice)),
+      address(call.at(indices)),
+      address(call.at(counts)),
+      batch,
+      n,
+      experts,
+      choices,
+      slots,
+    ]);
+    return [indices, counts];
+  });
+
+  registerCudaKernel(balanceLossKernel, (call, { probabilities, counts }, { balanced }) => {
+    const [batch, n, choices] = probabilities.shape as [number, number, number];
+    const [losses, sums] = [call.make([batch], 'float32'), call.make([batch, balanced], 'float32')];
+    call.launch('experts', 'balanceLoss', { grid: batch, block: THREADS }, [
+      address(call.float(probabilities)),
+      address(call.float(counts)),
+      address(call.at(losses)),
+      address(call.at(sums)),
+      batch,
+      n,
+      choices,
+      balanced,
+    ]);
+    return [losses, sums];
+  });
+
+  registerCudaKernel(
+    balanceLossGradKernel,
+    (call, { probabilities, counts, sums, dlosses }, { balanced }) => {
+      const [batch, n, choices] = probabilities.shape as [number, number, number];
+      const dlogits = call.make(probabilities.shape, 'float32');
+      call.launch('experts', 'balanceLossGrad', eachToken(batch * n), [
+        address(call.float(probabilities)),
+        address(call.float(counts)),
+        address(call.float(sums)),
+        address(call.float(dlosses)),
+        address(call.at(dlogits)),
+        batch,
+        n,
+        choices,
+        balanced,
+      ]);
+      return [dlogits];
+    },
+  );
+}

@@ -1,0 +1,194 @@
+// Experts by token choice: logits of the router, the likeliest choice, slots given out in order, the balance loss. All in
+// float32 but the residual stream. Choices are the experts and, after them, the no-ops; `tokens` are the B·n of a batch.
+
+// Choices that a thread or a lane sums at once.
+#define TILE 8
+
+// logits[token, i] = x[token]·w[i]. One warp a token; grid: tokens / warps of a block.
+template <int V>
+__device__ void dotRows(const activation *x, const float *w, float *logits, int tokens, int width, int choices) {
+  int token = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
+  if (token >= tokens) return;
+  const activation *row = x + (long long)token * width;
+  for (int first = 0; first < choices; first += TILE) {
+    float sums[TILE];
+#pragma unroll
+    for (int e = 0; e < TILE; e++) sums[e] = 0.0f;
+    for (int i = lane * V; i < width; i += WARP * V) {
+      float a[V], b[V];
+      load<V>(row + i, a);
+#pragma unroll
+      for (int e = 0; e < TILE; e++) {
+        if (first + e >= choices) break;
+        load<V>(w + (long long)(first + e) * width + i, b);
+#pragma unroll
+        for (int j = 0; j < V; j++) sums[e] += a[j] * b[j];
+      }
+    }
+#pragma unroll
+    for (int e = 0; e < TILE; e++) {
+      float sum = warpSum(sums[e]);
+      if (lane == 0 && first + e < choices) logits[(long long)token * choices + first + e] = sum;
+    }
+  }
+}
+
+// dx[token] = (dx so far) + Σ_i dlogits[token, i]·w[i]. Grid as above.
+template <int V>
+__device__ void sumRowsOf(const float *dlogits, const float *w, activation *dx, int tokens, int width, int choices,
+                          int accumulate) {
+  int token = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
+  if (token >= tokens) return;
+  activation *row = dx + (long long)token * width;
+  const float *d = dlogits + (long long)token * choices;
+  for (int i = lane * V; i < width; i += WARP * V) {
+    float a[V], b[V];
+#pragma unroll
+    for (int j = 0; j < V; j++) a[j] = 0.0f;
+    if (accumulate) load<V>(row + i, a);
+    for (int e = 0; e < choices; e++) {
+      load<V>(w + (long long)e * width + i, b);
+#pragma unroll
+      for (int j = 0; j < V; j++) a[j] += d[e] * b[j];
+    }
+    store<V>(row + i, a);
+  }
+}
+
+#define EXPERT_LOGITS(V)                                                                                              \
+  extern "C" __global__ void expertLogits##V(const activation *x, const float *w, float *logits, int tokens,          \
+                                             int width, int choices) {                                                \
+    dotRows<V>(x, w, logits, tokens, width, choices);                                                                 \
+  }                                                                                                                   \
+  extern "C" __global__ void expertLogitsGrad##V(const float *dlogits, const float *w, activation *dx, int tokens,    \
+                                                 int width, int choices, int accumulate) {                            \
+    sumRowsOf<V>(dlogits, w, dx, tokens, width, choices, accumulate);                                                 \
+  }
+FOR_EACH_WIDTH(EXPERT_LOGITS)
+
+// partials[chunk, i, column] = Σ over the chunk's tokens of dlogits[token, i]·x[token, column]; sums.cu adds the chunks up.
+// Block: 32 columns × 8 tokens at a time; grid: (columns / 32, chunks, choices / TILE).
+extern "C" __global__ void expertWeightPartials(const float *dlogits, const activation *x, float *partials, int tokens,
+                                                int width, int choices, int tokensOfChunk) {
+  __shared__ float tile[TILE][8][WARP];
+  int lane = threadIdx.x % WARP, group = threadIdx.x / WARP, column = blockIdx.x * WARP + lane;
+  int first = blockIdx.z * TILE, start = blockIdx.y * tokensOfChunk, end = min(tokens, start + tokensOfChunk);
+  float sums[TILE];
+#pragma unroll
+  for (int e = 0; e < TILE; e++) sums[e] = 0.0f;
+  for (int token = start + group; token < end; token += 8) {
+    float a = column < width ? toFloat(x[(long long)token * width + column]) : 0.0f;
+    const float *d = dlogits + (long long)token * choices + first;
+#pragma unroll
+    for (int e = 0; e < TILE; e++)
+      if (first + e < choices) sums[e] += d[e] * a;
+  }
+#pragma unroll
+  for (int e = 0; e < TILE; e++) tile[e][group][lane] = sums[e];
+  __syncthreads();
+  // Of the 8 groups each adds up one choice of the tile.
+  if (column >= width || first + group >= choices) return;
+  float sum = 0.0f;
+  for (int other = 0; other < 8; other++) sum += tile[group][other][lane];
+  partials[((long long)blockIdx.y * choices + first + group) * width + column] = sum;
+}
+
+// probabilities = softmax(logits), choice the largest, ties to the lower, gate its probability. One thread a token.
+extern "C" __global__ void chooseExpert(const float *logits, float *probabilities, float *gate, int *choice, int tokens,
+                                        int choices) {
+  int token = blockIdx.x * blockDim.x + threadIdx.x;
+  if (token >= tokens) return;
+  const float *x = logits + (long long)token * choices;
+  float *p = probabilities + (long long)token * choices;
+  int best = 0;
+  float top = x[0], total = 0.0f;
+  for (int i = 1; i < choices; i++)
+    if (x[i] > top) {
+      top = x[i];
+      best = i;
+    }
+  for (int i = 0; i < choices; i++) total += expf(x[i] - top);
+  for (int i = 0; i < choices; i++) p[i] = expf(x[i] - top) / total;
+  gate[token] = p[best];
+  choice[token] = best;
+}
+
+// dlogits[i] = dgate·p_c·((i = c) - p_i). One thread a token.
+extern "C" __global__ void chooseExpertGrad(const float *probabilities, const int *choice, const float *dgate,
+                                            float *dlogits, int tokens, int choices) {
+  int token = blockIdx.x * blockDim.x + threadIdx.x;
+  if (token >= tokens) return;
+  const float *p = probabilities + (long long)token * choices;
+  int chosen = choice[token];
+  float scale = dgate[token] * p[chosen];
+  for (int i = 0; i < choices; i++)
+    dlogits[(long long)token * choices + i] = scale * ((i == chosen ? 1.0f : 0.0f) - p[i]);
+}
+
+// Gives out the slots of one expert in one sequence, or counts who chose a no-op: walks the sequence once, 32 tokens at a
+// time. Writes indices [experts, sequences, slots], B·n where a slot stays empty, and counts [choices + experts, sequences].
+// One warp a sequence and choice; grid: sequences·choices / warps of a block.
+extern "C" __global__ void assignSlots(const int *choice, int *indices, float *counts, int sequences, int length,
+                                       int experts, int choices, int slots) {
+  int job = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
+  if (job >= sequences * choices) return;
+  int own = job / sequences, sequence = job % sequences, taken = 0;
+  long long start = (long long)sequence * length;
+  int *places = indices + (long long)job * slots; // expert by expert, in it sequence by sequence: as jobs are numbered
+  for (int from = 0; from < length; from += WARP) {
+    int t = from + lane;
+    bool mine = t < length && choice[start + t] == own;
+    unsigned takers = __ballot_sync(FULL, mine);
+    int rank = taken + __popc(takers & ((1u << lane) - 1));
+    if (mine && own < experts && rank < slots) places[rank] = (int)(start + t);
+    taken += __popc(takers);
+  }
+  if (own < experts)
+    for (int slot = taken + lane; slot < slots; slot += WARP) places[slot] = sequences * length;
+  if (lane > 0) return;
+  counts[own * sequences + sequence] = (float)taken;
+  if (own < experts) counts[(choices + own) * sequences + sequence] = (float)min(taken, slots);
+}
+
+// sums[sequence, i] = Σ_t p[t, i]; loss[sequence] = m·Σ_i f_i·sums_i / Σ_i sums_i over the m balanced choices, with f the
+// shares of counts [.., sequences]. One block a sequence.
+extern "C" __global__ void balanceLoss(const float *probabilities, const float *counts, float *losses, float *sums,
+                                       int sequences, int length, int choices, int balanced) {
+  int sequence = blockIdx.x;
+  const float *p = probabilities + (long long)sequence * length * choices;
+  float total = 0.0f, chosen = 0.0f, along = 0.0f;
+  for (int i = 0; i < balanced; i++) {
+    float mass = 0.0f, count = counts[i * sequences + sequence];
+    for (int t = threadIdx.x; t < length; t += blockDim.x) mass += p[(long long)t * choices + i];
+    mass = blockSum(mass);
+    if (threadIdx.x == 0) sums[sequence * balanced + i] = mass;
+    total += mass;
+    chosen += count;
+    along += mass * count;
+  }
+  if (threadIdx.x == 0) losses[sequence] = balanced * along / (total * fmaxf(1.0f, chosen));
+}
+
+// dlogits[t, i] = dloss·p_i·(g_i - Σ_j p_j·g_j) with g_i = m·(f_i - Σ_j f_j·S_j/Z)/Z, 0 from m on. One thread a token.
+extern "C" __global__ void balanceLossGrad(const float *probabilities, const float *counts, const float *sums,
+                                           const float *dlosses, float *dlogits, int sequences, int length,
+                                           int choices, int balanced) {
+  int token = blockIdx.x * blockDim.x + threadIdx.x;
+  if (token >= sequences * length) return;
+  int sequence = token / length;
+  const float *p = probabilities + (long long)token * choices, *mass = sums + sequence * balanced;
+  float total = 0.0f, chosen = 0.0f, along = 0.0f, mean = 0.0f;
+  for (int i = 0; i < balanced; i++) {
+    float count = counts[i * sequences + sequence];
+    total += mass[i];
+    chosen += count;
+    along += mass[i] * count;
+  }
+  chosen = fmaxf(1.0f, chosen);
+  float middle = along / chosen / total, scale = dlosses[sequence] * balanced / total;
+  for (int i = 0; i < balanced; i++) mean += p[i] * scale * (counts[i * sequences + sequence] / chosen - middle);
+  for (int i = 0; i < choices; i++) {
+    float slope = i < balanced ? scale * (counts[i * sequences + sequence] / chosen - middle) : 0.0f;
+    dlogits[(long long)token * choices + i] = p[i] * (slope - mean);
+  }
+}

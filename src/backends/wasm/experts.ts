@@ -1,0 +1,204 @@
+/** Experts on wasm: a product an expert, tokens given their slots in one pass, the small softmax by hand. */
+import { slice, type Tensor } from '@tensorflow/tfjs-core';
+import { assignSlotsKernel } from '../../ops/assign-slots.js';
+import { balanceLossGradKernel, balanceLossKernel } from '../../ops/balance-loss.js';
+import { chooseExpertGradKernel, chooseExpertKernel } from '../../ops/choose-expert.js';
+import { expertLogitsGradKernel, expertLogitsKernel } from '../../ops/expert-logits.js';
+import {
+  groupedLinearGradInputKernel,
+  groupedLinearGradWeightKernel,
+  groupedLinearKernel,
+} from '../../ops/grouped-linear.js';
+import { scope } from '../../ops/scope.js';
+import { exponential } from './exponential.js';
+import { type Heap, registerWasmKernel } from './heap.js';
+import { addInto, gradInput, gradWeight, matrix, multiplied } from './linear.js';
+
+export function registerExperts(): void {
+  registerWasmKernel(expertLogitsKernel, (heap, { x, weight }) => [multiplied(heap, x, weight)]);
+
+  registerWasmKernel(expertLogitsGradKernel, (heap, { dlogits, x, weight, sofar }) =>
+    scope(() => {
+      const dx = gradInput(dlogits, weight);
+      const dweight = gradWeight(heap, matrix(dlogits), matrix(x));
+      return [sofar === undefined ? dx : addInto(heap, sofar, dx), dweight];
+    }),
+  );
+
+  registerWasmKernel(groupedLinearKernel, (heap, { x, weight }, { experts }) =>
+    eachExpert(
+      heap,
+      [matrix(x), weight],
+      experts,
+      [...x.shape.slice(0, -1), rowsEach(weight, experts)],
+      (parts) => multiplied(heap, ...(parts as [Tensor, Tensor])),
+    ),
+  );
+
+  registerWasmKernel(groupedLinearGradInputKernel, (heap, { dy, weight }, { experts }) =>
+    eachExpert(
+      heap,
+      [matrix(dy), weight],
+      experts,
+      [...dy.shape.slice(0, -1), weight.shape[1] as number],
+      (parts) => gradInput(...(parts as [Tensor, Tensor])),
+    ),
+  );
+
+  registerWasmKernel(groupedLinearGradWeightKernel, (heap, { dy, x, sofar }, { experts }) => {
+    const [ofDy, ofX] = [matrix(dy), matrix(x)];
+    const shape = [experts * (ofDy.shape[1] as number), ofX.shape[1] as number];
+    const [gradient] = eachExpert(heap, [ofDy, ofX], experts, shape, (parts) =>
+      gradWeight(heap, ...(parts as [Tensor, Tensor])),
+    );
+    return [sofar === undefined ? gradient : addInto(heap, sofar, gradient)];
+  });
+
+  registerWasmKernel(chooseExpertKernel, (heap, { logits }) => {
+    const shape = logits.shape.slice(0, -1);
+    const choices = logits.shape[logits.rank - 1] as number;
+    const [probabilities, gate] = [heap.make(logits.shape), heap.make(shape)];
+    const choice = heap.make(shape, 'int32');
+    const [x, p, gates, chosen] = [
+      heap.floats(logits),
+      heap.floats(probabilities),
+      heap.floats(gate),
+      heap.ints(choice),
+    ];
+    for (let token = 0; token < gates.length; token++) {
+      const first = token * choices;
+      let best = 0;
+      for (let i = 1; i < choices; i++) {
+        if ((x[first + i] as number) > (x[first + best] as number)) best = i;
+      }
+      let total = 0;
+      for (let i = 0; i < choices; i++) {
+        const weight = exponential((x[first + i] as number) - (x[first + best] as number));
+        p[first + i] = weight;
+        total += weight;
+      }
+      for (let i = 0; i < choices; i++) p[first + i] = (p[first + i] as number) / total;
+      gates[token] = p[first + best] as number;
+      chosen[token] = best;
+    }
+    return [probabilities, gate, choice];
+  });
+
+  registerWasmKernel(chooseExpertGradKernel, (heap, { probabilities, choice, dgate }) => {
+    const dlogits = heap.make(probabilities.shape);
+    const choices = probabilities.shape[probabilities.rank - 1] as number;
+    const [p, chosen, d, to] = [
+      heap.floats(probabilities),
+      heap.ints(choice),
+      heap.floats(dgate),
+      heap.floats(dlogits),
+    ];
+    for (let token = 0; token < d.length; token++) {
+      const [first, own] = [token * choices, chosen[token] as number];
+      const scale = (d[token] as number) * (p[first + own] as number);
+      for (let i = 0; i < choices; i++) {
+        to[first + i] = scale * ((i === own ? 1 : 0) - (p[first + i] as number));
+      }
+    }
+    return [dlogits];
+  });
+
+  registerWasmKernel(assignSlotsKernel, (heap, { choice }, { experts, choices, slots }) => {
+    const [batch, n] = choice.shape as [number, number];
+    const indices = heap.make([1, experts * batch * slots], 'int32');
+    const counts = heap.make([choices + experts, batch]);
+    const [chosen, to, numbers] = [heap.ints(choice), heap.ints(indices), heap.floats(counts)];
+    to.fill(batch * n);
+    numbers.fill(0);
+    for (let token = 0; token < batch * n; token++) {
+      const [sequence, expert] = [Math.floor(token / n), chosen[token] as number];
+      const at = expert * batch + sequence;
+      const rank = numbers[at] as number;
+      numbers[at] = rank + 1;
+      if (expert < experts && rank < slots) to[at * slots + rank] = token;
+    }
+    for (let i = 0; i < experts * batch; i++) {
+      numbers[choices * batch + i] = Math.min(numbers[i] as number, slots);
+    }
+    return [indices, counts];
+  });
+
+  registerWasmKernel(balanceLossKernel, (heap, { probabilities, counts }, { balanced }) => {
+    const [batch, n, choices] = probabilities.shape as [number, number, number];
+    const [losses, sums] = [heap.make([batch]), heap.make([batch, balanced])];
+    const [p, c] = [heap.floats(probabilities), heap.floats(counts)];
+    const [loss, to] = [heap.floats(losses), heap.floats(sums)];
+    for (let b = 0; b < batch; b++) {
+      let [total, chosen, along] = [0, 0, 0];
+      for (let i = 0; i < balanced; i++) {
+        let mass = 0;
+        for (let t = 0; t < n; t++) mass += p[(b * n + t) * choices + i] as number;
+        to[b * balanced + i] = mass;
+        total += mass;
+        chosen += c[i * batch + b] as number;
+        along += mass * (c[i * batch + b] as number);
+      }
+      loss[b] = (balanced * along) / (total * Math.max(1, chosen));
+    }
+    return [losses, sums];
+  });
+
+  registerWasmKernel(
+    balanceLossGradKernel,
+    (heap, { probabilities, counts, sums, dlosses }, { balanced }) => {
+      const [batch, n, choices] = probabilities.shape as [number, number, number];
+      const dlogits = heap.make(probabilities.shape);
+      const [p, c, s] = [heap.floats(probabilities), heap.floats(counts), heap.floats(sums)];
+      const [d, to] = [heap.floats(dlosses), heap.floats(dlogits)];
+      const g = new Float64Array(choices);
+      for (let b = 0; b < batch; b++) {
+        let [total, chosen, along] = [0, 0, 0];
+        for (let i = 0; i < balanced; i++) {
+          const [mass, count] = [s[b * balanced + i] as number, c[i * batch + b] as number];
+          total += mass;
+          chosen += count;
+          along += mass * count;
+        }
+        chosen = Math.max(1, chosen);
+        for (let i = 0; i < balanced; i++) {
+          const share = (c[i * batch + b] as number) / chosen;
+          g[i] = ((d[b] as number) * balanced * (share - along / chosen / total)) / total;
+        }
+        for (let first = b * n * choices; first < (b + 1) * n * choices; first += choices) {
+          let mean = 0;
+          for (let i = 0; i < choices; i++) mean += (p[first + i] as number) * (g[i] as number);
+          for (let i = 0; i < choices; i++)
+            to[first + i] = (p[first + i] as number) * ((g[i] as number) - mean);
+        }
+      }
+      return [dlogits];
+    },
+  );
+}
+
+const rowsEach = (x: Tensor, experts: number) => (x.shape[0] as number) / experts;
+
+/** What `compute` makes of the rows of each expert, one expert after another: a tensor of `shape`. */
+function eachExpert(
+  heap: Heap,
+  tensors: Tensor[],
+  experts: number,
+  shape: number[],
+  compute: (parts: Tensor[]) => Tensor,
+): [Tensor] {
+  return scope((): [Tensor] => {
+    const result = heap.make(shape);
+    const size = result.size / experts;
+    for (let expert = 0; expert < experts; expert++) {
+      scope(() => {
+        const parts = tensors.map((x) => {
+          const rows = rowsEach(x, experts);
+          return slice(x, [expert * rows, 0], [rows, x.shape[1] as number]);
+        });
+        const part = compute(parts);
+        heap.floats(result).set(heap.floats(part), expert * size);
+      });
+    }
+    return [result];
+  });
+}

@@ -1,0 +1,135 @@
+/** The MLP of a block as experts: each token goes to its likeliest one, if that has a slot left, scaled by its probability. */
+import { type Tensor, tensor2d, zeros } from '@tensorflow/tfjs-core';
+import { assignSlotsKernel } from '../ops/assign-slots.js';
+import { chooseExpert } from '../ops/choose-expert.js';
+import { expertLogits } from '../ops/expert-logits.js';
+import { gatedScatterAdd } from '../ops/gated-scatter-add.js';
+import { gatherTokens } from '../ops/gather-tokens.js';
+import { groupedMlp } from '../ops/grouped-mlp.js';
+import { reshaped } from '../ops/reshaped.js';
+import type { Parameter, Tape } from '../ops/tape.js';
+import { type ExpertsConfig, expertChoices } from './config.js';
+
+/** What the experts of a block did: for the balance loss and the statistics. C choices: E experts, then the no-ops. */
+export interface ExpertTrace {
+  block: number;
+  /** [B, n, C]; of sequences packed in one [1, N, C]; null where no token came. */
+  logits: Tensor | null;
+  /** Their softmax. */
+  probabilities: Tensor | null;
+  /** [C + E, B]: of each sequence the tokens that made each choice, then those that each expert took. */
+  counts: Tensor;
+}
+
+/** Which tokens the experts take, expert by expert in as many slots each. */
+export interface Assignment {
+  /** [1, E·slots] int32 among the B·n tokens of the batch, B·n where a slot is empty. Null: no expert takes any. */
+  indices: Tensor | null;
+  /** As ExpertTrace has it. */
+  counts: Tensor;
+}
+
+/** From the choice [B, n] int32 of every token to what the experts take. */
+export type Assign = (choice: Tensor) => Assignment;
+
+export interface ExpertParameters {
+  expertRouter: Parameter;
+  up: Parameter;
+  down: Parameter;
+}
+
+/** On the device, without looking: rows of equal length that begin at their sequences' starts. */
+export function assignOnDevice(experts: ExpertsConfig, slots: number): Assign {
+  return (choice) => {
+    const room = Math.min(slots, choice.shape[1] as number); // an expert gets no more tokens than there are
+    const attrs = { experts: experts.count, choices: expertChoices(experts), slots: room };
+    const [indices, counts] = assignSlotsKernel({ choice }, attrs);
+    return { indices, counts };
+  };
+}
+
+/**
+ * How full the experts of a block are, sequence by sequence, as far as the sequences have come. The choices are read back:
+ * this form is for evaluation of packed sequences and for decoding.
+ */
+export class ExpertOccupancy {
+  /** Tokens of each sequence that made each choice: [sequences, choices]. */
+  readonly chosen: Int32Array;
+
+  constructor(
+    private readonly experts: ExpertsConfig,
+    private readonly slots: number,
+    private readonly sequences: number,
+  ) {
+    this.chosen = new Int32Array(sequences * expertChoices(experts));
+  }
+
+  /** @param sequenceOf the sequence of each of the next tokens, those of a sequence in its order */
+  assign(sequenceOf: readonly number[]): Assign {
+    return (choice) => {
+      const { count } = this.experts;
+      const choices = expertChoices(this.experts);
+      const taken = Array.from({ length: count }, (): number[] => []);
+      const made = choice.dataSync() as Int32Array;
+      sequenceOf.forEach((sequence, row) => {
+        const chosen = made[row] as number;
+        const at = sequence * choices + chosen;
+        const rank = this.chosen[at] as number;
+        this.chosen[at] = rank + 1;
+        if (chosen < count && rank < this.slots) taken[chosen]?.push(row);
+      });
+      const room = Math.max(...taken.map(({ length }) => length));
+      const padded = taken.flatMap((rows) => [
+        ...rows,
+        ...Array<number>(room - rows.length).fill(made.length),
+      ]);
+      return {
+        indices: room === 0 ? null : tensor2d(padded, [1, count * room], 'int32'),
+        counts: this.counts(),
+      };
+    };
+  }
+
+  /** As ExpertTrace has them, of all tokens so far. */
+  counts(): Tensor {
+    const choices = expertChoices(this.experts);
+    const of = (choice: number, sequence: number) => this.chosen[sequence * choices + choice] as number;
+    const column = Array.from({ length: this.sequences }, (_, sequence) => sequence);
+    const chosen = Array.from({ length: choices }, (_, i) => column.map((sequence) => of(i, sequence)));
+    const kept = chosen.slice(0, this.experts.count).map((row) => row.map((n) => Math.min(n, this.slots)));
+    return tensor2d([...chosen, ...kept], [choices + this.experts.count, this.sequences], 'float32');
+  }
+}
+
+/**
+ * to_t + p_t·expert(x_t) for a token whose likeliest choice is an expert with a slot left, p its probability; to_t to the
+ * bit for those that chose a no-op or came too late (Fedus et al. 2022, section 2.2). to, x [B, n, D]
+ */
+export function addExperts(
+  tape: Tape | null,
+  to: Tensor,
+  x: Tensor,
+  { expertRouter, up, down }: ExpertParameters,
+  { count }: ExpertsConfig,
+  assign: Assign,
+  block: number,
+): { sum: Tensor; trace: ExpertTrace } {
+  const [batch, n, width] = x.shape as [number, number, number];
+  const logits = expertLogits(tape, x, expertRouter);
+  const { probabilities, gate, choice } = chooseExpert(tape, logits);
+  const { indices, counts } = assign(choice);
+  const trace = { block, logits, probabilities, counts };
+  if (indices === null) return { sum: to.clone(), trace };
+  const asOne = (rows: Tensor) => reshaped(tape, rows, [1, batch * n, width]);
+  const rows = gatherTokens(tape, asOne(x), indices); // [1, E·slots, D]
+  const out = groupedMlp(tape, rows, up, down, count);
+  const scale = reshaped(tape, gate, [1, batch * n]);
+  const sum = gatedScatterAdd(tape, asOne(to), out, scale, indices, 'raw');
+  return { sum: reshaped(tape, sum, to.shape), trace };
+}
+
+/** The trace of a block that no token of a batch went through. */
+export function emptyTrace(experts: ExpertsConfig, sequences: number, block: number): ExpertTrace {
+  const counts = zeros([expertChoices(experts) + experts.count, sequences]);
+  return { block, logits: null, probabilities: null, counts };
+}

@@ -1,0 +1,40 @@
+/** ExpertLogits: a number a token and choice, experts first, then no-ops; what an expert router is. In float32 always. */
+import { add, matMul, reshape, type Tensor } from '@tensorflow/tfjs-core';
+import { defineKernel } from './kernel.js';
+import type { Parameter, Tape } from './tape.js';
+
+export interface ExpertLogitsGradInputs extends Record<string, Tensor | undefined> {
+  dlogits: Tensor;
+  x: Tensor;
+  weight: Tensor;
+  /** The gradient of x so far; it is added to and must not be used afterwards. */
+  sofar: Tensor | undefined;
+}
+
+const rows = (x: Tensor) => reshape(x, [-1, x.shape[x.rank - 1] as number]);
+
+/** {x [B, n, D], weight [C, D]} → [logits [B, n, C]] = x·weightᵀ */
+export const expertLogitsKernel = defineKernel(
+  'ExpertLogits',
+  ({ x, weight }: { x: Tensor; weight: Tensor }, _: object): [Tensor] => [
+    reshape(matMul(rows(x), weight, false, true), [...x.shape.slice(0, -1), weight.shape[0] as number]),
+  ],
+);
+
+/** {dlogits [B, n, C], x [B, n, D], weight [C, D], sofar?} → [dx = sofar + dlogits·weight, dweight = dlogitsᵀ·x] */
+export const expertLogitsGradKernel = defineKernel(
+  'ExpertLogitsGrad',
+  ({ dlogits, x, weight, sofar }: ExpertLogitsGradInputs, _: object): [dx: Tensor, dweight: Tensor] => {
+    const dx = reshape(matMul(rows(dlogits), weight), x.shape);
+    return [sofar === undefined ? dx : add(sofar, dx), matMul(rows(dlogits), rows(x), true, false)];
+  },
+);
+
+/** Router of experts: x·weightᵀ. x [B, n, D], weight [C, D] → [B, n, C] */
+export function expertLogits(tape: Tape | null, x: Tensor, weight: Parameter): Tensor {
+  const [logits] = expertLogitsKernel({ x, weight: weight.value }, {});
+  tape?.record([logits], [x, weight], [x], ([dlogits], inputs) =>
+    expertLogitsGradKernel({ dlogits, x, weight: weight.value, sofar: inputs.sofar(0) }, {}),
+  );
+  return logits;
+}

@@ -1,0 +1,50 @@
+/** GroupedMlp: every expert's down(gelu(up(x))) of its own rows; as Mlp, so that a backend can take gelu in its products. */
+import type { Tensor } from '@tensorflow/tfjs-core';
+import { geluGradKernel, geluKernel } from './gelu.js';
+import {
+  type GroupedAttrs,
+  groupedLinearGradInputKernel,
+  groupedLinearGradWeightKernel,
+  groupedLinearKernel,
+} from './grouped-linear.js';
+import { defineKernel } from './kernel.js';
+import type { LinearInputs } from './linear.js';
+import type { LinearGradInputGeluInputs } from './mlp.js';
+import type { Parameter, Tape } from './tape.js';
+
+/** {x [.., in] of E·R rows, weight [E·out, in]} → [after = gelu(before), before = x·Wᵀ of each expert], each [.., out] */
+export const groupedLinearGeluKernel = defineKernel(
+  'GroupedLinearGelu',
+  ({ x, weight }: LinearInputs, attrs: GroupedAttrs): [after: Tensor, before: Tensor] => {
+    const [before] = groupedLinearKernel({ x, weight }, attrs);
+    return [geluKernel({ x: before }, {})[0], before];
+  },
+);
+
+/** {dy [.., out] of E·R rows, weight [E·out, in], before [.., in]} → [(dy·W of each expert)∘gelu'(before) [.., in]] */
+export const groupedLinearGradInputGeluKernel = defineKernel(
+  'GroupedLinearGradInputGelu',
+  ({ dy, weight, before }: LinearGradInputGeluInputs, attrs: GroupedAttrs): [Tensor] =>
+    geluGradKernel({ dy: groupedLinearGradInputKernel({ dy, weight }, attrs)[0], x: before }, {}),
+);
+
+/** Each expert's MLP of its own rows. x [.., D] of E·R rows, up [E·F, D], down [E·D, F] → [.., D] */
+export function groupedMlp(
+  tape: Tape | null,
+  x: Tensor,
+  up: Parameter,
+  down: Parameter,
+  experts: number,
+): Tensor {
+  const attrs = { experts };
+  const [after, before] = groupedLinearGeluKernel({ x, weight: up.value }, attrs);
+  const [y] = groupedLinearKernel({ x: after, weight: down.value }, attrs);
+  tape?.record([y], [x, up, down], [x, before, after], ([dy], inputs) => {
+    const [ddown] = groupedLinearGradWeightKernel({ dy, x: after, sofar: inputs.sofar(2) }, attrs);
+    const [dbefore] = groupedLinearGradInputGeluKernel({ dy, weight: down.value, before }, attrs);
+    const [dup] = groupedLinearGradWeightKernel({ dy: dbefore, x, sofar: inputs.sofar(1) }, attrs);
+    const [dx] = groupedLinearGradInputKernel({ dy: dbefore, weight: up.value }, attrs);
+    return [dx, dup, ddown];
+  });
+  return y;
+}

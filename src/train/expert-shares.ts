@@ -1,0 +1,44 @@
+/** Where tokens went in the experts of a step, as shares: numbers for the log. */
+import { type ExpertsConfig, expertChoices } from '../model/config.js';
+import { mean } from '../statistics.js';
+
+/** Shares of the tokens that came to the experts of a block, means over blocks. */
+export interface ExpertShares {
+  /** That chose each expert, in each block from the most chosen to the least. */
+  load: number[];
+  /** That chose an expert whose slots were taken. */
+  dropped: number;
+  /** That chose a no-op; null where there are none. */
+  noOp: number | null;
+}
+
+/** @param counts a row a block: tokens by choice, experts first, then those that each expert took: [blocks, C + E] */
+export function expertShares(counts: ArrayLike<number>, experts: ExpertsConfig): ExpertShares {
+  const [choices, { count }] = [expertChoices(experts), experts];
+  const width = choices + count;
+  const blocks = Array.from({ length: counts.length / width }, (_, block) => {
+    const row = Array.from({ length: width }, (_, i) => counts[block * width + i] as number);
+    const sum = (from: number, to: number) => row.slice(from, to).reduce((a, b) => a + b, 0);
+    const tokens = sum(0, choices);
+    return {
+      load: row
+        .slice(0, count)
+        .sort((a, b) => b - a)
+        .map((chosen) => chosen / tokens),
+      dropped: (sum(0, count) - sum(choices, width)) / tokens,
+      noOp: sum(count, choices) / tokens,
+    };
+  });
+  return meanShares(blocks.map((block) => (experts.no_ops > 0 ? block : { ...block, noOp: null })));
+}
+
+/** The means of several. At least one. */
+export function meanShares(shares: readonly ExpertShares[]): ExpertShares {
+  const [first] = shares as [ExpertShares];
+  const noOps = shares.flatMap(({ noOp }) => noOp ?? []);
+  return {
+    load: first.load.map((_, i) => mean(shares.map(({ load }) => load[i] as number))),
+    dropped: mean(shares.map(({ dropped }) => dropped)),
+    noOp: noOps.length === 0 ? null : mean(noOps),
+  };
+}

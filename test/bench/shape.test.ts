@@ -1,0 +1,30 @@
+/** Shapes that people type for a benchmark: dense, routed, of experts. */
+import { describe, expect, it } from 'vitest';
+import { parseShape } from '../../src/bench/shape.js';
+
+describe('a shape', () => {
+  it.each([
+    ['d64l2t32b4v256', null],
+    ['d64l2t32b4v256e8', { count: 8, no_ops: 0, capacity_factor: 1.25 }],
+    ['d64l2t32b4v256e4x1.5n2', { count: 4, no_ops: 2, capacity_factor: 1.5 }],
+  ])('%s has experts %j', (text, experts) => {
+    const { model } = parseShape(text);
+    if (experts === null) expect(model.experts).toBeNull();
+    else expect(model.experts).toMatchObject(experts);
+  });
+
+  it('is routed and has experts where it names both', () => {
+    const { model } = parseShape('d64l2t32b4v256c0.125f2e4');
+    expect(model.routing).toMatchObject({ capacity: 0.125, frequency: 2 });
+    expect(model.experts?.count).toBe(4);
+  });
+
+  it.each([
+    ['d64l2t32b4v256x1.25', 'x and n go with e'],
+    ['d64l2t32b4v256e1.5', 'experts must be a whole number above 0'],
+    ['d64l2t32b4v256e4n0', 'no-op experts must be a whole number above 0'],
+    ['d64l2t32b4v256e4x0', 'the capacity factor must be above 0'],
+  ])('%s is refused: %s', (text, why) => {
+    expect(() => parseShape(text)).toThrow(why);
+  });
+});
