@@ -113,7 +113,13 @@ function addSweep(mod: Command): void {
     )
     .action(async (config, { results, ...options }) => {
       const io = { resultsDir: results, out: process.stdout, program: process.argv[1] as string };
-      process.exitCode = exitCodeOfSweep(await sweepCommand(config, { ...options, ...io }, printError));
+      try {
+        process.exitCode = exitCodeOfSweep(await sweepCommand(config, { ...options, ...io }, printError));
+      } catch (error) {
+        // Cron sends a mail for every line: that another start holds the sweep is said by the code alone.
+        if (!options.quiet || !(error instanceof TryLaterError)) throw error;
+        process.exitCode = EXIT.tryLater;
+      }
     });
 }
 

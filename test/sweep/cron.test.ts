@@ -1,0 +1,175 @@
+/** What a crontab relies on: `mod sweep` stops when it is told to, says how it ended, looks at the disk, and goes on. */
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import { checkpointSteps } from '../../src/results/checkpoint-folder.js';
+import { readManifest, runFiles } from '../../src/results/run-folder.js';
+import { runFolder } from '../../src/results/sweep-folder.js';
+import type { SweepSummary } from '../../src/sweep/on-finish.js';
+import { checkDisk } from '../../src/sweep/preflight.js';
+import { plannedRun } from '../results/planned-run.js';
+import { mod, startMod } from '../support/mod.js';
+import { makeTinySweep, runRows, TINY_SWEEP, type TinySweep } from '../support/tiny-sweep.js';
+
+const made: TinySweep[] = [];
+function tiny(text: string): TinySweep {
+  const sweep = makeTinySweep(text);
+  made.push(sweep);
+  return sweep;
+}
+afterEach(() => {
+  for (const { folder } of made.splice(0)) rmSync(folder, { recursive: true });
+});
+
+const args = ({ config, results }: TinySweep, ...flags: string[]) => [
+  'sweep',
+  config,
+  '--results',
+  results,
+  '--jobs',
+  '1',
+  ...flags,
+];
+const ONE_RUN = TINY_SWEEP.replace('[0.25]', '[]');
+/** A budget that takes half a minute: to be stopped. */
+const LONG = ONE_RUN.replace('3e8', '3e10');
+const LONG_RUN = '3e10-baseline-d16l2-s0';
+const folderOf = ({ results }: TinySweep, run: string) => runFolder(join(results, 'tiny'), run);
+
+/** The process that trains the run, once it does, for the nth time. */
+async function trainerOf(sweep: TinySweep, attempt = 1): Promise<number> {
+  const folder = folderOf(sweep, LONG_RUN);
+  const trains = () =>
+    existsSync(runFiles(folder).steps) && readManifest(folder)?.attempts.length === attempt;
+  while (!trains()) await sleep(20);
+  return (JSON.parse(readFileSync(runFiles(folder).lock, 'utf8')) as { pid: number }).pid;
+}
+
+const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+const isAlive = (pid: number) => {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+};
+
+describe('a sweep that is told to stop', () => {
+  it.each([
+    ['SIGTERM', 143],
+    ['SIGINT', 130],
+  ] as const)('by %s saves, exits with %i, and goes on from there', async (signal, code) => {
+    const sweep = tiny(LONG);
+    for (const from of [0, 1]) {
+      const { child, ended } = startMod(args(sweep, '--quiet'));
+      await trainerOf(sweep, from + 1);
+      await sleep(300);
+      child.kill(signal);
+      expect(await ended).toEqual({ code, stdout: '', stderr: '' });
+      const folder = folderOf(sweep, LONG_RUN);
+      const saved = checkpointSteps(runFiles(folder).checkpoints);
+      expect(saved.length).toBe(from + 1);
+      expect(readManifest(folder)?.attempts.map(({ from_step }) => from_step)).toEqual(
+        [0, ...saved].slice(0, from + 1),
+      );
+      expect(runRows(sweep)[0]?.status).toBe('interrupted');
+    }
+  });
+
+  it('by a signal to its training process alone is to be started again', async () => {
+    const sweep = tiny(LONG);
+    const { ended } = startMod(args(sweep, '--quiet'));
+    process.kill(await trainerOf(sweep), 'SIGTERM');
+    expect(await ended).toEqual({ code: 75, stdout: '', stderr: '' });
+    expect(checkpointSteps(runFiles(folderOf(sweep, LONG_RUN)).checkpoints)).toHaveLength(1);
+  });
+
+  it('twice ends at once, and its training process with it', async () => {
+    const sweep = tiny(LONG);
+    const { child, ended } = startMod(args(sweep, '--quiet'));
+    const trainer = await trainerOf(sweep);
+    child.kill('SIGTERM');
+    child.kill('SIGINT');
+    const started = performance.now();
+    await ended;
+    await expect.poll(() => isAlive(trainer), { timeout: 5000 }).toBe(false);
+    expect(performance.now() - started).toBeLessThan(5000);
+  });
+
+  it('by its own --max-hours saves and exits with 75', async () => {
+    const sweep = tiny(LONG);
+    const end = await mod(...args(sweep, '--quiet', '--max-hours', '0.001'));
+    expect(end).toEqual({ code: 75, stdout: '', stderr: '' });
+    expect(checkpointSteps(runFiles(folderOf(sweep, LONG_RUN)).checkpoints)).toHaveLength(1);
+  });
+});
+
+describe('on_finish', () => {
+  const HOOK = `import { readFileSync, writeFileSync } from 'node:fs';
+writeFileSync('told.json', JSON.stringify([JSON.parse(readFileSync(0, 'utf8')), process.argv.slice(2)]));
+process.exit(Number(process.argv[2]));
+`;
+  const hooked = (code: number, text = ONE_RUN) => {
+    const sweep = tiny(
+      `${text}on_finish: [${process.execPath}, hook.mjs, '${code}', '$(touch x); \`touch x\` > x']\n`,
+    );
+    writeFileSync(join(sweep.folder, 'hook.mjs'), HOOK);
+    return sweep;
+  };
+  const told = ({ folder }: TinySweep) =>
+    JSON.parse(readFileSync(join(folder, 'told.json'), 'utf8')) as [SweepSummary, string[]];
+
+  it('is run in the file’s folder without a shell, reads the summary, and not when nothing was to do', async () => {
+    const sweep = hooked(0);
+    expect(await mod(...args(sweep, '--quiet'))).toEqual({ code: 0, stdout: '', stderr: '' });
+    const [summary, words] = told(sweep);
+    expect(summary).toMatchObject({
+      sweep: 'tiny',
+      status: 'done',
+      runs: { done: 1 },
+      trained: [{ run_id: '3e8-baseline-d16l2-s0', status: 'done', note: null }],
+      failed: [],
+      runs_csv: join(sweep.results, 'tiny', 'runs.csv'),
+    });
+    expect(words).toEqual(['0', '$(touch x); `touch x` > x']);
+    expect(existsSync(join(sweep.folder, 'x'))).toBe(false);
+    rmSync(join(sweep.folder, 'told.json'));
+    expect(await mod(...args(sweep, '--quiet'))).toEqual({ code: 0, stdout: '', stderr: '' });
+    expect(existsSync(join(sweep.folder, 'told.json'))).toBe(false);
+  });
+
+  it('hears of failures, and its own are reported without being one of the sweep', async () => {
+    const diverging = hooked(0, `${ONE_RUN}training: {learning_rate: 1e38}\n`);
+    expect((await mod(...args(diverging, '--quiet'))).code).toBe(1);
+    const [{ status, failed }] = told(diverging);
+    expect(status).toBe('failed');
+    expect(failed[0]?.note).toMatch(/is not a finite number; skipped the batches of sequences \d/);
+
+    const failing = hooked(3);
+    const end = await mod(...args(failing, '--quiet'));
+    expect(end.code).toBe(0);
+    expect(end.stderr).toBe(`mod: on_finish: ${process.execPath}: ended by exit code 3\n`);
+    const missing = tiny(`${ONE_RUN}on_finish: [./no-such-program]\n`);
+    expect((await mod(...args(missing, '--quiet'))).stderr).toMatch(/^mod: on_finish: .*ENOENT\n$/);
+  });
+});
+
+describe('room on the disk', () => {
+  it('is asked for before anything is trained, what is there already counted', () => {
+    const { results } = tiny(ONE_RUN);
+    const sweepFolder = join(results, 'tiny');
+    const run = plannedRun('a', { params_total: 1e6 });
+    // Three checkpoints of 12 MB at a time, and 4 MB that stay, for each of two runs.
+    const needed = 2 * 3 * 12e6 + 2 * 4e6;
+    const runs = [run, { ...run, run_id: 'b' }];
+    checkDisk(sweepFolder, runs, 2, needed + 1e6);
+    expect(() => checkDisk(sweepFolder, runs, 2, needed)).toThrow(
+      `${sweepFolder}: the checkpoints of 2 runs, 2 at a time, take 76.8 MiB more, 76.3 MiB are free`,
+    );
+    checkDisk(sweepFolder, runs, 1, needed - 36e6 + 1e6);
+    const checkpoint = join(runFiles(runFolder(sweepFolder, 'a')).checkpoints, 'step-00000001');
+    mkdirSync(checkpoint, { recursive: true });
+    writeFileSync(join(checkpoint, 'weights.safetensors'), new Uint8Array(1e6));
+    checkDisk(sweepFolder, runs, 2, needed);
+  });
+});
