@@ -15,6 +15,7 @@ const recordSchema = z.object({
   /** As `mod bench --shape` takes it. */
   shape: z.string(),
   d_model: z.int().positive(),
+  /** Whether tokens are routed, to blocks or to experts. */
   routed: z.boolean(),
   /** Of whole training steps: 3 · FLOPs per pass · sequences over the median step's time. */
   flops_per_second: z.number().positive(),

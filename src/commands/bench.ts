@@ -142,7 +142,7 @@ function remember(
     precision,
     shape,
     d_model: model.d_model,
-    routed: model.routing !== null,
+    routed: model.routing !== null || model.experts !== null,
     flops_per_second: flopsPerSecond,
     measured_at: new Date().toISOString(),
   };

@@ -113,7 +113,8 @@ function rowOf(run: PlannedRun, trainTokens: number | null, measured: readonly B
   const { spec, backend, status, train_flops, tokens } = run;
   const { precision, model } = spec;
   const feasible = status === 'pending';
-  const query = { backend, precision, d_model: model.d_model, routed: model.routing !== null };
+  const routed = model.routing !== null || model.experts !== null;
+  const query = { backend, precision, d_model: model.d_model, routed };
   const record = feasible ? nearestRecord(measured, query) : null;
   return {
     ...planRow(run),
