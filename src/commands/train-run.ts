@@ -1,6 +1,9 @@
 /** `mod train-run`: the process in which a sweep trains one run. Not for people: `mod sweep --only` is. */
 import { chooseBackend, describeBackend } from '../backends/choose.js';
 import { DeviceMemoryError, DiskFullError, InputError, messageOf } from '../errors.js';
+import { bytes } from '../format.js';
+import { freeDiskBytes } from '../machine.js';
+import { checkpointBytes } from '../plan/checkpoint-size.js';
 import type { BackendName, PlannedRun, Precision } from '../plan/run.js';
 import { makeResultsFolder } from '../results/atomic.js';
 import { isDiskFull } from '../results/checkpoint-writer.js';
@@ -71,14 +74,19 @@ async function farewell(end: RunEnd, stop: StopRequest): Promise<void> {
 
 function failed(folder: string, run: PlannedRun, error: unknown): RunEnd {
   const status: RunStatus = error instanceof DeviceMemoryError ? 'out-of-memory' : 'failed';
-  const full = error instanceof DiskFullError || isDiskFull((error as NodeJS.ErrnoException).code);
-  const note = full
-    ? `${messageOf(error)}; make room and start the sweep again: the run goes on from its last checkpoint`
-    : messageOf(error);
+  const note = diskNote(folder, run, error) ?? messageOf(error);
   try {
     writeResult(folder, { ...planRow(run), status, note });
   } catch {
     // The folder takes no more files: the parent still hears of it.
   }
   return { runId: run.run_id, status, note };
+}
+
+/** What a full disk lacks, and what to do about it; null for another failure. */
+function diskNote(folder: string, run: PlannedRun, error: unknown): string | null {
+  const known = error instanceof DiskFullError;
+  if (!known && !isDiskFull((error as NodeJS.ErrnoException).code)) return null;
+  const numbers = `: a checkpoint takes ${bytes(checkpointBytes(run.params_total))}, ${bytes(freeDiskBytes(folder))} are free`;
+  return `${messageOf(error)}${known ? '' : numbers}; make room and start the sweep again: the run goes on from its last checkpoint`;
 }

@@ -49,7 +49,9 @@ export function checkDisk(
   const there = folders.reduce((sum, folder) => sum + folderBytes(folder), 0);
   const needed = Math.max(0, sweepBytes(runs, jobs) - there);
   if (needed <= free) return;
+  const these =
+    runs.length === 1 ? '1 run' : `${runs.length} runs, ${Math.min(jobs, runs.length)} at a time,`;
   throw new Error(
-    `${sweepFolder}: the checkpoints of ${runs.length} runs, ${jobs} at a time, take ${bytes(needed)} more, ${bytes(free)} are free: make room, choose another --results, or keep less with checkpoint: {keep, keep_final}`,
+    `${sweepFolder}: the checkpoints of ${these} take ${bytes(needed)} more, ${bytes(free)} are free: make room, choose another --results, or keep less with checkpoint: {keep, keep_final}`,
   );
 }

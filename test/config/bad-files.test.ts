@@ -132,6 +132,9 @@ it.each([
     `${GOOD}model_sizes: {match_flops: 44}\n`,
     "s.yaml:5:28: model_sizes.match_flops: found 44; allowed: a size, or the folder of a finished sweep whose optimal baseline's FLOPs per pass are wanted",
   ],
+  [`${GOOD}checkpoint: {minutes: -1, keep: 0}\n`, 's.yaml:5:23: checkpoint.minutes: found -1; allowed: a number of at least 0\ns.yaml:5:33: checkpoint.keep: found 0; allowed: a whole number from 1 to 1000'],
+  [`${GOOD}on_finish: notify\n`, "s.yaml:5:12: on_finish: found the text 'notify'; allowed: a list of a program and its arguments"],
+  [`${GOOD}grids: [{on_finish: [notify]}]\n`, expect.stringMatching(/grids\[0\]\.on_finish: found a key that is not known/)],
   [`${GOOD}seed: [1]\ngates: [row]\n`, "s.yaml:5:1: seed: found a key that is not known; did you mean seeds?\ns.yaml:6:9: gates[0]: found the text 'row'; allowed: raw, sigmoid"],
 ])('%j: %s', (text, message) => {
   expect(messageFor(text)).toEqual(message);

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CudaRecorder } from '../../src/backends/cuda/recorder.js';
 import { randomStream } from '../../src/data/random.js';
 import { DiskFullError } from '../../src/errors.js';
+import type { Recorder } from '../../src/ops/recording.js';
 import type { PlannedRun } from '../../src/plan/run.js';
 import { checkpointSteps, writeCheckpoint } from '../../src/results/checkpoint-folder.js';
 import { checkpointFolder, runFiles } from '../../src/results/run-folder.js';
@@ -81,7 +82,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
     const poison = (report: { step: number }, training: RunTraining): undefined => {
       if (report.step !== 12 || poisoned) return;
       poisoned = true;
-      spoil(training);
+      spoil(training, options.recorder);
     };
     const { skipped, log, end } = await trainTiny(sweep, run, folder, { ...options, onStep: poison });
     // Where steps are recorded, the next one was queued already when this one was reported.
@@ -100,9 +101,14 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
 });
 
 /** A bit of the memory has flipped: a weight is no number. */
-function spoil({ model }: RunTraining): void {
+function spoil({ model }: RunTraining, recorder?: Recorder): void {
   const parameter = model.parameters.at(-1) as { value: Tensor };
-  const spoilt = keep(tensor(new Float32Array(parameter.value.size).fill(Number.NaN), parameter.value.shape));
+  const none = new Float32Array(parameter.value.size).fill(Number.NaN);
+  if (recorder !== undefined) {
+    recorder.overwrite(parameter.value, none); // in the place that recorded steps read
+    return;
+  }
+  const spoilt = keep(tensor(none, parameter.value.shape));
   parameter.value.dispose();
   parameter.value = spoilt;
 }

@@ -204,7 +204,7 @@ describe('a sweep refuses', () => {
 });
 
 describe('a sweep that is interrupted', () => {
-  it('by SIGTERM says so, keeps others out while it runs, and starts over what was not done', async () => {
+  it('by SIGTERM says so, and keeps others out while it runs', async () => {
     const sweep = tiny(LONG_SWEEP);
     const { child, ended } = startMod(['sweep', sweep.config, '--results', sweep.results, '--jobs', '1']);
     const trainer = await trainerOf(sweep, LONG_RUN);

@@ -1,0 +1,80 @@
+/** A file system that is full, for real: refused before, stopped in the middle, gone on with when there is room. */
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { checkpointSteps } from '../../src/results/checkpoint-folder.js';
+import { readManifest, runFiles } from '../../src/results/run-folder.js';
+import { mod, startMod } from '../support/mod.js';
+import { makeTinySweep, runRows, TINY_SWEEP, type TinySweep } from '../support/tiny-sweep.js';
+import { figure } from './scale.js';
+
+const RUN = '3e9-baseline-d16l2-s0';
+const sweep: TinySweep = makeTinySweep(
+  `${TINY_SWEEP.replace('3e8', '3e9').replace('[0.25]', '[]')}checkpoint: {minutes: 0.001}\n`,
+);
+const disk = sweep.results;
+let isMounted = false;
+
+function mount(size: string): void {
+  mkdirSync(disk, { recursive: true });
+  isMounted = spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${size}`, 'tmpfs', disk]).status === 0;
+}
+function unmount(): void {
+  if (isMounted) spawnSync('umount', [disk]);
+  isMounted = false;
+}
+
+beforeAll(() => mount('1500k'));
+afterAll(() => {
+  unmount();
+  rmSync(sweep.folder, { recursive: true });
+});
+
+describe('a disk', () => {
+  it('that fills up while a run trains stops it with the numbers; it goes on when there is room', async (test) => {
+    if (!isMounted) test.skip('no file system may be mounted here');
+    const { ended } = startMod(['sweep', sweep.config, '--results', disk, '--quiet']);
+    const folder = join(disk, 'tiny', RUN);
+    while (checkpointSteps(runFiles(folder).checkpoints).length === 0) await sleep(20);
+    fill();
+    const { code, stdout, stderr } = await ended;
+    expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+    expect(stderr).toMatch(
+      /failed: .*ENOSPC.*takes \d+ KiB, .* are free; make room and start the sweep again/,
+    );
+    const saved = checkpointSteps(runFiles(folder).checkpoints);
+    expect(saved.length).toBeGreaterThan(0);
+
+    rmSync(join(disk, 'junk'));
+    expect(await mod('sweep', sweep.config, '--results', disk, '--quiet')).toMatchObject({ code: 0 });
+    expect(runRows(sweep)[0]?.status).toBe('done');
+    expect(readManifest(folder)?.attempts.at(-1)?.from_step).toBe(saved.at(-1));
+    figure('runs stopped by a full disk, gone on with from their last checkpoint', '1, 1');
+  });
+
+  it('without the room that a plan takes is refused before anything is trained', async (test) => {
+    if (!isMounted) test.skip('no file system may be mounted here');
+    rmSync(join(disk, 'tiny'), { recursive: true });
+    fill(200 * 1024);
+    const { code, stderr } = await mod('sweep', sweep.config, '--results', disk, '--quiet');
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/the checkpoints of 1 run take \d+ KiB more, \d+ KiB are free: make room/);
+    expect(existsSync(join(disk, 'tiny', RUN))).toBe(false);
+  });
+});
+
+/** Leaves so many bytes. */
+function fill(left = 0): void {
+  const { bavail, bsize } = statfsSync(disk);
+  try {
+    writeFileSync(join(disk, 'junk'), new Uint8Array(Math.max(0, bavail * bsize - left)));
+  } catch {
+    // Somebody else took the last of it.
+  }
+  expect(readFileSync(join(disk, 'junk')).length).toBeGreaterThan(0);
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
