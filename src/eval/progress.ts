@@ -39,7 +39,7 @@ export class EvaluationProgress {
 
   update(mode: RoutingMode, state: EvaluationState, isLast: boolean): void {
     this.modes[mode] = state;
-    if (!isLast && this.now() - this.written < INTERVAL) return;
+    if (!isLast && Math.abs(this.now() - this.written) < INTERVAL) return; // backwards: the clock was set
     writeJson(this.path, { key: this.key, modes: this.modes } satisfies Saved);
     this.written = this.now();
   }
