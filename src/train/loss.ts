@@ -37,7 +37,8 @@ export interface BatchMetrics {
  * Adds `share` times the gradient of the batch's total loss to every parameter's gradient. The total is
  * LM loss + aux_loss_weight · Σ router cross-entropy + Σ predictor cross-entropy, each a mean over tokens, +
  * balance_loss_weight · Σ balance loss, a mean over sequences; the sums are over blocks. `share` is the micro-batch's part
- * of the batch, so that micro-batches add up to the gradient of the whole. inputs, targets [B, T] int32. Where it fails, what the forward pass kept is freed; gradients may hold a part.
+ * of the batch, so that micro-batches add up to the gradient of the whole. inputs, targets [B, T] int32. Where it fails,
+ * what the forward pass kept is freed; gradients may hold a part.
  */
 export function backpropagate(
   model: Transformer,

@@ -30,9 +30,7 @@ const rows = shapes.map((shape) => ({
 
 const gib = (bytes) => (bytes / 2 ** 30).toFixed(1);
 console.log(`${rows[0]?.mod.device}\n`);
-console.log(
-  'shape                          mod ms  peer ms  peer/mod  mod GiB  peer GiB  mod busy  peer busy',
-);
+console.log('shape                          mod ms  peer ms  peer/mod  mod GiB  peer GiB  peer busy');
 for (const { shape, mod, peer } of rows) {
   const cells = [
     mod.stepMs.toFixed(2),
@@ -40,7 +38,6 @@ for (const { shape, mod, peer } of rows) {
     (peer.step_ms / mod.stepMs).toFixed(3),
     gib(mod.peakMemoryBytes),
     gib(peer.peak_bytes),
-    mod.busyShare == null ? '-' : mod.busyShare.toFixed(3),
     peer.busy.toFixed(3),
   ];
   console.log(shape.padEnd(28), cells.map((cell) => cell.padStart(8)).join(' '));
