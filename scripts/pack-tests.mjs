@@ -10,7 +10,18 @@ import { rolldown } from 'rolldown';
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const [program] = readdirSync(join(root, 'pack')).filter((entry) => /^mod-.*-x64$/.test(entry));
 const target = join(root, 'pack', program, 'test');
-const FILES = ['ops/gradients', 'golden/golden', 'backends/cuda/kernels', 'backends/cuda/training'];
+const FILES = [
+  'ops/gradients',
+  'golden/golden',
+  'backends/cuda/kernels',
+  'backends/cuda/training',
+  'model/decoder',
+  'model/experts',
+  'model/properties',
+  'sweep/resume',
+  'train/adamw',
+  'train/deterministic',
+];
 
 /** Packages of the program lie in the archive already, and tfjs may be there but once. */
 const { dependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
@@ -44,7 +55,8 @@ for (const file of FILES) {
 cpSync(join(root, 'src/backends/cuda/kernels'), join(target, 'kernels'), { recursive: true });
 const golden = join(root, 'test/golden');
 for (const each of readdirSync(golden, { withFileTypes: true })) {
-  if (each.isDirectory()) cpSync(join(golden, each.name), join(target, each.name), { recursive: true });
+  if (each.isDirectory())
+    cpSync(join(golden, each.name), join(target, 'golden', each.name), { recursive: true });
 }
 const cpu = 'node_modules/@tensorflow/tfjs-backend-cpu';
 for (const file of ['package.json', 'dist/tf-backend-cpu.node.js']) {

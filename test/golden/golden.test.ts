@@ -54,7 +54,7 @@ interface Expected {
 }
 
 function golden(name: string) {
-  const folder = join(import.meta.dirname, name);
+  const folder = join('test/golden', name);
   const tensors = readSafetensors(join(folder, 'tensors.safetensors'));
   const read = (tensor: string) => {
     const found = tensors.get(tensor);

@@ -3,8 +3,10 @@
  * files with this in vitest's place. Prints a line for each failure and one for the file; exits with 1 if any failed.
  */
 import { inspect, isDeepStrictEqual } from 'node:util';
+import { messageOf } from '../../src/errors.js';
 
 type Body = () => unknown;
+type Thrown = RegExp | string | (new (...given: never[]) => unknown);
 type Row = readonly unknown[] | Record<string, unknown> | string | number | null;
 
 interface Case {
@@ -14,10 +16,16 @@ interface Case {
 interface Suite {
   prefix: string;
   before: Body[];
+  after: Body[];
+  beforeEach: Body[];
+  afterEach: Body[];
 }
 
+const suite = (prefix: string): Suite => ({ prefix, before: [], after: [], beforeEach: [], afterEach: [] });
+
 const cases: (Case & { suites: Suite[] })[] = [];
-let suites: Suite[] = [];
+/** The file itself is the outermost suite. */
+let suites: Suite[] = [suite('')];
 let skipped = 0;
 
 /** %s, %j, %i and $key, as vitest fills them in. */
@@ -31,7 +39,7 @@ function title(template: string, row: Row): string {
 const spread = (row: Row): unknown[] => (Array.isArray(row) ? row : [row]);
 
 export function describe(name: string, body: Body): void {
-  suites = [...suites, { prefix: name, before: [] }];
+  suites = [...suites, suite(name)];
   body();
   suites = suites.slice(0, -1);
 }
@@ -59,9 +67,10 @@ it.skipIf = (skip: boolean) => (name: string, body: Body) => {
   else it(name, body);
 };
 
-export function beforeAll(body: Body): void {
-  suites.at(-1)?.before.push(body);
-}
+export const beforeAll = (body: Body): unknown => suites.at(-1)?.before.push(body);
+export const afterAll = (body: Body): unknown => suites.at(-1)?.after.push(body);
+export const beforeEach = (body: Body): unknown => suites.at(-1)?.beforeEach.push(body);
+export const afterEach = (body: Body): unknown => suites.at(-1)?.afterEach.push(body);
 
 /** The assertions, each negated by `not`. */
 export function expect(actual: unknown, message = '') {
@@ -80,6 +89,12 @@ export function expect(actual: unknown, message = '') {
       toBe: (expected: unknown) => check(Object.is(actual, expected), 'to be', expected),
       toEqual: (expected: unknown) =>
         check(isDeepStrictEqual(plain(actual), plain(expected)), 'to equal', expected),
+      toBeCloseTo: (expected: number, digits = 2) =>
+        check(Math.abs(number - expected) < 0.5 * 10 ** -digits, 'to be close to', expected),
+      toBeInstanceOf: (kind: new (...given: never[]) => unknown) =>
+        check(actual instanceof kind, 'to be an instance of', kind),
+      toContain: (expected: unknown) =>
+        check((actual as unknown[]).includes(expected), 'to contain', expected),
       toBeNull: () => check(actual === null, 'to be null'),
       toBeDefined: () => check(actual !== undefined, 'to be defined'),
       toBeLessThan: (expected: number) => check(number < expected, 'to be less than', expected),
@@ -88,7 +103,7 @@ export function expect(actual: unknown, message = '') {
       toHaveLength: (length: number) =>
         check((actual as unknown[]).length === length, 'to have length', length),
       toMatch: (pattern: RegExp) => check(pattern.test(String(actual)), 'to match', pattern),
-      toThrow: (pattern: RegExp | string = '') => {
+      toThrow: (expected: Thrown = '') => {
         let thrown: unknown;
         try {
           (actual as Body)();
@@ -96,15 +111,41 @@ export function expect(actual: unknown, message = '') {
           thrown = error;
         }
         const text = thrown instanceof Error ? thrown.message : '';
-        check(
-          thrown !== undefined && (pattern instanceof RegExp ? pattern.test(text) : text.includes(pattern)),
-          'to throw',
-          pattern,
-        );
+        const matches =
+          typeof expected === 'function'
+            ? thrown instanceof expected
+            : expected instanceof RegExp
+              ? expected.test(text)
+              : text.includes(expected);
+        check(thrown !== undefined && matches, 'to throw', expected);
       },
     };
   };
-  return { ...assertions(true), not: assertions(false) };
+  return {
+    ...assertions(true),
+    not: assertions(false),
+    /** The same of the error that a promise ends with; only those that the tests ask for. */
+    rejects: {
+      toBe: async (expected: unknown) => expect(await rejection(actual), message).toBe(expected),
+      toBeInstanceOf: async (kind: new (...given: never[]) => unknown) =>
+        expect(await rejection(actual), message).toBeInstanceOf(kind),
+      toThrow: async (expected: Thrown = '') => {
+        const error = await rejection(actual);
+        expect(() => {
+          throw error;
+        }, message).toThrow(expected);
+      },
+    },
+  };
+}
+
+async function rejection(promise: unknown): Promise<unknown> {
+  const value = await Promise.resolve(promise).then(
+    (value: unknown) => ({ value }),
+    (error: unknown) => ({ error }),
+  );
+  if ('error' in value) return value.error;
+  throw new Error(`expected to be rejected, and it gave ${inspect(value.value)}`);
 }
 
 /** Without properties that are undefined, which toEqual ignores. */
@@ -124,24 +165,28 @@ export async function runRegistered(file: string, only: RegExp): Promise<void> {
   let [passed, failed] = [0, 0];
   const started = performance.now();
   for (const { name, body, suites: of } of cases) {
-    const full = [...of.map(({ prefix }) => prefix), name].join(' > ');
+    const full = [...of.slice(1).map(({ prefix }) => prefix), name].join(' > ');
     if (!only.test(full)) continue;
     try {
-      for (const suite of of) {
-        if (done.has(suite)) continue;
-        done.add(suite);
-        for (const before of suite.before) await before();
+      for (const each of of) {
+        if (done.has(each)) continue;
+        done.add(each);
+        for (const before of each.before) await before();
       }
+      for (const each of of) for (const before of each.beforeEach) await before();
       await body();
+      for (const each of of) for (const after of each.afterEach) await after();
       passed += 1;
     } catch (error) {
       failed += 1;
-      const text = error instanceof Error ? error.message : String(error);
+      const cause = error instanceof Error && error.cause !== undefined ? messageOf(error.cause) : '';
+      const text = `${cause} ${messageOf(error)}`; // fast-check keeps the reason in the cause
       console.log(`FAILED ${file} > ${full}: ${text.replace(/\s+/g, ' ').slice(0, 600)}`);
       // Nothing works on a GPU after such an error: its context is gone.
       if (/ILLEGAL_ADDRESS|LAUNCH_FAILED|MISALIGNED/.test(text)) break;
     }
   }
+  for (const each of done) for (const after of each.after) await after();
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   console.log(`${file}: ${passed} passed, ${failed} failed, ${skipped} skipped in ${seconds} s`);
   process.exit(failed > 0 ? 1 : 0);
