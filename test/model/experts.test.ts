@@ -1,5 +1,5 @@
 /** What must hold for experts: nothing is lost or computed twice, no-ops and late tokens pass by, nothing looks ahead. */
-import { memory, slice, type Tensor, tensor, tensor2d } from '@tensorflow/tfjs-core';
+import { memory, slice, tensor, tensor2d } from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { randomStream } from '../../src/data/random.js';
