@@ -37,6 +37,8 @@ export interface PlanRow extends RunRow {
   checkpoint_bytes: number | null;
   /** Hours of training at the rate that `mod bench` measured here on the nearest shape; null without one. */
   hours: number | null;
+  /** That shape, as `mod bench --shape` takes it. */
+  hours_from: string | null;
   flops_terms: FlopTerms;
 }
 
@@ -123,6 +125,7 @@ function rowOf(run: PlannedRun, trainTokens: number | null, measured: readonly B
     epochs: trainTokens === null ? null : tokens / trainTokens,
     checkpoint_bytes: feasible ? checkpointBytes(run.params_total) : null,
     hours: record === null ? null : train_flops / record.flops_per_second / 3600,
+    hours_from: record?.shape ?? null,
     flops_terms: flopsPerPass(spec.model),
   };
 }
@@ -203,9 +206,10 @@ function planTable(rows: PlanRow[]): string {
 function needsText(rows: PlanRow[], isMeasured: boolean): string {
   const sum = (of: (row: PlanRow) => number | null) => rows.reduce((total, row) => total + (of(row) ?? 0), 0);
   const known = rows.filter(({ hours }) => hours !== null);
+  const shapes = [...new Set(known.map(({ hours_from }) => hours_from))];
   const time =
     known.length === rows.length
-      ? `about ${duration(3600 * sum(({ hours }) => hours))} of training one after another, at what mod bench measured here`
+      ? `about ${duration(3600 * sum(({ hours }) => hours))} of training one after another, as mod bench measured here with ${shapes.join(', ')}`
       : `hours are not known: mod bench has measured ${isMeasured ? 'nothing on this backend and precision' : 'nothing'} on this machine`;
   const room = `${bytes(sum(({ checkpoint_bytes }) => checkpoint_bytes))} of disk for the last checkpoint of every run`;
   return `In all ${sum(({ train_flops }) => train_flops).toExponential(2)} FLOPs; ${room}; ${time}.`;

@@ -69,12 +69,13 @@ it('says what the sweep asks of the disk, and of the time where mod bench has me
   // 2 x 1e11 FLOPs at 1e9 a second; 12 bytes for each of 214k + 222k parameters.
   const text = await planned(SWEEP, false, tokens(1e6), [record]);
   expect(text).toContain(
-    'In all 2.00e+11 FLOPs; 5.11 MiB of disk for the last checkpoint of every run; about 3m20s of training one after another, at what mod bench measured here.',
+    'In all 2.00e+11 FLOPs; 5.11 MiB of disk for the last checkpoint of every run; about 3m20s of training one after another, as mod bench measured here with d64l4t64b4v256.',
   );
   const [baseline, , skipped] = JSON.parse(await planned(SWEEP, true, tokens(1e6), [record]));
+  expect(baseline.hours_from).toBe(record.shape);
   expect(baseline.hours).toBeCloseTo(baseline.train_flops / 1e9 / 3600, 12);
   expect(baseline.checkpoint_bytes).toBe(12 * baseline.params_total + 65536);
-  expect(skipped).toMatchObject({ hours: null, checkpoint_bytes: null });
+  expect(skipped).toMatchObject({ hours: null, hours_from: null, checkpoint_bytes: null });
   expect(await planned(SWEEP, false, tokens(1e6))).toContain(
     'hours are not known: mod bench has measured nothing on this machine',
   );
