@@ -21,8 +21,8 @@ import { fileURLToPath } from 'node:url';
 
 const LARGEST = 50 * 2 ** 20;
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
-const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
-const name = `mod-${version}-linux-x64`;
+const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+const name = `mod-${manifest.version}-linux-x64`;
 const target = join(root, 'pack', name);
 
 /** Files of tfjs' packages that are used: they come in seven builds each, with their sources and tests. */
@@ -43,7 +43,8 @@ cpSync(join(root, 'dist'), join(target, 'dist'), {
   recursive: true,
   filter: (path) => !path.endsWith('.map'),
 });
-cpSync(join(root, 'package.json'), join(target, 'package.json'));
+const gitHead = execFileSync('git', ['-C', root, 'rev-parse', 'HEAD'], { encoding: 'utf8' }).trim();
+writeFileSync(join(target, 'package.json'), `${JSON.stringify({ ...manifest, gitHead }, null, 2)}\n`);
 for (const folder of productionPackages()) copyPackage(folder);
 
 const node = join(target, 'node');

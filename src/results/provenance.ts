@@ -9,15 +9,22 @@ import { fileURLToPath } from 'node:url';
 const packageRoot = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 
 /**
- * The commit of the repository that the package itself is, or null: not that of a repository which merely holds it in
- * its node_modules.
+ * The commit that the package was made from: of the repository that it is itself, not of one which merely holds it in
+ * its node_modules; else the `gitHead` of its package.json, where npm publish and `npm run pack` leave it; else null.
  */
 export function gitCommit(root: string = packageRoot): string | null {
   try {
     const [top, commit] = git(root, 'rev-parse', '--show-toplevel', 'HEAD').split('\n') as [string, string];
-    return realpathSync(top) === realpathSync(root) ? commit : null;
+    if (realpathSync(top) === realpathSync(root)) return commit;
   } catch {
-    return null; // no git, no repository, no commit yet
+    // no git, no repository, no commit yet
+  }
+  try {
+    return (
+      (JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { gitHead?: string }).gitHead ?? null
+    );
+  } catch {
+    return null;
   }
 }
 

@@ -208,6 +208,8 @@ describe('provenance', () => {
     git('-c', 'user.name=a', '-c', 'user.email=a@b', 'commit', '--quiet', '--allow-empty', '-m', 'x');
     expect(gitCommit(results)).toBe(git('rev-parse', 'HEAD').trim());
     expect(gitCommit(sweep)).toBeNull();
+    writeFileSync(join(sweep, 'package.json'), JSON.stringify({ gitHead: 'abc' }));
+    expect(gitCommit(sweep)).toBe('abc');
   });
 
   it('knows versions', () => {
