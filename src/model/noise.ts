@@ -1,7 +1,16 @@
 /** The random router's weights: N(0, 1) for every token, known by seed, sequence and block alone. */
-import { type Tensor, tensor2d } from '@tensorflow/tfjs-core';
+import { type Tensor, tensor1d } from '@tensorflow/tfjs-core';
 import { randomStream } from '../data/random.js';
+import { normalDrawsKernel } from '../ops/normal-draws.js';
 import type { ModelConfig } from './config.js';
+
+export type NoisePhase = 'training' | 'heldout' | 'generation';
+
+/** Two words that are one block's own, for NormalDraws. */
+export function routerKey(seed: number, phase: NoisePhase, block: number): Int32Array {
+  const stream = randomStream(seed, 'random-router', phase, block);
+  return Int32Array.of(stream.bits(), stream.bits());
+}
 
 /**
  * What a model's forward pass asks for: r [sequences, T] of a block, for sequences first, first + 1, ... of a phase.
@@ -15,26 +24,12 @@ export function routerNoise(
   sequences: number,
 ): ((block: number) => Tensor) | null {
   if (model.routing?.router !== 'random') return null;
-  return (block) =>
-    tensor2d(routerDraws(model, seed, phase, first, sequences, block), [sequences, model.sequence_length]);
-}
-
-export type NoisePhase = 'training' | 'heldout' | 'generation';
-
-/** The draws of one block, as numbers: [sequences, T], row by row. */
-export function routerDraws(
-  model: ModelConfig,
-  seed: number,
-  phase: NoisePhase,
-  first: number,
-  sequences: number,
-  block: number,
-): Float32Array {
-  const length = model.sequence_length;
-  const values = new Float32Array(sequences * length);
-  for (let i = 0; i < sequences; i++) {
-    const row = values.subarray(i * length, (i + 1) * length);
-    randomStream(seed, 'random-router', phase, first + i, block).fillNormal(row, 1);
-  }
-  return values;
+  return (block) => {
+    const key = tensor1d(routerKey(seed, phase, block), 'int32');
+    const start = tensor1d([first], 'int32');
+    const [draws] = normalDrawsKernel({ key, first: start }, { sequences, length: model.sequence_length });
+    key.dispose();
+    start.dispose();
+    return draws;
+  };
 }

@@ -2,8 +2,9 @@
 import { keep, type Tensor, tensor } from '@tensorflow/tfjs-core';
 import type { Batch } from '../data/batches.js';
 import { isRouted } from '../model/config.js';
-import { routerDraws } from '../model/noise.js';
+import { routerKey } from '../model/noise.js';
 import type { Transformer } from '../model/transformer.js';
+import { normalDrawsKernel } from '../ops/normal-draws.js';
 import type { Recorder, Recording } from '../ops/recording.js';
 import { scope } from '../ops/scope.js';
 import type { AdamW } from './adamw.js';
@@ -70,30 +71,34 @@ interface MicroBatch {
   sequences: number;
   inputs: StepInput;
   targets: StepInput;
-  /** Router weights by block for `router: random`; else none. */
-  noise: Map<number, StepInput>;
+  /** The number of its first sequence [1], for `router: random`; else null. */
+  drawnFrom: StepInput | null;
 }
 
 export class TrainingStep {
   private readonly microBatches: MicroBatch[] = [];
   /** As AdamW takes it. */
   private readonly schedule: StepInput;
+  /** What the router weights of each block are drawn by, for `router: random`; else none. */
+  private readonly drawKeys: ReadonlyMap<number, StepInput>;
   private recording: Recording | null = null;
   private steps = 0;
 
   constructor(private readonly options: TrainingStepOptions) {
-    const { batchSequences, microBatchSequences, recorder } = options;
+    const { batchSequences, microBatchSequences, recorder, seed } = options;
     const { config } = options.model;
     this.schedule = new StepInput([3], recorder);
+    const random = config.routing?.router === 'random';
+    const drawn = Array.from({ length: config.n_layers }, (_, block) => block).filter(
+      (block) => random && isRouted(config, block),
+    );
+    this.drawKeys = new Map(drawn.map((block) => [block, new StepInput([2], recorder)]));
+    for (const [block, key] of this.drawKeys) key.set(routerKey(seed, 'training', block));
     for (let first = 0; first < batchSequences; first += microBatchSequences) {
       const sequences = Math.min(microBatchSequences, batchSequences - first);
       const input = () => new StepInput([sequences, config.sequence_length], recorder);
-      const random = config.routing?.router === 'random';
-      const drawn = Array.from({ length: config.n_layers }, (_, block) => block).filter(
-        (block) => random && isRouted(config, block),
-      );
-      const noise = new Map(drawn.map((block) => [block, input()]));
-      this.microBatches.push({ first, sequences, inputs: input(), targets: input(), noise });
+      const drawnFrom = random ? new StepInput([1], recorder) : null;
+      this.microBatches.push({ first, sequences, inputs: input(), targets: input(), drawnFrom });
     }
   }
 
@@ -128,38 +133,45 @@ export class TrainingStep {
     this.recording?.dispose();
     this.recording = null;
     this.schedule.dispose();
-    for (const { inputs, targets, noise } of this.microBatches) {
-      for (const input of [inputs, targets, ...noise.values()]) input.dispose();
+    for (const key of this.drawKeys.values()) key.dispose();
+    for (const { inputs, targets, drawnFrom } of this.microBatches) {
+      for (const input of [inputs, targets, drawnFrom]) input?.dispose();
     }
   }
 
   /** Puts a batch where the device work reads it. */
   private supply(batch: Batch, firstSequence: number): void {
-    const { model, seed } = this.options;
-    const T = model.config.sequence_length;
-    for (const { first, sequences, inputs, targets, noise } of this.microBatches) {
+    const T = this.options.model.config.sequence_length;
+    for (const { first, sequences, inputs, targets, drawnFrom } of this.microBatches) {
       inputs.set(batch.inputs.subarray(first * T, (first + sequences) * T));
       targets.set(batch.targets.subarray(first * T, (first + sequences) * T));
-      for (const [block, input] of noise) {
-        input.set(routerDraws(model.config, seed, 'training', firstSequence + first, sequences, block));
-      }
+      drawnFrom?.set(Int32Array.of(firstSequence + first));
     }
   }
 
   /** The device work: the gradient norm, each micro-batch's loss, then each one's predictor accuracy and expert counts, if any. */
   private work(): Tensor[] {
     const { model, optimizer, batchSequences } = this.options;
-    const metrics = this.microBatches.map(({ sequences, inputs, targets, noise }): BatchMetrics => {
+    const metrics = this.microBatches.map(({ sequences, inputs, targets, drawnFrom }): BatchMetrics => {
+      const noise = drawnFrom === null ? null : this.draws(drawnFrom.tensor, sequences);
       // Handles of their own, since a tape frees what it saved.
-      const drawn = (block: number) => (noise.get(block) as StepInput).tensor.clone();
       const [tokens, next] = [inputs.tensor.clone(), targets.tensor.clone()];
-      return backpropagate(model, tokens, next, noise.size > 0 ? drawn : null, sequences / batchSequences);
+      return backpropagate(model, tokens, next, noise, sequences / batchSequences);
     });
     const losses = metrics.map(({ loss }) => loss);
     const norm = optimizer.apply(this.schedule.tensor, losses);
     const accuracies = metrics.flatMap(({ predictorAccuracy }) => predictorAccuracy ?? []);
     const counts = metrics.flatMap(({ expertCounts }) => expertCounts ?? []);
     return [norm, ...losses, ...accuracies, ...counts];
+  }
+
+  /** Router weights [sequences, T] of a block, for the sequences from `first` on. */
+  private draws(first: Tensor, sequences: number): (block: number) => Tensor {
+    const length = this.options.model.config.sequence_length;
+    return (block) => {
+      const key = (this.drawKeys.get(block) as StepInput).tensor;
+      return normalDrawsKernel({ key, first }, { sequences, length })[0];
+    };
   }
 
   /** Queues the copies of the metrics to the host, so that later steps may overwrite them. */

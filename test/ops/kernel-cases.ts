@@ -34,6 +34,7 @@ import { groupedLinearGeluKernel, groupedLinearGradInputGeluKernel } from '../..
 import type { Kernel, KernelInputs } from '../../src/ops/kernel.js';
 import { linearGradInputKernel, linearGradWeightKernel, linearKernel } from '../../src/ops/linear.js';
 import { linearGeluKernel, linearGradInputGeluKernel } from '../../src/ops/mlp.js';
+import { normalDrawsKernel } from '../../src/ops/normal-draws.js';
 import { residualKernel } from '../../src/ops/residual.js';
 import { addRmsNormKernel, rmsNormGradKernel, rmsNormKernel } from '../../src/ops/rms-norm.js';
 import { rotaryGradKernel, rotaryKernel, rotaryTable } from '../../src/ops/rotary.js';
@@ -252,6 +253,14 @@ export const KERNEL_CASES: KernelCase[] = [
     // Few different values: most of the order is ties.
     ({ B, T, seed }) => ({ r: tensor(Float32Array.from(integers(B * T, 3, seed)), [B, T]) }),
     ({ k }) => ({ k }),
+  ),
+  caseOf(
+    normalDrawsKernel,
+    ({ seed }) => ({
+      key: tensor(Int32Array.of(seed, ~seed), [2], 'int32'),
+      first: tensor([seed], [1], 'int32'),
+    }),
+    ({ B, T }) => ({ sequences: B, length: T }),
   ),
   caseOf(gatherTokensKernel, (s, r) => ({ x: r(s.B, s.T, s.K), indices: selection(s) })),
   caseOf(

@@ -3,6 +3,7 @@ import type { Tensor } from '@tensorflow/tfjs-core';
 import { embeddingGradKernel, embeddingKernel } from '../../ops/embedding.js';
 import { gatedScatterAddGradKernel, gatedScatterAddKernel } from '../../ops/gated-scatter-add.js';
 import { gatherTokensKernel, scatterTokensKernel } from '../../ops/gather-tokens.js';
+import { normalDrawsKernel } from '../../ops/normal-draws.js';
 import { selectTopKKernel } from '../../ops/select-top-k.js';
 import { tokenLogitsGradKernel, tokenLogitsKernel } from '../../ops/token-logits.js';
 import { BYTES_PER_ELEMENT } from './backend.js';
@@ -46,6 +47,20 @@ export function registerTokens(): void {
       accumulate,
     ]);
     return [dx, sumColumns(call, { dy: x, scale, rows: tokens, width, shape: weight.shape })];
+  });
+
+  registerCudaKernel(normalDrawsKernel, (call, { key, first }, { sequences, length }) => {
+    const draws = call.make([sequences, length], 'float32');
+    const groups = Math.ceil(length / 4);
+    call.launch('routing', 'normalDraws', { grid: Math.ceil((sequences * groups) / 256), block: 256 }, [
+      address(call.int(key)),
+      address(call.int(first)),
+      address(call.at(draws)),
+      sequences,
+      length,
+      groups,
+    ]);
+    return [draws];
   });
 
   registerCudaKernel(selectTopKKernel, (call, { r }, { k }) => {

@@ -197,3 +197,38 @@ extern "C" __global__ void selectTopK(const float *r, int *indices, float *membe
     taken += chosen;
   }
 }
+
+// Four random words of a counter and a key: Philox4x32-10 (Salmon et al. 2011).
+__device__ __forceinline__ uint4 philox(uint4 c, unsigned k0, unsigned k1) {
+#pragma unroll
+  for (int round = 0; round < 10; round++) {
+    unsigned high0 = __umulhi(0xD2511F53u, c.x), low0 = 0xD2511F53u * c.x;
+    unsigned high1 = __umulhi(0xCD9E8D57u, c.z), low1 = 0xCD9E8D57u * c.z;
+    c = make_uint4(high1 ^ c.y ^ k0, low1, high0 ^ c.w ^ k1, low0);
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  return c;
+}
+
+// A pair of N(0, 1) numbers of two words (Box and Muller 1958): see src/ops/normal-draws.ts.
+__device__ __forceinline__ float2 normalPair(unsigned a, unsigned b) {
+  float radius = sqrtf(-2.0f * logf(((float)(a >> 9) + 0.5f) * 0x1p-23f)), sine, cosine;
+  sincospif(2.0f * ((float)(b >> 9) + 0.5f) * 0x1p-23f, &sine, &cosine);
+  return make_float2(radius * cosine, radius * sine);
+}
+
+// draws[sequence][t], four of a thread; grid: sequences * groups threads, groups = ceil(length / 4).
+extern "C" __global__ void normalDraws(const int *key, const int *first, float *draws, int sequences, int length,
+                                       int groups) {
+  int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= sequences * groups) return;
+  int sequence = i / groups, group = i % groups;
+  uint4 words = philox(make_uint4(group, first[0] + sequence, 0, 0), key[0], key[1]);
+  float2 a = normalPair(words.x, words.y), b = normalPair(words.z, words.w);
+  float values[4] = {a.x, a.y, b.x, b.y};
+  for (int j = 0; j < 4; j++) {
+    int t = 4 * group + j;
+    if (t < length) draws[(long long)sequence * length + t] = values[j];
+  }
+}
