@@ -20,6 +20,8 @@ export type Axis = 'params_total' | 'flops_per_pass' | 'tokens';
 /** The best of a curve: of the parabola where it has a minimum, else of its runs. */
 export interface Optimum {
   from: 'fit' | 'run';
+  /** Of how many seeds of one size `loss` is the mean; null for a fit's. */
+  seeds: number | null;
   loss: number;
   lossInterval: Interval | null;
   params: number;
@@ -46,7 +48,7 @@ export interface BudgetStudy {
   baseline: Curve | null;
   /** The learned MoD curve of least loss. */
   mod: Curve | null;
-  /** Standard deviation of one run's loss about its curve, over all curves; null where no curve has more runs than a parabola takes. */
+  /** Standard deviation of one run's loss, see `noiseOf`; null where it is not known. */
   noise: number | null;
 }
 
@@ -123,10 +125,14 @@ function curveOf(budget: number, runs: DoneRun[]): Curve {
   return { budget, setting, runs, fits, best, optimum: optimumOf(fits, best, runs) };
 }
 
+/** Runs of one curve by their size: the seeds of each. */
+export function sizesOf(runs: readonly DoneRun[]): DoneRun[][] {
+  return [...groupBy(runs, ({ row }) => `${row.params_total} ${row.flops_per_pass}`).values()];
+}
+
 /** The first run of the size whose seeds have the least mean loss. */
 function bestRun(runs: readonly DoneRun[]): DoneRun {
-  const sizes = [...groupBy(runs, ({ row }) => `${row.params_total} ${row.flops_per_pass}`).values()];
-  return sizes.reduce((best, size) => (meanLoss(size) < meanLoss(best) ? size : best))[0] as DoneRun;
+  return sizesOf(runs).reduce((best, size) => (meanLoss(size) < meanLoss(best) ? size : best))[0] as DoneRun;
 }
 
 function optimumOf(fits: Curve['fits'], best: DoneRun, runs: readonly DoneRun[]): Optimum {
@@ -134,6 +140,7 @@ function optimumOf(fits: Curve['fits'], best: DoneRun, runs: readonly DoneRun[])
   if (byParams.x !== null && byParams.y !== null && byFlops.x !== null) {
     return {
       from: 'fit',
+      seeds: null,
       loss: byParams.y,
       lossInterval: byParams.yInterval,
       params: 10 ** byParams.x,
@@ -143,11 +150,11 @@ function optimumOf(fits: Curve['fits'], best: DoneRun, runs: readonly DoneRun[])
     };
   }
   const { params_total, flops_per_pass } = best.row;
+  const seeds = sizesOf(runs).find((size) => size.includes(best)) as DoneRun[];
   return {
     from: 'run',
-    loss: meanLoss(
-      runs.filter(({ row }) => row.params_total === params_total && row.flops_per_pass === flops_per_pass),
-    ),
+    seeds: seeds.length,
+    loss: meanLoss(seeds),
     lossInterval: null,
     params: params_total,
     paramsInterval: null,
@@ -158,15 +165,41 @@ function optimumOf(fits: Curve['fits'], best: DoneRun, runs: readonly DoneRun[])
 
 const powers = (logs: Interval | null): Interval | null => logs && [10 ** logs[0], 10 ** logs[1]];
 
-function meanLoss(runs: readonly DoneRun[]): number {
+/** Mean held-out loss, in nats a token. */
+export function meanLoss(runs: readonly DoneRun[]): number {
   return runs.reduce((sum, { loss }) => sum + loss, 0) / runs.length;
 }
 
+/** With fewer degrees of freedom a variance says little: its 95% interval spans a factor of 40 with three. */
+const ENOUGH_SEEDS = 3;
+
+/**
+ * The standard deviation of one run's loss at a budget: over seeds of runs that are equal otherwise, pooled. Where there
+ * are too few of those, about the fitted curves, which a curve that is no parabola makes too large; null without either.
+ */
 function noiseOf(curves: readonly Curve[]): number | null {
-  const residuals = curves.map(({ fits }) => fits.params_total.residual).filter(({ freedom }) => freedom > 0);
-  const freedom = residuals.reduce((sum, residual) => sum + residual.freedom, 0);
-  return freedom === 0 ? null : Math.sqrt(residuals.reduce((sum, { squares }) => sum + squares, 0) / freedom);
+  const seeds = pooled(curves.flatMap(({ runs }) => sizesOf(runs).map(aboutMean)));
+  if (seeds.freedom >= ENOUGH_SEEDS) return Math.sqrt(seeds.squares / seeds.freedom);
+  const fits = pooled(
+    curves.map(({ fits }) => fits.params_total.residual).filter(({ freedom }) => freedom > 0),
+  );
+  return fits.freedom === 0 ? null : Math.sqrt(fits.squares / fits.freedom);
 }
+
+interface Residual {
+  squares: number;
+  freedom: number;
+}
+
+function aboutMean(runs: readonly DoneRun[]): Residual {
+  const mean = meanLoss(runs);
+  return { squares: runs.reduce((sum, { loss }) => sum + (loss - mean) ** 2, 0), freedom: runs.length - 1 };
+}
+
+const pooled = (parts: readonly Residual[]): Residual => ({
+  squares: parts.reduce((sum, { squares }) => sum + squares, 0),
+  freedom: parts.reduce((sum, { freedom }) => sum + freedom, 0),
+});
 
 function scalingOf(curves: Curve[]): Scaling {
   const { setting } = curves[0] as Curve;

@@ -84,6 +84,34 @@ it('three sizes of one seed leave the uncertainty unknown, and the verdict open'
   expect(found.finding).toContain('its uncertainty is not known');
 });
 
+it('forms without a minimum in range are compared size by size, by the noise of the seeds', () => {
+  // Two sizes, and two seeds of each: the loss falls with size, so that no curve has its minimum here.
+  const sizes = 'model_sizes: [{d_model: 64, n_layers: 4}, {d_model: 96, n_layers: 4}]\nseeds: [0, 1]\n';
+  const found = claim('random-worse', {
+    file: `${ONE}capacities: [0.125]\nrouters: [learned, random]\n${sizes}`,
+    gain: ({ spec }) => (spec.variant === 'random' ? 0.05 : 0) + (spec.seed === 1 ? 0.002 : 0),
+    noise: 0,
+  });
+  const [fromMod] = found.numbers;
+  // Every pair of seeds is 0.002 apart: 6 squares of 0.001 each side of the mean over 6 degrees of freedom.
+  const noise = Math.sqrt(2) * 0.001;
+  expect(found.finding).toContain('size by size, 2 sizes');
+  expect(fromMod?.value).toBeCloseTo(0.05, 2); // the random control's FLOPs lack the router's
+  expect((fromMod?.interval?.[1] ?? 0) - (fromMod?.value ?? 0)).toBeCloseTo(1.96 * noise * Math.sqrt(0.5), 6);
+});
+
+it('a control is compared with what was trained at its learning rate', () => {
+  const rates = 'training: {learning_rate: [1e-3, 4e-3]}\n';
+  const runs = syntheticRuns({
+    file: `${ONE}capacities: [0.125]\ngrids: [{${rates.trim()}}, {baseline: false, routers: [random], training: {learning_rate: 1e-3}}]\n`,
+    gain: ({ spec }) =>
+      (spec.training.learning_rate === 4e-3 ? -0.2 : 0) + (spec.variant === 'random' ? 0.05 : 0),
+  });
+  const found = claimsOf(studyOf(runs)).find(({ id }) => id === 'random-worse');
+  expect(found?.numbers[0]?.value).toBeLessThan(0.1);
+  expect(found?.verdict).toBe('holds');
+});
+
 it('deeper models that are better than wider ones of as many FLOPs are found so', () => {
   const runs = syntheticRuns(DEPTHS);
   const shifted = (sign: number) =>

@@ -1,6 +1,7 @@
 /** What a claim of the paper is, and how evidence from several budgets makes one verdict. */
 import { type Interval, interval } from '../parabola.js';
-import type { BudgetStudy, Curve, Study } from '../study.js';
+import type { BudgetStudy, Curve, DoneRun, Study } from '../study.js';
+import { meanLoss, sizesOf } from '../study.js';
 import { budgetName, signedLoss, withInterval } from '../words.js';
 
 export type Verdict =
@@ -83,8 +84,8 @@ function together(verdicts: Evidence['verdict'][]): Verdict {
 export interface Difference {
   value: number;
   interval: Interval | null;
-  /** Whether a best run stands for an optimum that no fit knows. */
-  ofRuns?: boolean;
+  /** What stands for optima that no fit knows: the best size's runs, or the sizes that both curves have. */
+  basis?: 'best runs' | number;
 }
 
 /** Two-sided 95% of a normal distribution. */
@@ -92,16 +93,37 @@ export const Z95 = 1.96;
 
 /**
  * Loss of a's optimum less that of b's. The interval is that of the bootstrap where both curves have one, else that of
- * two single runs under the budget's noise, else unknown.
+ * the best sizes' runs under the budget's noise, else unknown.
  */
 export function lossDifference(a: Curve, b: Curve, noise: number | null): Difference {
   const value = a.optimum.loss - b.optimum.loss;
   const differences = pairwise(lossSamples(a), lossSamples(b), (ofA, ofB) => ofA - ofB);
-  return {
-    value,
-    interval: differences.length > 0 ? interval(differences) : runInterval(value, noise),
-    ofRuns: a.optimum.from === 'run' || b.optimum.from === 'run',
-  };
+  if (differences.length > 0) return { value, interval: interval(differences) };
+  const seeds = [a.optimum.seeds ?? 1, b.optimum.seeds ?? 1] as const;
+  const ofRuns = a.optimum.from === 'run' || b.optimum.from === 'run';
+  return { value, interval: runInterval(value, noise, ...seeds), ...(ofRuns ? { basis: 'best runs' } : {}) };
+}
+
+/**
+ * The same for two forms of one model that cost about as much. Where an optimum is not known by a fit, the sizes that both have are compared, each
+ * with itself: the mean of the differences, under the budget's noise.
+ */
+export function formDifference(a: Curve, b: Curve, noise: number | null): Difference {
+  if (lossSamples(a).length > 0 && lossSamples(b).length > 0) return lossDifference(a, b, noise);
+  const shapeKey = ({ row: { d_model, n_layers, n_heads, d_ff } }: DoneRun) =>
+    [d_model, n_layers, n_heads, d_ff].join();
+  const sizesOfB = new Map(sizesOf(b.runs).map((runs) => [shapeKey(runs[0] as DoneRun), runs]));
+  const pairs = sizesOf(a.runs).flatMap((runs) => {
+    const others = sizesOfB.get(shapeKey(runs[0] as DoneRun));
+    return others === undefined ? [] : [[runs, others] as const];
+  });
+  if (pairs.length === 0) return lossDifference(a, b, noise);
+  const mean = (of: (pair: (typeof pairs)[number]) => number) =>
+    pairs.reduce((sum, pair) => sum + of(pair), 0) / pairs.length;
+  const value = mean(([ofA, ofB]) => meanLoss(ofA) - meanLoss(ofB));
+  const variances = mean(([ofA, ofB]) => 1 / ofA.length + 1 / ofB.length);
+  const half = noise === null ? null : Z95 * noise * Math.sqrt(variances / pairs.length);
+  return { value, interval: half === null ? null : [value - half, value + half], basis: pairs.length };
 }
 
 /** Resamples of two curves are independent: the i-th of one goes with the i-th of the other. */
@@ -118,10 +140,10 @@ function lossSamples({ fits, optimum }: Curve): number[] {
   return optimum.lossInterval === null ? [] : fits.params_total.samples.map(({ y }) => y);
 }
 
-/** The interval of a difference of two single runs. */
-export function runInterval(value: number, noise: number | null): Interval | null {
+/** The interval of a difference of two means of so many runs; of two single ones unless told otherwise. */
+export function runInterval(value: number, noise: number | null, ofA = 1, ofB = 1): Interval | null {
   if (noise === null) return null;
-  const half = Z95 * Math.SQRT2 * noise;
+  const half = Z95 * noise * Math.sqrt(1 / ofA + 1 / ofB);
   return [value - half, value + half];
 }
 
@@ -144,9 +166,10 @@ export function both(...verdicts: Evidence['verdict'][]): Evidence['verdict'] {
 }
 
 /** A difference of losses for people. Unknown uncertainty is said, not hidden. */
-export function difference({ value, interval: range, ofRuns }: Difference): string {
+export function difference({ value, interval: range, basis }: Difference): string {
   const doubts = [
-    ...(ofRuns === true ? ['of best runs: a curve has no minimum in range'] : []),
+    ...(basis === 'best runs' ? ['of best runs: a curve has no minimum in range'] : []),
+    ...(typeof basis === 'number' ? [`size by size, ${basis === 1 ? 'one size' : `${basis} sizes`}`] : []),
     ...(range === null ? ['its uncertainty is not known: too few runs'] : []),
   ];
   return `${withInterval(value, range, signedLoss)} nats${doubts.length === 0 ? '' : ` (${doubts.join('; ')})`}`;
@@ -157,6 +180,12 @@ export const named = (name: string, { value, interval: range }: Difference) => (
   value,
   interval: range,
 });
+
+/** Of several curves those that are trained like another one, in learning rate and the like; where none is, all. */
+export function trainedAlike(curves: readonly Curve[], { setting }: Curve): readonly Curve[] {
+  const alike = curves.filter((curve) => curve.setting.others === setting.others);
+  return alike.length > 0 ? alike : curves;
+}
 
 /** The curves of a variant. */
 export const curvesOf = ({ curves }: BudgetStudy, variant: string) =>

@@ -6,11 +6,14 @@ import {
   both,
   type Claim,
   curvesOf,
+  type Difference,
   difference,
   type Evidence,
+  formDifference,
   lossDifference,
   named,
   overBudgets,
+  trainedAlike,
 } from './claim.js';
 
 export function formClaims(study: Study): Claim[] {
@@ -60,7 +63,7 @@ function everyOtherBlock(study: Study): Claim {
     );
     return comparePairs(
       found,
-      budget.noise,
+      (pair) => lossDifference(...pair, budget.noise),
       ([first]) => `${capacityOf(first)} every other block less every block`,
     );
   });
@@ -71,11 +74,11 @@ const capacityOf = ({ setting }: Curve) => `${Number((100 * (setting.capacity as
 /** The first of each pair has the lower loss. */
 function comparePairs(
   found: [Curve, Curve][],
-  noise: number | null,
+  compare: (pair: [Curve, Curve]) => Difference,
   name: (pair: [Curve, Curve]) => string,
 ): Evidence | null {
   if (found.length === 0) return null;
-  const differences = found.map((pair) => ({ pair, ...lossDifference(...pair, noise) }));
+  const differences = found.map((pair) => ({ pair, ...compare(pair) }));
   return {
     verdict: both(...differences.map(({ interval: range }) => below(range, 0))),
     finding: `${differences.map((one) => `${name(one.pair)}: ${difference(one)}`).join('; ')}.`,
@@ -108,7 +111,7 @@ function eighthBest(study: Study): Claim {
     if (smaller.length === 0 || larger.length === 0) return null;
     const name = ([eighth, other]: [Curve, Curve]) =>
       `12.5% less ${capacityOf(other)}, ${frequencyOf(eighth)}`;
-    return comparePairs([...smaller, ...larger], budget.noise, name);
+    return comparePairs([...smaller, ...larger], (pair) => formDifference(...pair, budget.noise), name);
   });
 }
 
@@ -122,7 +125,7 @@ function expertsBetter(study: Study): Claim {
   };
   return overBudgets(text, study, 'Needs MoE and MoDE runs at one budget.', (budget) => {
     const mode = leastLoss([...curvesOf(budget, 'mode-integrated'), ...curvesOf(budget, 'mode-staged')]);
-    return compareTwo(mode, leastLoss(curvesOf(budget, 'moe')), budget.noise);
+    return compareAlike(mode, curvesOf(budget, 'moe'), (pair) => lossDifference(...pair, budget.noise));
   });
 }
 
@@ -133,15 +136,19 @@ function integratedBetterThanDropping(study: Study): Claim {
     source: '4.3',
   };
   return overBudgets(text, study, 'Needs mode-integrated and moe-reduced runs at one budget.', (budget) =>
-    compareTwo(
-      leastLoss(curvesOf(budget, 'mode-integrated')),
-      leastLoss(curvesOf(budget, 'moe-reduced')),
-      budget.noise,
+    compareAlike(leastLoss(curvesOf(budget, 'mode-integrated')), curvesOf(budget, 'moe-reduced'), (pair) =>
+      formDifference(...pair, budget.noise),
     ),
   );
 }
 
-function compareTwo(first: Curve | null, second: Curve | null, noise: number | null): Evidence | null {
+/** A curve and the best of others that are trained like it. */
+function compareAlike(
+  first: Curve | null,
+  others: readonly Curve[],
+  compare: (pair: [Curve, Curve]) => Difference,
+): Evidence | null {
+  const second = first && leastLoss(trainedAlike(others, first));
   if (first === null || second === null) return null;
-  return comparePairs([[first, second]], noise, ([a, b]) => `${a.setting.label} less ${b.setting.label}`);
+  return comparePairs([[first, second]], compare, ([a, b]) => `${a.setting.label} less ${b.setting.label}`);
 }

@@ -11,11 +11,13 @@ import {
   curvesOf,
   type Difference,
   difference,
+  formDifference,
   lossDifference,
   named,
   overBudgets,
   pairwise,
   runInterval,
+  trainedAlike,
 } from './claim.js';
 
 /** FLOPs per pass within this ratio of each other are 'as many'. */
@@ -36,7 +38,7 @@ function better(study: Study): Claim {
     const found = lossDifference(mod, baseline, noise);
     return {
       verdict: below(found.interval, 0),
-      finding: `${mod.setting.label} less dense: ${difference(found)}.`,
+      finding: `${mod.setting.label} less ${baseline.setting.label}: ${difference(found)}.`,
       numbers: [named('loss, optimal MoD less optimal baseline', found)],
     };
   });
@@ -84,27 +86,25 @@ function randomWorse(study: Study): Claim {
   };
   const needs = 'Needs dense, MoD and random-control runs at one budget.';
   return overBudgets(text, study, needs, (budget) => {
-    const { baseline, noise } = budget;
+    const { noise } = budget;
     const random = leastLoss(curvesOf(budget, 'random'));
-    const mod =
-      random === null
-        ? null
-        : leastLoss(curvesOf(budget, 'mod').filter((curve) => sameRouting(curve, random)));
-    if (random === null || mod === null || baseline === null) return null;
-    const [fromMod, fromDense] = [mod, baseline].map((other) => lossDifference(random, other, noise)) as [
-      Difference,
-      Difference,
-    ];
+    if (random === null) return null;
+    const alike = (curves: readonly Curve[]) => leastLoss(trainedAlike(curves, random));
+    const mod = alike(curvesOf(budget, 'mod').filter((curve) => sameRouting(curve, random)));
+    const dense = alike(curvesOf(budget, 'baseline'));
+    if (mod === null || dense === null) return null;
+    const fromMod = formDifference(random, mod, noise);
+    const fromDense = lossDifference(random, dense, noise);
     return {
       verdict: both(above(fromMod.interval, 0), above(fromDense.interval, 0)),
-      finding: `Random less ${mod.setting.label}: ${difference(fromMod)}; less dense: ${difference(fromDense)}.`,
+      finding: `Random less ${mod.setting.label}: ${difference(fromMod)}; less ${dense.setting.label}: ${difference(fromDense)}.`,
       numbers: [named('loss, random less learned', fromMod), named('loss, random less baseline', fromDense)],
     };
   });
 }
 
 function sameRouting({ setting: a }: Curve, { setting: b }: Curve): boolean {
-  return a.capacity === b.capacity && a.frequency === b.frequency;
+  return (['capacity', 'frequency', 'gate', 'aux_loss_weight'] as const).every((key) => a[key] === b[key]);
 }
 
 /** Two models of about equal FLOPs per pass, one this many times as deep for its width. */

@@ -11,7 +11,7 @@ import {
   type Claim,
   curvesOf,
   type Evidence,
-  lossDifference,
+  formDifference,
   overall,
   overBudgets,
   Z95,
@@ -133,7 +133,7 @@ function auxiliaryCost(study: Study): Claim {
     const pair = auxiliaryPair(budget);
     if (pair === null) return null;
     const [withLoss, without] = pair;
-    const found = lossDifference(withLoss, without, budget.noise);
+    const found = formDifference(withLoss, without, budget.noise);
     const base = without.optimum.loss;
     const value = found.value / base;
     const interval = found.interval && ([found.interval[0] / base, found.interval[1] / base] as const);
