@@ -7,6 +7,8 @@ export interface Setting {
   key: string;
   /** For people: `MoD 12.5%, every other block`. */
   label: string;
+  /** The label without `others`. */
+  form: string;
   variant: Variant;
   capacity: number | null;
   frequency: number | null;
@@ -33,10 +35,12 @@ function settingOf(spec: RunSpec, distinguishing: ReadonlySet<string>): Setting 
     .filter(([key]) => distinguishing.has(key))
     .map(([key, value]) => `${key} ${value}`)
     .join(', ');
-  const label = [...mainLabel(spec), ...(others === '' ? [] : [others])].join(', ');
+  const form = mainLabel(spec).join(', ');
+  const label = others === '' ? form : `${form}, ${others}`;
   return {
     key: label,
     label,
+    form,
     variant: spec.variant,
     capacity: routing?.capacity ?? null,
     frequency: routing?.frequency ?? null,

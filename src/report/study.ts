@@ -48,6 +48,8 @@ export interface BudgetStudy {
   baseline: Curve | null;
   /** The learned MoD curve of least loss. */
   mod: Curve | null;
+  /** The curves that are trained like the baseline, in learning rate and the like; without one like the best curve. */
+  alike: Curve[];
   /** Standard deviation of one run's loss, see `noiseOf`; null where it is not known. */
   noise: number | null;
 }
@@ -98,7 +100,10 @@ function budgetStudy(budget: number, runs: DoneRun[]): BudgetStudy {
     curveOf(budget, ofSetting),
   );
   const best = (variant: string) => leastLoss(curves.filter(({ setting }) => setting.variant === variant));
-  return { budget, curves, baseline: best('baseline'), mod: best('mod'), noise: noiseOf(curves) };
+  const baseline = best('baseline');
+  const { others } = (baseline ?? (leastLoss(curves) as Curve)).setting;
+  const alike = curves.filter(({ setting }) => setting.others === others);
+  return { budget, curves, baseline, mod: best('mod'), alike, noise: noiseOf(curves) };
 }
 
 /** The curve of least loss at its optimum; null for none. */

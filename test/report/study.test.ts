@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { cautionsOf } from '../../src/report/cautions.js';
 import { figuresOf } from '../../src/report/figures/all.js';
+import { lossFrame } from '../../src/report/figures/figure.js';
 import type { ReportRun } from '../../src/report/load.js';
 import { settingsOf } from '../../src/report/settings.js';
 import { studyOf } from '../../src/report/study.js';
@@ -86,6 +87,33 @@ it('an optimum outside the sizes is the best run’s, is said to be so, and gets
     /No minimum in range, so that the best run stands for it: dense; MoD 12\.5%/,
   );
   expect(figure?.svg).not.toContain('optimum of');
+});
+
+it('a run that did not train stands on the edge of the frame and does not press the others together', () => {
+  const runs = syntheticRuns({ file: 'flop_budgets: [1e15]\ncapacities: [0.125]\n' });
+  const losses = runs.map(({ row }) => row.loss as number);
+  const [first, ...rest] = runs as [ReportRun, ...ReportRun[]];
+  const broken = { ...first, row: { ...first.row, loss: 20 } };
+  const [figure] = figuresOf(studyOf([broken, ...rest])).drawn;
+  expect(figure?.reading).toMatch(/Above the frame: a run at 20\.00 nats\.$/);
+  expect(figure?.svg).not.toMatch(/>(1\d|20)(\.0+)?</); // no tick up there
+  expect(lossFrame(losses).beyond).toEqual([]);
+});
+
+it('draws each way of training that has a curve, and names what was tried at one size', () => {
+  const sizes =
+    'model_sizes: [{d_model: 64, n_layers: 4}, {d_model: 96, n_layers: 4}, {d_model: 128, n_layers: 4}]';
+  const rates =
+    '{training: {learning_rate: [1e-3, 4e-3]}}, {training: {learning_rate: 8e-3}, model_sizes: [{d_model: 64, n_layers: 4}]}';
+  const file = `flop_budgets: [1e15]\ncapacities: []\n${sizes}\ngrids: [${rates}]\n`;
+  const gain = ({ spec }: { spec: { training: { learning_rate: number } } }) =>
+    spec.training.learning_rate === 4e-3 ? -0.2 : 0;
+  const figures = figuresOf(studyOf(syntheticRuns({ file, gain }))).drawn.filter(({ id }) =>
+    id.startsWith('isoflop'),
+  );
+  expect(figures.map(({ id }) => id)).toEqual(['isoflop-1e15', 'isoflop-1e15-learning-rate-0.001']);
+  expect(figures[0]?.title).toContain('learning rate 0.004');
+  expect(figures[0]?.reading).toMatch(/not drawn: dense, learning rate 0\.008 /);
 });
 
 it('draws figure 7 when there are runs with experts, and keeps them out of figure 3', () => {

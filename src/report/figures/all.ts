@@ -1,7 +1,7 @@
 /** All figures of a report, in the paper's order, and those that this data does not give. */
 import type { Study } from '../study.js';
 import type { Figure, MissingFigure } from './figure.js';
-import { allBudgetsFigure, expertsFigure, isoflopFigure } from './isoflop.js';
+import { allBudgetsFigure, expertsFigure, isoflopFigures } from './isoflop.js';
 import { normalisedFigure } from './normalised.js';
 import { engagementFigure, heatmapFigure, routerWeightsFigure } from './routing.js';
 import { samplingFigure } from './sampling.js';
@@ -18,7 +18,7 @@ export interface Figures {
 export function figuresOf(study: Study): Figures {
   const styles = stylesOf(study.budgets.flatMap(({ curves }) => curves.map(({ setting }) => setting)));
   const all = [
-    ...study.budgets.map((budget) => isoflopFigure(budget, styles)),
+    ...study.budgets.flatMap((budget) => isoflopFigures(budget, styles)),
     learningCurvesFigure(study, styles),
     speedFigure(study, styles),
     stepTimeFigure(study, styles),

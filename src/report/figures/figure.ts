@@ -1,6 +1,7 @@
 /** What a figure of the report is, and the one way in which all are drawn: Observable Plot on a document without a browser. */
 import * as Plot from '@observablehq/plot';
 import { parseHTML } from 'linkedom';
+import { quantile } from '../../statistics.js';
 
 export type Cell = string | number | null;
 
@@ -31,6 +32,36 @@ export interface MissingFigure {
   paper: string | null;
   /** What it would take. */
   needs: string;
+}
+
+/** A frame ends where a loss would be this many times as far from the least as `MOST` of them are. */
+const FAR = 5;
+const MOST = 0.9;
+
+/**
+ * The range of losses that a figure shows: a few runs that did not train must not press all others into a line. `beyond`
+ * holds the losses above it.
+ */
+export function lossFrame(losses: readonly number[]): {
+  domain: [low: number, high: number];
+  beyond: number[];
+} {
+  const low = Math.min(...losses);
+  const fence = low + FAR * (quantile(losses, MOST) - low);
+  const inside = losses.filter((loss) => loss <= fence);
+  const room = 0.04 * (Math.max(...inside) - low);
+  return {
+    domain: [low - room, Math.max(...inside) + room],
+    beyond: losses.filter((loss) => loss > fence).sort((a, b) => a - b),
+  };
+}
+
+/** What a figure's reading says of losses outside of its frame. */
+export function beyondText(beyond: readonly number[]): string {
+  if (beyond.length === 0) return '';
+  const [least, most] = [beyond[0], beyond.at(-1)].map((loss) => (loss as number).toFixed(2));
+  const range = least === most ? least : `${least} to ${most}`;
+  return ` Above the frame: ${beyond.length === 1 ? `a run at ${range}` : `${beyond.length} runs at ${range}`} nats.`;
 }
 
 export interface LegendEntry {

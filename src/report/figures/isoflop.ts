@@ -1,10 +1,11 @@
 /** IsoFLOP curves: loss against parameters at one budget and at all (figures 3, left, 4, left, and 7). */
 import * as Plot from '@observablehq/plot';
-import { lossDifference } from '../claims/claim.js';
+import { lossDifference, trainedAlike } from '../claims/claim.js';
+import { groupBy } from '../group.js';
 import { parabolaAt } from '../parabola.js';
-import { type BudgetStudy, type Curve, type DoneRun, leastLoss, type Study } from '../study.js';
+import { type BudgetStudy, type Curve, type DoneRun, leastLoss, type Study, sizesOf } from '../study.js';
 import { budgetName, percent, shortCount, signedLoss, significant, withInterval } from '../words.js';
-import { type DataTable, draw, type Figure, type MissingFigure } from './figure.js';
+import { beyondText, type DataTable, draw, type Figure, lossFrame, type MissingFigure } from './figure.js';
 import { legendOf, type Style } from './style.js';
 
 type Styles = ReadonlyMap<string, Style>;
@@ -14,18 +15,61 @@ export const isExpert = ({ setting }: Curve) => EXPERTS.has(setting.variant);
 
 export const isoflopId = ({ budget }: BudgetStudy) => `isoflop-${budgetName(budget)}`;
 
-/** Figure 3, left, for one budget. */
-export function isoflopFigure(budget: BudgetStudy, styles: Styles): Figure {
-  return curvesFigure(
-    {
-      id: isoflopId(budget),
-      title: `Loss against parameters at ${budgetName(budget.budget)} FLOPs`,
-      paper: 'figure 3, left',
-      reading: isoflopReading(budget),
-    },
-    budget.curves.filter((curve) => !isExpert(curve)),
-    styles,
+/** Sizes that make a curve worth a figure of its own. */
+const CURVE_SIZES = 3;
+
+/**
+ * Figure 3, left, for one budget: of all that is trained like the baseline, and one more for every other way of training
+ * that has a curve.
+ */
+export function isoflopFigures(budget: BudgetStudy, styles: Styles): Figure[] {
+  const curves = budget.curves.filter((curve) => !isExpert(curve));
+  const title = `Loss against parameters at ${budgetName(budget.budget)} FLOPs`;
+  const paper = 'figure 3, left';
+  const groups = [...groupBy(curves, ({ setting }) => setting.others).entries()]
+    .filter(([, group]) => group.some((curve) => sizesOf(curve.runs).length >= CURVE_SIZES))
+    .filter(([, group]) => !budget.alike.includes(group[0] as Curve));
+  const main = curves.filter((curve) => budget.alike.includes(curve));
+  const left = curves.filter(
+    (curve) => !main.includes(curve) && !groups.some(([, group]) => group.includes(curve)),
   );
+  const others = main[0]?.setting.others ?? '';
+  return [
+    curvesFigure(
+      {
+        id: isoflopId(budget),
+        title: others === '' ? title : `${title}, ${others}`,
+        paper,
+        reading: `${isoflopReading(budget)}${leftText(left)}`,
+      },
+      main.length > 0 ? main : curves,
+      styles,
+    ),
+    ...groups.map(([how, group]) =>
+      curvesFigure(
+        {
+          id: `${isoflopId(budget)}-${how.toLowerCase().replaceAll(/[^a-z\d.]+/g, '-')}`,
+          title: `${title}, ${how}`,
+          paper,
+          reading: groupReading(how, group, budget),
+        },
+        group,
+        styles,
+      ),
+    ),
+  ];
+}
+
+/** Settings that no figure of curves shows: a learning rate tried at one size, for one. */
+function leftText(left: readonly Curve[]): string {
+  if (left.length === 0) return '';
+  const each = left.map(({ setting, optimum }) => `${setting.label} ${optimum.loss.toFixed(4)}`);
+  return ` Tried at a size or two, and not drawn: ${each.join('; ')}.`;
+}
+
+function groupReading(how: string, group: readonly Curve[], budget: BudgetStudy): string {
+  const best = leastLoss(group) as Curve;
+  return `With ${how} the lowest loss is ${best.optimum.loss.toFixed(4)} nats, ${best.setting.form}${against(best, budget, 'the optimal baseline')}.`;
 }
 
 /** Figure 4, left: the baseline and the best MoD setting at every budget. */
@@ -96,18 +140,26 @@ function isoflopReading(budget: BudgetStudy): string {
     const best = leastLoss(curves) as Curve;
     return `At ${budgetName(budget.budget)} FLOPs the lowest loss is ${best.optimum.loss.toFixed(4)} nats, ${best.setting.label}.`;
   }
+  const dense =
+    random &&
+    leastLoss(
+      trainedAlike(
+        curves.filter(({ setting }) => setting.variant === 'baseline'),
+        random,
+      ),
+    );
   const worse =
-    random === null
+    random === null || dense === null
       ? ''
-      : `; random routing is at ${signedLoss(lossDifference(random, baseline, noise).value)}`;
+      : `; random routing is at ${signedLoss(lossDifference(random, dense, noise).value)} against ${dense === baseline ? 'it' : dense.setting.label}`;
   return `At ${budgetName(budget.budget)} FLOPs the best MoD, ${mod.setting.label}, is at ${mod.optimum.loss.toFixed(4)} nats with ${significant(mod.optimum.params / baseline.optimum.params)} times the parameters of the best dense model${against(mod, budget)}${worse}.${unknown(budget)}`;
 }
 
 /** Optima that are only the best of the runs are said to be so. */
-function unknown({ curves }: BudgetStudy): string {
-  const labels = curves
+function unknown({ alike }: BudgetStudy): string {
+  const labels = alike
     .filter((curve) => !isExpert(curve) && curve.optimum.from === 'run')
-    .map(({ setting }) => setting.label);
+    .map(({ setting }) => setting.form);
   return labels.length === 0
     ? ''
     : ` No minimum in range, so that the best run stands for it: ${labels.join('; ')}.`;
@@ -127,27 +179,45 @@ function curvesFigure(
   const styleOf = ({ setting }: Curve) => styles.get(setting.key) as Style;
   const settings = [...new Map(curves.map(({ setting }) => [setting.key, setting])).values()];
   const optima = curves.filter(({ fits }) => fits.params_total.x !== null);
+  const { domain, beyond } = lossFrame(curves.flatMap(({ runs }) => runs.map(({ loss }) => loss)));
+  const [, top] = domain;
+  const inFrame = ({ y }: { y: number }) => y <= top;
   const marks = curves.flatMap((curve) => {
     const { color, symbol } = styleOf(curve);
     return [
       known(curve)
-        ? Plot.line(sampled(curve), { x: 'x', y: 'y', stroke: color, strokeWidth: 1.5 })
-        : Plot.line(meanBySize(curve), {
+        ? Plot.line(sampled(curve).filter(inFrame), { x: 'x', y: 'y', stroke: color, strokeWidth: 1.5 })
+        : Plot.line(meanBySize(curve).filter(inFrame), {
             x: 'x',
             y: 'y',
             stroke: color,
             strokeDasharray: '2,3',
             strokeOpacity: 0.7,
           }),
-      Plot.dot(curve.runs, {
-        x: ({ row }: DoneRun) => row.params_total,
-        y: 'loss',
-        r: 4,
-        fill: color,
-        fillOpacity: 0.85,
-        symbol,
-        title: (run: DoneRun) => runTitle(run),
-      }),
+      Plot.dot(
+        curve.runs.filter(({ loss }) => loss <= top),
+        {
+          x: ({ row }: DoneRun) => row.params_total,
+          y: 'loss',
+          r: 4,
+          fill: color,
+          fillOpacity: 0.85,
+          symbol,
+          title: (run: DoneRun) => runTitle(run),
+        },
+      ),
+      // What lies above the frame stands hollow on its edge.
+      Plot.dot(
+        curve.runs.filter(({ loss }) => loss > top),
+        {
+          x: ({ row }: DoneRun) => row.params_total,
+          y: () => top,
+          r: 4,
+          stroke: color,
+          symbol,
+          title: (run: DoneRun) => runTitle(run),
+        },
+      ),
     ];
   });
   const svg = draw({
@@ -157,11 +227,12 @@ function curvesFigure(
     legend: legendOf(settings, styles),
     plot: {
       x: { type: 'log', label: 'parameters', tickFormat: shortCount, ticks: 5 },
-      y: { label: 'held-out loss, nats a token', grid: true, nice: true },
+      y: { label: 'held-out loss, nats a token', grid: true, domain },
       marks: [...marks, ...optima.flatMap((curve) => optimumMarks(curve, styleOf(curve).color))],
     },
   });
-  return { ...about, svg, table: runsTable(curves.flatMap(({ runs }) => runs)), wide: false };
+  const reading = `${about.reading}${beyondText(beyond)}`;
+  return { ...about, reading, svg, table: runsTable(curves.flatMap(({ runs }) => runs)), wide: false };
 }
 
 const known = ({ fits }: Curve) => fits.params_total.state === 'minimum';

@@ -2,7 +2,7 @@
 import * as Plot from '@observablehq/plot';
 import type { Study } from '../study.js';
 import { significant } from '../words.js';
-import { draw, type Figure, type MissingFigure } from './figure.js';
+import { draw, type Figure, lossFrame, type MissingFigure } from './figure.js';
 import { isExpert, runTitle } from './isoflop.js';
 import { legendOf, type Style } from './style.js';
 
@@ -13,10 +13,10 @@ export function normalisedFigure(
 ): Figure | MissingFigure {
   const title = 'Against the isoFLOP-optimal baseline';
   const paper = 'figure 4, right';
-  const points = budgets.flatMap(({ baseline, curves }) =>
+  const points = budgets.flatMap(({ baseline, alike }) =>
     baseline === null
       ? []
-      : curves
+      : alike
           .filter((curve) => !isExpert(curve))
           .flatMap(({ runs }) =>
             runs.map((run) => ({
@@ -32,7 +32,8 @@ export function normalisedFigure(
   const reading =
     better.length === 0
       ? 'No MoD run is as good as the optimal baseline at fewer FLOPs per pass.'
-      : `${better.length} MoD runs are as good as the optimal baseline at fewer FLOPs per pass, the cheapest at ${significant(cheapest)} of its FLOPs.`;
+      : `${better.length === 1 ? '1 MoD run is' : `${better.length} MoD runs are`} as good as the optimal baseline at fewer FLOPs per pass, the cheapest at ${significant(cheapest)} of its FLOPs.`;
+  const { domain, beyond } = lossFrame(points.map(({ y }) => y));
   const settings = [...new Map(points.map(({ run }) => [run.setting.key, run.setting])).values()];
   const svg = draw({
     title,
@@ -41,14 +42,14 @@ export function normalisedFigure(
     legend: legendOf(settings, styles),
     plot: {
       x: { type: 'log', label: 'FLOPs per pass / optimal baseline’s', ticks: 5, tickFormat: '~g' },
-      y: { label: 'loss / optimal baseline’s', grid: true, nice: true },
+      y: { label: 'loss / optimal baseline’s', grid: true, domain },
       marks: [
         Plot.ruleX([1], { strokeOpacity: 0.35 }),
         Plot.ruleY([1], { strokeOpacity: 0.35 }),
         ...settings.map(({ key }) => {
           const { color, symbol } = styles.get(key) as Style;
           return Plot.dot(
-            points.filter(({ run }) => run.setting.key === key),
+            points.filter(({ run, y }) => run.setting.key === key && y <= domain[1]),
             {
               x: 'x',
               y: 'y',
@@ -66,5 +67,17 @@ export function normalisedFigure(
   });
   const rows = points.map(({ run, x, y }) => [run.row.run_id, run.setting.label, run.row.flop_budget, x, y]);
   const head = ['run', 'setting', 'budget', 'FLOPs per pass, normalised', 'loss, normalised'];
-  return { id: 'normalised', title, paper, reading, svg, table: { head, rows }, wide: false };
+  const above =
+    beyond.length === 0
+      ? ''
+      : ` Above the frame: ${beyond.length === 1 ? 'a run' : `${beyond.length} runs`}.`;
+  return {
+    id: 'normalised',
+    title,
+    paper,
+    reading: `${reading}${above}`,
+    svg,
+    table: { head, rows },
+    wide: false,
+  };
 }

@@ -5,7 +5,7 @@ import { shownBudget } from '../chosen.js';
 import { sampledRuns } from '../claims/sampling.js';
 import type { DoneRun, Study } from '../study.js';
 import { budgetName, signedLoss, significant } from '../words.js';
-import { draw, type Figure, type MarkSymbol, type MissingFigure } from './figure.js';
+import { beyondText, draw, type Figure, lossFrame, type MarkSymbol, type MissingFigure } from './figure.js';
 import { legendOf, type Style } from './style.js';
 
 const MODES: Record<RoutingMode, { label: string; symbol: MarkSymbol }> = {
@@ -29,7 +29,10 @@ export function samplingFigure(
   const title = 'Evaluated as in sampling';
   const paper = 'figure 6, left';
   const budget = shownBudget(budgets);
-  const sampled = budget === null ? [] : sampledRuns(budget);
+  const alike = new Set(budget?.alike.flatMap(({ runs }) => runs));
+  const all = budget === null ? [] : sampledRuns(budget);
+  const ofAlike = all.filter(({ run }) => alike.has(run));
+  const sampled = ofAlike.length > 0 ? ofAlike : all;
   if (budget === null || sampled.length === 0) {
     return {
       title,
@@ -45,6 +48,7 @@ export function samplingFigure(
     (run): SampledPoint => ({ run, mode: 'topk', x: run.row.flops_per_pass, y: run.loss }),
   );
   const points = [...topk, ...causal];
+  const { domain, beyond } = lossFrame(points.map(({ y }) => y));
   const settings = [...new Map([...shown].map(({ setting }) => [setting.key, setting])).values()];
   const modes = (['topk', 'predictor', 'threshold'] as const).filter((mode) =>
     points.some((point) => point.mode === mode),
@@ -59,10 +63,10 @@ export function samplingFigure(
     ],
     plot: {
       x: { type: 'log', label: 'FLOPs per pass', tickFormat: (value: number) => budgetName(value), ticks: 4 },
-      y: { label: 'held-out loss, nats a token', grid: true, nice: true },
+      y: { label: 'held-out loss, nats a token', grid: true, domain },
       marks: modes.map((mode) =>
         Plot.dot(
-          points.filter((point) => point.mode === mode),
+          points.filter((point) => point.mode === mode && point.y <= domain[1]),
           {
             x: 'x',
             y: 'y',
@@ -80,7 +84,7 @@ export function samplingFigure(
   });
   const head = ['run', 'routing', 'FLOPs per pass', 'loss'];
   const rows = points.map(({ run, mode, x, y }) => [run.row.run_id, mode, x, y]);
-  const reading = samplingReading(causal, budget.baseline?.best ?? null);
+  const reading = `${samplingReading(causal, budget.baseline?.best ?? null)}${beyondText(beyond)}`;
   return { id: 'sampling', title, paper, reading, svg, table: { head, rows }, wide: false };
 }
 

@@ -13,18 +13,21 @@ const RANDOM_COLORS = ['#d55e00', '#e08a3c', '#b0683a'];
 const EXPERT_COLORS = ['#8f7f00', '#7a6fd0', '#b8679a', '#4aa3d8'];
 const DENSE_COLORS = ['#808080', '#a08f7a', '#6f8a8a'];
 
-/** The styles of all settings of a report, by key, in the order in which they appear. */
+/**
+ * The styles of all settings of a report, by key, in the order in which they appear. One form has one look, however it is
+ * trained.
+ */
 export function stylesOf(settings: readonly Setting[]): Map<string, Style> {
   const taken = { dense: 0, mod: 0, random: 0, experts: 0 };
-  const styles = new Map<string, Style>();
-  for (const { key, variant } of settings) {
-    if (styles.has(key)) continue;
+  const ofForms = new Map<string, Style>();
+  for (const { form, variant } of settings) {
+    if (ofForms.has(form)) continue;
     const family = familyOf(variant);
     const { colors, symbol } = FAMILIES[family];
-    styles.set(key, { color: colors[taken[family] % colors.length] as string, symbol });
+    ofForms.set(form, { color: colors[taken[family] % colors.length] as string, symbol });
     taken[family] += 1;
   }
-  return styles;
+  return new Map(settings.map(({ key, form }) => [key, ofForms.get(form) as Style]));
 }
 
 const FAMILIES: Record<string, { colors: string[]; symbol: MarkSymbol }> &
@@ -42,7 +45,11 @@ function familyOf(variant: Setting['variant']): Family {
   return variant === 'mod' || variant === 'random' ? variant : 'experts';
 }
 
-/** The legend of some settings. */
+/** The legend of some settings; how they are trained is left out where it is the same for all. */
 export function legendOf(settings: readonly Setting[], styles: ReadonlyMap<string, Style>): LegendEntry[] {
-  return settings.map(({ key, label }) => ({ label, ...(styles.get(key) as Style) }));
+  const differ = new Set(settings.map(({ others }) => others)).size > 1;
+  return settings.map(({ key, label, form }) => ({
+    label: differ ? label : form,
+    ...(styles.get(key) as Style),
+  }));
 }

@@ -37,7 +37,7 @@ export function learningCurvesFigure({ budgets }: Study, styles: Styles): Figure
   const top = Math.max(...curves.map(({ points }) => lossAt(points, 0.2)));
   /** A second model of one setting, which has its colour. */
   const sharesColor = (run: DoneRun) =>
-    curves.find((other) => other.run.setting.key === run.setting.key)?.run !== run;
+    curves.find((other) => other.run.setting.form === run.setting.form)?.run !== run;
   const svg = draw({
     title,
     description: `Training loss in nats a token against training FLOPs, smoothed, at ${budgetName(budget.budget)} FLOPs.`,
