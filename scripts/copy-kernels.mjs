@@ -1,7 +1,8 @@
-/** Puts the CUDA kernels beside the compiled TypeScript that launches them: tsc copies nothing but its own. */
+/** Puts CUDA kernels and TensorFlow operations beside the compiled TypeScript that uses them: tsc copies only its own. */
 import { cpSync } from 'node:fs';
 
-const kernels = 'backends/cuda/kernels';
-cpSync(new URL(`../src/${kernels}`, import.meta.url), new URL(`../dist/${kernels}`, import.meta.url), {
-  recursive: true,
-});
+for (const sources of ['backends/cuda/kernels', 'backends/tensorflow/native']) {
+  cpSync(new URL(`../src/${sources}`, import.meta.url), new URL(`../dist/${sources}`, import.meta.url), {
+    recursive: true,
+  });
+}
