@@ -1,6 +1,6 @@
 /**
  * CausalAttention on TensorFlow: products over all heads at once and a block of queries or keys at a time, so that most
- * of the masked half is never computed. What stands between the products is the project's own operations (native/ops.cc).
+ * of the masked half is never computed. What stands between the products is the project's own operations (native/).
  */
 import { causalAttentionGradKernel, causalAttentionKernel } from '../../ops/causal-attention.js';
 import { bool, type Calls, type Handle, last, type Operand, registerTensorflowKernel } from './calls.js';

@@ -37,6 +37,7 @@ export interface Attribute {
 interface Binding {
   executeOp(name: string, attrs: Attribute[], inputs: number[], outputs: number): Handle[];
   createTensor(shape: number[], dtype: number, values: Float32Array | Int32Array): number;
+  tensorDataSync(id: number): Float32Array | Int32Array;
   deleteTensor(id: number): void;
 }
 

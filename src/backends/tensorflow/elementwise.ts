@@ -1,4 +1,4 @@
-/** Gelu, the norms and rotary positions on TensorFlow: the project's own operations (native/ops.cc), one pass each. */
+/** Gelu, the norms and rotary positions on TensorFlow: the project's own operations (native/), one pass each. */
 import type { Tensor } from '@tensorflow/tfjs-core';
 import { geluGradKernel, geluKernel } from '../../ops/gelu.js';
 import { addRmsNormKernel, RMS_NORM_EPSILON, rmsNormGradKernel, rmsNormKernel } from '../../ops/rms-norm.js';

@@ -140,7 +140,10 @@ function platforms(): string[] {
 
 function compile(compiler: string, staging: string, folder: string): void {
   const libraries = join(staging, 'tensorflow');
-  const binding = ['tfjs_backend.cc', 'tfjs_binding.cc'].map((name) => join(folder, 'binding', name));
+  const sources = [
+    ...['tfjs_backend.cc', 'tfjs_binding.cc'].map((name) => join(folder, 'binding', name)),
+    ...['attention.cc', 'elementwise.cc'].map((name) => join(OPERATIONS_FOLDER, name)),
+  ];
   const { include_dir: nodeApi } = createRequire(import.meta.url)('node-api-headers') as {
     include_dir: string;
   };
@@ -149,7 +152,7 @@ function compile(compiler: string, staging: string, folder: string): void {
     // What lets loops with comparisons and roots become vector code; no result changes.
     ...['-fno-math-errno', '-fno-trapping-math'],
     ...[`-I${nodeApi}`, `-I${join(libraries, 'include')}`],
-    ...[...binding, join(OPERATIONS_FOLDER, 'ops.cc')],
+    ...sources,
     ...['-o', join(staging, BINDING), '-Wl,-rpath,$ORIGIN/tensorflow'],
     ...['libtensorflow_cc.so.2', 'libtensorflow_framework.so.2'].map((name) => join(libraries, name)),
   ]);

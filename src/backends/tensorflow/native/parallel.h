@@ -1,4 +1,4 @@
-/** Shares loops among as many threads as TensorFlow computes with, whose own are idle while one of these runs. */
+/** Shares loops among as many threads as TensorFlow computes with: its own are idle while an operation of ours runs. */
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -10,9 +10,11 @@
 
 class Workers {
  public:
-  /** Calls body(part) for each part, in no order. The parts must not depend on how many threads there are. */
-  static void share(int64_t parts, const std::function<void(int64_t)>& body) {
-    static Workers* workers = new Workers;  // never ends: its threads wait when the process exits
+  using Body = std::function<void(int64_t part)>;
+
+  /** Calls body for each part, in no order; returns when all are done. */
+  static void share(int64_t parts, const Body& body) {
+    static Workers* workers = new Workers;  // never deleted: its threads sleep until the process exits
     workers->run(parts, body);
   }
 
@@ -21,52 +23,66 @@ class Workers {
     const char* set = std::getenv("TF_NUM_INTRAOP_THREADS");
     int threads = set == nullptr ? 0 : std::atoi(set);
     if (threads <= 0) threads = std::thread::hardware_concurrency();
-    for (int i = 1; i < threads; i++) std::thread(&Workers::serve, this).detach();
-    helpers_ = threads - 1;
+    for (; helpers_ < threads - 1; helpers_++) std::thread(&Workers::help, this).detach();
   }
 
-  void run(int64_t parts, const std::function<void(int64_t)>& body) {
+  void run(int64_t parts, const Body& body) {
     if (parts <= 1 || helpers_ == 0) {
       for (int64_t part = 0; part < parts; part++) body(part);
       return;
     }
-    std::lock_guard<std::mutex> one_at_a_time(caller_);
+    std::lock_guard<std::mutex> oneAtATime(callers_);
     {
       std::lock_guard<std::mutex> lock(mutex_);
       body_ = &body;
       parts_ = parts;
       next_ = 0;
     }
-    start_.notify_all();
-    take(body, parts);
+    wake_.notify_all();
+    takeParts(body, parts);
     std::unique_lock<std::mutex> lock(mutex_);
-    body_ = nullptr;  // who wakes now comes too late
+    body_ = nullptr;  // a helper that wakes now comes too late and is not waited for
     done_.wait(lock, [this] { return busy_ == 0; });
   }
 
-  void serve() {
+  void help() {
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
-      start_.wait(lock, [this] { return body_ != nullptr && next_ < parts_; });
-      busy_++;
-      const auto& body = *body_;
+      wake_.wait(lock, [this] { return body_ != nullptr && next_ < parts_; });
+      const Body& body = *body_;
       const int64_t parts = parts_;
+      busy_++;
       lock.unlock();
-      take(body, parts);
+      takeParts(body, parts);
       lock.lock();
       if (--busy_ == 0) done_.notify_one();
     }
   }
 
-  void take(const std::function<void(int64_t)>& body, int64_t parts) {
+  void takeParts(const Body& body, int64_t parts) {
     for (int64_t part = next_++; part < parts; part = next_++) body(part);
   }
 
   int helpers_ = 0;
-  std::mutex caller_, mutex_;
-  std::condition_variable start_, done_;
-  const std::function<void(int64_t)>* body_ = nullptr;
+  std::mutex callers_;
+  std::mutex mutex_;  // of what follows
+  std::condition_variable wake_, done_;
+  const Body* body_ = nullptr;
   int64_t parts_ = 0;
-  std::atomic<int64_t> next_{0};
   int busy_ = 0;
+  std::atomic<int64_t> next_{0};
 };
+
+/** Elements that a thread takes at a time: enough to be worth it, few enough to stay in its cache. */
+constexpr int64_t PART = 1 << 15;
+
+constexpr int64_t rowsPerPart(int64_t width) { return width >= PART ? 1 : PART / (width < 1 ? 1 : width); }
+
+/** body(begin, end) for stretches of 0..count, the same ones on any number of threads. */
+template <typename Body>
+void inParts(int64_t count, int64_t size, const Body& body) {
+  Workers::share((count + size - 1) / size, [&](int64_t part) {
+    const int64_t begin = part * size;
+    body(begin, begin + size < count ? begin + size : count);
+  });
+}

@@ -19,14 +19,18 @@ INLINE Vector all(float value) { return Vector{} + value; }
 /** The next LANES elements of which only `left` exist; `fill` stands for the others. */
 INLINE Vector load(const float* from, int64_t left, float fill = 0) {
   Vector v = all(fill);
-  if (left >= LANES) std::memcpy(&v, from, sizeof v);
-  else std::memcpy(&v, from, left * sizeof(float));
+  if (left >= LANES)
+    std::memcpy(&v, from, sizeof v);
+  else
+    std::memcpy(&v, from, left * sizeof(float));
   return v;
 }
 
 INLINE void store(float* to, Vector v, int64_t left) {
-  if (left >= LANES) std::memcpy(to, &v, sizeof v);
-  else std::memcpy(to, &v, left * sizeof(float));
+  if (left >= LANES)
+    std::memcpy(to, &v, sizeof v);
+  else
+    std::memcpy(to, &v, left * sizeof(float));
 }
 
 /** The lanes' sum, always in the same order. */

@@ -55,7 +55,8 @@ class Call {
   Floats result(int i, const Shape& shape) {
     int64_t size = 1;
     for (int64_t side : shape) size *= side;
-    return hold<float>(TF_AllocateOutput(context_, i, TF_FLOAT, shape.data(), shape.size(), size * sizeof(float), status_.get()));
+    return hold<float>(TF_AllocateOutput(context_, i, TF_FLOAT, shape.data(), shape.size(),
+                                         size * sizeof(float), status_.get()));
   }
 
   /** Result i is input `from`, which the caller gives up, written in its place. */
@@ -104,7 +105,8 @@ void compute(void*, TF_OpKernelContext* context) {
 
 /** Makes an operation known to TensorFlow, with its one kernel, for CPUs. "n*float" is an input that may be left out. */
 template <void (*body)(Call&)>
-void define(const char* name, std::initializer_list<const char*> inputs, std::initializer_list<const char*> outputs) {
+void define(const char* name, std::initializer_list<const char*> inputs,
+            std::initializer_list<const char*> outputs) {
   std::unique_ptr<TF_Status, void (*)(TF_Status*)> status(TF_NewStatus(), TF_DeleteStatus);
   const auto check = [&] {
     if (TF_GetCode(status.get()) == TF_OK) return;
@@ -113,12 +115,14 @@ void define(const char* name, std::initializer_list<const char*> inputs, std::in
   };
   TF_OpDefinitionBuilder* definition = TF_NewOpDefinitionBuilder(name);
   for (const char* input : inputs) {
-    if (std::string(input).find("n*") != std::string::npos) TF_OpDefinitionBuilderAddAttr(definition, "n: int >= 0");
+    if (std::string(input).find("n*") != std::string::npos)
+      TF_OpDefinitionBuilderAddAttr(definition, "n: int >= 0");
     TF_OpDefinitionBuilderAddInput(definition, input);
   }
   for (const char* output : outputs) TF_OpDefinitionBuilderAddOutput(definition, output);
   TF_RegisterOpDefinition(definition, status.get());
   check();
-  TF_RegisterKernelBuilder(name, TF_NewKernelBuilder(name, "CPU", nullptr, compute<body>, nullptr), status.get());
+  TF_RegisterKernelBuilder(name, TF_NewKernelBuilder(name, "CPU", nullptr, compute<body>, nullptr),
+                           status.get());
   check();
 }
