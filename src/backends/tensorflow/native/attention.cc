@@ -49,13 +49,12 @@ void mergeHeads(Call& call) {
 
 /** One row of scores to softmax(scale·scores) over its first `visible` keys; log Σ exp is returned. */
 EVERY_CPU float softmaxRow(float* row, int64_t visible, int64_t keys, float scale) {
-  const float LOWEST = -std::numeric_limits<float>::infinity();
-  Vector tops = all(LOWEST);
-  for (int64_t j = 0; j < visible; j += LANES) tops = larger(load(row + j, visible - j, LOWEST), tops);
+  Vector tops = -INFINITE;
+  for (int64_t j = 0; j < visible; j += LANES) tops = larger(load(row + j, visible - j, -INFINITE), tops);
   const float top = largest(tops) * scale;
-  Vector totals{};
+  Vector totals;
   for (int64_t j = 0; j < visible; j += LANES) {
-    const Vector weights = exponential(load(row + j, visible - j, LOWEST) * scale - top);
+    const Vector weights = exponential(load(row + j, visible - j, -INFINITE) * scale - top);
     store(row + j, weights, visible - j);
     totals += weights;
   }
@@ -114,7 +113,7 @@ void attentionWeightsGrad(Call& call) {
 EVERY_CPU void dotHeads(const float* a, const float* b, float* dots, int64_t heads, int64_t size,
                         int64_t stride) {
   for (int64_t head = 0; head < heads; head++, a += size, b += size, dots += stride) {
-    Vector products{};
+    Vector products;
     for (int64_t i = 0; i < size; i += LANES) products += load(a + i, size - i) * load(b + i, size - i);
     *dots = sum(products);
   }

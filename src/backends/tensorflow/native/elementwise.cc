@@ -15,7 +15,9 @@ namespace {
 constexpr float GELU_SCALE = 1.5957691216057308f;  // 2·sqrt(2/π)
 constexpr float GELU_CUBIC = 0.044715f * GELU_SCALE;
 
-INLINE Vector geluGate(Vector x) { return 1.0f / (1.0f + exponential(-x * (GELU_CUBIC * x * x + GELU_SCALE))); }
+INLINE Vector geluGate(const Vector& x) {
+  return 1.0f / (1.0f + exponential(-x * (GELU_CUBIC * x * x + GELU_SCALE)));
+}
 
 EVERY_CPU void geluPart(const float* x, float* y, int64_t size) {
   for (int64_t i = 0; i < size; i += LANES) {
@@ -55,7 +57,7 @@ EVERY_CPU void normRows(const float* x, const float* branch, float* total, const
   for (int64_t row = 0; row < rows; row++) {
     const int64_t at = row * width;
     const float* values = branch == nullptr ? x + at : total + at;
-    Vector squares{};
+    Vector squares;
     for (int64_t i = 0; i < width; i += LANES) {
       Vector v = load(x + at + i, width - i);
       if (branch != nullptr) {
@@ -107,7 +109,7 @@ EVERY_CPU void normGradRows(const float* dy, const float* x, const float* gain, 
                             const float* sofar, float* dx, float* dgain, int64_t rows, int64_t width) {
   for (int64_t row = 0; row < rows; row++, dy += width, x += width, dx += width) {
     const float s = inverse[row];
-    Vector products{};
+    Vector products;
     for (int64_t i = 0; i < width; i += LANES) {
       const Vector product = load(dy + i, width - i) * load(x + i, width - i);
       products += product * load(gain + i, width - i);
