@@ -5,6 +5,7 @@
 #include <initializer_list>
 #include <memory>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "tensorflow/c/kernels.h"
@@ -30,7 +31,7 @@ struct Array {
 };
 using Floats = Array<float>;
 
-/** One call of an operation. A thrown std::invalid_argument becomes the operation's error. */
+/** One call of an operation. What its body throws becomes the operation's error. */
 class Call {
  public:
   explicit Call(TF_OpKernelContext* context) : context_(context), status_(TF_NewStatus(), TF_DeleteStatus) {}
@@ -98,7 +99,7 @@ void compute(void*, TF_OpKernelContext* context) {
   Call call(context);
   try {
     body(call);
-  } catch (const std::invalid_argument& error) {
+  } catch (const std::exception& error) {
     call.fail(error.what());
   }
 }
