@@ -1,7 +1,8 @@
-/** Puts the CUDA kernels beside the compiled TypeScript that launches them: tsc copies nothing but its own. */
-import { cpSync } from 'node:fs';
+/** Puts CUDA kernels and TensorFlow operations beside the compiled TypeScript that uses them: tsc copies only its own. */
+import { cpSync, rmSync } from 'node:fs';
 
-const kernels = 'backends/cuda/kernels';
-cpSync(new URL(`../src/${kernels}`, import.meta.url), new URL(`../dist/${kernels}`, import.meta.url), {
-  recursive: true,
-});
+for (const sources of ['backends/cuda/kernels', 'backends/tensorflow/native']) {
+  const target = new URL(`../dist/${sources}`, import.meta.url);
+  rmSync(target, { recursive: true, force: true });
+  cpSync(new URL(`../src/${sources}`, import.meta.url), target, { recursive: true });
+}

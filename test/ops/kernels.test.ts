@@ -7,6 +7,8 @@ import { FAST_BACKENDS, type TestBackend, useBackend } from '../support/backends
 import { randomTensor, randomValues, relativeError } from '../support/numbers.js';
 import { KERNEL_CASES, type KernelCase, outputsOn, reference, type Sizes, sizes } from './kernel-cases.js';
 
+const casesOf = (names: RegExp) => KERNEL_CASES.filter(({ kernel }) => names.test(kernel.kernelName));
+
 /** Inputs are of order 1: where their products cancel, a rounding error of theirs is left and not of the result. */
 const TERMS = 0.3;
 
@@ -51,9 +53,17 @@ describe.each(FAST_BACKENDS)('a kernel of %s gives what its composed definition 
     }
   });
 
-  it('covers queries in several blocks', async () => {
-    for (const each of KERNEL_CASES.filter(({ kernel }) => kernel.kernelName.startsWith('CausalAttention'))) {
+  it('covers queries in several blocks, the last one of a single row', async () => {
+    for (const each of casesOf(/^CausalAttention/)) {
       await expectSame(backend, each, { B: 1, T: 300, H: 2, K: 8, V: 2, k: 1, seed: 1 });
+      await expectSame(backend, each, { B: 2, T: 129, H: 3, K: 34, V: 2, k: 1, seed: 1 });
+    }
+  });
+
+  it('covers work that threads share', async () => {
+    for (const each of casesOf(/^(Gelu|RmsNorm|AddRmsNorm|Rotary)/)) {
+      for (const seed of [1, 2])
+        await expectSame(backend, each, { B: 3, T: 15000, H: 2, K: 6, V: 2, k: 4000, seed });
     }
   });
 });

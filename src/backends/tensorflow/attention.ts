@@ -1,26 +1,26 @@
 /**
  * CausalAttention on TensorFlow: products over all heads at once and a block of queries or keys at a time, so that most
- * of the masked half is never computed.
+ * of the masked half is never computed. What stands between the products is the project's own operations (native/).
  */
-import type { Tensor } from '@tensorflow/tfjs-core';
 import { causalAttentionGradKernel, causalAttentionKernel } from '../../ops/causal-attention.js';
 import { bool, type Calls, type Handle, last, type Operand, registerTensorflowKernel } from './calls.js';
 
 /** Queries or keys at a time: products still run at full rate, and of T = 512 only 5/8 are computed. */
 const BLOCK = 128;
-/** What is added to a masked score: no exponential survives it. */
-const MASKED = -1e30;
 
 export function registerAttention(): void {
   registerTensorflowKernel(causalAttentionKernel, (calls, { qkv }, { heads }) => {
     const [batch, n, width] = qkv.shape as [number, number, number];
-    const size = width / 3 / heads;
-    const [queries, keys, values] = splitHeads(calls, qkv, heads);
-    const scaled = calls.scale(queries, 1 / Math.sqrt(size));
+    const scale = 1 / Math.sqrt(width / 3 / heads);
+    const [queries, keys, values] = splitHeads(calls, calls.input(qkv), heads, 3) as [Handle, Handle, Handle];
     const blocks = blocksOf(n).map(({ start, end }) =>
       calls.scope(() => {
-        const rows = between(calls, scaled, start, end);
-        return attend(calls, rows, between(calls, keys, 0, end), between(calls, values, 0, end), start);
+        const scores = product(calls, between(calls, queries, start, end), between(calls, keys, 0, end), {
+          transposeB: true,
+        });
+        const inputs = [last(scores), calls.scalar(scale), calls.whole(start)];
+        const [weights, logSumExp] = calls.runAll('ModAttentionWeights', inputs, [], 2) as [Handle, Handle];
+        return [product(calls, last(weights), between(calls, values, 0, end)), logSumExp];
       }),
     );
     const [out, logSumExp] = [0, 1].map((i) =>
@@ -29,26 +29,18 @@ export function registerAttention(): void {
         1,
       ),
     ) as [Handle, Handle];
-    const merged = calls.transpose(calls.reshape(out, [batch, heads, n, size]), [0, 2, 1, 3]);
-    return [calls.reshape(merged, [batch, n, heads * size]), calls.reshape(logSumExp, [batch, heads, n])];
+    return [mergeHeads(calls, [out], heads), calls.reshape(logSumExp, [batch, heads, n])];
   });
 
   registerTensorflowKernel(causalAttentionGradKernel, (calls, { qkv, out, logSumExp, dout }, { heads }) => {
     const [batch, n, width] = qkv.shape as [number, number, number];
-    const size = width / 3 / heads;
-    const [queries, keys, values] = splitHeads(calls, qkv, heads);
-    const split = (x: Handle) => calls.transpose(calls.reshape(x, [batch, n, heads, -1]), [0, 2, 1, 3]);
-    const asRows = (x: Handle) => calls.reshape(x, [batch * heads, n, -1]);
-    const delta = calls.scope(() => {
-      const product = calls.reshape(calls.mul(calls.input(dout), calls.input(out)), [batch, n, heads, size]);
-      return asRows(split(calls.reduce('Sum', product, 3)));
-    });
-    const scale = 1 / Math.sqrt(size);
+    const scale = 1 / Math.sqrt(width / 3 / heads);
+    const [queries, keys, values] = splitHeads(calls, calls.input(qkv), heads, 3) as [Handle, Handle, Handle];
     const inputs = {
-      queries: calls.scale(queries, scale),
-      dout: calls.scope(() => asRows(split(calls.input(dout)))),
-      logSumExp: asRows(calls.input(logSumExp)),
-      delta,
+      queries,
+      dout: splitHeads(calls, calls.input(dout), heads, 1)[0] as Handle,
+      logSumExp: calls.reshape(calls.input(logSumExp), [batch * heads, n, 1]),
+      delta: calls.run('ModHeadDots', [calls.input(dout), calls.input(out), calls.whole(heads)]),
     };
     const done: { dq: Handle[]; dk: Handle[]; dv: Handle[] } = { dq: [], dk: [], dv: [] };
     // dq of the queries from the block's first on, summed over the keys before it.
@@ -64,7 +56,7 @@ export function registerAttention(): void {
           logSumExp: between(calls, inputs.logSumExp, start, n),
           delta: between(calls, inputs.delta, start, n),
         };
-        const [dkBlock, dvBlock, addend] = attendBack(calls, block);
+        const [dkBlock, dvBlock, addend] = attendBack(calls, block, scale);
         const sum = before === null ? addend : calls.add(before, addend);
         const length = end - start;
         const finished = between(calls, sum, 0, length);
@@ -76,23 +68,29 @@ export function registerAttention(): void {
       done.dk.push(dk);
       done.dv.push(dv);
     }
-    const dq = calls.scale(calls.concat(done.dq, 1), scale);
-    const stacked = calls.concat([dq, calls.concat(done.dk, 1), calls.concat(done.dv, 1)], 0);
-    const byHead = calls.reshape(last(stacked), [3, batch, heads, n, size]);
-    const byToken = calls.transpose(last(byHead), [1, 3, 0, 2, 4]);
-    return [calls.reshape(byToken, qkv.shape)];
+    const gradients = [done.dq, done.dk, done.dv].map((blocks) => calls.concat(blocks, 1));
+    return [mergeHeads(calls, gradients, heads)];
   });
 }
 
-/** q, k and v of packed rows [B, n, 3, H, K], each [B·H, n, K]. */
-function splitHeads(calls: Calls, qkv: Tensor, heads: number): [q: Handle, k: Handle, v: Handle] {
-  const [batch, n, width] = qkv.shape as [number, number, number];
-  const size = width / 3 / heads;
+/** Packed rows [B, n, P, H, K] as P matrices for each head, [B·H, n, K]. */
+function splitHeads(calls: Calls, packed: Handle, heads: number, parts: number): Handle[] {
+  const [batch, n, width] = packed.shape as [number, number, number];
+  const size = width / parts / heads;
   return calls.scope(() => {
-    const rows = calls.reshape(calls.input(qkv), [batch, n, 3, heads, size]);
-    const parts = calls.split(calls.transpose(rows, [2, 0, 3, 1, 4]), [1, 1, 1]);
-    return parts.map((part) => calls.reshape(part, [batch * heads, n, size]));
-  }) as [Handle, Handle, Handle];
+    const apart = calls.run('ModSplitHeads', [packed, calls.whole(heads), calls.whole(size)]);
+    const each = Array<number>(parts).fill(1);
+    return calls.split(apart, each).map((part) => calls.reshape(part, [batch * heads, n, size]));
+  });
+}
+
+/** P matrices for each head, [B·H, n, K], as packed rows [B, n, P·H·K]. */
+function mergeHeads(calls: Calls, parts: Handle[], heads: number): Handle {
+  return calls.scope(() => {
+    const [rows, n, size] = (parts[0] as Handle).shape as [number, number, number];
+    const apart = calls.reshape(calls.concat(parts, 0), [parts.length, rows, n, size]);
+    return calls.run('ModMergeHeads', [apart, calls.whole(heads)]);
+  });
 }
 
 function blocksOf(n: number): { start: number; end: number }[] {
@@ -117,57 +115,25 @@ function product(
   return calls.run('BatchMatMulV2', [a, b], [bool('adj_x', transposeA), bool('adj_y', transposeB)]);
 }
 
-/** [queries, keys]: 0 where query `first` + i may see key j, that is j ≤ first + i, and MASKED elsewhere. */
-function causalMask(calls: Calls, queries: number, keys: number, first: number): Handle {
-  return calls.scope(() => {
-    const full = calls.run('Fill', [calls.vector([queries, keys]), calls.scalar(MASKED)]);
-    return calls.sub(full, calls.run('MatrixBandPart', [full, calls.whole(-1), calls.whole(first)]));
-  });
-}
-
-/** Queries first.. [B·H, m, K], scaled, over the keys and values that they see → [out [B·H, m, K], logSumExp [B·H, m, 1]] */
-function attend(
-  calls: Calls,
-  queries: Handle,
-  keys: Handle,
-  values: Handle,
-  first: number,
-): [Handle, Handle] {
-  const scores = product(calls, queries, keys, { transposeB: true });
-  const mask = causalMask(calls, queries.shape[1] as number, keys.shape[1] as number, first);
-  const masked = calls.add(last(scores), last(mask));
-  const top = calls.reduce('Max', masked, 2, true);
-  const shifted = calls.sub(last(masked), top);
-  const weights = calls.run('Exp', [last(shifted)]);
-  const total = calls.reduce('Sum', weights, 2, true);
-  // Divided after the product: it has K columns, the weights have one for every key.
-  const out = calls.run('Div', [last(product(calls, last(weights), values)), total]);
-  return [out, calls.add(top, calls.run('Log', [total]))];
-}
-
 interface KeyBlock {
   /** [B·H, m, K] */
   keys: Handle;
   values: Handle;
-  /** Of the queries from the block's first key on: [B·H, n - start, ..], the queries scaled. */
+  /** Of the queries from the block's first key on: [B·H, n - start, ..]. */
   queries: Handle;
   dout: Handle;
   logSumExp: Handle;
   delta: Handle;
 }
 
-/** [dk, dv] of a block of keys, and what it adds to dq, unscaled, of the queries that see it. */
-function attendBack(calls: Calls, block: KeyBlock): [dk: Handle, dv: Handle, dq: Handle] {
+/** [dk, dv] of a block of keys, and what it adds to dq of the queries that see it. */
+function attendBack(calls: Calls, block: KeyBlock, scale: number): [dk: Handle, dv: Handle, dq: Handle] {
   const { keys, values, queries, dout, logSumExp, delta } = block;
   const scores = product(calls, queries, keys, { transposeB: true });
-  const mask = causalMask(calls, queries.shape[1] as number, keys.shape[1] as number, 0);
-  const shifted = calls.sub(last(scores), logSumExp);
-  const masked = calls.add(last(shifted), last(mask));
-  const weights = calls.run('Exp', [last(masked)]);
-  const dv = product(calls, weights, dout, { transposeA: true });
   const dWeights = product(calls, dout, values, { transposeB: true });
-  const centred = calls.sub(last(dWeights), delta);
-  const dScores = calls.mul(last(weights), last(centred));
+  const inputs = [last(scores), last(dWeights), logSumExp, delta, calls.scalar(scale)];
+  const [weights, dScores] = calls.runAll('ModAttentionWeightsGrad', inputs, [], 2) as [Handle, Handle];
+  const dv = product(calls, last(weights), dout, { transposeA: true });
   const dk = product(calls, dScores, queries, { transposeA: true });
   return [dk, dv, product(calls, last(dScores), keys)];
 }

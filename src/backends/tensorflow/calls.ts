@@ -37,6 +37,7 @@ export interface Attribute {
 interface Binding {
   executeOp(name: string, attrs: Attribute[], inputs: number[], outputs: number): Handle[];
   createTensor(shape: number[], dtype: number, values: Float32Array | Int32Array): number;
+  tensorDataSync(id: number): Float32Array | Int32Array;
   deleteTensor(id: number): void;
 }
 
@@ -56,6 +57,12 @@ export const text = (name: string, value: string): Attribute => ({ name, type: 0
 export const dtype = (name: string, value: Dtype): Attribute => ({ name, type: 4, value });
 export const shapeOf = (name: string, value: number[]) => ({ name, type: 5, value }) as unknown as Attribute;
 
+/** An input that one of the project's own operations may do without: its operands, and their number as an attribute. */
+export function optional(operand: Operand | undefined): { given: Operand[]; attrs: Attribute[] } {
+  const given = operand === undefined ? [] : [operand];
+  return { given, attrs: [int('n', given.length)] };
+}
+
 /** Scalars, shapes and axes by what they hold: few and small, kept for the life of the process. */
 const constantsOf = new WeakMap<NodeBackend, Map<string, Handle>>();
 
@@ -73,6 +80,12 @@ export class Calls {
   input(tensor: TensorInfo): Handle {
     const [id] = this.backend.getInputTensorIds([tensor]) as [number];
     return { id, shape: tensor.shape, dtype: tensor.dtype === 'int32' ? DTYPE.int32 : DTYPE.float32 };
+  }
+
+  /** A tensor of tfjs that nobody reads again, for an operation that writes its result in its place. */
+  dead(tensor: TensorInfo): Handle {
+    const handle = this.input(tensor);
+    return this.backend.refCount(tensor.dataId) === 1 ? handle : this.run('DeepCopy', [handle]);
   }
 
   /** Runs an operation of several results. */

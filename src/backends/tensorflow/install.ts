@@ -1,6 +1,6 @@
 /**
  * Puts TensorFlow under @tensorflow/tfjs-node-gpu: shared libraries from the PyPI wheel into the package's `deps`, and
- * a binding built against them. One link decides which binding is loaded, and it is replaced last and at once: an
+ * a binding built against them, the project's own operations (native/) in it. One link decides which binding is loaded, and it is replaced last and at once: an
  * install that is interrupted leaves the old state.
  */
 import { spawnSync } from 'node:child_process';
@@ -16,19 +16,29 @@ import {
 } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, relative } from 'node:path';
-import { bindingPath, installedBinding, PACKAGE, PROJECT_FOLDER, packageFolder } from './package.js';
+import {
+  bindingPath,
+  installedBinding,
+  installName,
+  OPERATIONS_FOLDER,
+  PACKAGE,
+  PROJECT_FOLDER,
+  packageFolder,
+} from './package.js';
 import { gatherFacts, type InstallFacts, missingFor } from './prerequisites.js';
 import { CPU_DISTRIBUTION, type Distribution, GPU_DISTRIBUTION, requirements } from './wheels.js';
 
 const BINDING = 'tfjs_binding.node';
 const STAGING = '.staging-';
-/** Of a wheel, what is unpacked: the libraries, and the headers that the binding includes. */
+/** Of a wheel, what is unpacked: the libraries, and the headers that the binding and the operations include. */
 const WANTED = [
   'tensorflow/libtensorflow_cc.so.2',
   'tensorflow/libtensorflow_framework.so.2',
   'tensorflow/include/tensorflow/c/',
   'tensorflow/include/tensorflow/core/platform/ctstring',
+  'tensorflow/include/tensorflow/core/common_runtime/next_pluggable_device/c/',
   'tensorflow/include/tsl/platform/ctstring',
+  'tensorflow/include/tsl/platform/platform.h',
   'tensorflow/include/xla/tsl/c/',
   'nvidia/',
 ];
@@ -67,7 +77,7 @@ export function installTensorflow(gpu: boolean, say: (line: string) => void): vo
 
 function isInstalled(folder: string, distribution: Distribution): boolean {
   const binding = installedBinding(folder);
-  return binding === join(folder, 'deps', distribution.folder, BINDING) && loads(binding);
+  return binding === join(folder, 'deps', installName(distribution.folder), BINDING) && loads(binding);
 }
 
 /** Whether Node can load a binding and the libraries behind it; tried in a process of its own. */
@@ -115,7 +125,7 @@ function stage(
     run(python as string, ['-c', UNZIP, join(wheels, wheel), staging, ...WANTED]);
   }
   rmSync(wheels, { recursive: true });
-  say(`${compiler}: building the binding`);
+  say(`${compiler}: building the binding and the operations`);
   compile(compiler as string, staging, folder);
   say('node: loading it');
   if (!loads(join(staging, BINDING)))
@@ -130,12 +140,17 @@ function platforms(): string[] {
 
 function compile(compiler: string, staging: string, folder: string): void {
   const libraries = join(staging, 'tensorflow');
-  const sources = ['tfjs_backend.cc', 'tfjs_binding.cc'].map((name) => join(folder, 'binding', name));
+  const sources = [
+    ...['tfjs_backend.cc', 'tfjs_binding.cc'].map((name) => join(folder, 'binding', name)),
+    ...['attention.cc', 'elementwise.cc'].map((name) => join(OPERATIONS_FOLDER, name)),
+  ];
   const { include_dir: nodeApi } = createRequire(import.meta.url)('node-api-headers') as {
     include_dir: string;
   };
   run(compiler, [
-    ...['-std=c++17', '-O2', '-fPIC', '-shared', '-DNAPI_VERSION=8'],
+    ...['-std=c++17', '-O3', '-fPIC', '-shared', '-DNAPI_VERSION=8', '-Wno-psabi'],
+    // What lets loops with comparisons and roots become vector code; no result changes.
+    ...['-fno-math-errno', '-fno-trapping-math'],
     ...[`-I${nodeApi}`, `-I${join(libraries, 'include')}`],
     ...sources,
     ...['-o', join(staging, BINDING), '-Wl,-rpath,$ORIGIN/tensorflow'],
@@ -146,7 +161,8 @@ function compile(compiler: string, staging: string, folder: string): void {
 /** The staged folder gets its name, then the link that the package loads is replaced by one rename. */
 export function activate(staging: string, folder: string, distribution: Distribution): void {
   const deps = join(folder, 'deps');
-  const place = join(deps, distribution.folder);
+  const name = installName(distribution.folder);
+  const place = join(deps, name);
   const binding = bindingPath(folder);
   // A folder of this name is in nobody's use, or it would have loaded.
   rmSync(place, { recursive: true, force: true });
@@ -157,8 +173,7 @@ export function activate(staging: string, folder: string, distribution: Distribu
   symlinkSync(relative(dirname(binding), join(place, BINDING)), link);
   renameSync(link, binding);
   for (const other of readdirSync(deps)) {
-    if (other !== distribution.folder && !other.startsWith(STAGING))
-      rmSync(join(deps, other), { recursive: true });
+    if (other !== name && !other.startsWith(STAGING)) rmSync(join(deps, other), { recursive: true });
   }
 }
 

@@ -1,7 +1,8 @@
 /** Where @tensorflow/tfjs-node-gpu lies, and the one file in it that decides which TensorFlow it runs on. */
-import { existsSync, realpathSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 
 export const PACKAGE = '@tensorflow/tfjs-node-gpu';
 
@@ -29,4 +30,20 @@ export function bindingPath(folder: string): string {
 export function installedBinding(folder: string): string | null {
   const path = bindingPath(folder);
   return existsSync(path) ? realpathSync(path) : null;
+}
+
+/** The C++ of the project's own operations, which is built into the binding. */
+export const OPERATIONS_FOLDER = join(import.meta.dirname, 'native');
+
+/** The folder in the package's `deps` of an install: its TensorFlow, and eight digits that stand for the operations. */
+export function installName(distribution: string): string {
+  const hash = createHash('sha256');
+  for (const name of readdirSync(OPERATIONS_FOLDER).sort())
+    hash.update(readFileSync(join(OPERATIONS_FOLDER, name)));
+  return `${distribution}-${hash.digest('hex').slice(0, 8)}`;
+}
+
+/** Whether a binding was built with the project's operations as they are now. */
+export function hasOperations(binding: string): boolean {
+  return basename(dirname(binding)).endsWith(installName(''));
 }

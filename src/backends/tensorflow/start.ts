@@ -8,10 +8,10 @@ import { type NodeBackend, TENSORFLOW } from './calls.js';
 import { hasNvidiaGpu, refuseDevice } from './device.js';
 import { registerElementwise } from './elementwise.js';
 import { type ProductPrecision, registerLinear } from './linear.js';
+import { registerLoss } from './loss.js';
 import { registerOptimizer } from './optimizer.js';
-import { INSTALL_COMMAND, installedBinding, PACKAGE, packageFolder } from './package.js';
+import { hasOperations, INSTALL_COMMAND, installedBinding, PACKAGE, packageFolder } from './package.js';
 import { quietly } from './quietly.js';
-import { registerRotary } from './rotary.js';
 import { registerTokens } from './tokens.js';
 
 let started: { onGpu: boolean } | null = null;
@@ -35,8 +35,8 @@ export async function startTensorflow(precision: ProductPrecision = 'fp32'): Pro
 function load(): { onGpu: boolean } {
   const folder = packageFolder();
   if (folder === null) throw new Error(`${PACKAGE} is not installed: run ${INSTALL_COMMAND}`);
-  if (installedBinding(folder) === null)
-    throw new Error(`${PACKAGE} lacks its native library: run ${INSTALL_COMMAND}`);
+  const binding = installedBinding(folder);
+  if (binding === null) throw new Error(`${PACKAGE} lacks its native library: run ${INSTALL_COMMAND}`);
   supplyRemovedUtilities();
   try {
     quietly(() => createRequire(import.meta.url)(PACKAGE));
@@ -48,11 +48,16 @@ function load(): { onGpu: boolean } {
   const refusal = refuseDevice({ machineHasGpu: hasNvidiaGpu(), onGpu });
   if (refusal !== null) throw new Error(refusal);
   registerLinear(() => productPrecision);
-  registerAttention();
-  registerRotary();
-  registerElementwise();
+  registerLoss();
   registerTokens();
   registerOptimizer();
+  // The project's own operations are for CPUs: on a GPU these kernels are their composed definitions.
+  if (!onGpu) {
+    if (!hasOperations(binding))
+      throw new Error(`${PACKAGE} lacks this version's own operations: run ${INSTALL_COMMAND}`);
+    registerAttention();
+    registerElementwise();
+  }
   return { onGpu };
 }
 

@@ -12,7 +12,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { activate } from '../../../src/backends/tensorflow/install.js';
-import { bindingPath, installedBinding } from '../../../src/backends/tensorflow/package.js';
+import {
+  bindingPath,
+  hasOperations,
+  installedBinding,
+  installName,
+} from '../../../src/backends/tensorflow/package.js';
 import { type InstallFacts, missingFor } from '../../../src/backends/tensorflow/prerequisites.js';
 import { CPU_DISTRIBUTION, GPU_DISTRIBUTION, requirements } from '../../../src/backends/tensorflow/wheels.js';
 
@@ -82,7 +87,7 @@ describe('switching to what was staged', () => {
     expect(active()).toBe('first');
     activate(staged('second'), folder, GPU_DISTRIBUTION);
     expect(active()).toBe('second');
-    expect(readdirSync(join(folder, 'deps'))).toEqual([GPU_DISTRIBUTION.folder]);
+    expect(readdirSync(join(folder, 'deps'))).toEqual([installName(GPU_DISTRIBUTION.folder)]);
     expect(readdirSync(join(folder, 'lib', 'napi-v8'))).toEqual(['tfjs_binding.node']);
   });
 
@@ -90,7 +95,14 @@ describe('switching to what was staged', () => {
     activate(staged('old'), folder, CPU_DISTRIBUTION);
     staged('interrupted before its name was given');
     expect(active()).toBe('old');
-    expect(installedBinding(folder)).toContain(CPU_DISTRIBUTION.folder);
+    expect(installedBinding(folder)).toContain(installName(CPU_DISTRIBUTION.folder));
     expect(existsSync(join(folder, 'deps', '.staging-1'))).toBe(true);
+  });
+
+  it('knows a binding that has not the operations as they are now', () => {
+    activate(staged('built now'), folder, CPU_DISTRIBUTION);
+    expect(hasOperations(installedBinding(folder) as string)).toBe(true);
+    for (const other of ['lib', 'tensorflow-cpu-2.21.0', 'tensorflow-cpu-2.21.0-00000000'])
+      expect(hasOperations(join(folder, 'deps', other, 'tfjs_binding.node'))).toBe(false);
   });
 });
