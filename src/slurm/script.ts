@@ -55,11 +55,14 @@ ${runs.map(({ config_hash }) => `  ${quoted(config_hash)}`).join('\n')}
 )
 run=\${runs[SLURM_ARRAY_TASK_ID]}
 config_hash=\${config_hashes[SLURM_ARRAY_TASK_ID]}
-echo "$(date -u +%FT%TZ) $run on \${SLURMD_NODENAME:-$HOSTNAME}, start $((\${SLURM_RESTART_COUNT:-0} + 1))"
+# Not SLURM_JOB_ID: for one of the tasks that is the id of the whole array.
+task=\${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+say() { echo "$(date -u +%FT%TZ) $run $*"; }
+say "on \${SLURMD_NODENAME:-$HOSTNAME}, start $((\${SLURM_RESTART_COUNT:-0} + 1))"
 
 # --max-hours in what is left of the job's time limit: asked of Slurm, whose clock alone counts. No limit, no option.
 limit=()
-if [[ $(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%L) =~ ^(([0-9]+)-)?(([0-9]+):)?([0-9]+):([0-9]+)$ ]]; then
+if [[ $(squeue --noheader --jobs="$task" --format=%L) =~ ^(([0-9]+)-)?(([0-9]+):)?([0-9]+):([0-9]+)$ ]]; then
   left=$(((10#\${BASH_REMATCH[2]:-0} * 24 + 10#\${BASH_REMATCH[4]:-0}) * 3600 + 10#\${BASH_REMATCH[5]} * 60 + 10#\${BASH_REMATCH[6]}))
   left=$((left > ${2 * MARGIN} ? left - ${MARGIN} : left / 2))
   limit=(--max-hours "$(printf '%d.%06d' $((left / 3600)) $((left % 3600 * 1000000 / 3600)))")
@@ -68,26 +71,29 @@ fi
 # Back into the queue: the run goes on from its checkpoint when it is its turn. Slurm sends a TERM with it.
 requeue() {
   trap '' TERM
-  echo "$(date -u +%FT%TZ) $run is not done: back into the queue"
+  say 'is not done: back into the queue'
   for _ in {1..24}; do
-    scontrol requeue "$SLURM_JOB_ID" && exit 0
+    scontrol requeue "$task" && exit 0
     sleep 5 # the controller may be restarting
   done
-  echo "$run cannot be queued again by itself: it is saved, start mod sweep ${shown(config)} --slurm again"
+  say "is saved, but cannot queue itself again: start mod sweep ${shown(config)} --slurm again"
   exit 75
 }
 
-# Slurm warns this shell alone before the limit, and training must be told. The TERM of a job that is cancelled or over
-# its limit goes to training, too: a second one would end it before it has saved, and such a job is not queued again.
+# Slurm warns this shell alone before the limit, and training must be told. The TERM of a job that is cancelled, moved or
+# over its limit goes to training, too: a second one would end it before it has saved, and what becomes of such a job is
+# Slurm's to say. While the warning is on its way the state may be SIGNALING, and nothing while the controller is away.
 warned() {
   trap '' TERM
-  case $(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T) in
-    RUNNING | '') kill -TERM "$training" ;;
-    *)
+  state=$(squeue --noheader --jobs="$task" --format=%T)
+  case $state in
+    COMPLETING | CANCELLED | DEADLINE | NODE_FAIL | PENDING | PREEMPTED | TIMEOUT)
+      say "is saved and left to Slurm: $state"
       wait "$training"
       exit
       ;;
   esac
+  kill -TERM "$training"
   wait "$training"
   code=$?
   case $code in 75 | 143) requeue ;; esac # saved, and stopped

@@ -116,6 +116,11 @@ export class SlurmCluster {
     return execFileSync(program, args, { encoding: 'utf8' });
   }
 
+  /** The same; null where it fails. */
+  tryAsk(program: string, ...args: string[]): string | null {
+    return orNull(() => this.ask(program, ...args));
+  }
+
   /** Job array's tasks and single jobs that are queued or running. */
   queue(): { job: string; state: string; node: string }[] {
     return this.ask('squeue', '--noheader', '--array', '--format=%i|%T|%N')
@@ -182,7 +187,7 @@ export class SlurmCluster {
       (node, i) =>
         `NodeName=${node} NodeHostname=${host} NodeAddr=${address} Port=${ports[i]} CPUs=2 RealMemory=500 State=UNKNOWN`,
     );
-    // No time is waited that a test would only wait out: nodes are missed after ten seconds, credentials for requeued
+    // The emptiest node comes first, so that tasks are spread over both. No time is waited that a test would only wait out: nodes are missed after ten seconds, credentials for requeued
     // jobs end after five.
     const lines = `ClusterName=test
 SlurmctldHost=${host}(${address})
@@ -206,7 +211,7 @@ TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
+SelectTypeParameters=CR_Core,CR_LLN
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=2
 ReturnToService=2
