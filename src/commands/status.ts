@@ -46,6 +46,7 @@ function report(name: string, progress: SweepProgress | ClusterProgress): string
   const { runs, share, seconds_left } = progress;
   const head = ['run', 'status', 'step', 'of', 'done', 'loss', 'tok/s', 'left'];
   const onCluster = 'problem' in progress;
+  const held = onCluster ? progress.runs.flatMap(({ task }) => (isHeld(task) ? [task.job] : [])) : [];
   const left = seconds_left === null ? '' : `, ${duration(seconds_left)} left`;
   const notes = runs.flatMap(({ run_id, note }) => (note === null ? [] : [`${run_id}: ${note}`]));
   return [
@@ -57,6 +58,7 @@ function report(name: string, progress: SweepProgress | ClusterProgress): string
         )
       : table(head, runs.map(cells)),
     ...(notes.length === 0 ? [] : [notes.join('\n')]),
+    ...(held.length === 0 ? [] : [`Held by Slurm: scontrol release ${held.join(' ')} lets them start`]),
     ...(onCluster && progress.problem !== null
       ? [`From the files alone, since Slurm cannot be asked: ${progress.problem}`]
       : []),
@@ -90,6 +92,11 @@ function taskText(task: Task | null): string {
   if (task === null) return '-';
   const { job, state, reason, node } = task;
   return `${job} ${state}${reason === null ? '' : ` (${reason})`}${node === null ? '' : ` on ${node}`}`;
+}
+
+/** JobHeldUser, JobHeldAdmin, launch failed requeued held: Slurm starts it no more by itself. */
+function isHeld(task: Task | null): task is Task {
+  return task?.active === true && /held/i.test(task.reason ?? '');
 }
 
 const percent = (share: number) => `${Math.floor(100 * share)}%`;

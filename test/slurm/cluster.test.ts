@@ -109,6 +109,7 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
       expect(running.map(({ task }) => task?.state)).toEqual(['RUNNING', 'RUNNING']);
       expect((await submit(quick)).stdout).toBe('nothing to submit: 9 queued or running\n');
 
+      await cluster.stateSaved();
       await cluster.killController();
       await sleep(2000);
       cluster.startController();
@@ -140,7 +141,7 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
   );
 
   it(
-    'goes on elsewhere when a node dies, and keeps the second copy of a task out while the first lives on',
+    'goes on elsewhere when a node dies; a task that lives on without its slurmd keeps its second copy out, and ends',
     async () => {
       const sweep = longSweep();
       expect((await submit(sweep)).code).toBe(0);
@@ -161,11 +162,19 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
       expect(process.kill(pid, 0)).toBe(true);
       expect(readManifest(join(sweep.results, 'tiny', LONG_RUN))?.attempts).toHaveLength(2);
 
-      cluster.startNode(other);
+      // The second copies come and go on the node that is left, until the first ones are done.
       await cluster.ended(240);
+      expect(readManifest(join(sweep.results, 'tiny', LONG_RUN))?.attempts).toHaveLength(2);
+      const [, end] = await status(sweep);
+      expect(end).toMatchObject({
+        run_id: LONG_RUN,
+        status: 'done',
+        task: { state: 'COMPLETED', node: lost },
+      });
       expect(masked(runRows(sweep))).toEqual(masked(runRows(local)));
+      cluster.startNode(other);
     },
-    4 * MINUTE,
+    6 * MINUTE,
   );
 
   it(

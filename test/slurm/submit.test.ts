@@ -160,6 +160,8 @@ it('mod status asks sacct for what squeue has forgotten, and does without either
   const both = await shown();
   expect(both).toMatch(/^first +pending .* 7_0 OUT_OF_MEMORY on n3$/m);
   expect(both).toMatch(/^second +queued .* 7_1 PENDING \(QOSMaxJobsPerUserLimit\)$/m);
+  program('squeue', 'echo "7|1|PENDING||launch failed requeued held"');
+  expect(await shown()).toContain('Held by Slurm: scontrol release 7_1 lets them start');
   program('sacct', 'echo "Slurm accounting storage is disabled" >&2; exit 1');
   expect(await shown()).toMatch(/^first +pending .* -$/m);
   program('squeue', 'echo "squeue: error: Invalid user: x" >&2; exit 1');

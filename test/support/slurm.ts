@@ -15,6 +15,7 @@ import {
   readFileSync,
   readlinkSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { createServer } from 'node:net';
@@ -79,10 +80,10 @@ export class SlurmCluster {
     await until('both nodes are idle', () => this.idleNodes() === NODES.length, 60);
   }
 
-  /** Ends everything that was started here, jobs first. */
+  /** Ends everything that was started here: first what starts jobs, then these. */
   async down(): Promise<void> {
+    for (const name of [...this.daemons.keys()].reverse()) await this.kill(name);
     for (const node of NODES) this.killNode(node);
-    for (const name of this.daemons.keys()) await this.kill(name);
     rmSync(this.folder, { recursive: true, force: true });
   }
 
@@ -93,6 +94,16 @@ export class SlurmCluster {
   /** SIGKILL, as a crash. */
   killController(): Promise<void> {
     return this.kill('controller');
+  }
+
+  /** Until the controller has written down what it knows now: what it has not, dies with it. */
+  async stateSaved(): Promise<void> {
+    const [now, file] = [Date.now(), join(this.folder, 'state/job_state')];
+    await until(
+      'the state is saved',
+      () => (statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0) > now,
+      60,
+    );
   }
 
   startNode(node: NodeName): void {
