@@ -1,5 +1,6 @@
 /** The options that several commands share, and what turns their words into values. */
 import { InvalidArgumentError, Option } from 'commander';
+import type { Shard } from './plan/shard.js';
 
 /** What TARGET may be, section 7 of the design. */
 export const TARGET = 'a sweep or a run, by folder or name; left out: the newest sweep';
@@ -29,6 +30,15 @@ export const probability = numberWhere((value) => value > 0 && value <= 1, 'a nu
 export const share = numberWhere((value) => value > 0 && value < 1, 'a number between 0 and 1');
 
 export const jobs = (text: string): number | 'auto' => (text === 'auto' ? text : wholeNumber(text));
+
+/** 0/8: the first of eight. */
+export function shard(text: string): Shard {
+  const [, index, of] = /^(\d+)\/(\d+)$/.exec(text) ?? [];
+  if (index === undefined || of === undefined || Number(index) >= Number(of)) {
+    throw new InvalidArgumentError('I/N is needed, I from 0 to N - 1.');
+  }
+  return { index: Number(index), of: Number(of) };
+}
 
 export function bareTokenBytes(text: string): 1 | 2 {
   if (text !== '1' && text !== '2') throw new InvalidArgumentError('1 or 2 is needed.');

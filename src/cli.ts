@@ -1,5 +1,6 @@
 /** The commander program: which commands there are, what they take, and the only place that decides exit codes. */
 import { availableParallelism } from 'node:os';
+import { resolve } from 'node:path';
 import tab from '@bomb.sh/tab/commander';
 import { Command, CommanderError, Option } from 'commander';
 import {
@@ -12,6 +13,7 @@ import {
   precisionOption,
   probability,
   resultsOption,
+  shard,
   share,
   TARGET,
   wholeNumber,
@@ -29,6 +31,7 @@ import { planCommand } from './commands/plan.js';
 import { probeCommand } from './commands/probe.js';
 import { statusCommand } from './commands/status.js';
 import { sweepCommand } from './commands/sweep.js';
+import { sweepSlurmCommand } from './commands/sweep-slurm.js';
 import { trainRunCommand } from './commands/train-run.js';
 import { DEFAULT_PART_BYTES } from './data/prepare.js';
 import { InputError, messageOf, TryLaterError } from './errors.js';
@@ -95,12 +98,26 @@ function addSweep(mod: Command): void {
     .description('train the runs of a sweep file that are not done')
     .argument('<config>', 'sweep file, YAML')
     .option('--only <run...>', 'train these runs alone, without the sweep’s lock', [])
+    .addOption(
+      new Option('--shard <i/n>', 'train one of n parts of equal cost, i from 0, without the sweep’s lock')
+        .argParser(shard)
+        .conflicts('only'),
+    )
+    .option('--config-hash <hash...>', 'of --only, in its order: train none that is another by now', [])
     .option(
       '--jobs <n>',
       'runs that train side by side; auto: one a GPU, or one a core on wasm',
       jobs,
       'auto',
     )
+    .addOption(
+      new Option('--slurm', 'submit a job array, a task for each run that is neither done nor queued')
+        .default(false)
+        .conflicts(['shard', 'jobs', 'maxHours', 'configHash']),
+    )
+    .option('--sbatch <options>', 'of --slurm: options for sbatch, in one word', '')
+    .option('--concurrency <n>', 'of --slurm: tasks that run at a time', wholeNumber)
+    .option('--dry-run', 'of --slurm: print the scripts, submit nothing', false)
     .option('--retry', 'train diverged runs again', false)
     .option('--max-hours <hours>', 'after so long save, stop and exit with 75', hours)
     .option('--quiet', 'print nothing unless something fails', false)
@@ -109,11 +126,23 @@ function addSweep(mod: Command): void {
     .addOption(precisionOption())
     .addHelpText(
       'after',
-      '\nStarted again, it goes on with what is not done.\n\nExample:\n  $ mod sweep configs/quick.yaml',
+      '\nStarted again, it goes on with what is not done.\n\nExample:\n  $ mod sweep configs/quick.yaml\n  $ mod sweep configs/6e18.yaml --slurm --sbatch "--partition=gpu --gres=gpu:1 --time=24:00:00"',
     )
-    .action(async (config, { results, ...options }) => {
-      const io = { resultsDir: results, out: process.stdout, program: process.argv[1] as string };
+    .action(async (config, { results, configHash, slurm, sbatch, concurrency, dryRun, ...given }) => {
+      const program = process.argv[1] as string;
+      const options = { ...given, resultsDir: results, configHashes: configHash };
       try {
+        if (slurm) {
+          const command = [process.execPath, resolve(program)];
+          const submission = { ...options, command, sbatch, concurrency, dryRun };
+          const { failed } = await sweepSlurmCommand(config, submission, print, printError);
+          if (failed.length > 0) process.exitCode = EXIT.failed;
+          return;
+        }
+        if (sbatch !== '' || concurrency !== undefined || dryRun) {
+          throw new InputError('--sbatch, --concurrency and --dry-run are for --slurm: add it');
+        }
+        const io = { out: process.stdout, program };
         process.exitCode = exitCodeOfSweep(await sweepCommand(config, { ...options, ...io }, printError));
       } catch (error) {
         // Cron sends a mail for every line: that another start holds the sweep is said by the code alone.
@@ -126,7 +155,9 @@ function addSweep(mod: Command): void {
 function addStatus(mod: Command): void {
   mod
     .command('status')
-    .description('the runs of a sweep as they are now, from the files alone')
+    .description(
+      'the runs of a sweep as they are now, from the files and, where it was submitted, from Slurm',
+    )
     .argument('[target]', TARGET)
     .option('--watch', 'again and again until nothing trains', false)
     .addOption(resultsOption())

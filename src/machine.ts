@@ -5,6 +5,8 @@ import { availableParallelism, cpus, freemem, totalmem } from 'node:os';
 import { dirname, resolve } from 'node:path';
 
 export interface Gpu {
+  /** As CUDA_VISIBLE_DEVICES takes it: GPU-5b2b8b6e-... */
+  uuid: string;
   name: string;
   driver: string;
   memoryBytes: number;
@@ -65,7 +67,30 @@ export function freeDiskBytes(folder: string): number {
   return bavail * bsize;
 }
 
-const QUERY = ['--query-gpu=name,driver_version,memory.total,compute_cap', '--format=csv,noheader,nounits'];
+/** The oldest GPUs that the cuda backend computes on. */
+const LEAST_CAPABILITY = 8;
+
+/**
+ * The GPUs that this process may train on, as CUDA_VISIBLE_DEVICES names them: the words of that variable where it is
+ * set, up to the first that is no GPU's, as CUDA reads it; else all that nvidia-smi lists and the cuda backend can use.
+ */
+export function visibleGpus(
+  visible: string | undefined = process.env.CUDA_VISIBLE_DEVICES,
+  list: () => Gpu[] = nvidiaGpus,
+): string[] {
+  if (visible === undefined) {
+    const usable = list().filter(({ computeCapability }) => Number(computeCapability) >= LEAST_CAPABILITY);
+    return usable.map(({ uuid }) => uuid);
+  }
+  const words = visible.split(',').map((word) => word.trim());
+  const end = words.findIndex((word) => !/^(\d+|(GPU|MIG)-.+)$/.test(word));
+  return end === -1 ? words : words.slice(0, end);
+}
+
+const QUERY = [
+  '--query-gpu=uuid,name,driver_version,memory.total,compute_cap',
+  '--format=csv,noheader,nounits',
+];
 
 /** NVIDIA's GPUs as its own tool lists them; none where the tool is missing or finds none. */
 function nvidiaGpus(): Gpu[] {
@@ -82,12 +107,13 @@ function nvidiaGpus(): Gpu[] {
   }
 }
 
-/** Lines of nvidia-smi: name, driver, MiB, compute capability. */
+/** Lines of nvidia-smi: UUID, name, driver, MiB, compute capability. */
 export function parseGpus(printed: string): Gpu[] {
   return printed.split('\n').flatMap((line) => {
-    const [name, driver, mebibytes, computeCapability] = line.split(', ');
-    if (name === undefined || driver === undefined || computeCapability === undefined) return [];
-    return [{ name, driver, memoryBytes: Number(mebibytes) * 2 ** 20, computeCapability }];
+    const [uuid, name, driver, mebibytes, computeCapability] = line.split(', ');
+    if (uuid === undefined || name === undefined || driver === undefined || computeCapability === undefined)
+      return [];
+    return [{ uuid, name, driver, memoryBytes: Number(mebibytes) * 2 ** 20, computeCapability }];
   });
 }
 

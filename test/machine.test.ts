@@ -1,6 +1,6 @@
 /** What the machine is: cores, GPUs, room on the disk. */
 import { describe, expect, it } from 'vitest';
-import { freeDiskBytes, parseGpus, physicalCores } from '../src/machine.js';
+import { freeDiskBytes, parseGpus, physicalCores, visibleGpus } from '../src/machine.js';
 
 const processor = (socket: number, core: number) =>
   `processor\t: 0\nphysical id\t: ${socket}\ncore id\t\t: ${core}`;
@@ -25,12 +25,38 @@ describe('physical cores', () => {
 
 it('GPUs are read from what nvidia-smi prints', () => {
   expect(
-    parseGpus('NVIDIA H200, 580.159.04, 143771, 9.0\nNVIDIA A100-SXM4-80GB, 535.1, 81920, 8.0\n'),
+    parseGpus(
+      'GPU-a1, NVIDIA H200, 580.159.04, 143771, 9.0\nGPU-b2, NVIDIA A100-SXM4-80GB, 535.1, 81920, 8.0\n',
+    ),
   ).toEqual([
-    { name: 'NVIDIA H200', driver: '580.159.04', memoryBytes: 143771 * 2 ** 20, computeCapability: '9.0' },
-    { name: 'NVIDIA A100-SXM4-80GB', driver: '535.1', memoryBytes: 80 * 2 ** 30, computeCapability: '8.0' },
+    {
+      uuid: 'GPU-a1',
+      name: 'NVIDIA H200',
+      driver: '580.159.04',
+      memoryBytes: 143771 * 2 ** 20,
+      computeCapability: '9.0',
+    },
+    {
+      uuid: 'GPU-b2',
+      name: 'NVIDIA A100-SXM4-80GB',
+      driver: '535.1',
+      memoryBytes: 80 * 2 ** 30,
+      computeCapability: '8.0',
+    },
   ]);
   expect(parseGpus('No devices were found\n')).toEqual([]);
+});
+
+it.each([
+  ['all that can be used where nothing is said', undefined, ['GPU-a', 'GPU-c']],
+  ['those of the variable, by number or name', '3, GPU-x,MIG-y', ['3', 'GPU-x', 'MIG-y']],
+  ['up to the first word that names none, as CUDA does', '0,-1,1', ['0']],
+  ['none where it is empty', '', []],
+  ['none where a scheduler gave none', 'NoDevFiles', []],
+])('GPUs to train on: %s', (_, visible, expected) => {
+  const list = () =>
+    parseGpus('GPU-a, A100, 1, 81920, 8.0\nGPU-b, GT 710, 1, 2048, 3.5\nGPU-c, H100, 1, 81920, 9.0\n');
+  expect(visibleGpus(visible, list)).toEqual(expected);
 });
 
 it('free disk is that of the folder above one that is not there yet', () => {

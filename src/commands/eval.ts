@@ -8,7 +8,8 @@ import { table } from '../format.js';
 import type { RoutingMode } from '../model/config.js';
 import type { BackendName, PlannedRun, Precision } from '../plan/run.js';
 import { latestCheckpoint, readResult } from '../results/run-folder.js';
-import { findSweep, readPlan, runFolder, writeEvalCsv } from '../results/sweep-folder.js';
+import { findSweep, readPlan, runFolder } from '../results/sweep-folder.js';
+import { writeTables } from '../results/tables.js';
 
 export interface EvalCommandOptions {
   results: string;
@@ -77,7 +78,7 @@ async function evaluateTarget(
   const results: ModeResult[] = [];
   for (const run of kept) {
     results.push(...(await evaluateRun(run, folderOf(run), base_dir, shared)));
-    writeEvalCsv(sweepFolder, runs);
+    writeTables(sweepFolder, runs);
   }
   for (const run of done) {
     if (!kept.includes(run)) note(`${run.run_id}: not evaluated, its weights are gone`);

@@ -5,7 +5,8 @@ import { loadRuns, type ReportRun, sweepFolders } from '../report/load.js';
 import { numbersOf, reportOf, writeReport } from '../report/report.js';
 import { counted } from '../report/words.js';
 import { makeResultsFolder } from '../results/atomic.js';
-import { sweepFiles } from '../results/sweep-folder.js';
+import { readPlan, sweepFiles } from '../results/sweep-folder.js';
+import { refreshTables } from '../results/tables.js';
 
 export interface ReportCommandOptions {
   results: string;
@@ -39,6 +40,7 @@ export async function reportCommand(
     const runs = loadRuns(folders);
     const state = stateOf(runs);
     if (state !== seen) {
+      for (const sweep of folders) refreshTables(sweep, readPlan(sweep).runs);
       const report = reportOf(runs);
       const { page } = writeReport(folder, report, new Date());
       const { study, figures } = report;

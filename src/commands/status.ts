@@ -1,7 +1,10 @@
-/** `mod status`: the runs of a sweep with what is done of each, from the files alone. */
+/** `mod status`: the runs of a sweep with what is done of each, from the files and, where it was submitted, from Slurm. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { count, duration, rate, table } from '../format.js';
 import { findSweep, readPlan } from '../results/sweep-folder.js';
+import { refreshTables } from '../results/tables.js';
+import type { Task } from '../slurm/queue.js';
+import { type ClusterProgress, clusterProgress, type QueuedProgress } from '../slurm/status.js';
 import { type RunProgress, type SweepProgress, sweepProgress } from '../sweep/status.js';
 
 export interface StatusCommandOptions {
@@ -29,22 +32,36 @@ export async function statusCommand(
   for (;;) {
     const { name, runs } = readPlan(sweepFolder);
     const wanted = runs.filter(({ run_id }) => runId === null || run_id === runId);
-    const progress = sweepProgress(sweepFolder, wanted);
+    const files = sweepProgress(sweepFolder, wanted);
+    const progress = (await clusterProgress(sweepFolder, files)) ?? files;
+    refreshTables(sweepFolder, runs);
     const text = json ? JSON.stringify(progress, null, watch ? undefined : 1) : report(name, progress);
     out.write(`${watch && out.isTTY && !json ? CLEAR : ''}${text}\n`);
-    if (!watch || !progress.runs.some(({ status }) => status === 'running')) return;
+    if (!watch || !progress.runs.some(({ status }) => status === 'running' || status === 'queued')) return;
     await sleep(WATCH_INTERVAL);
   }
 }
 
-function report(name: string, { runs, share, seconds_left }: SweepProgress): string {
+function report(name: string, progress: SweepProgress | ClusterProgress): string {
+  const { runs, share, seconds_left } = progress;
   const head = ['run', 'status', 'step', 'of', 'done', 'loss', 'tok/s', 'left'];
+  const onCluster = 'problem' in progress;
+  const held = onCluster ? progress.runs.flatMap(({ task }) => (isHeld(task) ? [task.job] : [])) : [];
   const left = seconds_left === null ? '' : `, ${duration(seconds_left)} left`;
   const notes = runs.flatMap(({ run_id, note }) => (note === null ? [] : [`${run_id}: ${note}`]));
   return [
     `${name}: ${percent(share)} of the FLOPs spent${left}`,
-    table(head, runs.map(cells)),
+    onCluster
+      ? table(
+          [...head, 'slurm'],
+          progress.runs.map((run) => [...cells(run), taskText(run.task)]),
+        )
+      : table(head, runs.map(cells)),
     ...(notes.length === 0 ? [] : [notes.join('\n')]),
+    ...(held.length === 0 ? [] : [`Held by Slurm: scontrol release ${held.join(' ')} lets them start`]),
+    ...(onCluster && progress.problem !== null
+      ? [`From the files alone, since Slurm cannot be asked: ${progress.problem}`]
+      : []),
   ].join('\n\n');
 }
 
@@ -57,7 +74,7 @@ function cells({
   loss,
   tokens_per_s,
   seconds_left,
-}: RunProgress): string[] {
+}: RunProgress | QueuedProgress): string[] {
   return [
     run_id,
     status,
@@ -68,6 +85,18 @@ function cells({
     tokens_per_s === null ? '-' : rate(tokens_per_s),
     seconds_left === null ? '-' : duration(seconds_left),
   ];
+}
+
+/** 12_3 PENDING (Priority), 12_4 RUNNING on n1 */
+function taskText(task: Task | null): string {
+  if (task === null) return '-';
+  const { job, state, reason, node } = task;
+  return `${job} ${state}${reason === null ? '' : ` (${reason})`}${node === null ? '' : ` on ${node}`}`;
+}
+
+/** JobHeldUser, JobHeldAdmin, launch failed requeued held: Slurm starts it no more by itself. */
+function isHeld(task: Task | null): task is Task {
+  return task?.active === true && /held/i.test(task.reason ?? '');
 }
 
 const percent = (share: number) => `${Math.floor(100 * share)}%`;

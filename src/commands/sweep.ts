@@ -2,8 +2,9 @@
 import { loadSweepFile } from '../config/sweep-file.js';
 import { rate, table } from '../format.js';
 import type { RunRow } from '../results/columns.js';
-import { currentRows, readPlan, sweepFiles } from '../results/sweep-folder.js';
+import { sweepFiles } from '../results/sweep-folder.js';
 import { summaryOf, tellFinished } from '../sweep/on-finish.js';
+import { isPart } from '../sweep/selection.js';
 import { type SweepOptions, type SweepOutcome, sweep } from '../sweep/sweep.js';
 
 /** Prints the runs that are done, unless quiet, and on `err` every run that a person must look at. */
@@ -14,24 +15,22 @@ export async function sweepCommand(
 ): Promise<SweepOutcome> {
   const file = loadSweepFile(configPath);
   const outcome = await sweep(file, options);
-  const { folder, failed, unfinished } = outcome;
+  const { folder, failed, unfinished, rows } = outcome;
   if (!options.quiet) {
-    const rows = currentRows(folder, readPlan(folder).runs);
     options.out.write(`\n${summary(rows)}\n\n${sweepFiles(folder).runs}\n`);
   }
   for (const { runId, status, note } of failed) err(`${runId}: ${status}: ${note}`);
   if (!options.quiet) for (const { runId, note } of unfinished) err(`${runId}: not done: ${note}`);
   if (isToldOf(outcome, options)) {
-    const rows = currentRows(folder, readPlan(folder).runs);
     const fault = await tellFinished(file, summaryOf(file.name, outcome, rows));
     if (fault !== null) err(fault);
   }
   return outcome;
 }
 
-/** Not a call that had nothing to do, nor a job array's, nor one that a signal wants gone. */
-function isToldOf({ trained, stoppedBy }: SweepOutcome, { only }: SweepOptions): boolean {
-  return trained.length > 0 && only.length === 0 && (stoppedBy === null || stoppedBy === 'max-hours');
+/** Not a call that had nothing to do, nor one of several parts, nor one that a signal wants gone. */
+function isToldOf({ trained, stoppedBy }: SweepOutcome, options: SweepOptions): boolean {
+  return trained.length > 0 && !isPart(options) && (stoppedBy === null || stoppedBy === 'max-hours');
 }
 
 function summary(rows: RunRow[]): string {

@@ -3,10 +3,12 @@ import { createHash } from 'node:crypto';
 import type * as nodeFs from 'node:fs';
 import {
   closeSync,
+  fstatSync,
   fsyncSync,
   mkdirSync,
   openSync,
   readdirSync,
+  readFileSync,
   renameSync,
   rmSync,
   statSync,
@@ -18,7 +20,10 @@ import { InputError, messageOf } from '../errors.js';
 
 /** One call writes at most this much: Node refuses lengths beyond 2³¹ - 1. */
 const CHUNK_BYTES = 2 ** 28;
-/** A temporary file of another machine, whose processes cannot be seen, is a leftover after this long. */
+/**
+ * A temporary file of another machine, whose processes cannot be seen, is a leftover after this long, by the clock of the
+ * file system that both lie on: those of the machines need not agree.
+ */
 const FOREIGN_LEFTOVER_MS = 24 * 3600 * 1000;
 
 const host = createHash('sha256').update(hostname()).digest('hex').slice(0, 8);
@@ -31,9 +36,9 @@ const host = createHash('sha256').update(hostname()).digest('hex').slice(0, 8);
 export function writeFileAtomic(path: string, ...parts: (Uint8Array | string)[]): void {
   const temporary = join(dirname(path), `.${basename(path)}.${host}-${process.pid}.tmp`);
   try {
-    removeLeftovers(path);
     const file = openSync(temporary, 'w');
     try {
+      removeLeftovers(path, fstatSync(file).mtimeMs);
       for (const part of parts) writeAll(file, typeof part === 'string' ? Buffer.from(part) : part);
       fsyncSync(file);
     } finally {
@@ -46,6 +51,17 @@ export function writeFileAtomic(path: string, ...parts: (Uint8Array | string)[])
     if (error instanceof Error) error.message = `${path}: cannot be written: ${error.message}`;
     throw error;
   }
+}
+
+/** Replaces a text file, unless it says the same: those who only look leave its time, and what others read, alone. */
+export function writeTextIfChanged(path: string, text: string): void {
+  let before: string | null = null;
+  try {
+    before = readFileSync(path, 'utf8');
+  } catch {
+    // None there, or none that can be read: it is written.
+  }
+  if (before !== text) writeFileAtomic(path, text);
 }
 
 /** Writes every byte: one call of the system may take fewer than it is given. */
@@ -94,15 +110,20 @@ function syncNewFolders(oldest: string, folder: string): void {
   }
 }
 
-/** Removes temporary files of this target whose writer is no longer alive. */
-function removeLeftovers(path: string): void {
+/**
+ * Removes temporary files of this target whose writer is no longer alive.
+ *
+ * @param now when a file was written just now, in milliseconds of the file system's clock
+ */
+function removeLeftovers(path: string, now: number): void {
   const prefix = `.${basename(path)}.`;
   for (const entry of readdirSync(dirname(path))) {
     if (!entry.startsWith(prefix)) continue;
     const [, writerHost, pid] = /^([0-9a-f]{8})-(\d+)\.tmp$/.exec(entry.slice(prefix.length)) ?? [];
     if (writerHost === undefined) continue;
     const leftover = join(dirname(path), entry);
-    const isStale = writerHost === host ? !isAlive(Number(pid)) : ageMs(leftover) > FOREIGN_LEFTOVER_MS;
+    const isStale =
+      writerHost === host ? !isAlive(Number(pid)) : now - written(leftover, now) > FOREIGN_LEFTOVER_MS;
     if (isStale) rmSync(leftover, { force: true });
   }
 }
@@ -116,7 +137,6 @@ function isAlive(pid: number): boolean {
   }
 }
 
-function ageMs(path: string): number {
-  const stats = statSync(path, { throwIfNoEntry: false });
-  return stats === undefined ? 0 : Date.now() - stats.mtimeMs;
+function written(path: string, now: number): number {
+  return statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? now;
 }

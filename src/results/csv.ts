@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { parse } from 'csv-parse/sync';
 import { stringify } from 'csv-stringify/sync';
 import { InputError, messageOf } from '../errors.js';
-import { writeFileAtomic } from './atomic.js';
+import { writeTextIfChanged } from './atomic.js';
 import { type Column, LATER_COLUMNS, TEXT_COLUMNS } from './columns.js';
 
 /** A table with a head line. Cells that a row lacks are empty; what is in no column is left out. */
@@ -22,13 +22,13 @@ export function formatCsvLine<C extends Column>(
   return formatLines([columns.map((column) => row[column] ?? null)]);
 }
 
-/** Writes a whole table by atomic rename. */
+/** Writes a whole table by atomic rename, unless it is there already. */
 export function writeCsv<C extends Column>(
   path: string,
   columns: readonly C[],
   rows: readonly Partial<Record<C, string | number | null>>[],
 ): void {
-  writeFileAtomic(path, formatCsv(columns, rows));
+  writeTextIfChanged(path, formatCsv(columns, rows));
 }
 
 /**

@@ -1,11 +1,18 @@
 /** JSON files of the results: written atomically, read with an error that names the file. */
 import { readFileSync } from 'node:fs';
 import { InputError, messageOf } from '../errors.js';
-import { writeFileAtomic } from './atomic.js';
+import { writeFileAtomic, writeTextIfChanged } from './atomic.js';
 
 export function writeJson(path: string, value: unknown): void {
-  writeFileAtomic(path, `${JSON.stringify(value, null, 2)}\n`);
+  writeFileAtomic(path, textOf(value));
 }
+
+/** Leaves a file that holds just this alone. */
+export function writeJsonIfChanged(path: string, value: unknown): void {
+  writeTextIfChanged(path, textOf(value));
+}
+
+const textOf = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`;
 
 /**
  * An object or array from a file; null where there is no file.

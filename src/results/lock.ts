@@ -62,6 +62,25 @@ export function acquireLock(path: string, description: string): Lock {
   };
 }
 
+/**
+ * Takes a lock that is only ever held for a moment, waiting for others to release it; the event loop waits with it.
+ *
+ * @param patience seconds
+ * @throws TryLaterError if it is still held then
+ * @throws InputError as acquireLock does
+ */
+export function waitForLock(path: string, description: string, patience: number): Lock {
+  const end = performance.now() + 1000 * patience;
+  for (;;) {
+    try {
+      return acquireLock(path, description);
+    } catch (error) {
+      if (!(error instanceof TryLaterError) || performance.now() > end) throw error;
+    }
+    sleep(5 + Math.random() * 20);
+  }
+}
+
 /** Whether a process, this one or another, holds the lock of a file. */
 export function isLocked(path: string): boolean {
   let file: number;

@@ -1,12 +1,9 @@
-/** The folder of a sweep, results/<sweep>/: its plan, its tables made from the plan and the run folders, and finding it. */
+/** The folder of a sweep, results/<sweep>/: where its files are, its plan, and finding it. */
 import { readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { InputError } from '../errors.js';
 import type { PlannedRun } from '../plan/run.js';
-import { EVAL_COLUMNS, RUN_COLUMNS, type RunRow } from './columns.js';
-import { writeCsv } from './csv.js';
-import { readJson, writeJson } from './json.js';
-import { currentRow, readEvaluations } from './run-folder.js';
+import { readJson, writeJson, writeJsonIfChanged } from './json.js';
 
 /** plan.json: all that later commands and the training processes need to know of the sweep file. */
 export interface SweepPlan {
@@ -22,6 +19,8 @@ export interface SweepFiles {
   evaluations: string;
   report: string;
   lock: string;
+  /** Held while the tables are made. */
+  tablesLock: string;
 }
 
 /** The files of a sweep's folder. */
@@ -32,6 +31,7 @@ export function sweepFiles(folder: string): SweepFiles {
     evaluations: join(folder, 'eval.csv'),
     report: join(folder, 'report'),
     lock: join(folder, '.lock'),
+    tablesLock: join(folder, '.tables.lock'),
   };
 }
 
@@ -45,29 +45,24 @@ export function writePlan(folder: string, plan: SweepPlan): void {
   writeJson(sweepFiles(folder).plan, plan);
 }
 
+/** For one process of many that train the sweep side by side: a plan that is there is what the others read. */
+export function writePlanIfChanged(folder: string, plan: SweepPlan): void {
+  writeJsonIfChanged(sweepFiles(folder).plan, plan);
+}
+
 /** @throws InputError if there is no plan */
 export function readPlan(folder: string): SweepPlan {
+  const found = tryReadPlan(folder);
+  if (found !== null) return found;
+  throw new InputError(`${sweepFiles(folder).plan}: no such file: ${folder} is no sweep's folder`);
+}
+
+/** Null where there is none. */
+export function tryReadPlan(folder: string): SweepPlan | null {
   const { plan } = sweepFiles(folder);
   const found = readJson(plan) as SweepPlan | null;
-  if (found === null) throw new InputError(`${plan}: no such file: ${folder} is no sweep's folder`);
-  if (!Array.isArray(found.runs)) throw new InputError(`${plan}: no plan of a sweep`);
+  if (found !== null && !Array.isArray(found.runs)) throw new InputError(`${plan}: no plan of a sweep`);
   return found;
-}
-
-/** Every run as it is now, in the plan's order. */
-export function currentRows(folder: string, runs: readonly PlannedRun[]): RunRow[] {
-  return runs.map((run) => currentRow(runFolder(folder, run.run_id), run));
-}
-
-/** Makes runs.csv whole, from the plan and the run folders. */
-export function writeRunsCsv(folder: string, runs: readonly PlannedRun[]): void {
-  writeCsv(sweepFiles(folder).runs, RUN_COLUMNS, currentRows(folder, runs));
-}
-
-/** Makes eval.csv whole, from the plan and the run folders. */
-export function writeEvalCsv(folder: string, runs: readonly PlannedRun[]): void {
-  const rows = runs.flatMap((run) => readEvaluations(runFolder(folder, run.run_id)));
-  writeCsv(sweepFiles(folder).evaluations, EVAL_COLUMNS, rows);
 }
 
 export interface FoundSweep {

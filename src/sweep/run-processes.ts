@@ -7,6 +7,7 @@ import type { PlannedRun } from '../plan/run.js';
 import { makeResultsFolder } from '../results/atomic.js';
 import { planRow, runFiles, writeResult } from '../results/run-folder.js';
 import { runFolder } from '../results/sweep-folder.js';
+import { gpuEnvironment } from './jobs.js';
 import type { RunEnd, RunMessage } from './messages.js';
 import { STOP_SIGNALS, type StopMessage, type StopReason } from './stop-request.js';
 
@@ -19,21 +20,27 @@ export class RunProcesses {
    * From here on SIGINT and SIGTERM stop the processes first; a second one has its usual effect on this one.
    *
    * @param threads that each process may compute with, where its backend has threads
+   * @param gpus what CUDA_VISIBLE_DEVICES calls those that the processes share
    */
   constructor(
     private readonly program: string,
     private readonly sweepFolder: string,
     private readonly threads: number,
+    private readonly gpus: readonly string[],
     private readonly onMessage: (message: RunMessage) => void,
   ) {
     for (const signal of STOP_SIGNALS) process.on(signal, this.onSignal);
   }
 
-  /** Trains a run to its end, whatever it is. A process that ends without a word has failed, and its row says so. */
-  async train(run: PlannedRun, backend: BackendChoice): Promise<RunEnd> {
+  /**
+   * Trains a run to its end, whatever it is. A process that ends without a word has failed, and its row says so.
+   *
+   * @param slot its place among those that train side by side: where there are several GPUs, whose it is
+   */
+  async train(run: PlannedRun, backend: BackendChoice, slot: number): Promise<RunEnd> {
     const folder = runFolder(this.sweepFolder, run.run_id);
     makeResultsFolder(folder);
-    const { child, end } = this.start(run, folder, backend);
+    const { child, end } = this.start(run, folder, backend, slot);
     this.children.add(child);
     try {
       const { finished, code, signal } = await end;
@@ -60,10 +67,14 @@ export class RunProcesses {
     this.stop(signal as StopReason);
   };
 
-  private start(run: PlannedRun, folder: string, { name, precision }: BackendChoice) {
+  private start(run: PlannedRun, folder: string, { name, precision }: BackendChoice, slot: number) {
     const log = openSync(runFiles(folder).log, 'a');
     const args = ['train-run', this.sweepFolder, run.run_id, '--backend', name, '--precision', precision];
-    const env = { ...process.env, ...threadEnvironment(this.threads) };
+    const env = {
+      ...process.env,
+      ...threadEnvironment(this.threads),
+      ...gpuEnvironment(slot, this.gpus),
+    };
     const child = fork(this.program, args, { stdio: ['ignore', log, log, 'ipc'], env });
     closeSync(log);
     type End = { finished: RunEnd | null; code: number | null; signal: NodeJS.Signals | null };

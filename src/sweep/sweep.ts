@@ -7,15 +7,15 @@ import { promisify } from 'node:util';
 import { type BackendChoice, describeBackend } from '../backends/choose.js';
 import type { SweepFile } from '../config/sweep-file.js';
 import { InputError, messageOf } from '../errors.js';
-import { configHash } from '../plan/canonical.js';
-import { expandSweep } from '../plan/expand.js';
-import type { BackendName, PlannedRun, Precision } from '../plan/run.js';
-import { baselinesOf } from '../report/baseline.js';
+import { visibleGpus } from '../machine.js';
+import type { PlannedRun } from '../plan/run.js';
+import { largestFirst } from '../plan/shard.js';
 import { makeResultsFolder } from '../results/atomic.js';
 import { isDiskFull } from '../results/checkpoint-writer.js';
+import type { RunRow } from '../results/columns.js';
 import { acquireLock } from '../results/lock.js';
-import { readResult } from '../results/run-folder.js';
-import { runFolder, sweepFiles, writeEvalCsv, writePlan, writeRunsCsv } from '../results/sweep-folder.js';
+import { sweepFiles, writePlan, writePlanIfChanged } from '../results/sweep-folder.js';
+import { writeTables } from '../results/tables.js';
 import { barDisplay, type Display, lineDisplay, silentDisplay } from './display.js';
 import { automaticJobs, inParallel } from './jobs.js';
 import { removeWeights } from './keep-weights.js';
@@ -23,22 +23,22 @@ import type { RunEnd } from './messages.js';
 import { modelTable } from './parameter-table.js';
 import { checkData, checkDisk, checkResults } from './preflight.js';
 import { RunProcesses } from './run-processes.js';
+import {
+  divergedBefore,
+  isPart,
+  planSweep,
+  type SelectionOptions,
+  selectRuns,
+  unfinished,
+} from './selection.js';
 import type { StopReason } from './stop-request.js';
 
-export interface SweepOptions {
-  resultsDir: string;
+export interface SweepOptions extends SelectionOptions {
   /** Runs that train side by side. */
   jobs: number | 'auto';
-  /** Ids of the runs to train, without the sweep's lock; none: all that are not done. */
-  only: readonly string[];
-  /** Train diverged runs again. */
-  retry: boolean;
   /** Hours after which the sweep saves, stops and is to be started again; undefined: as long as it takes. */
   maxHours: number | undefined;
   quiet: boolean;
-  /** Other than `auto`: instead of what the file says. */
-  backend: BackendName | 'auto';
-  precision: Precision;
   out: NodeJS.WriteStream;
   /** The script that `node` is given to train one run. */
   program: string;
@@ -54,7 +54,11 @@ export interface SweepOutcome {
   stoppedBy: StopReason | null;
   /** Runs that this call has trained, however they ended. */
   trained: RunEnd[];
+  /** Every run of the sweep as it is at the end. */
+  rows: RunRow[];
 }
+
+type Ends = Omit<SweepOutcome, 'folder' | 'rows'>;
 
 /** Milliseconds between the lines where there is no terminal. */
 const LINE_INTERVAL = 15_000;
@@ -66,63 +70,29 @@ const LINE_INTERVAL = 15_000;
  * @throws TryLaterError if another process holds the sweep
  */
 export async function sweep(file: SweepFile, options: SweepOptions): Promise<SweepOutcome> {
-  const baselines = baselinesOf(file, options.resultsDir);
-  const plan = expandSweep(file, baselines).map((run) => overridden(run, options));
-  const wanted = selected(plan, options.only).filter(({ status }) => status === 'pending');
+  const plan = planSweep(file, options);
   const folder = join(options.resultsDir, file.name);
-  checkResults(folder, plan);
+  const part = isPart(options);
+  const wanted = selectRuns(file, folder, plan, options);
+  checkResults(folder, part ? wanted : plan);
   checkData(unfinished(folder, wanted, options.retry), file.dir);
   makeResultsFolder(folder);
-  const lock =
-    options.only.length > 0 ? null : acquireLock(sweepFiles(folder).lock, `mod sweep ${file.path}`);
+  const lock = part ? null : acquireLock(sweepFiles(folder).lock, `mod sweep ${file.path}`);
   try {
-    writePlan(folder, { name: file.name, base_dir: file.dir, runs: plan });
+    const write = part ? writePlanIfChanged : writePlan;
+    write(folder, { name: file.name, base_dir: file.dir, runs: plan });
     const todo = unfinished(folder, wanted, options.retry);
     const ends =
       todo.length === 0
         ? nothingToDo(folder, wanted, options)
         : await trainAll(folder, plan, todo, wanted, options);
-    writeTables(folder, plan);
-    return { folder, ...ends };
+    return { folder, ...ends, rows: writeTables(folder, plan) };
   } finally {
     lock?.release();
   }
 }
 
-/** A run with what the command line asks for in place of the file's words. */
-function overridden(run: PlannedRun, { backend, precision }: SweepOptions): PlannedRun {
-  const spec = precision === 'auto' ? run.spec : { ...run.spec, precision };
-  return {
-    ...run,
-    spec,
-    config_hash: configHash(spec),
-    backend: backend === 'auto' ? run.backend : backend,
-  };
-}
-
-function selected(plan: readonly PlannedRun[], only: readonly string[]): readonly PlannedRun[] {
-  if (only.length === 0) return plan;
-  const known = new Set(plan.map(({ run_id }) => run_id));
-  const unknown = only.find((id) => !known.has(id));
-  if (unknown !== undefined) {
-    throw new InputError(`--only ${unknown}: no run of this sweep; mod plan lists their ids`);
-  }
-  return plan.filter(({ run_id }) => only.includes(run_id));
-}
-
-/** The runs that this call trains: not those that are done, nor diverged ones unless they are to be tried again. */
-function unfinished(folder: string, runs: readonly PlannedRun[], retry: boolean): PlannedRun[] {
-  return runs.filter(({ run_id }) => {
-    const status = readResult(runFolder(folder, run_id))?.status;
-    return status !== 'done' && (status !== 'diverged' || retry);
-  });
-}
-
-function nothingToDo(
-  folder: string,
-  wanted: readonly PlannedRun[],
-  { quiet, out }: SweepOptions,
-): Omit<SweepOutcome, 'folder'> {
+function nothingToDo(folder: string, wanted: readonly PlannedRun[], { quiet, out }: SweepOptions): Ends {
   const failed = divergedBefore(folder, wanted);
   if (!quiet) {
     out.write(
@@ -132,23 +102,18 @@ function nothingToDo(
   return { failed, unfinished: [], stoppedBy: null, trained: [] };
 }
 
-function divergedBefore(folder: string, runs: readonly PlannedRun[]): RunEnd[] {
-  return runs.flatMap(({ run_id }) => {
-    const result = readResult(runFolder(folder, run_id));
-    return result?.status === 'diverged' ? [{ runId: run_id, status: result.status, note: result.note }] : [];
-  });
-}
-
 async function trainAll(
   folder: string,
   plan: readonly PlannedRun[],
   todo: PlannedRun[],
   wanted: readonly PlannedRun[],
   options: SweepOptions,
-): Promise<Omit<SweepOutcome, 'folder'>> {
+): Promise<Ends> {
   const backends = await backendsOf(todo, options.program);
   const names = [...backends.values()].map(({ name }) => name);
-  const jobs = options.jobs === 'auto' ? Math.min(...names.map(automaticJobs)) : options.jobs;
+  const gpus = names.every((name) => name === 'wasm') ? [] : visibleGpus();
+  const automatic = () => Math.min(...names.map((name) => automaticJobs(name, gpus.length)));
+  const jobs = options.jobs === 'auto' ? automatic() : options.jobs;
   checkDisk(folder, todo, jobs);
   const before = wanted.filter((run) => !todo.includes(run));
   if (!options.quiet) {
@@ -157,33 +122,36 @@ async function trainAll(
   }
   const display = displayOf(options, wanted.length, before.length);
   const threads = Math.max(1, Math.floor(availableParallelism() / Math.min(jobs, todo.length)));
-  const processes = new RunProcesses(options.program, folder, threads, (message) => {
-    if (message.type === 'started') tryTables(folder, plan);
+  // Of many parts side by side each would read all the folders whenever one of its runs starts or ends: they make the
+  // tables at their end alone.
+  const tables = () => (isPart(options) ? undefined : tryTables(folder, plan));
+  const processes = new RunProcesses(options.program, folder, threads, gpus, (message) => {
+    if (message.type === 'started') tables();
     display.message(message);
   });
   const failed = divergedBefore(folder, before);
-  const [unfinished, trained]: [RunEnd[], RunEnd[]] = [[], []];
-  writeTables(folder, plan);
+  const [open, trained]: [RunEnd[], RunEnd[]] = [[], []];
+  tables();
   let diskIsFull = false;
   const timer = after(options.maxHours, () => processes.stop('max-hours'));
   try {
     await inParallel(
-      todo,
+      jobs === 1 ? todo : largestFirst(todo),
       jobs,
-      async (run) => {
+      async (run, slot) => {
         const noRoom = roomProblem(folder, run);
         if (noRoom !== null) {
           diskIsFull = true;
           failed.push(noRoom);
           return;
         }
-        const end = await processes.train(run, backends.get(backendKey(run)) as BackendChoice);
+        const end = await processes.train(run, backends.get(backendKey(run)) as BackendChoice, slot);
         if (end.status !== 'running') trained.push(end);
-        if (end.status === 'running' || end.status === 'interrupted') unfinished.push(end);
+        if (end.status === 'running' || end.status === 'interrupted') open.push(end);
         else if (end.status !== 'done') failed.push(end);
         display.ended(end);
-        if (options.only.length === 0) removeWeights(folder, plan);
-        tryTables(folder, plan);
+        removeWeights(folder, plan);
+        tables();
       },
       () => processes.stoppedBy !== null || diskIsFull,
     );
@@ -192,7 +160,7 @@ async function trainAll(
     processes.close();
     display.close();
   }
-  return { failed, unfinished, stoppedBy: processes.stoppedBy, trained };
+  return { failed, unfinished: open, stoppedBy: processes.stoppedBy, trained };
 }
 
 /** Calls once so many hours are over: looked at every second, since a timer takes no more than 24 days. */
@@ -256,9 +224,4 @@ function tryTables(folder: string, plan: readonly PlannedRun[]): void {
   } catch (error) {
     if (!isDiskFull((error as NodeJS.ErrnoException).code)) throw error;
   }
-}
-
-function writeTables(folder: string, plan: readonly PlannedRun[]): void {
-  writeRunsCsv(folder, plan);
-  writeEvalCsv(folder, plan);
 }

@@ -16,7 +16,8 @@ import {
   writeManifest,
   writeResult,
 } from '../../src/results/run-folder.js';
-import { runFolder, writeEvalCsv, writePlan, writeRunsCsv } from '../../src/results/sweep-folder.js';
+import { runFolder, writePlan } from '../../src/results/sweep-folder.js';
+import { writeTables } from '../../src/results/tables.js';
 import { manifestOf } from '../results/planned-run.js';
 
 export interface Truth {
@@ -231,7 +232,6 @@ export function writeSweep(results: string, runs: readonly ReportRun[], name = '
     writeCsv(runFiles(folder).steps, STEP_COLUMNS, steps());
     if (analysis !== null) writeAnalysis(folder, analysis);
   });
-  writeRunsCsv(sweep, plan);
-  writeEvalCsv(sweep, plan);
+  writeTables(sweep, plan);
   return sweep;
 }

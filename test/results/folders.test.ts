@@ -1,8 +1,19 @@
 /** Run and sweep folders: tables made whole from plan and folders, finding a target, configs that must not change. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { InputError } from '../../src/errors.js';
 import { makeResultsFolder } from '../../src/results/atomic.js';
@@ -19,15 +30,8 @@ import {
   writeManifest,
   writeResult,
 } from '../../src/results/run-folder.js';
-import {
-  findSweep,
-  readPlan,
-  runFolder,
-  sweepFiles,
-  writeEvalCsv,
-  writePlan,
-  writeRunsCsv,
-} from '../../src/results/sweep-folder.js';
+import { findSweep, readPlan, runFolder, sweepFiles, writePlan } from '../../src/results/sweep-folder.js';
+import { refreshTables, writeTables } from '../../src/results/tables.js';
 import { evalRow, manifestOf, plannedRun } from './planned-run.js';
 
 let results: string;
@@ -62,7 +66,7 @@ describe('runs.csv', () => {
     const skipped = plannedRun('skipped', { status: 'skipped', note: 'k is 0' });
     const ids = ['pending', 'again', 'done', 'broken', 'failed'];
     const runs = [skipped, ...ids.map((id) => plannedRun(id))];
-    writeRunsCsv(sweep, runs);
+    writeTables(sweep, runs);
     const rows = readCsv<RunRow>(sweepFiles(sweep).runs, RUN_COLUMNS);
     expect(rows.map(({ run_id, status, loss }) => [run_id, status, loss])).toEqual([
       ['skipped', 'skipped', null],
@@ -76,7 +80,7 @@ describe('runs.csv', () => {
     expect(rows[1]).toEqual(planRow(plannedRun('pending')));
     expect(rows[2]).toMatchObject({ backend: 'wasm', precision: 'fp32', device: 'a processor' });
     lock.release();
-    writeRunsCsv(sweep, runs);
+    writeTables(sweep, runs);
     expect(readCsv<RunRow>(sweepFiles(sweep).runs, RUN_COLUMNS)[2]?.status).toBe('failed');
   });
 
@@ -103,8 +107,53 @@ describe('runs.csv', () => {
   it('refuses a result that is no JSON, by name', () => {
     const folder = started('a');
     writeFileSync(runFiles(folder).result, '{"run_id":');
-    expect(() => writeRunsCsv(sweep, [plannedRun('a')])).toThrow(InputError);
-    expect(() => writeRunsCsv(sweep, [plannedRun('a')])).toThrow(runFiles(folder).result);
+    expect(() => writeTables(sweep, [plannedRun('a')])).toThrow(InputError);
+    expect(() => writeTables(sweep, [plannedRun('a')])).toThrow(runFiles(folder).result);
+  });
+});
+
+describe('tables that are made by somebody who looks', () => {
+  it('are there, and left alone where nothing has changed', () => {
+    ended('a', 'done', 1);
+    refreshTables(sweep, [plannedRun('a')]);
+    const { runs } = sweepFiles(sweep);
+    expect(readCsv<RunRow>(runs, RUN_COLUMNS)[0]).toMatchObject({ status: 'done', loss: 1 });
+    utimesSync(runs, 1e9, 1e9);
+    refreshTables(sweep, [plannedRun('a')]);
+    expect(statSync(runs).mtimeMs).toBe(1e12);
+    ended('b', 'failed', null);
+    refreshTables(sweep, [plannedRun('a'), plannedRun('b')]);
+    expect(readCsv<RunRow>(runs, RUN_COLUMNS).map(({ status }) => status)).toEqual(['done', 'failed']);
+  });
+
+  it('keep what they tell of runs whose folders are not here', () => {
+    ended('a', 'done', 1);
+    const manifest = manifestOf(plannedRun('a'));
+    const row = { ...planRow(plannedRun('a')), status: 'done' as const, started_at: manifest.started_at };
+    writeResult(runFolder(sweep, 'a'), row);
+    writeTables(sweep, [plannedRun('a')]);
+    rmSync(runFolder(sweep, 'a'), { recursive: true });
+    refreshTables(sweep, [plannedRun('a')]);
+    expect(readCsv<RunRow>(sweepFiles(sweep).runs, RUN_COLUMNS)[0]?.status).toBe('done');
+  });
+
+  it('wait for another maker, who may have read less', async () => {
+    ended('a', 'done', 1);
+    const lock = acquireLock(sweepFiles(sweep).tablesLock, 'another');
+    const looker = new Worker(
+      `const { workerData: [module, folder, runs] } = require('node:worker_threads');
+       import(module).then(({ writeTables }) => writeTables(folder, runs));`,
+      {
+        eval: true,
+        workerData: [new URL('../../dist/results/tables.js', import.meta.url).href, sweep, [plannedRun('a')]],
+      },
+    );
+    const end = once(looker, 'exit');
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    expect(existsSync(sweepFiles(sweep).runs)).toBe(false);
+    lock.release();
+    await end;
+    expect(readCsv<RunRow>(sweepFiles(sweep).runs, RUN_COLUMNS)[0]?.status).toBe('done');
   });
 });
 
@@ -112,7 +161,7 @@ it('eval.csv has the rows of every evaluated run, in the order of the plan', () 
   for (const id of ['b', 'a']) {
     writeEvaluations(ended(id, 'done', 1), [evalRow(id, 'topk', 1), evalRow(id, 'predictor', 2)]);
   }
-  writeEvalCsv(
+  writeTables(
     sweep,
     ['a', 'none', 'b'].map((id) => plannedRun(id)),
   );

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { InputError, TryLaterError } from '../../src/errors.js';
-import { acquireLock, isLocked } from '../../src/results/lock.js';
+import { acquireLock, isLocked, waitForLock } from '../../src/results/lock.js';
 
 const lockModule = new URL('./lock-holder.mjs', import.meta.url).pathname;
 
@@ -82,6 +82,16 @@ describe('acquireLock', () => {
       'TryLaterError',
       'held',
     ]);
+  });
+
+  it('is waited for where that is asked, but not for ever', async () => {
+    const { child } = await startHolder();
+    setTimeout(() => child.kill('SIGKILL'), 200);
+    const started = performance.now();
+    expect(() => waitForLock(path, 'second', 0.1)).toThrow(TryLaterError);
+    expect(performance.now() - started).toBeGreaterThan(100);
+    await once(child, 'exit');
+    waitForLock(path, 'second', 0).release();
   });
 
   it('refuses a folder that is not there', () => {

@@ -32,9 +32,13 @@ export interface TinySweep {
   results: string;
 }
 
-/** Writes the sweep file and its texts into a new folder. */
-export function makeTinySweep(text = TINY_SWEEP): TinySweep {
-  const folder = mkdtempSync(join(tmpdir(), 'mod-sweep-'));
+/**
+ * Writes the sweep file and its texts into a new folder.
+ *
+ * @param prefix of the folder's name
+ */
+export function makeTinySweep(text = TINY_SWEEP, prefix = 'mod-sweep-'): TinySweep {
+  const folder = mkdtempSync(join(tmpdir(), prefix));
   const words = Array.from({ length: 600 }, (_, i) => `the ${i * i} of ${i}`).join(' ');
   writeFileSync(join(folder, 'train.txt'), words);
   writeFileSync(join(folder, 'heldout.txt'), words.slice(0, 500).toUpperCase());
@@ -45,8 +49,8 @@ export function makeTinySweep(text = TINY_SWEEP): TinySweep {
 
 type Row = Record<string, unknown>;
 
-export function runRows({ results }: TinySweep): Row[] {
-  return readCsv<Row>(join(results, 'tiny', 'runs.csv'), RUN_COLUMNS as never);
+export function runRows({ results }: Pick<TinySweep, 'results'>, name = 'tiny'): Row[] {
+  return readCsv<Row>(join(results, name, 'runs.csv'), RUN_COLUMNS as never);
 }
 
 /** Without the columns that differ from one training to the next. */

@@ -1,6 +1,6 @@
-/** That as many runs train side by side as are allowed. */
+/** That as many runs train side by side as are allowed, each on a GPU of its own where there are several. */
 import { describe, expect, it } from 'vitest';
-import { inParallel } from '../../src/sweep/jobs.js';
+import { automaticJobs, gpuEnvironment, inParallel } from '../../src/sweep/jobs.js';
 
 describe('in parallel', () => {
   it('does everything once, in order of starting, never more at a time than allowed', async () => {
@@ -17,6 +17,19 @@ describe('in parallel', () => {
     expect(most).toBe(2);
   });
 
+  it('gives each item a place that nobody else has, and a free one to the next', async () => {
+    const taken = new Set<number>();
+    const places: number[] = [];
+    await inParallel([4, 9, 1, 1, 1, 5], 3, async (item, slot) => {
+      expect(taken.has(slot)).toBe(false);
+      taken.add(slot);
+      places.push(slot);
+      await new Promise((resolve) => setTimeout(resolve, 10 * item));
+      taken.delete(slot);
+    });
+    expect(places.slice(0, 5)).toEqual([0, 1, 2, 2, 2]); // the short ones follow one another on the third
+  });
+
   it('starts nothing more once it is told to stop', async () => {
     const started: number[] = [];
     await inParallel(
@@ -27,4 +40,24 @@ describe('in parallel', () => {
     );
     expect(started).toEqual([1, 2]);
   });
+});
+
+it.each([
+  ['cuda', 8, 8],
+  ['cuda', 0, 1],
+  ['tensorflow', 2, 2],
+  ['tensorflow', 0, 1],
+] as const)('automatic jobs: %s with %i GPUs trains %i runs side by side', (backend, gpus, jobs) => {
+  expect(automaticJobs(backend, gpus)).toBe(jobs);
+});
+
+it('a run sees one GPU, that of its place; where there is one alone, nothing is said', () => {
+  const gpus = ['GPU-a', 'GPU-b'];
+  expect([0, 1, 2].map((slot) => gpuEnvironment(slot, gpus).CUDA_VISIBLE_DEVICES)).toEqual([
+    'GPU-a',
+    'GPU-b',
+    'GPU-a',
+  ]);
+  expect(gpuEnvironment(0, ['GPU-a'])).toEqual({});
+  expect(gpuEnvironment(0, [])).toEqual({});
 });

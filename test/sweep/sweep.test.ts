@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { EVAL_COLUMNS, RUN_COLUMNS } from '../../src/results/columns.js';
 import { readCsv } from '../../src/results/csv.js';
+import { readManifest } from '../../src/results/run-folder.js';
 import { readSteps } from '../../src/results/steps.js';
 import { mod, startMod } from '../support/mod.js';
 import {
@@ -145,6 +146,46 @@ describe('a sweep', () => {
       [TINY_RUNS[1], 'done'],
       ['3e8-mod-c0.5-f2-d16l2-s0', 'done'],
     ]);
+  });
+});
+
+describe('parts of a sweep', () => {
+  it('on several machines at once are all of it, each run once, and weights are kept as the file says', async () => {
+    const text = `${TINY_SWEEP.replace('[0.25]', '[0.25, 0.5]')}checkpoint: {keep_final: best}\n`;
+    const [whole, parts] = [tiny(text), tiny(text)];
+    await train(whole, '--quiet');
+    const ends = await Promise.all(
+      ['0/3', '1/3', '2/3'].map((shard) => train(parts, '--quiet', '--shard', shard)),
+    );
+    for (const end of ends) expect(end).toEqual({ code: 0, stdout: '', stderr: '' });
+    expect(masked(runRows(parts))).toEqual(masked(runRows(whole)));
+    const weights = ({ results }: TinySweep) =>
+      runRows(parts).map(({ run_id }) => existsSync(join(results, 'tiny', run_id as string, 'checkpoints')));
+    expect(weights(parts)).toEqual(weights(whole));
+    expect(weights(parts).filter((kept) => kept)).toHaveLength(3); // of five runs the best of each variant
+    const attempts = runRows(parts).map(
+      ({ run_id }) => readManifest(join(parts.results, 'tiny', run_id as string))?.attempts.length,
+    );
+    expect(attempts).toEqual([1, 1, 1, 1, 1]);
+  });
+
+  it('do not train a run that the file has changed since, and say what has', async () => {
+    const sweep = tiny();
+    await train(sweep, '--only', TINY_RUNS[0] as string, '--quiet');
+    const hash = runRows(sweep)[1]?.config_hash as string;
+    writeFileSync(sweep.config, TINY_SWEEP.replace('sequences: 4', 'sequences: 5'));
+    const asked = ['--only', TINY_RUNS[1] as string, '--config-hash'];
+    const changed = await train(sweep, ...asked, hash);
+    expect(changed.code).toBe(2);
+    expect(changed.stderr).toContain('has changed since these runs were queued');
+    expect(changed.stderr).toContain(`${TINY_RUNS[1]}: evaluation.sequences: 4 → 5`);
+    expect(changed.stderr).toContain('scancel');
+    expect(existsSync(join(sweep.results, 'tiny', TINY_RUNS[1] as string))).toBe(false);
+    writeFileSync(sweep.config, TINY_SWEEP.replace('[learned, random]', '[random]'));
+    expect((await train(sweep, ...asked, hash)).stderr).toContain(`${TINY_RUNS[1]} is no run of it any more`);
+    writeFileSync(sweep.config, TINY_SWEEP);
+    expect((await train(sweep, ...asked, hash, '--quiet')).code).toBe(0);
+    expect(runRows(sweep).map(({ status }) => status)).toEqual(['done', 'done', 'pending']);
   });
 });
 

@@ -1,0 +1,41 @@
+/** `mod sweep --slurm`: puts what a sweep file asks for into a cluster's queue, and says what is there. */
+import { loadSweepFile } from '../config/sweep-file.js';
+import { drySubmit, type SubmitOptions, type SubmitOutcome, submitSweep } from '../slurm/submit.js';
+import type { RunEnd } from '../sweep/messages.js';
+
+export interface SweepSlurmOptions extends SubmitOptions {
+  /** Print the scripts, submit nothing. */
+  dryRun: boolean;
+  quiet: boolean;
+}
+
+/** Prints what has been submitted, unless quiet, and on `err` every run that a person must look at: these it returns. */
+export async function sweepSlurmCommand(
+  configPath: string,
+  { dryRun, quiet, ...options }: SweepSlurmOptions,
+  out: (text: string) => void,
+  err: (text: string) => void,
+): Promise<{ failed: RunEnd[] }> {
+  const file = loadSweepFile(configPath);
+  if (dryRun) {
+    out((await drySubmit(file, options)).trimEnd());
+    return { failed: [] };
+  }
+  const outcome = await submitSweep(file, options);
+  if (!quiet) out(report(outcome));
+  for (const { runId, status, note } of outcome.failed) err(`${runId}: ${status}: ${note}`);
+  return outcome;
+}
+
+function report({ folder, jobId, reportJobId, submitted, active, done }: SubmitOutcome): string {
+  const already = [
+    ...(done === 0 ? [] : [`${done} done`]),
+    ...(active.length === 0 ? [] : [`${active.length} queued or running`]),
+  ].join(', ');
+  if (jobId === null) return `nothing to submit: ${already || 'no run is left'}`;
+  const before = already === '' ? '' : ` (${already} before)`;
+  return [
+    `job ${jobId}: ${submitted.length === 1 ? '1 run' : `${submitted.length} runs`}${before}; job ${reportJobId}: the report behind them`,
+    `mod status ${folder} shows them; scancel ${jobId} ${reportJobId} takes them back`,
+  ].join('\n');
+}

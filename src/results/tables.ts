@@ -1,0 +1,64 @@
+/** runs.csv and eval.csv of a sweep, made whole from the plan and the run folders by whoever looks. */
+import { accessSync, constants, existsSync } from 'node:fs';
+import { TryLaterError } from '../errors.js';
+import type { PlannedRun } from '../plan/run.js';
+import { isDiskFull } from './checkpoint-writer.js';
+import { EVAL_COLUMNS, RUN_COLUMNS, type RunRow } from './columns.js';
+import { readCsv, writeCsv } from './csv.js';
+import { waitForLock } from './lock.js';
+import { currentRow, readEvaluations } from './run-folder.js';
+import { runFolder, sweepFiles } from './sweep-folder.js';
+
+/** Seconds that one who makes the tables waits for another. */
+const PATIENCE = 30;
+
+/**
+ * Makes both tables, and tells what is in the first. One process at a time, from reading the run folders to the last rename, on whatever machine: of two
+ * side by side the one that read earlier could write last, and a run that has ended would be missing.
+ *
+ * @throws TryLaterError if another process does nothing else for half a minute
+ */
+export function writeTables(folder: string, runs: readonly PlannedRun[]): RunRow[] {
+  const { tablesLock, runs: runsCsv, evaluations } = sweepFiles(folder);
+  const lock = waitForLock(tablesLock, 'mod making tables', PATIENCE);
+  try {
+    const rows = runs.map((run) => currentRow(runFolder(folder, run.run_id), run));
+    writeCsv(runsCsv, RUN_COLUMNS, rows);
+    const evaluated = runs.flatMap((run) => readEvaluations(runFolder(folder, run.run_id)));
+    writeCsv(evaluations, EVAL_COLUMNS, evaluated);
+    return rows;
+  } finally {
+    lock.release();
+  }
+}
+
+/**
+ * Makes both tables for somebody who only looks: not in a folder that takes no files, nor on a disk that is full, nor
+ * where runs.csv tells of runs whose folders are not here, since then the tables alone were copied.
+ */
+export function refreshTables(folder: string, runs: readonly PlannedRun[]): void {
+  if (!isWritable(folder) || knowsMore(folder)) return;
+  try {
+    writeTables(folder, runs);
+  } catch (error) {
+    const isFull = isDiskFull((error as NodeJS.ErrnoException).code);
+    if (!isFull && !(error instanceof TryLaterError)) throw error;
+  }
+}
+
+function knowsMore(folder: string): boolean {
+  const { runs } = sweepFiles(folder);
+  if (!existsSync(runs)) return false;
+  return readCsv<RunRow>(runs, RUN_COLUMNS).some(
+    ({ run_id, started_at }) => started_at !== null && !existsSync(runFolder(folder, run_id)),
+  );
+}
+
+function isWritable(folder: string): boolean {
+  try {
+    accessSync(folder, constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}

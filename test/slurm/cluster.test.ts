@@ -1,0 +1,251 @@
+/** `mod sweep --slurm` on a real Slurm of two nodes: tasks that outlast their limit, die, lose their node or their controller. */
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { checkpointSteps } from '../../src/results/checkpoint-folder.js';
+import { gitCommit } from '../../src/results/provenance.js';
+import { readManifest, runFiles } from '../../src/results/run-folder.js';
+import { mod } from '../support/mod.js';
+import { SlurmCluster, slurmMissing, until } from '../support/slurm.js';
+import { makeTinySweep, masked, runRows, TINY_SWEEP, type TinySweep } from '../support/tiny-sweep.js';
+
+/** Two runs, a quarter and half a minute each. */
+const LONG_SWEEP = TINY_SWEEP.replace('3e8', '4e10').replace('[learned, random]', '[learned]');
+const LONG_RUN = '4e10-mod-c0.25-f2-d16l2-s0';
+const MINUTE = 60_000;
+
+type Results = Pick<TinySweep, 'results'>;
+const made: string[] = [];
+/** In a folder whose name a shell and Slurm would both take for something else. */
+function longSweep(): TinySweep {
+  const sweep = makeTinySweep(LONG_SWEEP, "mod 50% $o'n-");
+  made.push(sweep.folder);
+  return sweep;
+}
+
+const submit = ({ config, results }: TinySweep, ...flags: string[]) =>
+  mod('sweep', config, '--results', results, '--slurm', ...flags);
+
+/** The array and the report that were submitted. */
+function jobsOf(stdout: string): { array: string; report: string } {
+  const [, array, report] = /^job (\d+): .*; job (\d+): the report/.exec(stdout) ?? [];
+  expect(array, stdout).toBeDefined();
+  return { array: array as string, report: report as string };
+}
+
+interface Shown {
+  run_id: string;
+  status: string;
+  task: { job: string; state: string; node: string | null; reason: string | null } | null;
+}
+
+async function status({ results }: Results, name = 'tiny'): Promise<Shown[]> {
+  const { stdout } = await mod('status', join(results, name), '--json');
+  return (JSON.parse(stdout) as { runs: Shown[] }).runs;
+}
+
+/** What all tasks of an array have printed. */
+function logs({ results }: Results, name = 'tiny'): string {
+  const folder = join(results, name, 'slurm');
+  const names = readdirSync(folder).filter((file) => file.endsWith('.log'));
+  return names.map((file) => readFileSync(join(folder, file), 'utf8')).join('\n');
+}
+
+/** The process that trains a run, once it does: for the nth time, if that is asked. */
+function trainer({ results }: Results, runId: string, name = 'tiny', attempt?: number): Promise<number> {
+  const folder = join(results, name, runId);
+  return until(
+    `${runId} trains`,
+    () => {
+      const attempts = readManifest(folder)?.attempts.length;
+      if (attempts === undefined || (attempt ?? attempts) !== attempts) return null;
+      const holder = existsSync(runFiles(folder).steps) && readFileSync(runFiles(folder).lock, 'utf8');
+      return holder ? (JSON.parse(holder) as { pid: number }).pid : null;
+    },
+    60,
+  );
+}
+
+describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
+  let cluster: SlurmCluster;
+  /** The rows of the same sweep, trained here without Slurm. */
+  let local: TinySweep;
+
+  beforeAll(async () => {
+    cluster = new SlurmCluster();
+    await cluster.up();
+    local = longSweep();
+    expect((await mod('sweep', local.config, '--results', local.results, '--quiet')).code).toBe(0);
+  }, 2 * MINUTE);
+  afterAll(async () => {
+    await cluster.down();
+    for (const folder of made) rmSync(folder, { recursive: true });
+  });
+
+  it(
+    'leaves the rows of a local one, though the controller and a task die; a task that outlasts its limit goes on',
+    async () => {
+      const limited = longSweep();
+      const only = await submit(limited, '--only', LONG_RUN, '--sbatch', '--time=1');
+      expect(only).toMatchObject({ code: 0, stderr: '' });
+
+      const results = mkdtempSync(join(tmpdir(), 'mod-slurm-quick-'));
+      made.push(results);
+      const quick = { config: 'configs/quick.yaml', results, folder: results };
+      const first = await submit(quick, '--concurrency', '2');
+      expect(first).toMatchObject({ code: 0, stderr: '' });
+      expect(first.stdout).toMatch(/^job \d+: 9 runs; job \d+: the report behind them\n/);
+      const running = await until(
+        'two tasks run and seven wait',
+        async () => {
+          const runs = await status(quick, 'quick');
+          const [trains, waits] = ['running', 'queued'].map((is) => runs.filter((run) => run.status === is));
+          return trains?.length === 2 && waits?.length === 7 ? trains : null;
+        },
+        60,
+      );
+      expect(running.map(({ task }) => task?.state)).toEqual(['RUNNING', 'RUNNING']);
+      expect((await submit(quick)).stdout).toBe('nothing to submit: 9 queued or running\n');
+
+      await cluster.stateSaved();
+      await cluster.killController();
+      await sleep(2000);
+      cluster.startController();
+
+      const [victim] = running as [Shown];
+      process.kill(await trainer(quick, victim.run_id, 'quick'), 'SIGKILL');
+      const { array } = jobsOf(first.stdout);
+      await cluster.ended(300);
+      const after = await status(quick, 'quick');
+      expect(after.filter((run) => run.status === 'done')).toHaveLength(8);
+      expect(after.find(({ run_id }) => run_id === victim.run_id)).toMatchObject({
+        status: 'failed',
+        task: { job: victim.task?.job, state: 'FAILED' },
+      });
+      expect(readFileSync(join(results, 'quick/report/index.html'), 'utf8')).toContain('quick');
+
+      const second = await submit(quick);
+      expect(second.stdout).toMatch(/^job \d+: 1 run \(8 done before\); /);
+      expect(jobsOf(second.stdout).array).not.toBe(array);
+      await cluster.ended(150);
+      expect(masked(runRows(quick, 'quick'))).toEqual(masked(await localQuick()));
+      expect((await submit(quick)).stdout).toBe('nothing to submit: 9 done\n');
+
+      expect(logs(limited)).toMatch(/is not done: back into the queue\n.* start 2\n/s);
+      const row = runRows(local).filter(({ run_id }) => run_id === LONG_RUN);
+      expect(masked(runRows(limited).filter(({ run_id }) => run_id === LONG_RUN))).toEqual(masked(row));
+    },
+    6 * MINUTE,
+  );
+
+  it(
+    'goes on elsewhere when a node dies; a task that lives on without its slurmd keeps its second copy out, and ends',
+    async () => {
+      const sweep = longSweep();
+      expect((await submit(sweep)).code).toBe(0);
+      await trainer(sweep, LONG_RUN);
+      const nodeOf = async () => (await status(sweep)).find(({ run_id }) => run_id === LONG_RUN)?.task?.node;
+      const lost = (await nodeOf()) as 'n1' | 'n2';
+      const other = lost === 'n1' ? 'n2' : 'n1';
+
+      cluster.killNode(lost);
+      cluster.ask('scontrol', 'update', `nodename=${lost}`, 'state=down', 'reason=killed');
+      const pid = await trainer(sweep, LONG_RUN, 'tiny', 2);
+      expect(await nodeOf()).toBe(other);
+
+      cluster.startNode(lost);
+      await cluster.killDaemon(other);
+      cluster.ask('scontrol', 'update', `nodename=${other}`, 'state=down', 'reason=killed');
+      await until('the second copy is refused', () => logs(sweep).includes(`held by process ${pid} `), 60);
+      expect(process.kill(pid, 0)).toBe(true);
+      expect(readManifest(join(sweep.results, 'tiny', LONG_RUN))?.attempts).toHaveLength(2);
+
+      // The second copies come and go on the node that is left, until the first ones are done.
+      await cluster.ended(240);
+      expect(readManifest(join(sweep.results, 'tiny', LONG_RUN))?.attempts).toHaveLength(2);
+      const [, end] = await status(sweep);
+      expect(end).toMatchObject({
+        run_id: LONG_RUN,
+        status: 'done',
+        task: { state: 'COMPLETED', node: lost },
+      });
+      expect(masked(runRows(sweep))).toEqual(masked(runRows(local)));
+      cluster.startNode(other);
+    },
+    6 * MINUTE,
+  );
+
+  it(
+    'saves what is cancelled and leaves it so; refuses queued runs that the file has changed since',
+    async () => {
+      const sweep = longSweep();
+      const { array, report } = jobsOf((await submit(sweep, '--sbatch', '--hold')).stdout);
+      const held = await status(sweep);
+      expect(held.map(({ status: is, task }) => [is, task?.state, task?.reason])).toEqual([
+        ['queued', 'PENDING', 'JobHeldUser'],
+        ['queued', 'PENDING', 'JobHeldUser'],
+      ]);
+      writeFileSync(sweep.config, LONG_SWEEP.replace('sequences: 4', 'sequences: 5'));
+      const changed = await submit(sweep);
+      expect(changed.code).toBe(2);
+      expect(changed.stderr).toMatch(/has changed since these runs were queued: .*scancel \d+_\d \d+_\d and/);
+      cluster.ask('scontrol', 'release', array, report);
+      await cluster.ended(150, array);
+      expect(logs(sweep)).toContain(`${LONG_RUN}: evaluation.sequences: 4 → 5`);
+      expect((await status(sweep)).map(({ status: is, task }) => [is, task?.state])).toEqual([
+        ['pending', 'FAILED'],
+        ['pending', 'FAILED'],
+      ]);
+
+      const again = jobsOf((await submit(sweep)).stdout);
+      await trainer(sweep, LONG_RUN);
+      await sleep(500);
+      cluster.ask('scancel', again.array, again.report);
+      await cluster.ended(150);
+      expect(checkpointSteps(runFiles(join(sweep.results, 'tiny', LONG_RUN)).checkpoints)).toHaveLength(1);
+      expect((await status(sweep)).map(({ status: is, task }) => [is, task?.state])).toEqual([
+        ['interrupted', 'CANCELLED'],
+        ['interrupted', 'CANCELLED'],
+      ]);
+      expect(runRows(sweep).map((row) => row.status)).toEqual(['interrupted', 'interrupted']);
+    },
+    4 * MINUTE,
+  );
+
+  it(
+    'says what sbatch refuses and that the controller is away; files are shown all the same',
+    async () => {
+      const sweep = longSweep();
+      const refused = await submit(sweep, '--sbatch', '--partition=nowhere');
+      expect(refused).toMatchObject({ code: 2, stdout: '' });
+      expect(refused.stderr).toMatch(/^mod: sbatch refuses the job: .*invalid partition.*--dry-run/i);
+      const { array, report } = jobsOf((await submit(sweep, '--sbatch', '--hold')).stdout);
+      await cluster.killController();
+      const away = await submit(sweep);
+      expect(away).toMatchObject({ code: 75, stdout: '' });
+      expect(away.stderr).toMatch(/^mod: Slurm's controller does not answer: .*try again later\n$/s);
+      const shown = await mod('status', join(sweep.results, 'tiny'));
+      expect(shown.code).toBe(0);
+      expect(shown.stdout).toContain('From the files alone, since Slurm cannot be asked');
+      cluster.startController();
+      await until('the controller is back', () => cluster.tryAsk('squeue', '--noheader') !== null, 60);
+      cluster.ask('scancel', array, report);
+    },
+    3 * MINUTE,
+  );
+});
+
+/** The rows of quick.yaml as a local sweep leaves them: what this commit has left in results/, else trained now. */
+async function localQuick(): Promise<Record<string, unknown>[]> {
+  const commit = gitCommit();
+  if (existsSync('results/quick/runs.csv')) {
+    const rows = runRows({ results: 'results' }, 'quick');
+    if (rows.every((row) => row.status === 'done' && row.git_commit === commit)) return rows;
+  }
+  const results = mkdtempSync(join(tmpdir(), 'mod-local-quick-'));
+  made.push(results);
+  await mod('sweep', 'configs/quick.yaml', '--results', results, '--quiet');
+  return runRows({ results }, 'quick');
+}

@@ -1,0 +1,171 @@
+/** `mod sweep --slurm` where there is no Slurm, and what is made of the words of Slurm's programs. */
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { makeResultsFolder } from '../../src/results/atomic.js';
+import { writePlan } from '../../src/results/sweep-folder.js';
+import { currentTasks, parseSacct, parseSqueue, type Task } from '../../src/slurm/queue.js';
+import { arrayScript } from '../../src/slurm/script.js';
+import { readSubmissions, writeSubmission } from '../../src/slurm/submission.js';
+import { plannedRun } from '../results/planned-run.js';
+import { mod } from '../support/mod.js';
+import { makeTinySweep, TINY_RUNS } from '../support/tiny-sweep.js';
+
+const made: string[] = [];
+afterEach(() => {
+  vi.unstubAllEnvs();
+  for (const folder of made.splice(0)) rmSync(folder, { recursive: true });
+});
+function folder(): string {
+  made.push(mkdtempSync(join(tmpdir(), 'mod-submit-')));
+  return made.at(-1) as string;
+}
+function tiny() {
+  const sweep = makeTinySweep();
+  made.push(sweep.folder);
+  return sweep;
+}
+
+describe('without Slurm', () => {
+  it('a submission says so and where to go, and leaves nothing behind that would count as queued', async () => {
+    const { config, results } = tiny();
+    vi.stubEnv('PATH', '/nowhere');
+    const { code, stdout, stderr } = await mod('sweep', config, '--results', results, '--slurm');
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+    expect(stderr).toMatch(
+      /^mod: no Slurm on this machine: sbatch is not in the PATH\. .*login node.*--shard\n$/,
+    );
+    expect(readSubmissions(join(results, 'tiny'))).toEqual([]);
+  });
+
+  it('--dry-run prints scripts that bash takes, with a task for each run, and writes nothing', async () => {
+    const { config, results } = tiny();
+    vi.stubEnv('PATH', '/nowhere');
+    const args = ['--slurm', '--dry-run', '--sbatch', '--partition=gpu --gres=gpu:1', '--concurrency', '2'];
+    const { code, stdout } = await mod('sweep', config, '--results', results, ...args, '--backend', 'wasm');
+    vi.unstubAllEnvs();
+    expect(code).toBe(0);
+    for (const id of TINY_RUNS) expect(stdout).toContain(`\n  ${id}\n`);
+    expect(stdout).toContain(
+      '#SBATCH --partition=gpu --gres=gpu:1\n#SBATCH --array=0-2%2\n#SBATCH --requeue\n',
+    );
+    expect(stdout).toMatch(/ --backend wasm --only "\$run" --config-hash /);
+    expect(stdout).toContain(`report ${join(results, 'tiny')}`);
+    expect(spawnSync('bash', ['-n'], { input: stdout, encoding: 'utf8' })).toMatchObject({
+      status: 0,
+      stderr: '',
+    });
+    expect(existsSync(results)).toBe(false);
+  });
+
+  it.each([
+    [['--sbatch', '--time=5'], /--sbatch, --concurrency and --dry-run are for --slurm/],
+    [['--dry-run'], /are for --slurm/],
+    [['--slurm', '--sbatch', '--time=5\ntouch x'], /--sbatch: one line is needed/],
+    [['--slurm', '--jobs', '2'], /'--slurm' cannot be used with option '--jobs/],
+    [['--slurm', '--shard', '0/2'], /cannot be used with option '--shard/],
+    [['--shard', '2/2'], /I\/N is needed, I from 0 to N - 1/],
+    [['--only', 'a', '--config-hash', 'b', 'c'], /2 given for 1 of --only/],
+  ])('%j is refused', async (flags, message) => {
+    const { config, results } = tiny();
+    const { code, stderr } = await mod('sweep', config, '--results', results, ...flags);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(message);
+    expect(existsSync(results)).toBe(false);
+  });
+});
+
+it('no name or path becomes anything but a word of the script', () => {
+  const odd = `a'b "$(touch x)" \`touch x\` %A \\ end`;
+  const script = arrayScript({
+    name: 'a',
+    config: `/${odd}/a.yaml`,
+    resultsDir: `/${odd}`,
+    folder: `/${odd}/a`,
+    command: ['printf', '<%s>\\n'],
+    sbatch: '',
+    runs: [plannedRun('run')],
+    concurrency: undefined,
+    flags: [],
+  });
+  const where = folder();
+  const env = { ...process.env, SLURM_ARRAY_TASK_ID: '0', SLURM_ARRAY_JOB_ID: '1' };
+  const { stdout, status } = spawnSync('bash', ['-s'], { input: script, encoding: 'utf8', cwd: where, env });
+  expect(status).toBe(0);
+  expect(stdout.split('\n').slice(1)).toEqual(
+    ['sweep', `/${odd}/a.yaml`, '--results', `/${odd}`, '--only', 'run', '--config-hash', 'abc']
+      .map((word) => `<${word}>`)
+      .concat(''),
+  );
+  expect(existsSync(join(where, 'x'))).toBe(false);
+});
+
+describe('what Slurm tells', () => {
+  it('squeue: a task a line, with a reason where it waits', () => {
+    const printed =
+      '12|0|RUNNING|n1|None\n12|1|PENDING||Priority\n13|N/A|PENDING||Dependency\n12|2|FAILED|n2|NonZeroExitCode\n';
+    expect(parseSqueue(printed)).toEqual([
+      { job: '12', index: 0, state: 'RUNNING', node: 'n1', reason: null },
+      { job: '12', index: 1, state: 'PENDING', node: null, reason: 'Priority' },
+      { job: '12', index: 2, state: 'FAILED', node: 'n2', reason: null },
+    ]);
+  });
+
+  it('sacct: a task a line, those that never started together', () => {
+    const printed =
+      '12_0|TIMEOUT|n1\n12_1|CANCELLED by 1000|None assigned\n12_[2-3]|PENDING|None assigned\n14|COMPLETED|n1\n';
+    expect(parseSacct(printed)).toEqual([
+      { job: '12', index: 0, state: 'TIMEOUT', node: 'n1', reason: null },
+      { job: '12', index: 1, state: 'CANCELLED', node: null, reason: null },
+    ]);
+  });
+
+  it('a run’s task is the one that is queued or runs, else the last', () => {
+    const task = (job: string, state: string, active: boolean): Task => ({
+      run_id: 'a',
+      config_hash: 'x',
+      job,
+      state,
+      active,
+      node: null,
+      reason: null,
+    });
+    const of = (...tasks: Task[]) => currentTasks(tasks).get('a')?.job;
+    const [failed, waits, timeout] = [
+      task('9_1', 'FAILED', false),
+      task('10_1', 'PENDING', true),
+      task('11_1', 'TIMEOUT', false),
+    ];
+    expect(of(failed, waits, timeout)).toBe('10_1');
+    expect(of(timeout, failed)).toBe('11_1');
+    expect(of(failed, timeout)).toBe('11_1');
+  });
+});
+
+it('mod status asks sacct for what squeue has forgotten, and does without either', async () => {
+  const [results, programs] = [folder(), folder()];
+  const sweep = join(results, 'a');
+  makeResultsFolder(sweep);
+  writePlan(sweep, { name: 'a', base_dir: '/', runs: [plannedRun('first'), plannedRun('second')] });
+  const runs = ['first', 'second'].map((run_id) => ({ run_id, config_hash: 'abc' }));
+  writeSubmission(sweep, { job_id: '7', job_name: 'mod-a', runs });
+  const program = (name: string, body: string) =>
+    writeFileSync(join(programs, name), `#!/bin/sh\n${body}\n`, { mode: 0o755 });
+  const shown = async () => (await mod('status', sweep)).stdout;
+  vi.stubEnv('PATH', `${programs}:/usr/bin:/bin`);
+  program('squeue', 'echo "7|1|PENDING||QOSMaxJobsPerUserLimit"');
+  program('sacct', 'echo "7_0|OUT_OF_MEMORY|n3"');
+  const both = await shown();
+  expect(both).toMatch(/^first +pending .* 7_0 OUT_OF_MEMORY on n3$/m);
+  expect(both).toMatch(/^second +queued .* 7_1 PENDING \(QOSMaxJobsPerUserLimit\)$/m);
+  program('squeue', 'echo "7|1|PENDING||launch failed requeued held"');
+  expect(await shown()).toContain('Held by Slurm: scontrol release 7_1 lets them start');
+  program('sacct', 'echo "Slurm accounting storage is disabled" >&2; exit 1');
+  expect(await shown()).toMatch(/^first +pending .* -$/m);
+  program('squeue', 'echo "squeue: error: Invalid user: x" >&2; exit 1');
+  const neither = await shown();
+  expect(neither).toMatch(/^second +pending .* -$/m);
+  expect(neither).toContain('From the files alone, since Slurm cannot be asked: squeue: Invalid user: x');
+});

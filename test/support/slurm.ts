@@ -1,0 +1,296 @@
+/**
+ * A real Slurm for tests: a controller and two nodes on this machine, over loopback, in a folder of their own. It needs the
+ * distribution's packages (slurmctld, slurmd, slurm-client, munge) and root, since slurmd and munged do.
+ */
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { createServer } from 'node:net';
+import { hostname, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+const PROGRAMS = ['slurmctld', 'slurmd', 'sbatch', 'squeue', 'munged'];
+
+/** Why no Slurm can be started here; null where one can. */
+export const slurmMissing = whyMissing();
+if (slurmMissing !== null) console.info(`skipped, no Slurm here: ${slurmMissing}`);
+
+function whyMissing(): string | null {
+  const path = `${process.env.PATH}:/usr/sbin:/sbin`;
+  const missing = PROGRAMS.filter((name) => spawnSync('which', [name], { env: { PATH: path } }).status !== 0);
+  if (missing.length > 0) {
+    return `${missing.join(', ')} not installed (packages slurmctld slurmd slurm-client munge)`;
+  }
+  if (process.getuid?.() !== 0) return 'its daemons need root';
+  return addressOf(hostname())?.startsWith('127.') === true
+    ? null
+    : `${hostname()} does not resolve to a loopback address`;
+}
+
+function addressOf(host: string): string | undefined {
+  return spawnSync('getent', ['ahostsv4', host], { encoding: 'utf8' }).stdout?.split(' ')[0];
+}
+
+export type NodeName = 'n1' | 'n2';
+const NODES: readonly NodeName[] = ['n1', 'n2'];
+
+/** Waits until something is so. */
+export async function until<T>(
+  what: string,
+  look: () => T | Promise<T>,
+  seconds: number,
+): Promise<NonNullable<T>> {
+  const end = performance.now() + 1000 * seconds;
+  for (;;) {
+    const found = await look();
+    if (found) return found;
+    if (performance.now() > end) throw new Error(`not within ${seconds} s: ${what}`);
+    await sleep(100);
+  }
+}
+
+export class SlurmCluster {
+  readonly folder = mkdtempSync(join(tmpdir(), 'mod-slurm-'));
+  private readonly daemons = new Map<string, ChildProcess>();
+
+  /** Starts munged, the controller and both nodes; from here on this process' children find them. */
+  async up(): Promise<void> {
+    process.env.PATH = `${process.env.PATH}:/usr/sbin:/sbin`;
+    process.env.SLURM_CONF = join(this.folder, 'slurm.conf');
+    chmodSync(this.folder, 0o755);
+    for (const name of ['state', 'log']) mkdirSync(join(this.folder, name));
+    await this.startMunge();
+    await this.configure();
+    this.startController();
+    for (const node of NODES) this.startNode(node);
+    await until('both nodes are idle', () => this.idleNodes() === NODES.length, 60);
+  }
+
+  /** Ends everything that was started here: first what starts jobs, then these. */
+  async down(): Promise<void> {
+    for (const name of [...this.daemons.keys()].reverse()) await this.kill(name);
+    for (const node of NODES) this.killNode(node);
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  startController(): void {
+    this.start('controller', 'slurmctld', ['-D']);
+  }
+
+  /** SIGKILL, as a crash. */
+  killController(): Promise<void> {
+    return this.kill('controller');
+  }
+
+  /** Until the controller has written down what it knows now: what it has not, dies with it. */
+  async stateSaved(): Promise<void> {
+    const [now, file] = [Date.now(), join(this.folder, 'state/job_state')];
+    await until(
+      'the state is saved',
+      () => (statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0) > now,
+      60,
+    );
+  }
+
+  startNode(node: NodeName): void {
+    this.start(node, 'slurmd', ['-D', '-N', node]);
+  }
+
+  /** SIGKILL to the node's slurmd alone: its jobs live on. */
+  killDaemon(node: NodeName): Promise<void> {
+    return this.kill(node);
+  }
+
+  /** The whole node dies: slurmd, the steps that it has started and all their processes, at once. */
+  killNode(node: NodeName): void {
+    const steps = pids().filter((pid) => this.isStepOf(pid, node));
+    this.daemons.get(node)?.kill('SIGKILL'); // nothing where it has ended: its number may be another's by now
+    for (const pid of steps.flatMap((step) => [step, ...descendants(step)])) tryKill(pid);
+  }
+
+  /** Runs one of Slurm's programs, and returns what it prints. */
+  ask(program: string, ...args: string[]): string {
+    return execFileSync(program, args, { encoding: 'utf8' });
+  }
+
+  /** The same; null where it fails. */
+  tryAsk(program: string, ...args: string[]): string | null {
+    return orNull(() => this.ask(program, ...args));
+  }
+
+  /** Job array's tasks and single jobs that are queued or running. */
+  queue(): { job: string; state: string; node: string }[] {
+    return this.ask('squeue', '--noheader', '--array', '--format=%i|%T|%N')
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => {
+        const [job, state, node] = line.split('|') as [string, string, string];
+        return { job, state, node };
+      });
+  }
+
+  /** Until nothing is queued or running, or nothing of one array or job. */
+  async ended(seconds: number, id?: string): Promise<void> {
+    const isOf = ({ job }: { job: string }) => id === undefined || job === id || job.startsWith(`${id}_`);
+    await until(`the end of ${id ?? 'all jobs'}`, () => !this.queue().some(isOf), seconds);
+  }
+
+  private idleNodes(): number {
+    const { stdout, status } = spawnSync('sinfo', ['--noheader', '-N', '--states=idle', '--format=%N'], {
+      encoding: 'utf8',
+    });
+    return status === 0 ? stdout.split('\n').filter((line) => line !== '').length : 0;
+  }
+
+  private start(name: string, program: string, args: string[]): void {
+    const log = openSync(join(this.folder, 'log', `${name}.out`), 'a');
+    const child = spawn(program, [...args, '-f', process.env.SLURM_CONF as string], {
+      stdio: ['ignore', log, log],
+      detached: true, // a Ctrl-C in the terminal of the tests is theirs
+    });
+    this.daemons.set(name, child);
+  }
+
+  private async kill(name: string): Promise<void> {
+    const child = this.daemons.get(name);
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    const gone = once(child, 'exit');
+    child.kill('SIGKILL');
+    await gone;
+  }
+
+  private async startMunge(): Promise<void> {
+    const [uid, gid] = ['-u', '-g'].map((flag) => Number(execFileSync('id', [flag, 'munge']))) as [
+      number,
+      number,
+    ];
+    const folder = join(this.folder, 'munge');
+    const key = join(folder, 'key');
+    mkdirSync(folder, { mode: 0o755 });
+    writeFileSync(key, randomBytes(128), { mode: 0o400 });
+    for (const path of [folder, key]) chownSync(path, uid, gid);
+    const files = ['key-file=key', 'socket=socket', 'pid-file=pid', 'seed-file=seed', 'log-file=log'];
+    const args = files.map((file) => `--${file.replace('=', `=${folder}/`)}`);
+    const child = spawn('munged', ['--foreground', ...args], { uid, gid, stdio: 'ignore', detached: true });
+    this.daemons.set('munge', child);
+    await until('munged listens', () => readdirSync(folder).includes('socket'), 10);
+  }
+
+  private async configure(): Promise<void> {
+    const { folder } = this;
+    const [controller, ...ports] = (await freePorts(1 + NODES.length)) as [number, ...number[]];
+    const [host, address] = [hostname(), addressOf(hostname())];
+    const nodes = NODES.map(
+      (node, i) =>
+        `NodeName=${node} NodeHostname=${host} NodeAddr=${address} Port=${ports[i]} CPUs=2 RealMemory=500 State=UNKNOWN`,
+    );
+    // The emptiest node comes first, so that tasks are spread over both. No time is waited that a test would only wait out: nodes are missed after ten seconds, credentials for requeued
+    // jobs end after five.
+    const lines = `ClusterName=test
+SlurmctldHost=${host}(${address})
+SlurmctldPort=${controller}
+CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket=${folder}/munge/socket,cred_expire=5
+CredType=cred/munge
+StateSaveLocation=${folder}/state
+SlurmdSpoolDir=${folder}/spool.%n
+SlurmctldPidFile=${folder}/slurmctld.pid
+SlurmdPidFile=${folder}/slurmd.%n.pid
+SlurmctldLogFile=${folder}/log/slurmctld.log
+SlurmdLogFile=${folder}/log/slurmd.%n.log
+MailProg=/bin/true
+MpiDefault=none
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core,CR_LLN
+SchedulerType=sched/backfill
+SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=2
+ReturnToService=2
+SlurmdTimeout=10
+BatchStartTimeout=5
+KillWait=10
+MinJobAge=3600
+${nodes.join('\n')}
+PartitionName=main Nodes=${NODES} Default=YES MaxTime=INFINITE State=UP
+`;
+    writeFileSync(join(folder, 'slurm.conf'), lines);
+  }
+
+  /** Every step writes into the log of the slurmd that has started it. */
+  private isStepOf(pid: number, node: NodeName): boolean {
+    return (
+      name(pid) === 'slurmstepd' && openFiles(pid).includes(join(this.folder, 'log', `slurmd.${node}.log`))
+    );
+  }
+}
+
+async function freePorts(count: number): Promise<number[]> {
+  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
+  await Promise.all(servers.map((server) => once(server, 'listening')));
+  const ports = servers.map((server) => (server.address() as { port: number }).port);
+  await Promise.all(servers.map((server) => once(server.close(), 'close')));
+  return ports;
+}
+
+function pids(): number[] {
+  return readdirSync('/proc').map(Number).filter(Number.isInteger);
+}
+
+function descendants(pid: number): number[] {
+  const children = pids().filter((other) => parent(other) === pid);
+  return children.flatMap((child) => [child, ...descendants(child)]);
+}
+
+/** Null of a process that has gone. */
+function parent(pid: number): number | null {
+  return orNull(() =>
+    Number(
+      readFileSync(`/proc/${pid}/stat`, 'utf8')
+        .replace(/^.*\) \S /s, '')
+        .split(' ')[0],
+    ),
+  );
+}
+
+function name(pid: number): string | null {
+  return orNull(() => readFileSync(`/proc/${pid}/comm`, 'utf8').trim());
+}
+
+function openFiles(pid: number): string[] {
+  const folder = `/proc/${pid}/fd`;
+  return (
+    orNull(() => readdirSync(folder).map((fd) => orNull(() => readlinkSync(join(folder, fd))) ?? '')) ?? []
+  );
+}
+
+function tryKill(pid: number): void {
+  orNull(() => process.kill(pid, 'SIGKILL'));
+}
+
+function orNull<T>(look: () => T): T | null {
+  try {
+    return look();
+  } catch {
+    return null;
+  }
+}
