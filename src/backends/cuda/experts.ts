@@ -110,7 +110,7 @@ export function registerExperts(): void {
   registerCudaKernel(balanceLossKernel, (call, { probabilities, counts }, { balanced }) => {
     const [batch, n, choices] = probabilities.shape as [number, number, number];
     const [losses, sums] = [call.make([batch], 'float32'), call.make([batch, balanced], 'float32')];
-    call.launch('experts', 'balanceLoss', { grid: batch, block: THREADS }, [
+    call.launch('experts', 'balanceLoss', { grid: batch, block: 1024 }, [
       address(call.float(probabilities)),
       address(call.float(counts)),
       address(call.at(losses)),

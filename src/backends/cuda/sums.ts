@@ -60,7 +60,7 @@ export function sumChunks(
   shape: number[] = [width],
 ): Tensor {
   const out = call.make(shape, 'float32');
-  call.launch('sums', 'sumPartials', { grid: Math.ceil(width / 32), block: 256 }, [
+  call.launch('sums', 'sumPartials', { grid: Math.ceil(width / 32), block: 1024 }, [
     address(partials),
     address(call.at(out)),
     chunks,
