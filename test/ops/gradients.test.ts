@@ -3,7 +3,6 @@ import { add, mul, sum, type Tensor, tensor1d, tensor2d } from '@tensorflow/tfjs
 import { beforeAll, describe, expect, it } from 'vitest';
 import { assignSlotsKernel } from '../../src/ops/assign-slots.js';
 import { balanceLoss } from '../../src/ops/balance-loss.js';
-import { addBias } from '../../src/ops/bias.js';
 import { binaryCrossEntropy } from '../../src/ops/binary-cross-entropy.js';
 import { causalAttention } from '../../src/ops/causal-attention.js';
 import { chooseExpert } from '../../src/ops/choose-expert.js';
@@ -12,8 +11,8 @@ import { embedding } from '../../src/ops/embedding.js';
 import { expertLogits } from '../../src/ops/expert-logits.js';
 import { gatedScatterAdd } from '../../src/ops/gated-scatter-add.js';
 import { gatherTokens } from '../../src/ops/gather-tokens.js';
-import { gelu } from '../../src/ops/gelu.js';
 import { groupedMlp } from '../../src/ops/grouped-mlp.js';
+import { hiddenLogits } from '../../src/ops/hidden-logits.js';
 import { linear } from '../../src/ops/linear.js';
 import { mlp } from '../../src/ops/mlp.js';
 import { reshaped } from '../../src/ops/reshaped.js';
@@ -56,9 +55,11 @@ const CASES: Case[] = [
     forward: (t, [x], [, w]) => [linear(t, x as Tensor, w as Parameter)],
   },
   {
-    op: 'bias',
-    shapes: [[2, 3, 4], [4]],
-    forward: (t, [x], [, b]) => [addBias(t, x as Tensor, b as Parameter)],
+    op: 'hidden logits',
+    shapes: [[2, 3, 4], [7, 4], [7], [1, 7], [1]],
+    forward: (t, [x], [, ...layers]) => [
+      hiddenLogits(t, x as Tensor, ...(layers as [Parameter, Parameter, Parameter, Parameter])),
+    ],
   },
   {
     op: 'residual',
@@ -87,7 +88,6 @@ const CASES: Case[] = [
     ],
     forward: (t, [x], [, up, down]) => [mlp(t, x as Tensor, up as Parameter, down as Parameter)],
   },
-  { op: 'gelu', shapes: [[4, 7]], forward: (t, [x]) => [gelu(t, x as Tensor)] },
   {
     op: 'rotary',
     shapes: [[2, 5, 24]],

@@ -31,6 +31,7 @@ import {
   groupedLinearKernel,
 } from '../../src/ops/grouped-linear.js';
 import { groupedLinearGeluKernel, groupedLinearGradInputGeluKernel } from '../../src/ops/grouped-mlp.js';
+import { hiddenLogitsGradKernel, hiddenLogitsKernel } from '../../src/ops/hidden-logits.js';
 import type { Kernel, KernelInputs } from '../../src/ops/kernel.js';
 import { linearGradInputKernel, linearGradWeightKernel, linearKernel } from '../../src/ops/linear.js';
 import { linearGeluKernel, linearGradInputGeluKernel } from '../../src/ops/mlp.js';
@@ -242,6 +243,21 @@ export const KERNEL_CASES: KernelCase[] = [
     weight: r(1, s.K),
     sofar: sometimes(s, r(s.B, s.T, s.K)),
   })),
+  // Hidden sizes that are a multiple of 8 and others.
+  ...[1, 8].flatMap((multiple) => [
+    caseOf(hiddenLogitsKernel, ({ B, T, K }, r) => ({
+      before: r(B, T, multiple * K),
+      bias: r(multiple * K),
+      weight: r(1, multiple * K),
+      bias2: r(1),
+    })),
+    caseOf(hiddenLogitsGradKernel, ({ B, T, K }, r) => ({
+      dlogits: r(B, T),
+      before: r(B, T, multiple * K),
+      bias: r(multiple * K),
+      weight: r(1, multiple * K),
+    })),
+  ]),
   caseOf(
     selectTopKKernel,
     ({ B, T }, r) => ({ r: r(B, T) }),

@@ -104,7 +104,7 @@ export function registerElementwise(): void {
       width,
       accumulate,
     ]);
-    return [dx, sumChunks(call, partials, blocks, width)];
+    return [dx, sumChunks(call, partials, blocks, [width])[0] as Tensor];
   });
 
   registerCudaKernel(geluKernel, (call, { x }) => {

@@ -1,4 +1,5 @@
 /** Expert routing on cuda: router, slots and balance loss, without waiting for the device. */
+import type { Tensor } from '@tensorflow/tfjs-core';
 import { assignSlotsKernel } from '../../ops/assign-slots.js';
 import { balanceLossGradKernel, balanceLossKernel } from '../../ops/balance-loss.js';
 import { chooseExpertGradKernel, chooseExpertKernel } from '../../ops/choose-expert.js';
@@ -57,7 +58,7 @@ export function registerExperts(): void {
       choices,
       rowsOfChunk,
     ]);
-    return [dx, sumChunks(call, partials, chunks, choices * width, weight.shape)];
+    return [dx, sumChunks(call, partials, chunks, weight.shape)[0] as Tensor];
   });
 
   registerCudaKernel(chooseExpertKernel, (call, { logits }) => {

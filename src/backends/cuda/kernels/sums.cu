@@ -36,8 +36,10 @@ extern "C" __global__ void columnPartialsFloat(const float *dy, float *partials,
   partials[(long long)blockIdx.y * width + column] = sum;
 }
 
-// out[column] = Σ partials[·, column]. Block: 32 columns × 32 chunks at a time; grid: columns / 32.
-extern "C" __global__ void sumPartials(const float *partials, float *out, int chunks, int width) {
+// Σ partials[·, column] over the chunks: columns before `second` to out, those before `third` to out2, the rest to out3.
+// Block: 32 columns × 32 chunks at a time; grid: columns / 32.
+extern "C" __global__ void sumPartials(const float *partials, float *out, float *out2, float *out3, int chunks,
+                                       int width, int second, int third) {
   __shared__ float tile[WARP][WARP + 1];
   int lane = threadIdx.x % WARP, group = threadIdx.x / WARP, column = blockIdx.x * WARP + lane;
   float sums[4] = {0.0f, 0.0f, 0.0f, 0.0f}; // four loads in flight
@@ -52,7 +54,10 @@ extern "C" __global__ void sumPartials(const float *partials, float *out, int ch
   __syncthreads();
   float sum = warpSum(tile[lane][group]);
   column = blockIdx.x * WARP + group;
-  if (lane == 0 && column < width) out[column] = sum;
+  if (lane > 0 || column >= width) return;
+  if (column < second) out[column] = sum;
+  else if (column < third) out2[column - second] = sum;
+  else out3[column - third] = sum;
 }
 
 // out[row] = scale · Σ x[row, ·] of float32 rows. One block a row.
