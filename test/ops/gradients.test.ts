@@ -21,7 +21,7 @@ import { addRmsNorm, rmsNorm } from '../../src/ops/rms-norm.js';
 import { rotary, rotaryTable } from '../../src/ops/rotary.js';
 import { scope } from '../../src/ops/scope.js';
 import { Parameter, Tape } from '../../src/ops/tape.js';
-import { tokenLogits } from '../../src/ops/token-logits.js';
+import { addTokenLogits, tokenLogits } from '../../src/ops/token-logits.js';
 import { TEST_BACKENDS, useBackend } from '../support/backends.js';
 import { randomTensor, randomValues } from '../support/numbers.js';
 
@@ -127,6 +127,15 @@ const CASES: Case[] = [
       [1, 5],
     ],
     forward: (t, [x], [, w]) => [tokenLogits(t, x as Tensor, w as Parameter)],
+  },
+  {
+    op: 'residual and token logits',
+    shapes: [
+      [2, 3, 5],
+      [2, 3, 5],
+      [1, 5],
+    ],
+    forward: (t, [x, y], [, , w]) => addTokenLogits(t, x as Tensor, y as Tensor, w as Parameter),
   },
   {
     op: 'gather tokens',

@@ -40,7 +40,11 @@ import { addRmsNormKernel, rmsNormGradKernel, rmsNormKernel } from '../../src/op
 import { rotaryGradKernel, rotaryKernel, rotaryTable } from '../../src/ops/rotary.js';
 import { scope } from '../../src/ops/scope.js';
 import { selectTopKKernel } from '../../src/ops/select-top-k.js';
-import { tokenLogitsGradKernel, tokenLogitsKernel } from '../../src/ops/token-logits.js';
+import {
+  addTokenLogitsKernel,
+  tokenLogitsGradKernel,
+  tokenLogitsKernel,
+} from '../../src/ops/token-logits.js';
 import { useBackend } from '../support/backends.js';
 import { randomTensor, randomValues } from '../support/numbers.js';
 
@@ -237,6 +241,11 @@ export const KERNEL_CASES: KernelCase[] = [
     dlosses: r(B, T),
   })),
   caseOf(tokenLogitsKernel, ({ B, T, K }, r) => ({ x: r(B, T, K), weight: r(1, K) })),
+  caseOf(addTokenLogitsKernel, ({ B, T, K }, r) => ({
+    x: r(B, T, K),
+    branch: r(B, T, K),
+    weight: r(1, K),
+  })),
   caseOf(tokenLogitsGradKernel, (s, r) => ({
     dr: r(s.B, s.T),
     x: r(s.B, s.T, s.K),
