@@ -8,6 +8,7 @@ One JSON line a shape: shape, step_ms (median of five times four steps), peak_by
 """
 import json
 import math
+import os
 import re
 import sys
 import time
@@ -15,6 +16,8 @@ import time
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+VARIANT = os.environ.get("PEER_ROPE", "full")
 
 
 def parse(shape):
@@ -41,6 +44,12 @@ class Branch(nn.Module):
     def __init__(self, width, heads):
         super().__init__()
         self.heads = heads
+        if VARIANT == "table":
+            size = width // heads
+            rates = 10000.0 ** (-torch.arange(0, size, 2).float() / size)
+            angles = torch.arange(4096).float()[:, None] * rates
+            self.register_buffer("cos", torch.cat([angles.cos()] * 2, -1).bfloat16())
+            self.register_buffer("sin", torch.cat([angles.sin()] * 2, -1).bfloat16())
         self.attn_norm, self.mlp_norm = RMSNorm(width), RMSNorm(width)
         # Three products: of one, the backward pass would have to join three gradients first.
         self.q, self.k, self.v = (nn.Linear(width, width, bias=False) for _ in range(3))
@@ -48,10 +57,21 @@ class Branch(nn.Module):
         self.up = nn.Linear(width, 4 * width, bias=False)
         self.down = nn.Linear(4 * width, width, bias=False)
 
-    def turn(self, x, angles):  # x [B, H, n, K], angles [B, 1, n, K/2]
+    def turn(self, x, cos, sin):  # x [B, H, n, K], cos and sin [.., n, K]
+        if VARIANT == "old":
+            half = cos.shape[-1] // 2
+            a, b = x.chunk(2, -1)
+            cos, sin = cos[..., :half], sin[..., :half]
+            return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
         a, b = x.chunk(2, -1)
-        cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-        return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+        return x * cos + torch.cat([-b, a], -1) * sin
+
+    def tables(self, positions, size, dtype):
+        if VARIANT == "table":
+            return self.cos[positions][:, None], self.sin[positions][:, None]
+        rates = 10000.0 ** (-torch.arange(0, size, 2, device=positions.device, dtype=torch.float32) / size)
+        angles = positions[:, None, :, None].float() * rates
+        return torch.cat([angles.cos()] * 2, -1).to(dtype), torch.cat([angles.sin()] * 2, -1).to(dtype)
 
     def forward(self, x, positions):
         batch, n, width = x.shape
@@ -61,11 +81,8 @@ class Branch(nn.Module):
             projection(normed).view(batch, n, self.heads, size).transpose(1, 2)
             for projection in (self.q, self.k, self.v)
         )
-        rates = 10000.0 ** (-torch.arange(0, size, 2, device=x.device) / size)
-        angles = positions[:, None, :, None] * rates
-        attended = F.scaled_dot_product_attention(
-            self.turn(q, angles), self.turn(k, angles), v, is_causal=True
-        )
+        cos, sin = self.tables(positions, size, x.dtype)
+        attended = F.scaled_dot_product_attention(self.turn(q, cos, sin), self.turn(k, cos, sin), v, is_causal=True)
         a = self.out(attended.transpose(1, 2).reshape(batch, n, width))
         return a + self.down(F.gelu(self.up(self.mlp_norm(x + a)), approximate="tanh"))
 
@@ -146,6 +163,9 @@ def measure(shape):
         for _ in range(2):
             step()
         torch.cuda.synchronize()
+    if os.environ.get("PEER_TOP"):
+        for event in sorted(profile.key_averages(), key=lambda e: -e.self_device_time_total)[:14]:
+            print(f"{event.self_device_time_total / 2000:8.3f} ms {event.count // 2:4d} {event.key[:90]}", file=sys.stderr)
     kernels = sum(event.self_device_time_total for event in profile.key_averages()) / 2000
     return {"shape": shape, "step_ms": step_ms, "peak_bytes": peak, "busy": kernels / step_ms}
 

@@ -78,12 +78,7 @@ export class CudaBackend extends KernelBackend {
     this.uploads = new Uploads(parts.driver);
     this.downloads = new Downloads(parts.driver);
     this.data = new DataStorage(this, engine());
-    const tuning = new ProductTuning(
-      parts.driver,
-      this.device,
-      `cublasLt ${parts.cublas.version}`,
-      () => !this.recording,
-    );
+    const tuning = new ProductTuning(parts.driver, `cublasLt ${parts.cublas.version}`, () => !this.recording);
     // float32 is for exactness, not for speed; and a measured choice may differ from one run to the next.
     this.cublas.tuning = () => (this.deterministic || this.activations === 'float32' ? null : tuning);
   }

@@ -85,7 +85,7 @@ function bind(path: string) {
 }
 
 /** Algorithms that are measured against each other; the heuristics name the likeliest first. */
-const CANDIDATES = 8;
+const CANDIDATES = Number(process.env.MOD_CANDIDATES ?? 8);
 
 /** What one shape needs at every call: handles that live as long as the process. */
 interface Plan {

@@ -91,5 +91,6 @@ function productOf(
 /** Whether cuBLASLt takes gelu into a product of batches. */
 function takesEpilogue(call: Call, product: Product): boolean {
   const { activations, cublas } = call.backend;
+  if (process.env.MOD_GROUPED_SEPARATE === '1' && product.epilogue === 'gelu slope') return false;
   return activations === 'bfloat16' && product.n % 8 === 0 && cublas.supports(product);
 }

@@ -3,7 +3,6 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { cacheFolder, readCache, writeCache } from './compiler.js';
 import type { Address, Driver } from './driver.js';
-import type { DeviceMemory } from './memory.js';
 
 /** Timed runs of a candidate, after one that is not. */
 const RUNS = 3;
@@ -18,7 +17,6 @@ export class ProductTuning {
   /** @param library names cuBLASLt's version: another one has other algorithms */
   constructor(
     private readonly driver: Driver,
-    private readonly memory: DeviceMemory,
     library: string,
     /** Whether work runs now: while it is only recorded nothing can be measured. */
     private readonly mayRun: () => boolean,
@@ -32,8 +30,8 @@ export class ProductTuning {
   }
 
   /**
-   * The fastest of the candidates for a product, by running each into scratch memory of the result's size. One that is
-   * remembered is taken where it is still among them.
+   * The fastest of the candidates for a product, by running each into memory of the result's size, which is the driver's
+   * again at once: a first step needs it, training does not. One that is remembered is taken where it is still among them.
    */
   fastest(
     product: string,
@@ -46,15 +44,16 @@ export class ProductTuning {
     const name = this.known.get(product);
     const before = candidates.find((candidate) => hex(candidate) === name);
     if (before !== undefined) return before;
-    const result = this.memory.allocate(resultBytes);
+    const result = this.driver.allocate(resultBytes);
+    if (result === null) return first;
     try {
-      const times = candidates.map((candidate) => this.time(() => run(candidate, result.address)));
+      const times = candidates.map((candidate) => this.time(() => run(candidate, result)));
       const best = candidates[times.indexOf(Math.min(...times))] ?? first;
       this.known.set(product, hex(best));
       writeCache(this.path, Buffer.from(JSON.stringify([...this.known])));
       return best;
     } finally {
-      this.memory.release(result);
+      this.driver.free(result);
     }
   }
 
