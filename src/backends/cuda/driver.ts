@@ -85,6 +85,9 @@ export class Driver {
   readonly driverVersion: number;
   readonly stream: Address;
   private readonly cu: ReturnType<typeof bind>;
+  /** The event of synchronizeWithin. */
+  private limit: Address | null = null;
+  private endless: string | null = null;
 
   /** Throws, for the reader, where there is no driver, no GPU, or one that is too old. */
   constructor(path: string, ordinal = 0) {
@@ -171,6 +174,18 @@ export class Driver {
   /** Waits for the stream, blocking this thread; errors of launches before it surface here. */
   synchronize(): void {
     this.check(this.cu.streamSynchronize(this.stream), 'the device');
+  }
+
+  /** The same for checked launches: throws where the stream has not come to its end after `seconds`. */
+  synchronizeWithin(seconds: number, what: string): void {
+    this.limit ??= this.event();
+    this.record(this.limit);
+    const deadline = performance.now() + 1000 * seconds;
+    while (!this.reached(this.limit)) {
+      if (performance.now() < deadline && this.endless === null) continue;
+      this.endless ??= what; // nothing behind it will begin: whoever tries again need not wait again
+      throw new CudaError(0, `${this.endless} has not ended after ${seconds} s`);
+    }
   }
 
   event(timing = false): Address {

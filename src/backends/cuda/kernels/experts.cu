@@ -161,13 +161,13 @@ extern "C" __global__ void assignSlots(const int *choice, int *indices, float *c
 }
 
 // sums[sequence, i] = Σ_t p[t, i]; loss[sequence] = m·Σ_i f_i·sums_i / Σ_i sums_i over the m balanced choices, with f the
-// shares of counts [.., sequences]. One block of 1024 threads a sequence; a thread sums every choice of a tile at once.
+// shares of counts [.., sequences]. One block of 1024 threads a sequence; a thread sums every choice of a tile at once,
+// then a warp each of them.
 extern "C" __global__ void balanceLoss(const float *probabilities, const float *counts, float *losses, float *sums,
                                        int sequences, int length, int choices, int balanced) {
   __shared__ float parts[TILE][WARP];
   int sequence = blockIdx.x, lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
   const float *p = probabilities + (long long)sequence * length * choices;
-  float total = 0.0f, chosen = 0.0f, along = 0.0f;
   for (int first = 0; first < balanced; first += TILE) {
     float mass[TILE];
 #pragma unroll
@@ -184,17 +184,22 @@ extern "C" __global__ void balanceLoss(const float *probabilities, const float *
       if (lane == 0) parts[e][warp] = sum;
     }
     __syncthreads();
-    if (warp > 0) continue;
-#pragma unroll
-    for (int e = 0; e < TILE; e++) {
-      if (first + e >= balanced) break;
-      float sum = warpSum(lane < warps ? parts[e][lane] : 0.0f), count = counts[(first + e) * sequences + sequence];
-      if (lane == 0) sums[sequence * balanced + first + e] = sum;
-      total += sum;
-      chosen += count;
-      along += sum * count;
+    if (warp < TILE) {
+      float sum = warpSum(lane < warps ? parts[warp][lane] : 0.0f);
+      if (lane == 0 && first + warp < balanced) sums[sequence * balanced + first + warp] = sum;
     }
   }
+  __syncthreads(); // all sums are written
+  float total = 0.0f, chosen = 0.0f, along = 0.0f;
+  for (int i = threadIdx.x; i < balanced; i += blockDim.x) {
+    float sum = sums[sequence * balanced + i], count = counts[i * sequences + sequence];
+    total += sum;
+    chosen += count;
+    along += sum * count;
+  }
+  total = blockSum(total);
+  chosen = blockSum(chosen);
+  along = blockSum(along);
   if (threadIdx.x == 0) losses[sequence] = balanced * along / (total * fmaxf(1.0f, chosen));
 }
 
