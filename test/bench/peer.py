@@ -8,7 +8,6 @@ One JSON line a shape: shape, step_ms (median of five times four steps), peak_by
 """
 import json
 import math
-import os
 import re
 import sys
 import time
@@ -16,8 +15,6 @@ import time
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-VARIANT = os.environ.get("PEER_ROPE", "full")
 
 
 def parse(shape):
@@ -44,12 +41,6 @@ class Branch(nn.Module):
     def __init__(self, width, heads):
         super().__init__()
         self.heads = heads
-        if VARIANT == "table":
-            size = width // heads
-            rates = 10000.0 ** (-torch.arange(0, size, 2).float() / size)
-            angles = torch.arange(4096).float()[:, None] * rates
-            self.register_buffer("cos", torch.cat([angles.cos()] * 2, -1).bfloat16())
-            self.register_buffer("sin", torch.cat([angles.sin()] * 2, -1).bfloat16())
         self.attn_norm, self.mlp_norm = RMSNorm(width), RMSNorm(width)
         # Three products: of one, the backward pass would have to join three gradients first.
         self.q, self.k, self.v = (nn.Linear(width, width, bias=False) for _ in range(3))
@@ -58,17 +49,10 @@ class Branch(nn.Module):
         self.down = nn.Linear(4 * width, width, bias=False)
 
     def turn(self, x, cos, sin):  # x [B, H, n, K], cos and sin [.., n, K]
-        if VARIANT == "old":
-            half = cos.shape[-1] // 2
-            a, b = x.chunk(2, -1)
-            cos, sin = cos[..., :half], sin[..., :half]
-            return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
         a, b = x.chunk(2, -1)
         return x * cos + torch.cat([-b, a], -1) * sin
 
     def tables(self, positions, size, dtype):
-        if VARIANT == "table":
-            return self.cos[positions][:, None], self.sin[positions][:, None]
         rates = 10000.0 ** (-torch.arange(0, size, 2, device=positions.device, dtype=torch.float32) / size)
         angles = positions[:, None, :, None].float() * rates
         return torch.cat([angles.cos()] * 2, -1).to(dtype), torch.cat([angles.sin()] * 2, -1).to(dtype)
@@ -163,9 +147,6 @@ def measure(shape):
         for _ in range(2):
             step()
         torch.cuda.synchronize()
-    if os.environ.get("PEER_TOP"):
-        for event in sorted(profile.key_averages(), key=lambda e: -e.self_device_time_total)[:14]:
-            print(f"{event.self_device_time_total / 2000:8.3f} ms {event.count // 2:4d} {event.key[:90]}", file=sys.stderr)
     kernels = sum(event.self_device_time_total for event in profile.key_averages()) / 2000
     return {"shape": shape, "step_ms": step_ms, "peak_bytes": peak, "busy": kernels / step_ms}
 

@@ -54,6 +54,7 @@ function bind(path: string) {
     eventCreate: f('cuEventCreate(_Out_ uint64_t *event, uint32_t flags)'),
     eventDestroy: f('cuEventDestroy_v2(uint64_t event)'),
     eventRecord: f('cuEventRecord(uint64_t event, uint64_t stream)'),
+    eventRecordWithFlags: f('cuEventRecordWithFlags(uint64_t event, uint64_t stream, uint32_t flags)'),
     eventQuery: f('cuEventQuery(uint64_t event)'),
     eventElapsed: f('cuEventElapsedTime(_Out_ float *ms, uint64_t start, uint64_t end)'),
     moduleLoad: f('cuModuleLoadData(_Out_ uint64_t *module, void *image)'),
@@ -194,6 +195,12 @@ export class Driver {
 
   record(event: Address): void {
     this.check(this.cu.eventRecord(event, this.stream), 'cuEventRecord');
+  }
+
+  /** While work is captured: the graph records the event whenever it is launched. */
+  recordInGraph(event: Address): void {
+    const external = 1;
+    this.check(this.cu.eventRecordWithFlags(event, this.stream, external), 'cuEventRecordWithFlags');
   }
 
   /** Whether everything before the event's recording is finished; throws what failed before it. */
