@@ -85,7 +85,7 @@ function bind(path: string) {
 }
 
 /** Algorithms that are measured against each other; the heuristics name the likeliest first. */
-const CANDIDATES = Number(process.env.MOD_CANDIDATES ?? 8);
+const CANDIDATES = 8;
 
 /** What one shape needs at every call: handles that live as long as the process. */
 interface Plan {
@@ -292,7 +292,8 @@ export class CublasLt {
   }
 }
 
-function nameOf(product: Product): string {
+/** A product as errors and tuning name it. */
+export function nameOf(product: Product): string {
   const {
     m,
     n,

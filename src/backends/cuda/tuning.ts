@@ -1,4 +1,4 @@
-/** Which of several algorithms for a product is the fastest here: measured once, remembered on disk. */
+/** Which of several algorithms for a product, or ways to make it, is the fastest here: measured once, remembered on disk. */
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { cacheFolder, readCache, writeCache } from './compiler.js';
@@ -11,7 +11,7 @@ const LARGEST_RESULT = 2 ** 30;
 
 export class ProductTuning {
   private readonly path: string;
-  /** By product: the algorithm that won, in hexadecimal. */
+  /** By product: the algorithm that won, in hexadecimal, or the number of the way. */
   private readonly known: Map<string, string>;
 
   /** @param library names cuBLASLt's version: another one has other algorithms */
@@ -49,12 +49,27 @@ export class ProductTuning {
     try {
       const times = candidates.map((candidate) => this.time(() => run(candidate, result)));
       const best = candidates[times.indexOf(Math.min(...times))] ?? first;
-      this.known.set(product, hex(best));
-      writeCache(this.path, Buffer.from(JSON.stringify([...this.known])));
+      this.remember(product, hex(best));
       return best;
     } finally {
       this.driver.free(result);
     }
+  }
+
+  /** The number of the fastest of several ways to the same result, by running each; the first where nothing may run. */
+  quickest(name: string, ways: (() => void)[]): number {
+    const before = Number(this.known.get(name));
+    if (ways[before] !== undefined) return before;
+    if (!this.mayRun()) return 0;
+    const times = ways.map((way) => this.time(way));
+    const best = Math.max(0, times.indexOf(Math.min(...times)));
+    this.remember(name, String(best));
+    return best;
+  }
+
+  private remember(name: string, choice: string): void {
+    this.known.set(name, choice);
+    writeCache(this.path, Buffer.from(JSON.stringify([...this.known])));
   }
 
   /** Milliseconds of some runs; infinitely many where the candidate does not run after all. */
