@@ -3,7 +3,7 @@ import { InputError, messageOf } from '../errors.js';
 import { cpuName } from '../machine.js';
 import type { Recorder } from '../ops/recording.js';
 import type { BackendName, Precision } from '../plan/run.js';
-import { peakFlops } from './cuda/peak.js';
+import { peakBandwidth, peakFlops } from './cuda/peak.js';
 import { CudaRecorder } from './cuda/recorder.js';
 import { cudaDetails, startCuda } from './cuda/start.js';
 import { installAdvice } from './tensorflow/advice.js';
@@ -29,12 +29,19 @@ export interface ChosenBackend extends BackendChoice {
   memoryBytes: number | null;
   /** What its device could do at most; null where nobody says. */
   peakFlopsPerSecond: number | null;
+  /** Bytes a second of its memory at most; null where nobody says. */
+  peakBytesPerSecond: number | null;
   /** Where the backend can record a training step and replay it. */
   recorder: Recorder | null;
 }
 
 type Started = Pick<ChosenBackend, 'device' | 'precision'> &
-  Partial<Pick<ChosenBackend, 'peakMemoryBytes' | 'recorder' | 'memoryBytes' | 'peakFlopsPerSecond'>>;
+  Partial<
+    Pick<
+      ChosenBackend,
+      'peakMemoryBytes' | 'recorder' | 'memoryBytes' | 'peakFlopsPerSecond' | 'peakBytesPerSecond'
+    >
+  >;
 
 interface Starter {
   name: BackendName;
@@ -57,6 +64,7 @@ const STARTERS: Starter[] = [
         peakMemoryBytes: () => backend.memoryUse().peak,
         memoryBytes: backend.driver.memoryInfo().total,
         peakFlopsPerSecond: peakFlops(backend.driver.deviceName, precision),
+        peakBytesPerSecond: peakBandwidth(backend.driver.deviceName),
         recorder: new CudaRecorder(backend),
       };
     },
@@ -112,6 +120,7 @@ export async function chooseBackend(
         peakMemoryBytes: peakResidentBytes,
         memoryBytes: null,
         peakFlopsPerSecond: null,
+        peakBytesPerSecond: null,
         recorder: null,
       };
       return { name, ...own, ...(await start(precision, deterministic)), rejected };

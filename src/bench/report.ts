@@ -43,8 +43,25 @@ function comparison(dense: Measured & StepMeasurement, other: Measured & StepMea
 
 function profileOf({ shape, profile }: Measured & StepMeasurement): string[] {
   if (profile === null) return [];
-  const rows = profile.map(({ kernel, share, calls }) => [kernel, percent(share), String(calls)]);
-  return [`${shape}, where a step goes:\n${table(['op', 'share', 'calls'], rows)}`];
+  const { kernels, busy, peak } = profile;
+  const total = kernels.reduce((sum, { ms }) => sum + ms, 0);
+  const rows = kernels.map(({ kernel, ms, calls, leastMs }) => [
+    kernel,
+    ms.toFixed(3),
+    percent(ms / total),
+    String(calls),
+    leastMs === null ? '-' : percent(leastMs / ms),
+  ]);
+  const notes = [
+    ...(busy === null ? [] : [`the device works at the step for ${percent(busy)} of its time`]),
+    ...(peak === null
+      ? []
+      : [
+          `roofline: ${rate(peak.flopsPerSecond)} FLOP/s, ${rate(peak.bytesPerSecond)} bytes/s, by the card's data sheet`,
+        ]),
+  ];
+  const head = ['op', 'ms', 'share', 'calls', 'of roofline'];
+  return [[`${shape}, where a step goes:`, table(head, rows), ...notes].join('\n')];
 }
 
 export function decodeReport(rows: (Measured & DecodeMeasurement)[]): string {

@@ -14,13 +14,14 @@ import { randomStream } from '../data/random.js';
 import type { ModelConfig } from '../model/config.js';
 import { initialValues } from '../model/parameters.js';
 import { Transformer } from '../model/transformer.js';
-import { observeKernels } from '../ops/kernel.js';
+import { type KernelCall, observeKernels } from '../ops/kernel.js';
 import type { Recorder } from '../ops/recording.js';
 import { scope } from '../ops/scope.js';
 import { flopsPerPass } from '../plan/flops.js';
 import { median } from '../statistics.js';
 import { AdamW } from '../train/adamw.js';
-import { TrainingStep } from '../train/step.js';
+import { TrainingStep, type TrainingStepOptions } from '../train/step.js';
+import { leastMs, type Peak } from './roofline.js';
 
 export interface StepMeasurement {
   /** Median wall time of a step, device work finished, in milliseconds. */
@@ -33,8 +34,17 @@ export interface StepMeasurement {
   flopsPerPass: number;
   /** Tensors alive after a step, less those alive before it: 0 unless something leaks. */
   leakedTensors: number;
-  /** Share of the step in each kernel of the project, largest first; null unless asked for. */
-  profile: { kernel: string; share: number; calls: number }[] | null;
+  /** Null unless asked for. */
+  profile: StepProfile | null;
+}
+
+export interface StepProfile {
+  /** Each kernel of the project, the longest first: milliseconds a step, and the least that they could be. */
+  kernels: { kernel: string; ms: number; calls: number; leastMs: number | null }[];
+  /** Share of a step's time in which the device works at it; null where nothing can tell. */
+  busy: number | null;
+  /** What `leastMs` is reckoned with. */
+  peak: Peak | null;
 }
 
 export interface StepOptions {
@@ -44,6 +54,8 @@ export interface StepOptions {
   profile: boolean;
   /** Where the backend can record a step, as training uses it. */
   recorder: Recorder | null;
+  /** For --profile; null where nobody says. */
+  peak: Peak | null;
 }
 
 /** Steps that are queued before the host waits, where the backend lets it go ahead: as training does. */
@@ -80,12 +92,10 @@ export async function measureStep(model: ModelConfig, options: StepOptions): Pro
   }
   const leakedTensors = memory().numTensors - before;
   step.dispose();
-  const profile = options.profile
-    ? await profileStep(new TrainingStep({ ...whole, recorder: null }), batch)
-    : null;
+  const stepMs = median(times);
+  const profile = options.profile ? await profileStep(whole, batch, options, stepMs) : null;
   optimizer.dispose();
   transformer.dispose();
-  const stepMs = median(times);
   const flops = flopsPerPass(model).total;
   const tokens = batchSequences * model.sequence_length;
   return {
@@ -128,25 +138,110 @@ function timeProduct(model: ModelConfig, sequences: number): number {
   });
 }
 
-async function profileStep(step: TrainingStep, batch: Batch): Promise<StepMeasurement['profile']> {
+type Whole = Omit<TrainingStepOptions, 'recorder'>;
+
+function profileStep(
+  whole: Whole,
+  batch: Batch,
+  { recorder, peak }: StepOptions,
+  stepMs: number,
+): Promise<StepProfile> {
+  return recorder === null
+    ? profileQueued(whole, batch)
+    : profileRecorded(whole, batch, recorder, peak, stepMs);
+}
+
+/** By wall time, the device waited for after every kernel. */
+async function profileQueued(whole: Whole, batch: Batch): Promise<StepProfile> {
+  const step = new TrainingStep({ ...whole, recorder: null });
   await step.run(batch, 0, 1e-4);
-  const kernels = new Map<string, { ms: number; calls: number }>();
+  const sums = new KernelSums();
   const marker = keep(scalar(0));
   observeKernels(
-    (kernel, ms) => {
-      const sum = kernels.get(kernel) ?? { ms: 0, calls: 0 };
-      kernels.set(kernel, { ms: sum.ms + ms, calls: sum.calls + 1 });
-    },
+    ({ kernelName, milliseconds }) => sums.add(kernelName, milliseconds, null),
     () => marker.dataSync(), // read once all before it is done
   );
   const total = await timed(() => step.run(batch, 0, 1e-4));
   observeKernels(null);
   marker.dispose();
   step.dispose();
-  const rows = [...kernels].map(([kernel, { ms, calls }]) => ({ kernel, share: ms / total, calls }));
-  const inside = rows.reduce((sum, { share }) => sum + share, 0);
-  rows.push({ kernel: '(between kernels)', share: 1 - inside, calls: 1 });
-  return rows.sort((a, b) => b.share - a.share);
+  sums.add('(between kernels)', total - sums.total, null);
+  return { kernels: sums.longestFirst(), busy: null, peak: null };
+}
+
+/** By the device's clock within a recorded step: the host waits for nothing. What tfjs' own kernels do counts to the next one. */
+async function profileRecorded(
+  whole: Whole,
+  batch: Batch,
+  recorder: Recorder,
+  peak: Peak | null,
+  stepMs: number,
+): Promise<StepProfile> {
+  const [duration] = (await intervalsOf(whole, batch, recorder)) as [number];
+  const calls: { kernelName: string; least: number | null }[] = [];
+  const observer = (call: KernelCall) => {
+    const least = peak === null ? null : leastMs(call, (tensor) => recorder.bytesOf(tensor), peak);
+    calls.push({ kernelName: call.kernelName, least });
+  };
+  const intervals = await intervalsOf(whole, batch, recorder, observer);
+  const sums = new KernelSums();
+  intervals.forEach((ms, i) => {
+    const { kernelName, least } = calls[i] ?? { kernelName: '(after the last)', least: null };
+    sums.add(kernelName, ms, least);
+  });
+  return { kernels: sums.longestFirst(), busy: Math.min(1, duration / stepMs), peak };
+}
+
+/** Milliseconds between the start of a recorded step, each of its kernels where they are observed, and its end. */
+async function intervalsOf(
+  whole: Whole,
+  batch: Batch,
+  recorder: Recorder,
+  observer: ((call: KernelCall) => void) | null = null,
+): Promise<number[]> {
+  const marking: Recorder = {
+    record: (body) =>
+      recorder.record(() => {
+        recorder.mark();
+        if (observer !== null) observeKernels(observer, () => recorder.mark());
+        try {
+          return body();
+        } finally {
+          observeKernels(null);
+          recorder.mark();
+        }
+      }),
+    mark: () => recorder.mark(),
+    intervals: () => recorder.intervals(),
+    bytesOf: (tensor) => recorder.bytesOf(tensor),
+    overwrite: (tensor, values) => recorder.overwrite(tensor, values),
+  };
+  const step = new TrainingStep({ ...whole, recorder: marking });
+  try {
+    for (let i = 0; i < 5; i++) await step.run(batch, 0, 1e-4);
+    return recorder.intervals();
+  } finally {
+    step.dispose();
+  }
+}
+
+/** What a step's kernels take together, by name. */
+class KernelSums {
+  private readonly sums = new Map<string, StepProfile['kernels'][number]>();
+
+  add(kernel: string, ms: number, least: number | null): void {
+    const sum = this.sums.get(kernel) ?? { kernel, ms: 0, calls: 0, leastMs: least === null ? null : 0 };
+    const leastSum = least === null || sum.leastMs === null ? null : sum.leastMs + least;
+    this.sums.set(kernel, { kernel, ms: sum.ms + ms, calls: sum.calls + 1, leastMs: leastSum });
+  }
+
+  get total(): number {
+    return this.longestFirst().reduce((total, { ms }) => total + ms, 0);
+  }
+
+  longestFirst(): StepProfile['kernels'] {
+    return [...this.sums.values()].sort((a, b) => b.ms - a.ms);
+  }
 }
 
 async function timed(action: () => Promise<unknown>): Promise<number> {

@@ -115,10 +115,14 @@ const CHILD = 'MOD_BENCH_CHILD';
 
 function trainSteps(
   { model, batchSequences }: BenchShape,
-  { recorder }: ChosenBackend,
+  { recorder, peakFlopsPerSecond, peakBytesPerSecond }: ChosenBackend,
   { steps, profile }: BenchCommandOptions,
 ) {
-  return measureStep(model, { batchSequences, warmup: WARMUP_STEPS, steps, profile, recorder });
+  const peak =
+    peakFlopsPerSecond === null || peakBytesPerSecond === null
+      ? null
+      : { flopsPerSecond: peakFlopsPerSecond, bytesPerSecond: peakBytesPerSecond };
+  return measureStep(model, { batchSequences, warmup: WARMUP_STEPS, steps, profile, recorder, peak });
 }
 
 /** Asked for after the measurement: the peak is that of all before. */

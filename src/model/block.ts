@@ -8,8 +8,8 @@ import { mlp } from '../ops/mlp.js';
 import { residual } from '../ops/residual.js';
 import { addRmsNorm, rmsNorm } from '../ops/rms-norm.js';
 import { rotary } from '../ops/rotary.js';
-import type { Tape } from '../ops/tape.js';
-import { tokenLogits } from '../ops/token-logits.js';
+import type { Parameter, Tape } from '../ops/tape.js';
+import { addTokenLogits, tokenLogits } from '../ops/token-logits.js';
 import type { ExpertsConfig, RoutingConfig, RoutingMode } from './config.js';
 import {
   type Assign,
@@ -67,10 +67,32 @@ interface AttentionHalf {
   normed: Tensor;
 }
 
+/** The residual stream between two blocks: x, or x + branch, which whoever reads it adds in one pass with its own work. */
+export interface Stream {
+  x: Tensor;
+  branch: Tensor | null;
+}
+
 /** What a block gives, and what its experts did; null without experts. */
 export interface BlockOutput {
   x: Tensor;
   experts: ExpertTrace | null;
+}
+
+/** The same where the last addition is left to the next reader. */
+export interface StreamOutput {
+  stream: Stream;
+  experts: ExpertTrace | null;
+}
+
+/** The stream as one tensor. */
+export function sumOf(tape: Tape | null, { x, branch }: Stream): Tensor {
+  return branch === null ? x : residual(tape, x, branch);
+}
+
+/** [the stream as one tensor, its norm] */
+export function normOf(tape: Tape | null, { x, branch }: Stream, gain: Parameter): [sum: Tensor, y: Tensor] {
+  return branch === null ? [x, rmsNorm(tape, x, gain)] : addRmsNorm(tape, x, branch, gain);
 }
 
 /**
@@ -86,8 +108,19 @@ export function attentionHalf(
   positions: Tensor | null,
   attend: (qkv: Tensor) => Tensor,
 ): AttentionHalf {
-  const projected = linear(tape, rmsNorm(tape, x, block.attnNorm), block.qkv);
-  const qkv = rotary(tape, projected, table, positions);
+  return attentionOf({ tape, table }, x, rmsNorm(tape, x, block.attnNorm), block, positions, attend);
+}
+
+/** The same of an x whose norm is known. */
+function attentionOf(
+  { tape, table }: Pick<BlockContext, 'tape' | 'table'>,
+  x: Tensor,
+  normedX: Tensor,
+  block: BlockParameters,
+  positions: Tensor | null,
+  attend: (qkv: Tensor) => Tensor,
+): AttentionHalf {
+  const qkv = rotary(tape, linear(tape, normedX, block.qkv), table, positions);
   const attention = linear(tape, attend(qkv), block.attnOut); // [B, n, D]
   const [middle, normed] = addRmsNorm(tape, x, attention, block.mlpNorm);
   return { attention, middle, normed };
@@ -131,12 +164,19 @@ function attendWithin({ tape, table, onKeys }: BlockContext, x: Tensor): (qkv: T
 /** x + f(x) for every token. x [B, T, D] → [B, T, D] */
 export function denseBlock(
   context: BlockContext,
-  x: Tensor,
+  stream: Stream,
   index: number,
   block: BlockParameters,
-): BlockOutput {
-  const { middle, normed } = attentionHalf(context, x, block, null, attendWithin(context, x));
-  return addMlp(context, middle, normed, block, index);
+): StreamOutput {
+  const { tape } = context;
+  const [x, normedX] = normOf(tape, stream, block.attnNorm);
+  const attend = attendWithin(context, x);
+  const { middle, normed } = attentionOf(context, x, normedX, block, null, attend);
+  if (block.expertRouter === null) {
+    return { stream: { x: middle, branch: mlp(tape, normed, block.up, block.down) }, experts: null };
+  }
+  const added = addMlp(context, middle, normed, block, index);
+  return { stream: { x: added.x, branch: null }, experts: added.experts };
 }
 
 /**
@@ -145,28 +185,42 @@ export function denseBlock(
  */
 export function routedBlock(
   context: RoutedContext,
-  x: Tensor,
+  stream: Stream,
   index: number,
   block: BlockParameters,
-): BlockOutput & { trace: RoutedTrace } {
+): StreamOutput & { trace: RoutedTrace } {
   const { tape, routing, mode } = context;
   const { router, predictor } = block.routed as RoutedParameters;
-  const r = router === null ? noiseOf(context, index) : tokenLogits(tape, x, router);
+  const [x, r] = routerWeights(context, stream, index, router);
   const asked = predictor !== null && mode !== 'threshold';
   // A handle that the tape does not know: no gradient reaches the trunk.
   const logits = asked ? predictorLogits(tape, x.clone(), predictor) : null;
   const trace = { block: index, r, indices: null, predictor: logits };
+  const whole = (sum: Tensor): Stream => ({ x: sum, branch: null });
   if (mode !== 'topk') {
     const deciding = mode === 'predictor' ? logits : r;
-    const { member, ...output } = packedBlock(context, x, index, r, deciding, block);
-    return { ...output, trace: { ...trace, member } };
+    const packed = packedBlock(context, x, index, r, deciding, block);
+    return { stream: whole(packed.x), experts: packed.experts, trace: { ...trace, member: packed.member } };
   }
   const { indices, member } = selectByCapacity(r, routing.capacity);
   const rows = gatherTokens(tape, x, indices);
   const { attention, normed } = attentionHalf(context, rows, block, indices, attendWithin(context, x));
   const added = addMlp(context, attention, normed, block, index);
   const out = gatedScatterAdd(tape, x, added.x, r, indices, routing.gate);
-  return { x: out, experts: added.experts, trace: { ...trace, member, indices } };
+  return { stream: whole(out), experts: added.experts, trace: { ...trace, member, indices } };
+}
+
+/** [the stream as one tensor, r [B, T]] */
+function routerWeights(
+  context: RoutedContext,
+  stream: Stream,
+  index: number,
+  router: Parameter | null,
+): [sum: Tensor, r: Tensor] {
+  const { tape } = context;
+  const { x, branch } = stream;
+  if (router === null) return [sumOf(tape, stream), noiseOf(context, index)];
+  return branch === null ? [x, tokenLogits(tape, x, router)] : addTokenLogits(tape, x, branch, router);
 }
 
 /** A routed block in a causal mode: the tokens whose logit is above 0, of all sequences packed into one row. */

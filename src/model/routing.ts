@@ -1,11 +1,8 @@
 /** Which tokens go through a routed block: top-k in training, a causal decision per token in sampling. */
 import { type Tensor, tensor2d } from '@tensorflow/tfjs-core';
-import { addBias } from '../ops/bias.js';
-import { gelu } from '../ops/gelu.js';
-import { linear } from '../ops/linear.js';
+import { hiddenLogits } from '../ops/hidden-logits.js';
 import { selectTopK } from '../ops/select-top-k.js';
 import type { Tape } from '../ops/tape.js';
-import { tokenLogits } from '../ops/token-logits.js';
 import { hasPredictor, type ModelConfig, type RoutingMode, selectedTokens } from './config.js';
 import type { PredictorParameters } from './parameters.js';
 
@@ -52,8 +49,8 @@ export function refuseMode(model: ModelConfig, mode: RoutingMode): string | null
 
 /** The predictor's logit for every token; the caller stops the gradient. x [B, T, D] → [B, T] */
 export function predictorLogits(tape: Tape | null, x: Tensor, predictor: PredictorParameters): Tensor {
-  const hidden = gelu(tape, addBias(tape, linear(tape, x, predictor.fc1), predictor.fc1Bias));
-  return addBias(tape, tokenLogits(tape, hidden, predictor.fc2), predictor.fc2Bias);
+  const { fc1, fc1Bias, fc2, fc2Bias } = predictor;
+  return hiddenLogits(tape, x, fc1, fc1Bias, fc2, fc2Bias);
 }
 
 /** The k largest router weights of each sequence. r [B, T] */

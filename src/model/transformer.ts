@@ -2,11 +2,18 @@
 import { keep, type Tensor } from '@tensorflow/tfjs-core';
 import { embedding } from '../ops/embedding.js';
 import { linear } from '../ops/linear.js';
-import { rmsNorm } from '../ops/rms-norm.js';
 import { rotaryTable } from '../ops/rotary.js';
 import { scope } from '../ops/scope.js';
 import { discard, type Parameter, type Tape } from '../ops/tape.js';
-import { type BlockExperts, type BlockOutput, denseBlock, type RoutedTrace, routedBlock } from './block.js';
+import {
+  type BlockExperts,
+  denseBlock,
+  normOf,
+  type RoutedTrace,
+  routedBlock,
+  type Stream,
+  type StreamOutput,
+} from './block.js';
 import { blockTokens, expertSlots, type ModelConfig, type RoutingMode } from './config.js';
 import type { ExpertTrace } from './experts.js';
 import {
@@ -62,20 +69,21 @@ export class Transformer {
     const { tape } = options;
     const routed: RoutedTrace[] = [];
     const experts: ExpertTrace[] = [];
-    let x = embedding(tape, this.tree.tokenEmbedding, tokens); // [B, T, D]
+    const embedded = embedding(tape, this.tree.tokenEmbedding, tokens); // [B, T, D]
+    let stream: Stream = { x: embedded, branch: null };
     this.tree.blocks.forEach((_, i) => {
       // What a block makes and nobody saved is freed with its scope.
-      const output = scope(() => this.block(x, i, options));
-      discard(x);
-      x = output.x;
+      const output = scope(() => this.block(stream, i, options));
+      leave(stream);
+      stream = output.stream;
       if (output.trace !== null) routed.push(output.trace);
       if (output.experts !== null) experts.push(output.experts);
     });
     const logits = scope(() => {
       const head = this.tree.lmHead ?? this.tree.tokenEmbedding;
-      return linear(tape, rmsNorm(tape, x, this.tree.finalNorm), head);
+      return linear(tape, normOf(tape, stream, this.tree.finalNorm)[1], head);
     });
-    discard(x);
+    leave(stream);
     return { logits, routed, experts };
   }
 
@@ -95,7 +103,11 @@ export class Transformer {
       : { config: experts, slots: expertSlots(experts, blockTokens(this.config, block)) };
   }
 
-  private block(x: Tensor, i: number, options: ForwardOptions): BlockOutput & { trace: RoutedTrace | null } {
+  private block(
+    stream: Stream,
+    i: number,
+    options: ForwardOptions,
+  ): StreamOutput & { trace: RoutedTrace | null } {
     const block = this.tree.blocks[i];
     const { routing } = this.config;
     const { table } = this;
@@ -105,8 +117,14 @@ export class Transformer {
     const told = (qkv: Tensor, lengths: number[] | null) => onKeys?.(i, qkv, lengths);
     if (block.routed === null || routing === null) {
       const context = { tape: options.tape, table, experts, onKeys: told };
-      return { ...denseBlock(context, x, i, block), trace: null };
+      return { ...denseBlock(context, stream, i, block), trace: null };
     }
-    return routedBlock({ ...rest, table, routing, experts, onKeys: told }, x, i, block);
+    return routedBlock({ ...rest, table, routing, experts, onKeys: told }, stream, i, block);
   }
+}
+
+/** Frees what a block has read, unless a tape still needs it. */
+function leave({ x, branch }: Stream): void {
+  discard(x);
+  if (branch !== null) discard(branch);
 }

@@ -1,7 +1,6 @@
 /** Bias: y = x + b over the last dimension, or one b for all; and the bias' gradient. */
 import { add, reshape, sum, type Tensor } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
-import type { Parameter, Tape } from './tape.js';
 
 /** {x [.., D], bias [D] or [1]} → [y [.., D]] */
 export const biasKernel = defineKernel(
@@ -14,11 +13,3 @@ export const biasGradKernel = defineKernel(
   'BiasGrad',
   ({ dy }: { dy: Tensor }, { width }: { width: number }): [Tensor] => [sum(reshape(dy, [-1, width]), 0)],
 );
-
-/** y = x + b. x [.., D], bias [D] or [1] → [.., D] */
-export function addBias(tape: Tape | null, x: Tensor, bias: Parameter): Tensor {
-  const [y] = biasKernel({ x, bias: bias.value }, {});
-  const width = bias.value.size;
-  tape?.record([y], [x, bias], [], ([dy]) => [dy, biasGradKernel({ dy }, { width })[0]]);
-  return y;
-}

@@ -1,7 +1,6 @@
-/** GELU in its tanh form: x·(1 + tanh u)/2 = x·sigmoid(2u) with u = sqrt(2/π)·(x + 0.044715·x³). */
+/** GELU in its tanh form (Hendrycks and Gimpel 2016): x·(1 + tanh u)/2 = x·sigmoid(2u) with u = sqrt(2/π)·(x + 0.044715·x³). */
 import { add, mul, scalar, sigmoid, square, sub, type Tensor } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
-import type { Tape } from './tape.js';
 
 /** 2·sqrt(2/π): 2u = GELU_SCALE·(x + GELU_CUBIC·x³). */
 export const GELU_SCALE = 2 * Math.sqrt(2 / Math.PI);
@@ -23,10 +22,3 @@ export const geluGradKernel = defineKernel(
     return [mul(dy, add(s, mul(mul(x, slope), mul(s, sub(scalar(1), s)))))];
   },
 );
-
-/** gelu(x), tanh form (Hendrycks and Gimpel 2016), elementwise. */
-export function gelu(tape: Tape | null, x: Tensor): Tensor {
-  const [y] = geluKernel({ x }, {});
-  tape?.record([y], [x], [x], ([dy]) => [geluGradKernel({ dy, x }, {})[0]]);
-  return y;
-}

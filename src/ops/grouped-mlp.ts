@@ -41,6 +41,7 @@ export function groupedMlp(
   const [y] = groupedLinearKernel({ x: after, weight: down.value }, attrs);
   tape?.record([y], [x, up, down], [x, before, after], ([dy], inputs) => {
     const [ddown] = groupedLinearGradWeightKernel({ dy, x: after, sofar: inputs.sofar(2) }, attrs);
+    inputs.done(after);
     const [dbefore] = groupedLinearGradInputGeluKernel({ dy, weight: down.value, before }, attrs);
     const [dup] = groupedLinearGradWeightKernel({ dy: dbefore, x, sofar: inputs.sofar(1) }, attrs);
     const [dx] = groupedLinearGradInputKernel({ dy: dbefore, weight: up.value }, attrs);

@@ -22,8 +22,17 @@ export interface Kernel<I extends KernelInputs, A extends object, O extends Tens
   readonly composed: (inputs: I, attrs: A) => O;
 }
 
-/** Told of every kernel of the project that ran: its name and its wall time in milliseconds. */
-export type KernelObserver = (kernelName: string, milliseconds: number) => void;
+/** A kernel of the project that ran: `milliseconds` of wall time. */
+export interface KernelCall {
+  kernelName: string;
+  inputs: KernelInputs;
+  attrs: object;
+  outputs: Tensor[];
+  milliseconds: number;
+}
+
+/** Told of every kernel of the project that ran, before its tensors go. */
+export type KernelObserver = (call: KernelCall) => void;
 
 let observer: { tell: KernelObserver; settle: () => void } | null = null;
 
@@ -56,7 +65,7 @@ export function defineKernel<I extends KernelInputs, A extends object, O extends
     // tfjs' types want every input present; its engine does not.
     const outputs = engine().runKernel(kernelName, inputs as never, attrs as NamedAttrMap) as unknown as O;
     observer?.settle();
-    observer?.tell(kernelName, performance.now() - started);
+    observer?.tell({ kernelName, inputs, attrs, outputs, milliseconds: performance.now() - started });
     return outputs;
   };
   return Object.assign(run, { kernelName, composed });

@@ -45,9 +45,10 @@ export const linearGradWeightKernel = defineKernel(
 /** y = x·Wᵀ. x [.., in], weight [out, in] → [.., out] */
 export function linear(tape: Tape | null, x: Tensor, weight: Parameter): Tensor {
   const [y] = linearKernel({ x, weight: weight.value }, {});
-  tape?.record([y], [x, weight], [x], ([dy], inputs) => [
-    inputs.needed(0) ? linearGradInputKernel({ dy, weight: weight.value }, {})[0] : null,
-    linearGradWeightKernel({ dy, x, sofar: inputs.sofar(1) }, {})[0],
-  ]);
+  tape?.record([y], [x, weight], [x], ([dy], inputs) => {
+    const [dweight] = linearGradWeightKernel({ dy, x, sofar: inputs.sofar(1) }, {});
+    inputs.done(x);
+    return [inputs.needed(0) ? linearGradInputKernel({ dy, weight: weight.value }, {})[0] : null, dweight];
+  });
   return y;
 }

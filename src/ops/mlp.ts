@@ -38,6 +38,7 @@ export function mlp(tape: Tape | null, x: Tensor, up: Parameter, down: Parameter
   const [y] = linearKernel({ x: after, weight: down.value }, {});
   tape?.record([y], [x, up, down], [x, before, after], ([dy], inputs) => {
     const [ddown] = linearGradWeightKernel({ dy, x: after, sofar: inputs.sofar(2) }, {});
+    inputs.done(after);
     const [dbefore] = linearGradInputGeluKernel({ dy, weight: down.value, before }, {});
     const [dup] = linearGradWeightKernel({ dy: dbefore, x, sofar: inputs.sofar(1) }, {});
     const dx = inputs.needed(0) ? linearGradInputKernel({ dy: dbefore, weight: up.value }, {})[0] : null;

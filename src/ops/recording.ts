@@ -16,6 +16,12 @@ export interface Recorder {
    * none; what it updates it must update in place.
    */
   record(body: () => Tensor[]): Recording;
+  /** While a body is recorded: a moment of it, whose time every replay takes. */
+  mark(): void;
+  /** Milliseconds from each moment of the last recording to the next, in its last replay, which is waited for. */
+  intervals(): number[];
+  /** Bytes of a tensor as the device stores it. */
+  bytesOf(tensor: Tensor): number;
   /** Writes new values over a tensor's, in the place where recordings read it. */
   overwrite(tensor: Tensor, values: Float32Array | Int32Array): void;
 }

@@ -37,6 +37,8 @@ export interface InputGradients {
    * gradient, no longer an addend, and the old one must not be used again.
    */
   sofar(i: number): Tensor | undefined;
+  /** Frees a saved tensor that the backward function has no more use for, before it makes the next one. */
+  done(saved: Tensor): void;
 }
 
 /** From the gradient of each output to the gradient, or addend to it, of each input. */
@@ -121,6 +123,10 @@ export class Tape {
       sofar: (i) => {
         asked.add(i);
         return this.gradientOf(entry.inputs[i] as Differentiable) ?? undefined;
+      },
+      done: (saved) => {
+        entry.saved.splice(entry.saved.indexOf(saved), 1);
+        this.release([saved]);
       },
     });
     entry.inputs.forEach((input, i) => {

@@ -1,6 +1,7 @@
 /** TokenLogits: one number a token, r = w·x; what a router and a predictor's last layer are. In float32 always. */
 import { add, matMul, mul, reshape, type Tensor } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
+import { residualKernel } from './residual.js';
 import type { Parameter, Tape } from './tape.js';
 
 export interface TokenLogitsGradInputs extends Record<string, Tensor | undefined> {
@@ -19,6 +20,15 @@ export const tokenLogitsKernel = defineKernel(
   ],
 );
 
+/** {x [B, T, D], branch [B, T, D], weight [1, D]} → [sum = x + branch, r [B, T] of it] */
+export const addTokenLogitsKernel = defineKernel(
+  'AddTokenLogits',
+  ({ x, branch, weight }: { x: Tensor; branch: Tensor; weight: Tensor }, _: object): [Tensor, Tensor] => {
+    const [total] = residualKernel({ x, y: branch }, {});
+    return [total, tokenLogitsKernel({ x: total, weight }, {})[0]];
+  },
+);
+
 /** {dr [B, T], x [B, T, D], weight [1, D], sofar?} → [dx = sofar + dr⊗w, dweight = Σ dr·x] */
 export const tokenLogitsGradKernel = defineKernel(
   'TokenLogitsGrad',
@@ -32,8 +42,25 @@ export const tokenLogitsGradKernel = defineKernel(
 /** r_t = w·x_t (paper, section 3.3). x [B, T, D], weight [1, D] → [B, T] */
 export function tokenLogits(tape: Tape | null, x: Tensor, weight: Parameter): Tensor {
   const [r] = tokenLogitsKernel({ x, weight: weight.value }, {});
+  recordLogits(tape, x, r, weight);
+  return r;
+}
+
+/** The residual addition and the logits of its result in one pass: [x + branch, w·(x + branch)]. */
+export function addTokenLogits(
+  tape: Tape | null,
+  x: Tensor,
+  branch: Tensor,
+  weight: Parameter,
+): [sum: Tensor, r: Tensor] {
+  const [total, r] = addTokenLogitsKernel({ x, branch, weight: weight.value }, {});
+  tape?.record([total], [x, branch], [], ([d]) => [d, d]);
+  recordLogits(tape, total, r, weight);
+  return [total, r];
+}
+
+function recordLogits(tape: Tape | null, x: Tensor, r: Tensor, weight: Parameter): void {
   tape?.record([r], [x, weight], [x], ([dr], inputs) =>
     tokenLogitsGradKernel({ dr, x, weight: weight.value, sofar: inputs.sofar(0) }, {}),
   );
-  return r;
 }

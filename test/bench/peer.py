@@ -48,10 +48,14 @@ class Branch(nn.Module):
         self.up = nn.Linear(width, 4 * width, bias=False)
         self.down = nn.Linear(4 * width, width, bias=False)
 
-    def turn(self, x, angles):  # x [B, H, n, K], angles [B, 1, n, K/2]
+    def turn(self, x, cos, sin):  # x [B, H, n, K], cos and sin [.., n, K]
         a, b = x.chunk(2, -1)
-        cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-        return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+        return x * cos + torch.cat([-b, a], -1) * sin
+
+    def tables(self, positions, size, dtype):
+        rates = 10000.0 ** (-torch.arange(0, size, 2, device=positions.device, dtype=torch.float32) / size)
+        angles = positions[:, None, :, None].float() * rates
+        return torch.cat([angles.cos()] * 2, -1).to(dtype), torch.cat([angles.sin()] * 2, -1).to(dtype)
 
     def forward(self, x, positions):
         batch, n, width = x.shape
@@ -61,11 +65,8 @@ class Branch(nn.Module):
             projection(normed).view(batch, n, self.heads, size).transpose(1, 2)
             for projection in (self.q, self.k, self.v)
         )
-        rates = 10000.0 ** (-torch.arange(0, size, 2, device=x.device) / size)
-        angles = positions[:, None, :, None] * rates
-        attended = F.scaled_dot_product_attention(
-            self.turn(q, angles), self.turn(k, angles), v, is_causal=True
-        )
+        cos, sin = self.tables(positions, size, x.dtype)
+        attended = F.scaled_dot_product_attention(self.turn(q, cos, sin), self.turn(k, cos, sin), v, is_causal=True)
         a = self.out(attended.transpose(1, 2).reshape(batch, n, width))
         return a + self.down(F.gelu(self.up(self.mlp_norm(x + a)), approximate="tanh"))
 

@@ -363,7 +363,9 @@ it('a block of experts is not run without knowing them', async () => {
   const model = withTensors(own, 0, () => null);
   scope(() => {
     const { block, x } = firstBlock(model, 0);
-    expect(() => denseBlock({ tape: null, table: model.table }, x, 0, block)).toThrow('needs to know them');
+    const stream = { x, branch: null };
+    const without = { tape: null, table: model.table };
+    expect(() => denseBlock(without, stream, 0, block)).toThrow('needs to know them');
   });
   model.dispose();
 });

@@ -3,7 +3,7 @@ import { memory, onesLike, type Tensor, tensor2d, zerosLike } from '@tensorflow/
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { randomStream } from '../../src/data/random.js';
-import { denseBlock, routedBlock } from '../../src/model/block.js';
+import { denseBlock, routedBlock, type Stream, sumOf } from '../../src/model/block.js';
 import type { ModelConfig, RoutingConfig, RoutingMode } from '../../src/model/config.js';
 import { selectedTokens } from '../../src/model/config.js';
 import { routerNoise } from '../../src/model/noise.js';
@@ -103,6 +103,8 @@ function loneBlock(shape: Shape, routing: Partial<RoutingConfig>) {
 describe.each(FAST_BACKENDS)('on %s', (backend) => {
   beforeAll(() => useBackend(backend));
 
+  const whole = (x: Tensor): Stream => ({ x, branch: null });
+
   describe('a routed block', () => {
     it('takes exactly k tokens of every sequence, in ascending order, and the largest weights', () => {
       fc.assert(
@@ -111,7 +113,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
             const { model, block, x, table, routing } = loneBlock(shape, {});
             const { trace } = routedBlock(
               { tape: null, table, routing, mode: 'topk', noise: null },
-              x,
+              whole(x),
               0,
               block,
             );
@@ -139,8 +141,10 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
         fc.property(shapes, fc.constantFrom('raw' as const, 'sigmoid' as const), (shape, gate) => {
           scope(() => {
             const { block, x, table, routing, model } = loneBlock(shape, { gate });
-            const out = routedBlock({ tape: null, table, routing, mode: 'topk', noise: null }, x, 0, block);
-            const [before, after, member] = [x.dataSync(), out.x.dataSync(), out.trace.member.dataSync()];
+            const context = { tape: null, table, routing, mode: 'topk', noise: null } as const;
+            const { stream, trace } = routedBlock(context, whole(x), 0, block);
+            const after = sumOf(null, stream).dataSync();
+            const [before, member] = [x.dataSync(), trace.member.dataSync()];
             const D = model.d_model;
             member.forEach((selected, token) => {
               if (selected === 1) return;
@@ -160,8 +164,8 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
           scope(() => {
             const { block, x, table, routing } = loneBlock({ ...shape, capacity: 1 }, { router: 'random' });
             const [batch, T] = x.shape as [number, number];
-            const at = (noise: (like: Tensor) => Tensor) =>
-              routedBlock(
+            const at = (noise: (like: Tensor) => Tensor) => {
+              const { stream } = routedBlock(
                 {
                   tape: null,
                   table,
@@ -169,14 +173,15 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
                   mode: 'topk',
                   noise: () => noise(tensor2d(new Float32Array(batch * T), [batch, T])),
                 },
-                x,
+                whole(x),
                 0,
                 block,
-              ).x.dataSync();
+              );
+              return sumOf(null, stream).dataSync();
+            };
+            const dense = denseBlock({ tape: null, table }, whole(x), 0, block);
             expect(at(zerosLike)).toEqual(x.dataSync());
-            expect(
-              relativeError(at(onesLike), denseBlock({ tape: null, table }, x, 0, block).x.dataSync()),
-            ).toBeLessThan(1e-5);
+            expect(relativeError(at(onesLike), sumOf(null, dense.stream).dataSync())).toBeLessThan(1e-5);
           });
         }),
         { numRuns: 20 },

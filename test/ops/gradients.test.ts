@@ -3,7 +3,6 @@ import { add, mul, sum, type Tensor, tensor1d, tensor2d } from '@tensorflow/tfjs
 import { beforeAll, describe, expect, it } from 'vitest';
 import { assignSlotsKernel } from '../../src/ops/assign-slots.js';
 import { balanceLoss } from '../../src/ops/balance-loss.js';
-import { addBias } from '../../src/ops/bias.js';
 import { binaryCrossEntropy } from '../../src/ops/binary-cross-entropy.js';
 import { causalAttention } from '../../src/ops/causal-attention.js';
 import { chooseExpert } from '../../src/ops/choose-expert.js';
@@ -12,8 +11,8 @@ import { embedding } from '../../src/ops/embedding.js';
 import { expertLogits } from '../../src/ops/expert-logits.js';
 import { gatedScatterAdd } from '../../src/ops/gated-scatter-add.js';
 import { gatherTokens } from '../../src/ops/gather-tokens.js';
-import { gelu } from '../../src/ops/gelu.js';
 import { groupedMlp } from '../../src/ops/grouped-mlp.js';
+import { hiddenLogits } from '../../src/ops/hidden-logits.js';
 import { linear } from '../../src/ops/linear.js';
 import { mlp } from '../../src/ops/mlp.js';
 import { reshaped } from '../../src/ops/reshaped.js';
@@ -22,7 +21,7 @@ import { addRmsNorm, rmsNorm } from '../../src/ops/rms-norm.js';
 import { rotary, rotaryTable } from '../../src/ops/rotary.js';
 import { scope } from '../../src/ops/scope.js';
 import { Parameter, Tape } from '../../src/ops/tape.js';
-import { tokenLogits } from '../../src/ops/token-logits.js';
+import { addTokenLogits, tokenLogits } from '../../src/ops/token-logits.js';
 import { TEST_BACKENDS, useBackend } from '../support/backends.js';
 import { randomTensor, randomValues } from '../support/numbers.js';
 
@@ -56,9 +55,11 @@ const CASES: Case[] = [
     forward: (t, [x], [, w]) => [linear(t, x as Tensor, w as Parameter)],
   },
   {
-    op: 'bias',
-    shapes: [[2, 3, 4], [4]],
-    forward: (t, [x], [, b]) => [addBias(t, x as Tensor, b as Parameter)],
+    op: 'hidden logits',
+    shapes: [[2, 3, 4], [7, 4], [7], [1, 7], [1]],
+    forward: (t, [x], [, ...layers]) => [
+      hiddenLogits(t, x as Tensor, ...(layers as [Parameter, Parameter, Parameter, Parameter])),
+    ],
   },
   {
     op: 'residual',
@@ -87,7 +88,6 @@ const CASES: Case[] = [
     ],
     forward: (t, [x], [, up, down]) => [mlp(t, x as Tensor, up as Parameter, down as Parameter)],
   },
-  { op: 'gelu', shapes: [[4, 7]], forward: (t, [x]) => [gelu(t, x as Tensor)] },
   {
     op: 'rotary',
     shapes: [[2, 5, 24]],
@@ -127,6 +127,15 @@ const CASES: Case[] = [
       [1, 5],
     ],
     forward: (t, [x], [, w]) => [tokenLogits(t, x as Tensor, w as Parameter)],
+  },
+  {
+    op: 'residual and token logits',
+    shapes: [
+      [2, 3, 5],
+      [2, 3, 5],
+      [1, 5],
+    ],
+    forward: (t, [x, y], [, , w]) => addTokenLogits(t, x as Tensor, y as Tensor, w as Parameter),
   },
   {
     op: 'gather tokens',

@@ -31,6 +31,7 @@ import {
   groupedLinearKernel,
 } from '../../src/ops/grouped-linear.js';
 import { groupedLinearGeluKernel, groupedLinearGradInputGeluKernel } from '../../src/ops/grouped-mlp.js';
+import { hiddenLogitsGradKernel, hiddenLogitsKernel } from '../../src/ops/hidden-logits.js';
 import type { Kernel, KernelInputs } from '../../src/ops/kernel.js';
 import { linearGradInputKernel, linearGradWeightKernel, linearKernel } from '../../src/ops/linear.js';
 import { linearGeluKernel, linearGradInputGeluKernel } from '../../src/ops/mlp.js';
@@ -40,7 +41,11 @@ import { addRmsNormKernel, rmsNormGradKernel, rmsNormKernel } from '../../src/op
 import { rotaryGradKernel, rotaryKernel, rotaryTable } from '../../src/ops/rotary.js';
 import { scope } from '../../src/ops/scope.js';
 import { selectTopKKernel } from '../../src/ops/select-top-k.js';
-import { tokenLogitsGradKernel, tokenLogitsKernel } from '../../src/ops/token-logits.js';
+import {
+  addTokenLogitsKernel,
+  tokenLogitsGradKernel,
+  tokenLogitsKernel,
+} from '../../src/ops/token-logits.js';
 import { useBackend } from '../support/backends.js';
 import { randomTensor, randomValues } from '../support/numbers.js';
 
@@ -237,12 +242,32 @@ export const KERNEL_CASES: KernelCase[] = [
     dlosses: r(B, T),
   })),
   caseOf(tokenLogitsKernel, ({ B, T, K }, r) => ({ x: r(B, T, K), weight: r(1, K) })),
+  caseOf(addTokenLogitsKernel, ({ B, T, K }, r) => ({
+    x: r(B, T, K),
+    branch: r(B, T, K),
+    weight: r(1, K),
+  })),
   caseOf(tokenLogitsGradKernel, (s, r) => ({
     dr: r(s.B, s.T),
     x: r(s.B, s.T, s.K),
     weight: r(1, s.K),
     sofar: sometimes(s, r(s.B, s.T, s.K)),
   })),
+  // Hidden sizes that are a multiple of 8 and others.
+  ...[1, 8].flatMap((multiple) => [
+    caseOf(hiddenLogitsKernel, ({ B, T, K }, r) => ({
+      before: r(B, T, multiple * K),
+      bias: r(multiple * K),
+      weight: r(1, multiple * K),
+      bias2: r(1),
+    })),
+    caseOf(hiddenLogitsGradKernel, ({ B, T, K }, r) => ({
+      dlogits: r(B, T),
+      before: r(B, T, multiple * K),
+      bias: r(multiple * K),
+      weight: r(1, multiple * K),
+    })),
+  ]),
   caseOf(
     selectTopKKernel,
     ({ B, T }, r) => ({ r: r(B, T) }),

@@ -1,6 +1,7 @@
 /**
  * The part of vitest that the tests use, for a box that has Node and nothing else: scripts/pack-tests.mjs bundles test
- * files with this in vitest's place. Prints a line for each failure and one for the file; exits with 1 if any failed.
+ * files with this in vitest's place. Prints a line for each failure and one for the file, and on stderr what it begins with;
+ * exits with 1 if any failed.
  */
 import { inspect, isDeepStrictEqual } from 'node:util';
 import { messageOf } from '../../src/errors.js';
@@ -167,6 +168,7 @@ export async function runRegistered(file: string, only: RegExp): Promise<void> {
   for (const { name, body, suites: of } of cases) {
     const full = [...of.slice(1).map(({ prefix }) => prefix), name].join(' > ');
     if (!only.test(full)) continue;
+    process.stderr.write(`${((performance.now() - started) / 1000).toFixed(1)} s ${file} > ${full}\n`);
     try {
       for (const each of of) {
         if (done.has(each)) continue;
@@ -184,6 +186,8 @@ export async function runRegistered(file: string, only: RegExp): Promise<void> {
       console.log(`FAILED ${file} > ${full}: ${text.replace(/\s+/g, ' ').slice(0, 600)}`);
       // Nothing works on a GPU after such an error: its context is gone.
       if (/ILLEGAL_ADDRESS|LAUNCH_FAILED|MISALIGNED/.test(text)) break;
+      // And one that runs for ever is waited for by everything, an orderly exit too.
+      if (/has not ended after/.test(text)) process.kill(process.pid, 'SIGKILL');
     }
   }
   for (const each of done) for (const after of each.after) await after();

@@ -178,7 +178,7 @@ function execute(
   const plan = plans.plan(pass, shape);
   const workspace = plan.workspaceBytes > 0 ? call.scratch(plan.workspaceBytes) : 0;
   call.backend.cudnn.execute(plan, [...tensors, ...plans.scalars(pass, shape.size)], workspace);
-  call.backend.settle();
+  call.backend.settle('attention');
 }
 
 function launchOwn(

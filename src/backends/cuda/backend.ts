@@ -32,6 +32,8 @@ export const CUDA = 'cuda';
 export type Storage = ActivationStorage | 'int32';
 
 export const BYTES_PER_ELEMENT: Record<Storage, number> = { float32: 4, bfloat16: 2, int32: 4 };
+/** Seconds after which a checked launch counts as one that never ends. */
+const LONGEST_LAUNCH = 10;
 
 /** What is behind a tensor's dataId. */
 export interface DeviceData {
@@ -78,12 +80,7 @@ export class CudaBackend extends KernelBackend {
     this.uploads = new Uploads(parts.driver);
     this.downloads = new Downloads(parts.driver);
     this.data = new DataStorage(this, engine());
-    const tuning = new ProductTuning(
-      parts.driver,
-      this.device,
-      `cublasLt ${parts.cublas.version}`,
-      () => !this.recording,
-    );
+    const tuning = new ProductTuning(parts.driver, `cublasLt ${parts.cublas.version}`, () => !this.recording);
     // float32 is for exactness, not for speed; and a measured choice may differ from one run to the next.
     this.cublas.tuning = () => (this.deterministic || this.activations === 'float32' ? null : tuning);
   }
@@ -101,12 +98,12 @@ export class CudaBackend extends KernelBackend {
 
   launch(file: KernelFile, name: string, shape: LaunchShape, args: readonly Argument[]): void {
     this.library.launch(this.activations, file, name, shape, args);
-    this.settle();
+    this.settle(name);
   }
 
-  /** Waits for the device where every launch is to be checked. */
-  settle(): void {
-    if (this.synchronous && !this.recording) this.driver.synchronize();
+  /** Waits for the device where every launch is to be checked: that of `what`, which may not take longer than a test may. */
+  settle(what: string): void {
+    if (this.synchronous && !this.recording) this.driver.synchronizeWithin(LONGEST_LAUNCH, what);
   }
 
   /** Copies elements to another storage on the device. */

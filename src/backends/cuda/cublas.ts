@@ -292,7 +292,8 @@ export class CublasLt {
   }
 }
 
-function nameOf(product: Product): string {
+/** A product as errors and tuning name it. */
+export function nameOf(product: Product): string {
   const {
     m,
     n,

@@ -54,6 +54,7 @@ function bind(path: string) {
     eventCreate: f('cuEventCreate(_Out_ uint64_t *event, uint32_t flags)'),
     eventDestroy: f('cuEventDestroy_v2(uint64_t event)'),
     eventRecord: f('cuEventRecord(uint64_t event, uint64_t stream)'),
+    eventRecordWithFlags: f('cuEventRecordWithFlags(uint64_t event, uint64_t stream, uint32_t flags)'),
     eventQuery: f('cuEventQuery(uint64_t event)'),
     eventElapsed: f('cuEventElapsedTime(_Out_ float *ms, uint64_t start, uint64_t end)'),
     moduleLoad: f('cuModuleLoadData(_Out_ uint64_t *module, void *image)'),
@@ -85,6 +86,9 @@ export class Driver {
   readonly driverVersion: number;
   readonly stream: Address;
   private readonly cu: ReturnType<typeof bind>;
+  /** The event of synchronizeWithin. */
+  private limit: Address | null = null;
+  private endless: string | null = null;
 
   /** Throws, for the reader, where there is no driver, no GPU, or one that is too old. */
   constructor(path: string, ordinal = 0) {
@@ -173,12 +177,30 @@ export class Driver {
     this.check(this.cu.streamSynchronize(this.stream), 'the device');
   }
 
+  /** The same for checked launches: throws where the stream has not come to its end after `seconds`. */
+  synchronizeWithin(seconds: number, what: string): void {
+    this.limit ??= this.event();
+    this.record(this.limit);
+    const deadline = performance.now() + 1000 * seconds;
+    while (!this.reached(this.limit)) {
+      if (performance.now() < deadline && this.endless === null) continue;
+      this.endless ??= what; // nothing behind it will begin: whoever tries again need not wait again
+      throw new CudaError(0, `${this.endless} has not ended after ${seconds} s`);
+    }
+  }
+
   event(timing = false): Address {
     return this.get(this.cu.eventCreate, timing ? 0 : DISABLE_TIMING);
   }
 
   record(event: Address): void {
     this.check(this.cu.eventRecord(event, this.stream), 'cuEventRecord');
+  }
+
+  /** While work is captured: the graph records the event whenever it is launched. */
+  recordInGraph(event: Address): void {
+    const external = 1;
+    this.check(this.cu.eventRecordWithFlags(event, this.stream, external), 'cuEventRecordWithFlags');
   }
 
   /** Whether everything before the event's recording is finished; throws what failed before it. */

@@ -13,10 +13,21 @@ import { sumChunks, sumColumns } from './sums.js';
 const THREADS = 256;
 /** Rows of a block where each has a warp. */
 export const ROWS_OF_BLOCK = THREADS / 32;
-/** Groups of 8 columns a lane for which the norm's gradient keeps a row in registers. */
-const GRAD_FORMS = [1, 2, 3, 4, 8];
-/** Blocks a multiprocessor of the norm's gradient: enough to hide the memory's latency. */
-const GRAD_BLOCKS = 4;
+/**
+ * Forms of the norm's gradient that keep a row in registers: columns that a lane takes at once, how many times, and the
+ * blocks that a multiprocessor then holds, as kernels/norm.cu has them.
+ */
+const GRAD_FORMS = [
+  { vector: 8, groups: 1, blocks: 4 },
+  { vector: 2, groups: 1, blocks: 4 },
+  { vector: 2, groups: 3, blocks: 4 },
+  { vector: 8, groups: 2, blocks: 3 },
+  { vector: 2, groups: 5, blocks: 4 },
+  { vector: 2, groups: 7, blocks: 4 },
+  { vector: 8, groups: 3, blocks: 2 },
+  { vector: 8, groups: 4, blocks: 2 },
+  { vector: 8, groups: 8, blocks: 1 },
+];
 /** Rows up to this long are a warp's work in the cross-entropy, longer ones a block's. */
 const LONGEST_WARP_ROW = 2048;
 
@@ -68,7 +79,7 @@ export function registerElementwise(): void {
       address(call.float(gain)),
       address(scale),
     ];
-    const form = GRAD_FORMS.find((groups) => width % 8 === 0 && width <= 256 * groups);
+    const form = gradForm(width);
     if (form === undefined) {
       call.launch('norm', 'rmsNormGradAnyWidth', warpRows(rows), [
         ...inputs,
@@ -81,10 +92,11 @@ export function registerElementwise(): void {
     }
     const blocks = Math.min(
       Math.ceil(rows / ROWS_OF_BLOCK),
-      GRAD_BLOCKS * call.backend.driver.multiprocessors,
+      form.blocks * call.backend.driver.multiprocessors,
     );
     const partials = call.scratch(4 * blocks * width);
-    call.launch('norm', `rmsNormGrad${form}`, { grid: blocks, block: THREADS, shared: 4 * width }, [
+    const name = `rmsNormGrad${form.vector}x${form.groups}`;
+    call.launch('norm', name, { grid: blocks, block: THREADS, shared: 4 * width }, [
       ...inputs,
       address(call.at(dx)),
       address(partials),
@@ -92,7 +104,7 @@ export function registerElementwise(): void {
       width,
       accumulate,
     ]);
-    return [dx, sumChunks(call, partials, blocks, width)];
+    return [dx, sumChunks(call, partials, blocks, [width])[0] as Tensor];
   });
 
   registerCudaKernel(geluKernel, (call, { x }) => {
@@ -170,6 +182,13 @@ export function registerElementwise(): void {
     overFloats(call, 'binaryCrossEntropyGrad', logits.size, [logits, labels, dlosses, dlogits]);
     return [dlogits];
   });
+}
+
+/** The form that a row of this width fills best; none for widths that are no multiple of 8 or too large. */
+function gradForm(width: number): (typeof GRAD_FORMS)[number] | undefined {
+  const room = ({ vector, groups }: (typeof GRAD_FORMS)[number]) => 32 * vector * groups;
+  const fitting = GRAD_FORMS.filter((form) => width % 8 === 0 && width <= room(form));
+  return fitting.sort((a, b) => room(a) - room(b) || b.vector - a.vector)[0];
 }
 
 /** One warp a row. */

@@ -1,4 +1,5 @@
 /** Expert routing on cuda: router, slots and balance loss, without waiting for the device. */
+import type { Tensor } from '@tensorflow/tfjs-core';
 import { assignSlotsKernel } from '../../ops/assign-slots.js';
 import { balanceLossGradKernel, balanceLossKernel } from '../../ops/balance-loss.js';
 import { chooseExpertGradKernel, chooseExpertKernel } from '../../ops/choose-expert.js';
@@ -57,7 +58,7 @@ export function registerExperts(): void {
       choices,
       rowsOfChunk,
     ]);
-    return [dx, sumChunks(call, partials, chunks, choices * width, weight.shape)];
+    return [dx, sumChunks(call, partials, chunks, weight.shape)[0] as Tensor];
   });
 
   registerCudaKernel(chooseExpertKernel, (call, { logits }) => {
@@ -110,7 +111,7 @@ export function registerExperts(): void {
   registerCudaKernel(balanceLossKernel, (call, { probabilities, counts }, { balanced }) => {
     const [batch, n, choices] = probabilities.shape as [number, number, number];
     const [losses, sums] = [call.make([batch], 'float32'), call.make([batch, balanced], 'float32')];
-    call.launch('experts', 'balanceLoss', { grid: batch, block: THREADS }, [
+    call.launch('experts', 'balanceLoss', { grid: batch, block: 1024 }, [
       address(call.float(probabilities)),
       address(call.float(counts)),
       address(call.at(losses)),

@@ -1,4 +1,4 @@
-/** The products of experts on cuda: all experts in one call, gelu taken into it where cuBLASLt can. */
+/** The products of experts on cuda: all experts in one call. */
 import {
   groupedLinearGradInputKernel,
   groupedLinearGradWeightKernel,
@@ -7,7 +7,7 @@ import {
 import { groupedLinearGeluKernel, groupedLinearGradInputGeluKernel } from '../../ops/grouped-mlp.js';
 import { type Call, registerCudaKernel, rowsOf } from './call.js';
 import type { Product } from './cublas.js';
-import { overElements } from './elementwise.js';
+import { productAndGelu, productAndSlope } from './gelu-products.js';
 
 export function registerGroupedLinear(): void {
   registerCudaKernel(groupedLinearKernel, (call, { x, weight }, { experts }) => {
@@ -25,14 +25,7 @@ export function registerGroupedLinear(): void {
     const shape = [...x.shape.slice(0, -1), outer];
     const [after, before] = [call.makeActivation(shape), call.makeActivation(shape)];
     const product = productOf(call, experts, { m: rows / experts, n: outer, k: inner, transposeB: true });
-    const [a, b] = [call.activation(x), call.weight(weight)];
-    const fused = { ...product, epilogue: 'gelu' } as const;
-    if (takesEpilogue(call, fused)) {
-      call.backend.cublas.multiply(fused, a, b, call.at(after), call.at(before));
-    } else {
-      call.backend.cublas.multiply(product, a, b, call.at(before));
-      overElements(call, 'gelu', before.size, [before, after]);
-    }
+    productAndGelu(call, product, [call.activation(x), call.weight(weight)], before, after);
     return [after, before];
   });
 
@@ -50,14 +43,7 @@ export function registerGroupedLinear(): void {
     const inner = weight.shape[1] as number;
     const dbefore = call.makeActivation(before.shape);
     const product = productOf(call, experts, { m: rows / experts, n: inner, k: outer, transposeB: false });
-    const [a, b, at] = [call.activation(dy), call.weight(weight), call.activation(before)];
-    const fused = { ...product, epilogue: 'gelu slope' } as const;
-    if (takesEpilogue(call, fused)) {
-      call.backend.cublas.multiply(fused, a, b, call.at(dbefore), at);
-    } else {
-      call.backend.cublas.multiply(product, a, b, call.at(dbefore));
-      overElements(call, 'geluGrad', before.size, [dbefore, before, dbefore]);
-    }
+    productAndSlope(call, product, [call.activation(dy), call.weight(weight)], before, dbefore);
     return [dbefore];
   });
 
@@ -86,10 +72,4 @@ function productOf(
   const { activations } = call.backend;
   const stored = { operands: activations, result: activations, accumulate: false };
   return { ...sides, ...stored, transposeA: false, batches: experts };
-}
-
-/** Whether cuBLASLt takes gelu into a product of batches. */
-function takesEpilogue(call: Call, product: Product): boolean {
-  const { activations, cublas } = call.backend;
-  return activations === 'bfloat16' && product.n % 8 === 0 && cublas.supports(product);
 }

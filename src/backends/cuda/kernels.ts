@@ -16,6 +16,7 @@ export const KERNEL_FILES = [
   'losses',
   'norm',
   'optimizer',
+  'predictor',
   'routing',
   'rotary',
   'sums',

@@ -5,7 +5,7 @@ import { linearGradInputKernel, linearGradWeightKernel, linearKernel } from '../
 import { linearGeluKernel, linearGradInputGeluKernel } from '../../ops/mlp.js';
 import { type Call, registerCudaKernel, registerNamed, rowsOf } from './call.js';
 import type { Product } from './cublas.js';
-import { overElements } from './elementwise.js';
+import { productAndGelu, productAndSlope } from './gelu-products.js';
 import { address, long } from './kernels.js';
 import { sumColumns } from './sums.js';
 
@@ -42,13 +42,7 @@ export function registerLinear(): void {
     const shape = [...x.shape.slice(0, -1), outer];
     const [after, before] = [call.makeActivation(shape), call.makeActivation(shape)];
     const product = productOf(call, { m: rows, n: outer, k: inner, transposeA: false, transposeB: true });
-    const [a, b] = [call.activation(x), call.weight(weight)];
-    if (takesEpilogue(call, outer)) {
-      call.backend.cublas.multiply({ ...product, epilogue: 'gelu' }, a, b, call.at(after), call.at(before));
-    } else {
-      call.backend.cublas.multiply(product, a, b, call.at(before));
-      overElements(call, 'gelu', before.size, [before, after]);
-    }
+    productAndGelu(call, product, [call.activation(x), call.weight(weight)], before, after);
     return [after, before];
   });
 
@@ -57,13 +51,7 @@ export function registerLinear(): void {
     const inner = weight.shape[1] as number;
     const dbefore = call.makeActivation(before.shape);
     const product = productOf(call, { m: rows, n: inner, k: outer, transposeA: false, transposeB: false });
-    const [a, b, at] = [call.activation(dy), call.weight(weight), call.activation(before)];
-    if (takesEpilogue(call, inner)) {
-      call.backend.cublas.multiply({ ...product, epilogue: 'gelu slope' }, a, b, call.at(dbefore), at);
-    } else {
-      call.backend.cublas.multiply(product, a, b, call.at(dbefore));
-      overElements(call, 'geluGrad', before.size, [dbefore, before, dbefore]);
-    }
+    productAndSlope(call, product, [call.activation(dy), call.weight(weight)], before, dbefore);
     return [dbefore];
   });
 
@@ -133,11 +121,6 @@ export function registerLinear(): void {
 function productOf(call: Call, sides: Pick<Product, 'm' | 'n' | 'k' | 'transposeA' | 'transposeB'>): Product {
   const { activations } = call.backend;
   return { ...sides, operands: activations, result: activations, accumulate: false };
-}
-
-/** Whether cuBLASLt takes gelu into a product with rows of this width. */
-function takesEpilogue(call: Call, width: number): boolean {
-  return call.backend.activations === 'bfloat16' && width % 8 === 0;
 }
 
 /** Whether all dimensions but the last two are 1. */

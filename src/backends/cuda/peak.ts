@@ -1,19 +1,23 @@
-/** What a GPU's tensor cores could do at most, by NVIDIA's data sheets: what model FLOPs utilization is a share of. */
+/** What a GPU could do at most, by NVIDIA's data sheets: what model FLOPs utilization and a roofline are shares of. */
 
-/** Dense bf16 products with float32 sums, and float32 products without tensor cores, in FLOP/s. */
-const PEAKS: [name: RegExp, bf16: number, fp32: number][] = [
-  [/\bB200\b/, 2250e12, 80e12],
-  [/\bH200\b|\bGH200\b|H100.*(SXM|HBM3)/, 989.4e12, 66.9e12],
-  [/\bH100\b.*NVL/, 835e12, 60e12],
-  [/\bH100\b/, 756e12, 51.2e12],
-  [/\bA100\b/, 312e12, 19.5e12],
-  [/\bA40\b/, 149.7e12, 37.4e12],
-  [/\bA10G?\b/, 125e12, 31.2e12],
-  [/\bL40S\b/, 362e12, 91.6e12],
-  [/\bL40\b/, 181e12, 90.5e12],
-  [/\bL4\b/, 121e12, 30.3e12],
-  [/RTX 4090/, 165.2e12, 82.6e12],
-  [/RTX 3090/, 71e12, 35.6e12],
+/**
+ * Dense bf16 products with float32 sums, and float32 products without tensor cores, in FLOP/s; the memory's bytes a second,
+ * of a card that comes with several the fastest's.
+ */
+const PEAKS: [name: RegExp, bf16: number, fp32: number, bandwidth: number][] = [
+  [/\bB200\b/, 2250e12, 80e12, 8000e9],
+  [/\bH200\b|\bGH200\b/, 989.4e12, 66.9e12, 4800e9],
+  [/H100.*(SXM|HBM3)/, 989.4e12, 66.9e12, 3352e9],
+  [/\bH100\b.*NVL/, 835e12, 60e12, 3938e9],
+  [/\bH100\b/, 756e12, 51.2e12, 2039e9],
+  [/\bA100\b/, 312e12, 19.5e12, 2039e9],
+  [/\bA40\b/, 149.7e12, 37.4e12, 696e9],
+  [/\bA10G?\b/, 125e12, 31.2e12, 600e9],
+  [/\bL40S\b/, 362e12, 91.6e12, 864e9],
+  [/\bL40\b/, 181e12, 90.5e12, 864e9],
+  [/\bL4\b/, 121e12, 30.3e12, 300e9],
+  [/RTX 4090/, 165.2e12, 82.6e12, 1008e9],
+  [/RTX 3090/, 71e12, 35.6e12, 936e9],
 ];
 
 /** FLOP/s of a GPU by the name that its driver gives it; null for one that is not in the list. */
@@ -22,4 +26,9 @@ export function peakFlops(device: string, precision: 'bf16' | 'fp32'): number | 
   if (found === undefined) return null;
   const [, bf16, fp32] = found;
   return precision === 'bf16' ? bf16 : fp32;
+}
+
+/** Bytes a second of a GPU's memory; null for one that is not in the list. */
+export function peakBandwidth(device: string): number | null {
+  return PEAKS.find(([name]) => name.test(device))?.[3] ?? null;
 }

@@ -1,13 +1,18 @@
 /** Records device work as a CUDA graph: one launch replays what took hundreds. */
 import { keep, type Tensor, tidy } from '@tensorflow/tfjs-core';
 import type { Recorder, Recording } from '../../ops/recording.js';
-import type { CudaBackend } from './backend.js';
+import { BYTES_PER_ELEMENT, type CudaBackend } from './backend.js';
+import type { Address } from './driver.js';
 
 export class CudaRecorder implements Recorder {
+  /** Events that the last recording holds. */
+  private readonly moments: Address[] = [];
+
   constructor(private readonly backend: CudaBackend) {}
 
   record(body: () => Tensor[]): Recording {
     const { backend } = this;
+    for (const event of this.moments.splice(0)) backend.driver.destroyEvent(event);
     // Blocks that the graph writes to must not be handed to anybody else while it lives: a pool of its own.
     const { result, pool } = backend.device.inOwnPool(() => {
       backend.beginRecording();
@@ -32,6 +37,23 @@ export class CudaRecorder implements Recorder {
         backend.device.dissolve(pool);
       },
     };
+  }
+
+  mark(): void {
+    const event = this.backend.driver.event(true);
+    this.backend.driver.recordInGraph(event);
+    this.moments.push(event);
+  }
+
+  intervals(): number[] {
+    const { driver } = this.backend;
+    driver.synchronize();
+    return this.moments.slice(1).map((event, i) => driver.elapsed(this.moments[i] as Address, event));
+  }
+
+  bytesOf(tensor: Tensor): number {
+    const { elements, storage } = this.backend.dataOf(tensor);
+    return elements * BYTES_PER_ELEMENT[storage];
   }
 
   overwrite(tensor: Tensor, values: Float32Array | Int32Array): void {

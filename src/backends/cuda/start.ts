@@ -14,6 +14,7 @@ import { registerGroupedLinear } from './grouped-linear.js';
 import { findLibraries, type LibraryName, missingLibraries } from './libraries.js';
 import { registerLinear } from './linear.js';
 import { registerOptimizer } from './optimizer.js';
+import { registerPredictor } from './predictor.js';
 import { registerTfjs } from './tfjs.js';
 import { registerTokens } from './tokens.js';
 
@@ -76,5 +77,6 @@ function open(): CudaBackend {
   registerExperts();
   registerGroupedLinear();
   registerOptimizer();
+  registerPredictor();
   return backend;
 }

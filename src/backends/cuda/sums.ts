@@ -48,23 +48,28 @@ export function sumColumns(call: Call, { dy, rows, width, x, scale, shape = [wid
       rowsOfChunk,
     ]);
   }
-  return sumChunks(call, partials, chunks, width, shape);
+  return sumChunks(call, partials, chunks, shape)[0] as Tensor;
 }
 
-/** Σ over chunks of partials [chunks, width], float32. */
-export function sumChunks(
-  call: Call,
-  partials: Address,
-  chunks: number,
-  width: number,
-  shape: number[] = [width],
-): Tensor {
-  const out = call.make(shape, 'float32');
-  call.launch('sums', 'sumPartials', { grid: Math.ceil(width / 32), block: 256 }, [
+/**
+ * Σ over chunks of partials [chunks, width], float32: the columns are those of tensors of these shapes, one after another,
+ * at most three.
+ */
+export function sumChunks(call: Call, partials: Address, chunks: number, ...shapes: number[][]): Tensor[] {
+  const outputs = shapes.map((shape) => call.make(shape, 'float32'));
+  const [second, third, width] = [1, 2, 3].map((count) =>
+    outputs.slice(0, count).reduce((sum, { size }) => sum + size, 0),
+  ) as [number, number, number];
+  call.launch('sums', 'sumPartials', { grid: Math.ceil(width / 32), block: 1024 }, [
     address(partials),
-    address(call.at(out)),
+    ...[0, 1, 2].map((i) => {
+      const output = outputs[i];
+      return address(output === undefined ? null : call.at(output));
+    }),
     chunks,
     width,
+    second,
+    third,
   ]);
-  return out;
+  return outputs;
 }

@@ -5,7 +5,7 @@ import { gatedScatterAddGradKernel, gatedScatterAddKernel } from '../../ops/gate
 import { gatherTokensKernel, scatterTokensKernel } from '../../ops/gather-tokens.js';
 import { normalDrawsKernel } from '../../ops/normal-draws.js';
 import { selectTopKKernel } from '../../ops/select-top-k.js';
-import { tokenLogitsGradKernel, tokenLogitsKernel } from '../../ops/token-logits.js';
+import { addTokenLogitsKernel, tokenLogitsGradKernel, tokenLogitsKernel } from '../../ops/token-logits.js';
 import { BYTES_PER_ELEMENT } from './backend.js';
 import { type Call, registerCudaKernel, rowsOf } from './call.js';
 import type { Address } from './driver.js';
@@ -32,6 +32,21 @@ export function registerTokens(): void {
       width,
     ]);
     return [r];
+  });
+
+  registerCudaKernel(addTokenLogitsKernel, (call, { x, branch, weight }) => {
+    const [tokens, width] = rowsOf(x);
+    const [sum, r] = [call.makeActivation(x.shape), call.make(x.shape.slice(0, 2), 'float32')];
+    call.launch('routing', `addTokenLogits${vectorOf(width)}`, warpRows(tokens), [
+      address(call.activation(x)),
+      address(call.activation(branch)),
+      address(call.float(weight)),
+      address(call.at(sum)),
+      address(call.at(r)),
+      tokens,
+      width,
+    ]);
+    return [sum, r];
   });
 
   registerCudaKernel(tokenLogitsGradKernel, (call, { dr, x, weight, sofar }) => {

@@ -1,9 +1,8 @@
-/** Which of several algorithms for a product is the fastest here: measured once, remembered on disk. */
+/** Which of several algorithms for a product, or ways to make it, is the fastest here: measured once, remembered on disk. */
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { cacheFolder, readCache, writeCache } from './compiler.js';
 import type { Address, Driver } from './driver.js';
-import type { DeviceMemory } from './memory.js';
 
 /** Timed runs of a candidate, after one that is not. */
 const RUNS = 3;
@@ -12,13 +11,12 @@ const LARGEST_RESULT = 2 ** 30;
 
 export class ProductTuning {
   private readonly path: string;
-  /** By product: the algorithm that won, in hexadecimal. */
+  /** By product: the algorithm that won, in hexadecimal, or the number of the way. */
   private readonly known: Map<string, string>;
 
   /** @param library names cuBLASLt's version: another one has other algorithms */
   constructor(
     private readonly driver: Driver,
-    private readonly memory: DeviceMemory,
     library: string,
     /** Whether work runs now: while it is only recorded nothing can be measured. */
     private readonly mayRun: () => boolean,
@@ -32,8 +30,8 @@ export class ProductTuning {
   }
 
   /**
-   * The fastest of the candidates for a product, by running each into scratch memory of the result's size. One that is
-   * remembered is taken where it is still among them.
+   * The fastest of the candidates for a product, by running each into memory of the result's size, which is the driver's
+   * again at once: a first step needs it, training does not. One that is remembered is taken where it is still among them.
    */
   fastest(
     product: string,
@@ -46,16 +44,32 @@ export class ProductTuning {
     const name = this.known.get(product);
     const before = candidates.find((candidate) => hex(candidate) === name);
     if (before !== undefined) return before;
-    const result = this.memory.allocate(resultBytes);
+    const result = this.driver.allocate(resultBytes);
+    if (result === null) return first;
     try {
-      const times = candidates.map((candidate) => this.time(() => run(candidate, result.address)));
+      const times = candidates.map((candidate) => this.time(() => run(candidate, result)));
       const best = candidates[times.indexOf(Math.min(...times))] ?? first;
-      this.known.set(product, hex(best));
-      writeCache(this.path, Buffer.from(JSON.stringify([...this.known])));
+      this.remember(product, hex(best));
       return best;
     } finally {
-      this.memory.release(result);
+      this.driver.free(result);
     }
+  }
+
+  /** The number of the fastest of several ways to the same result, by running each; the first where nothing may run. */
+  quickest(name: string, ways: (() => void)[]): number {
+    const before = Number(this.known.get(name));
+    if (ways[before] !== undefined) return before;
+    if (!this.mayRun()) return 0;
+    const times = ways.map((way) => this.time(way));
+    const best = Math.max(0, times.indexOf(Math.min(...times)));
+    this.remember(name, String(best));
+    return best;
+  }
+
+  private remember(name: string, choice: string): void {
+    this.known.set(name, choice);
+    writeCache(this.path, Buffer.from(JSON.stringify([...this.known])));
   }
 
   /** Milliseconds of some runs; infinitely many where the candidate does not run after all. */

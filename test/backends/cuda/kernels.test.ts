@@ -28,6 +28,8 @@ const HEADS: Sizes[] = [
 /** Each form of the norms' gradient, sorts of several blocks and passes, rows longer than a block. */
 const WIDE: Sizes[] = [
   { B: 3, T: 37, H: 1, K: 320, V: 50, k: 9, seed: 6 },
+  { B: 2, T: 21, H: 1, K: 192, V: 50, k: 9, seed: 13 },
+  { B: 2, T: 21, H: 1, K: 448, V: 50, k: 9, seed: 14 },
   { B: 2, T: 9, H: 1, K: 768, V: 300, k: 5, seed: 7 },
   { B: 1, T: 19, H: 1, K: 1024, V: 20, k: 7, seed: 8 },
   { B: 1, T: 11, H: 1, K: 2048, V: 20, k: 3, seed: 9 },

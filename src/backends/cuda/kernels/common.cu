@@ -31,7 +31,7 @@ __device__ inline float rounded(float x) {
   return toFloat(stored);
 }
 
-// V consecutive elements, V is 1 or 8; 8 are aligned to 8 elements.
+// V consecutive elements, V is 1, 2 or 8, aligned to V elements.
 template <int V, typename T> __device__ inline void load(const T *from, float *x) {
 #pragma unroll
   for (int i = 0; i < V; i++) x[i] = toFloat(from[i]);
@@ -50,6 +50,16 @@ template <> __device__ inline void load<8, bf16>(const bf16 *from, float *x) {
     x[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
   }
 }
+template <> __device__ inline void load<2, float>(const float *from, float *x) {
+  float2 a = *(const float2 *)from;
+  x[0] = a.x;
+  x[1] = a.y;
+}
+template <> __device__ inline void load<2, bf16>(const bf16 *from, float *x) {
+  unsigned a = *(const unsigned *)from;
+  x[0] = __uint_as_float(a << 16);
+  x[1] = __uint_as_float(a & 0xffff0000u);
+}
 template <int V, typename T> __device__ inline void store(T *to, const float *x) {
 #pragma unroll
   for (int i = 0; i < V; i++) assign(to[i], x[i]);
@@ -58,8 +68,34 @@ template <> __device__ inline void store<8, float>(float *to, const float *x) {
   ((float4 *)to)[0] = make_float4(x[0], x[1], x[2], x[3]);
   ((float4 *)to)[1] = make_float4(x[4], x[5], x[6], x[7]);
 }
+template <> __device__ inline void store<2, float>(float *to, const float *x) { *(float2 *)to = make_float2(x[0], x[1]); }
+template <> __device__ inline void store<2, bf16>(bf16 *to, const float *x) { *(unsigned *)to = packBf16(x[0], x[1]); }
 template <> __device__ inline void store<8, bf16>(bf16 *to, const float *x) {
   *(uint4 *)to = make_uint4(packBf16(x[0], x[1]), packBf16(x[2], x[3]), packBf16(x[4], x[5]), packBf16(x[6], x[7]));
+}
+
+// V consecutive activations as they are stored, V is 1, 2 or 8: a fetch that need not wait for its use.
+template <int V> struct Packed {
+  activation each[V];
+};
+#if ACTIVATIONS_BF16
+template <> struct Packed<2> {
+  unsigned word;
+};
+template <> struct Packed<8> {
+  uint4 words;
+};
+#else
+template <> struct Packed<2> {
+  float2 pair;
+};
+template <> struct Packed<8> {
+  float4 low, high;
+};
+#endif
+template <int V> __device__ inline Packed<V> fetch(const activation *from) { return *(const Packed<V> *)from; }
+template <int V> __device__ inline void unpack(const Packed<V> &packed, float *x) {
+  load<V>((const activation *)&packed, x);
 }
 
 __device__ inline float warpSum(float x) {
@@ -85,6 +121,17 @@ __device__ inline float blockSum(float x) {
 }
 
 __device__ inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+
+__device__ const float GELU_SCALE = 1.5957691216057308f; // 2·sqrt(2/π)
+__device__ const float GELU_CUBIC = 0.044715f;
+
+__device__ inline float geluOf(float x) {
+  return x * sigmoid(x * (GELU_SCALE + GELU_SCALE * GELU_CUBIC * x * x));
+}
+__device__ inline float geluSlope(float x) {
+  float s = sigmoid(x * (GELU_SCALE + GELU_SCALE * GELU_CUBIC * x * x));
+  return s + x * (GELU_SCALE + 3 * GELU_SCALE * GELU_CUBIC * x * x) * s * (1.0f - s);
+}
 
 // A kernel in a form for eight elements at a time, where rows are a multiple of eight wide, and one for any width.
 #define FOR_EACH_WIDTH(define) define(1) define(8)

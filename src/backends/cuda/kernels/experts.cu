@@ -125,6 +125,8 @@ extern "C" __global__ void chooseExpertGrad(const float *probabilities, const in
     dlogits[(long long)token * choices + i] = scale * ((i == chosen ? 1.0f : 0.0f) - p[i]);
 }
 
+#define AHEAD 16 // times 32 tokens
+
 // Gives out the slots of one expert in one sequence, or counts who chose a no-op: walks the sequence once, 32 tokens at a
 // time. Writes indices [experts, sequences, slots], B·n where a slot stays empty, and counts [choices + experts, sequences].
 // One warp a sequence and choice; grid: sequences·choices / warps of a block.
@@ -135,13 +137,21 @@ extern "C" __global__ void assignSlots(const int *choice, int *indices, float *c
   int own = job / sequences, sequence = job % sequences, taken = 0;
   long long start = (long long)sequence * length;
   int *places = indices + (long long)job * slots; // expert by expert, in it sequence by sequence: as jobs are numbered
-  for (int from = 0; from < length; from += WARP) {
-    int t = from + lane;
-    bool mine = t < length && choice[start + t] == own;
-    unsigned takers = __ballot_sync(FULL, mine);
-    int rank = taken + __popc(takers & ((1u << lane) - 1));
-    if (mine && own < experts && rank < slots) places[rank] = (int)(start + t);
-    taken += __popc(takers);
+  for (int from = 0; from < length; from += AHEAD * WARP) {
+    int made[AHEAD]; // asked for at once: the walk would wait for every one of them
+#pragma unroll
+    for (int j = 0; j < AHEAD; j++) {
+      int t = from + j * WARP + lane;
+      made[j] = t < length ? choice[start + t] : -1;
+    }
+#pragma unroll
+    for (int j = 0; j < AHEAD; j++) {
+      bool mine = made[j] == own;
+      unsigned takers = __ballot_sync(FULL, mine);
+      int rank = taken + __popc(takers & ((1u << lane) - 1));
+      if (mine && own < experts && rank < slots) places[rank] = (int)(start + from + j * WARP + lane);
+      taken += __popc(takers);
+    }
   }
   if (own < experts)
     for (int slot = taken + lane; slot < slots; slot += WARP) places[slot] = sequences * length;
@@ -151,21 +161,45 @@ extern "C" __global__ void assignSlots(const int *choice, int *indices, float *c
 }
 
 // sums[sequence, i] = Σ_t p[t, i]; loss[sequence] = m·Σ_i f_i·sums_i / Σ_i sums_i over the m balanced choices, with f the
-// shares of counts [.., sequences]. One block a sequence.
+// shares of counts [.., sequences]. One block of 1024 threads a sequence; a thread sums every choice of a tile at once,
+// then a warp each of them.
 extern "C" __global__ void balanceLoss(const float *probabilities, const float *counts, float *losses, float *sums,
                                        int sequences, int length, int choices, int balanced) {
-  int sequence = blockIdx.x;
+  __shared__ float parts[TILE][WARP];
+  int sequence = blockIdx.x, lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
   const float *p = probabilities + (long long)sequence * length * choices;
-  float total = 0.0f, chosen = 0.0f, along = 0.0f;
-  for (int i = 0; i < balanced; i++) {
-    float mass = 0.0f, count = counts[i * sequences + sequence];
-    for (int t = threadIdx.x; t < length; t += blockDim.x) mass += p[(long long)t * choices + i];
-    mass = blockSum(mass);
-    if (threadIdx.x == 0) sums[sequence * balanced + i] = mass;
-    total += mass;
-    chosen += count;
-    along += mass * count;
+  for (int first = 0; first < balanced; first += TILE) {
+    float mass[TILE];
+#pragma unroll
+    for (int e = 0; e < TILE; e++) mass[e] = 0.0f;
+    for (int t = threadIdx.x; t < length; t += blockDim.x) {
+#pragma unroll
+      for (int e = 0; e < TILE; e++)
+        if (first + e < balanced) mass[e] += p[(long long)t * choices + first + e];
+    }
+    __syncthreads(); // the tile before this one may still be read
+#pragma unroll
+    for (int e = 0; e < TILE; e++) {
+      float sum = warpSum(mass[e]);
+      if (lane == 0) parts[e][warp] = sum;
+    }
+    __syncthreads();
+    if (warp < TILE) {
+      float sum = warpSum(lane < warps ? parts[warp][lane] : 0.0f);
+      if (lane == 0 && first + warp < balanced) sums[sequence * balanced + first + warp] = sum;
+    }
   }
+  __syncthreads(); // all sums are written
+  float total = 0.0f, chosen = 0.0f, along = 0.0f;
+  for (int i = threadIdx.x; i < balanced; i += blockDim.x) {
+    float sum = sums[sequence * balanced + i], count = counts[i * sequences + sequence];
+    total += sum;
+    chosen += count;
+    along += sum * count;
+  }
+  total = blockSum(total);
+  chosen = blockSum(chosen);
+  along = blockSum(along);
   if (threadIdx.x == 0) losses[sequence] = balanced * along / (total * fmaxf(1.0f, chosen));
 }
 

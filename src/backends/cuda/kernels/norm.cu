@@ -52,57 +52,72 @@ FOR_EACH_WIDTH(NORMALISE)
 // With n = x·s: dx = (dx so far) + s·(g·dy - n·mean(n·g·dy)); partials[block] = Σ dy·n over the block's rows, [width].
 // Reads dy, x [rows, width], gain, inverseRms; reads dx where accumulate is 1. A persistent grid: any number of blocks,
 // a warp takes every so-many-th row and keeps its columns' share of the gain's gradient in registers; J groups of
-// 8 columns a lane, width at most J·256 and a multiple of 8.
-template <int J>
+// V columns a lane, width at most J·V·32 and a multiple of V. Everything of a row is asked for before any of it is used.
+template <int V, int J>
 __device__ void gradRows(const activation *dy, const activation *x, const float *gain, const float *inverseRms,
                          activation *dx, float *partials, int rows, int width, int accumulate) {
   extern __shared__ float columns[];
   int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, warps = blockDim.x / WARP;
-  float dgain[J][8];
+  float dgain[J][V];
 #pragma unroll
   for (int j = 0; j < J; j++)
 #pragma unroll
-    for (int e = 0; e < 8; e++) dgain[j][e] = 0.0f;
+    for (int e = 0; e < V; e++) dgain[j][e] = 0.0f;
   for (int row = blockIdx.x * warps + warp; row < rows; row += gridDim.x * warps) {
     long long start = (long long)row * width;
-    float s = inverseRms[row], projection = 0.0f, n[J][8], d[J][8];
+    Packed<V> xs[J], dys[J], sofar[J];
+    float s = inverseRms[row], projection = 0.0f;
 #pragma unroll
     for (int j = 0; j < J; j++) {
-      int i = (j * WARP + lane) * 8;
+      int i = (j * WARP + lane) * V;
       if (i >= width) continue;
-      float g[8];
-      load<8>(x + start + i, n[j]);
-      load<8>(dy + start + i, d[j]);
-      load<8>(gain + i, g);
+      xs[j] = fetch<V>(x + start + i);
+      dys[j] = fetch<V>(dy + start + i);
+    }
 #pragma unroll
-      for (int e = 0; e < 8; e++) {
-        n[j][e] *= s;
-        dgain[j][e] += d[j][e] * n[j][e];
-        d[j][e] *= g[e];
-        projection += n[j][e] * d[j][e];
+    for (int j = 0; j < J; j++) {
+      int i = (j * WARP + lane) * V;
+      if (accumulate && i < width) sofar[j] = fetch<V>(dx + start + i);
+    }
+#pragma unroll
+    for (int j = 0; j < J; j++) {
+      int i = (j * WARP + lane) * V;
+      if (i >= width) continue;
+      float n[V], d[V], g[V];
+      unpack<V>(xs[j], n);
+      unpack<V>(dys[j], d);
+      load<V>(gain + i, g);
+#pragma unroll
+      for (int e = 0; e < V; e++) {
+        n[e] *= s;
+        dgain[j][e] += d[e] * n[e];
+        projection += n[e] * d[e] * g[e];
       }
     }
     projection = warpSum(projection) / width;
 #pragma unroll
     for (int j = 0; j < J; j++) {
-      int i = (j * WARP + lane) * 8;
+      int i = (j * WARP + lane) * V;
       if (i >= width) continue;
-      float sofar[8];
-      if (accumulate) load<8>(dx + start + i, sofar);
+      float n[V], d[V], g[V], before[V];
+      unpack<V>(xs[j], n);
+      unpack<V>(dys[j], d);
+      load<V>(gain + i, g);
+      if (accumulate) unpack<V>(sofar[j], before);
 #pragma unroll
-      for (int e = 0; e < 8; e++)
-        d[j][e] = s * (d[j][e] - n[j][e] * projection) + (accumulate ? sofar[e] : 0.0f);
-      store<8>(dx + start + i, d[j]);
+      for (int e = 0; e < V; e++)
+        d[e] = s * (d[e] * g[e] - n[e] * s * projection) + (accumulate ? before[e] : 0.0f);
+      store<V>(dx + start + i, d);
     }
   }
   for (int turn = 0; turn < warps; turn++) { // one warp after the other: always the same sum
     if (turn == warp) {
 #pragma unroll
       for (int j = 0; j < J; j++) {
-        int i = (j * WARP + lane) * 8;
+        int i = (j * WARP + lane) * V;
         if (i >= width) continue;
 #pragma unroll
-        for (int e = 0; e < 8; e++) columns[i + e] = (turn == 0 ? 0.0f : columns[i + e]) + dgain[j][e];
+        for (int e = 0; e < V; e++) columns[i + e] = (turn == 0 ? 0.0f : columns[i + e]) + dgain[j][e];
       }
     }
     __syncthreads();
@@ -110,13 +125,15 @@ __device__ void gradRows(const activation *dy, const activation *x, const float 
   for (int i = threadIdx.x; i < width; i += blockDim.x) partials[(long long)blockIdx.x * width + i] = columns[i];
 }
 
-#define GRAD(J)                                                                                                       \
-  extern "C" __global__ void __launch_bounds__(256)                                                                   \
-      rmsNormGrad##J(const activation *dy, const activation *x, const float *gain, const float *inverseRms,           \
-                     activation *dx, float *partials, int rows, int width, int accumulate) {                          \
-    gradRows<J>(dy, x, gain, inverseRms, dx, partials, rows, width, accumulate);                                      \
+// Blocks that a multiprocessor holds at once: as many registers a thread as that leaves.
+#define GRAD(V, J, BLOCKS)                                                                                            \
+  extern "C" __global__ void __launch_bounds__(256, BLOCKS)                                                           \
+      rmsNormGrad##V##x##J(const activation *dy, const activation *x, const float *gain, const float *inverseRms,     \
+                           activation *dx, float *partials, int rows, int width, int accumulate) {                    \
+    gradRows<V, J>(dy, x, gain, inverseRms, dx, partials, rows, width, accumulate);                                   \
   }
-GRAD(1) GRAD(2) GRAD(3) GRAD(4) GRAD(8)
+GRAD(2, 1, 4) GRAD(2, 3, 4) GRAD(2, 5, 4) GRAD(2, 7, 4)
+GRAD(8, 1, 4) GRAD(8, 2, 3) GRAD(8, 3, 2) GRAD(8, 4, 2) GRAD(8, 8, 1)
 
 // dx alone, for any width. Grid: rows / warps of a block.
 extern "C" __global__ void rmsNormGradAnyWidth(const activation *dy, const activation *x, const float *gain,

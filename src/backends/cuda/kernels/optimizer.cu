@@ -12,7 +12,29 @@ struct Parameter {
   int firstBlock; // the first of its blocks in the grid
 };
 
-#define OF_BLOCK 4096 // elements of one parameter that a block takes
+#define OF_BLOCK 4096   // elements of one parameter that a block of 256 threads takes
+#define OF_THREADS 1024 // of them at once: four a thread
+
+// Elements i to i + 3 of a parameter, aligned to four; those beyond its end are left alone.
+__device__ inline void loadFour(const float *from, long long i, long long size, float *x) {
+  if (i + 4 <= size) {
+    float4 a = *(const float4 *)(from + i);
+    x[0] = a.x; x[1] = a.y; x[2] = a.z; x[3] = a.w;
+  } else {
+#pragma unroll
+    for (int e = 0; e < 4; e++)
+      if (i + e < size) x[e] = from[i + e];
+  }
+}
+__device__ inline void storeFour(float *to, long long i, long long size, const float *x) {
+  if (i + 4 <= size) {
+    *(float4 *)(to + i) = make_float4(x[0], x[1], x[2], x[3]);
+  } else {
+#pragma unroll
+    for (int e = 0; e < 4; e++)
+      if (i + e < size) to[i + e] = x[e];
+  }
+}
 
 // The parameter that a block belongs to: the last whose first block is not after it.
 __device__ inline int parameterOf(const Parameter *parameters, int count) {
@@ -30,8 +52,12 @@ extern "C" __global__ void squaresOfGradients(const Parameter *parameters, int c
   Parameter p = parameters[parameterOf(parameters, count)];
   long long start = (long long)(blockIdx.x - p.firstBlock) * OF_BLOCK;
   float sum = 0.0f;
-  for (int i = threadIdx.x; i < OF_BLOCK; i += blockDim.x)
-    if (start + i < p.size) sum += p.grad[start + i] * p.grad[start + i];
+#pragma unroll
+  for (int j = 0; j < OF_BLOCK / OF_THREADS; j++) {
+    float g[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    loadFour(p.grad, start + 4 * (j * 256 + threadIdx.x), p.size, g);
+    sum += (g[0] * g[0] + g[1] * g[1]) + (g[2] * g[2] + g[3] * g[3]);
+  }
   sum = blockSum(sum);
   if (threadIdx.x == 0) partials[blockIdx.x] = sum;
 }
@@ -55,16 +81,31 @@ extern "C" __global__ void adamW(const Parameter *parameters, int count, const f
   float rate = schedule[0], correction1 = schedule[1], correction2 = schedule[2];
   float clip = maxNorm > 0.0f ? fminf(1.0f, maxNorm / (*norm + clipEpsilon)) : 1.0f;
   float keep = 1.0f - rate * p.decay;
-  for (int j = threadIdx.x; j < OF_BLOCK; j += blockDim.x) {
-    long long i = start + j;
+  for (int j = 0; j < OF_BLOCK / OF_THREADS; j++) {
+    long long i = start + 4 * (j * 256 + threadIdx.x);
     if (i >= p.size) return;
-    float gradient = p.grad[i] * clip;
-    float m = beta1 * p.mean[i] + (1.0f - beta1) * gradient;
-    float v = beta2 * p.variance[i] + (1.0f - beta2) * gradient * gradient;
-    p.mean[i] = m;
-    p.variance[i] = v;
-    float value = p.value[i] * keep - rate * (m / correction1) / (sqrtf(v / correction2) + epsilon);
-    p.value[i] = value;
-    if (p.weights != 0) assign(p.weights[i], value);
+    float value[4], gradient[4], mean[4], variance[4];
+    loadFour(p.value, i, p.size, value);
+    loadFour(p.grad, i, p.size, gradient);
+    loadFour(p.mean, i, p.size, mean);
+    loadFour(p.variance, i, p.size, variance);
+#pragma unroll
+    for (int e = 0; e < 4; e++) {
+      float g = gradient[e] * clip;
+      mean[e] = beta1 * mean[e] + (1.0f - beta1) * g;
+      variance[e] = beta2 * variance[e] + (1.0f - beta2) * g * g;
+      value[e] = value[e] * keep - rate * (mean[e] / correction1) / (sqrtf(variance[e] / correction2) + epsilon);
+    }
+    storeFour(p.value, i, p.size, value);
+    storeFour(p.mean, i, p.size, mean);
+    storeFour(p.variance, i, p.size, variance);
+    if (p.weights == 0) continue;
+    if (i + 4 <= p.size) {
+      *(uint2 *)(p.weights + i) = make_uint2(packBf16(value[0], value[1]), packBf16(value[2], value[3]));
+    } else {
+#pragma unroll
+      for (int e = 0; e < 4; e++)
+        if (i + e < p.size) assign(p.weights[i + e], value[e]);
+    }
   }
 }

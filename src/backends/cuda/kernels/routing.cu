@@ -2,15 +2,24 @@
 // back scaled by the gate. Router weights are float32 throughout. An index of T marks padding: it reads zeros and
 // writes nothing. `slots` are the B·k places of selected tokens, `tokens` the B·T of all.
 
-// r[token] = x[token]·w. One warp a token; grid: tokens / warps of a block.
-template <int V> __device__ void dotRow(const activation *x, const float *w, float *r, int tokens, int width) {
+// r[token] = x[token]·w, or of a residual sum: with a branch, sum = x + branch as stored, r = sum·w. One warp a token;
+// grid: tokens / warps of a block.
+template <int V>
+__device__ void dotRow(const activation *x, const activation *branch, const float *w, activation *total, float *r,
+                       int tokens, int width) {
   int token = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
   if (token >= tokens) return;
-  const activation *row = x + (long long)token * width;
+  long long start = (long long)token * width;
   float sum = 0.0f;
   for (int i = lane * V; i < width; i += WARP * V) {
     float a[V], b[V];
-    load<V>(row + i, a);
+    load<V>(x + start + i, a);
+    if (branch != 0) {
+      load<V>(branch + start + i, b);
+#pragma unroll
+      for (int j = 0; j < V; j++) a[j] = rounded(a[j] + b[j]);
+      store<V>(total + start + i, a);
+    }
     load<V>(w + i, b);
 #pragma unroll
     for (int j = 0; j < V; j++) sum += a[j] * b[j];
@@ -104,7 +113,11 @@ __device__ void scatterGradRow(const activation *dout, const activation *rows, c
 
 #define ROUTING(V)                                                                                                    \
   extern "C" __global__ void tokenLogits##V(const activation *x, const float *w, float *r, int tokens, int width) {   \
-    dotRow<V>(x, w, r, tokens, width);                                                                                \
+    dotRow<V>(x, 0, w, 0, r, tokens, width);                                                                          \
+  }                                                                                                                   \
+  extern "C" __global__ void addTokenLogits##V(const activation *x, const activation *branch, const float *w,         \
+                                               activation *total, float *r, int tokens, int width) {                  \
+    dotRow<V>(x, branch, w, total, r, tokens, width);                                                                 \
   }                                                                                                                   \
   extern "C" __global__ void tokenLogitsGrad##V(const float *dr, const float *w, activation *dx, int tokens,          \
                                                 int width, int accumulate) {                                          \

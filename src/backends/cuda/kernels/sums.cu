@@ -36,18 +36,28 @@ extern "C" __global__ void columnPartialsFloat(const float *dy, float *partials,
   partials[(long long)blockIdx.y * width + column] = sum;
 }
 
-// out[column] = Σ partials[·, column]. Block: 32 columns × 8 chunks at a time; grid: columns / 32.
-extern "C" __global__ void sumPartials(const float *partials, float *out, int chunks, int width) {
-  __shared__ float tile[8][WARP];
+// Σ partials[·, column] over the chunks: columns before `second` to out, those before `third` to out2, the rest to out3.
+// Block: 32 columns × 32 chunks at a time; grid: columns / 32.
+extern "C" __global__ void sumPartials(const float *partials, float *out, float *out2, float *out3, int chunks,
+                                       int width, int second, int third) {
+  __shared__ float tile[WARP][WARP + 1];
   int lane = threadIdx.x % WARP, group = threadIdx.x / WARP, column = blockIdx.x * WARP + lane;
-  float sum = 0.0f;
-  if (column < width)
-    for (int chunk = group; chunk < chunks; chunk += 8) sum += partials[(long long)chunk * width + column];
-  tile[group][lane] = sum;
+  float sums[4] = {0.0f, 0.0f, 0.0f, 0.0f}; // four loads in flight
+  if (column < width) {
+    for (int chunk = group; chunk < chunks; chunk += 4 * WARP) {
+#pragma unroll
+      for (int j = 0; j < 4; j++)
+        if (chunk + j * WARP < chunks) sums[j] += partials[(long long)(chunk + j * WARP) * width + column];
+    }
+  }
+  tile[group][lane] = (sums[0] + sums[1]) + (sums[2] + sums[3]);
   __syncthreads();
-  if (group > 0 || column >= width) return;
-  for (int other = 1; other < 8; other++) sum += tile[other][lane];
-  out[column] = sum;
+  float sum = warpSum(tile[lane][group]);
+  column = blockIdx.x * WARP + group;
+  if (lane > 0 || column >= width) return;
+  if (column < second) out[column] = sum;
+  else if (column < third) out2[column - second] = sum;
+  else out3[column - third] = sum;
 }
 
 // out[row] = scale · Σ x[row, ·] of float32 rows. One block a row.

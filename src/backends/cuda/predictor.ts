@@ -1,0 +1,56 @@
+/** HiddenLogits on cuda: all that a predictor does behind its first product, one pass each way. */
+import { type Tensor, tidy } from '@tensorflow/tfjs-core';
+import { hiddenLogitsGradKernel, hiddenLogitsKernel } from '../../ops/hidden-logits.js';
+import { registerCudaKernel, rowsOf } from './call.js';
+import { address } from './kernels.js';
+import { sumChunks } from './sums.js';
+
+const THREADS = 256;
+/** Tokens that a block takes at once: eight lanes each, as kernels/predictor.cu has it. */
+const OF_BLOCK = THREADS / 8;
+/** Groups of 64 hidden values for which the gradient keeps its sums in registers. */
+const FORMS = [1, 2, 4];
+const BLOCKS = 4;
+
+export function registerPredictor(): void {
+  registerCudaKernel(hiddenLogitsKernel, (call, inputs) => {
+    const { before, bias, weight, bias2 } = inputs;
+    const [tokens, hidden] = rowsOf(before);
+    if (hidden % 8 !== 0) return tidy(() => hiddenLogitsKernel.composed(inputs, {}));
+    const logits = call.make(before.shape.slice(0, -1), 'float32');
+    const shape = { grid: Math.ceil(tokens / OF_BLOCK), block: THREADS };
+    call.launch('predictor', 'hiddenLogits', shape, [
+      address(call.activation(before)),
+      address(call.float(bias)),
+      address(call.float(weight)),
+      address(call.float(bias2)),
+      address(call.at(logits)),
+      tokens,
+      hidden,
+    ]);
+    return [logits];
+  });
+
+  registerCudaKernel(hiddenLogitsGradKernel, (call, inputs) => {
+    const { dlogits, before, bias, weight } = inputs;
+    const [tokens, hidden] = rowsOf(before);
+    const form = FORMS.find((groups) => hidden % 8 === 0 && hidden <= 64 * groups);
+    if (form === undefined) return tidy(() => hiddenLogitsGradKernel.composed(inputs, {}));
+    const dbefore = call.makeActivation(before.shape);
+    const grid = Math.min(Math.ceil(tokens / OF_BLOCK), BLOCKS * call.backend.driver.multiprocessors);
+    const partials = call.scratch(4 * grid * (2 * hidden + 1));
+    call.launch('predictor', `hiddenLogitsGrad${form}`, { grid, block: THREADS }, [
+      address(call.float(dlogits)),
+      address(call.activation(before)),
+      address(call.float(bias)),
+      address(call.float(weight)),
+      address(call.at(dbefore)),
+      address(partials),
+      tokens,
+      hidden,
+    ]);
+    const sums = sumChunks(call, partials, grid, [hidden], [1, hidden], [1]);
+    const [dbias, dweight, dbias2] = sums as [Tensor, Tensor, Tensor];
+    return [dbefore, dbias, dweight, dbias2];
+  });
+}

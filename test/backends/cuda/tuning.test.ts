@@ -1,0 +1,46 @@
+/** A way that was measured to be the fastest is remembered, and what a foreign file says of it is not believed. */
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, expect, it } from 'vitest';
+import { writeCache } from '../../../src/backends/cuda/compiler.js';
+import type { Driver } from '../../../src/backends/cuda/driver.js';
+import { ProductTuning } from '../../../src/backends/cuda/tuning.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'mod-tuning-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** A device on which ways take these times, one after another. */
+function device(...times: number[]) {
+  const driver = {
+    deviceName: 'a GPU',
+    driverVersion: 1,
+    event: () => 0,
+    record: () => undefined,
+    synchronize: () => undefined,
+    elapsed: () => times.shift(),
+    destroyEvent: () => undefined,
+  } as unknown as Driver;
+  return (mayRun = true) => new ProductTuning(driver, 'a library', () => mayRun, folder);
+}
+
+const ran: number[] = [];
+const ways = [0, 1, 2].map((way) => () => {
+  ran.push(way);
+});
+
+it('measures once, remembers, and takes the first where nothing may run', () => {
+  expect(device()(false).quickest('a product', ways)).toBe(0);
+  expect(ran).toEqual([]);
+  expect(device(3, 1, 2)().quickest('a product', ways)).toBe(1);
+  expect(new Set(ran)).toEqual(new Set([0, 1, 2]));
+  expect(device()(false).quickest('a product', ways)).toBe(1);
+});
+
+it('measures again where the file names no way that there is', () => {
+  const [file] = readdirSync(folder) as [string];
+  for (const content of ['[["a product","7"]]', '[["a product","x"]]', 'no JSON']) {
+    writeCache(join(folder, file), Buffer.from(content));
+    expect(device(3, 2, 1)().quickest('a product', ways)).toBe(2);
+  }
+});

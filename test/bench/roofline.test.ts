@@ -1,0 +1,41 @@
+/** The FLOPs and bytes that a kernel's share of the roofline is reckoned with. */
+import { type Tensor, zeros } from '@tensorflow/tfjs-core';
+import { beforeAll, expect, it } from 'vitest';
+import { leastMs, productFlops } from '../../src/bench/roofline.js';
+import type { KernelInputs } from '../../src/ops/kernel.js';
+import { useBackend } from '../support/backends.js';
+
+beforeAll(() => useBackend('cpu'));
+
+const call = (kernelName: string, inputs: KernelInputs, outputs: Tensor[], attrs: object = {}) => ({
+  kernelName,
+  inputs,
+  attrs,
+  outputs,
+  milliseconds: 0,
+});
+
+it.each([
+  // [2, 3, 5] by [7, 5]ᵀ
+  ['Linear', { x: [2, 3, 5], weight: [7, 5] }, [2, 3, 7], {}, 2 * 6 * 5 * 7],
+  ['LinearGradWeight', { dy: [2, 3, 7], x: [2, 3, 5] }, [7, 5], {}, 2 * 6 * 5 * 7],
+  ['GroupedLinear', { x: [1, 12, 5], weight: [4 * 7, 5] }, [1, 12, 7], { experts: 4 }, 4 * 2 * 3 * 5 * 7],
+  // Scores and values of [2, 16, 24] with causality halved; backward has five products where forward has two.
+  ['CausalAttention', { qkv: [2, 16, 72] }, [2, 16, 24], { heads: 3 }, 2 * (2 * 16 * 16 * 24)],
+  ['CausalAttentionGrad', { qkv: [2, 16, 72] }, [2, 16, 72], { heads: 3 }, 5 * (2 * 16 * 16 * 24)],
+  ['RmsNorm', { x: [2, 3, 5], gain: [5] }, [2, 3, 5], {}, 0],
+] as const)('%s has the FLOPs of its products', (name, shapes, output, attrs, expected) => {
+  const inputs = Object.fromEntries(Object.entries(shapes).map(([key, shape]) => [key, zeros([...shape])]));
+  expect(productFlops(call(name, inputs, [zeros([...output])], attrs))).toBeCloseTo(expected, 6);
+});
+
+it('is the longer of FLOPs and bytes, and reads of a table only what comes out', () => {
+  const bytesOf = (tensor: Tensor) => 2 * tensor.size;
+  const linear = call('Linear', { x: zeros([4, 8]), weight: zeros([16, 8]) }, [zeros([4, 16])]);
+  expect(leastMs(linear, bytesOf, { flopsPerSecond: 1024, bytesPerSecond: 1e9 })).toBeCloseTo(1000, 6);
+  expect(leastMs(linear, bytesOf, { flopsPerSecond: 1e9, bytesPerSecond: 448 })).toBeCloseTo(1000, 6);
+  const gathered = call('GatherTokens', { x: zeros([1, 100, 8]), indices: zeros([1, 2]) }, [
+    zeros([1, 2, 8]),
+  ]);
+  expect(leastMs(gathered, bytesOf, { flopsPerSecond: 1, bytesPerSecond: 68 })).toBeCloseTo(1000, 6);
+});
