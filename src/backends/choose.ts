@@ -1,8 +1,10 @@
 /** Which backend runs the ops: the one that was asked for, or the first that works on this machine. */
 import { InputError, messageOf } from '../errors.js';
 import { cpuName } from '../machine.js';
+import type { DecodeLoops } from '../ops/decode-loop.js';
 import type { Recorder } from '../ops/recording.js';
 import type { BackendName, Precision } from '../plan/run.js';
+import { CudaDecodeLoops } from './cuda/decode-loop.js';
 import { peakFlops } from './cuda/peak.js';
 import { CudaRecorder } from './cuda/recorder.js';
 import { cudaDetails, startCuda } from './cuda/start.js';
@@ -31,10 +33,14 @@ export interface ChosenBackend extends BackendChoice {
   peakFlopsPerSecond: number | null;
   /** Where the backend can record a training step and replay it. */
   recorder: Recorder | null;
+  /** Where the backend can run decoding steps on the device alone. */
+  decodeLoops: DecodeLoops | null;
 }
 
 type Started = Pick<ChosenBackend, 'device' | 'precision'> &
-  Partial<Pick<ChosenBackend, 'peakMemoryBytes' | 'recorder' | 'memoryBytes' | 'peakFlopsPerSecond'>>;
+  Partial<
+    Pick<ChosenBackend, 'peakMemoryBytes' | 'recorder' | 'decodeLoops' | 'memoryBytes' | 'peakFlopsPerSecond'>
+  >;
 
 interface Starter {
   name: BackendName;
@@ -58,6 +64,7 @@ const STARTERS: Starter[] = [
         memoryBytes: backend.driver.memoryInfo().total,
         peakFlopsPerSecond: peakFlops(backend.driver.deviceName, precision),
         recorder: new CudaRecorder(backend),
+        decodeLoops: new CudaDecodeLoops(backend),
       };
     },
     advice: cudaDetails,
@@ -113,6 +120,7 @@ export async function chooseBackend(
         memoryBytes: null,
         peakFlopsPerSecond: null,
         recorder: null,
+        decodeLoops: null,
       };
       return { name, ...own, ...(await start(precision, deterministic)), rejected };
     } catch (error) {

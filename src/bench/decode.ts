@@ -5,6 +5,7 @@ import { generate } from '../eval/generate.js';
 import type { ModelConfig } from '../model/config.js';
 import { initialValues } from '../model/parameters.js';
 import { Transformer } from '../model/transformer.js';
+import type { DecodeLoops } from '../ops/decode-loop.js';
 import { scope } from '../ops/scope.js';
 import { mean, median } from '../statistics.js';
 
@@ -26,6 +27,8 @@ export interface DecodeOptions {
   promptTokens: number;
   newTokens: number;
   repetitions: number;
+  /** As generate takes them. */
+  loops: DecodeLoops | null;
 }
 
 /** Decodes from random weights, whose predictors are set to take the capacity's share of the tokens. */
@@ -40,6 +43,7 @@ export async function measureDecode(model: ModelConfig, options: DecodeOptions):
     temperature: 1, // the likeliest token of random weights is soon the same one again and again
     topP: 1,
     seed: 0,
+    loops: options.loops,
     now: () => performance.now(),
   };
   await generate(transformer, prompts, { ...request, tokens: 4 }); // warms up

@@ -104,6 +104,17 @@ export class CudaBackend extends KernelBackend {
     this.settle();
   }
 
+  /** A launch whose blocks wait for each other. */
+  launchTogether(
+    file: KernelFile,
+    name: string,
+    shape: LaunchShape & { grid: number },
+    args: readonly Argument[],
+  ): void {
+    this.library.launchTogether(this.activations, file, name, shape, args);
+    this.settle();
+  }
+
   /** Waits for the device where every launch is to be checked. */
   settle(): void {
     if (this.synchronous && !this.recording) this.driver.synchronize();

@@ -86,5 +86,13 @@ __device__ inline float blockSum(float x) {
 
 __device__ inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 
+__device__ const float GELU_SCALE = 1.5957691216057308f; // 2·sqrt(2/π)
+__device__ const float GELU_CUBIC = 0.044715f;
+
+// gelu in its tanh form.
+__device__ inline float geluOf(float x) {
+  return x * sigmoid(x * (GELU_SCALE + GELU_SCALE * GELU_CUBIC * x * x));
+}
+
 // A kernel in a form for eight elements at a time, where rows are a multiple of eight wide, and one for any width.
 #define FOR_EACH_WIDTH(define) define(1) define(8)

@@ -28,12 +28,6 @@ extern "C" __global__ void float32ToInt32(const float *x, int *y, long long n) {
   }
 }
 
-__device__ const float GELU_SCALE = 1.5957691216057308f; // 2·sqrt(2/π)
-__device__ const float GELU_CUBIC = 0.044715f;
-
-__device__ inline float geluOf(float x) {
-  return x * sigmoid(x * (GELU_SCALE + GELU_SCALE * GELU_CUBIC * x * x));
-}
 __device__ inline float geluSlope(float x) {
   float s = sigmoid(x * (GELU_SCALE + GELU_SCALE * GELU_CUBIC * x * x));
   return s + x * (GELU_SCALE + 3 * GELU_SCALE * GELU_CUBIC * x * x) * s * (1.0f - s);

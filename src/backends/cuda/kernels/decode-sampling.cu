@@ -1,0 +1,126 @@
+// Draws a token from softmax(logits / temperature), cut to the likeliest that together reach top-p: what `sample` of
+// src/eval/generate.ts draws for the same uniform number. Probabilities are whole numbers of 2^-40 of the likeliest one's,
+// so that their sums are exact and in no order; a token below that cannot be drawn.
+
+#define MASS_OF_TOP 1099511627776.0f // 2^40
+#define BITS_OF_ONE 0x3f800000u      // 1.0f: weights are at most this, and compare as their bits do
+
+typedef unsigned long long mass;
+
+struct Logits {
+  const float *values;
+  int n;
+  float top, temperature;
+};
+
+// Relative to the likeliest token's. Never inlined: it must round alike wherever it is called.
+__device__ __noinline__ float weightOf(const Logits &logits, int i) {
+  return expf((logits.values[i] - logits.top) / logits.temperature);
+}
+__device__ inline mass massOf(float weight) { return (mass)(weight * MASS_OF_TOP); }
+
+__device__ inline mass warpTotal(mass x) {
+#pragma unroll
+  for (int offset = WARP / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(FULL, x, offset);
+  return x;
+}
+
+// The sum over the block, known to every thread.
+__device__ mass blockTotal(mass x) {
+  __shared__ mass totals[WARP];
+  x = warpTotal(x);
+  __syncthreads(); // a call before this one may still be read
+  if (threadIdx.x % WARP == 0) totals[threadIdx.x / WARP] = x;
+  __syncthreads();
+  return warpTotal(threadIdx.x % WARP < DECODE_WARPS ? totals[threadIdx.x % WARP] : 0);
+}
+
+__device__ float blockMax(float x) {
+  __shared__ float tops[WARP];
+  x = warpMax(x);
+  __syncthreads();
+  if (threadIdx.x % WARP == 0) tops[threadIdx.x / WARP] = x;
+  __syncthreads();
+  return warpMax(threadIdx.x % WARP < DECODE_WARPS ? tops[threadIdx.x % WARP] : NEGATIVE_INFINITY);
+}
+
+// The sum of x over the threads before this one.
+__device__ mass totalBefore(mass x) {
+  __shared__ mass totals[DECODE_WARPS];
+  int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+  mass upTo = x;
+#pragma unroll
+  for (int offset = 1; offset < WARP; offset *= 2) {
+    mass other = __shfl_up_sync(FULL, upTo, offset);
+    if (lane >= offset) upTo += other;
+  }
+  __syncthreads();
+  if (lane == WARP - 1) totals[warp] = upTo;
+  __syncthreads();
+  mass before = upTo - x;
+  for (int w = 0; w < warp; w++) before += totals[w];
+  return before;
+}
+
+__device__ mass massAtLeast(const Logits &logits, unsigned bits) {
+  mass sum = 0;
+  for (int i = threadIdx.x; i < logits.n; i += DECODE_THREADS) {
+    float weight = weightOf(logits, i);
+    if (__float_as_uint(weight) >= bits) sum += massOf(weight);
+  }
+  return blockTotal(sum);
+}
+
+// The largest weight, as bits, such that the tokens of at least this weight have more than `target`.
+__device__ unsigned weightAt(const Logits &logits, mass target) {
+  unsigned low = 0, high = BITS_OF_ONE; // the answer is in [low, high]
+  while (low < high) {
+    unsigned middle = low + (high - low + 1) / 2;
+    if (massAtLeast(logits, middle) > target) low = middle;
+    else high = middle - 1;
+  }
+  return low;
+}
+
+// The token at which the sum of shareOf(i), in the tokens' order, goes beyond the target. Known to every thread.
+template <class Share> __device__ int tokenAt(int n, mass target, Share shareOf) {
+  __shared__ int found;
+  int each = (n + DECODE_THREADS - 1) / DECODE_THREADS, first = min(n, (int)threadIdx.x * each), end = min(n, first + each);
+  mass own = 0;
+  for (int i = first; i < end; i++) own += shareOf(i);
+  mass before = totalBefore(own);
+  if (threadIdx.x == 0) found = n - 1;
+  __syncthreads();
+  if (before <= target && target < before + own) {
+    int i = first;
+    for (mass left = target - before; left >= shareOf(i); i++) left -= shareOf(i);
+    found = i;
+  }
+  __syncthreads();
+  int token = found;
+  __syncthreads(); // before somebody begins the next one
+  return token;
+}
+
+// One block's work. uniform is in (0, 1); temperature 0: the likeliest token, the first of equal ones.
+__device__ __noinline__ int drawToken(const float *values, int n, float temperature, double topP, double uniform) {
+  float top = NEGATIVE_INFINITY;
+  for (int i = threadIdx.x; i < n; i += DECODE_THREADS) top = fmaxf(top, values[i]);
+  top = blockMax(top);
+  if (temperature == 0.0f) return tokenAt(n, 0, [&](int i) { return (mass)(values[i] == top ? 1 : 0); });
+  Logits logits = {values, n, top, temperature};
+  mass kept = massAtLeast(logits, 0);
+  if (topP >= 1.0) {
+    mass target = min((mass)(uniform * (double)kept), kept - 1);
+    return tokenAt(n, target, [&](int i) { return massOf(weightOf(logits, i)); });
+  }
+  // The cut falls among tokens of one weight: of those before it all are kept, of them as many as it takes.
+  mass goal = max((mass)1, (mass)ceil(topP * (double)kept));
+  unsigned cut = weightAt(logits, goal - 1);
+  mass above = massAtLeast(logits, cut + 1), each = massOf(__uint_as_float(cut));
+  kept = above + (goal - above + each - 1) / each * each;
+  mass target = min((mass)(uniform * (double)kept), kept - 1);
+  unsigned drawn = weightAt(logits, target);
+  mass rank = (target - massAtLeast(logits, drawn + 1)) / massOf(__uint_as_float(drawn));
+  return tokenAt(n, rank, [&](int i) { return (mass)(__float_as_uint(weightOf(logits, i)) == drawn ? 1 : 0); });
+}
