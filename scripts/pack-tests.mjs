@@ -10,7 +10,13 @@ import { rolldown } from 'rolldown';
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const [program] = readdirSync(join(root, 'pack')).filter((entry) => /^mod-.*-x64$/.test(entry));
 const target = join(root, 'pack', program, 'test');
-const FILES = ['ops/gradients', 'golden/golden', 'backends/cuda/kernels', 'backends/cuda/training'];
+const FILES = [
+  'ops/gradients',
+  'golden/golden',
+  'backends/cuda/kernels',
+  'backends/cuda/training',
+  'backends/cuda/decode',
+];
 
 /** Packages of the program lie in the archive already, and tfjs may be there but once. */
 const { dependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));

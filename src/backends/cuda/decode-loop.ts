@@ -88,7 +88,7 @@ class CudaDecodeLoop implements DecodeLoop {
     this.routed = model.blocks.filter(({ routed }) => routed !== null).length;
     const fits = (tiles: number) =>
       sharedBytes(backend, model, S, tiles) <= backend.driver.sharedMemory - STATIC_SHARED;
-    this.mostTiles = [4, 2].find(fits) ?? 1;
+    this.mostTiles = [3, 2].find(fits) ?? 1;
     this.shared = sharedBytes(backend, model, S, this.mostTiles);
     this.caches = model.blocks.map((_, i) => this.filledCache(i));
     this.weights = new BigUint64Array(LAYER_WORDS * model.blocks.length);
@@ -312,5 +312,5 @@ function sharedBytes(backend: CudaBackend, model: LoopModel, sequences: number, 
   const tiles = band === 1 ? 1 : mostTiles;
   const product = WARPS * 16 * band * (TILE * tiles + 1);
   const attention = WARPS * (sidesOf(model).size + 2);
-  return 16 * Math.ceil(kept / 16) + 4 * Math.max(product, attention, WARPS + 1);
+  return 16 * Math.ceil(kept / 16) + 4 * Math.max(product, attention, 2 * WARPS);
 }

@@ -210,20 +210,20 @@ __device__ __noinline__ void multiplyAnySlice(Product p, int band, int tiles, in
   if (band == MT && tiles == NT) multiplySlice<MT, NT>(p, firstRow, firstTile, slice, slices, sums, squares);
   SLICE(1, 1)
 #if ACTIVATIONS_BF16
-  SLICE(2, 1) SLICE(2, 2) SLICE(2, 4) SLICE(4, 1) SLICE(4, 2) SLICE(4, 4)
+  SLICE(2, 1) SLICE(2, 2) SLICE(2, 3) SLICE(4, 1) SLICE(4, 2) SLICE(4, 3)
 #endif
 #undef SLICE
 }
 
 // The whole product by the whole grid: finish(row, column, y, yFour) is called once for each row and each pair of columns
 // `column` and column + 4 of a tile. `scratch` is shared memory for DECODE_WARPS · 16·band · (8·tiles + 1) floats;
-// mostTiles 1, 2 or 4. Ends with the block in step.
+// mostTiles 1, 2 or 3. Ends with the block in step.
 template <class Finish> __device__ void product(const Product &p, float *scratch, int mostTiles, Finish finish) {
   int warp = threadIdx.x / WARP, chunks = (p.k + CHUNK - 1) / CHUNK, columnTiles = (p.n + TILE - 1) / TILE;
   int band = p.m <= 16 || LARGEST_BAND == 1 ? 1 : p.m <= 32 ? 2 : 4; // of 16 rows
-  // Rows that many tiles share are read once for up to four of them, as long as every block has work.
+  // Many rows are read once for up to three tiles, as long as that leaves no block idle that would have had one.
   int tiles = 1;
-  while (band > 1 && tiles < mostTiles && columnTiles > tiles * gridDim.x) tiles *= 2;
+  while (band > 1 && tiles < mostTiles && columnTiles > tiles * gridDim.x) tiles++;
   int sets = (columnTiles + tiles - 1) / tiles, items = sets * ((p.m + 16 * band - 1) / (16 * band));
   int slices = 1;
   while (2 * slices <= DECODE_WARPS && 2 * slices <= chunks &&

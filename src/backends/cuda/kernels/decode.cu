@@ -107,34 +107,59 @@ __device__ inline void embed(const Decode &d, int sequence, int token) {
     assign(d.x[(long long)sequence * d.D + i], d.embedding[(long long)token * d.D + i]);
 }
 
+#define UNITS_AHEAD 4 // of the predictor: those of a warp whose loads are under way together
+
 // One block: {1 if a token goes through the layer, its router weight}, known to every thread. The predictor decides if
-// there is one, fc2·gelu(fc1·x + bias) + bias > 0, else the router weight. Each warp takes every so-many-th unit.
+// there is one, fc2·gelu(fc1·x + bias) + bias > 0, else the router weight. Each warp takes every so-many-th unit, and each
+// thread its columns of the router.
 __device__ float2 decide(const Decode &d, const Layer &layer, const activation *x, float *scratch) {
   int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, units = layer.fc1 != 0 ? d.P : 0;
-  float partial = 0.0f;
-  for (int unit = warp; unit <= units; unit += DECODE_WARPS) {
-    float sum = 0.0f;
-    for (int i = lane * 8; i < d.D; i += WARP * 8) {
-      float a[8], w[8];
-      unpack(readEight(x + i), a);
-      if (unit == units) load<8>(layer.router + i, w);
-      else unpack(readWeight(layer.fc1 + (long long)unit * d.D + i), w);
+  float weight = 0.0f, logit = 0.0f;
+  for (int i = threadIdx.x; i < d.D; i += blockDim.x) weight += toFloat(x[i]) * layer.router[i];
+  for (int first = warp; first < units; first += UNITS_AHEAD * DECODE_WARPS) {
+    float sum[UNITS_AHEAD], bias[UNITS_AHEAD], out[UNITS_AHEAD];
 #pragma unroll
-      for (int e = 0; e < 8; e++) sum += a[e] * w[e];
+    for (int u = 0; u < UNITS_AHEAD; u++) {
+      int unit = first + u * DECODE_WARPS;
+      sum[u] = 0.0f;
+      bias[u] = unit < units ? layer.fc1Bias[unit] : 0.0f;
+      out[u] = unit < units ? layer.fc2[unit] : 0.0f;
     }
-    sum = warpSum(sum);
-    if (unit < units) partial += geluOf(sum + layer.fc1Bias[unit]) * layer.fc2[unit];
-    else if (lane == 0) scratch[DECODE_WARPS] = sum;
+    for (int i = lane * 8; i < d.D; i += WARP * 8) {
+      float a[8];
+      Eight w[UNITS_AHEAD];
+#pragma unroll
+      for (int u = 0; u < UNITS_AHEAD; u++) {
+        int unit = first + u * DECODE_WARPS;
+        w[u] = NO_EIGHT;
+        if (unit < units) w[u] = readWeight(layer.fc1 + (long long)unit * d.D + i);
+      }
+      unpack(readEight(x + i), a);
+#pragma unroll
+      for (int u = 0; u < UNITS_AHEAD; u++) {
+        float b[8];
+        unpack(w[u], b);
+#pragma unroll
+        for (int e = 0; e < 8; e++) sum[u] += a[e] * b[e];
+      }
+    }
+#pragma unroll
+    for (int u = 0; u < UNITS_AHEAD; u++) logit += geluOf(warpSum(sum[u]) + bias[u]) * out[u];
   }
-  if (lane == 0) scratch[warp] = partial;
-  __syncthreads();
-  float r = scratch[DECODE_WARPS], logit = r;
-  if (units > 0) {
-    logit = layer.fc2Bias[0];
-    for (int w = 0; w < DECODE_WARPS; w++) logit += scratch[w];
+  weight = warpSum(weight);
+  if (lane == 0) {
+    scratch[warp] = logit;
+    scratch[DECODE_WARPS + warp] = weight;
   }
   __syncthreads();
-  return make_float2(logit > 0.0f ? 1.0f : 0.0f, r);
+  logit = units > 0 ? layer.fc2Bias[0] : 0.0f;
+  weight = 0.0f;
+  for (int w = 0; w < DECODE_WARPS; w++) {
+    logit += scratch[w];
+    weight += scratch[DECODE_WARPS + w];
+  }
+  __syncthreads();
+  return make_float2((units > 0 ? logit : weight) > 0.0f ? 1.0f : 0.0f, weight);
 }
 
 // Fills kept.taken and kept.gates with the tokens that go through a routed layer; how many, the same in every block.
