@@ -1,7 +1,7 @@
 /** Decoding whose steps run on the device alone, many at a time, where the backend has a loop for that. */
 import type { DecodeLoop, DecodeLoops, LoopBlock, LoopModel } from '../ops/decode-loop.js';
 import type { Parameter } from '../ops/tape.js';
-import type { RoutingMode } from './config.js';
+import { type RoutingMode, routedBlockCount } from './config.js';
 import { type CacheBytes, cacheBytes, type DecoderState } from './decoder.js';
 import type { BlockParameters, RoutedParameters } from './parameters.js';
 import type { Transformer } from './transformer.js';
@@ -35,8 +35,6 @@ export interface LoopStep {
 export class LoopDecoder {
   private readonly loop: DecodeLoop;
   private readonly positions: Int32Array;
-  /** Tokens of each sequence in each block's cache. */
-  private readonly caches: { lengths: Int32Array; isRouted: boolean }[];
 
   /** @param tokens the first to be read: drawn from what the prompts left */
   constructor(
@@ -49,10 +47,6 @@ export class LoopDecoder {
     { temperature, topP }: { temperature: number; topP: number },
   ) {
     this.positions = Int32Array.from(positions);
-    this.caches = caches.map(({ lengths }, i) => ({
-      lengths: Int32Array.from(lengths),
-      isRouted: model.tree.blocks[i]?.routed !== null,
-    }));
     const start = { tokens, positions, caches, temperature, topP };
     this.loop = loops.start(loopModel(model, mode, maxTokens), start);
   }
@@ -65,39 +59,26 @@ export class LoopDecoder {
   /** A step for each row of numbers in (0, 1), [steps, S], that the tokens are drawn with. */
   async run(uniforms: Float64Array): Promise<LoopStep[]> {
     const S = this.positions.length;
-    const routed = this.caches.filter(({ isRouted }) => isRouted).length;
+    const routed = routedBlockCount(this.model.config);
     const { tokens, engaged } = await this.loop.run(uniforms);
-    const steps = Array.from({ length: uniforms.length / S }, (_, step) => ({
+    const steps = uniforms.length / S;
+    for (let s = 0; s < S; s++) this.positions[s] = (this.positions[s] as number) + steps;
+    return Array.from({ length: steps }, (_, step) => ({
       tokens: tokens.slice(step * S, (step + 1) * S),
       engaged: Array.from({ length: routed }, (_, block) =>
         Array.from({ length: S }, (_, s) => engaged[(step * routed + block) * S + s] === 1),
       ),
     }));
-    for (const step of steps) this.count(step.engaged);
-    return steps;
   }
 
   cacheBytes(): CacheBytes {
-    return cacheBytes(
-      { positions: this.positions, caches: this.caches },
-      this.loop.room(),
-      this.model.config.d_model,
-    );
+    const caches = this.loop.caches();
+    const rooms = caches.map(({ room }) => room);
+    return cacheBytes({ positions: this.positions, caches }, rooms, this.model.config.d_model);
   }
 
   dispose(): void {
     this.loop.dispose();
-  }
-
-  private count(engaged: boolean[][]): void {
-    let routed = 0;
-    for (const { lengths, isRouted } of this.caches) {
-      const took = isRouted ? engaged[routed++] : undefined;
-      for (let s = 0; s < lengths.length; s++) {
-        if (took === undefined || took[s]) lengths[s] = (lengths[s] as number) + 1;
-      }
-    }
-    for (let s = 0; s < this.positions.length; s++) this.positions[s] = (this.positions[s] as number) + 1;
   }
 }
 

@@ -73,8 +73,8 @@ export interface DecodeLoop {
   run(uniforms: Float64Array): Promise<LoopSteps>;
   /** What the last step's token was drawn from: [S, V]. The caller disposes it. */
   logits(): Tensor;
-  /** Tokens that each block's cache has room for in a sequence. */
-  room(): number[];
+  /** Of each block: the tokens of each sequence in its cache, as of the steps awaited so far, and how many it has room for. */
+  caches(): { lengths: Int32Array; room: number }[];
   dispose(): void;
 }
 

@@ -60,7 +60,7 @@ class CudaDecodeLoop implements DecodeLoop {
   private readonly call: Call;
   private readonly sequences: number;
   private readonly sides: ReturnType<typeof sidesOf>;
-  private readonly caches: Cache[];
+  private readonly kept: Cache[];
   private readonly layers: Address;
   private readonly arrived: Address;
   private readonly logitsAt: Address;
@@ -90,7 +90,7 @@ class CudaDecodeLoop implements DecodeLoop {
       sharedBytes(backend, model, S, tiles) <= backend.driver.sharedMemory - STATIC_SHARED;
     this.mostTiles = [3, 2].find(fits) ?? 1;
     this.shared = sharedBytes(backend, model, S, this.mostTiles);
-    this.caches = model.blocks.map((_, i) => this.filledCache(i));
+    this.kept = model.blocks.map((_, i) => this.filledCache(i));
     this.weights = new BigUint64Array(LAYER_WORDS * model.blocks.length);
     model.blocks.forEach((block, i) => {
       this.weights.set(this.weightsOf(block), i * LAYER_WORDS);
@@ -170,12 +170,12 @@ class CudaDecodeLoop implements DecodeLoop {
     return copy;
   }
 
-  room(): number[] {
-    return this.caches.map(({ room }) => room);
+  caches(): { lengths: Int32Array; room: number }[] {
+    return this.kept;
   }
 
   dispose(): void {
-    for (const { block } of this.caches) this.backend.device.release(block);
+    for (const { block } of this.kept) this.backend.device.release(block);
     this.call.end();
   }
 
@@ -184,7 +184,7 @@ class CudaDecodeLoop implements DecodeLoop {
     this.underWay -= steps;
     const S = this.sequences;
     let routed = 0;
-    for (const { lengths, isRouted } of this.caches) {
+    for (const { lengths, isRouted } of this.kept) {
       for (let i = 0; i < steps * S; i++) {
         const [step, s] = [Math.floor(i / S), i % S];
         const took = isRouted ? (engaged[(step * this.routed + routed) * S + s] as number) : 1;
@@ -196,7 +196,7 @@ class CudaDecodeLoop implements DecodeLoop {
 
   /** Gives every cache room for so many steps more. */
   private makeRoom(steps: number): void {
-    const short = this.caches.filter(
+    const short = this.kept.filter(
       ({ lengths, room }) => room < Math.max(...lengths) + this.underWay + steps,
     );
     if (short.length === 0) return;
@@ -273,7 +273,7 @@ class CudaDecodeLoop implements DecodeLoop {
   }
 
   private tellLayers(): void {
-    this.caches.forEach(({ block, room }, i) => {
+    this.kept.forEach(({ block, room }, i) => {
       this.weights[i * LAYER_WORDS + 4] = BigInt(block.address);
       this.weights[i * LAYER_WORDS + 10] = BigInt(room);
     });

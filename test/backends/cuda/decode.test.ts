@@ -370,7 +370,7 @@ function keepLogits(loop: DecodeLoop, give: (logits: Tensor) => void): DecodeLoo
     ready: () => loop.ready(),
     run: (uniforms) => loop.run(uniforms),
     logits: () => loop.logits(),
-    room: () => loop.room(),
+    caches: () => loop.caches(),
     dispose: () => {
       give(loop.logits());
       loop.dispose();
