@@ -205,7 +205,7 @@ export function sample(
   const weights = Float64Array.from(logits, (logit) =>
     Math.exp((logit - (logits[best] as number)) / temperature),
   );
-  const order = Array.from(weights.keys());
+  const order = Uint32Array.from(weights, (_, i) => i);
   if (topP < 1) order.sort((a, b) => (weights[b] as number) - (weights[a] as number) || a - b);
   const total = weights.reduce((sum, weight) => sum + weight, 0);
   let [kept, mass] = [0, 0];

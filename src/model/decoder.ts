@@ -157,11 +157,7 @@ export class Decoder {
   } {
     const [sequences, n] = [prompts.length, (prompts[0] as Int32Array).length];
     const { d_model, vocab_size } = this.model.config;
-    // A routed block through which no token went has nothing to tell.
-    const caches: BlockCache[] = this.model.tree.blocks.map((_, i) => ({
-      kv: keep(zeros([sequences, this.roomOf(i, 0), 2 * d_model])),
-      lengths: new Int32Array(sequences),
-    }));
+    const told = new Map<number, BlockCache>();
     let engaged: boolean[][][] = [];
     let chosen: Int32Array[] = [];
     const logits = scope(() => {
@@ -173,9 +169,8 @@ export class Decoder {
         onKeys: (block, qkv, packed) => {
           const lengths = packed ?? prompts.map(() => n);
           const room = this.roomOf(block, Math.max(...lengths));
-          caches[block]?.kv.dispose();
           const kv = keep(fillCacheKernel({ qkv }, { lengths, room })[0]);
-          caches[block] = { kv, lengths: Int32Array.from(lengths) };
+          told.set(block, { kv, lengths: Int32Array.from(lengths) });
         },
       });
       engaged = prompts.map((_, i) =>
@@ -186,7 +181,15 @@ export class Decoder {
       chosen = result.experts.map((trace) => this.chosenBy(trace));
       return reshape(slice(result.logits, [0, n - 1, 0], [sequences, 1, vocab_size]), [sequences, -1]);
     });
-    const states = caches.map((cache, i) => ({ cache, chosen: chosen[i] ?? new Int32Array(0) }));
+    // A routed block through which no token went has nothing to tell. Zeros come from the host: no more than needed.
+    const empty = (i: number): BlockCache => ({
+      kv: keep(zeros([sequences, this.roomOf(i, 0), 2 * d_model])),
+      lengths: new Int32Array(sequences),
+    });
+    const states = this.model.tree.blocks.map((_, i) => ({
+      cache: told.get(i) ?? empty(i),
+      chosen: chosen[i] ?? new Int32Array(0),
+    }));
     return { logits, states, engaged };
   }
 

@@ -19,6 +19,7 @@ import type { Block } from './memory.js';
 const THREADS = 512;
 const WARPS = THREADS / 32;
 const TILE = 8;
+const MOST_TILES = 3;
 const LARGEST_HEAD = 256;
 const LAYER_WORDS = 11;
 /** Shared memory of the kernel's own variables, and some more. */
@@ -35,7 +36,7 @@ export class CudaDecodeLoops implements DecodeLoops {
     if (size % TILE !== 0 || size > LARGEST_HEAD)
       return `heads of ${size} are no multiple of ${TILE} up to ${LARGEST_HEAD}`;
     if (F % TILE !== 0) return `a hidden layer of ${F} is no multiple of ${TILE}`;
-    const shared = sharedBytes(this.backend, model, sequences, 1);
+    const shared = sharedBytes(this.backend, model, sequences);
     if (shared > this.backend.driver.sharedMemory - STATIC_SHARED)
       return `${sequences} sequences are too many for this GPU's shared memory`;
     return null;
@@ -70,7 +71,6 @@ class CudaDecodeLoop implements DecodeLoop {
   private readonly state: Argument[];
   private readonly buffers: Argument[];
   private readonly routed: number;
-  private readonly mostTiles: number;
   private readonly shared: number;
   /** Steps that are queued and not awaited yet: caches may have grown by as many tokens. */
   private underWay = 0;
@@ -86,10 +86,7 @@ class CudaDecodeLoop implements DecodeLoop {
     const { call, sequences: S } = this;
     const { D, F, V } = this.sides;
     this.routed = model.blocks.filter(({ routed }) => routed !== null).length;
-    const fits = (tiles: number) =>
-      sharedBytes(backend, model, S, tiles) <= backend.driver.sharedMemory - STATIC_SHARED;
-    this.mostTiles = [3, 2].find(fits) ?? 1;
-    this.shared = sharedBytes(backend, model, S, this.mostTiles);
+    this.shared = sharedBytes(backend, model, S);
     this.kept = model.blocks.map((_, i) => this.filledCache(i));
     this.weights = new BigUint64Array(LAYER_WORDS * model.blocks.length);
     model.blocks.forEach((block, i) => {
@@ -151,7 +148,7 @@ class CudaDecodeLoop implements DecodeLoop {
       address(at + 4 * drawn),
       ...this.buffers,
       double(this.given.topP),
-      ...[model.blocks.length, this.routed, S, steps, D, model.heads, F, V, P, this.mostTiles, isSigmoid],
+      ...[model.blocks.length, this.routed, S, steps, D, model.heads, F, V, P, isSigmoid],
       float(this.given.temperature),
     ]);
     call.end();
@@ -305,12 +302,11 @@ function sidesOf({ tokenEmbedding, blocks, heads }: LoopModel) {
 }
 
 /** Dynamic shared memory: the layers, counts and rows of each sequence, and a phase's scratch, as decode.cu lays it out. */
-function sharedBytes(backend: CudaBackend, model: LoopModel, sequences: number, mostTiles: number): number {
+function sharedBytes(backend: CudaBackend, model: LoopModel, sequences: number): number {
   const { length: layers } = model.blocks;
   const kept = 8 * LAYER_WORDS * layers + 4 * sequences * (layers + 4);
-  const band = backend.activations === 'float32' || sequences <= 16 ? 1 : sequences <= 32 ? 2 : 4;
-  const tiles = band === 1 ? 1 : mostTiles;
-  const product = WARPS * 16 * band * (TILE * tiles + 1);
+  const tiles = backend.activations === 'float32' ? 1 : MOST_TILES;
+  const product = WARPS * 16 * (TILE * tiles + 1);
   const attention = WARPS * (sidesOf(model).size + 2);
   return 16 * Math.ceil(kept / 16) + 4 * Math.max(product, attention, 2 * WARPS);
 }

@@ -4,7 +4,7 @@
 
 #define LOG2_E 1.4426950408889634f
 #if ACTIVATIONS_BF16
-#define KEYS_AHEAD 4 // keys a lane loads together
+#define KEYS_AHEAD 6 // keys a lane loads together
 #else
 #define KEYS_AHEAD 2
 #endif
@@ -109,10 +109,13 @@ __device__ __noinline__ void attendCached(const activation *q, const activation 
     if (item < items) {
       const float *parts = scratch + group * warps * (size + 2);
       float top = NEGATIVE_INFINITY, total = 0.0f;
+#pragma unroll 4
       for (int w = 0; w < warps; w++) top = fmaxf(top, parts[w * (size + 2)]);
+#pragma unroll 4
       for (int w = 0; w < warps; w++) total += rescale(parts[w * (size + 2)], top) * parts[w * (size + 2) + 1];
       for (int c = threadIdx.x % (warps * WARP); c < size; c += warps * WARP) {
         float sum = 0.0f;
+#pragma unroll 4
         for (int w = 0; w < warps; w++) sum += rescale(parts[w * (size + 2)], top) * parts[w * (size + 2) + 2 + c];
         assign(out[(long long)item * size + c], sum / total);
       }

@@ -10,6 +10,11 @@
 #define DECODE_WARPS (DECODE_THREADS / WARP)
 #define CHUNK 32
 #define TILE 8
+#if __CUDA_ARCH__ >= 900
+#define PREFETCHED 1024 // bytes at once
+#else
+#define PREFETCHED 64
+#endif
 
 __device__ const float NORM_EPSILON = 1e-6f;
 
@@ -30,13 +35,21 @@ __device__ inline void unpack(const Eight &eight, float *x) { load<8>((const act
 // Activations change while the kernel runs: an ordinary load, which a barrier of the grid orders.
 __device__ inline Eight readEight(const activation *from) { return *(const Eight *)from; }
 
-// Weights never change, and each is used once: past the first-level cache.
+// Weights never change.
 __device__ inline uint4 loadConstant(const void *from) {
   uint4 x;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+  asm volatile("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];"
                : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
                : "l"(from));
   return x;
+}
+// Brings bytes, a multiple of 16, into the second-level cache some time soon.
+__device__ inline void prefetchBytes(const void *from, unsigned bytes) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes));
+#else
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
+#endif
 }
 __device__ inline Eight readWeight(const activation *from) {
   Eight eight;
@@ -54,6 +67,8 @@ struct Product {
   int n, k;
   int normed;     // whether rows are scaled to mean squares of 1
   int pairedSize; // of a head, where a tile's last four columns are to be the rotary partners of its first four; else 0
+  // How it is shared out, as planProduct says: items of 16 rows, one of `bands`, and `tiles` tiles, each by `slices` warps.
+  int bands, tiles, items, slices;
 };
 
 // The weight's row behind a column.
@@ -64,7 +79,7 @@ __device__ inline int weightRow(int column, int pairedSize) {
 }
 
 #if ACTIVATIONS_BF16
-#define LARGEST_BAND 4
+#define MOST_TILES 3 // of a warp
 
 // c += a·b of 16 rows, 8 columns and 16 of k. Lane 4g + t: a0, a1 rows g and g + 8 at k = 2t, a2, a3 at k = 2t + 8; b0, b1
 // column g likewise; c0, c1 row g at columns 2t and 2t + 1, c2, c3 row g + 8.
@@ -76,103 +91,92 @@ __device__ inline void multiplyTensors(float *c, unsigned a0, unsigned a1, unsig
                : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-// One warp's share of MT·16 rows and NT tiles: sums [MT·16, NT·8] and the rows' squares [MT·16] over its chunks.
-template <int MT, int NT>
-__device__ inline void multiplySlice(const Product &p, int firstRow, int firstTile, int slice, int slices,
-                                           float *sums, float *squares) {
+// One warp's share of 16 rows and TILES tiles: sums [16, TILES·8] and the rows' squares [16] over its chunks.
+template <int TILES>
+__device__ inline void multiplySlice(const Product &p, int firstRow, int firstTile, int slice, float *sums,
+                                     float *squares) {
   // Chunks whose loads are under way together: as many as registers hold.
-  constexpr int AHEAD = MT == 1 ? 6 : NT == 1 ? 2 : 1;
+  constexpr int AHEAD = TILES == 1 ? 6 : TILES == 2 ? 4 : 3;
   int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4, chunks = (p.k + CHUNK - 1) / CHUNK;
-  int from[MT][2];
-  const activation *columns[NT];
-  float sum[MT][NT][4], square[MT][2];
+  // Rows g and g + 8, and columns g of each tile; beyond the last one that again, whose results nobody reads.
+  int from[2], columns[TILES];
+  float sum[TILES][4], square[2];
 #pragma unroll
-  for (int i = 0; i < MT; i++)
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-      int row = firstRow + 16 * i + 8 * half + g;
-      from[i][half] = row < p.m ? (p.rows != 0 ? p.rows[row] : row) * p.k : -1;
-      square[i][half] = 0.0f;
-    }
-#pragma unroll
-  for (int j = 0; j < NT; j++) {
-    int column = TILE * (firstTile + j) + g;
-    columns[j] = column < p.n ? p.w + (long long)weightRow(column, p.pairedSize) * p.k : 0;
-#pragma unroll
-    for (int i = 0; i < MT; i++)
-#pragma unroll
-      for (int e = 0; e < 4; e++) sum[i][j][e] = 0.0f;
+  for (int half = 0; half < 2; half++) {
+    int row = min(firstRow + 8 * half + g, p.m - 1);
+    from[half] = (p.rows != 0 ? p.rows[row] : row) * p.k;
+    square[half] = 0.0f;
   }
-  for (int chunk = slice; chunk < chunks; chunk += AHEAD * slices) {
-    Eight a[AHEAD][MT][2], b[AHEAD][NT];
+#pragma unroll
+  for (int j = 0; j < TILES; j++) {
+    columns[j] = weightRow(min(TILE * (firstTile + j) + g, p.n - 1), p.pairedSize) * p.k;
+#pragma unroll
+    for (int e = 0; e < 4; e++) sum[j][e] = 0.0f;
+  }
+  for (int chunk = slice; chunk < chunks; chunk += AHEAD * p.slices) {
+    Eight a[AHEAD][2], b[AHEAD][TILES];
 #pragma unroll
     for (int u = 0; u < AHEAD; u++) {
-      int k = (chunk + u * slices) * CHUNK + 8 * t;
+      int k = (chunk + u * p.slices) * CHUNK + 8 * t;
       bool inside = k < p.k;
 #pragma unroll
-      for (int j = 0; j < NT; j++) {
+      for (int j = 0; j < TILES; j++) {
         b[u][j] = NO_EIGHT;
-        if (inside && columns[j] != 0) b[u][j] = readWeight(columns[j] + k);
+        if (inside) b[u][j] = readWeight(p.w + columns[j] + k);
       }
 #pragma unroll
-      for (int i = 0; i < MT; i++)
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-          a[u][i][half] = NO_EIGHT;
-          if (inside && from[i][half] >= 0) a[u][i][half] = readEight(p.a + from[i][half] + k);
-        }
+      for (int half = 0; half < 2; half++) {
+        a[u][half] = NO_EIGHT;
+        if (inside) a[u][half] = readEight(p.a + from[half] + k);
+      }
     }
 #pragma unroll
-    for (int u = 0; u < AHEAD; u++)
+    for (int u = 0; u < AHEAD; u++) {
+      uint4 low = a[u][0].words, high = a[u][1].words;
 #pragma unroll
-      for (int i = 0; i < MT; i++) {
-        uint4 low = a[u][i][0].words, high = a[u][i][1].words;
-#pragma unroll
-        for (int j = 0; j < NT; j++) {
-          uint4 w = b[u][j].words;
-          multiplyTensors(sum[i][j], low.x, high.x, low.y, high.y, w.x, w.y);
-          multiplyTensors(sum[i][j], low.z, high.z, low.w, high.w, w.z, w.w);
-        }
-        if (!p.normed) continue;
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-          float x[8];
-          unpack(a[u][i][half], x);
-#pragma unroll
-          for (int e = 0; e < 8; e++) square[i][half] += x[e] * x[e];
-        }
+      for (int j = 0; j < TILES; j++) {
+        uint4 w = b[u][j].words;
+        multiplyTensors(sum[j], low.x, high.x, low.y, high.y, w.x, w.y);
+        multiplyTensors(sum[j], low.z, high.z, low.w, high.w, w.z, w.w);
       }
+      if (!p.normed) continue;
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        float x[8];
+        unpack(a[u][half], x);
+#pragma unroll
+        for (int e = 0; e < 8; e++) square[half] += x[e] * x[e];
+      }
+    }
   }
 #pragma unroll
-  for (int i = 0; i < MT; i++)
+  for (int half = 0; half < 2; half++) {
+    int row = 8 * half + g;
+    float s = square[half];
+    s += __shfl_xor_sync(FULL, s, 1);
+    s += __shfl_xor_sync(FULL, s, 2);
+    if (t == 0) squares[row] = s;
 #pragma unroll
-    for (int half = 0; half < 2; half++) {
-      int row = 16 * i + 8 * half + g;
-      float s = square[i][half];
-      s += __shfl_xor_sync(FULL, s, 1);
-      s += __shfl_xor_sync(FULL, s, 2);
-      if (t == 0) squares[row] = s;
-#pragma unroll
-      for (int j = 0; j < NT; j++) {
-        sums[row * NT * TILE + j * TILE + 2 * t] = sum[i][j][2 * half];
-        sums[row * NT * TILE + j * TILE + 2 * t + 1] = sum[i][j][2 * half + 1];
-      }
+    for (int j = 0; j < TILES; j++) {
+      sums[row * TILES * TILE + j * TILE + 2 * t] = sum[j][2 * half];
+      sums[row * TILES * TILE + j * TILE + 2 * t + 1] = sum[j][2 * half + 1];
     }
+  }
 }
 #else
-#define LARGEST_BAND 1
+#define MOST_TILES 1
 
 // The same in float32, for exactness and not for speed: lane 4g + t has column g and 8 of each chunk's k.
-template <int MT, int NT>
-__device__ inline void multiplySlice(const Product &p, int firstRow, int firstTile, int slice, int slices,
-                                           float *sums, float *squares) {
+template <int TILES>
+__device__ inline void multiplySlice(const Product &p, int firstRow, int firstTile, int slice, float *sums,
+                                     float *squares) {
   int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4, chunks = (p.k + CHUNK - 1) / CHUNK;
   int column = TILE * firstTile + g;
   const activation *weight = p.w + (long long)weightRow(column, p.pairedSize) * p.k;
   float sum[16], square[16];
 #pragma unroll
   for (int i = 0; i < 16; i++) sum[i] = square[i] = 0.0f;
-  for (int chunk = slice; chunk < chunks; chunk += slices) {
+  for (int chunk = slice; chunk < chunks; chunk += p.slices) {
     int k = chunk * CHUNK + 8 * t;
     if (k >= p.k) continue;
     float w[8];
@@ -203,54 +207,80 @@ __device__ inline void multiplySlice(const Product &p, int firstRow, int firstTi
 }
 #endif
 
-// One copy of this for all phases: they have each only what differs.
-__device__ __noinline__ void multiplyAnySlice(Product p, int band, int tiles, int firstRow, int firstTile, int slice,
-                                              int slices, float *sums, float *squares) {
-#define SLICE(MT, NT)                                                                                                 \
-  if (band == MT && tiles == NT) multiplySlice<MT, NT>(p, firstRow, firstTile, slice, slices, sums, squares);
-  SLICE(1, 1)
-#if ACTIVATIONS_BF16
-  SLICE(2, 1) SLICE(2, 2) SLICE(2, 3) SLICE(4, 1) SLICE(4, 2) SLICE(4, 3)
-#endif
-#undef SLICE
+// Shares a product out to all blocks.
+__device__ inline void planProduct(Product &p) {
+  int chunks = (p.k + CHUNK - 1) / CHUNK, columnTiles = (p.n + TILE - 1) / TILE, warps = DECODE_WARPS * gridDim.x;
+  p.bands = (p.m + 15) / 16;
+  // Many rows: read once for several tiles, as long as all blocks have work.
+  p.tiles = 1;
+  while (p.bands > 1 && p.tiles < MOST_TILES && 4 * columnTiles * p.bands > p.tiles * warps) p.tiles++;
+  p.items = (columnTiles + p.tiles - 1) / p.tiles * p.bands;
+  p.slices = 1;
+  while (2 * p.slices <= min(DECODE_WARPS, chunks) && 2 * p.slices * p.items <= warps) p.slices *= 2;
 }
 
-// The whole product by the whole grid: finish(row, column, y, yFour) is called once for each row and each pair of columns
-// `column` and column + 4 of a tile. `scratch` is shared memory for DECODE_WARPS · 16·band · (8·tiles + 1) floats;
-// mostTiles 1, 2 or 3. Ends with the block in step.
-template <class Finish> __device__ void product(const Product &p, float *scratch, int mostTiles, Finish finish) {
-  int warp = threadIdx.x / WARP, chunks = (p.k + CHUNK - 1) / CHUNK, columnTiles = (p.n + TILE - 1) / TILE;
-  int band = p.m <= 16 || LARGEST_BAND == 1 ? 1 : p.m <= 32 ? 2 : 4; // of 16 rows
-  // Many rows are read once for up to three tiles, as long as that leaves no block idle that would have had one.
-  int tiles = 1;
-  while (band > 1 && tiles < mostTiles && columnTiles > tiles * gridDim.x) tiles++;
-  int sets = (columnTiles + tiles - 1) / tiles, items = sets * ((p.m + 16 * band - 1) / (16 * band));
-  int slices = 1;
-  while (2 * slices <= DECODE_WARPS && 2 * slices <= chunks &&
-         (band > 1 || 2 * slices * items <= DECODE_WARPS * gridDim.x))
-    slices *= 2;
-  int groups = DECODE_WARPS / slices, group = warp / slices, slice = warp % slices;
-  int height = 16 * band, width = TILE * tiles;
-  float *sums = scratch + group * slices * height * (width + 1), *squares = sums + slices * height * width;
-  for (int base = 0; base < items; base += groups * gridDim.x) {
-    int item = base + group * gridDim.x + blockIdx.x;
-    int firstRow = item / sets * height, firstTile = item % sets * tiles;
-    if (item < items) {
-      multiplyAnySlice(p, band, tiles, firstRow, firstTile, slice, slices, sums + slice * height * width,
-                       squares + slice * height);
+// What a warp has a part in: an item of a product, its results pair by pair of columns, and the slices' sums.
+struct Share {
+  int firstRow, firstColumn, pairs; // `pairs` in a row
+  int count, first;                 // pairs in all; the thread's first one, 32·slices apart
+  float *sums, *squares;            // [slices, 16, 2·pairs] and [slices, 16]
+
+  __device__ int row(int i) const { return firstRow + i / pairs; }
+  __device__ int column(int i) const { return firstColumn + i % pairs / 4 * TILE + i % 4; }
+};
+
+// Items of the same weights go to the same block, which reads them once; items of one band to as many blocks as there are.
+__device__ inline Share shareOf(const Product &p, int base, float *scratch) {
+  int groups = DECODE_WARPS / p.slices, group = threadIdx.x / WARP / p.slices, pairs = TILE / 2 * p.tiles;
+  int item = base + (p.bands > 1 ? blockIdx.x * groups + group : group * gridDim.x + blockIdx.x);
+  int firstRow = item % p.bands * 16;
+  float *sums = scratch + group * p.slices * 16 * (2 * pairs + 1);
+  return {firstRow,
+          item / p.bands * p.tiles * TILE,
+          pairs,
+          item < p.items ? min(16, p.m - firstRow) * pairs : 0,
+          (int)threadIdx.x % (p.slices * WARP),
+          sums,
+          sums + p.slices * 16 * 2 * pairs};
+}
+
+// The whole product by the whole grid: finish(row, column, y, yFour, fetched) is called once for each row and each pair of
+// columns `column` and column + 4 of a tile, with what fetch(row, column) has loaded before, most of it while the product
+// is under way. p is in shared memory, and so is `scratch`, for DECODE_WARPS · 16 · (8·MOST_TILES + 1) floats. Ends with the
+// block in step.
+template <class Fetch, class Finish>
+__device__ inline void product(const Product &p, float *scratch, Fetch fetch, Finish finish) {
+  for (int base = 0; base < p.items; base += DECODE_WARPS / p.slices * gridDim.x) {
+    float4 fetched = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    Share before = shareOf(p, base, scratch);
+    int first = before.first;
+    if (first < before.count && before.column(first) < p.n) fetched = fetch(before.row(first), before.column(first));
+    if (before.count > 0) {
+      int slice = threadIdx.x / WARP % p.slices;
+      float *sums = before.sums + slice * 16 * 2 * before.pairs, *squares = before.squares + slice * 16;
+      int tile = before.firstColumn / TILE;
+      if (p.tiles == 1) multiplySlice<1>(p, before.firstRow, tile, slice, sums, squares);
+#if MOST_TILES > 1
+      if (p.tiles == 2) multiplySlice<2>(p, before.firstRow, tile, slice, sums, squares);
+      if (p.tiles == 3) multiplySlice<3>(p, before.firstRow, tile, slice, sums, squares);
+#endif
     }
     __syncthreads();
-    int rows = item < items ? min(height, p.m - firstRow) : 0;
-    for (int i = threadIdx.x % (slices * WARP); i < rows * width / 2; i += slices * WARP) {
-      int row = i / (width / 2), inRow = i % (width / 2) / 4 * TILE + i % 4, column = firstTile * TILE + inRow;
+    Share share = shareOf(p, base, scratch); // again: nothing of it takes registers in between
+    for (int i = share.first; i < share.count; i += p.slices * WARP) {
+      int row = share.row(i), column = share.column(i), inBand = row - share.firstRow, each = 16 * 2 * share.pairs;
+      if (column >= p.n) continue;
+      if (i != share.first) fetched = fetch(row, column);
       float y = 0.0f, yFour = 0.0f, square = 0.0f;
-      for (int s = 0; s < slices; s++) {
-        y += sums[(s * height + row) * width + inRow];
-        yFour += sums[(s * height + row) * width + inRow + 4];
-        square += squares[s * height + row];
+      const float *sum = share.sums + inBand * 2 * share.pairs + column - share.firstColumn;
+#pragma unroll 4
+      for (int s = 0; s < p.slices; s++) {
+        y += sum[s * each];
+        yFour += sum[s * each + 4];
+        square += share.squares[s * 16 + inBand];
       }
       float scale = p.normed ? 1.0f / sqrtf(square / p.k + NORM_EPSILON) : 1.0f;
-      if (column < p.n) finish(firstRow + row, column, y * scale, yFour * scale);
+      finish(row, column, y * scale, yFour * scale, fetched);
     }
     __syncthreads();
   }

@@ -13,9 +13,9 @@ struct Logits {
   float top, temperature;
 };
 
-// Relative to the likeliest token's. Never inlined: it must round alike wherever it is called.
-__device__ __noinline__ float weightOf(const Logits &logits, int i) {
-  return expf((logits.values[i] - logits.top) / logits.temperature);
+// Relative to the likeliest token's: one way of rounding, so that it is the same wherever it is asked for.
+__device__ inline float weightOf(const Logits &logits, int i) {
+  return expf(__fdiv_rn(__fsub_rn(logits.values[i], logits.top), logits.temperature));
 }
 __device__ inline mass massOf(float weight) { return (mass)(weight * MASS_OF_TOP); }
 
@@ -44,26 +44,9 @@ __device__ float blockMax(float x) {
   return warpMax(threadIdx.x % WARP < DECODE_WARPS ? tops[threadIdx.x % WARP] : NEGATIVE_INFINITY);
 }
 
-// The sum of x over the threads before this one.
-__device__ mass totalBefore(mass x) {
-  __shared__ mass totals[DECODE_WARPS];
-  int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-  mass upTo = x;
-#pragma unroll
-  for (int offset = 1; offset < WARP; offset *= 2) {
-    mass other = __shfl_up_sync(FULL, upTo, offset);
-    if (lane >= offset) upTo += other;
-  }
-  __syncthreads();
-  if (lane == WARP - 1) totals[warp] = upTo;
-  __syncthreads();
-  mass before = upTo - x;
-  for (int w = 0; w < warp; w++) before += totals[w];
-  return before;
-}
-
 __device__ mass massAtLeast(const Logits &logits, unsigned bits) {
   mass sum = 0;
+#pragma unroll 4
   for (int i = threadIdx.x; i < logits.n; i += DECODE_THREADS) {
     float weight = weightOf(logits, i);
     if (__float_as_uint(weight) >= bits) sum += massOf(weight);
@@ -82,45 +65,54 @@ __device__ unsigned weightAt(const Logits &logits, mass target) {
   return low;
 }
 
-// The token at which the sum of shareOf(i), in the tokens' order, goes beyond the target. Known to every thread.
-template <class Share> __device__ int tokenAt(int n, mass target, Share shareOf) {
-  __shared__ int found;
-  int each = (n + DECODE_THREADS - 1) / DECODE_THREADS, first = min(n, (int)threadIdx.x * each), end = min(n, first + each);
-  mass own = 0;
-  for (int i = first; i < end; i++) own += shareOf(i);
-  mass before = totalBefore(own);
-  if (threadIdx.x == 0) found = n - 1;
-  __syncthreads();
-  if (before <= target && target < before + own) {
-    int i = first;
-    for (mass left = target - before; left >= shareOf(i); i++) left -= shareOf(i);
-    found = i;
+// The token at which the sum of shareOf(i), in the tokens' order, goes beyond targetOf(the sum of all). Known to every
+// thread. Every warp sums up a span of the tokens; that of the target is the next one to be divided among the warps.
+template <class Share, class Target> __device__ int tokenAt(int n, Share shareOf, Target targetOf) {
+  __shared__ mass totals[DECODE_WARPS];
+  int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, first = 0, count = n;
+  mass target = 0;
+  for (bool isWhole = true;; isWhole = false) {
+    int span = (count + DECODE_WARPS - 1) / DECODE_WARPS, begin = min(first + warp * span, first + count);
+    int end = min(begin + span, first + count);
+    mass own = 0;
+#pragma unroll 8
+    for (int i = begin + lane; i < end; i += WARP) own += shareOf(i);
+    own = warpTotal(own);
+    __syncthreads(); // everybody has read the totals before
+    if (lane == 0) totals[warp] = own;
+    __syncthreads();
+    if (isWhole) {
+      mass all = 0;
+      for (int w = 0; w < DECODE_WARPS; w++) all += totals[w];
+      target = targetOf(all);
+    }
+    int chosen = 0;
+    while (chosen < DECODE_WARPS - 1 && totals[chosen] <= target) target -= totals[chosen++];
+    int last = first + count;
+    first = min(first + chosen * span, last - 1);
+    if (span == 1) return first;
+    count = min(span, last - first);
   }
-  __syncthreads();
-  int token = found;
-  __syncthreads(); // before somebody begins the next one
-  return token;
 }
 
 // One block's work. uniform is in (0, 1); temperature 0: the likeliest token, the first of equal ones.
 __device__ __noinline__ int drawToken(const float *values, int n, float temperature, double topP, double uniform) {
   float top = NEGATIVE_INFINITY;
+#pragma unroll 8
   for (int i = threadIdx.x; i < n; i += DECODE_THREADS) top = fmaxf(top, values[i]);
   top = blockMax(top);
-  if (temperature == 0.0f) return tokenAt(n, 0, [&](int i) { return (mass)(values[i] == top ? 1 : 0); });
+  if (temperature == 0.0f)
+    return tokenAt(n, [&](int i) { return (mass)(values[i] == top ? 1 : 0); }, [](mass) { return (mass)0; });
   Logits logits = {values, n, top, temperature};
-  mass kept = massAtLeast(logits, 0);
-  if (topP >= 1.0) {
-    mass target = min((mass)(uniform * (double)kept), kept - 1);
-    return tokenAt(n, target, [&](int i) { return massOf(weightOf(logits, i)); });
-  }
+  auto targetIn = [&](mass kept) { return min((mass)(uniform * (double)kept), kept - 1); };
+  if (topP >= 1.0) return tokenAt(n, [&](int i) { return massOf(weightOf(logits, i)); }, targetIn);
   // The cut falls among tokens of one weight: of those before it all are kept, of them as many as it takes.
-  mass goal = max((mass)1, (mass)ceil(topP * (double)kept));
+  mass goal = max((mass)1, (mass)ceil(topP * (double)massAtLeast(logits, 0)));
   unsigned cut = weightAt(logits, goal - 1);
   mass above = massAtLeast(logits, cut + 1), each = massOf(__uint_as_float(cut));
-  kept = above + (goal - above + each - 1) / each * each;
-  mass target = min((mass)(uniform * (double)kept), kept - 1);
+  mass target = targetIn(above + (goal - above + each - 1) / each * each);
   unsigned drawn = weightAt(logits, target);
   mass rank = (target - massAtLeast(logits, drawn + 1)) / massOf(__uint_as_float(drawn));
-  return tokenAt(n, rank, [&](int i) { return (mass)(__float_as_uint(weightOf(logits, i)) == drawn ? 1 : 0); });
+  return tokenAt(n, [&](int i) { return (mass)(__float_as_uint(weightOf(logits, i)) == drawn ? 1 : 0); },
+                 [&](mass) { return rank; });
 }

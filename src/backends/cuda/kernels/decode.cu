@@ -44,7 +44,7 @@ struct Decode {
   float2 *decisions;      // [routed layers, S]: 1 where the token goes through, and its router weight
   unsigned *arrived;      // 0 at first
   double topP;
-  int layerCount, routedCount, sequences, steps, D, heads, F, V, P, mostTiles, isSigmoid;
+  int layerCount, routedCount, sequences, steps, D, heads, F, V, P, isSigmoid;
   float temperature;
 };
 
@@ -58,7 +58,16 @@ struct Kept {
   unsigned awaited;         // arrivals at barriers so far, of all blocks
 };
 
-__device__ void layOut(const Decode &d, float4 *shared, Kept &kept) {
+// Both at hand in shared memory: a barrier of the grid empties the first-level cache, and with it the kernel's parameters
+// where they are read through a reference.
+__shared__ Decode d;
+__shared__ Kept kept;
+__shared__ Product planned; // the product under way
+
+__device__ void layOut(const Decode &given, float4 *shared) {
+  for (int i = threadIdx.x; i < (int)(sizeof(Decode) / 8); i += blockDim.x)
+    ((long long *)&d)[i] = ((const long long *)&given)[i];
+  __syncthreads();
   if (threadIdx.x == 0) {
     kept.layers = (Layer *)shared;
     kept.lengths = (int *)(kept.layers + d.layerCount);
@@ -91,18 +100,29 @@ __device__ inline unsigned arrivedSoFar(const unsigned *arrived) {
 }
 
 // Waits for all blocks; what each has written before, all read afterwards.
-__device__ inline void awaitGrid(const Decode &d, Kept &kept) {
+__device__ inline void awaitGrid() {
   __syncthreads();
   if (threadIdx.x == 0) {
-    arrive(d.arrived);
-    kept.awaited += gridDim.x;
-    while (arrivedSoFar(d.arrived) < kept.awaited) {
+    unsigned *arrived = d.arrived, awaited = kept.awaited + gridDim.x; // in registers: nothing else between two looks
+    arrive(arrived);
+    kept.awaited = awaited;
+    while (arrivedSoFar(arrived) < awaited) {
     }
   }
   __syncthreads();
 }
 
-__device__ inline void embed(const Decode &d, int sequence, int token) {
+// Starts to bring a weight of so many elements into the second-level cache, the blocks a part each: what the next phase
+// reads can be on its way while this one works and waits. No more than a few megabytes: the cache holds tens.
+#define LARGEST_PREFETCH (8ll << 20)
+__device__ inline void prefetchWeight(const activation *weight, long long elements) {
+  long long bytes = min(elements * (long long)sizeof(activation), LARGEST_PREFETCH);
+  for (long long at = ((long long)threadIdx.x * gridDim.x + blockIdx.x) * PREFETCHED; at < bytes;
+       at += (long long)blockDim.x * gridDim.x * PREFETCHED)
+    prefetchBytes((const char *)weight + at, (unsigned)min((long long)PREFETCHED, bytes - at));
+}
+
+__device__ inline void embed(int sequence, int token) {
   for (int i = threadIdx.x; i < d.D; i += blockDim.x)
     assign(d.x[(long long)sequence * d.D + i], d.embedding[(long long)token * d.D + i]);
 }
@@ -112,7 +132,7 @@ __device__ inline void embed(const Decode &d, int sequence, int token) {
 // One block: {1 if a token goes through the layer, its router weight}, known to every thread. The predictor decides if
 // there is one, fc2·gelu(fc1·x + bias) + bias > 0, else the router weight. Each warp takes every so-many-th unit, and each
 // thread its columns of the router.
-__device__ float2 decide(const Decode &d, const Layer &layer, const activation *x, float *scratch) {
+__device__ float2 decide(const Layer &layer, const activation *x, float *scratch) {
   int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, units = layer.fc1 != 0 ? d.P : 0;
   float weight = 0.0f, logit = 0.0f;
   for (int i = threadIdx.x; i < d.D; i += blockDim.x) weight += toFloat(x[i]) * layer.router[i];
@@ -163,18 +183,18 @@ __device__ float2 decide(const Decode &d, const Layer &layer, const activation *
 }
 
 // Fills kept.taken and kept.gates with the tokens that go through a routed layer; how many, the same in every block.
-__device__ __noinline__ int choose(const Decode &d, Kept &kept, const Layer &layer, int routed, int step) {
+__device__ __noinline__ int choose(const Layer &layer, int routed, int step) {
   __shared__ int count;
   float2 *decisions = d.decisions + (long long)routed * d.sequences;
   float2 own = make_float2(0.0f, 0.0f);
   if (d.sequences == 1) {
-    own = decide(d, layer, d.x, kept.scratch);
+    own = decide(layer, d.x, kept.scratch);
   } else {
     for (int s = blockIdx.x; s < d.sequences; s += gridDim.x) {
-      float2 decision = decide(d, layer, d.x + (long long)s * d.D, kept.scratch);
+      float2 decision = decide(layer, d.x + (long long)s * d.D, kept.scratch);
       if (threadIdx.x == 0) decisions[s] = decision;
     }
-    awaitGrid(d, kept);
+    awaitGrid();
   }
   if (threadIdx.x < WARP) {
     int lane = threadIdx.x, found = 0;
@@ -206,131 +226,156 @@ struct Pass {
   const int *rows;
 };
 
-// q, k and v, turned by their positions; k and v into the cache.
-__device__ __noinline__ void projectHeads(const Decode &d, Kept &kept, Pass pass) {
-  const Layer &layer = kept.layers[pass.l];
-  int size = d.D / d.heads;
-  Product qkv = {d.x, pass.rows, pass.m, layer.qkv, 3 * d.D, d.D, 1, size};
-  product(qkv, kept.scratch, d.mostTiles, [&](int row, int column, float a, float b) {
-    int head = column / size, i = weightRow(column, size) - head * size, sequence = pass.rows[row];
-    if (head < 2 * d.heads) {
-      const float *angles = d.table + (long long)kept.positions[sequence] * size + i;
-      float cosine = angles[0], sine = angles[size / 2], first = a;
-      a = first * cosine - b * sine;
-      b = b * cosine + first * sine;
-    }
-    activation *to = d.query + ((long long)row * d.heads + head) * size;
-    if (head >= d.heads) {
-      int which = head < 2 * d.heads ? 0 : 1, own = head - (which + 1) * d.heads;
-      long long place = (((long long)sequence * 2 + which) * d.heads + own) * layer.room;
-      to = layer.cache + (place + kept.lengths[pass.l * d.sequences + sequence]) * size;
-    }
-    assign(to[i], a);
-    assign(to[i + size / 2], b);
-  });
+// The products of a layer, in order, and the logits'.
+#define HEADS 0  // q, k and v, turned by their positions; k and v into the cache
+#define OUT 1    // branch = out(attended), middle = x + branch
+#define UP 2     // hidden = gelu(up(norm(middle)))
+#define DOWN 3   // x = middle + down(hidden), or x + gate·(branch + down(hidden)) in a routed layer
+#define LOGITS 4 // of all sequences
+
+__device__ inline Product productOf(int kind, const Pass &pass, const Layer &layer) {
+  int D = d.D;
+  if (kind == HEADS) return {d.x, pass.rows, pass.m, layer.qkv, 3 * D, D, 1, D / d.heads, 0, 0, 0, 0};
+  if (kind == OUT) return {d.attended, 0, pass.m, layer.out, D, D, 0, 0, 0, 0, 0, 0};
+  if (kind == UP) return {d.middle, 0, pass.m, layer.up, d.F, D, 1, 0, 0, 0, 0, 0};
+  if (kind == DOWN) return {d.hidden, 0, pass.m, layer.down, D, d.F, 0, 0, 0, 0, 0, 0};
+  return {d.x, 0, pass.m, d.head, d.V, D, 1, 0, 0, 0, 0, 0};
 }
 
-__device__ __noinline__ void attend(const Decode &d, Kept &kept, Pass pass) {
+// The first weight that is sure to be read after layer l: of the next dense layer, else the logits'.
+__device__ inline void prefetchFollowing(int l) {
+  int next = l + 1;
+  while (next < d.layerCount && kept.layers[next].router != 0) next++;
+  if (next < d.layerCount) prefetchWeight(kept.layers[next].qkv, 3ll * d.D * d.D);
+  else prefetchWeight(d.head, (long long)d.V * d.D);
+}
+
+// The weight that is read after a product's own; attention sees to what follows itself.
+__device__ inline void prefetchAfter(int kind, int l, const Layer &layer) {
+  if (kind == HEADS) prefetchWeight(layer.out, (long long)d.D * d.D);
+  if (kind == OUT) prefetchWeight(layer.down, (long long)d.F * d.D);
+  if (kind == UP) prefetchFollowing(l);
+  if (kind == LOGITS) prefetchFollowing(-1);
+}
+
+__device__ inline void finishHeads(const Pass &pass, const Layer &layer, int row, int column, float a, float b,
+                                   float cosine, float sine) {
+  int size = d.D / d.heads, head = column / size, i = weightRow(column, size) - head * size, sequence = pass.rows[row];
+  if (head < 2 * d.heads) {
+    float first = a;
+    a = first * cosine - b * sine;
+    b = b * cosine + first * sine;
+  }
+  activation *to = d.query + ((long long)row * d.heads + head) * size;
+  if (head >= d.heads) {
+    int which = head < 2 * d.heads ? 0 : 1, own = head - (which + 1) * d.heads;
+    long long place = (((long long)sequence * 2 + which) * d.heads + own) * layer.room;
+    to = layer.cache + (place + kept.lengths[pass.l * d.sequences + sequence]) * size;
+  }
+  assign(to[i], a);
+  assign(to[i + size / 2], b);
+}
+
+// One copy for all products, inlined: a function that is called saves registers in memory, and a barrier waits for that.
+__device__ inline void project(int kind, const Pass &pass) {
+  const Layer &layer = kept.layers[kind == LOGITS ? 0 : pass.l];
+  if (threadIdx.x == 0) {
+    planned = productOf(kind, pass, layer);
+    planProduct(planned);
+  }
+  prefetchAfter(kind, pass.l, layer);
+  __syncthreads();
+  auto fetch = [&](int row, int column) {
+    float4 before = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    if (kind == HEADS) {
+      int size = d.D / d.heads;
+      const float *angles = d.table + (long long)kept.positions[pass.rows[row]] * size + weightRow(column, size) % size;
+      before.x = angles[0];
+      before.y = angles[size / 2];
+    } else if (kind == OUT || kind == DOWN) {
+      const activation *x = d.x + (long long)pass.rows[row] * d.D + column;
+      const activation *added = (layer.router == 0 ? d.middle : d.branch) + (long long)row * d.D + column;
+      if (kind == OUT || layer.router != 0) {
+        before.x = toFloat(x[0]);
+        before.y = toFloat(x[4]);
+      }
+      if (kind == DOWN) {
+        before.z = toFloat(added[0]);
+        before.w = toFloat(added[4]);
+      }
+    }
+    return before;
+  };
+  product(planned, kept.scratch, fetch,
+          [&](int row, int column, float a, float b, float4 before) {
+            if (kind == HEADS) {
+              finishHeads(pass, layer, row, column, a, b, before.x, before.y);
+            } else if (kind == OUT) {
+              long long at = (long long)row * d.D + column;
+              assign(d.middle[at], before.x + a);
+              assign(d.middle[at + 4], before.y + b);
+              if (layer.router == 0) return;
+              assign(d.branch[at], a);
+              assign(d.branch[at + 4], b);
+            } else if (kind == UP) {
+              activation *hidden = d.hidden + (long long)row * d.F + column;
+              assign(hidden[0], geluOf(a));
+              assign(hidden[4], geluOf(b));
+            } else if (kind == DOWN) {
+              activation *x = d.x + (long long)pass.rows[row] * d.D + column;
+              float gate = layer.router == 0 ? 1.0f : kept.gates[row];
+              assign(x[0], before.x + gate * (before.z + a));
+              assign(x[4], before.y + gate * (before.w + b));
+            } else {
+              float *logits = d.logits + (long long)row * d.V + column;
+              logits[0] = a;
+              if (column + 4 < d.V) logits[4] = b;
+            }
+          });
+}
+
+__device__ inline void attend(const Pass &pass) {
   const Layer &layer = kept.layers[pass.l];
   int *lengths = kept.lengths + pass.l * d.sequences;
+  prefetchWeight(layer.up, (long long)d.F * d.D);
   attendCached(d.query, layer.cache, pass.rows, lengths, d.attended, pass.m, d.heads, d.D / d.heads, (int)layer.room,
                kept.scratch);
   for (int i = threadIdx.x; i < pass.m; i += blockDim.x) lengths[pass.rows[i]] += 1;
 }
 
-// branch = out(attended), middle = x + branch
-__device__ __noinline__ void projectOut(const Decode &d, Kept &kept, Pass pass) {
-  const Layer &layer = kept.layers[pass.l];
-  Product out = {d.attended, 0, pass.m, layer.out, d.D, d.D, 0, 0};
-  product(out, kept.scratch, d.mostTiles, [&](int row, int column, float a, float b) {
-    const activation *x = d.x + (long long)pass.rows[row] * d.D + column;
-    int at = row * d.D + column;
-    float x0 = toFloat(x[0]), x4 = toFloat(x[4]);
-    assign(d.middle[at], x0 + a);
-    assign(d.middle[at + 4], x4 + b);
-    if (layer.router == 0) return;
-    assign(d.branch[at], a);
-    assign(d.branch[at + 4], b);
-  });
-}
-
-// hidden = gelu(up(norm(middle)))
-__device__ __noinline__ void projectUp(const Decode &d, Kept &kept, Pass pass) {
-  Product up = {d.middle, 0, pass.m, kept.layers[pass.l].up, d.F, d.D, 1, 0};
-  product(up, kept.scratch, d.mostTiles, [&](int row, int column, float a, float b) {
-    activation *hidden = d.hidden + row * d.F + column;
-    assign(hidden[0], geluOf(a));
-    assign(hidden[4], geluOf(b));
-  });
-}
-
-// x = middle + down(hidden), or x + gate·(branch + down(hidden)) in a routed layer
-__device__ __noinline__ void projectDown(const Decode &d, Kept &kept, Pass pass) {
-  const Layer &layer = kept.layers[pass.l];
-  Product down = {d.hidden, 0, pass.m, layer.down, d.D, d.F, 0, 0};
-  product(down, kept.scratch, d.mostTiles, [&](int row, int column, float a, float b) {
-    activation *x = d.x + (long long)pass.rows[row] * d.D + column;
-    int at = row * d.D + column;
-    if (layer.router == 0) {
-      assign(x[0], toFloat(d.middle[at]) + a);
-      assign(x[4], toFloat(d.middle[at + 4]) + b);
-    } else {
-      float gate = kept.gates[row];
-      assign(x[0], toFloat(x[0]) + gate * (toFloat(d.branch[at]) + a));
-      assign(x[4], toFloat(x[4]) + gate * (toFloat(d.branch[at + 4]) + b));
-    }
-  });
-}
-
-__device__ __noinline__ void predict(const Decode &d, Kept &kept) {
-  Product head = {d.x, 0, d.sequences, d.head, d.V, d.D, 1, 0};
-  product(head, kept.scratch, d.mostTiles, [&](int row, int column, float a, float b) {
-    float *logits = d.logits + (long long)row * d.V + column;
-    logits[0] = a;
-    if (column + 4 < d.V) logits[4] = b;
-  });
-}
-
 // Reads tokens, positions and lengths and leaves them as they are after `steps` tokens a sequence. Any grid of blocks that
 // are resident together; shared memory as layOut takes it, then the largest scratch of a phase.
-extern "C" __global__ void __launch_bounds__(DECODE_THREADS, 1) decodeTokens(const __grid_constant__ Decode d) {
+extern "C" __global__ void __launch_bounds__(DECODE_THREADS, 1) decodeTokens(const __grid_constant__ Decode given) {
   extern __shared__ float4 shared[];
-  __shared__ Kept kept;
-  layOut(d, shared, kept);
-  for (int s = blockIdx.x; s < d.sequences; s += gridDim.x) embed(d, s, d.tokens[s]);
-  awaitGrid(d, kept);
+  layOut(given, shared);
+  for (int s = blockIdx.x; s < d.sequences; s += gridDim.x) embed(s, d.tokens[s]);
+  awaitGrid();
   for (int step = 0; step < d.steps; step++) {
-    for (int l = 0, routed = 0; l < d.layerCount; l++) {
-      const int *rows = kept.all;
-      int m = d.sequences;
-      if (kept.layers[l].router != 0) {
-        rows = kept.taken;
-        m = choose(d, kept, kept.layers[l], routed++, step);
+    for (int l = 0, routed = 0; l <= d.layerCount; l++) {
+      bool isLayer = l < d.layerCount;
+      Pass pass = {l, d.sequences, kept.all};
+      if (isLayer && kept.layers[l].router != 0) {
+        pass.rows = kept.taken;
+        pass.m = choose(kept.layers[l], routed++, step);
       }
-      if (m == 0) continue;
-      Pass pass = {l, m, rows};
-      projectHeads(d, kept, pass);
-      awaitGrid(d, kept);
-      attend(d, kept, pass);
-      awaitGrid(d, kept);
-      projectOut(d, kept, pass);
-      awaitGrid(d, kept);
-      projectUp(d, kept, pass);
-      awaitGrid(d, kept);
-      projectDown(d, kept, pass);
-      awaitGrid(d, kept);
+      if (pass.m == 0) continue;
+      for (int kind = isLayer ? HEADS : LOGITS; kind <= (isLayer ? DOWN : LOGITS); kind++) {
+        project(kind, pass);
+        awaitGrid();
+        if (kind != HEADS) continue;
+        attend(pass);
+        awaitGrid();
+      }
     }
-    predict(d, kept);
-    awaitGrid(d, kept);
 
     for (int s = blockIdx.x; s < d.sequences; s += gridDim.x) {
       long long draw = (long long)step * d.sequences + s;
       int token = drawToken(d.logits + (long long)s * d.V, d.V, d.temperature, d.topP, d.uniforms[draw]);
       if (threadIdx.x == 0) d.drawn[draw] = d.tokens[s] = token;
-      embed(d, s, token);
+      embed(s, token);
     }
     for (int i = threadIdx.x; i < d.sequences; i += blockDim.x) kept.positions[i] += 1;
-    awaitGrid(d, kept);
+    awaitGrid();
   }
   if (blockIdx.x != 0) return;
   for (int i = threadIdx.x; i < d.layerCount * d.sequences; i += blockDim.x) d.lengths[i] = kept.lengths[i];
