@@ -59,6 +59,11 @@ __device__ inline Eight readWeight(const activation *from) {
   return eight;
 }
 
+// How a product is shared out: items of 16 rows, one of `bands`, and `tiles` tiles, each by 2^sliceBits warps.
+struct Plan {
+  int bands, tiles, items, sliceBits;
+};
+
 struct Product {
   const activation *a;
   const int *rows; // which row of a each row is; none: the first, the second, ...
@@ -67,8 +72,7 @@ struct Product {
   int n, k;
   int normed;     // whether rows are scaled to mean squares of 1
   int pairedSize; // of a head, where a tile's last four columns are to be the rotary partners of its first four; else 0
-  // How it is shared out, as planProduct says: items of 16 rows, one of `bands`, and `tiles` tiles, each by `slices` warps.
-  int bands, tiles, items, slices;
+  Plan plan;
 };
 
 // The weight's row behind a column.
@@ -113,11 +117,12 @@ __device__ inline void multiplySlice(const Product &p, int firstRow, int firstTi
 #pragma unroll
     for (int e = 0; e < 4; e++) sum[j][e] = 0.0f;
   }
-  for (int chunk = slice; chunk < chunks; chunk += AHEAD * p.slices) {
+  int slices = 1 << p.plan.sliceBits;
+  for (int chunk = slice; chunk < chunks; chunk += AHEAD * slices) {
     Eight a[AHEAD][2], b[AHEAD][TILES];
 #pragma unroll
     for (int u = 0; u < AHEAD; u++) {
-      int k = (chunk + u * p.slices) * CHUNK + 8 * t;
+      int k = (chunk + u * slices) * CHUNK + 8 * t;
       bool inside = k < p.k;
 #pragma unroll
       for (int j = 0; j < TILES; j++) {
@@ -176,7 +181,7 @@ __device__ inline void multiplySlice(const Product &p, int firstRow, int firstTi
   float sum[16], square[16];
 #pragma unroll
   for (int i = 0; i < 16; i++) sum[i] = square[i] = 0.0f;
-  for (int chunk = slice; chunk < chunks; chunk += p.slices) {
+  for (int chunk = slice; chunk < chunks; chunk += 1 << p.plan.sliceBits) {
     int k = chunk * CHUNK + 8 * t;
     if (k >= p.k) continue;
     float w[8];
@@ -207,41 +212,51 @@ __device__ inline void multiplySlice(const Product &p, int firstRow, int firstTi
 }
 #endif
 
-// Shares a product out to all blocks.
-__device__ inline void planProduct(Product &p) {
+__device__ inline Plan planOf(const Product &p) {
   int chunks = (p.k + CHUNK - 1) / CHUNK, columnTiles = (p.n + TILE - 1) / TILE, warps = DECODE_WARPS * gridDim.x;
-  p.bands = (p.m + 15) / 16;
+  Plan plan = {(p.m + 15) / 16, 1, 0, 0};
   // Many rows: read once for several tiles, as long as all blocks have work.
-  p.tiles = 1;
-  while (p.bands > 1 && p.tiles < MOST_TILES && 4 * columnTiles * p.bands > p.tiles * warps) p.tiles++;
-  p.items = (columnTiles + p.tiles - 1) / p.tiles * p.bands;
-  p.slices = 1;
-  while (2 * p.slices <= min(DECODE_WARPS, chunks) && 2 * p.slices * p.items <= warps) p.slices *= 2;
+  while (plan.bands > 1 && plan.tiles < MOST_TILES && 4 * columnTiles * plan.bands > plan.tiles * warps) plan.tiles++;
+  plan.items = (columnTiles + plan.tiles - 1) / plan.tiles * plan.bands;
+  while (2 << plan.sliceBits <= min(DECODE_WARPS, chunks) && (2 << plan.sliceBits) * plan.items <= warps)
+    plan.sliceBits++;
+  return plan;
 }
 
 // What a warp has a part in: an item of a product, its results pair by pair of columns, and the slices' sums.
 struct Share {
-  int firstRow, firstColumn, pairs; // `pairs` in a row
-  int count, first;                 // pairs in all; the thread's first one, 32·slices apart
-  float *sums, *squares;            // [slices, 16, 2·pairs] and [slices, 16]
+  int firstRow, firstColumn, tiles;
+  int count, first;      // pairs in all, four a row and tile; the thread's first one, 32·slices apart
+  float *sums, *squares; // [slices, 16, 8·tiles] and [slices, 16]
 
-  __device__ int row(int i) const { return firstRow + i / pairs; }
-  __device__ int column(int i) const { return firstColumn + i % pairs / 4 * TILE + i % 4; }
+  // Divisions take long: hardly any where one tile is all there is.
+  __device__ int rowInBand(int i) const { return tiles == 1 ? i / 4 : i / (4 * tiles); }
+  __device__ int row(int i) const { return firstRow + rowInBand(i); }
+  __device__ int column(int i) const {
+    return firstColumn + (tiles == 1 ? 0 : i % (4 * tiles) / 4 * TILE) + i % 4;
+  }
 };
 
 // Items of the same weights go to the same block, which reads them once; items of one band to as many blocks as there are.
 __device__ inline Share shareOf(const Product &p, int base, float *scratch) {
-  int groups = DECODE_WARPS / p.slices, group = threadIdx.x / WARP / p.slices, pairs = TILE / 2 * p.tiles;
-  int item = base + (p.bands > 1 ? blockIdx.x * groups + group : group * gridDim.x + blockIdx.x);
-  int firstRow = item % p.bands * 16;
-  float *sums = scratch + group * p.slices * 16 * (2 * pairs + 1);
-  return {firstRow,
-          item / p.bands * p.tiles * TILE,
-          pairs,
-          item < p.items ? min(16, p.m - firstRow) * pairs : 0,
-          (int)threadIdx.x % (p.slices * WARP),
+  const Plan &plan = p.plan;
+  int groups = DECODE_WARPS >> plan.sliceBits, group = threadIdx.x / WARP >> plan.sliceBits, band = 0;
+  int set = base + group * gridDim.x + blockIdx.x, width = TILE * plan.tiles, threads = WARP << plan.sliceBits;
+  bool isSome = set < plan.items;
+  if (plan.bands > 1) {
+    int item = base + blockIdx.x * groups + group;
+    isSome = item < plan.items;
+    set = item / plan.bands;
+    band = item - set * plan.bands;
+  }
+  float *sums = scratch + (group << plan.sliceBits) * 16 * (width + 1);
+  return {band * 16,
+          set * width,
+          plan.tiles,
+          isSome ? min(16, p.m - band * 16) * width / 2 : 0,
+          (int)threadIdx.x & (threads - 1),
           sums,
-          sums + p.slices * 16 * 2 * pairs};
+          sums + (16 * width << plan.sliceBits)};
 }
 
 // The whole product by the whole grid: finish(row, column, y, yFour, fetched) is called once for each row and each pair of
@@ -250,33 +265,33 @@ __device__ inline Share shareOf(const Product &p, int base, float *scratch) {
 // block in step.
 template <class Fetch, class Finish>
 __device__ inline void product(const Product &p, float *scratch, Fetch fetch, Finish finish) {
-  for (int base = 0; base < p.items; base += DECODE_WARPS / p.slices * gridDim.x) {
+  for (int base = 0; base < p.plan.items; base += (DECODE_WARPS >> p.plan.sliceBits) * gridDim.x) {
     float4 fetched = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     Share before = shareOf(p, base, scratch);
     int first = before.first;
     if (first < before.count && before.column(first) < p.n) fetched = fetch(before.row(first), before.column(first));
     if (before.count > 0) {
-      int slice = threadIdx.x / WARP % p.slices;
-      float *sums = before.sums + slice * 16 * 2 * before.pairs, *squares = before.squares + slice * 16;
-      int tile = before.firstColumn / TILE;
-      if (p.tiles == 1) multiplySlice<1>(p, before.firstRow, tile, slice, sums, squares);
+      int slice = threadIdx.x / WARP & ((1 << p.plan.sliceBits) - 1), tile = before.firstColumn / TILE;
+      float *sums = before.sums + slice * 16 * TILE * before.tiles, *squares = before.squares + slice * 16;
+      if (before.tiles == 1) multiplySlice<1>(p, before.firstRow, tile, slice, sums, squares);
 #if MOST_TILES > 1
-      if (p.tiles == 2) multiplySlice<2>(p, before.firstRow, tile, slice, sums, squares);
-      if (p.tiles == 3) multiplySlice<3>(p, before.firstRow, tile, slice, sums, squares);
+      if (before.tiles == 2) multiplySlice<2>(p, before.firstRow, tile, slice, sums, squares);
+      if (before.tiles == 3) multiplySlice<3>(p, before.firstRow, tile, slice, sums, squares);
 #endif
     }
     __syncthreads();
     Share share = shareOf(p, base, scratch); // again: nothing of it takes registers in between
-    for (int i = share.first; i < share.count; i += p.slices * WARP) {
-      int row = share.row(i), column = share.column(i), inBand = row - share.firstRow, each = 16 * 2 * share.pairs;
+    int slices = 1 << p.plan.sliceBits, width = TILE * share.tiles;
+    for (int i = share.first; i < share.count; i += slices * WARP) {
+      int inBand = share.rowInBand(i), row = share.firstRow + inBand, column = share.column(i);
       if (column >= p.n) continue;
       if (i != share.first) fetched = fetch(row, column);
       float y = 0.0f, yFour = 0.0f, square = 0.0f;
-      const float *sum = share.sums + inBand * 2 * share.pairs + column - share.firstColumn;
+      const float *sum = share.sums + inBand * width + column - share.firstColumn;
 #pragma unroll 4
-      for (int s = 0; s < p.slices; s++) {
-        y += sum[s * each];
-        yFour += sum[s * each + 4];
+      for (int s = 0; s < slices; s++) {
+        y += sum[s * 16 * width];
+        yFour += sum[s * 16 * width + 4];
         square += share.squares[s * 16 + inBand];
       }
       float scale = p.normed ? 1.0f / sqrtf(square / p.k + NORM_EPSILON) : 1.0f;

@@ -62,11 +62,12 @@ struct Kept {
 // where they are read through a reference.
 __shared__ Decode d;
 __shared__ Kept kept;
-__shared__ Product planned; // the product under way
+__shared__ Product products[5]; // the last ones, by kind
 
 __device__ void layOut(const Decode &given, float4 *shared) {
   for (int i = threadIdx.x; i < (int)(sizeof(Decode) / 8); i += blockDim.x)
     ((long long *)&d)[i] = ((const long long *)&given)[i];
+  if (threadIdx.x < 5) products[threadIdx.x].m = 0; // none planned
   __syncthreads();
   if (threadIdx.x == 0) {
     kept.layers = (Layer *)shared;
@@ -117,7 +118,8 @@ __device__ inline void awaitGrid() {
 #define LARGEST_PREFETCH (8ll << 20)
 __device__ inline void prefetchWeight(const activation *weight, long long elements) {
   long long bytes = min(elements * (long long)sizeof(activation), LARGEST_PREFETCH);
-  for (long long at = ((long long)threadIdx.x * gridDim.x + blockIdx.x) * PREFETCHED; at < bytes;
+  int rank = threadIdx.x % WARP * DECODE_WARPS + threadIdx.x / WARP; // a warp's threads ask one after another: a few of each
+  for (long long at = ((long long)rank * gridDim.x + blockIdx.x) * PREFETCHED; at < bytes;
        at += (long long)blockDim.x * gridDim.x * PREFETCHED)
     prefetchBytes((const char *)weight + at, (unsigned)min((long long)PREFETCHED, bytes - at));
 }
@@ -235,11 +237,11 @@ struct Pass {
 
 __device__ inline Product productOf(int kind, const Pass &pass, const Layer &layer) {
   int D = d.D;
-  if (kind == HEADS) return {d.x, pass.rows, pass.m, layer.qkv, 3 * D, D, 1, D / d.heads, 0, 0, 0, 0};
-  if (kind == OUT) return {d.attended, 0, pass.m, layer.out, D, D, 0, 0, 0, 0, 0, 0};
-  if (kind == UP) return {d.middle, 0, pass.m, layer.up, d.F, D, 1, 0, 0, 0, 0, 0};
-  if (kind == DOWN) return {d.hidden, 0, pass.m, layer.down, D, d.F, 0, 0, 0, 0, 0, 0};
-  return {d.x, 0, pass.m, d.head, d.V, D, 1, 0, 0, 0, 0, 0};
+  if (kind == HEADS) return {d.x, pass.rows, pass.m, layer.qkv, 3 * D, D, 1, D / d.heads, {}};
+  if (kind == OUT) return {d.attended, 0, pass.m, layer.out, D, D, 0, 0, {}};
+  if (kind == UP) return {d.middle, 0, pass.m, layer.up, d.F, D, 1, 0, {}};
+  if (kind == DOWN) return {d.hidden, 0, pass.m, layer.down, D, d.F, 0, 0, {}};
+  return {d.x, 0, pass.m, d.head, d.V, D, 1, 0, {}};
 }
 
 // The first weight that is sure to be read after layer l: of the next dense layer, else the logits'.
@@ -280,8 +282,9 @@ __device__ inline void finishHeads(const Pass &pass, const Layer &layer, int row
 __device__ inline void project(int kind, const Pass &pass) {
   const Layer &layer = kept.layers[kind == LOGITS ? 0 : pass.l];
   if (threadIdx.x == 0) {
-    planned = productOf(kind, pass, layer);
-    planProduct(planned);
+    Product next = productOf(kind, pass, layer);
+    next.plan = products[kind].m == pass.m ? products[kind].plan : planOf(next); // seldom anew
+    products[kind] = next;
   }
   prefetchAfter(kind, pass.l, layer);
   __syncthreads();
@@ -306,7 +309,7 @@ __device__ inline void project(int kind, const Pass &pass) {
     }
     return before;
   };
-  product(planned, kept.scratch, fetch,
+  product(products[kind], kept.scratch, fetch,
           [&](int row, int column, float a, float b, float4 before) {
             if (kind == HEADS) {
               finishHeads(pass, layer, row, column, a, b, before.x, before.y);
