@@ -15,6 +15,7 @@ const FILES = [
   'golden/golden',
   'backends/cuda/kernels',
   'backends/cuda/training',
+  'backends/cuda/decode',
   'model/decoder',
   'model/experts',
   'model/properties',

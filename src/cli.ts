@@ -282,7 +282,12 @@ function addBench(mod: Command): void {
     .option('--steps <n>', 'steps to take the median of', wholeNumber, 9)
     .option('--profile', 'the share of a step in each op', false)
     .addOption(
-      new Option('--decode', 'time decoding in place of training').default(false).conflicts('memory'),
+      new Option(
+        '--decode',
+        'time decoding in place of training; routed blocks take their capacity’s share of the tokens',
+      )
+        .default(false)
+        .conflicts('memory'),
     )
     .option('--prompt <n>', 'of --decode: tokens of the prompt', wholeNumber, 512)
     .option('--tokens <n>', 'of --decode: new tokens', wholeNumber, 256)

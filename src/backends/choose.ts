@@ -1,8 +1,10 @@
 /** Which backend runs the ops: the one that was asked for, or the first that works on this machine. */
 import { InputError, messageOf } from '../errors.js';
 import { cpuName } from '../machine.js';
+import type { DecodeLoops } from '../ops/decode-loop.js';
 import type { Recorder } from '../ops/recording.js';
 import type { BackendName, Precision } from '../plan/run.js';
+import { CudaDecodeLoops } from './cuda/decode-loop.js';
 import { peakBandwidth, peakFlops } from './cuda/peak.js';
 import { CudaRecorder } from './cuda/recorder.js';
 import { cudaDetails, startCuda } from './cuda/start.js';
@@ -33,13 +35,20 @@ export interface ChosenBackend extends BackendChoice {
   peakBytesPerSecond: number | null;
   /** Where the backend can record a training step and replay it. */
   recorder: Recorder | null;
+  /** Where the backend can run decoding steps on the device alone. */
+  decodeLoops: DecodeLoops | null;
 }
 
 type Started = Pick<ChosenBackend, 'device' | 'precision'> &
   Partial<
     Pick<
       ChosenBackend,
-      'peakMemoryBytes' | 'recorder' | 'memoryBytes' | 'peakFlopsPerSecond' | 'peakBytesPerSecond'
+      | 'peakMemoryBytes'
+      | 'recorder'
+      | 'decodeLoops'
+      | 'memoryBytes'
+      | 'peakFlopsPerSecond'
+      | 'peakBytesPerSecond'
     >
   >;
 
@@ -66,6 +75,7 @@ const STARTERS: Starter[] = [
         peakFlopsPerSecond: peakFlops(backend.driver.deviceName, precision),
         peakBytesPerSecond: peakBandwidth(backend.driver.deviceName),
         recorder: new CudaRecorder(backend),
+        decodeLoops: new CudaDecodeLoops(backend),
       };
     },
     advice: cudaDetails,
@@ -122,6 +132,7 @@ export async function chooseBackend(
         peakFlopsPerSecond: null,
         peakBytesPerSecond: null,
         recorder: null,
+        decodeLoops: null,
       };
       return { name, ...own, ...(await start(precision, deterministic)), rejected };
     } catch (error) {

@@ -3,8 +3,9 @@ import { keep, tensor1d, tensor2d } from '@tensorflow/tfjs-core';
 import { randomStream } from '../data/random.js';
 import { generate } from '../eval/generate.js';
 import type { ModelConfig } from '../model/config.js';
-import { initialValues } from '../model/parameters.js';
+import { initialValues, type TensorSource } from '../model/parameters.js';
 import { Transformer } from '../model/transformer.js';
+import type { DecodeLoops } from '../ops/decode-loop.js';
 import { scope } from '../ops/scope.js';
 import { mean, median } from '../statistics.js';
 
@@ -26,12 +27,14 @@ export interface DecodeOptions {
   promptTokens: number;
   newTokens: number;
   repetitions: number;
+  /** As generate takes them. */
+  loops: DecodeLoops | null;
 }
 
 /** Decodes from random weights, whose predictors are set to take the capacity's share of the tokens. */
 export async function measureDecode(model: ModelConfig, options: DecodeOptions): Promise<DecodeMeasurement> {
   const { sequences, promptTokens, newTokens } = options;
-  const transformer = new Transformer(model, initialValues(0));
+  const transformer = new Transformer(model, repeatingValues(initialValues(0)));
   calibratePredictors(transformer, promptTokens);
   const prompts = Array.from({ length: sequences }, (_, i) => randomTokens(model, promptTokens, i));
   const request = {
@@ -40,6 +43,7 @@ export async function measureDecode(model: ModelConfig, options: DecodeOptions):
     temperature: 1, // the likeliest token of random weights is soon the same one again and again
     topP: 1,
     seed: 0,
+    loops: options.loops,
     now: () => performance.now(),
   };
   await generate(transformer, prompts, { ...request, tokens: 4 }); // warms up
@@ -56,6 +60,21 @@ export async function measureDecode(model: ModelConfig, options: DecodeOptions):
     participation: decisions.length === 0 ? null : mean(decisions.map(Number)),
     cacheBytes: first.cacheBytes.used,
     denseCacheBytes: first.cacheBytes.dense,
+  };
+}
+
+/** Values of a large tensor that are drawn; prime, so that no two rows are alike. */
+const DRAWN = 65521;
+
+/** A source's first numbers over and over: timing asks for no more, and drawing a hundred million takes seconds. */
+function repeatingValues(source: TensorSource): TensorSource {
+  return (spec) => {
+    const size = spec.shape.reduce((a, b) => a * b, 1);
+    if (size <= DRAWN) return source(spec);
+    const drawn = source({ ...spec, shape: [DRAWN] });
+    const values = new Float32Array(size);
+    for (let at = 0; at < size; at += DRAWN) values.set(drawn.subarray(0, size - at), at);
+    return values;
   };
 }
 

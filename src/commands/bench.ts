@@ -64,6 +64,7 @@ const DECODE: Kind<Measured & Awaited<ReturnType<typeof measureDecode>>> = {
       promptTokens: prompt,
       newTokens: tokens,
       repetitions: DECODE_REPETITIONS,
+      loops: backend.decodeLoops,
     });
     return { ...measured, ...placeOf(shape, backend) };
   },

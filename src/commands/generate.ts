@@ -69,7 +69,7 @@ export async function generateCommand(
   if (tokenizer === null) {
     throw new InputError(`${folder}: it carries no tokenizer: name one with --tokenizer`);
   }
-  await chooseBackend(options.backend, options.precision);
+  const { decodeLoops } = await chooseBackend(options.backend, options.precision);
   const model = loadModel(folder);
   try {
     const mode = modeOf(model.config, options, folder);
@@ -81,6 +81,7 @@ export async function generateCommand(
     const generated = await generate(model, prompts, {
       ...options,
       mode,
+      loops: decodeLoops,
       now: () => performance.now(),
       onToken: async (_, token) => {
         if (streams) out(await printer.next(token));

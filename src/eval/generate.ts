@@ -1,8 +1,11 @@
 /** Generating text: prompts in, tokens out, one step at a time through a decoder. */
-import { randomStream } from '../data/random.js';
+import type { Tensor } from '@tensorflow/tfjs-core';
+import { type RandomStream, randomStream } from '../data/random.js';
 import type { RoutingMode } from '../model/config.js';
-import { Decoder } from '../model/decoder.js';
+import { type CacheBytes, Decoder } from '../model/decoder.js';
+import { LoopDecoder, refuseLoop } from '../model/loop-decoder.js';
 import type { Transformer } from '../model/transformer.js';
+import type { DecodeLoops } from '../ops/decode-loop.js';
 
 export interface GenerateOptions {
   mode: Exclude<RoutingMode, 'topk'>;
@@ -13,8 +16,10 @@ export interface GenerateOptions {
   /** The smallest set of tokens whose probabilities sum to this is drawn from (Holtzman et al. 2020); 1: all. */
   topP: number;
   seed: number;
-  /** Told of every new token as soon as it is known. */
+  /** Told of every new token, in order, when it is known here. */
   onToken?: (sequence: number, token: number) => void | Promise<void>;
+  /** Where the backend can run steps on the device alone; absent or null: every step is queued op by op. */
+  loops?: DecodeLoops | null;
   /** Milliseconds; injected in tests. */
   now: () => number;
 }
@@ -26,8 +31,11 @@ export interface Generated {
   engaged: boolean[][][];
   prefillMs: number;
   decodeMs: number;
-  cacheBytes: { used: number; allocated: number; dense: number };
+  cacheBytes: CacheBytes;
 }
+
+/** Steps that the device takes in one go: tokens come at most twice as many late. */
+const LOOP_STEPS = 16;
 
 /** Continues every prompt, side by side. Yields to the event loop between steps. */
 export async function generate(
@@ -36,46 +44,148 @@ export async function generate(
   options: GenerateOptions,
 ): Promise<Generated> {
   const longest = Math.max(...prompts.map(({ length }) => length));
-  const decoder = new Decoder(model, options.mode, prompts.length, longest + options.tokens);
-  const streams = prompts.map((_, i) => randomStream(options.seed, 'generate', i));
-  const tokens = prompts.map(() => new Int32Array(options.tokens));
+  const maxTokens = longest + options.tokens;
+  const decoder = new Decoder(model, options.mode, prompts.length, maxTokens);
+  const loops = options.loops ?? null;
+  const inLoop = loops !== null && refuseLoop(model, options.mode, loops, prompts.length, maxTokens) === null;
+  let loop: LoopDecoder | null = null;
   try {
     const started = options.now();
     const { logits, engaged } = decoder.prefill(prompts);
-    // By token: a new one appends what every routed block did with it.
-    const byToken = engaged.map((blocks, i) =>
-      Array.from(prompts[i] as Int32Array, (_, t) => blocks.map((block) => block[t] as boolean)),
-    );
-    let scores = (await logits.data()) as Float32Array;
-    logits.dispose();
-    const prefilled = options.now();
-    for (let step = 0; step < options.tokens; step++) {
-      const size = scores.length / tokens.length;
-      const next = Int32Array.from(streams, (stream, i) =>
-        sample(scores.subarray(i * size, (i + 1) * size), options, () => stream.uniform()),
+    const progress = new Progress(prompts, engaged, options);
+    await progress.draw(logits);
+    if (inLoop) {
+      loop = new LoopDecoder(
+        model,
+        options.mode,
+        loops,
+        decoder.state(),
+        maxTokens,
+        progress.last(),
+        options,
       );
-      for (const [i, row] of tokens.entries()) {
-        row[step] = next[i] as number;
-        await options.onToken?.(i, next[i] as number);
-      }
-      if (step === options.tokens - 1) break; // nobody asks what follows the last
-      const result = decoder.step(next);
-      scores = (await result.logits.data()) as Float32Array;
-      result.logits.dispose();
-      byToken.forEach((row, i) => {
-        row.push(result.engaged.map((block) => block[i] as boolean));
-      });
-      await new Promise((resolve) => setImmediate(resolve));
+      decoder.dispose(); // the loop has caches of its own
+      await loop.ready();
     }
+    const prefilled = options.now();
+    await progress.tell();
+    if (loop !== null) await runLoop(loop, progress);
+    else await runSteps(decoder, progress);
     return {
-      tokens,
-      engaged: byToken,
+      tokens: progress.tokens,
+      engaged: progress.engaged,
       prefillMs: prefilled - started,
       decodeMs: options.now() - prefilled,
-      cacheBytes: decoder.cacheBytes(),
+      cacheBytes: (loop ?? decoder).cacheBytes(),
     };
   } finally {
+    loop?.dispose();
     decoder.dispose();
+  }
+}
+
+/** One step after another, each queued op by op once the token before it is known. */
+async function runSteps(decoder: Decoder, progress: Progress): Promise<void> {
+  while (progress.left() > 0) {
+    const { logits, engaged } = decoder.step(progress.last());
+    progress.note(engaged);
+    await progress.draw(logits);
+    await progress.tell();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+/** Several steps at once on the device, the next ones queued before the last ones are read. */
+async function runLoop(loop: LoopDecoder, progress: Progress): Promise<void> {
+  let queued = 0;
+  const all = progress.left();
+  const underWay: ReturnType<LoopDecoder['run']>[] = [];
+  try {
+    while (progress.left() > 0) {
+      while (queued < all && underWay.length < 2) {
+        const steps = Math.min(LOOP_STEPS, all - queued);
+        underWay.push(loop.run(progress.uniforms(steps)));
+        queued += steps;
+      }
+      for (const { tokens, engaged } of (await underWay.shift()) ?? []) {
+        progress.note(engaged);
+        progress.add(tokens);
+        await progress.tell();
+      }
+    }
+  } catch (error) {
+    await Promise.allSettled(underWay);
+    throw error;
+  }
+}
+
+/** Tokens as they come, and which blocks they went through. */
+class Progress {
+  readonly tokens: Int32Array[];
+  /** As Generated's. */
+  readonly engaged: boolean[][][];
+  private readonly streams: RandomStream[];
+  private known = 0;
+
+  constructor(
+    prompts: readonly Int32Array[],
+    engaged: boolean[][][],
+    private readonly options: GenerateOptions,
+  ) {
+    this.tokens = prompts.map(() => new Int32Array(options.tokens));
+    // By token: a new one appends what every routed block did with it.
+    this.engaged = engaged.map((blocks, i) =>
+      Array.from(prompts[i] as Int32Array, (_, t) => blocks.map((block) => block[t] as boolean)),
+    );
+    this.streams = prompts.map((_, i) => randomStream(options.seed, 'generate', i));
+  }
+
+  /** Tokens of each sequence that are still to come: nobody asks what follows the last. */
+  left(): number {
+    return this.options.tokens - this.known;
+  }
+
+  /** The newest token of each sequence. */
+  last(): Int32Array {
+    return Int32Array.from(this.tokens, (row) => row[this.known - 1] as number);
+  }
+
+  /** Draws the next tokens from what follows the last ones: [S, V], disposed here. */
+  async draw(logits: Tensor): Promise<void> {
+    const scores = (await logits.data()) as Float32Array;
+    logits.dispose();
+    const size = scores.length / this.tokens.length;
+    this.add(
+      Int32Array.from(this.streams, (stream, i) =>
+        sample(scores.subarray(i * size, (i + 1) * size), this.options, () => stream.uniform()),
+      ),
+    );
+  }
+
+  /** Numbers that the tokens of the next steps are to be drawn with: [steps, S] */
+  uniforms(steps: number): Float64Array {
+    return Float64Array.from({ length: steps * this.streams.length }, (_, i) =>
+      (this.streams[i % this.streams.length] as RandomStream).uniform(),
+    );
+  }
+
+  add(next: Int32Array): void {
+    this.tokens.forEach((row, i) => {
+      row[this.known] = next[i] as number;
+    });
+    this.known += 1;
+  }
+
+  /** What each routed block did with the tokens that a step read: [routed block][sequence] */
+  note(engaged: boolean[][]): void {
+    this.engaged.forEach((row, i) => {
+      row.push(engaged.map((block) => block[i] as boolean));
+    });
+  }
+
+  /** Tells of the newest tokens. */
+  async tell(): Promise<void> {
+    for (const [i, token] of this.last().entries()) await this.options.onToken?.(i, token);
   }
 }
 
@@ -95,7 +205,7 @@ export function sample(
   const weights = Float64Array.from(logits, (logit) =>
     Math.exp((logit - (logits[best] as number)) / temperature),
   );
-  const order = Array.from(weights.keys());
+  const order = Uint32Array.from(weights, (_, i) => i);
   if (topP < 1) order.sort((a, b) => (weights[b] as number) - (weights[a] as number) || a - b);
   const total = weights.reduce((sum, weight) => sum + weight, 0);
   let [kept, mass] = [0, 0];

@@ -17,7 +17,7 @@ import { predictorLogits } from './routing.js';
 import type { Transformer } from './transformer.js';
 
 /** Keys and values of one block. */
-interface BlockCache {
+export interface BlockCache {
   /** [S, L, 2D] */
   kv: Tensor;
   /** Tokens of each sequence that it holds. */
@@ -29,6 +29,19 @@ interface BlockState {
   cache: BlockCache;
   /** [sequences, choices], as ExpertOccupancy has it; none without experts. */
   chosen: Int32Array;
+}
+
+/** Bytes of keys and values in float32: what caches hold, have room for, and what those of the dense model would hold. */
+export interface CacheBytes {
+  used: number;
+  allocated: number;
+  dense: number;
+}
+
+export interface DecoderState {
+  /** Of each sequence's next token. */
+  positions: Int32Array;
+  caches: BlockCache[];
 }
 
 export interface DecoderStep {
@@ -121,13 +134,14 @@ export class Decoder {
     return { logits, engaged };
   }
 
-  /** Bytes of keys and values in float32: what the caches hold, and what those of the dense model would. */
-  cacheBytes(): { used: number; allocated: number; dense: number } {
-    const perToken = 2 * this.model.config.d_model * 4;
-    const tokens = (lengths: Int32Array) => lengths.reduce((sum, length) => sum + length, 0);
-    const used = this.caches.reduce((sum, { lengths }) => sum + tokens(lengths), 0) * perToken;
-    const allocated = this.caches.reduce((sum, { kv }) => sum + kv.size * 4, 0);
-    return { used, allocated, dense: this.caches.length * tokens(this.positions) * perToken };
+  cacheBytes(): CacheBytes {
+    const rooms = this.caches.map(({ kv }) => kv.shape[1] as number);
+    return cacheBytes(this.state(), rooms, this.model.config.d_model);
+  }
+
+  /** Where it stands: what a loop on the device begins with. The decoder keeps the tensors. */
+  state(): DecoderState {
+    return { positions: this.positions, caches: this.caches };
   }
 
   dispose(): void {
@@ -143,11 +157,7 @@ export class Decoder {
   } {
     const [sequences, n] = [prompts.length, (prompts[0] as Int32Array).length];
     const { d_model, vocab_size } = this.model.config;
-    // A routed block through which no token went has nothing to tell.
-    const caches: BlockCache[] = this.model.tree.blocks.map((_, i) => ({
-      kv: keep(zeros([sequences, this.roomOf(i, 0), 2 * d_model])),
-      lengths: new Int32Array(sequences),
-    }));
+    const told = new Map<number, BlockCache>();
     let engaged: boolean[][][] = [];
     let chosen: Int32Array[] = [];
     const logits = scope(() => {
@@ -159,9 +169,8 @@ export class Decoder {
         onKeys: (block, qkv, packed) => {
           const lengths = packed ?? prompts.map(() => n);
           const room = this.roomOf(block, Math.max(...lengths));
-          caches[block]?.kv.dispose();
           const kv = keep(fillCacheKernel({ qkv }, { lengths, room })[0]);
-          caches[block] = { kv, lengths: Int32Array.from(lengths) };
+          told.set(block, { kv, lengths: Int32Array.from(lengths) });
         },
       });
       engaged = prompts.map((_, i) =>
@@ -172,7 +181,15 @@ export class Decoder {
       chosen = result.experts.map((trace) => this.chosenBy(trace));
       return reshape(slice(result.logits, [0, n - 1, 0], [sequences, 1, vocab_size]), [sequences, -1]);
     });
-    const states = caches.map((cache, i) => ({ cache, chosen: chosen[i] ?? new Int32Array(0) }));
+    // A routed block through which no token went has nothing to tell. Zeros come from the host: no more than needed.
+    const empty = (i: number): BlockCache => ({
+      kv: keep(zeros([sequences, this.roomOf(i, 0), 2 * d_model])),
+      lengths: new Int32Array(sequences),
+    });
+    const states = this.model.tree.blocks.map((_, i) => ({
+      cache: told.get(i) ?? empty(i),
+      chosen: chosen[i] ?? new Int32Array(0),
+    }));
     return { logits, states, engaged };
   }
 
@@ -272,6 +289,19 @@ export class Decoder {
     cache.kv.dispose();
     cache.kv = grown;
   }
+}
+
+/** Of caches with room for so many tokens a sequence each. */
+export function cacheBytes(
+  { positions, caches }: { positions: Int32Array; caches: Pick<BlockCache, 'lengths'>[] },
+  rooms: number[],
+  width: number,
+): CacheBytes {
+  const perToken = 2 * width * 4;
+  const tokens = (lengths: Int32Array) => lengths.reduce((sum, length) => sum + length, 0);
+  const used = caches.reduce((sum, { lengths }) => sum + tokens(lengths), 0) * perToken;
+  const allocated = rooms.reduce((sum, room) => sum + room, 0) * positions.length * perToken;
+  return { used, allocated, dense: caches.length * tokens(positions) * perToken };
 }
 
 /** A cache [S, L, 2D] with room for more tokens: a new tensor unless it has it. */

@@ -101,6 +101,17 @@ export class CudaBackend extends KernelBackend {
     this.settle(name);
   }
 
+  /** A launch whose blocks wait for each other. */
+  launchTogether(
+    file: KernelFile,
+    name: string,
+    shape: LaunchShape & { grid: number },
+    args: readonly Argument[],
+  ): void {
+    this.library.launchTogether(this.activations, file, name, shape, args);
+    this.settle(name);
+  }
+
   /** Waits for the device where every launch is to be checked: that of `what`, which may not take longer than a test may. */
   settle(what: string): void {
     if (this.synchronous && !this.recording) this.driver.synchronizeWithin(LONGEST_LAUNCH, what);

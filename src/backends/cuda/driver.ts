@@ -64,6 +64,10 @@ function bind(path: string) {
       'cuLaunchKernel(uint64_t function, uint32_t gx, uint32_t gy, uint32_t gz, uint32_t bx, uint32_t by, ' +
         'uint32_t bz, uint32_t shared, uint64_t stream, uint64_t parameters, uint64_t extra)',
     ),
+    launchCooperative: f(
+      'cuLaunchCooperativeKernel(uint64_t function, uint32_t gx, uint32_t gy, uint32_t gz, uint32_t bx, uint32_t by, ' +
+        'uint32_t bz, uint32_t shared, uint64_t stream, uint64_t parameters)',
+    ),
     beginCapture: f('cuStreamBeginCapture_v2(uint64_t stream, int mode)'),
     endCapture: f('cuStreamEndCapture(uint64_t stream, _Out_ uint64_t *graph)'),
     graphInstantiate: f(
@@ -244,6 +248,19 @@ export class Driver {
   ): void {
     const code = this.cu.launch(kernel, gx, gy, gz, block, 1, 1, shared, this.stream, 0, extra);
     if (code !== 0) this.check(code, `launching ${name} on a grid of ${gx}×${gy}×${gz}, blocks of ${block}`);
+  }
+
+  /** A launch whose blocks are resident together, so that they can wait for each other: an error where they cannot be. */
+  launchCooperative(
+    kernel: Address,
+    grid: number,
+    block: number,
+    shared: number,
+    parameters: Address,
+    name: string,
+  ): void {
+    const code = this.cu.launchCooperative(kernel, grid, 1, 1, block, 1, 1, shared, this.stream, parameters);
+    if (code !== 0) this.check(code, `launching ${name}, ${grid} blocks of ${block} together`);
   }
 
   /** Records what is launched until endCapture instead of running it. */

@@ -10,6 +10,7 @@ export type ActivationStorage = 'float32' | 'bfloat16';
 /** The files in kernels/, each with a sentence on its kernels at its head. */
 export const KERNEL_FILES = [
   'attention',
+  'decode',
   'elementwise',
   'embedding',
   'experts',
@@ -24,9 +25,12 @@ export const KERNEL_FILES = [
 export type KernelFile = (typeof KERNEL_FILES)[number];
 
 /** An argument that is no 32-bit integer: those are plain numbers. */
-export type Argument = number | { readonly kind: 'address' | 'float' | 'long'; readonly value: number };
+export type Argument =
+  | number
+  | { readonly kind: 'address' | 'double' | 'float' | 'long'; readonly value: number };
 
 export const address = (value: Address | null): Argument => ({ kind: 'address', value: value ?? 0 });
+export const double = (value: number): Argument => ({ kind: 'double', value });
 export const float = (value: number): Argument => ({ kind: 'float', value });
 export const long = (value: number): Argument => ({ kind: 'long', value });
 
@@ -42,10 +46,13 @@ const ARGUMENT_BYTES = 1024;
 /** Dynamic shared memory that needs no opting in. */
 const PLAIN_SHARED = 48 * 1024;
 
-/** A file's source with what all files share before it, as NVRTC gets it: no headers. */
+/** A file's source with what all files share before it and its parts in it, as NVRTC gets it: no headers. */
 export function kernelSource(file: KernelFile): string {
-  const read = (name: string) => readFileSync(new URL(`./kernels/${name}.cu`, import.meta.url), 'utf8');
-  return `${read('common')}\n#line 1 "${file}.cu"\n${read(file)}`;
+  const read = (name: string): string => {
+    const text = readFileSync(new URL(`./kernels/${name}.cu`, import.meta.url), 'utf8');
+    return `#line 1 "${name}.cu"\n${text.replace(/^#include "(.+)\.cu"$/gm, (_, part: string) => read(part))}`;
+  };
+  return `${read('common')}\n${read(file)}`;
 }
 
 /** The compiler's options for a way of storing activations. */
@@ -59,13 +66,15 @@ export class KernelLibrary {
   private readonly allowed = new Map<Address, number>();
   private readonly arguments: DataView;
   private readonly extra: Address;
+  private readonly structure: Address;
   private readonly size: BigUint64Array;
 
   constructor(
     private readonly driver: Driver,
     private readonly compiler: Compiler,
   ) {
-    // Memory of its own, since launches hold its address: arguments, their size, and the list that names both.
+    // Memory of its own, since launches hold its address: arguments, their size, the list that names both, and the
+    // arguments' address.
     const words = 8;
     const base = koffi.alloc('uint8_t', ARGUMENT_BYTES + 8 * words) as bigint;
     const memory = koffi.view(base, ARGUMENT_BYTES + 8 * words);
@@ -75,6 +84,8 @@ export class KernelLibrary {
     const [end, buffer, bufferSize] = [0n, 1n, 2n]; // CU_LAUNCH_PARAM_*
     list.set([buffer, base, bufferSize, base + BigInt(ARGUMENT_BYTES), end]);
     this.extra = Number(base) + ARGUMENT_BYTES + 8;
+    this.structure = Number(base) + ARGUMENT_BYTES + 48;
+    new BigUint64Array(memory, ARGUMENT_BYTES + 48, 1).set([base]);
   }
 
   launch(
@@ -87,12 +98,29 @@ export class KernelLibrary {
     const shape = typeof grid === 'number' ? ([grid, 1, 1] as const) : grid;
     if (shape[0] === 0 || shape[1] === 0 || shape[2] === 0) return;
     const kernel = this.find(storage, file, name);
-    if (shared > PLAIN_SHARED && (this.allowed.get(kernel) ?? 0) < shared) {
-      this.driver.allowSharedMemory(kernel, shared);
-      this.allowed.set(kernel, shared);
-    }
+    this.allow(kernel, shared);
     this.pack(args);
     this.driver.launch(kernel, shape, block, shared, this.extra, name);
+  }
+
+  /** Launches blocks that are all resident together; the arguments are the members of the kernel's one structure. */
+  launchTogether(
+    storage: ActivationStorage,
+    file: KernelFile,
+    name: string,
+    { grid, block, shared = 0 }: LaunchShape & { grid: number },
+    args: readonly Argument[],
+  ): void {
+    const kernel = this.find(storage, file, name);
+    this.allow(kernel, shared);
+    this.pack(args);
+    this.driver.launchCooperative(kernel, grid, block, shared, this.structure, name);
+  }
+
+  private allow(kernel: Address, shared: number): void {
+    if (shared <= PLAIN_SHARED || (this.allowed.get(kernel) ?? 0) >= shared) return;
+    this.driver.allowSharedMemory(kernel, shared);
+    this.allowed.set(kernel, shared);
   }
 
   private find(storage: ActivationStorage, file: KernelFile, name: string): Address {
@@ -128,8 +156,12 @@ export class KernelLibrary {
         at += 4;
       } else {
         at = (at + 7) & ~7;
-        this.arguments.setUint32(at, argument.value % 2 ** 32, true);
-        this.arguments.setUint32(at + 4, Math.floor(argument.value / 2 ** 32), true);
+        if (argument.kind === 'double') {
+          this.arguments.setFloat64(at, argument.value, true);
+        } else {
+          this.arguments.setUint32(at, argument.value % 2 ** 32, true);
+          this.arguments.setUint32(at + 4, Math.floor(argument.value / 2 ** 32), true);
+        }
         at += 8;
       }
     }

@@ -1,0 +1,302 @@
+// Products of the few rows that decoding has with a weight: y[m, n] = Σ_k a[m, k]·w[n, k], by all blocks of a grid at once.
+// RMSNorm needs no pass of its own: its gains are in the weight already, and the rows' squares are summed along the way, so
+// that y is scaled by 1 / sqrt(mean(a²) + 1e-6) in the end.
+// A tile is 8 columns. The warps of a block are groups of `slices` warps: each group has a set of tiles, each of its warps
+// every so-many-th chunk of 32 of k; the slices are added up in shared memory, always in the same order. Four lanes read
+// 8 elements each of a row's chunk, 16 bytes in bf16: k's order within a chunk is then not that of the tensor cores'
+// operands, but it is the same for both of them.
+
+#define DECODE_THREADS 512
+#define DECODE_WARPS (DECODE_THREADS / WARP)
+#define CHUNK 32
+#define TILE 8
+#if __CUDA_ARCH__ >= 900
+#define PREFETCHED 1024 // bytes at once
+#else
+#define PREFETCHED 64
+#endif
+
+__device__ const float NORM_EPSILON = 1e-6f;
+
+// Eight activations in a row as they are stored.
+#if ACTIVATIONS_BF16
+struct Eight {
+  uint4 words;
+};
+#define NO_EIGHT {make_uint4(0, 0, 0, 0)}
+#else
+struct Eight {
+  float4 low, high;
+};
+#define NO_EIGHT {make_float4(0, 0, 0, 0), make_float4(0, 0, 0, 0)}
+#endif
+__device__ inline void unpack(const Eight &eight, float *x) { load<8>((const activation *)&eight, x); }
+
+// Activations change while the kernel runs: an ordinary load, which a barrier of the grid orders.
+__device__ inline Eight readEight(const activation *from) { return *(const Eight *)from; }
+
+// Weights never change.
+__device__ inline uint4 loadConstant(const void *from) {
+  uint4 x;
+  asm volatile("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
+               : "l"(from));
+  return x;
+}
+// Brings bytes, a multiple of 16, into the second-level cache some time soon.
+__device__ inline void prefetchBytes(const void *from, unsigned bytes) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes));
+#else
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
+#endif
+}
+__device__ inline Eight readWeight(const activation *from) {
+  Eight eight;
+#pragma unroll
+  for (int i = 0; i < (int)(sizeof(Eight) / sizeof(uint4)); i++)
+    ((uint4 *)&eight)[i] = loadConstant((const uint4 *)from + i);
+  return eight;
+}
+
+// How a product is shared out: items of 16 rows, one of `bands`, and `tiles` tiles, each by 2^sliceBits warps.
+struct Plan {
+  int bands, tiles, items, sliceBits;
+};
+
+struct Product {
+  const activation *a;
+  const int *rows; // which row of a each row is; none: the first, the second, ...
+  int m;
+  const activation *w; // [n, k]
+  int n, k;
+  int normed;     // whether rows are scaled to mean squares of 1
+  int pairedSize; // of a head, where a tile's last four columns are to be the rotary partners of its first four; else 0
+  Plan plan;
+};
+
+// The weight's row behind a column.
+__device__ inline int weightRow(int column, int pairedSize) {
+  if (pairedSize == 0) return column;
+  int within = column % pairedSize, group = within / TILE, c = within % TILE;
+  return column - within + group * (TILE / 2) + (c < TILE / 2 ? c : pairedSize / 2 + c - TILE / 2);
+}
+
+#if ACTIVATIONS_BF16
+#define MOST_TILES 3 // of a warp
+
+// c += a·b of 16 rows, 8 columns and 16 of k. Lane 4g + t: a0, a1 rows g and g + 8 at k = 2t, a2, a3 at k = 2t + 8; b0, b1
+// column g likewise; c0, c1 row g at columns 2t and 2t + 1, c2, c3 row g + 8.
+__device__ inline void multiplyTensors(float *c, unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0,
+                                       unsigned b1) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+               "{%0, %1, %2, %3};"
+               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+               : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+// One warp's share of 16 rows and TILES tiles: sums [16, TILES·8] and the rows' squares [16] over its chunks.
+template <int TILES>
+__device__ inline void multiplySlice(const Product &p, int firstRow, int firstTile, int slice, float *sums,
+                                     float *squares) {
+  // Chunks whose loads are under way together: as many as registers hold.
+  constexpr int AHEAD = TILES == 1 ? 6 : TILES == 2 ? 4 : 3;
+  int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4, chunks = (p.k + CHUNK - 1) / CHUNK;
+  // Rows g and g + 8, and columns g of each tile; beyond the last one that again, whose results nobody reads.
+  int from[2], columns[TILES];
+  float sum[TILES][4], square[2];
+#pragma unroll
+  for (int half = 0; half < 2; half++) {
+    int row = min(firstRow + 8 * half + g, p.m - 1);
+    from[half] = (p.rows != 0 ? p.rows[row] : row) * p.k;
+    square[half] = 0.0f;
+  }
+#pragma unroll
+  for (int j = 0; j < TILES; j++) {
+    columns[j] = weightRow(min(TILE * (firstTile + j) + g, p.n - 1), p.pairedSize) * p.k;
+#pragma unroll
+    for (int e = 0; e < 4; e++) sum[j][e] = 0.0f;
+  }
+  int slices = 1 << p.plan.sliceBits;
+  for (int chunk = slice; chunk < chunks; chunk += AHEAD * slices) {
+    Eight a[AHEAD][2], b[AHEAD][TILES];
+#pragma unroll
+    for (int u = 0; u < AHEAD; u++) {
+      int k = (chunk + u * slices) * CHUNK + 8 * t;
+      bool inside = k < p.k;
+#pragma unroll
+      for (int j = 0; j < TILES; j++) {
+        b[u][j] = NO_EIGHT;
+        if (inside) b[u][j] = readWeight(p.w + columns[j] + k);
+      }
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        a[u][half] = NO_EIGHT;
+        if (inside) a[u][half] = readEight(p.a + from[half] + k);
+      }
+    }
+#pragma unroll
+    for (int u = 0; u < AHEAD; u++) {
+      uint4 low = a[u][0].words, high = a[u][1].words;
+#pragma unroll
+      for (int j = 0; j < TILES; j++) {
+        uint4 w = b[u][j].words;
+        multiplyTensors(sum[j], low.x, high.x, low.y, high.y, w.x, w.y);
+        multiplyTensors(sum[j], low.z, high.z, low.w, high.w, w.z, w.w);
+      }
+      if (!p.normed) continue;
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        float x[8];
+        unpack(a[u][half], x);
+#pragma unroll
+        for (int e = 0; e < 8; e++) square[half] += x[e] * x[e];
+      }
+    }
+  }
+#pragma unroll
+  for (int half = 0; half < 2; half++) {
+    int row = 8 * half + g;
+    float s = square[half];
+    s += __shfl_xor_sync(FULL, s, 1);
+    s += __shfl_xor_sync(FULL, s, 2);
+    if (t == 0) squares[row] = s;
+#pragma unroll
+    for (int j = 0; j < TILES; j++) {
+      sums[row * TILES * TILE + j * TILE + 2 * t] = sum[j][2 * half];
+      sums[row * TILES * TILE + j * TILE + 2 * t + 1] = sum[j][2 * half + 1];
+    }
+  }
+}
+#else
+#define MOST_TILES 1
+
+// The same in float32, for exactness and not for speed: lane 4g + t has column g and 8 of each chunk's k.
+template <int TILES>
+__device__ inline void multiplySlice(const Product &p, int firstRow, int firstTile, int slice, float *sums,
+                                     float *squares) {
+  int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4, chunks = (p.k + CHUNK - 1) / CHUNK;
+  int column = TILE * firstTile + g;
+  const activation *weight = p.w + (long long)weightRow(column, p.pairedSize) * p.k;
+  float sum[16], square[16];
+#pragma unroll
+  for (int i = 0; i < 16; i++) sum[i] = square[i] = 0.0f;
+  for (int chunk = slice; chunk < chunks; chunk += 1 << p.plan.sliceBits) {
+    int k = chunk * CHUNK + 8 * t;
+    if (k >= p.k) continue;
+    float w[8];
+    Eight eight = NO_EIGHT;
+    if (column < p.n) eight = readWeight(weight + k);
+    unpack(eight, w);
+#pragma unroll
+    for (int i = 0; i < 16; i++) {
+      if (firstRow + i >= p.m) continue;
+      float a[8];
+      unpack(readEight(p.a + (long long)(p.rows != 0 ? p.rows[firstRow + i] : firstRow + i) * p.k + k), a);
+#pragma unroll
+      for (int e = 0; e < 8; e++) {
+        sum[i] += a[e] * w[e];
+        square[i] += a[e] * a[e];
+      }
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < 16; i++) {
+    for (int offset = 1; offset < 4; offset *= 2) {
+      sum[i] += __shfl_xor_sync(FULL, sum[i], offset);
+      square[i] += __shfl_xor_sync(FULL, square[i], offset);
+    }
+    if (t == 0) sums[i * TILE + g] = sum[i];
+    if (lane == 0) squares[i] = square[i];
+  }
+}
+#endif
+
+__device__ inline Plan planOf(const Product &p) {
+  int chunks = (p.k + CHUNK - 1) / CHUNK, columnTiles = (p.n + TILE - 1) / TILE, warps = DECODE_WARPS * gridDim.x;
+  Plan plan = {(p.m + 15) / 16, 1, 0, 0};
+  // Many rows: read once for several tiles, as long as all blocks have work.
+  while (plan.bands > 1 && plan.tiles < MOST_TILES && 4 * columnTiles * plan.bands > plan.tiles * warps) plan.tiles++;
+  plan.items = (columnTiles + plan.tiles - 1) / plan.tiles * plan.bands;
+  while (2 << plan.sliceBits <= min(DECODE_WARPS, chunks) && (2 << plan.sliceBits) * plan.items <= warps)
+    plan.sliceBits++;
+  return plan;
+}
+
+// What a warp has a part in: an item of a product, its results pair by pair of columns, and the slices' sums.
+struct Share {
+  int firstRow, firstColumn, tiles;
+  int count, first;      // pairs in all, four a row and tile; the thread's first one, 32·slices apart
+  float *sums, *squares; // [slices, 16, 8·tiles] and [slices, 16]
+
+  // Divisions take long: hardly any where one tile is all there is.
+  __device__ int rowInBand(int i) const { return tiles == 1 ? i / 4 : i / (4 * tiles); }
+  __device__ int row(int i) const { return firstRow + rowInBand(i); }
+  __device__ int column(int i) const {
+    return firstColumn + (tiles == 1 ? 0 : i % (4 * tiles) / 4 * TILE) + i % 4;
+  }
+};
+
+// Items of the same weights go to the same block, which reads them once; items of one band to as many blocks as there are.
+__device__ inline Share shareOf(const Product &p, int base, float *scratch) {
+  const Plan &plan = p.plan;
+  int groups = DECODE_WARPS >> plan.sliceBits, group = threadIdx.x / WARP >> plan.sliceBits, band = 0;
+  int set = base + group * gridDim.x + blockIdx.x, width = TILE * plan.tiles, threads = WARP << plan.sliceBits;
+  bool isSome = set < plan.items;
+  if (plan.bands > 1) {
+    int item = base + blockIdx.x * groups + group;
+    isSome = item < plan.items;
+    set = item / plan.bands;
+    band = item - set * plan.bands;
+  }
+  float *sums = scratch + (group << plan.sliceBits) * 16 * (width + 1);
+  return {band * 16,
+          set * width,
+          plan.tiles,
+          isSome ? min(16, p.m - band * 16) * width / 2 : 0,
+          (int)threadIdx.x & (threads - 1),
+          sums,
+          sums + (16 * width << plan.sliceBits)};
+}
+
+// The whole product by the whole grid: finish(row, column, y, yFour, fetched) is called once for each row and each pair of
+// columns `column` and column + 4 of a tile, with what fetch(row, column) has loaded before, most of it while the product
+// is under way. p is in shared memory, and so is `scratch`, for DECODE_WARPS · 16 · (8·MOST_TILES + 1) floats. Ends with the
+// block in step.
+template <class Fetch, class Finish>
+__device__ inline void product(const Product &p, float *scratch, Fetch fetch, Finish finish) {
+  for (int base = 0; base < p.plan.items; base += (DECODE_WARPS >> p.plan.sliceBits) * gridDim.x) {
+    float4 fetched = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    Share before = shareOf(p, base, scratch);
+    int first = before.first;
+    if (first < before.count && before.column(first) < p.n) fetched = fetch(before.row(first), before.column(first));
+    if (before.count > 0) {
+      int slice = threadIdx.x / WARP & ((1 << p.plan.sliceBits) - 1), tile = before.firstColumn / TILE;
+      float *sums = before.sums + slice * 16 * TILE * before.tiles, *squares = before.squares + slice * 16;
+      if (before.tiles == 1) multiplySlice<1>(p, before.firstRow, tile, slice, sums, squares);
+#if MOST_TILES > 1
+      if (before.tiles == 2) multiplySlice<2>(p, before.firstRow, tile, slice, sums, squares);
+      if (before.tiles == 3) multiplySlice<3>(p, before.firstRow, tile, slice, sums, squares);
+#endif
+    }
+    __syncthreads();
+    Share share = shareOf(p, base, scratch); // again: nothing of it takes registers in between
+    int slices = 1 << p.plan.sliceBits, width = TILE * share.tiles;
+    for (int i = share.first; i < share.count; i += slices * WARP) {
+      int inBand = share.rowInBand(i), row = share.firstRow + inBand, column = share.column(i);
+      if (column >= p.n) continue;
+      if (i != share.first) fetched = fetch(row, column);
+      float y = 0.0f, yFour = 0.0f, square = 0.0f;
+      const float *sum = share.sums + inBand * width + column - share.firstColumn;
+#pragma unroll 4
+      for (int s = 0; s < slices; s++) {
+        y += sum[s * 16 * width];
+        yFour += sum[s * 16 * width + 4];
+        square += share.squares[s * 16 + inBand];
+      }
+      float scale = p.normed ? 1.0f / sqrtf(square / p.k + NORM_EPSILON) : 1.0f;
+      finish(row, column, y * scale, yFour * scale, fetched);
+    }
+    __syncthreads();
+  }
+}

@@ -1,0 +1,379 @@
+/** Decoding in the device's loop: each step against float64 on the host, each drawn token, and against op by op. */
+import { memory, type Tensor, tensor, tensor2d } from '@tensorflow/tfjs-core';
+import { describe, expect, it } from 'vitest';
+import { CudaDecodeLoops } from '../../../src/backends/cuda/decode-loop.js';
+import { randomStream } from '../../../src/data/random.js';
+import { type GenerateOptions, generate, sample } from '../../../src/eval/generate.js';
+import { loadModel } from '../../../src/model/checkpoint.js';
+import type { DecodeLoop, DecodeLoops, LoopBlock, LoopModel } from '../../../src/ops/decode-loop.js';
+import { rotaryTable } from '../../../src/ops/rotary.js';
+import { scope } from '../../../src/ops/scope.js';
+import { cuda, useCuda } from '../../support/cuda.js';
+import { randomValues, relativeError } from '../../support/numbers.js';
+
+/** float32 sums in another order, through three blocks; bf16 has eight bits of precision, and rounds between them. */
+const TOLERANCE = { fp32: 1e-4, bf16: 4e-2 } as const;
+/** A routing decision may go either way where its logit is this near to 0. */
+const UNDECIDED = { fp32: 1e-4, bf16: 0.1 } as const;
+
+interface Sides {
+  S: number;
+  D: number;
+  H: number;
+  F: number;
+  V: number;
+  /** 0: the router decides. */
+  P: number;
+  /** Moves every decision: far below 0 nobody goes through a routed block, far above all do. */
+  bias: number;
+  gate: 'raw' | 'sigmoid';
+}
+
+const SIDES: Sides[] = [
+  { S: 1, D: 64, H: 2, F: 256, V: 100, P: 16, bias: 0, gate: 'raw' },
+  { S: 1, D: 64, H: 2, F: 256, V: 100, P: 16, bias: -100, gate: 'raw' },
+  { S: 1, D: 320, H: 5, F: 1280, V: 256, P: 64, bias: 100, gate: 'sigmoid' },
+  { S: 3, D: 72, H: 3, F: 136, V: 51, P: 5, bias: 0, gate: 'raw' },
+  { S: 3, D: 32, H: 4, F: 64, V: 40, P: 0, bias: 0, gate: 'sigmoid' },
+  { S: 20, D: 128, H: 1, F: 256, V: 40, P: 16, bias: 100, gate: 'raw' },
+  { S: 20, D: 64, H: 1, F: 256, V: 3000, P: 16, bias: -100, gate: 'raw' },
+  { S: 64, D: 64, H: 2, F: 256, V: 100, P: 16, bias: 0, gate: 'raw' },
+  { S: 64, D: 192, H: 3, F: 768, V: 1003, P: 64, bias: 100, gate: 'raw' },
+  { S: 70, D: 256, H: 1, F: 264, V: 40, P: 16, bias: 100, gate: 'sigmoid' },
+];
+const BLOCKS = 3; // the middle one is routed
+const STEPS = 4;
+const ROOM = 40;
+
+/** The same numbers on the host and on the device. */
+interface Values {
+  [name: string]: Float32Array;
+}
+
+function valuesOf({ S, D, F, V, P, bias }: Sides): Values {
+  const values: Values = {};
+  const add = (name: string, size: number, scale: number, shift = 0) => {
+    values[name] = randomValues(size, name, D, S).map((x) => scale * x + shift);
+  };
+  add('embedding', V * D, 1);
+  add('head', V * D, 1 / Math.sqrt(D));
+  add('finalNorm', D, 0.2, 1);
+  for (let b = 0; b < BLOCKS; b++) {
+    add(`${b} attnNorm`, D, 0.2, 1);
+    add(`${b} mlpNorm`, D, 0.2, 1);
+    add(`${b} qkv`, 3 * D * D, 1 / Math.sqrt(D));
+    add(`${b} attnOut`, D * D, 1 / Math.sqrt(D));
+    add(`${b} up`, F * D, 1 / Math.sqrt(D));
+    add(`${b} down`, F * D, 1 / Math.sqrt(F));
+    add(`${b} kv`, S * ROOM * 2 * D, 1);
+  }
+  add('router', D, 1 / Math.sqrt(D));
+  add('fc1', P * D, 1 / Math.sqrt(D));
+  add('fc1Bias', P, 1);
+  add('fc2', P, 1 / Math.sqrt(P));
+  add('fc2Bias', 1, 0.1, bias);
+  return values;
+}
+
+function modelOf(sides: Sides, values: Values): LoopModel {
+  const { D, H, F, V, P, gate } = sides;
+  const at = (name: string, shape: number[]) => tensor(values[name] as Float32Array, shape);
+  const block = (b: number): LoopBlock => ({
+    attnNorm: at(`${b} attnNorm`, [D]),
+    qkv: at(`${b} qkv`, [3 * D, D]),
+    attnOut: at(`${b} attnOut`, [D, D]),
+    mlpNorm: at(`${b} mlpNorm`, [D]),
+    up: at(`${b} up`, [F, D]),
+    down: at(`${b} down`, [D, F]),
+    routed:
+      b !== 1
+        ? null
+        : {
+            router: at('router', [1, D]),
+            predictor:
+              P === 0
+                ? null
+                : {
+                    fc1: at('fc1', [P, D]),
+                    fc1Bias: at('fc1Bias', [P]),
+                    fc2: at('fc2', [1, P]),
+                    fc2Bias: at('fc2Bias', [1]),
+                  },
+          },
+  });
+  return {
+    tokenEmbedding: at('embedding', [V, D]),
+    blocks: Array.from({ length: BLOCKS }, (_, b) => block(b)),
+    finalNorm: at('finalNorm', [D]),
+    head: at('head', [V, D]),
+    table: rotaryTable(ROOM + STEPS + 1, D / H),
+    heads: H,
+    gate,
+    maxTokens: ROOM + STEPS,
+  };
+}
+
+const row = (values: ArrayLike<number>, i: number, width: number) =>
+  Array.from({ length: width }, (_, j) => values[i * width + j] as number);
+const times = (w: ArrayLike<number>, x: number[], rows: number) =>
+  Array.from({ length: rows }, (_, i) =>
+    x.reduce((sum, a, j) => sum + a * (w[i * x.length + j] as number), 0),
+  );
+const norm = (x: number[], gain: ArrayLike<number>) => {
+  const scale = 1 / Math.sqrt(x.reduce((sum, a) => sum + a * a, 0) / x.length + 1e-6);
+  return x.map((a, i) => a * scale * (gain[i] as number));
+};
+const gelu = (x: number) => (x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)))) / 2;
+const plus = (x: number[], y: number[], scale = 1) => x.map((a, i) => a + scale * (y[i] as number));
+
+/** One sequence, in float64, block by block; keys and values as they are cached. */
+class Reference {
+  private readonly cached: { key: number[]; value: number[] }[][];
+
+  constructor(
+    private readonly sides: Sides,
+    private readonly values: Values,
+    sequence: number,
+    lengths: number[],
+  ) {
+    const { D } = sides;
+    this.cached = lengths.map((length, b) =>
+      Array.from({ length }, (_, t) => {
+        const kv = row(values[`${b} kv`] as Float32Array, sequence * ROOM + t, 2 * D);
+        return { key: kv.slice(0, D), value: kv.slice(D) };
+      }),
+    );
+  }
+
+  /** The routing logit of a token and what follows it; `engaged` says what the device decided. */
+  step(token: number, position: number, engaged: boolean): { decision: number; logits: number[] } {
+    const { D, V, P, gate } = this.sides;
+    const of = (name: string) => this.values[name] as Float32Array;
+    let x = row(of('embedding'), token, D);
+    let decision = 0;
+    for (let b = 0; b < BLOCKS; b++) {
+      const [r] = times(of('router'), x, 1) as [number];
+      if (b === 1) {
+        const hidden = times(of('fc1'), x, P).map((h, i) => gelu(h + (of('fc1Bias')[i] as number)));
+        decision = P === 0 ? r : (times(of('fc2'), hidden, 1)[0] as number) + (of('fc2Bias')[0] as number);
+        if (!engaged) continue;
+      }
+      const branch = times(of(`${b} attnOut`), this.attend(b, norm(x, of(`${b} attnNorm`)), position), D);
+      const normed = norm(plus(x, branch), of(`${b} mlpNorm`));
+      const hidden = times(of(`${b} up`), normed, this.sides.F).map(gelu);
+      const added = plus(branch, times(of(`${b} down`), hidden, D));
+      x = plus(x, added, b !== 1 ? 1 : gate === 'raw' ? r : 1 / (1 + Math.exp(-r)));
+    }
+    return { decision, logits: times(of('head'), norm(x, of('finalNorm')), V) };
+  }
+
+  private attend(b: number, x: number[], position: number): number[] {
+    const { D, H } = this.sides;
+    const K = D / H;
+    const qkv = times(this.values[`${b} qkv`] as Float32Array, x, 3 * D);
+    const turned = qkv.map((value, i) => {
+      const c = i % K;
+      if (i >= 2 * D) return value;
+      const angle = position * 10000 ** (-(c % (K / 2)) / (K / 2));
+      const partner = qkv[c < K / 2 ? i + K / 2 : i - K / 2] as number;
+      return value * Math.cos(angle) + (c < K / 2 ? -1 : 1) * partner * Math.sin(angle);
+    });
+    const tokens = this.cached[b] as { key: number[]; value: number[] }[];
+    tokens.push({ key: turned.slice(D, 2 * D), value: turned.slice(2 * D) });
+    return Array.from({ length: H }, (_, h) => {
+      const q = turned.slice(h * K, (h + 1) * K);
+      const scores = tokens.map(({ key }) =>
+        Math.exp(q.reduce((sum, a, i) => sum + a * (key[h * K + i] as number), 0) / Math.sqrt(K)),
+      );
+      const total = scores.reduce((sum, score) => sum + score, 0);
+      return Array.from({ length: K }, (_, c) =>
+        tokens.reduce(
+          (sum, { value }, t) => sum + ((scores[t] as number) / total) * (value[h * K + c] as number),
+          0,
+        ),
+      );
+    }).flat();
+  }
+}
+
+/** Ragged: of a sequence in a block. */
+const lengthOf = (sequence: number, block: number) => (sequence * 7 + block * 5 + 3) % ROOM;
+
+describe.skipIf(!cuda.usable).each(['fp32', 'bf16'] as const)('a step of the loop in %s', (precision) => {
+  it.each(SIDES)(
+    'is that of float64: $S sequences, D $D, $H heads, F $F, V $V, P $P, bias $bias, $gate',
+    async (sides) => {
+      const backend = await useCuda(precision);
+      const { S, D, V, bias } = sides;
+      const values = valuesOf(sides);
+      const model = modelOf(sides, values);
+      const positions = Int32Array.from({ length: S }, (_, s) => lengthOf(s, 0));
+      const caches = Array.from({ length: BLOCKS }, (_, b) => ({
+        kv: tensor(values[`${b} kv`] as Float32Array, [S, ROOM, 2 * D]),
+        lengths: Int32Array.from({ length: S }, (_, s) => lengthOf(s, b)),
+      }));
+      let tokens = Int32Array.from({ length: S }, (_, s) => (5 * s + 1) % V);
+      const loops = new CudaDecodeLoops(backend);
+      expect(loops.refuses(model, S)).toBeNull();
+      const sampling = { temperature: 1, topP: 0.9 };
+      const loop = loops.start(model, { tokens, positions, caches, ...sampling });
+      const references = Array.from(
+        { length: S },
+        (_, s) =>
+          new Reference(
+            sides,
+            values,
+            s,
+            caches.map(({ lengths }) => lengths[s] as number),
+          ),
+      );
+      const stream = randomStream(1, 'decode-test');
+      let taken = 0;
+      for (let step = 0; step < STEPS; step++) {
+        const uniforms = Float64Array.from({ length: S }, () => stream.uniform());
+        const result = await loop.run(uniforms);
+        const logits = loop.logits();
+        const actual = logits.dataSync() as Float32Array;
+        logits.dispose();
+        for (let s = 0; s < S; s++) {
+          const engaged = result.engaged[s] === 1;
+          taken += engaged ? 1 : 0;
+          const own = actual.subarray(s * V, (s + 1) * V);
+          const expected = (references[s] as Reference).step(
+            tokens[s] as number,
+            (positions[s] as number) + step,
+            engaged,
+          );
+          expect(relativeError(own, expected.logits), `step ${step}, sequence ${s}`).toBeLessThan(
+            TOLERANCE[precision],
+          );
+          if (Math.abs(expected.decision) > UNDECIDED[precision]) expect(engaged).toBe(expected.decision > 0);
+          expect(result.tokens[s]).toBe(sample(own, sampling, () => uniforms[s] as number));
+        }
+        tokens = result.tokens as Int32Array<ArrayBuffer>;
+      }
+      if (bias !== 0) expect(taken).toBe(bias > 0 ? S * STEPS : 0);
+      loop.dispose();
+    },
+  );
+});
+
+const CHECKPOINTS = ['baseline', 'mod-raw-f2', 'mod-sigmoid-f1-aux-untied', 'mod-raw-f2-head64'];
+const SAMPLINGS = [
+  { temperature: 0, topP: 1 },
+  { temperature: 1, topP: 1 },
+  { temperature: 0.7, topP: 0.8 },
+];
+
+describe.skipIf(!cuda.usable)('generating in the loop', () => {
+  const options: GenerateOptions = {
+    mode: 'predictor',
+    tokens: 20, // more than the loop takes at once, and than a routed block's cache begins with
+    temperature: 1,
+    topP: 1,
+    seed: 3,
+    now: () => 0,
+  };
+  const promptsOf = (n: number) =>
+    Array.from({ length: n }, (_, i) =>
+      Int32Array.from({ length: 3 + 2 * i }, (_, t) => (7 * i + t * t + 1) % 60),
+    );
+
+  it.each(CHECKPOINTS.flatMap((name) => SAMPLINGS.map((sampling) => ({ name, ...sampling }))))(
+    'gives what op by op gives: $name, temperature $temperature, top-p $topP',
+    async ({ name, temperature, topP }) => {
+      const loops = new CudaDecodeLoops(await useCuda('fp32'));
+      const model = loadModel(`test/golden/${name}`);
+      for (const mode of ['predictor', 'threshold'] as const) {
+        for (const n of [1, 3]) {
+          const request = { ...options, mode, temperature, topP };
+          const [plain, inLoop] = [
+            await generate(model, promptsOf(n), request),
+            await generate(model, promptsOf(n), { ...request, loops }),
+          ];
+          expect(inLoop.tokens).toEqual(plain.tokens);
+          expect(inLoop.engaged).toEqual(plain.engaged);
+          expect(inLoop.cacheBytes.used).toBe(plain.cacheBytes.used);
+          expect(inLoop.cacheBytes.dense).toBe(plain.cacheBytes.dense);
+        }
+      }
+      model.dispose();
+    },
+  );
+
+  it.each(CHECKPOINTS)('has the logits of the full causal forward pass: %s', async (name) => {
+    const backend = await useCuda('fp32');
+    const model = loadModel(`test/golden/${name}`);
+    const { vocab_size: V } = model.config;
+    const [prompt] = promptsOf(1) as [Int32Array];
+    const { loops, opened } = watched(new CudaDecodeLoops(backend));
+    let last: Tensor | null = null;
+    const { tokens } = await generate(model, [prompt], {
+      ...options,
+      loops: { ...loops, start: (...args) => keepLogits(loops.start(...args), (logits) => (last = logits)) },
+    });
+    expect(opened()).toBe(1);
+    const read = Int32Array.from([...prompt, ...(tokens[0] as Int32Array).slice(0, -1)]);
+    const full = scope(() =>
+      model
+        .forward(tensor2d(read, [1, read.length], 'int32'), { tape: null, mode: 'predictor', noise: null })
+        .logits.dataSync(),
+    ) as Float32Array;
+    const logits = (last as Tensor | null)?.dataSync() ?? [];
+    expect(relativeError(logits, full.subarray((read.length - 1) * V))).toBeLessThan(1e-4);
+    (last as Tensor | null)?.dispose();
+    model.dispose();
+  });
+
+  it('tells tokens in order, gives the same for a seed and leaves nothing behind', async () => {
+    const backend = await useCuda('fp32');
+    const loops = new CudaDecodeLoops(backend);
+    const model = loadModel('test/golden/mod-raw-f2');
+    const told: number[] = [];
+    const once = () =>
+      generate(model, promptsOf(1), { ...options, loops, onToken: (_, token) => void told.push(token) });
+    const first = await once();
+    expect(told).toEqual([...(first.tokens[0] as Int32Array)]);
+    const [tensors, bytes] = [memory().numTensors, backend.memoryUse().current];
+    expect((await once()).tokens).toEqual(first.tokens);
+    expect(memory().numTensors).toBe(tensors);
+    expect(backend.memoryUse().current).toBe(bytes);
+    model.dispose();
+  });
+
+  it('leaves experts to the decoder that works op by op', async () => {
+    const { loops, opened } = watched(new CudaDecodeLoops(await useCuda('fp32')));
+    const model = loadModel('test/golden/moe');
+    const { tokens } = await generate(model, [Int32Array.of(1, 2)], { ...options, tokens: 4, loops });
+    expect(tokens[0]).toHaveLength(4);
+    expect(opened()).toBe(0);
+    model.dispose();
+  });
+});
+
+/** Loops that count how many were started. */
+function watched(inner: CudaDecodeLoops): { loops: DecodeLoops; opened: () => number } {
+  let count = 0;
+  const loops: DecodeLoops = {
+    refuses: (...args) => inner.refuses(...args),
+    start: (...args) => {
+      count += 1;
+      return inner.start(...args);
+    },
+  };
+  return { loops, opened: () => count };
+}
+
+/** A loop that gives its last logits away before it goes. */
+function keepLogits(loop: DecodeLoop, give: (logits: Tensor) => void): DecodeLoop {
+  return {
+    ready: () => loop.ready(),
+    run: (uniforms) => loop.run(uniforms),
+    logits: () => loop.logits(),
+    caches: () => loop.caches(),
+    dispose: () => {
+      give(loop.logits());
+      loop.dispose();
+    },
+  };
+}
