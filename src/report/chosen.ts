@@ -25,7 +25,7 @@ export function chosenModels(budget: BudgetStudy): ChosenModel[] {
   const chosen: ChosenModel[] = [];
   for (const [role, run] of roles) {
     if (run === undefined) continue;
-    const same = chosen.find((one) => one.run === run);
+    const same = chosen.find((one) => one.run.row.run_id === run.row.run_id);
     if (same === undefined) chosen.push({ role, run });
     else same.role = `${same.role}, ${role}`;
   }

@@ -38,15 +38,16 @@ export interface Curve {
   /** Loss against the logarithm, to the base 10, of each. */
   fits: Record<Axis, Fit>;
   optimum: Optimum;
-  /** The run of least loss, seeds of a size averaged; of them the first. */
+  /** The size of least loss, as `meansOf` gives it. */
   best: DoneRun;
 }
 
 export interface BudgetStudy {
   budget: number;
   curves: Curve[];
+  /** The dense curve of least loss, of those whose optimum is known best. */
   baseline: Curve | null;
-  /** The learned MoD curve of least loss. */
+  /** The learned MoD curve of least loss, likewise, trained like the baseline where there is one. */
   mod: Curve | null;
   /** The curves that are trained like the baseline, in learning rate and the like; without one like the best curve. */
   alike: Curve[];
@@ -99,11 +100,24 @@ function budgetStudy(budget: number, runs: DoneRun[]): BudgetStudy {
   const curves = [...groupBy(runs, ({ setting }) => setting.key).values()].map((ofSetting) =>
     curveOf(budget, ofSetting),
   );
-  const best = (variant: string) => leastLoss(curves.filter(({ setting }) => setting.variant === variant));
-  const baseline = best('baseline');
+  const best = (of: readonly Curve[], variant: string) =>
+    leastLoss(knownBest(of.filter(({ setting }) => setting.variant === variant)));
+  const baseline = best(curves, 'baseline');
   const { others } = (baseline ?? (leastLoss(curves) as Curve)).setting;
   const alike = curves.filter(({ setting }) => setting.others === others);
-  return { budget, curves, baseline, mod: best('mod'), alike, noise: noiseOf(curves) };
+  const mod = best(alike, 'mod') ?? best(curves, 'mod');
+  return { budget, curves, baseline, mod, alike, noise: noiseOf(curves) };
+}
+
+/**
+ * Of several curves those whose optimum is known best: with an interval if any has one, else by a fit if any is, else all.
+ * One run at a lucky size must not stand for an optimum beside curves that show theirs.
+ */
+function knownBest(curves: readonly Curve[]): readonly Curve[] {
+  const withInterval = curves.filter(({ optimum }) => optimum.lossInterval !== null);
+  if (withInterval.length > 0) return withInterval;
+  const fitted = curves.filter(({ optimum }) => optimum.from === 'fit');
+  return fitted.length > 0 ? fitted : curves;
 }
 
 /** The curve of least loss at its optimum; null for none. */
@@ -126,7 +140,7 @@ function curveOf(budget: number, runs: DoneRun[]): Curve {
     flops_per_pass: fitOver('flops_per_pass'),
     tokens: fitOver('tokens'),
   };
-  const best = bestRun(runs);
+  const best = meansOf(runs).reduce((least, size) => (size.loss < least.loss ? size : least));
   return { budget, setting, runs, fits, best, optimum: optimumOf(fits, best, runs) };
 }
 
@@ -135,9 +149,9 @@ export function sizesOf(runs: readonly DoneRun[]): DoneRun[][] {
   return [...groupBy(runs, ({ row }) => `${row.params_total} ${row.flops_per_pass}`).values()];
 }
 
-/** The first run of the size whose seeds have the least mean loss. */
-function bestRun(runs: readonly DoneRun[]): DoneRun {
-  return sizesOf(runs).reduce((best, size) => (meanLoss(size) < meanLoss(best) ? size : best))[0] as DoneRun;
+/** A run for each size of a curve: the first of its seeds, with the mean loss of all. One seed may be lucky. */
+export function meansOf(runs: readonly DoneRun[]): DoneRun[] {
+  return sizesOf(runs).map((seeds) => ({ ...(seeds[0] as DoneRun), loss: meanLoss(seeds) }));
 }
 
 function optimumOf(fits: Curve['fits'], best: DoneRun, runs: readonly DoneRun[]): Optimum {
@@ -155,11 +169,10 @@ function optimumOf(fits: Curve['fits'], best: DoneRun, runs: readonly DoneRun[])
     };
   }
   const { params_total, flops_per_pass } = best.row;
-  const seeds = sizesOf(runs).find((size) => size.includes(best)) as DoneRun[];
   return {
     from: 'run',
-    seeds: seeds.length,
-    loss: meanLoss(seeds),
+    seeds: sizesOf(runs).find(([first]) => first?.row.run_id === best.row.run_id)?.length ?? 1,
+    loss: best.loss,
     lossInterval: null,
     params: params_total,
     paramsInterval: null,

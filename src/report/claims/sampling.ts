@@ -14,6 +14,7 @@ import {
   formDifference,
   overall,
   overBudgets,
+  trainedAlike,
   Z95,
 } from './claim.js';
 
@@ -164,9 +165,11 @@ export interface SampledRun {
   evaluation: EvalRow;
 }
 
-/** Every learned MoD run of a budget in its causal modes. */
+/** Every learned MoD run of a budget in its causal modes: those trained like the baseline, where there are any. */
 export function sampledRuns(budget: BudgetStudy): SampledRun[] {
-  return curvesOf(budget, 'mod').flatMap(({ runs }) =>
+  const curves = curvesOf(budget, 'mod');
+  const alike = budget.baseline === null ? curves : trainedAlike(curves, budget.baseline);
+  return alike.flatMap(({ runs }) =>
     runs.flatMap((run) =>
       run.evaluations.filter(({ routing }) => routing !== 'topk').map((row) => ({ run, evaluation: row })),
     ),

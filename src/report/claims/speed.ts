@@ -3,6 +3,7 @@ import { hasPredictor, isRouted } from '../../model/config.js';
 import { mean, median } from '../../statistics.js';
 import { groupBy } from '../group.js';
 import type { BudgetStudy, DoneRun, Study } from '../study.js';
+import { meansOf } from '../study.js';
 import { percent, signedLoss, significant } from '../words.js';
 import { type Claim, type Evidence, overall, overBudgets, Z95 } from './claim.js';
 
@@ -26,10 +27,10 @@ export interface FastRun {
 }
 
 /**
- * Of the MoD runs whose loss is no higher than that of the best baseline run, the one that steps fastest; null where no
- * run is as good, or none has a time that can be compared.
+ * Of the MoD models, trained like the baseline, whose loss is no higher than that of the best baseline, seeds averaged, the
+ * one that steps fastest; null where none is as good, or none has a time that can be compared.
  */
-export function fastestAsGood({ baseline, curves }: BudgetStudy): FastRun | null {
+export function fastestAsGood({ baseline, alike: curves }: BudgetStudy): FastRun | null {
   if (baseline === null) return null;
   const best = baseline.best;
   return comparable(curves, best)
@@ -42,7 +43,7 @@ function comparable(curves: BudgetStudy['curves'], to: DoneRun): DoneRun[] {
   if (to.row.step_ms === null) return [];
   return curves
     .filter(({ setting }) => setting.variant === 'mod')
-    .flatMap(({ runs }) => runs)
+    .flatMap(({ runs }) => meansOf(runs))
     .filter((run) => run.row.step_ms !== null && sameMachine(run, to));
 }
 
@@ -58,7 +59,7 @@ function fasterAtEqualLoss(study: Study): Claim {
   };
   const needs = 'Needs step times of dense and MoD runs on one kind of device.';
   return overBudgets(text, study, needs, (budget) => {
-    const { baseline, curves, noise } = budget;
+    const { baseline, alike: curves, noise } = budget;
     if (baseline === null || comparable(curves, baseline.best).length === 0) return null;
     const fast = fastestAsGood(budget);
     if (fast === null) {
@@ -87,7 +88,7 @@ function betterAtEqualTime(study: Study): Claim {
     source: '4.1',
   };
   const needs = 'Needs step times of dense and MoD runs on one kind of device.';
-  return overBudgets(text, study, needs, ({ baseline, curves, noise }) => {
+  return overBudgets(text, study, needs, ({ baseline, alike: curves, noise }) => {
     if (baseline === null) return null;
     const dense = baseline.best;
     const inTime = comparable(curves, dense).filter((run) => trainingSeconds(run) <= trainingSeconds(dense));

@@ -29,10 +29,7 @@ export function samplingFigure(
   const title = 'Evaluated as in sampling';
   const paper = 'figure 6, left';
   const budget = shownBudget(budgets);
-  const alike = new Set(budget?.alike.flatMap(({ runs }) => runs));
-  const all = budget === null ? [] : sampledRuns(budget);
-  const ofAlike = all.filter(({ run }) => alike.has(run));
-  const sampled = ofAlike.length > 0 ? ofAlike : all;
+  const sampled = budget === null ? [] : sampledRuns(budget);
   if (budget === null || sampled.length === 0) {
     return {
       title,
