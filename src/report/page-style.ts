@@ -31,6 +31,7 @@ nav { display: flex; flex-wrap: wrap; gap: .25rem 1rem; font-size: .875rem; marg
 figure { margin: 0; min-width: 0; break-inside: avoid; }
 figure.wide { grid-column: 1 / -1; }
 figcaption p { margin: .15rem 0 .5rem; font-size: .9375rem; }
+figcaption .quiet { font-size: .8125rem; }
 #fits ~ h3 { margin-top: 1.5rem; }
 .frame { position: relative; border-radius: 4px; }
 .frame:focus-visible, summary:focus-visible, a:focus-visible { outline: 2px solid #1f7bb6; outline-offset: 3px; }

@@ -104,9 +104,9 @@ function claimsTable(claims: readonly Claim[]): string {
   return `<p class="quiet">Claims of Raposo et al. 2024, by section. In brackets: 95% intervals. Undecided: the interval reaches to both sides, or is not known.</p>${tested.length === 0 ? '' : table}${untested.length === 0 ? '' : rest.replace(tested.length === 0 ? '' : ' open', '')}`;
 }
 
-function figureHtml({ id, title, paper, reading, svg, table, wide }: Figure): string {
+function figureHtml({ id, title, paper, reading, notes = '', svg, table, wide }: Figure): string {
   const source = paper === null ? '' : ` <span class="source">${escapeXml(paper)}</span>`;
-  return `<figure id="${escapeXml(id)}"${wide ? ' class="wide"' : ''}><figcaption><h3>${escapeXml(title)}${source}</h3><p>${escapeXml(reading)}</p></figcaption><div class="frame">${svg}</div><details><summary>The data</summary><div class="scroll" tabindex="0" role="region" aria-label="Data of ${escapeXml(title)}">${tableHtml(table)}</div></details></figure>`;
+  return `<figure id="${escapeXml(id)}"${wide ? ' class="wide"' : ''}><figcaption><h3>${escapeXml(title)}${source}</h3><p>${escapeXml(reading)}</p>${notes === '' ? '' : `<p class="quiet">${escapeXml(notes)}</p>`}</figcaption><div class="frame">${svg}</div><details><summary>The data</summary><div class="scroll" tabindex="0" role="region" aria-label="Data of ${escapeXml(title)}">${tableHtml(table)}</div></details></figure>`;
 }
 
 /** A table whose numbers stand to the right. */

@@ -87,11 +87,12 @@ export function numbersOf({ study, claims, figures }: Report): object {
       curves: curves.map(curveNumbers),
     })),
     scaling: study.scalings,
-    figures: figures.drawn.map(({ id, title, paper, reading, table }) => ({
+    figures: figures.drawn.map(({ id, title, paper, reading, notes = '', table }) => ({
       id,
       title,
       paper,
       reading,
+      notes,
       ...table,
     })),
     not_drawn: figures.missing,

@@ -37,8 +37,8 @@ it('has no holes in its sentences and no broken numbers in its figures', () => {
       const report = reportOf(runs);
       const { study, claims, figures } = report;
       expect(study.done.length + study.leftOut.length).toBe(runs.length);
-      for (const { reading, svg, table, id } of figures.drawn) {
-        expect(reading, id).not.toMatch(/NaN|undefined|Infinity|null/);
+      for (const { reading, notes = '', svg, table, id } of figures.drawn) {
+        expect(`${reading} ${notes}`, id).not.toMatch(/NaN|undefined|Infinity|null/);
         expect(svg, id).not.toMatch(/NaN|undefined|Infinity/);
         for (const cells of table.rows) expect(cells.length, id).toBe(table.head.length);
       }

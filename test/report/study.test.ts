@@ -83,9 +83,7 @@ it('an optimum outside the sizes is the best run’s, is said to be so, and gets
   expect(budget?.baseline?.fits.params_total.state).toBe('above');
   expect(budget?.baseline?.optimum).toMatchObject({ from: 'run', lossInterval: null });
   const [figure] = figuresOf(study).drawn;
-  expect(figure?.reading).toMatch(
-    /No minimum in range, so that the best run stands for it: dense; MoD 12\.5%/,
-  );
+  expect(figure?.notes).toMatch(/No minimum in range, so that the best run stands for it: dense; MoD 12\.5%/);
   expect(figure?.svg).not.toContain('optimum of');
 });
 
@@ -95,7 +93,7 @@ it('a run that did not train stands on the edge of the frame and does not press 
   const [first, ...rest] = runs as [ReportRun, ...ReportRun[]];
   const broken = { ...first, row: { ...first.row, loss: 20 } };
   const [figure] = figuresOf(studyOf([broken, ...rest])).drawn;
-  expect(figure?.reading).toMatch(/Above the frame: a run at 20\.00 nats\.$/);
+  expect(figure?.notes).toMatch(/Above the frame: a run at 20\.00 nats\.$/);
   expect(figure?.svg).not.toMatch(/>(1\d|20)(\.0+)?</); // no tick up there
   expect(lossFrame(losses).beyond).toEqual([]);
 });
@@ -113,7 +111,7 @@ it('draws each way of training that has a curve, and names what was tried at one
   );
   expect(figures.map(({ id }) => id)).toEqual(['isoflop-1e15', 'isoflop-1e15-learning-rate-0.001']);
   expect(figures[0]?.title).toContain('learning rate 0.004');
-  expect(figures[0]?.reading).toMatch(/not drawn: dense, learning rate 0\.008 /);
+  expect(figures[0]?.notes).toMatch(/not drawn: dense, learning rate 0\.008 /);
 });
 
 it('draws figure 7 when there are runs with experts, and keeps them out of figure 3', () => {

@@ -127,7 +127,7 @@ function depth(study: Study): Claim {
     const found = { value, interval: runInterval(value, noise) };
     return {
       verdict: below(found.interval, 0),
-      finding: `Deeper less wider, mean of ${differences.length} pairs: ${difference(found)}.`,
+      finding: `Deeper less wider, ${differences.length === 1 ? 'one pair' : `mean of ${differences.length} pairs`}: ${difference(found)}.`,
       numbers: [named('loss, deeper less wider', found)],
     };
   });

@@ -112,7 +112,7 @@ function costOf(curve: Curve | null, mode: RoutingMode): Evidence | null {
   const [value, most] = [mean(rises), Math.max(...rises)];
   return {
     verdict: value < LITTLE ? 'holds' : 'fails',
-    finding: `${curve.setting.label}: ${signedPercent(value)} in the mean of ${rises.length} runs, ${signedPercent(most)} at most (little: below 1%).`,
+    finding: `${curve.setting.label}: ${signedPercent(value)} ${rises.length === 1 ? 'in one run' : `in the mean of ${rises.length} runs, ${signedPercent(most)} at most`} (little: below 1%).`,
     numbers: [
       { name: `relative rise of the loss, ${mode}, mean`, value, interval: null },
       { name: `relative rise of the loss, ${mode}, largest`, value: most, interval: null },

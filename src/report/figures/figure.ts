@@ -19,6 +19,8 @@ export interface Figure {
   paper: string | null;
   /** What to read from it: a sentence computed from the data. */
   reading: string;
+  /** What else to know of it: runs outside of the frame, settings that are not drawn. */
+  notes?: string;
   /** A whole SVG document: title, description, legend and a `<title>` at each mark. */
   svg: string;
   table: DataTable;
@@ -56,13 +58,16 @@ export function lossFrame(losses: readonly number[]): {
   };
 }
 
-/** What a figure's reading says of losses outside of its frame. */
+/** What a figure's notes say of losses outside of its frame. */
 export function beyondText(beyond: readonly number[]): string {
   if (beyond.length === 0) return '';
   const [least, most] = [beyond[0], beyond.at(-1)].map((loss) => (loss as number).toFixed(2));
   const range = least === most ? least : `${least} to ${most}`;
-  return ` Above the frame: ${beyond.length === 1 ? `a run at ${range}` : `${beyond.length} runs at ${range}`} nats.`;
+  return `Above the frame: ${beyond.length === 1 ? `a run at ${range}` : `${beyond.length} runs at ${range}`} nats.`;
 }
+
+/** Sentences side by side; empty ones are left out. */
+export const sentences = (...all: string[]): string => all.filter((one) => one !== '').join(' ');
 
 export interface LegendEntry {
   label: string;

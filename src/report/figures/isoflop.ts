@@ -5,7 +5,15 @@ import { groupBy } from '../group.js';
 import { parabolaAt } from '../parabola.js';
 import { type BudgetStudy, type Curve, type DoneRun, leastLoss, type Study, sizesOf } from '../study.js';
 import { budgetName, percent, shortCount, signedLoss, significant, withInterval } from '../words.js';
-import { beyondText, type DataTable, draw, type Figure, lossFrame, type MissingFigure } from './figure.js';
+import {
+  beyondText,
+  type DataTable,
+  draw,
+  type Figure,
+  lossFrame,
+  type MissingFigure,
+  sentences,
+} from './figure.js';
 import { legendOf, type Style } from './style.js';
 
 type Styles = ReadonlyMap<string, Style>;
@@ -40,7 +48,8 @@ export function isoflopFigures(budget: BudgetStudy, styles: Styles): Figure[] {
         id: isoflopId(budget),
         title: others === '' ? title : `${title}, ${others}`,
         paper,
-        reading: `${isoflopReading(budget)}${leftText(left)}`,
+        reading: isoflopReading(budget),
+        notes: sentences(unknown(budget), leftText(left)),
       },
       main.length > 0 ? main : curves,
       styles,
@@ -64,7 +73,7 @@ export function isoflopFigures(budget: BudgetStudy, styles: Styles): Figure[] {
 function leftText(left: readonly Curve[]): string {
   if (left.length === 0) return '';
   const each = left.map(({ setting, optimum }) => `${setting.label} ${optimum.loss.toFixed(4)}`);
-  return ` Tried at a size or two, and not drawn: ${each.join('; ')}.`;
+  return `Tried at a size or two, and not drawn: ${each.join('; ')}.`;
 }
 
 function groupReading(how: string, group: readonly Curve[], budget: BudgetStudy): string {
@@ -152,7 +161,7 @@ function isoflopReading(budget: BudgetStudy): string {
     random === null || dense === null
       ? ''
       : `; random routing is at ${signedLoss(lossDifference(random, dense, noise).value)} against ${dense === baseline ? 'it' : dense.setting.label}`;
-  return `At ${budgetName(budget.budget)} FLOPs the best MoD, ${mod.setting.label}, is at ${mod.optimum.loss.toFixed(4)} nats with ${significant(mod.optimum.params / baseline.optimum.params)} times the parameters of the best dense model${against(mod, budget)}${worse}.${unknown(budget)}`;
+  return `At ${budgetName(budget.budget)} FLOPs the best MoD, ${mod.setting.label}, is at ${mod.optimum.loss.toFixed(4)} nats with ${significant(mod.optimum.params / baseline.optimum.params)} times the parameters of the best dense model${against(mod, budget)}${worse}.`;
 }
 
 /** Optima that are only the best of the runs are said to be so. */
@@ -162,7 +171,7 @@ function unknown({ alike }: BudgetStudy): string {
     .map(({ setting }) => setting.form);
   return labels.length === 0
     ? ''
-    : ` No minimum in range, so that the best run stands for it: ${labels.join('; ')}.`;
+    : `No minimum in range, so that the best run stands for it: ${labels.join('; ')}.`;
 }
 
 function against(curve: Curve, { baseline, noise }: BudgetStudy, what = 'it'): string {
@@ -172,7 +181,7 @@ function against(curve: Curve, { baseline, noise }: BudgetStudy, what = 'it'): s
 }
 
 function curvesFigure(
-  about: Pick<Figure, 'id' | 'title' | 'paper' | 'reading'>,
+  about: Pick<Figure, 'id' | 'title' | 'paper' | 'reading' | 'notes'>,
   curves: readonly Curve[],
   styles: Styles,
 ): Figure {
@@ -231,8 +240,8 @@ function curvesFigure(
       marks: [...marks, ...optima.flatMap((curve) => optimumMarks(curve, styleOf(curve).color))],
     },
   });
-  const reading = `${about.reading}${beyondText(beyond)}`;
-  return { ...about, reading, svg, table: runsTable(curves.flatMap(({ runs }) => runs)), wide: false };
+  const notes = sentences(about.notes ?? '', beyondText(beyond));
+  return { ...about, notes, svg, table: runsTable(curves.flatMap(({ runs }) => runs)), wide: false };
 }
 
 const known = ({ fits }: Curve) => fits.params_total.state === 'minimum';

@@ -68,14 +68,13 @@ export function normalisedFigure(
   const rows = points.map(({ run, x, y }) => [run.row.run_id, run.setting.label, run.row.flop_budget, x, y]);
   const head = ['run', 'setting', 'budget', 'FLOPs per pass, normalised', 'loss, normalised'];
   const above =
-    beyond.length === 0
-      ? ''
-      : ` Above the frame: ${beyond.length === 1 ? 'a run' : `${beyond.length} runs`}.`;
+    beyond.length === 0 ? '' : `Above the frame: ${beyond.length === 1 ? 'a run' : `${beyond.length} runs`}.`;
   return {
     id: 'normalised',
     title,
     paper,
-    reading: `${reading}${above}`,
+    reading,
+    notes: above,
     svg,
     table: { head, rows },
     wide: false,

@@ -81,8 +81,9 @@ export function samplingFigure(
   });
   const head = ['run', 'routing', 'FLOPs per pass', 'loss'];
   const rows = points.map(({ run, mode, x, y }) => [run.row.run_id, mode, x, y]);
-  const reading = `${samplingReading(causal, budget.baseline?.best ?? null)}${beyondText(beyond)}`;
-  return { id: 'sampling', title, paper, reading, svg, table: { head, rows }, wide: false };
+  const reading = samplingReading(causal, budget.baseline?.best ?? null);
+  const notes = beyondText(beyond);
+  return { id: 'sampling', title, paper, reading, notes, svg, table: { head, rows }, wide: false };
 }
 
 function samplingReading(causal: SampledPoint[], dense: DoneRun | null): string {
