@@ -12,9 +12,15 @@ import { runFolder, sweepFiles } from './sweep-folder.js';
 /** Seconds that one who makes the tables waits for another. */
 const PATIENCE = 30;
 
+/** The rows of runs.csv as the run folders have them now, in the plan's order. */
+export function currentRows(folder: string, runs: readonly PlannedRun[]): RunRow[] {
+  return runs.map((run) => currentRow(runFolder(folder, run.run_id), run));
+}
+
 /**
- * Makes both tables, and tells what is in the first. One process at a time, from reading the run folders to the last rename, on whatever machine: of two
- * side by side the one that read earlier could write last, and a run that has ended would be missing.
+ * Makes both tables, and tells what is in the first. One process at a time, from reading the run folders to the last
+ * rename, on whatever machine: of two side by side the one that read earlier could write last, and a run that has ended
+ * would be missing.
  *
  * @throws TryLaterError if another process does nothing else for half a minute
  */
@@ -22,7 +28,7 @@ export function writeTables(folder: string, runs: readonly PlannedRun[]): RunRow
   const { tablesLock, runs: runsCsv, evaluations } = sweepFiles(folder);
   const lock = waitForLock(tablesLock, 'mod making tables', PATIENCE);
   try {
-    const rows = runs.map((run) => currentRow(runFolder(folder, run.run_id), run));
+    const rows = currentRows(folder, runs);
     writeCsv(runsCsv, RUN_COLUMNS, rows);
     const evaluated = runs.flatMap((run) => readEvaluations(runFolder(folder, run.run_id)));
     writeCsv(evaluations, EVAL_COLUMNS, evaluated);

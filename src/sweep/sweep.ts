@@ -15,7 +15,7 @@ import { isDiskFull } from '../results/checkpoint-writer.js';
 import type { RunRow } from '../results/columns.js';
 import { acquireLock } from '../results/lock.js';
 import { sweepFiles, writePlan, writePlanIfChanged } from '../results/sweep-folder.js';
-import { writeTables } from '../results/tables.js';
+import { currentRows, writeTables } from '../results/tables.js';
 import { barDisplay, type Display, lineDisplay, silentDisplay } from './display.js';
 import { automaticJobs, inParallel } from './jobs.js';
 import { removeWeights } from './keep-weights.js';
@@ -86,7 +86,7 @@ export async function sweep(file: SweepFile, options: SweepOptions): Promise<Swe
       todo.length === 0
         ? nothingToDo(folder, wanted, options)
         : await trainAll(folder, plan, todo, wanted, options);
-    return { folder, ...ends, rows: writeTables(folder, plan) };
+    return { folder, ...ends, rows: lastTables(folder, plan, ends) };
   } finally {
     lock?.release();
   }
@@ -223,5 +223,15 @@ function tryTables(folder: string, plan: readonly PlannedRun[]): void {
     writeTables(folder, plan);
   } catch (error) {
     if (!isDiskFull((error as NodeJS.ErrnoException).code)) throw error;
+  }
+}
+
+/** The tables at the end. On a full disk the run that it has stopped says more, and with numbers. */
+function lastTables(folder: string, plan: readonly PlannedRun[], { failed }: Ends): RunRow[] {
+  try {
+    return writeTables(folder, plan);
+  } catch (error) {
+    if (failed.length === 0 || !isDiskFull((error as NodeJS.ErrnoException).code)) throw error;
+    return currentRows(folder, plan);
   }
 }

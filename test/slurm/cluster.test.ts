@@ -94,7 +94,8 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
       const results = mkdtempSync(join(tmpdir(), 'mod-slurm-quick-'));
       made.push(results);
       const quick = { config: 'configs/quick.yaml', results, folder: results };
-      const first = await submit(quick, '--concurrency', '2');
+      const wasm = ['--backend', 'wasm']; // whatever else is here: what the local sweep is compared on
+      const first = await submit(quick, '--concurrency', '2', ...wasm);
       expect(first).toMatchObject({ code: 0, stderr: '' });
       expect(first.stdout).toMatch(/^job \d+: 9 runs; job \d+: the report behind them\n/);
       const running = await until(
@@ -107,7 +108,7 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
         60,
       );
       expect(running.map(({ task }) => task?.state)).toEqual(['RUNNING', 'RUNNING']);
-      expect((await submit(quick)).stdout).toBe('nothing to submit: 9 queued or running\n');
+      expect((await submit(quick, ...wasm)).stdout).toBe('nothing to submit: 9 queued or running\n');
 
       await cluster.stateSaved();
       await cluster.killController();
@@ -126,12 +127,12 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
       });
       expect(readFileSync(join(results, 'quick/report/index.html'), 'utf8')).toContain('quick');
 
-      const second = await submit(quick);
+      const second = await submit(quick, ...wasm);
       expect(second.stdout).toMatch(/^job \d+: 1 run \(8 done before\); /);
       expect(jobsOf(second.stdout).array).not.toBe(array);
       await cluster.ended(150);
       expect(masked(runRows(quick, 'quick'))).toEqual(masked(await localQuick()));
-      expect((await submit(quick)).stdout).toBe('nothing to submit: 9 done\n');
+      expect((await submit(quick, ...wasm)).stdout).toBe('nothing to submit: 9 done\n');
 
       expect(logs(limited)).toMatch(/is not done: back into the queue\n.* start 2\n/s);
       const row = runRows(local).filter(({ run_id }) => run_id === LONG_RUN);
@@ -237,15 +238,17 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
   );
 });
 
-/** The rows of quick.yaml as a local sweep leaves them: what this commit has left in results/, else trained now. */
+/** The rows of quick.yaml on wasm as a local sweep leaves them: what this commit has left in results/, else trained now. */
 async function localQuick(): Promise<Record<string, unknown>[]> {
   const commit = gitCommit();
   if (existsSync('results/quick/runs.csv')) {
     const rows = runRows({ results: 'results' }, 'quick');
-    if (rows.every((row) => row.status === 'done' && row.git_commit === commit)) return rows;
+    const fits = (row: Record<string, unknown>) =>
+      row.status === 'done' && row.git_commit === commit && row.backend === 'wasm';
+    if (rows.every(fits)) return rows;
   }
   const results = mkdtempSync(join(tmpdir(), 'mod-local-quick-'));
   made.push(results);
-  await mod('sweep', 'configs/quick.yaml', '--results', results, '--quiet');
+  await mod('sweep', 'configs/quick.yaml', '--results', results, '--backend', 'wasm', '--quiet');
   return runRows({ results }, 'quick');
 }
