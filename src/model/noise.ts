@@ -4,7 +4,7 @@ import { randomStream } from '../data/random.js';
 import { normalDrawsKernel } from '../ops/normal-draws.js';
 import type { ModelConfig } from './config.js';
 
-export type NoisePhase = 'training' | 'heldout' | 'generation';
+export type NoisePhase = 'training' | 'heldout';
 
 /** Two words that are one block's own, for NormalDraws. */
 export function routerKey(seed: number, phase: NoisePhase, block: number): Int32Array {

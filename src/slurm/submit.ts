@@ -52,12 +52,7 @@ export interface SubmitOutcome {
  * @throws TryLaterError if another process holds the sweep, or Slurm's controller does not answer
  */
 export async function submitSweep(file: SweepFile, options: SubmitOptions): Promise<SubmitOutcome> {
-  checkSbatch(options.sbatch);
-  const folder = resolve(options.resultsDir, file.name);
-  const plan = planSweep(file, options);
-  const wanted = selectRuns(file, folder, plan, options);
-  checkResults(folder, plan);
-  const missing = unfinished(folder, wanted, options.retry);
+  const { folder, plan, wanted, missing } = lookedAt(file, options);
   checkData(missing, file.dir);
   makeResultsFolder(folder);
   const lock = acquireLock(sweepFiles(folder).lock, `mod sweep ${file.path} --slurm`);
@@ -92,16 +87,21 @@ export async function submitSweep(file: SweepFile, options: SubmitOptions): Prom
  * @throws InputError as submitSweep does, but for the data
  */
 export async function drySubmit(file: SweepFile, options: SubmitOptions): Promise<string> {
+  const { folder, plan, missing } = lookedAt(file, options);
+  const todo = notQueued(missing, await activeTasks(file, folder, plan));
+  if (todo.length === 0) return '# nothing to submit: every run is done, queued or running\n';
+  const { array, report } = scriptsOf(file, folder, todo, options);
+  return `${array}\n# Then, with --dependency=afterany: and the array's job id:\n\n${report}`;
+}
+
+/** What a submission is about, before Slurm is asked: the plan, the runs wanted of it, and those that are not done. */
+function lookedAt(file: SweepFile, options: SubmitOptions) {
   checkSbatch(options.sbatch);
   const folder = resolve(options.resultsDir, file.name);
   const plan = planSweep(file, options);
   const wanted = selectRuns(file, folder, plan, options);
   checkResults(folder, plan);
-  const missing = unfinished(folder, wanted, options.retry);
-  const todo = notQueued(missing, await activeTasks(file, folder, plan));
-  if (todo.length === 0) return '# nothing to submit: every run is done, queued or running\n';
-  const { array, report } = scriptsOf(file, folder, todo, options);
-  return `${array}\n# Then, with --dependency=afterany: and the array's job id:\n\n${report}`;
+  return { folder, plan, wanted, missing: unfinished(folder, wanted, options.retry) };
 }
 
 /** A line break would end the comment that sbatch reads them from, and begin a command. */
