@@ -11,7 +11,7 @@ export interface Peak {
 /** Inputs of which only as many rows are read as come out. */
 const READ_IN_PART: Record<string, string> = { Embedding: 'table', GatherTokens: 'x' };
 /** FLOPs of attention's products by what the forward pass has: backward makes the scores again and four products more. */
-const ATTENTION: Record<string, number> = { CausalAttention: 1, CausalAttentionGrad: 2.5 };
+const ATTENTION: Record<string, number> = { RotaryAttention: 1, RotaryAttentionGrad: 2.5 };
 
 /** Milliseconds; every input is read once and every output written once, `bytesOf` each. */
 export function leastMs(call: KernelCall, bytesOf: (tensor: Tensor) => number, peak: Peak): number {

@@ -1,13 +1,14 @@
 /** One block of the transformer: attention, then MLP, for all tokens or for those that a router selects. */
 import { reshape, type Tensor, zerosLike } from '@tensorflow/tfjs-core';
-import { causalAttention, segmentedAttentionKernel } from '../ops/causal-attention.js';
+import { segmentedAttentionKernel } from '../ops/causal-attention.js';
 import { gatedScatterAdd } from '../ops/gated-scatter-add.js';
 import { gatherTokens } from '../ops/gather-tokens.js';
 import { linear } from '../ops/linear.js';
 import { mlp } from '../ops/mlp.js';
 import { residual } from '../ops/residual.js';
 import { addRmsNorm, rmsNorm } from '../ops/rms-norm.js';
-import { rotary } from '../ops/rotary.js';
+import { rotaryKernel } from '../ops/rotary.js';
+import { rotaryAttention } from '../ops/rotary-attention.js';
 import type { Parameter, Tape } from '../ops/tape.js';
 import { addTokenLogits, tokenLogits } from '../ops/token-logits.js';
 import type { ExpertsConfig, RoutingConfig, RoutingMode } from './config.js';
@@ -98,29 +99,26 @@ export function normOf(tape: Tape | null, { x, branch }: Stream, gain: Parameter
 /**
  * The first half of f(x) = a + mlp(norm(x + a)): a = attention(norm(x)). x [B, n, D]
  *
- * @param positions [B, n] int32; null: row t has position t
- * @param attend from the rotated projections [B, n, 3D] to what the heads gather, [B, n, D]
+ * @param attend from the projections [B, n, 3D], dead afterwards, to what the heads gather, [B, n, D]
  */
 export function attentionHalf(
-  { tape, table }: Pick<BlockContext, 'tape' | 'table'>,
+  tape: Tape | null,
   x: Tensor,
   block: BlockParameters,
-  positions: Tensor | null,
   attend: (qkv: Tensor) => Tensor,
 ): AttentionHalf {
-  return attentionOf({ tape, table }, x, rmsNorm(tape, x, block.attnNorm), block, positions, attend);
+  return attentionOf(tape, x, rmsNorm(tape, x, block.attnNorm), block, attend);
 }
 
 /** The same of an x whose norm is known. */
 function attentionOf(
-  { tape, table }: Pick<BlockContext, 'tape' | 'table'>,
+  tape: Tape | null,
   x: Tensor,
   normedX: Tensor,
   block: BlockParameters,
-  positions: Tensor | null,
   attend: (qkv: Tensor) => Tensor,
 ): AttentionHalf {
-  const qkv = rotary(tape, linear(tape, normedX, block.qkv), table, positions);
+  const qkv = linear(tape, normedX, block.qkv); // [B, n, 3D]
   const attention = linear(tape, attend(qkv), block.attnOut); // [B, n, D]
   const [middle, normed] = addRmsNorm(tape, x, attention, block.mlpNorm);
   return { attention, middle, normed };
@@ -153,11 +151,19 @@ function headsOf(x: Tensor, table: Tensor): number {
   return (x.shape[2] as number) / (table.shape[1] as number);
 }
 
-/** Every row of the batch attends within itself. */
-function attendWithin({ tape, table, onKeys }: BlockContext, x: Tensor): (qkv: Tensor) => Tensor {
+/**
+ * Every row of the batch attends within itself.
+ *
+ * @param positions [B, n] int32; null: row t has position t
+ */
+function attendWithin(
+  { tape, table, onKeys }: BlockContext,
+  positions: Tensor | null,
+): (qkv: Tensor) => Tensor {
   return (qkv) => {
-    onKeys?.(qkv, null);
-    return causalAttention(tape, qkv, headsOf(x, table));
+    const [out, turned] = rotaryAttention(tape, qkv, table, positions);
+    onKeys?.(turned, null);
+    return out;
   };
 }
 
@@ -170,8 +176,7 @@ export function denseBlock(
 ): StreamOutput {
   const { tape } = context;
   const [x, normedX] = normOf(tape, stream, block.attnNorm);
-  const attend = attendWithin(context, x);
-  const { middle, normed } = attentionOf(context, x, normedX, block, null, attend);
+  const { middle, normed } = attentionOf(tape, x, normedX, block, attendWithin(context, null));
   if (block.expertRouter === null) {
     return { stream: { x: middle, branch: mlp(tape, normed, block.up, block.down) }, experts: null };
   }
@@ -204,7 +209,7 @@ export function routedBlock(
   }
   const { indices, member } = selectByCapacity(r, routing.capacity);
   const rows = gatherTokens(tape, x, indices);
-  const { attention, normed } = attentionHalf(context, rows, block, indices, attendWithin(context, x));
+  const { attention, normed } = attentionHalf(tape, rows, block, attendWithin(context, indices));
   const added = addMlp(context, attention, normed, block, index);
   const out = gatedScatterAdd(tape, x, added.x, r, indices, routing.gate);
   return { stream: whole(out), experts: added.experts, trace: { ...trace, member, indices } };
@@ -245,7 +250,8 @@ function packedBlock(
   const packed = reshape(x, [1, batch * length, width]);
   const heads = headsOf(x, context.table);
   const taken = gatherTokens(null, packed, rows);
-  const { attention, normed } = attentionHalf(context, taken, block, positions, (qkv) => {
+  const { attention, normed } = attentionHalf(null, taken, block, (projected) => {
+    const [qkv] = rotaryKernel({ qkv: projected, table: context.table, positions }, {});
     context.onKeys?.(qkv, lengths);
     return segmentedAttentionKernel({ qkv }, { heads, lengths })[0];
   });

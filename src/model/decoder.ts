@@ -7,6 +7,7 @@ import { gatedScatterAdd } from '../ops/gated-scatter-add.js';
 import { gatherTokens } from '../ops/gather-tokens.js';
 import { linear } from '../ops/linear.js';
 import { rmsNorm } from '../ops/rms-norm.js';
+import { rotaryKernel } from '../ops/rotary.js';
 import { scope } from '../ops/scope.js';
 import { tokenLogits } from '../ops/token-logits.js';
 import { addMlp, attentionHalf } from './block.js';
@@ -260,8 +261,11 @@ export class Decoder {
     rows: number[],
     to: 'attention' | 'middle',
   ): Tensor {
-    const context = { tape: null, table: this.model.table, experts: this.model.expertsOf(i) };
-    const half = attentionHalf(context, x, block, positions, (qkv) => this.attend(i, qkv, rows));
+    const context = { tape: null, experts: this.model.expertsOf(i) };
+    const half = attentionHalf(null, x, block, (projected) => {
+      const [qkv] = rotaryKernel({ qkv: projected, table: this.model.table, positions }, {});
+      return this.attend(i, qkv, rows);
+    });
     const assign = () => (this.occupancies[i] as ExpertOccupancy).assign(rows);
     return addMlp(context, half[to], half.normed, block, i, assign).x;
   }

@@ -19,7 +19,6 @@ import {
   unstack,
 } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
-import type { Tape } from './tape.js';
 
 export interface CausalAttentionInputs extends Record<string, Tensor> {
   qkv: Tensor;
@@ -86,15 +85,6 @@ export const causalAttentionGradKernel = defineKernel(
     return [reshape(transpose(gradients, [1, 3, 0, 2, 4]), qkv.shape)];
   },
 );
-
-/** Causal attention by head. qkv [B, n, 3D] = [B, n, 3, H, K] → [B, n, H·K] */
-export function causalAttention(tape: Tape | null, qkv: Tensor, heads: number): Tensor {
-  const [out, logSumExp] = causalAttentionKernel({ qkv }, { heads });
-  tape?.record([out], [qkv], [qkv, out, logSumExp], ([dout]) =>
-    causalAttentionGradKernel({ qkv, out, logSumExp, dout }, { heads }),
-  );
-  return out;
-}
 
 /**
  * {qkv [1, N, 3D]}, segments of these lengths one after another → [out [1, N, D]]: causal attention within each segment.

@@ -1,7 +1,6 @@
 /** Rotary: turns q and k of the fused projection by their positions (RoPE), v passes. Rows stay as the projection gives them. */
 import { add, concat, gather, mul, reshape, slice, sub, type Tensor, tensor2d } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
-import type { Tape } from './tape.js';
 
 export interface RotaryInputs extends Record<string, Tensor | undefined> {
   qkv: Tensor;
@@ -64,13 +63,3 @@ export const rotaryGradKernel = defineKernel(
   'RotaryGrad',
   ({ dqkv, table, positions }: RotaryGradInputs, _: object): [Tensor] => [turn(dqkv, table, positions, -1)],
 );
-
-/** q and k turned by their positions. qkv [B, n, 3D], not to be used again; table [P, K], positions [B, n] or null → [B, n, 3D] */
-export function rotary(tape: Tape | null, qkv: Tensor, table: Tensor, positions: Tensor | null): Tensor {
-  const where = { table, positions: positions ?? undefined };
-  const [turned] = rotaryKernel({ qkv, ...where }, {});
-  tape?.record([turned], [qkv], positions === null ? [] : [positions], ([dqkv]) =>
-    rotaryGradKernel({ dqkv, ...where }, {}),
-  );
-  return turned;
-}

@@ -21,8 +21,8 @@ it.each([
   ['LinearGradWeight', { dy: [2, 3, 7], x: [2, 3, 5] }, [7, 5], {}, 2 * 6 * 5 * 7],
   ['GroupedLinear', { x: [1, 12, 5], weight: [4 * 7, 5] }, [1, 12, 7], { experts: 4 }, 4 * 2 * 3 * 5 * 7],
   // Scores and values of [2, 16, 24] with causality halved; backward has five products where forward has two.
-  ['CausalAttention', { qkv: [2, 16, 72] }, [2, 16, 24], { heads: 3 }, 2 * (2 * 16 * 16 * 24)],
-  ['CausalAttentionGrad', { qkv: [2, 16, 72] }, [2, 16, 72], { heads: 3 }, 5 * (2 * 16 * 16 * 24)],
+  ['RotaryAttention', { qkv: [2, 16, 72] }, [2, 16, 24], { heads: 3 }, 2 * (2 * 16 * 16 * 24)],
+  ['RotaryAttentionGrad', { qkv: [2, 16, 72] }, [2, 16, 72], { heads: 3 }, 5 * (2 * 16 * 16 * 24)],
   ['RmsNorm', { x: [2, 3, 5], gain: [5] }, [2, 3, 5], {}, 0],
 ] as const)('%s has the FLOPs of its products', (name, shapes, output, attrs, expected) => {
   const inputs = Object.fromEntries(Object.entries(shapes).map(([key, shape]) => [key, zeros([...shape])]));

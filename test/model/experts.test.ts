@@ -115,7 +115,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
         const model = withTensors(own, shape.seed, () => null);
         scope(() => {
           const { block, context, x } = firstBlock(model, shape.seed);
-          const half = attentionHalf(context, x, block, null, (qkv) => slice(qkv, [0, 0, 0], x.shape));
+          const half = attentionHalf(context.tape, x, block, (qkv) => slice(qkv, [0, 0, 0], x.shape));
           const D = own.d_model;
           const positive = half.normed.dataSync().map((value) => Math.abs(value) + 0.5);
           const row = tensor(positive, half.normed.shape); // a router of ±1 tells experts and no-ops apart on it
@@ -151,7 +151,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
         const { count } = shape;
         scope(() => {
           const { block, context, x } = firstBlock(model, shape.seed);
-          const half = attentionHalf(context, x, block, null, (qkv) => slice(qkv, [0, 0, 0], x.shape));
+          const half = attentionHalf(context.tape, x, block, (qkv) => slice(qkv, [0, 0, 0], x.shape));
           const { x: out, experts } = addMlp(context, half.middle, half.normed, block, 0);
           const [after, before] = [out.dataSync(), half.middle.dataSync()];
           const [B, T, D] = x.shape as [number, number, number];

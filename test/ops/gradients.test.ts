@@ -4,7 +4,6 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { assignSlotsKernel } from '../../src/ops/assign-slots.js';
 import { balanceLoss } from '../../src/ops/balance-loss.js';
 import { binaryCrossEntropy } from '../../src/ops/binary-cross-entropy.js';
-import { causalAttention } from '../../src/ops/causal-attention.js';
 import { chooseExpert } from '../../src/ops/choose-expert.js';
 import { crossEntropy } from '../../src/ops/cross-entropy.js';
 import { embedding } from '../../src/ops/embedding.js';
@@ -18,7 +17,8 @@ import { mlp } from '../../src/ops/mlp.js';
 import { reshaped } from '../../src/ops/reshaped.js';
 import { residual } from '../../src/ops/residual.js';
 import { addRmsNorm, rmsNorm } from '../../src/ops/rms-norm.js';
-import { rotary, rotaryTable } from '../../src/ops/rotary.js';
+import { rotaryTable } from '../../src/ops/rotary.js';
+import { rotaryAttention } from '../../src/ops/rotary-attention.js';
 import { scope } from '../../src/ops/scope.js';
 import { Parameter, Tape } from '../../src/ops/tape.js';
 import { addTokenLogits, tokenLogits } from '../../src/ops/token-logits.js';
@@ -89,19 +89,14 @@ const CASES: Case[] = [
     forward: (t, [x], [, up, down]) => [mlp(t, x as Tensor, up as Parameter, down as Parameter)],
   },
   {
-    op: 'rotary',
-    shapes: [[2, 5, 24]],
-    forward: (t, [x]) => [rotary(t, x as Tensor, rotaryTable(6, 4), null)],
-  },
-  {
-    op: 'rotary at positions',
-    shapes: [[2, 3, 24]],
-    forward: (t, [x]) => [rotary(t, x as Tensor, rotaryTable(7, 4), padded())],
-  },
-  {
-    op: 'causal attention',
+    op: 'rotary attention',
     shapes: [[2, 5, 36]],
-    forward: (t, [qkv]) => [causalAttention(t, qkv as Tensor, 3)],
+    forward: (t, [x]) => [rotaryAttention(t, x as Tensor, rotaryTable(6, 4), null)[0]],
+  },
+  {
+    op: 'rotary attention at positions',
+    shapes: [[2, 3, 24]],
+    forward: (t, [x]) => [rotaryAttention(t, x as Tensor, rotaryTable(7, 4), padded())[0]],
   },
   {
     op: 'embedding',

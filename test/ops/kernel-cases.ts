@@ -39,6 +39,7 @@ import { normalDrawsKernel } from '../../src/ops/normal-draws.js';
 import { residualKernel } from '../../src/ops/residual.js';
 import { addRmsNormKernel, rmsNormGradKernel, rmsNormKernel } from '../../src/ops/rms-norm.js';
 import { rotaryGradKernel, rotaryKernel, rotaryTable } from '../../src/ops/rotary.js';
+import { rotaryAttentionGradKernel, rotaryAttentionKernel } from '../../src/ops/rotary-attention.js';
 import { scope } from '../../src/ops/scope.js';
 import { selectTopKKernel } from '../../src/ops/select-top-k.js';
 import {
@@ -101,6 +102,12 @@ function caseOf<I extends KernelInputs, A extends object, O extends Tensor[]>(
   return { kernel: kernel as unknown as KernelCase['kernel'], inputs, attrs };
 }
 
+/** Rotary positions of k tokens a sequence. */
+const angles = (s: Sizes) => ({
+  table: rotaryTable(s.T + 1, s.K),
+  positions: sometimes(s, selection(s)),
+});
+
 const sometimes = (s: Sizes, value: Tensor): Tensor | undefined => (s.seed % 2 === 0 ? value : undefined);
 
 function adamWInputs(name: string, random: (...shape: number[]) => Tensor, shape: number[]) {
@@ -161,16 +168,8 @@ export const KERNEL_CASES: KernelCase[] = [
   }),
   caseOf(geluKernel, ({ B, T }, r) => ({ x: r(B, T) })),
   caseOf(geluGradKernel, ({ B, T }, r) => ({ dy: r(B, T), x: r(B, T) })),
-  caseOf(rotaryKernel, (s, r) => ({
-    qkv: r(s.B, s.k, 3 * s.H * s.K),
-    table: rotaryTable(s.T + 1, s.K),
-    positions: sometimes(s, selection(s)),
-  })),
-  caseOf(rotaryGradKernel, (s, r) => ({
-    dqkv: r(s.B, s.k, 3 * s.H * s.K),
-    table: rotaryTable(s.T + 1, s.K),
-    positions: sometimes(s, selection(s)),
-  })),
+  caseOf(rotaryKernel, (s, r) => ({ qkv: r(s.B, s.k, 3 * s.H * s.K), ...angles(s) })),
+  caseOf(rotaryGradKernel, (s, r) => ({ dqkv: r(s.B, s.k, 3 * s.H * s.K), ...angles(s) })),
   caseOf(
     causalAttentionKernel,
     ({ B, T, H, K }, r) => ({ qkv: r(B, T, 3 * H * K) }),
@@ -182,6 +181,20 @@ export const KERNEL_CASES: KernelCase[] = [
       const qkv = r(B, T, 3 * H * K);
       const [out, logSumExp] = causalAttentionKernel.composed({ qkv }, { heads: H });
       return { qkv, out, logSumExp, dout: r(B, T, H * K) };
+    },
+    ({ H }) => ({ heads: H }),
+  ),
+  caseOf(
+    rotaryAttentionKernel,
+    (s, r) => ({ qkv: r(s.B, s.k, 3 * s.H * s.K), ...angles(s) }),
+    ({ H }) => ({ heads: H }),
+  ),
+  caseOf(
+    rotaryAttentionGradKernel,
+    (s, r) => {
+      const qkv = r(s.B, s.k, 3 * s.H * s.K);
+      const [out, logSumExp] = causalAttentionKernel.composed({ qkv }, { heads: s.H });
+      return { qkv, out, logSumExp, dout: r(s.B, s.k, s.H * s.K), ...angles(s) };
     },
     ({ H }) => ({ heads: H }),
   ),

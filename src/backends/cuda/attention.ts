@@ -1,4 +1,4 @@
-/** Rotary and CausalAttention on cuda: positions turned in place, attention by cuDNN or by the project's own kernels. */
+/** Rotary and attention on cuda: positions turned in place, then attention by cuDNN or by the project's own kernels, or both at once. */
 import type { Tensor } from '@tensorflow/tfjs-core';
 import { cachedAttentionKernel } from '../../ops/cached-attention.js';
 import {
@@ -8,6 +8,7 @@ import {
 } from '../../ops/causal-attention.js';
 import { fillCacheKernel } from '../../ops/fill-cache.js';
 import { rotaryGradKernel, rotaryKernel } from '../../ops/rotary.js';
+import { rotaryAttentionGradKernel, rotaryAttentionKernel } from '../../ops/rotary-attention.js';
 import { type AttentionShape, TENSOR } from './attention-graph.js';
 import { type AttentionPlans, cudnnTakes } from './attention-plans.js';
 import { BYTES_PER_ELEMENT, type CudaBackend } from './backend.js';
@@ -16,6 +17,7 @@ import { type Call, registerCudaKernel } from './call.js';
 import type { Address } from './driver.js';
 import { vectorOf, warpRows } from './elementwise.js';
 import { address, float } from './kernels.js';
+import { type Angles, shortAttention, shortAttentionGrad, shortTakes } from './short-attention.js';
 
 const THREADS = 256;
 /** Rows of a block, as kernels/attention.cu has it. */
@@ -25,61 +27,79 @@ const LARGEST_OWN_HEAD = 256;
 const SHORT = 256;
 
 export function registerAttention(plans: AttentionPlans): void {
-  registerCudaKernel(rotaryKernel, (call, { qkv, table, positions }) => [
-    turn(call, qkv, table, positions, 1),
-  ]);
-  registerCudaKernel(rotaryGradKernel, (call, { dqkv, table, positions }) => [
-    turn(call, dqkv, table, positions, -1),
-  ]);
+  registerCudaKernel(rotaryKernel, (call, { qkv, ...where }) => {
+    const turned = call.reuse(qkv, call.backend.activations);
+    turn(call, call.at(turned), shapeOf(qkv, headsOf(qkv, where.table)), anglesOf(call, where), 1);
+    return [turned];
+  });
+  registerCudaKernel(rotaryGradKernel, (call, { dqkv, ...where }) => {
+    const turned = call.reuse(dqkv, call.backend.activations);
+    turn(call, call.at(turned), shapeOf(dqkv, headsOf(dqkv, where.table)), anglesOf(call, where), -1);
+    return [turned];
+  });
 
   registerCudaKernel(causalAttentionKernel, (call, { qkv }, { heads }) => {
     const shape = shapeOf(qkv, heads);
-    const { batch, n, size } = shape;
-    const out = call.makeActivation([batch, n, heads * size]);
-    const logSumExp = call.make([batch, heads, n], 'float32');
-    const from = call.activation(qkv);
-    if (usesCudnn(call.backend, shape)) {
-      const outputs = [
-        [TENSOR.out, call.at(out)],
-        [TENSOR.logSumExp, call.at(logSumExp)],
-      ] as const;
-      execute(call, plans, 'forward', shape, [...packed(from, shape, INPUTS), ...outputs]);
-    } else {
-      const shared = 4 * (2 * TILE * (size + 1) + TILE * (TILE + 1));
-      launchOwn(call, 'attention', shape, shared, [from, call.at(out), call.at(logSumExp)]);
-    }
+    const [out, logSumExp] = outputsOf(call, shape);
+    attend(call, plans, shape, [call.activation(qkv), call.at(out), call.at(logSumExp)]);
     return [out, logSumExp];
   });
 
   registerCudaKernel(causalAttentionGradKernel, (call, { qkv, out, logSumExp, dout }, { heads }) => {
-    const shape = shapeOf(qkv, heads);
-    const { batch, n, size } = shape;
     const dqkv = call.makeActivation(qkv.shape);
-    const delta = call.scratch(4 * batch * heads * n);
-    const [from, to] = [call.activation(qkv), call.at(dqkv)];
-    const [result, dresult, sums] = [call.activation(out), call.activation(dout), call.float(logSumExp)];
-    if (usesCudnn(call.backend, shape)) {
-      const sure = call.backend.deterministic || n <= SHORT;
-      const pass = sure ? 'deterministic backward' : 'backward';
-      const dqSum = pass === 'backward' ? call.scratch(4 * batch * heads * n * size) : null;
-      execute(call, plans, pass, shape, [
-        ...packed(from, shape, INPUTS),
-        ...packed(to, shape, GRADIENTS),
-        [TENSOR.out, result],
-        [TENSOR.dout, dresult],
-        [TENSOR.logSumExp, sums],
-        [TENSOR.delta, delta],
-        ...(dqSum === null ? [] : [[TENSOR.dqSum, dqSum] as const]),
-      ]);
-    } else {
-      const rows = batch * n * heads;
-      const args = [address(dresult), address(result), address(delta), n, heads, size, rows];
-      call.launch('attention', 'attentionDelta', warpRows(rows), args);
-      const tiles = 4 * TILE * (size + 1);
-      const addresses = [from, dresult, sums, delta, to];
-      launchOwn(call, 'attentionGradQuery', shape, 4 * (tiles + TILE * (TILE + 1)), addresses);
-      launchOwn(call, 'attentionGradKeyValue', shape, 4 * (tiles + 2 * TILE * (TILE + 1)), addresses);
-    }
+    attendGrad(call, plans, shapeOf(qkv, heads), {
+      qkv: call.activation(qkv),
+      out: call.activation(out),
+      logSumExp: call.float(logSumExp),
+      dout: call.activation(dout),
+      dqkv: call.at(dqkv),
+    });
+    return [dqkv];
+  });
+
+  registerCudaKernel(rotaryAttentionKernel, (call, { qkv, ...where }, { heads }) => {
+    const { backend } = call;
+    const shape = shapeOf(qkv, heads);
+    const angles = anglesOf(call, where);
+    const turned = call.reuse(qkv, backend.activations);
+    const [out, logSumExp] = outputsOf(call, shape);
+    const apart = (rows: Address) => {
+      turn(call, rows, shape, angles, 1);
+      attend(call, plans, shape, [rows, call.at(out), call.at(logSumExp)]);
+    };
+    const together = (rows: Address) =>
+      shortAttention(call, shape, angles, [rows, call.at(out), call.at(logSumExp)]);
+    const ways = shortTakes(backend, 'forward', shape) ? [apart, together] : [apart];
+    // Rows are turned in place, which is not to be done once more for every measurement.
+    let others: Address | null = null;
+    const measured = ways.map((way) => () => {
+      others ??= call.scratch(turned.size * BYTES_PER_ELEMENT[backend.activations]);
+      way(others);
+    });
+    ways[quickest(backend, 'attention', shape, measured)]?.(call.at(turned));
+    return [out, turned, logSumExp];
+  });
+
+  registerCudaKernel(rotaryAttentionGradKernel, (call, inputs, { heads }) => {
+    const { qkv, out, logSumExp, dout } = inputs;
+    const shape = shapeOf(qkv, heads);
+    const angles = anglesOf(call, inputs);
+    const dqkv = call.makeActivation(qkv.shape);
+    const at: GradAddresses = {
+      qkv: call.activation(qkv),
+      out: call.activation(out),
+      logSumExp: call.float(logSumExp),
+      dout: call.activation(dout),
+      dqkv: call.at(dqkv),
+    };
+    const apart = () => {
+      attendGrad(call, plans, shape, at);
+      turn(call, at.dqkv, shape, angles, -1);
+    };
+    const together = () =>
+      shortAttentionGrad(call, shape, angles, [at.qkv, at.out, at.logSumExp, at.dout, at.dqkv]);
+    const ways = shortTakes(call.backend, 'backward', shape) ? [apart, together] : [apart];
+    ways[quickest(call.backend, 'gradient of attention', shape, ways)]?.();
     return [dqkv];
   });
 
@@ -168,6 +188,88 @@ function packed(
   return ids.map((id, i) => [id, at + 2 * i * heads * size] as const);
 }
 
+function outputsOf(call: Call, { batch, heads, n, size }: AttentionShape): [out: Tensor, logSumExp: Tensor] {
+  return [call.makeActivation([batch, n, heads * size]), call.make([batch, heads, n], 'float32')];
+}
+
+/** Of packed rows [.., 3, H, K] and the table of their angles, [P, K]. */
+function headsOf(packedRows: Tensor, table: Tensor): number {
+  return (packedRows.shape[2] as number) / 3 / (table.shape[1] as number);
+}
+
+function anglesOf(
+  call: Call,
+  { table, positions }: { table: Tensor; positions: Tensor | undefined },
+): Angles {
+  return { table: call.float(table), positions: positions === undefined ? null : call.int(positions) };
+}
+
+/** The number of the faster way; the first, cuDNN's, where nothing may be measured. */
+function quickest(
+  { cublas }: CudaBackend,
+  what: string,
+  { batch, heads, n, size }: AttentionShape,
+  ways: (() => void)[],
+): number {
+  if (ways.length === 1) return 0;
+  return cublas.tuning()?.quickest(`${what} [${batch},${heads},${n},${size}], apart or together`, ways) ?? 0;
+}
+
+/** From turned rows. */
+function attend(
+  call: Call,
+  plans: AttentionPlans,
+  shape: AttentionShape,
+  [qkv, out, logSumExp]: [Address, Address, Address],
+): void {
+  if (usesCudnn(call.backend, shape)) {
+    const outputs = [
+      [TENSOR.out, out],
+      [TENSOR.logSumExp, logSumExp],
+    ] as const;
+    execute(call, plans, 'forward', shape, [...packed(qkv, shape, INPUTS), ...outputs]);
+  } else {
+    const shared = 4 * (2 * TILE * (shape.size + 1) + TILE * (TILE + 1));
+    launchOwn(call, 'attention', shape, shared, [qkv, out, logSumExp]);
+  }
+}
+
+interface GradAddresses {
+  qkv: Address;
+  out: Address;
+  logSumExp: Address;
+  dout: Address;
+  dqkv: Address;
+}
+
+/** From turned rows to the gradients of those. */
+function attendGrad(call: Call, plans: AttentionPlans, shape: AttentionShape, at: GradAddresses): void {
+  const { batch, heads, n, size } = shape;
+  const delta = call.scratch(4 * batch * heads * n);
+  if (usesCudnn(call.backend, shape)) {
+    const sure = call.backend.deterministic || n <= SHORT;
+    const pass = sure ? 'deterministic backward' : 'backward';
+    const dqSum = pass === 'backward' ? call.scratch(4 * batch * heads * n * size) : null;
+    execute(call, plans, pass, shape, [
+      ...packed(at.qkv, shape, INPUTS),
+      ...packed(at.dqkv, shape, GRADIENTS),
+      [TENSOR.out, at.out],
+      [TENSOR.dout, at.dout],
+      [TENSOR.logSumExp, at.logSumExp],
+      [TENSOR.delta, delta],
+      ...(dqSum === null ? [] : [[TENSOR.dqSum, dqSum] as const]),
+    ]);
+  } else {
+    const rows = batch * n * heads;
+    const args = [address(at.dout), address(at.out), address(delta), n, heads, size, rows];
+    call.launch('attention', 'attentionDelta', warpRows(rows), args);
+    const tiles = 4 * TILE * (size + 1);
+    const addresses = [at.qkv, at.dout, at.logSumExp, delta, at.dqkv];
+    launchOwn(call, 'attentionGradQuery', shape, 4 * (tiles + TILE * (TILE + 1)), addresses);
+    launchOwn(call, 'attentionGradKeyValue', shape, 4 * (tiles + 2 * TILE * (TILE + 1)), addresses);
+  }
+}
+
 function execute(
   call: Call,
   plans: AttentionPlans,
@@ -212,28 +314,24 @@ function refuseLargeHeads(call: Call, size: number, shared: number): void {
   }
 }
 
+/** Positions turned into q and k of rows [B, n, 3, H, K], in place. */
 function turn(
   call: Call,
-  packedRows: Tensor,
-  table: Tensor,
-  positions: Tensor | undefined,
+  rows: Address,
+  { batch, heads, n, size }: AttentionShape,
+  { table, positions }: Angles,
   direction: 1 | -1,
-): Tensor {
-  const turned = call.reuse(packedRows, call.backend.activations);
-  const [batch, n, width] = packedRows.shape as [number, number, number];
-  const size = table.shape[1] as number;
-  const heads = width / 3 / size;
+): void {
   const vector = vectorOf(size / 2);
   const threads = (batch * n * 2 * heads * (size / 2)) / vector;
   call.launch('rotary', `rotary${vector}`, { grid: Math.ceil(threads / THREADS), block: THREADS }, [
-    address(call.at(turned)),
-    address(call.float(table)),
-    address(positions === undefined ? null : call.int(positions)),
+    address(rows),
+    address(table),
+    address(positions),
     batch * n,
     n,
     heads,
     size,
     float(direction),
   ]);
-  return turned;
 }

@@ -20,6 +20,7 @@ export const KERNEL_FILES = [
   'predictor',
   'routing',
   'rotary',
+  'short-attention',
   'sums',
 ] as const;
 export type KernelFile = (typeof KERNEL_FILES)[number];

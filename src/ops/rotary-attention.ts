@@ -1,0 +1,57 @@
+/** RotaryAttention: positions turned into q and k, then causal attention, so that a backend can do both in one pass. */
+import type { Tensor } from '@tensorflow/tfjs-core';
+import { causalAttentionGradKernel, causalAttentionKernel } from './causal-attention.js';
+import { defineKernel } from './kernel.js';
+import { type RotaryInputs, rotaryGradKernel, rotaryKernel } from './rotary.js';
+import type { Tape } from './tape.js';
+
+export interface RotaryAttentionGradInputs extends RotaryInputs {
+  out: Tensor;
+  logSumExp: Tensor;
+  dout: Tensor;
+}
+
+/**
+ * {qkv [B, n, 3D], table [P, K], positions? [B, n]} → [out [B, n, D], turned [B, n, 3D], logSumExp [B, H, n]]. The input
+ * qkv is dead afterwards: a backend may turn it in its place.
+ */
+export const rotaryAttentionKernel = defineKernel(
+  'RotaryAttention',
+  (inputs: RotaryInputs, attrs: { heads: number }): [out: Tensor, turned: Tensor, logSumExp: Tensor] => {
+    const [turned] = rotaryKernel(inputs, {});
+    const [out, logSumExp] = causalAttentionKernel({ qkv: turned }, attrs);
+    return [out, turned, logSumExp];
+  },
+);
+
+/** {qkv: turned, out, logSumExp, dout [B, n, D], table, positions?} → [dqkv, turned back] */
+export const rotaryAttentionGradKernel = defineKernel(
+  'RotaryAttentionGrad',
+  (
+    { qkv, out, logSumExp, dout, table, positions }: RotaryAttentionGradInputs,
+    attrs: { heads: number },
+  ): [Tensor] => {
+    const [dqkv] = causalAttentionGradKernel({ qkv, out, logSumExp, dout }, attrs);
+    return rotaryGradKernel({ dqkv, table, positions }, {});
+  },
+);
+
+/**
+ * Causal attention by head, q and k turned by their positions. qkv [B, n, 3D] = [B, n, 3, H, K], not to be used again;
+ * table [P, K], positions [B, n] or null: row t has position t → [out [B, n, D], turned qkv]
+ */
+export function rotaryAttention(
+  tape: Tape | null,
+  qkv: Tensor,
+  table: Tensor,
+  positions: Tensor | null,
+): [out: Tensor, turned: Tensor] {
+  const where = { table, positions: positions ?? undefined };
+  const heads = (qkv.shape[2] as number) / 3 / (table.shape[1] as number);
+  const [out, turned, logSumExp] = rotaryAttentionKernel({ qkv, ...where }, { heads });
+  const saved = [turned, out, logSumExp, ...(positions === null ? [] : [positions])];
+  tape?.record([out], [qkv], saved, ([dout]) =>
+    rotaryAttentionGradKernel({ qkv: turned, out, logSumExp, dout, ...where }, { heads }),
+  );
+  return [out, turned];
+}
