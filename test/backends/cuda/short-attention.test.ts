@@ -1,0 +1,55 @@
+/** Rotary positions and attention of short sequences: cuDNN's way and the kernels that do both at once, whichever is faster. */
+import { afterEach, describe, expect, it } from 'vitest';
+import type { ProductTuning } from '../../../src/backends/cuda/tuning.js';
+import { KERNEL_CASES, outputsOn, reference, type Sizes } from '../../ops/kernel-cases.js';
+import { cuda, useCuda } from '../../support/cuda.js';
+import { relativeError } from '../../support/numbers.js';
+
+/** bf16 has eight bits of precision. */
+const TOLERANCE = 2e-2;
+/** Inputs are of order 1: where their products cancel, a rounding error of theirs is left and not of the result. */
+const TERMS = 0.3;
+
+const cases = KERNEL_CASES.filter(({ kernel }) => kernel.kernelName.startsWith('RotaryAttention'));
+
+/** k tokens of T: one, a strip of 16 and one more, four warps' worth and one more, the longest; positions where seed is even. */
+const SHAPES: Sizes[] = [
+  { B: 2, T: 9, H: 2, K: 64, V: 2, k: 1, seed: 2 },
+  { B: 1, T: 16, H: 1, K: 64, V: 2, k: 16, seed: 1 },
+  { B: 3, T: 40, H: 2, K: 64, V: 2, k: 17, seed: 4 },
+  { B: 2, T: 300, H: 5, K: 64, V: 2, k: 128, seed: 6 },
+  { B: 1, T: 129, H: 2, K: 64, V: 2, k: 129, seed: 3 },
+  { B: 1, T: 500, H: 1, K: 64, V: 2, k: 203, seed: 8 },
+  { B: 1, T: 256, H: 2, K: 64, V: 2, k: 256, seed: 5 },
+  { B: 2, T: 99, H: 2, K: 128, V: 2, k: 45, seed: 10 },
+  { B: 1, T: 180, H: 1, K: 128, V: 2, k: 180, seed: 7 },
+];
+
+/** The backend, told which way to go. */
+async function useWay(way: number) {
+  const backend = await useCuda('bf16');
+  backend.cublas.tuning = () =>
+    ({ quickest: () => way, fastest: (_, [first]) => first }) as Partial<ProductTuning> as ProductTuning;
+  return backend;
+}
+
+describe.skipIf(!cuda.usable).each([
+  { name: 'apart', way: 0 },
+  { name: 'together', way: 1 },
+])('$name', ({ way }) => {
+  afterEach(async () => {
+    const backend = await useCuda('bf16');
+    backend.cublas.tuning = () => null;
+  });
+
+  it.each(cases.flatMap((each) => SHAPES.map((s) => ({ name: each.kernel.kernelName, n: s.k, each, s }))))(
+    '$name of $n tokens',
+    async ({ each, s }) => {
+      const expected = await reference(each, s);
+      const actual = await outputsOn(() => useWay(way), each, s);
+      const errors = actual.map(({ values }, i) => relativeError(values, expected[i]?.values ?? [], TERMS));
+      expect(Math.max(...errors), JSON.stringify(errors)).toBeLessThan(TOLERANCE);
+      expect(await outputsOn(() => useWay(way), each, s)).toEqual(actual); // sums are always in the same order
+    },
+  );
+});
