@@ -61,7 +61,7 @@ describe.each(FAST_BACKENDS)('a kernel of %s gives what its composed definition 
   });
 
   it('covers work that threads share', async () => {
-    for (const each of casesOf(/^(Gelu|RmsNorm|AddRmsNorm|Rotary)/)) {
+    for (const each of casesOf(/^(Gelu|RmsNorm|AddRmsNorm|Rotary(Grad)?$)/)) {
       for (const seed of [1, 2])
         await expectSame(backend, each, { B: 3, T: 15000, H: 2, K: 6, V: 2, k: 4000, seed });
     }
