@@ -57,6 +57,12 @@ export function sumColumns(call: Call, { dy, rows, width, x, scale, shape = [wid
  */
 export function sumChunks(call: Call, partials: Address, chunks: number, ...shapes: number[][]): Tensor[] {
   const outputs = shapes.map((shape) => call.make(shape, 'float32'));
+  sumChunksInto(call, partials, chunks, outputs);
+  return outputs;
+}
+
+/** The same into tensors that there are. */
+export function sumChunksInto(call: Call, partials: Address, chunks: number, outputs: Tensor[]): void {
   const [second, third, width] = [1, 2, 3].map((count) =>
     outputs.slice(0, count).reduce((sum, { size }) => sum + size, 0),
   ) as [number, number, number];
@@ -71,5 +77,4 @@ export function sumChunks(call: Call, partials: Address, chunks: number, ...shap
     second,
     third,
   ]);
-  return outputs;
 }
