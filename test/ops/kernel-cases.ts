@@ -2,6 +2,7 @@
 import { type Tensor, tensor } from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { adamWKernel, adamWStepKernel } from '../../src/ops/adamw.js';
+import { agreementKernel } from '../../src/ops/agreement.js';
 import { assignSlotsKernel } from '../../src/ops/assign-slots.js';
 import { balanceLossGradKernel, balanceLossKernel } from '../../src/ops/balance-loss.js';
 import { biasGradKernel, biasKernel } from '../../src/ops/bias.js';
@@ -240,6 +241,11 @@ export const KERNEL_CASES: KernelCase[] = [
     logits: r(B, T),
     labels: tensor(Float32Array.from(integers(B * T, 2, seed)), [B, T]),
     dlosses: r(B, T),
+  })),
+  // As many numbers as activations have: more than one block counts.
+  caseOf(agreementKernel, ({ B, T, H, K, seed }, r) => ({
+    logits: r(B, T, H, K),
+    labels: tensor(Float32Array.from(integers(B * T * H * K, 2, seed)), [B, T, H, K]),
   })),
   caseOf(tokenLogitsKernel, ({ B, T, K }, r) => ({ x: r(B, T, K), weight: r(1, K) })),
   caseOf(addTokenLogitsKernel, ({ B, T, K }, r) => ({

@@ -1,5 +1,6 @@
 /** Norms, gelu, residual sums and losses on cuda, each one pass over its rows. */
 import type { Tensor, TensorInfo } from '@tensorflow/tfjs-core';
+import { agreementKernel } from '../../ops/agreement.js';
 import { binaryCrossEntropyGradKernel, binaryCrossEntropyKernel } from '../../ops/binary-cross-entropy.js';
 import { crossEntropyGradKernel, crossEntropyKernel } from '../../ops/cross-entropy.js';
 import { entropyKernel } from '../../ops/entropy.js';
@@ -8,7 +9,7 @@ import { residualKernel } from '../../ops/residual.js';
 import { addRmsNormKernel, rmsNormGradKernel, rmsNormKernel } from '../../ops/rms-norm.js';
 import { type Call, registerCudaKernel, rowsOf } from './call.js';
 import { address, long } from './kernels.js';
-import { sumChunks, sumColumns } from './sums.js';
+import { OF_BLOCK, sumChunks, sumColumns, sumRows } from './sums.js';
 
 const THREADS = 256;
 /** Rows of a block where each has a warp. */
@@ -181,6 +182,20 @@ export function registerElementwise(): void {
     const dlogits = call.make(logits.shape, 'float32');
     overFloats(call, 'binaryCrossEntropyGrad', logits.size, [logits, labels, dlosses, dlogits]);
     return [dlogits];
+  });
+
+  registerCudaKernel(agreementKernel, (call, { logits, labels }) => {
+    const share = call.make([], 'float32');
+    const blocks = Math.ceil(logits.size / OF_BLOCK);
+    const partials = call.scratch(4 * blocks);
+    call.launch('losses', 'agreementPartials', { grid: blocks, block: 1024 }, [
+      address(call.float(logits)),
+      address(call.float(labels)),
+      address(partials),
+      logits.size,
+    ]);
+    sumRows(call, partials, call.at(share), { rows: 1, width: blocks, scale: 1 / logits.size });
+    return [share];
   });
 }
 
