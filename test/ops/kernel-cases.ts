@@ -23,7 +23,7 @@ import { entropyKernel } from '../../src/ops/entropy.js';
 import { expertLogitsGradKernel, expertLogitsKernel } from '../../src/ops/expert-logits.js';
 import { fillCacheKernel } from '../../src/ops/fill-cache.js';
 import { gatedScatterAddGradKernel, gatedScatterAddKernel } from '../../src/ops/gated-scatter-add.js';
-import { gatherTokensKernel, scatterTokensKernel } from '../../src/ops/gather-tokens.js';
+import { gatherTokensKernel, replaceTokensKernel, scatterTokensKernel } from '../../src/ops/gather-tokens.js';
 import { geluGradKernel, geluKernel } from '../../src/ops/gelu.js';
 import { globalNormKernel } from '../../src/ops/global-norm.js';
 import {
@@ -299,11 +299,16 @@ export const KERNEL_CASES: KernelCase[] = [
     (s, r) => ({ rows: r(s.B, s.k, s.K), indices: selection(s), sofar: sometimes(s, r(s.B, s.T, s.K)) }),
     ({ T }) => ({ length: T }),
   ),
+  caseOf(replaceTokensKernel, (s, r) => ({
+    x: r(s.B, s.T, s.K),
+    rows: r(s.B, s.k, s.K),
+    indices: selection(s),
+  })),
   ...(['raw', 'sigmoid'] as const).flatMap((gate) => [
     caseOf(
       gatedScatterAddKernel,
       (s, r) => ({ x: r(s.B, s.T, s.K), rows: r(s.B, s.k, s.K), r: r(s.B, s.T), indices: selection(s) }),
-      () => ({ gate }),
+      ({ seed }) => ({ gate, inPlace: seed % 2 === 0 }),
     ),
     caseOf(
       gatedScatterAddGradKernel,

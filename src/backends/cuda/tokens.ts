@@ -2,7 +2,7 @@
 import type { Tensor } from '@tensorflow/tfjs-core';
 import { embeddingGradKernel, embeddingKernel } from '../../ops/embedding.js';
 import { gatedScatterAddGradKernel, gatedScatterAddKernel } from '../../ops/gated-scatter-add.js';
-import { gatherTokensKernel, scatterTokensKernel } from '../../ops/gather-tokens.js';
+import { gatherTokensKernel, replaceTokensKernel, scatterTokensKernel } from '../../ops/gather-tokens.js';
 import { normalDrawsKernel } from '../../ops/normal-draws.js';
 import { selectTopKKernel } from '../../ops/select-top-k.js';
 import { addTokenLogitsKernel, tokenLogitsGradKernel, tokenLogitsKernel } from '../../ops/token-logits.js';
@@ -116,10 +116,24 @@ export function registerTokens(): void {
     return [y];
   });
 
-  registerCudaKernel(gatedScatterAddKernel, (call, { x, rows, r, indices }, { gate }) => {
-    const out = call.makeActivation(x.shape);
-    const { activations, driver } = call.backend;
-    driver.copyOnDevice(call.at(out), call.activation(x), x.size * BYTES_PER_ELEMENT[activations]);
+  registerCudaKernel(replaceTokensKernel, (call, { x, rows, indices }) => {
+    const y = call.overwrite(x, call.backend.activations);
+    const [batch, k, width] = rows.shape as [number, number, number];
+    call.launch('routing', `replace${vectorOf(width)}`, warpRows(batch * k), [
+      address(call.activation(rows)),
+      address(call.int(indices)),
+      address(call.at(y)),
+      batch * k,
+      k,
+      x.shape[1] as number,
+      width,
+    ]);
+    return [y];
+  });
+
+  registerCudaKernel(gatedScatterAddKernel, (call, { x, rows, r, indices }, { gate, inPlace }) => {
+    const { activations } = call.backend;
+    const out = inPlace ? call.overwrite(x, activations) : call.copy(x, activations);
     scatterAdd(call, rows, indices, call.float(r), call.at(out), x.shape[1] as number, gate === 'sigmoid');
     return [out];
   });

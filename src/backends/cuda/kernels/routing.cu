@@ -64,6 +64,17 @@ __device__ void gatherRow(const activation *x, const int *indices, activation *r
   }
 }
 
+// y[the slot's token] = rows[slot], to the bit. Grid as gatherRow's.
+template <int V>
+__device__ void replaceRow(const activation *rows, const int *indices, activation *y, int slots, int k, int length,
+                           int width) {
+  int slot = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
+  if (slot >= slots || indices[slot] >= length) return;
+  const activation *from = rows + (long long)slot * width;
+  activation *to = y + ((long long)(slot / k) * length + indices[slot]) * width;
+  for (int i = lane * V; i < width; i += WARP * V) *(Packed<V> *)(to + i) = fetch<V>(from + i);
+}
+
 __device__ inline float gateOf(float r, int isSigmoid) { return isSigmoid ? sigmoid(r) : r; }
 
 // y[the slot's token] += gate·rows[slot], gate(r) of the token or 1 where r is none. Every token has one slot at most,
@@ -126,6 +137,10 @@ __device__ void scatterGradRow(const activation *dout, const activation *rows, c
   extern "C" __global__ void gather##V(const activation *x, const int *indices, activation *rows, int slots, int k,   \
                                        int length, int width) {                                                       \
     gatherRow<V>(x, indices, rows, slots, k, length, width);                                                          \
+  }                                                                                                                   \
+  extern "C" __global__ void replace##V(const activation *rows, const int *indices, activation *y, int slots, int k,  \
+                                        int length, int width) {                                                      \
+    replaceRow<V>(rows, indices, y, slots, k, length, width);                                                         \
   }                                                                                                                   \
   extern "C" __global__ void scatterAdd##V(const activation *rows, const int *indices, const float *r, activation *y, \
                                            int slots, int k, int length, int width, int isSigmoid) {                  \
