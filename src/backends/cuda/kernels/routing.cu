@@ -182,47 +182,41 @@ __device__ inline int blockScan(int count, int &total) {
 }
 
 // The k largest of each row of r [B, T], ties to the lower position: indices [B, k] ascending, member [B, T] 0 or 1.
-// Finds the k-th largest key eight bits at a time, then walks the row once: larger keys are taken, equal ones while
-// there is room. One block of 1024 threads a row.
+// Finds the k-th largest key bit by bit from the top, as the barrier itself counts, and stops where exactly k keys are
+// left; then walks the row once: larger keys are taken, equal ones while there is room. One block of 1024 threads a row.
 extern "C" __global__ void selectTopK(const float *r, int *indices, float *member, int length, int k) {
-  __shared__ int histogram[256];
-  __shared__ unsigned prefix;
-  __shared__ int wanted;
   const float *row = r + (long long)blockIdx.x * length;
-  if (threadIdx.x == 0) {
-    prefix = 0;
-    wanted = k;
+  unsigned own = threadIdx.x < length ? orderedKey(row[threadIdx.x]) : 0; // the first of this thread's keys
+  auto keyAt = [&](int start) {
+    int t = start + threadIdx.x;
+    return start == 0 ? own : t < length ? orderedKey(row[t]) : 0;
+  };
+  auto atLeast = [&](unsigned least) { // how many keys of the row; least is above 0, which keys beyond it are
+    int count = 0;
+    for (int start = 0; start < length; start += blockDim.x) count += __syncthreads_count(keyAt(start) >= least);
+    return count;
+  };
+  unsigned threshold = 0;
+  int found = 0;
+  for (unsigned bit = 0x80000000u; bit != 0 && found != k; bit >>= 1) {
+    int count = atLeast(threshold | bit);
+    if (count < k) continue;
+    threshold |= bit;
+    found = count;
   }
-  for (int shift = 24; shift >= 0; shift -= 8) {
-    for (int i = threadIdx.x; i < 256; i += blockDim.x) histogram[i] = 0;
-    __syncthreads();
-    unsigned known = shift == 24 ? 0 : 0xffffffffu << (shift + 8), high = prefix;
-    for (int t = threadIdx.x; t < length; t += blockDim.x) {
-      unsigned key = orderedKey(row[t]);
-      if ((key & known) == high) atomicAdd(&histogram[key >> shift & 255], 1); // counts: any order gives the same
-    }
-    __syncthreads();
-    if (threadIdx.x == 0) {
-      int left = wanted, digit = 255;
-      while (digit > 0 && histogram[digit] < left) left -= histogram[digit--];
-      wanted = left; // how many keys equal to the threshold are taken
-      prefix = high | (unsigned)digit << shift;
-    }
-    __syncthreads();
-  }
-  unsigned threshold = prefix;
-  int room = wanted, taken = 0, equalBefore = 0;
+  int room = k - (threshold == 0xffffffffu ? 0 : atLeast(threshold + 1)); // for keys equal to the threshold
+  int equalBefore = 0, aboveBefore = 0;
   for (int start = 0; start < length; start += blockDim.x) {
-    int t = start + threadIdx.x, equals, chosen;
-    unsigned key = t < length ? orderedKey(row[t]) : 0;
-    int isEqual = t < length && key == threshold;
-    int rank = equalBefore + blockScan(isEqual, equals);
-    int take = t < length && (key > threshold || (isEqual && rank < room));
-    int place = taken + blockScan(take, chosen);
+    int t = start + threadIdx.x, total;
+    unsigned key = keyAt(start);
+    int isEqual = t < length && key == threshold, isAbove = t < length && key > threshold;
+    int before = blockScan(isEqual | isAbove << 16, total); // at most 1024 of each
+    int equals = equalBefore + (before & 0xffff), above = aboveBefore + (before >> 16);
+    bool take = isAbove || (isEqual && equals < room);
     if (t < length) member[(long long)blockIdx.x * length + t] = take ? 1.0f : 0.0f;
-    if (take) indices[(long long)blockIdx.x * k + place] = t;
-    equalBefore += equals;
-    taken += chosen;
+    if (take) indices[(long long)blockIdx.x * k + above + min(equals, room)] = t;
+    equalBefore += total & 0xffff;
+    aboveBefore += total >> 16;
   }
 }
 
