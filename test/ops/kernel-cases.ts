@@ -259,6 +259,16 @@ export const KERNEL_CASES: KernelCase[] = [
     weight: r(1, s.K),
     sofar: sometimes(s, r(s.B, s.T, s.K)),
   })),
+  // As a gate leaves it: 0 for most tokens.
+  caseOf(tokenLogitsGradKernel, (s, r) => ({
+    dr: tensor(
+      randomValues(s.B * s.T, s.seed, 'sparse').map((value, i) => (i % 4 === s.seed % 4 ? value : 0)),
+      [s.B, s.T],
+    ),
+    x: r(s.B, s.T, s.K),
+    weight: r(1, s.K),
+    sofar: sometimes(s, r(s.B, s.T, s.K)),
+  })),
   // Hidden sizes that are a multiple of 8 and others.
   ...[1, 8].flatMap((multiple) => [
     caseOf(hiddenLogitsKernel, ({ B, T, K }, r) => ({

@@ -9,12 +9,13 @@ import { addTokenLogitsKernel, tokenLogitsGradKernel, tokenLogitsKernel } from '
 import { BYTES_PER_ELEMENT } from './backend.js';
 import { type Call, registerCudaKernel, rowsOf } from './call.js';
 import type { Address } from './driver.js';
-import { vectorOf, warpRows } from './elementwise.js';
+import { gradForm, persistent, vectorOf, warpRows } from './elementwise.js';
 import { address } from './kernels.js';
-import { sumColumns } from './sums.js';
+import { sumChunks, sumColumns } from './sums.js';
 
 /** Pairs that a block sorts, as kernels/embedding.cu has it. */
 const SORTED_BY_BLOCK = 2048;
+const WARP = 32;
 const DIGITS = 256;
 const BITS_OF_DIGIT = 8;
 /** Sorted tokens whose rows a block sums: few enough for many blocks, many enough for few runs that cross blocks. */
@@ -52,16 +53,32 @@ export function registerTokens(): void {
   registerCudaKernel(tokenLogitsGradKernel, (call, { dr, x, weight, sofar }) => {
     const [tokens, width] = rowsOf(x);
     const { sum: dx, accumulate } = call.accumulator(sofar, x.shape, call.backend.activations);
-    const scale = call.float(dr);
-    call.launch('routing', `tokenLogitsGrad${vectorOf(width)}`, warpRows(tokens), [
+    const [scale, w] = [call.float(dr), call.float(weight)];
+    const form = gradForm(width);
+    if (form === undefined) {
+      call.launch('routing', 'tokenLogitsGradAnyWidth', warpRows(tokens), [
+        address(scale),
+        address(w),
+        address(call.at(dx)),
+        tokens,
+        width,
+        accumulate,
+      ]);
+      return [dx, sumColumns(call, { dy: x, scale, rows: tokens, width, shape: weight.shape })];
+    }
+    const { name, shape } = persistent(call, 'tokenLogitsGrad', form, Math.ceil(tokens / WARP), width);
+    const partials = call.scratch(4 * shape.grid * width);
+    call.launch('routing', name, shape, [
       address(scale),
-      address(call.float(weight)),
+      address(call.activation(x)),
+      address(w),
       address(call.at(dx)),
+      address(partials),
       tokens,
       width,
       accumulate,
     ]);
-    return [dx, sumColumns(call, { dy: x, scale, rows: tokens, width, shape: weight.shape })];
+    return [dx, sumChunks(call, partials, shape.grid, weight.shape)[0] as Tensor];
   });
 
   registerCudaKernel(normalDrawsKernel, (call, { key, first }, { sequences, length }) => {

@@ -28,22 +28,73 @@ __device__ void dotRow(const activation *x, const activation *branch, const floa
   if (lane == 0) r[token] = sum;
 }
 
-// dx[token] = (dx so far) + dr[token]·w. Tokens whose dr is 0 are left alone where accumulate is 1. Grid as above.
-template <int V>
-__device__ void outerRow(const float *dr, const float *w, activation *dx, int tokens, int width, int accumulate) {
+// dx[token] = (dx so far) + dr[token]·w; partials[block] = Σ dr·x over the block's tokens, [width]. A token whose dr is 0,
+// as it is of most where nothing but the gate asks for it, is neither read nor written where accumulate is 1. A persistent
+// grid: any number of blocks; a warp looks at 32 tokens at once and takes their rows one after another, J groups of V
+// columns a lane, width at most J·V·32 and a multiple of V.
+template <int V, int J>
+__device__ void logitsGradRows(const float *dr, const activation *x, const float *w, activation *dx, float *partials,
+                               int tokens, int width, int accumulate) {
+  extern __shared__ float columns[];
+  int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, warps = blockDim.x / WARP;
+  float dweight[J][V];
+#pragma unroll
+  for (int j = 0; j < J; j++)
+#pragma unroll
+    for (int e = 0; e < V; e++) dweight[j][e] = 0.0f;
+  for (int first = (blockIdx.x * warps + warp) * WARP; first < tokens; first += gridDim.x * warps * WARP) {
+    float own = first + lane < tokens ? dr[first + lane] : 0.0f;
+    unsigned left = __ballot_sync(FULL, first + lane < tokens && (!accumulate || own != 0.0f));
+    for (; left != 0; left &= left - 1) {
+      int next = __ffs(left) - 1;
+      long long start = (long long)(first + next) * width;
+      float d = __shfl_sync(FULL, own, next);
+      Packed<V> xs[J], sofar[J];
+#pragma unroll
+      for (int j = 0; j < J; j++) {
+        int i = (j * WARP + lane) * V;
+        if (i >= width) continue;
+        xs[j] = fetch<V>(x + start + i);
+        if (accumulate) sofar[j] = fetch<V>(dx + start + i);
+      }
+#pragma unroll
+      for (int j = 0; j < J; j++) {
+        int i = (j * WARP + lane) * V;
+        if (i >= width) continue;
+        float a[V], b[V], before[V];
+        unpack<V>(xs[j], a);
+        load<V>(w + i, b);
+        if (accumulate) unpack<V>(sofar[j], before);
+#pragma unroll
+        for (int e = 0; e < V; e++) {
+          dweight[j][e] += d * a[e];
+          b[e] = d * b[e] + (accumulate ? before[e] : 0.0f);
+        }
+        store<V>(dx + start + i, b);
+      }
+    }
+  }
+  sumOfWarps<V, J>(dweight, columns, partials + (long long)blockIdx.x * width, width);
+}
+
+// As many blocks on a multiprocessor as the norm's gradient has.
+#define LOGITS_GRAD(V, J, BLOCKS)                                                                                     \
+  extern "C" __global__ void __launch_bounds__(256, BLOCKS)                                                           \
+      tokenLogitsGrad##V##x##J(const float *dr, const activation *x, const float *w, activation *dx, float *partials, \
+                               int tokens, int width, int accumulate) {                                               \
+    logitsGradRows<V, J>(dr, x, w, dx, partials, tokens, width, accumulate);                                          \
+  }
+LOGITS_GRAD(2, 1, 4) LOGITS_GRAD(2, 3, 4) LOGITS_GRAD(2, 5, 4) LOGITS_GRAD(2, 7, 4)
+LOGITS_GRAD(8, 1, 4) LOGITS_GRAD(8, 2, 3) LOGITS_GRAD(8, 3, 2) LOGITS_GRAD(8, 4, 2) LOGITS_GRAD(8, 8, 1)
+
+// dx alone, for any width. One warp a token; grid: tokens / warps of a block.
+extern "C" __global__ void tokenLogitsGradAnyWidth(const float *dr, const float *w, activation *dx, int tokens,
+                                                   int width, int accumulate) {
   int token = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
   if (token >= tokens) return;
   float d = dr[token];
-  if (accumulate && d == 0.0f) return;
   activation *row = dx + (long long)token * width;
-  for (int i = lane * V; i < width; i += WARP * V) {
-    float a[V], b[V];
-    load<V>(w + i, b);
-    if (accumulate) load<V>(row + i, a);
-#pragma unroll
-    for (int j = 0; j < V; j++) a[j] = d * b[j] + (accumulate ? a[j] : 0.0f);
-    store<V>(row + i, a);
-  }
+  for (int i = lane; i < width; i += WARP) assign(row[i], d * w[i] + (accumulate ? toFloat(row[i]) : 0.0f));
 }
 
 // rows[slot] = x[its token], 0 for padding. One warp a slot; grid: slots / warps of a block.
@@ -129,10 +180,6 @@ __device__ void scatterGradRow(const activation *dout, const activation *rows, c
   extern "C" __global__ void addTokenLogits##V(const activation *x, const activation *branch, const float *w,         \
                                                activation *total, float *r, int tokens, int width) {                  \
     dotRow<V>(x, branch, w, total, r, tokens, width);                                                                 \
-  }                                                                                                                   \
-  extern "C" __global__ void tokenLogitsGrad##V(const float *dr, const float *w, activation *dx, int tokens,          \
-                                                int width, int accumulate) {                                          \
-    outerRow<V>(dr, w, dx, tokens, width, accumulate);                                                                \
   }                                                                                                                   \
   extern "C" __global__ void gather##V(const activation *x, const int *indices, activation *rows, int slots, int k,   \
                                        int length, int width) {                                                       \
