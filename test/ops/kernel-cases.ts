@@ -224,6 +224,16 @@ export const KERNEL_CASES: KernelCase[] = [
     }),
     ({ V }) => ({ vocabSize: V }),
   ),
+  // Two words alone: each has many rows.
+  caseOf(
+    embeddingGradKernel,
+    (s, r) => ({
+      dy: r(s.B, s.T, s.K),
+      tokens: tensor(integers(s.B * s.T, 2, s.seed), [s.B, s.T], 'int32'),
+      sofar: sometimes(s, r(s.V, s.K)),
+    }),
+    ({ V }) => ({ vocabSize: V }),
+  ),
   caseOf(crossEntropyKernel, ({ B, T, V, seed }, r) => ({
     logits: r(B, T, V),
     targets: tensor(integers(B * T, V, seed), [B, T], 'int32'),

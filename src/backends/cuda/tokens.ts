@@ -197,13 +197,14 @@ export function registerTokens(): void {
     const chunks = Math.ceil(count / RUN_CHUNK);
     const heads = address(call.scratch(4 * chunks * width));
     const tails = address(call.scratch(4 * chunks * width));
-    const block = Math.min(256, 32 * Math.ceil(width / 32));
-    const shape = { grid: [chunks, Math.ceil(width / block), 1], block } as const;
+    const vector = width % 2 === 0 ? 2 : 1;
+    const block = Math.min(256, WARP * Math.ceil(width / vector / WARP));
+    const shape = { grid: [chunks, Math.ceil(width / vector / block), 1], block } as const;
     const sizes = [count, width, RUN_CHUNK];
     const table = address(call.at(dtable));
     const from = [address(call.activation(dy)), address(keys), address(places)];
-    call.launch('embedding', 'sumRuns', shape, [...from, table, heads, tails, ...sizes]);
-    call.launch('embedding', 'joinRuns', shape, [address(keys), table, heads, tails, ...sizes]);
+    call.launch('embedding', `sumRuns${vector}`, shape, [...from, table, heads, tails, ...sizes]);
+    call.launch('embedding', `joinRuns${vector}`, shape, [address(keys), table, heads, tails, ...sizes]);
     return [dtable];
   });
 }
