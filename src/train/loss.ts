@@ -1,22 +1,11 @@
 /** The losses of a batch and their gradients: the language model's, the auxiliary one, the predictors' and the experts'. */
-import {
-  addN,
-  cast,
-  concat,
-  div,
-  equal,
-  fill,
-  greater,
-  mean,
-  sum,
-  type Tensor,
-  tensor2d,
-} from '@tensorflow/tfjs-core';
+import { addN, concat, div, fill, mean, sum, type Tensor, tensor2d } from '@tensorflow/tfjs-core';
 import type { Batch } from '../data/batches.js';
 import type { RoutedTrace } from '../model/block.js';
 import { expertChoices } from '../model/config.js';
 import type { ExpertTrace } from '../model/experts.js';
 import type { Transformer } from '../model/transformer.js';
+import { agreement } from '../ops/agreement.js';
 import { balanceLoss } from '../ops/balance-loss.js';
 import { binaryCrossEntropy } from '../ops/binary-cross-entropy.js';
 import { crossEntropy } from '../ops/cross-entropy.js';
@@ -105,7 +94,7 @@ function forwardAndBack(
 
 function predictorAccuracy(routed: RoutedTrace[]): Tensor | null {
   const blocks = routed.flatMap(({ predictor, member }) =>
-    predictor === null ? [] : [mean(cast(equal(cast(greater(predictor, 0), 'float32'), member), 'float32'))],
+    predictor === null ? [] : [agreement(predictor, member)],
   );
   return blocks.length === 0 ? null : div(addN(blocks), blocks.length);
 }

@@ -162,6 +162,31 @@ const CASES: Case[] = [
   ),
 ];
 
+CASES.push(
+  ...[indices, padded].map((at) => ({
+    // Who reads x before it is given up finds it again on the way back; two in a row as with every block routed.
+    op: `gated scatter-add in the place of x, twice${at === padded ? ', padded' : ''}`,
+    shapes: [
+      [2, 6, 5],
+      [2, 3, 5],
+      [2, 6],
+      [1, 5],
+    ],
+    forward: (t: Tape, tracked: Tensor[], [, , , w]: Parameter[]) => {
+      const [start, rows, r] = tracked as [Tensor, Tensor, Tensor];
+      let x = residual(t, start, start);
+      const logits = [1, 2].map(() => {
+        const before = tokenLogits(t, x, w as Parameter);
+        const taken = gatherTokens(t, x, at());
+        const branch = residual(t, rmsNorm(t, taken, new Parameter('gain', tensor1d([1, 2, 3, 4, 5]))), rows);
+        x = gatedScatterAdd(t, x, branch, r, at(), 'sigmoid', taken);
+        return before;
+      });
+      return [...logits, x];
+    },
+  })),
+);
+
 /** Choices that stay what they are when the logits move a little. */
 const spread = (logits: Tensor) => add(mul(logits, 0.05), randomTensor(logits.shape, 'spread')) as Tensor;
 
