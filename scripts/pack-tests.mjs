@@ -16,6 +16,7 @@ const FILES = [
   'backends/cuda/kernels',
   'backends/cuda/training',
   'backends/cuda/decode',
+  'backends/cuda/in-place',
   'model/decoder',
   'model/experts',
   'model/properties',
