@@ -7,7 +7,7 @@ import type { ExpertTrace } from '../model/experts.js';
 import type { Transformer } from '../model/transformer.js';
 import { agreement } from '../ops/agreement.js';
 import { balanceLoss } from '../ops/balance-loss.js';
-import { binaryCrossEntropy } from '../ops/binary-cross-entropy.js';
+import { binaryCrossEntropyGrad } from '../ops/binary-cross-entropy.js';
 import { crossEntropy } from '../ops/cross-entropy.js';
 import { scope } from '../ops/scope.js';
 import { type Seed, Tape } from '../ops/tape.js';
@@ -76,8 +76,10 @@ function forwardAndBack(
   const seeds = [seed(losses, 1)];
   const auxiliary = model.config.routing?.aux_loss_weight ?? 0;
   for (const { r, member, predictor } of routed) {
-    if (auxiliary !== 0) seeds.push(seed(binaryCrossEntropy(tape, r, member), auxiliary));
-    if (predictor !== null) seeds.push(seed(binaryCrossEntropy(tape, predictor, member), 1));
+    if (auxiliary !== 0)
+      seeds.push({ output: r, gradient: binaryCrossEntropyGrad(r, member, auxiliary * share) });
+    if (predictor !== null)
+      seeds.push({ output: predictor, gradient: binaryCrossEntropyGrad(predictor, member, share) });
   }
   for (const trace of experts) {
     const balance = weightedBalance(tape, model, trace);

@@ -49,7 +49,7 @@ class Branch(nn.Module):
         self.down = nn.Linear(4 * width, width, bias=False)
 
     def turn(self, x, positions):  # x [B, H, n, K], positions [B, n]
-        # Angles anew for every tensor: kept for q and k alike, they are written to memory and the step is slower by a seventh.
+        # Angles anew for every tensor: kept for q and k alike, they are written to memory, and a step takes an eighth longer.
         half = x.shape[-1] // 2
         rates = 10000.0 ** (-torch.arange(0, 2 * half, 2, device=x.device, dtype=torch.float32) / (2 * half))
         angles = positions[:, None, :, None].to(torch.float32) * rates

@@ -1,9 +1,9 @@
 /** Every op's backward kernel against directional finite differences of its forward kernel. */
-import { add, mul, sum, type Tensor, tensor1d, tensor2d } from '@tensorflow/tfjs-core';
+import { add, mul, softplus, sub, sum, type Tensor, tensor1d, tensor2d } from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { assignSlotsKernel } from '../../src/ops/assign-slots.js';
 import { balanceLoss } from '../../src/ops/balance-loss.js';
-import { binaryCrossEntropy } from '../../src/ops/binary-cross-entropy.js';
+import { binaryCrossEntropyGrad } from '../../src/ops/binary-cross-entropy.js';
 import { causalAttention } from '../../src/ops/causal-attention.js';
 import { chooseExpert } from '../../src/ops/choose-expert.js';
 import { crossEntropy } from '../../src/ops/cross-entropy.js';
@@ -118,7 +118,15 @@ const CASES: Case[] = [
   {
     op: 'binary cross entropy',
     shapes: [[2, 4]],
-    forward: (t, [x]) => [binaryCrossEntropy(t, x as Tensor, tensor2d([0, 1, 1, 0, 0, 0, 1, 1], [2, 4]))],
+    // Training begins at its gradient; the losses are spelt out here.
+    forward: (t, [x]) => {
+      const [logits, labels] = [x as Tensor, tensor2d([0, 1, 1, 0, 0, 0, 1, 1], [2, 4])];
+      const losses = sub(softplus(logits), mul(logits, labels)) as Tensor;
+      t.record([losses], [logits], [logits, labels], ([dlosses]) => [
+        mul(dlosses as Tensor, binaryCrossEntropyGrad(logits, labels, logits.size)),
+      ]);
+      return [losses];
+    },
   },
   {
     op: 'token logits',

@@ -6,10 +6,7 @@ import { agreementKernel } from '../../src/ops/agreement.js';
 import { assignSlotsKernel } from '../../src/ops/assign-slots.js';
 import { balanceLossGradKernel, balanceLossKernel } from '../../src/ops/balance-loss.js';
 import { biasGradKernel, biasKernel } from '../../src/ops/bias.js';
-import {
-  binaryCrossEntropyGradKernel,
-  binaryCrossEntropyKernel,
-} from '../../src/ops/binary-cross-entropy.js';
+import { binaryCrossEntropyGradKernel } from '../../src/ops/binary-cross-entropy.js';
 import { cachedAttentionKernel } from '../../src/ops/cached-attention.js';
 import {
   causalAttentionGradKernel,
@@ -243,15 +240,14 @@ export const KERNEL_CASES: KernelCase[] = [
     const [, logSumExp] = crossEntropyKernel.composed({ logits, targets }, {});
     return { logits, targets, logSumExp, dlosses: r(B, T) };
   }),
-  caseOf(binaryCrossEntropyKernel, ({ B, T, seed }, r) => ({
-    logits: r(B, T),
-    labels: tensor(Float32Array.from(integers(B * T, 2, seed)), [B, T]),
-  })),
-  caseOf(binaryCrossEntropyGradKernel, ({ B, T, seed }, r) => ({
-    logits: r(B, T),
-    labels: tensor(Float32Array.from(integers(B * T, 2, seed)), [B, T]),
-    dlosses: r(B, T),
-  })),
+  caseOf(
+    binaryCrossEntropyGradKernel,
+    ({ B, T, seed }, r) => ({
+      logits: r(B, T),
+      labels: tensor(Float32Array.from(integers(B * T, 2, seed)), [B, T]),
+    }),
+    ({ B, T }) => ({ weight: 0.5 * B * T }),
+  ),
   // As many numbers as activations have: more than one block counts.
   caseOf(agreementKernel, ({ B, T, H, K, seed }, r) => ({
     logits: r(B, T, H, K),

@@ -1,14 +1,14 @@
 /** Norms, gelu, residual sums and losses on cuda, each one pass over its rows. */
 import type { Tensor, TensorInfo } from '@tensorflow/tfjs-core';
 import { agreementKernel } from '../../ops/agreement.js';
-import { binaryCrossEntropyGradKernel, binaryCrossEntropyKernel } from '../../ops/binary-cross-entropy.js';
+import { binaryCrossEntropyGradKernel } from '../../ops/binary-cross-entropy.js';
 import { crossEntropyGradKernel, crossEntropyKernel } from '../../ops/cross-entropy.js';
 import { entropyKernel } from '../../ops/entropy.js';
 import { geluGradKernel, geluKernel } from '../../ops/gelu.js';
 import { residualKernel } from '../../ops/residual.js';
 import { addRmsNormKernel, rmsNormGradKernel, rmsNormKernel } from '../../ops/rms-norm.js';
 import { type Call, registerCudaKernel, rowsOf } from './call.js';
-import { address, long } from './kernels.js';
+import { address, float, long } from './kernels.js';
 import { OF_BLOCK, sumChunks, sumColumns, sumRows } from './sums.js';
 
 const THREADS = 256;
@@ -168,15 +168,20 @@ export function registerElementwise(): void {
     return [entropies];
   });
 
-  registerCudaKernel(binaryCrossEntropyKernel, (call, { logits, labels }) => {
-    const losses = call.make(logits.shape, 'float32');
-    overFloats(call, 'binaryCrossEntropy', logits.size, [logits, labels, losses]);
-    return [losses];
-  });
-
-  registerCudaKernel(binaryCrossEntropyGradKernel, (call, { logits, labels, dlosses }) => {
+  registerCudaKernel(binaryCrossEntropyGradKernel, (call, { logits, labels }, { weight }) => {
     const dlogits = call.make(logits.shape, 'float32');
-    overFloats(call, 'binaryCrossEntropyGrad', logits.size, [logits, labels, dlosses, dlogits]);
+    call.launch(
+      'losses',
+      'binaryCrossEntropyGrad',
+      { grid: Math.ceil(logits.size / THREADS), block: THREADS },
+      [
+        address(call.float(logits)),
+        address(call.float(labels)),
+        address(call.at(dlogits)),
+        float(weight / logits.size),
+        long(logits.size),
+      ],
+    );
     return [dlogits];
   });
 
@@ -230,12 +235,4 @@ export function overElements(call: Call, name: string, size: number, tensors: Te
     { grid: Math.ceil(size / (THREADS * vector)), block: THREADS },
     [...tensors.map((tensor) => address(call.activation(tensor))), long(size)],
   );
-}
-
-/** The same over float32. */
-function overFloats(call: Call, name: string, size: number, tensors: Tensor[]): void {
-  call.launch('elementwise', name, { grid: Math.ceil(size / THREADS), block: THREADS }, [
-    ...tensors.map((tensor) => address(call.float(tensor))),
-    long(size),
-  ]);
 }

@@ -104,6 +104,13 @@ extern "C" __global__ void entropy(const activation *logits, float *entropies, i
   if (threadIdx.x == 0) entropies[blockIdx.x] = logf(sum) - weighted / sum;
 }
 
+// dlogits = weight·(sigmoid(x) - y)
+extern "C" __global__ void binaryCrossEntropyGrad(const float *logits, const float *labels, float *dlogits,
+                                                  float weight, long long n) {
+  long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+  if (i < n) dlogits[i] = weight * (sigmoid(logits[i]) - labels[i]);
+}
+
 // partials[block] = how many of the block's logits are above 0 where the label is 1 and not above it where it is 0. Four
 // numbers a thread, blocks of 1024 threads; grid: n / (4·1024).
 extern "C" __global__ void agreementPartials(const float *logits, const float *labels, float *partials, int n) {
