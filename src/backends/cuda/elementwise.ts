@@ -15,8 +15,8 @@ const THREADS = 256;
 /** Rows of a block where each has a warp. */
 export const ROWS_OF_BLOCK = THREADS / 32;
 /**
- * Forms of a gradient, the norm's or the router's, that keep a row in registers: columns that a lane takes at once, how many times, and the
- * blocks that a multiprocessor then holds, as kernels/norm.cu and kernels/routing.cu have them.
+ * Forms of a gradient, the norm's or the router's, that keep a row in registers: columns that a lane takes at once, how
+ * many times, and the blocks that a multiprocessor then holds, as kernels/norm.cu and kernels/routing.cu have them.
  */
 const GRAD_FORMS = [
   { vector: 8, groups: 1, blocks: 4 },
