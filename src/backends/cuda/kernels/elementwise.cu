@@ -1,4 +1,4 @@
-// Passes over all elements: conversions, strided copies, sums of two, gelu, bias, binary cross-entropy and the few of tfjs' own
+// Passes over all elements: conversions, strided copies, sums of two, gelu, bias and the few of tfjs' own
 // operations that the training loop calls. Grid: elements / (256 threads · elements a thread), one dimension.
 
 // y = x in another storage. Four elements a thread.
