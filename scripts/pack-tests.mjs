@@ -16,6 +16,8 @@ const FILES = [
   'backends/cuda/kernels',
   'backends/cuda/training',
   'backends/cuda/decode',
+  'backends/cuda/in-place',
+  'backends/cuda/short-attention',
   'model/decoder',
   'model/experts',
   'model/properties',

@@ -1,4 +1,6 @@
 /** What routing saves in memory: a dense model beside routed ones of its shape and of its FLOPs per pass. */
+
+import { InputError } from '../errors.js';
 import { isRouted, type ModelConfig, selectedTokens } from '../model/config.js';
 import { flopsPerPass } from '../plan/flops.js';
 import { parameterCounts } from '../plan/params.js';
@@ -13,9 +15,11 @@ const BYTES = 4;
 
 /**
  * A dense shape, the routed one of the same shape, so of about as many parameters, and the one that is made deeper until
- * it costs as many FLOPs per pass.
+ * it costs as many FLOPs per pass. InputError for a shape that is routed already.
  */
 export function memoryShapes(dense: string): [dense: string, equalParams: string, equalFlops: string] {
+  if (parseShape(dense).model.routing !== null)
+    throw new InputError(`--memory adds the routed shapes itself; write ${dense.replace(/c[\d.]+f\d+/, '')}`);
   const target = flopsPerPass(parseShape(dense).model).total;
   const deeper = (layers: number) => `${dense.replace(/l\d+/, `l${layers}`)}${ROUTED}`;
   const distance = (layers: number) =>

@@ -10,16 +10,28 @@ export interface Peak {
 
 /** Inputs of which only as many rows are read as come out. */
 const READ_IN_PART: Record<string, string> = { Embedding: 'table', GatherTokens: 'x' };
+/** Inputs that the output may take the place of: then only `rows` of them are read and written. */
+const WRITTEN_OVER: Record<string, string> = {
+  GatedScatterAdd: 'x',
+  ReplaceTokens: 'x',
+  ScatterTokens: 'sofar',
+};
 /** FLOPs of attention's products by what the forward pass has: backward makes the scores again and four products more. */
 const ATTENTION: Record<string, number> = { RotaryAttention: 1, RotaryAttentionGrad: 2.5 };
 
 /** Milliseconds; every input is read once and every output written once, `bytesOf` each. */
 export function leastMs(call: KernelCall, bytesOf: (tensor: Tensor) => number, peak: Peak): number {
   const sum = (tensors: Tensor[]) => tensors.reduce((bytes, tensor) => bytes + bytesOf(tensor), 0);
-  const written = sum(call.outputs);
+  const under = call.inputs[WRITTEN_OVER[call.kernelName] ?? ''];
+  const inPlace = under !== undefined && under.dataId === call.outputs[0]?.dataId;
+  const written = sum(inPlace ? [call.inputs.rows as Tensor] : call.outputs);
   const part = READ_IN_PART[call.kernelName];
   const whole = Object.entries(call.inputs).flatMap(([name, tensor]) =>
-    name === part ? [] : (tensor ?? []),
+    name === part || tensor === undefined
+      ? []
+      : inPlace && tensor === under
+        ? [call.inputs.rows as Tensor]
+        : [tensor],
   );
   const bytes = sum(whole) + written + (part === undefined ? 0 : written);
   return 1000 * Math.max(productFlops(call) / peak.flopsPerSecond, bytes / peak.bytesPerSecond);

@@ -68,7 +68,10 @@ interface AttentionHalf {
   normed: Tensor;
 }
 
-/** The residual stream between two blocks: x, or x + branch, which whoever reads it adds in one pass with its own work. */
+/**
+ * The residual stream between two blocks: x, or x + branch, which whoever reads it adds in one pass with its own work. A
+ * block takes it over: what a routed block adds may take its place.
+ */
 export interface Stream {
   x: Tensor;
   branch: Tensor | null;
@@ -211,7 +214,7 @@ export function routedBlock(
   const rows = gatherTokens(tape, x, indices);
   const { attention, normed } = attentionHalf(tape, rows, block, attendWithin(context, indices));
   const added = addMlp(context, attention, normed, block, index);
-  const out = gatedScatterAdd(tape, x, added.x, r, indices, routing.gate);
+  const out = gatedScatterAdd(tape, x, added.x, r, indices, routing.gate, rows);
   return { stream: whole(out), experts: added.experts, trace: { ...trace, member, indices } };
 }
 
@@ -260,7 +263,7 @@ function packedBlock(
   const added = addMlp(context, attention, normed, block, index, ({ config, slots }) =>
     new ExpertOccupancy(config, slots, batch).assign(sequenceOf),
   );
-  const out = gatedScatterAdd(null, packed, added.x, weights, rows, routing.gate);
+  const out = gatedScatterAdd(null, packed, added.x, weights, rows, routing.gate, taken);
   return { x: reshape(out, x.shape), experts: added.experts, member };
 }
 

@@ -1,29 +1,28 @@
-/** BinaryCrossEntropy: how badly a logit predicts membership of the selected set; router and predictor learn by it. */
-import { abs, add, exp, log, mul, neg, relu, sigmoid, sub, type Tensor } from '@tensorflow/tfjs-core';
+/**
+ * BinaryCrossEntropyGrad: how a logit should change to foretell membership of the selected set; router and predictor learn
+ * by it. Nobody reads the loss itself, so it is not computed.
+ */
+import { mul, sigmoid, sub, type Tensor } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
-import type { Tape } from './tape.js';
 
-/** {logits, labels} of one shape, labels 0 or 1 → [losses] = max(x, 0) - x·y + log(1 + exp(-|x|)) */
-export const binaryCrossEntropyKernel = defineKernel(
-  'BinaryCrossEntropy',
-  ({ logits, labels }: { logits: Tensor; labels: Tensor }, _: object): [Tensor] => [
-    add(sub(relu(logits), mul(logits, labels)), log(add(exp(neg(abs(logits))), 1))),
-  ],
-);
+export interface BinaryCrossEntropyAttributes {
+  /** Of the mean over all elements in the total loss. */
+  weight: number;
+}
 
-/** {logits, labels, dlosses} → [dlogits] = (sigmoid(x) - y)·dlosses */
+/**
+ * {logits, labels} of one shape, labels 0 or 1 → [dlogits] = weight · (sigmoid(x) - y) / elements: the gradient of
+ * weight · mean(max(x, 0) - x·y + log(1 + exp(-|x|))), the cross-entropy in nats of independent yes-or-no answers.
+ */
 export const binaryCrossEntropyGradKernel = defineKernel(
   'BinaryCrossEntropyGrad',
-  ({ logits, labels, dlosses }: { logits: Tensor; labels: Tensor; dlosses: Tensor }, _: object): [Tensor] => [
-    mul(sub(sigmoid(logits), labels), dlosses),
-  ],
+  (
+    { logits, labels }: { logits: Tensor; labels: Tensor },
+    { weight }: BinaryCrossEntropyAttributes,
+  ): [Tensor] => [mul(sub(sigmoid(logits), labels), weight / logits.size)],
 );
 
-/** Cross-entropy of independent yes-or-no answers, in nats, elementwise; labels take no gradient. */
-export function binaryCrossEntropy(tape: Tape | null, logits: Tensor, labels: Tensor): Tensor {
-  const [losses] = binaryCrossEntropyKernel({ logits, labels }, {});
-  tape?.record([losses], [logits], [logits, labels], ([dlosses]) =>
-    binaryCrossEntropyGradKernel({ logits, labels, dlosses }, {}),
-  );
-  return losses;
+/** The gradient of weight times the mean cross-entropy of yes-or-no answers with respect to their logits. */
+export function binaryCrossEntropyGrad(logits: Tensor, labels: Tensor, weight: number): Tensor {
+  return binaryCrossEntropyGradKernel({ logits, labels }, { weight })[0];
 }

@@ -12,12 +12,16 @@ import {
   type Tensor,
   where,
 } from '@tensorflow/tfjs-core';
-import { composedGather, slotOfPosition } from './gather-tokens.js';
+import { composedGather, replaceTokensKernel, slotOfPosition } from './gather-tokens.js';
 import { defineKernel } from './kernel.js';
 import type { Tape } from './tape.js';
 
 export type GateKind = 'raw' | 'sigmoid';
 type GateAttrs = { gate: GateKind };
+type GatedScatterAddAttrs = GateAttrs & {
+  /** Whether nobody reads x afterwards: a backend may then write the result over it, and give both one dataId. */
+  inPlace: boolean;
+};
 
 export interface GatedScatterAddInputs extends Record<string, Tensor> {
   x: Tensor;
@@ -41,7 +45,7 @@ const selectedWeights = (r: Tensor, indices: Tensor) => composedGather(expandDim
  */
 export const gatedScatterAddKernel = defineKernel(
   'GatedScatterAdd',
-  ({ x, rows, r, indices }: GatedScatterAddInputs, { gate }: GateAttrs): [Tensor] => {
+  ({ x, rows, r, indices }: GatedScatterAddInputs, { gate }: GatedScatterAddAttrs): [Tensor] => {
     const weights = selectedWeights(r, indices);
     const gated = mul(gate === 'sigmoid' ? sigmoid(weights) : weights, rows);
     const length = x.shape[1] as number;
@@ -68,7 +72,13 @@ export const gatedScatterAddGradKernel = defineKernel(
   },
 );
 
-/** out_t = x_t + gate(r_t)·rows_t for t in S, else x_t (paper, equation 1). Shapes as the kernel's. */
+/**
+ * out_t = x_t + gate(r_t)·rows_t for t in S, else x_t (paper, equation 1). Shapes as the kernel's.
+ *
+ * @param taken x at the indices [B, k, D], where the caller gives x up: most of x stays as it is, so that a backend need not
+ *   copy it. No op after this one may read x. Those before may have saved it: on the way back these rows are put in their
+ *   place again before the tape comes to them.
+ */
 export function gatedScatterAdd(
   tape: Tape | null,
   x: Tensor,
@@ -76,10 +86,14 @@ export function gatedScatterAdd(
   r: Tensor,
   indices: Tensor,
   gate: GateKind,
+  taken: Tensor | null = null,
 ): Tensor {
-  const [out] = gatedScatterAddKernel({ x, rows, r, indices }, { gate });
-  tape?.record([out], [x, rows, r], [rows, r, indices], ([dout]) => {
+  const [out] = gatedScatterAddKernel({ x, rows, r, indices }, { gate, inPlace: taken !== null });
+  const replaced = out.dataId === x.dataId ? taken : null;
+  const saved = replaced === null ? [rows, r, indices] : [rows, r, indices, out, replaced];
+  tape?.record([out], [x, rows, r], saved, ([dout]) => {
     const [drows, dr] = gatedScatterAddGradKernel({ dout, rows, r, indices }, { gate });
+    if (replaced !== null) replaceTokensKernel({ x: out, rows: replaced, indices }, {});
     return [dout, drows, dr];
   });
   return out;

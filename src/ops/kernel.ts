@@ -22,7 +22,7 @@ export interface Kernel<I extends KernelInputs, A extends object, O extends Tens
   readonly composed: (inputs: I, attrs: A) => O;
 }
 
-/** A kernel of the project that ran: `milliseconds` of wall time. */
+/** A kernel of the project that ran: `milliseconds` of wall time, but for those of the project's kernels that it ran itself. */
 export interface KernelCall {
   kernelName: string;
   inputs: KernelInputs;
@@ -34,6 +34,8 @@ export interface KernelCall {
 /** Told of every kernel of the project that ran, before its tensors go. */
 export type KernelObserver = (call: KernelCall) => void;
 
+/** Wall time of the observed kernels within the one that runs. */
+let within = 0;
 let observer: { tell: KernelObserver; settle: () => void } | null = null;
 
 /**
@@ -41,6 +43,7 @@ let observer: { tell: KernelObserver; settle: () => void } | null = null;
  * backends that only queue their work, too.
  */
 export function observeKernels(tell: KernelObserver | null, settle: () => void = () => undefined): void {
+  within = 0;
   observer = tell === null ? null : { tell, settle };
 }
 
@@ -62,10 +65,15 @@ export function defineKernel<I extends KernelInputs, A extends object, O extends
       });
     }
     const started = observer === null ? 0 : performance.now();
+    const before = within;
+    within = 0;
     // tfjs' types want every input present; its engine does not.
     const outputs = engine().runKernel(kernelName, inputs as never, attrs as NamedAttrMap) as unknown as O;
-    observer?.settle();
-    observer?.tell({ kernelName, inputs, attrs, outputs, milliseconds: performance.now() - started });
+    if (observer === null) return outputs;
+    observer.settle();
+    const milliseconds = performance.now() - started;
+    observer.tell({ kernelName, inputs, attrs, outputs, milliseconds: milliseconds - within });
+    within = before + milliseconds;
     return outputs;
   };
   return Object.assign(run, { kernelName, composed });

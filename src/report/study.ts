@@ -111,13 +111,16 @@ function budgetStudy(budget: number, runs: DoneRun[]): BudgetStudy {
 
 /**
  * Of several curves those whose optimum is known best: with an interval if any has one, else by a fit if any is, else all.
- * One run at a lucky size must not stand for an optimum beside curves that show theirs.
+ * One run at a lucky size must not stand for an optimum beside curves that show theirs. A fit that lies below all that the
+ * intervals allow is better all the same: that of a learning rate which has no second seed yet, say.
  */
 function knownBest(curves: readonly Curve[]): readonly Curve[] {
-  const withInterval = curves.filter(({ optimum }) => optimum.lossInterval !== null);
-  if (withInterval.length > 0) return withInterval;
   const fitted = curves.filter(({ optimum }) => optimum.from === 'fit');
-  return fitted.length > 0 ? fitted : curves;
+  const known = leastLoss(curves.filter(({ optimum }) => optimum.lossInterval !== null));
+  if (known === null) return fitted.length > 0 ? fitted : curves;
+  const [low] = known.optimum.lossInterval as Interval;
+  const below = fitted.filter(({ optimum }) => optimum.loss < low);
+  return below.length > 0 ? below : [known];
 }
 
 /** The curve of least loss at its optimum; null for none. */

@@ -1,6 +1,7 @@
 /** How many runs train side by side, on which GPU each, and keeping that many busy until all have ended. */
 import { physicalCores } from '../machine.js';
-import type { BackendName } from '../plan/run.js';
+import type { BackendName, PlannedRun } from '../plan/run.js';
+import { largestFirst } from '../plan/shard.js';
 
 /**
  * `--jobs auto`: one run a physical core on wasm, which has one thread; else one a GPU, or a single one where the backend
@@ -21,6 +22,18 @@ export function automaticJobs(backend: BackendName, gpus: number): number {
 export function gpuEnvironment(slot: number, gpus: readonly string[]): Record<string, string> {
   if (gpus.length < 2) return {};
   return { CUDA_VISIBLE_DEVICES: gpus[slot % gpus.length] as string };
+}
+
+/**
+ * Runs in the order in which they are started. Side by side the largest goes first, so that none is left over at the end.
+ * Where time is limited there may be no such end: then the file's order says what matters most.
+ */
+export function startingOrder(
+  runs: readonly PlannedRun[],
+  jobs: number,
+  maxHours: number | undefined,
+): readonly PlannedRun[] {
+  return jobs === 1 || maxHours !== undefined ? runs : largestFirst(runs);
 }
 
 /**

@@ -9,7 +9,6 @@ import type { SweepFile } from '../config/sweep-file.js';
 import { InputError, messageOf } from '../errors.js';
 import { visibleGpus } from '../machine.js';
 import type { PlannedRun } from '../plan/run.js';
-import { largestFirst } from '../plan/shard.js';
 import { makeResultsFolder } from '../results/atomic.js';
 import { isDiskFull } from '../results/checkpoint-writer.js';
 import type { RunRow } from '../results/columns.js';
@@ -17,7 +16,7 @@ import { acquireLock } from '../results/lock.js';
 import { sweepFiles, writePlan, writePlanIfChanged } from '../results/sweep-folder.js';
 import { currentRows, writeTables } from '../results/tables.js';
 import { barDisplay, type Display, lineDisplay, silentDisplay } from './display.js';
-import { automaticJobs, inParallel } from './jobs.js';
+import { automaticJobs, inParallel, startingOrder } from './jobs.js';
 import { removeWeights } from './keep-weights.js';
 import type { RunEnd } from './messages.js';
 import { modelTable } from './parameter-table.js';
@@ -136,7 +135,7 @@ async function trainAll(
   const timer = after(options.maxHours, () => processes.stop('max-hours'));
   try {
     await inParallel(
-      jobs === 1 ? todo : largestFirst(todo),
+      startingOrder(todo, jobs, options.maxHours),
       jobs,
       async (run, slot) => {
         const noRoom = roomProblem(folder, run);

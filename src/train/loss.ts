@@ -1,24 +1,13 @@
 /** The losses of a batch and their gradients: the language model's, the auxiliary one, the predictors' and the experts'. */
-import {
-  addN,
-  cast,
-  concat,
-  div,
-  equal,
-  fill,
-  greater,
-  mean,
-  sum,
-  type Tensor,
-  tensor2d,
-} from '@tensorflow/tfjs-core';
+import { addN, concat, div, fill, mean, sum, type Tensor, tensor2d } from '@tensorflow/tfjs-core';
 import type { Batch } from '../data/batches.js';
 import type { RoutedTrace } from '../model/block.js';
 import { expertChoices } from '../model/config.js';
 import type { ExpertTrace } from '../model/experts.js';
 import type { Transformer } from '../model/transformer.js';
+import { agreement } from '../ops/agreement.js';
 import { balanceLoss } from '../ops/balance-loss.js';
-import { binaryCrossEntropy } from '../ops/binary-cross-entropy.js';
+import { binaryCrossEntropyGrad } from '../ops/binary-cross-entropy.js';
 import { crossEntropy } from '../ops/cross-entropy.js';
 import { scope } from '../ops/scope.js';
 import { type Seed, Tape } from '../ops/tape.js';
@@ -87,8 +76,10 @@ function forwardAndBack(
   const seeds = [seed(losses, 1)];
   const auxiliary = model.config.routing?.aux_loss_weight ?? 0;
   for (const { r, member, predictor } of routed) {
-    if (auxiliary !== 0) seeds.push(seed(binaryCrossEntropy(tape, r, member), auxiliary));
-    if (predictor !== null) seeds.push(seed(binaryCrossEntropy(tape, predictor, member), 1));
+    if (auxiliary !== 0)
+      seeds.push({ output: r, gradient: binaryCrossEntropyGrad(r, member, auxiliary * share) });
+    if (predictor !== null)
+      seeds.push({ output: predictor, gradient: binaryCrossEntropyGrad(predictor, member, share) });
   }
   for (const trace of experts) {
     const balance = weightedBalance(tape, model, trace);
@@ -105,7 +96,7 @@ function forwardAndBack(
 
 function predictorAccuracy(routed: RoutedTrace[]): Tensor | null {
   const blocks = routed.flatMap(({ predictor, member }) =>
-    predictor === null ? [] : [mean(cast(equal(cast(greater(predictor, 0), 'float32'), member), 'float32'))],
+    predictor === null ? [] : [agreement(predictor, member)],
   );
   return blocks.length === 0 ? null : div(addN(blocks), blocks.length);
 }

@@ -39,3 +39,16 @@ it('is the longer of FLOPs and bytes, and reads of a table only what comes out',
   ]);
   expect(leastMs(gathered, bytesOf, { flopsPerSecond: 1, bytesPerSecond: 68 })).toBeCloseTo(1000, 6);
 });
+
+it('counts of what is written over only the rows that change', () => {
+  const bytesOf = (tensor: Tensor) => 2 * tensor.size;
+  const peak = { flopsPerSecond: 1, bytesPerSecond: 1000 };
+  const [x, rows, indices] = [zeros([1, 100, 8]), zeros([1, 2, 8]), zeros([1, 2])];
+  const inputs = { x, rows, indices };
+  // The rows, those under them before and after, and two indices; or all of x, read and written.
+  expect(leastMs(call('ReplaceTokens', inputs, [x.clone()]), bytesOf, peak)).toBeCloseTo(3 * 32 + 4, 6);
+  expect(leastMs(call('ReplaceTokens', inputs, [zeros(x.shape)]), bytesOf, peak)).toBeCloseTo(
+    32 + 4 + 3200,
+    6,
+  );
+});

@@ -1,5 +1,6 @@
 /** Shapes that people type for a benchmark: dense, routed, of experts. */
 import { describe, expect, it } from 'vitest';
+import { memoryShapes } from '../../src/bench/memory.js';
 import { parseShape } from '../../src/bench/shape.js';
 
 describe('a shape', () => {
@@ -26,5 +27,19 @@ describe('a shape', () => {
     ['d64l2t32b4v256e4x0', 'the capacity factor must be above 0'],
   ])('%s is refused: %s', (text, why) => {
     expect(() => parseShape(text)).toThrow(why);
+  });
+});
+
+describe('--memory', () => {
+  it('adds a routed model of the same shape, and a deeper one of as many FLOPs', () => {
+    expect(memoryShapes('d64l4t128b4v256')).toEqual([
+      'd64l4t128b4v256',
+      'd64l4t128b4v256c0.125f2',
+      'd64l7t128b4v256c0.125f2',
+    ]);
+  });
+
+  it('refuses a shape that is routed already', () => {
+    expect(() => memoryShapes('d64l4t128b4v256c0.125f2')).toThrow('write d64l4t128b4v256');
   });
 });

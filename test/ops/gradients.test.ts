@@ -1,9 +1,9 @@
 /** Every op's backward kernel against directional finite differences of its forward kernel. */
-import { add, mul, sum, type Tensor, tensor1d, tensor2d } from '@tensorflow/tfjs-core';
+import { add, mul, softplus, sub, sum, type Tensor, tensor1d, tensor2d } from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { assignSlotsKernel } from '../../src/ops/assign-slots.js';
 import { balanceLoss } from '../../src/ops/balance-loss.js';
-import { binaryCrossEntropy } from '../../src/ops/binary-cross-entropy.js';
+import { binaryCrossEntropyGrad } from '../../src/ops/binary-cross-entropy.js';
 import { chooseExpert } from '../../src/ops/choose-expert.js';
 import { crossEntropy } from '../../src/ops/cross-entropy.js';
 import { embedding } from '../../src/ops/embedding.js';
@@ -113,7 +113,15 @@ const CASES: Case[] = [
   {
     op: 'binary cross entropy',
     shapes: [[2, 4]],
-    forward: (t, [x]) => [binaryCrossEntropy(t, x as Tensor, tensor2d([0, 1, 1, 0, 0, 0, 1, 1], [2, 4]))],
+    // Training begins at its gradient; the losses are spelt out here.
+    forward: (t, [x]) => {
+      const [logits, labels] = [x as Tensor, tensor2d([0, 1, 1, 0, 0, 0, 1, 1], [2, 4])];
+      const losses = sub(softplus(logits), mul(logits, labels)) as Tensor;
+      t.record([losses], [logits], [logits, labels], ([dlosses]) => [
+        mul(dlosses as Tensor, binaryCrossEntropyGrad(logits, labels, logits.size)),
+      ]);
+      return [losses];
+    },
   },
   {
     op: 'token logits',
@@ -156,6 +164,31 @@ const CASES: Case[] = [
     })),
   ),
 ];
+
+CASES.push(
+  ...[indices, padded].map((at) => ({
+    // Who reads x before it is given up finds it again on the way back; two in a row as with every block routed.
+    op: `gated scatter-add in the place of x, twice${at === padded ? ', padded' : ''}`,
+    shapes: [
+      [2, 6, 5],
+      [2, 3, 5],
+      [2, 6],
+      [1, 5],
+    ],
+    forward: (t: Tape, tracked: Tensor[], [, , , w]: Parameter[]) => {
+      const [start, rows, r] = tracked as [Tensor, Tensor, Tensor];
+      let x = residual(t, start, start);
+      const logits = [1, 2].map(() => {
+        const before = tokenLogits(t, x, w as Parameter);
+        const taken = gatherTokens(t, x, at());
+        const branch = residual(t, rmsNorm(t, taken, new Parameter('gain', tensor1d([1, 2, 3, 4, 5]))), rows);
+        x = gatedScatterAdd(t, x, branch, r, at(), 'sigmoid', taken);
+        return before;
+      });
+      return [...logits, x];
+    },
+  })),
+);
 
 /** Choices that stay what they are when the logits move a little. */
 const spread = (logits: Tensor) => add(mul(logits, 0.05), randomTensor(logits.shape, 'spread')) as Tensor;

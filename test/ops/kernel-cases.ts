@@ -2,13 +2,11 @@
 import { type Tensor, tensor } from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { adamWKernel, adamWStepKernel } from '../../src/ops/adamw.js';
+import { agreementKernel } from '../../src/ops/agreement.js';
 import { assignSlotsKernel } from '../../src/ops/assign-slots.js';
 import { balanceLossGradKernel, balanceLossKernel } from '../../src/ops/balance-loss.js';
 import { biasGradKernel, biasKernel } from '../../src/ops/bias.js';
-import {
-  binaryCrossEntropyGradKernel,
-  binaryCrossEntropyKernel,
-} from '../../src/ops/binary-cross-entropy.js';
+import { binaryCrossEntropyGradKernel } from '../../src/ops/binary-cross-entropy.js';
 import { cachedAttentionKernel } from '../../src/ops/cached-attention.js';
 import {
   causalAttentionGradKernel,
@@ -22,7 +20,7 @@ import { entropyKernel } from '../../src/ops/entropy.js';
 import { expertLogitsGradKernel, expertLogitsKernel } from '../../src/ops/expert-logits.js';
 import { fillCacheKernel } from '../../src/ops/fill-cache.js';
 import { gatedScatterAddGradKernel, gatedScatterAddKernel } from '../../src/ops/gated-scatter-add.js';
-import { gatherTokensKernel, scatterTokensKernel } from '../../src/ops/gather-tokens.js';
+import { gatherTokensKernel, replaceTokensKernel, scatterTokensKernel } from '../../src/ops/gather-tokens.js';
 import { geluGradKernel, geluKernel } from '../../src/ops/gelu.js';
 import { globalNormKernel } from '../../src/ops/global-norm.js';
 import {
@@ -236,6 +234,16 @@ export const KERNEL_CASES: KernelCase[] = [
     }),
     ({ V }) => ({ vocabSize: V }),
   ),
+  // Two words alone: each has many rows.
+  caseOf(
+    embeddingGradKernel,
+    (s, r) => ({
+      dy: r(s.B, s.T, s.K),
+      tokens: tensor(integers(s.B * s.T, 2, s.seed), [s.B, s.T], 'int32'),
+      sofar: sometimes(s, r(s.V, s.K)),
+    }),
+    ({ V }) => ({ vocabSize: V }),
+  ),
   caseOf(crossEntropyKernel, ({ B, T, V, seed }, r) => ({
     logits: r(B, T, V),
     targets: tensor(integers(B * T, V, seed), [B, T], 'int32'),
@@ -245,14 +253,18 @@ export const KERNEL_CASES: KernelCase[] = [
     const [, logSumExp] = crossEntropyKernel.composed({ logits, targets }, {});
     return { logits, targets, logSumExp, dlosses: r(B, T) };
   }),
-  caseOf(binaryCrossEntropyKernel, ({ B, T, seed }, r) => ({
-    logits: r(B, T),
-    labels: tensor(Float32Array.from(integers(B * T, 2, seed)), [B, T]),
-  })),
-  caseOf(binaryCrossEntropyGradKernel, ({ B, T, seed }, r) => ({
-    logits: r(B, T),
-    labels: tensor(Float32Array.from(integers(B * T, 2, seed)), [B, T]),
-    dlosses: r(B, T),
+  caseOf(
+    binaryCrossEntropyGradKernel,
+    ({ B, T, seed }, r) => ({
+      logits: r(B, T),
+      labels: tensor(Float32Array.from(integers(B * T, 2, seed)), [B, T]),
+    }),
+    ({ B, T }) => ({ weight: 0.5 * B * T }),
+  ),
+  // As many numbers as activations have: more than one block counts.
+  caseOf(agreementKernel, ({ B, T, H, K, seed }, r) => ({
+    logits: r(B, T, H, K),
+    labels: tensor(Float32Array.from(integers(B * T * H * K, 2, seed)), [B, T, H, K]),
   })),
   caseOf(tokenLogitsKernel, ({ B, T, K }, r) => ({ x: r(B, T, K), weight: r(1, K) })),
   caseOf(addTokenLogitsKernel, ({ B, T, K }, r) => ({
@@ -262,6 +274,16 @@ export const KERNEL_CASES: KernelCase[] = [
   })),
   caseOf(tokenLogitsGradKernel, (s, r) => ({
     dr: r(s.B, s.T),
+    x: r(s.B, s.T, s.K),
+    weight: r(1, s.K),
+    sofar: sometimes(s, r(s.B, s.T, s.K)),
+  })),
+  // As a gate leaves it: 0 for most tokens.
+  caseOf(tokenLogitsGradKernel, (s, r) => ({
+    dr: tensor(
+      randomValues(s.B * s.T, s.seed, 'sparse').map((value, i) => (i % 4 === s.seed % 4 ? value : 0)),
+      [s.B, s.T],
+    ),
     x: r(s.B, s.T, s.K),
     weight: r(1, s.K),
     sofar: sometimes(s, r(s.B, s.T, s.K)),
@@ -306,11 +328,16 @@ export const KERNEL_CASES: KernelCase[] = [
     (s, r) => ({ rows: r(s.B, s.k, s.K), indices: selection(s), sofar: sometimes(s, r(s.B, s.T, s.K)) }),
     ({ T }) => ({ length: T }),
   ),
+  caseOf(replaceTokensKernel, (s, r) => ({
+    x: r(s.B, s.T, s.K),
+    rows: r(s.B, s.k, s.K),
+    indices: selection(s),
+  })),
   ...(['raw', 'sigmoid'] as const).flatMap((gate) => [
     caseOf(
       gatedScatterAddKernel,
       (s, r) => ({ x: r(s.B, s.T, s.K), rows: r(s.B, s.k, s.K), r: r(s.B, s.T), indices: selection(s) }),
-      () => ({ gate }),
+      ({ seed }) => ({ gate, inPlace: seed % 2 === 0 }),
     ),
     caseOf(
       gatedScatterAddGradKernel,

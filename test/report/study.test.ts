@@ -98,6 +98,21 @@ it('a run that did not train stands on the edge of the frame and does not press 
   expect(lossFrame(losses).beyond).toEqual([]);
 });
 
+it('a learning rate without seeds is the baseline where it is better than all that another one’s seeds allow', () => {
+  const sizes =
+    'model_sizes: [{d_model: 64, n_layers: 4}, {d_model: 96, n_layers: 4}, {d_model: 128, n_layers: 4}]';
+  const grids = 'grids: [{seeds: [0, 1, 2]}, {training: {learning_rate: 4e-3}}]';
+  const file = `flop_budgets: [1e15]\ncapacities: []\n${sizes}\n${grids}\n`;
+  const best = (by: number) => {
+    const gain = ({ spec }: { spec: { training: { learning_rate: unknown } } }) =>
+      spec.training.learning_rate === 4e-3 ? by : 0;
+    const [budget] = studyOf(syntheticRuns({ file, gain, noise: 0.004 })).budgets;
+    return budget?.baseline?.setting.others;
+  };
+  expect(best(-0.2)).toBe('learning rate 0.004');
+  expect(best(0.05)).toBe('learning rate auto');
+});
+
 it('draws each way of training that has a curve, and names what was tried at one size', () => {
   const sizes =
     'model_sizes: [{d_model: 64, n_layers: 4}, {d_model: 96, n_layers: 4}, {d_model: 128, n_layers: 4}]';

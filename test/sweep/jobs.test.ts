@@ -1,6 +1,16 @@
 /** That as many runs train side by side as are allowed, each on a GPU of its own where there are several. */
 import { describe, expect, it } from 'vitest';
-import { automaticJobs, gpuEnvironment, inParallel } from '../../src/sweep/jobs.js';
+import { automaticJobs, gpuEnvironment, inParallel, startingOrder } from '../../src/sweep/jobs.js';
+import { plannedRun } from '../results/planned-run.js';
+
+it('starts the largest first where runs train side by side, but keeps to the file where time is limited', () => {
+  const plan = [2, 9, 5].map((flops) => plannedRun(`run-${flops}`, { train_flops: flops * 1e18 }));
+  const order = (jobs: number, maxHours?: number) =>
+    startingOrder(plan, jobs, maxHours).map(({ run_id }) => run_id);
+  expect(order(2)).toEqual(['run-9', 'run-5', 'run-2']);
+  expect(order(1)).toEqual(['run-2', 'run-9', 'run-5']);
+  expect(order(2, 12)).toEqual(['run-2', 'run-9', 'run-5']);
+});
 
 describe('in parallel', () => {
   it('does everything once, in order of starting, never more at a time than allowed', async () => {

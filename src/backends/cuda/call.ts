@@ -67,11 +67,22 @@ export class Call {
    * holds them too or they are stored otherwise.
    */
   reuse(tensor: Tensor, storage: Storage): Tensor {
+    return this.backend.dataOf(tensor).refCount === 1
+      ? this.overwrite(tensor, storage)
+      : this.copy(tensor, storage);
+  }
+
+  /** The same whoever else holds the elements: the kernel's inputs say that nobody reads them before they are put back. */
+  overwrite(tensor: Tensor, storage: Storage): Tensor {
     const data = this.backend.dataOf(tensor);
-    if (data.refCount === 1 && data.storage === storage) {
-      this.backend.dropShadow(data);
-      return tensor.clone();
-    }
+    if (data.storage !== storage) return this.copy(tensor, storage);
+    this.backend.dropShadow(data);
+    return tensor.clone();
+  }
+
+  /** A new tensor of the same elements, stored as asked. */
+  copy(tensor: Tensor, storage: Storage): Tensor {
+    const data = this.backend.dataOf(tensor);
     const copy = this.make(tensor.shape, storage, tensor.dtype);
     this.backend.convert(data.block.address, data.storage, this.at(copy), storage, data.elements);
     return copy;

@@ -85,7 +85,7 @@ function bind(path: string) {
 }
 
 /** Algorithms that are measured against each other; the heuristics name the likeliest first. */
-const CANDIDATES = 8;
+const CANDIDATES = 24;
 
 /** What one shape needs at every call: handles that live as long as the process. */
 interface Plan {

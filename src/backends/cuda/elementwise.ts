@@ -1,21 +1,22 @@
 /** Norms, gelu, residual sums and losses on cuda, each one pass over its rows. */
 import type { Tensor, TensorInfo } from '@tensorflow/tfjs-core';
-import { binaryCrossEntropyGradKernel, binaryCrossEntropyKernel } from '../../ops/binary-cross-entropy.js';
+import { agreementKernel } from '../../ops/agreement.js';
+import { binaryCrossEntropyGradKernel } from '../../ops/binary-cross-entropy.js';
 import { crossEntropyGradKernel, crossEntropyKernel } from '../../ops/cross-entropy.js';
 import { entropyKernel } from '../../ops/entropy.js';
 import { geluGradKernel, geluKernel } from '../../ops/gelu.js';
 import { residualKernel } from '../../ops/residual.js';
 import { addRmsNormKernel, rmsNormGradKernel, rmsNormKernel } from '../../ops/rms-norm.js';
 import { type Call, registerCudaKernel, rowsOf } from './call.js';
-import { address, long } from './kernels.js';
-import { sumChunks, sumColumns } from './sums.js';
+import { address, float, long } from './kernels.js';
+import { OF_BLOCK, sumChunks, sumColumns, sumRows } from './sums.js';
 
 const THREADS = 256;
 /** Rows of a block where each has a warp. */
 export const ROWS_OF_BLOCK = THREADS / 32;
 /**
- * Forms of the norm's gradient that keep a row in registers: columns that a lane takes at once, how many times, and the
- * blocks that a multiprocessor then holds, as kernels/norm.cu has them.
+ * Forms of a gradient, the norm's or the router's, that keep a row in registers: columns that a lane takes at once, how
+ * many times, and the blocks that a multiprocessor then holds, as kernels/norm.cu and kernels/routing.cu have them.
  */
 const GRAD_FORMS = [
   { vector: 8, groups: 1, blocks: 4 },
@@ -90,13 +91,9 @@ export function registerElementwise(): void {
       ]);
       return [dx, sumColumns(call, { dy, x, scale, rows, width })];
     }
-    const blocks = Math.min(
-      Math.ceil(rows / ROWS_OF_BLOCK),
-      form.blocks * call.backend.driver.multiprocessors,
-    );
-    const partials = call.scratch(4 * blocks * width);
-    const name = `rmsNormGrad${form.vector}x${form.groups}`;
-    call.launch('norm', name, { grid: blocks, block: THREADS, shared: 4 * width }, [
+    const { name, shape } = persistent(call, 'rmsNormGrad', form, rows, width);
+    const partials = call.scratch(4 * shape.grid * width);
+    call.launch('norm', name, shape, [
       ...inputs,
       address(call.at(dx)),
       address(partials),
@@ -104,7 +101,7 @@ export function registerElementwise(): void {
       width,
       accumulate,
     ]);
-    return [dx, sumChunks(call, partials, blocks, [width])[0] as Tensor];
+    return [dx, sumChunks(call, partials, shape.grid, [width])[0] as Tensor];
   });
 
   registerCudaKernel(geluKernel, (call, { x }) => {
@@ -171,24 +168,57 @@ export function registerElementwise(): void {
     return [entropies];
   });
 
-  registerCudaKernel(binaryCrossEntropyKernel, (call, { logits, labels }) => {
-    const losses = call.make(logits.shape, 'float32');
-    overFloats(call, 'binaryCrossEntropy', logits.size, [logits, labels, losses]);
-    return [losses];
+  registerCudaKernel(binaryCrossEntropyGradKernel, (call, { logits, labels }, { weight }) => {
+    const dlogits = call.make(logits.shape, 'float32');
+    call.launch(
+      'losses',
+      'binaryCrossEntropyGrad',
+      { grid: Math.ceil(logits.size / THREADS), block: THREADS },
+      [
+        address(call.float(logits)),
+        address(call.float(labels)),
+        address(call.at(dlogits)),
+        float(weight / logits.size),
+        long(logits.size),
+      ],
+    );
+    return [dlogits];
   });
 
-  registerCudaKernel(binaryCrossEntropyGradKernel, (call, { logits, labels, dlosses }) => {
-    const dlogits = call.make(logits.shape, 'float32');
-    overFloats(call, 'binaryCrossEntropyGrad', logits.size, [logits, labels, dlosses, dlogits]);
-    return [dlogits];
+  registerCudaKernel(agreementKernel, (call, { logits, labels }) => {
+    const share = call.make([], 'float32');
+    const blocks = Math.ceil(logits.size / OF_BLOCK);
+    const partials = call.scratch(4 * blocks);
+    call.launch('losses', 'agreementPartials', { grid: blocks, block: 1024 }, [
+      address(call.float(logits)),
+      address(call.float(labels)),
+      address(partials),
+      logits.size,
+    ]);
+    sumRows(call, partials, call.at(share), { rows: 1, width: blocks, scale: 1 / logits.size });
+    return [share];
   });
 }
 
+type GradForm = (typeof GRAD_FORMS)[number];
+
 /** The form that a row of this width fills best; none for widths that are no multiple of 8 or too large. */
-function gradForm(width: number): (typeof GRAD_FORMS)[number] | undefined {
-  const room = ({ vector, groups }: (typeof GRAD_FORMS)[number]) => 32 * vector * groups;
+export function gradForm(width: number): GradForm | undefined {
+  const room = ({ vector, groups }: GradForm) => 32 * vector * groups;
   const fitting = GRAD_FORMS.filter((form) => width % 8 === 0 && width <= room(form));
   return fitting.sort((a, b) => room(a) - room(b) || b.vector - a.vector)[0];
+}
+
+/** A gradient's kernel in a form, and its launch for as many warps as have work: each block leaves `width` partial sums. */
+export function persistent(
+  call: Call,
+  kernel: string,
+  { vector, groups, blocks }: GradForm,
+  warps: number,
+  width: number,
+): { name: string; shape: { grid: number; block: number; shared: number } } {
+  const grid = Math.min(Math.ceil(warps / ROWS_OF_BLOCK), blocks * call.backend.driver.multiprocessors);
+  return { name: `${kernel}${vector}x${groups}`, shape: { grid, block: THREADS, shared: 4 * width } };
 }
 
 /** One warp a row. */
@@ -205,12 +235,4 @@ export function overElements(call: Call, name: string, size: number, tensors: Te
     { grid: Math.ceil(size / (THREADS * vector)), block: THREADS },
     [...tensors.map((tensor) => address(call.activation(tensor))), long(size)],
   );
-}
-
-/** The same over float32. */
-function overFloats(call: Call, name: string, size: number, tensors: Tensor[]): void {
-  call.launch('elementwise', name, { grid: Math.ceil(size / THREADS), block: THREADS }, [
-    ...tensors.map((tensor) => address(call.float(tensor))),
-    long(size),
-  ]);
 }

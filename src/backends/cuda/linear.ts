@@ -7,7 +7,6 @@ import { type Call, registerCudaKernel, registerNamed, rowsOf } from './call.js'
 import type { Product } from './cublas.js';
 import { productAndGelu, productAndSlope } from './gelu-products.js';
 import { address, long } from './kernels.js';
-import { productOfRows } from './row-products.js';
 import { sumColumns } from './sums.js';
 
 export function registerLinear(): void {
@@ -60,17 +59,21 @@ export function registerLinear(): void {
     const [rows, outer] = rowsOf(dy);
     const [, inner] = rowsOf(x);
     const { sum, accumulate } = call.accumulator(sofar, [outer, inner], 'float32');
-    const product: Product = {
-      m: outer,
-      n: inner,
-      k: rows,
-      transposeA: true,
-      transposeB: false,
-      operands: call.backend.activations,
-      result: 'float32',
-      accumulate: accumulate === 1,
-    };
-    productOfRows(call, product, [call.activation(dy), call.activation(x)], sum);
+    call.backend.cublas.multiply(
+      {
+        m: outer,
+        n: inner,
+        k: rows,
+        transposeA: true,
+        transposeB: false,
+        operands: call.backend.activations,
+        result: 'float32',
+        accumulate: accumulate === 1,
+      },
+      call.activation(dy),
+      call.activation(x),
+      call.at(sum),
+    );
     return [sum];
   });
 

@@ -2,11 +2,13 @@
 import type { Tensor } from '@tensorflow/tfjs-core';
 import type { Call } from './call.js';
 import type { Address } from './driver.js';
-import { address } from './kernels.js';
+import { address, float } from './kernels.js';
 
 /** Enough chunks of rows to fill a GPU, few enough that adding them up costs nothing. */
 const CHUNKS = 512;
 const LEAST_ROWS = 32;
+/** Numbers of a row that one block adds up: four of each thread. */
+export const OF_BLOCK = 4096;
 
 export interface ColumnSums {
   /** [rows, width] */
@@ -57,12 +59,6 @@ export function sumColumns(call: Call, { dy, rows, width, x, scale, shape = [wid
  */
 export function sumChunks(call: Call, partials: Address, chunks: number, ...shapes: number[][]): Tensor[] {
   const outputs = shapes.map((shape) => call.make(shape, 'float32'));
-  sumChunksInto(call, partials, chunks, outputs);
-  return outputs;
-}
-
-/** The same into tensors that there are. */
-export function sumChunksInto(call: Call, partials: Address, chunks: number, outputs: Tensor[]): void {
   const [second, third, width] = [1, 2, 3].map((count) =>
     outputs.slice(0, count).reduce((sum, { size }) => sum + size, 0),
   ) as [number, number, number];
@@ -77,4 +73,30 @@ export function sumChunksInto(call: Call, partials: Address, chunks: number, out
     second,
     third,
   ]);
+  return outputs;
+}
+
+/** sums[row] = scale · Σ x[row, ·] of float32 rows; long rows in two passes, so that one block does not add up all. */
+export function sumRows(
+  call: Call,
+  x: Address,
+  sums: Address,
+  { rows, width, scale }: { rows: number; width: number; scale: number },
+): void {
+  const chunks = Math.ceil(width / OF_BLOCK);
+  const pass = (from: Address, to: Address, across: number, chunk: number, times: number) =>
+    call.launch('sums', 'sumRows', { grid: [rows, Math.max(1, Math.ceil(across / chunk)), 1], block: 1024 }, [
+      address(from),
+      address(to),
+      across,
+      chunk,
+      float(times),
+    ]);
+  if (chunks <= 1) {
+    pass(x, sums, width, OF_BLOCK, scale);
+    return;
+  }
+  const partials = call.scratch(4 * rows * chunks);
+  pass(x, partials, width, OF_BLOCK, 1);
+  pass(partials, sums, chunks, chunks, scale);
 }

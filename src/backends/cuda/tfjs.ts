@@ -4,6 +4,7 @@ import type { Storage } from './backend.js';
 import { copyBox, stridesOf } from './boxes.js';
 import { type Call, registerNamed, sizeOf } from './call.js';
 import { address, float, long } from './kernels.js';
+import { sumRows } from './sums.js';
 
 const THREADS = 256;
 /** What kernels/elementwise.cu calls them, and whether the result is a truth value. */
@@ -193,11 +194,6 @@ function reduce(call: Call, x: Tensor, attrs: object, scale: (width: number) => 
   const kept = x.shape.slice(0, first);
   const width = sizeOf(x.shape.slice(first));
   const y = call.make(keepDims ? [...kept, ...axes.map(() => 1)] : kept, 'float32');
-  call.launch('sums', 'sumRows', { grid: sizeOf(kept), block: 1024 }, [
-    address(call.float(x)),
-    address(call.at(y)),
-    width,
-    float(scale(width)),
-  ]);
+  sumRows(call, call.float(x), call.at(y), { rows: sizeOf(kept), width, scale: scale(width) });
   return y;
 }

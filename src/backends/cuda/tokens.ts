@@ -2,19 +2,20 @@
 import type { Tensor } from '@tensorflow/tfjs-core';
 import { embeddingGradKernel, embeddingKernel } from '../../ops/embedding.js';
 import { gatedScatterAddGradKernel, gatedScatterAddKernel } from '../../ops/gated-scatter-add.js';
-import { gatherTokensKernel, scatterTokensKernel } from '../../ops/gather-tokens.js';
+import { gatherTokensKernel, replaceTokensKernel, scatterTokensKernel } from '../../ops/gather-tokens.js';
 import { normalDrawsKernel } from '../../ops/normal-draws.js';
 import { selectTopKKernel } from '../../ops/select-top-k.js';
 import { addTokenLogitsKernel, tokenLogitsGradKernel, tokenLogitsKernel } from '../../ops/token-logits.js';
 import { BYTES_PER_ELEMENT } from './backend.js';
 import { type Call, registerCudaKernel, rowsOf } from './call.js';
 import type { Address } from './driver.js';
-import { vectorOf, warpRows } from './elementwise.js';
+import { gradForm, persistent, vectorOf, warpRows } from './elementwise.js';
 import { address } from './kernels.js';
-import { sumColumns } from './sums.js';
+import { sumChunks, sumColumns } from './sums.js';
 
 /** Pairs that a block sorts, as kernels/embedding.cu has it. */
 const SORTED_BY_BLOCK = 2048;
+const WARP = 32;
 const DIGITS = 256;
 const BITS_OF_DIGIT = 8;
 /** Sorted tokens whose rows a block sums: few enough for many blocks, many enough for few runs that cross blocks. */
@@ -52,16 +53,32 @@ export function registerTokens(): void {
   registerCudaKernel(tokenLogitsGradKernel, (call, { dr, x, weight, sofar }) => {
     const [tokens, width] = rowsOf(x);
     const { sum: dx, accumulate } = call.accumulator(sofar, x.shape, call.backend.activations);
-    const scale = call.float(dr);
-    call.launch('routing', `tokenLogitsGrad${vectorOf(width)}`, warpRows(tokens), [
+    const [scale, w] = [call.float(dr), call.float(weight)];
+    const form = gradForm(width);
+    if (form === undefined) {
+      call.launch('routing', 'tokenLogitsGradAnyWidth', warpRows(tokens), [
+        address(scale),
+        address(w),
+        address(call.at(dx)),
+        tokens,
+        width,
+        accumulate,
+      ]);
+      return [dx, sumColumns(call, { dy: x, scale, rows: tokens, width, shape: weight.shape })];
+    }
+    const { name, shape } = persistent(call, 'tokenLogitsGrad', form, Math.ceil(tokens / WARP), width);
+    const partials = call.scratch(4 * shape.grid * width);
+    call.launch('routing', name, shape, [
       address(scale),
-      address(call.float(weight)),
+      address(call.activation(x)),
+      address(w),
       address(call.at(dx)),
+      address(partials),
       tokens,
       width,
       accumulate,
     ]);
-    return [dx, sumColumns(call, { dy: x, scale, rows: tokens, width, shape: weight.shape })];
+    return [dx, sumChunks(call, partials, shape.grid, weight.shape)[0] as Tensor];
   });
 
   registerCudaKernel(normalDrawsKernel, (call, { key, first }, { sequences, length }) => {
@@ -116,10 +133,24 @@ export function registerTokens(): void {
     return [y];
   });
 
-  registerCudaKernel(gatedScatterAddKernel, (call, { x, rows, r, indices }, { gate }) => {
-    const out = call.makeActivation(x.shape);
-    const { activations, driver } = call.backend;
-    driver.copyOnDevice(call.at(out), call.activation(x), x.size * BYTES_PER_ELEMENT[activations]);
+  registerCudaKernel(replaceTokensKernel, (call, { x, rows, indices }) => {
+    const y = call.overwrite(x, call.backend.activations);
+    const [batch, k, width] = rows.shape as [number, number, number];
+    call.launch('routing', `replace${vectorOf(width)}`, warpRows(batch * k), [
+      address(call.activation(rows)),
+      address(call.int(indices)),
+      address(call.at(y)),
+      batch * k,
+      k,
+      x.shape[1] as number,
+      width,
+    ]);
+    return [y];
+  });
+
+  registerCudaKernel(gatedScatterAddKernel, (call, { x, rows, r, indices }, { gate, inPlace }) => {
+    const { activations } = call.backend;
+    const out = inPlace ? call.overwrite(x, activations) : call.copy(x, activations);
     scatterAdd(call, rows, indices, call.float(r), call.at(out), x.shape[1] as number, gate === 'sigmoid');
     return [out];
   });
@@ -166,13 +197,14 @@ export function registerTokens(): void {
     const chunks = Math.ceil(count / RUN_CHUNK);
     const heads = address(call.scratch(4 * chunks * width));
     const tails = address(call.scratch(4 * chunks * width));
-    const block = Math.min(256, 32 * Math.ceil(width / 32));
-    const shape = { grid: [chunks, Math.ceil(width / block), 1], block } as const;
+    const vector = width % 2 === 0 ? 2 : 1;
+    const block = Math.min(256, WARP * Math.ceil(width / vector / WARP));
+    const shape = { grid: [chunks, Math.ceil(width / vector / block), 1], block } as const;
     const sizes = [count, width, RUN_CHUNK];
     const table = address(call.at(dtable));
     const from = [address(call.activation(dy)), address(keys), address(places)];
-    call.launch('embedding', 'sumRuns', shape, [...from, table, heads, tails, ...sizes]);
-    call.launch('embedding', 'joinRuns', shape, [address(keys), table, heads, tails, ...sizes]);
+    call.launch('embedding', `sumRuns${vector}`, shape, [...from, table, heads, tails, ...sizes]);
+    call.launch('embedding', `joinRuns${vector}`, shape, [address(keys), table, heads, tails, ...sizes]);
     return [dtable];
   });
 }

@@ -1,6 +1,6 @@
 /** Norms, gelu and losses on wasm, each one pass over its rows: tfjs' composed forms take a pass an operation. */
 import { sigmoid, type Tensor } from '@tensorflow/tfjs-core';
-import { binaryCrossEntropyGradKernel, binaryCrossEntropyKernel } from '../../ops/binary-cross-entropy.js';
+import { binaryCrossEntropyGradKernel } from '../../ops/binary-cross-entropy.js';
 import { crossEntropyGradKernel, crossEntropyKernel } from '../../ops/cross-entropy.js';
 import { entropyKernel } from '../../ops/entropy.js';
 import { GELU_CUBIC, GELU_SCALE, geluGradKernel, geluKernel } from '../../ops/gelu.js';
@@ -105,22 +105,11 @@ export function registerElementwise(): void {
     return [entropy];
   });
 
-  registerWasmKernel(binaryCrossEntropyKernel, (heap, { logits, labels }) => {
-    const losses = heap.make(logits.shape);
-    const [x, y, to] = [heap.floats(logits), heap.floats(labels), heap.floats(losses)];
-    for (let i = 0; i < to.length; i++) {
-      const logit = x[i] as number;
-      to[i] = Math.max(logit, 0) - logit * (y[i] as number) + Math.log1p(exponential(-Math.abs(logit)));
-    }
-    return [losses];
-  });
-
-  registerWasmKernel(binaryCrossEntropyGradKernel, (heap, { logits, labels, dlosses }) => {
+  registerWasmKernel(binaryCrossEntropyGradKernel, (heap, { logits, labels }, { weight }) => {
     const dlogits = heap.make(logits.shape);
     const [x, y, to] = [heap.floats(logits), heap.floats(labels), heap.floats(dlogits)];
-    const d = heap.floats(dlosses);
-    for (let i = 0; i < to.length; i++)
-      to[i] = (d[i] as number) * (logistic(x[i] as number) - (y[i] as number));
+    const scale = weight / to.length;
+    for (let i = 0; i < to.length; i++) to[i] = scale * (logistic(x[i] as number) - (y[i] as number));
     return [dlogits];
   });
 }

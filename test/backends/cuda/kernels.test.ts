@@ -1,4 +1,5 @@
 /** Every kernel of the cuda backend against its composed definition, in float32 and in bf16, on odd shapes and on wide ones. */
+import { mean, sum, tensor2d } from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
@@ -10,7 +11,7 @@ import {
   sizes,
 } from '../../ops/kernel-cases.js';
 import { cuda, useCuda } from '../../support/cuda.js';
-import { relativeError } from '../../support/numbers.js';
+import { randomValues, relativeError } from '../../support/numbers.js';
 
 /** float32 sums in another order; bf16 has eight bits of precision. Indices and masks agree exactly in both. */
 const TOLERANCE = { fp32: 1e-5, bf16: 2e-2 } as const;
@@ -68,3 +69,17 @@ describe.skipIf(!cuda.usable).each(['fp32', 'bf16'] as const)(
     );
   },
 );
+
+it.skipIf(!cuda.usable)('sums rows of any length, and takes their mean', async () => {
+  await useCuda('fp32');
+  for (const width of [1, 4096, 4097, 20011]) {
+    const values = randomValues(3 * width, 'rows', width).map((value) => value + 1);
+    const rows = [0, 1, 2].map((row) =>
+      values.subarray(row * width, (row + 1) * width).reduce((total, value) => total + value, 0),
+    );
+    const x = tensor2d(values, [3, width]);
+    expect(relativeError(sum(x, 1).dataSync(), rows)).toBeLessThan(1e-5);
+    const total = rows.reduce((all, row) => all + row, 0);
+    expect(relativeError(mean(x).dataSync(), [total / (3 * width)])).toBeLessThan(1e-5);
+  }
+});

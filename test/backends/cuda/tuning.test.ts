@@ -20,6 +20,8 @@ function device(...times: number[]) {
     synchronize: () => undefined,
     elapsed: () => times.shift(),
     destroyEvent: () => undefined,
+    allocate: () => 1,
+    free: () => undefined,
   } as unknown as Driver;
   return (mayRun = true) => new ProductTuning(driver, 'a library', () => mayRun, folder);
 }
@@ -35,6 +37,16 @@ it('measures once, remembers, and takes the first where nothing may run', () => 
   expect(device(3, 1, 2)().quickest('a product', ways)).toBe(1);
   expect(new Set(ran)).toEqual(new Set([0, 1, 2]));
   expect(device()(false).quickest('a product', ways)).toBe(1);
+});
+
+it('compares all algorithms, and the fastest of them once more', () => {
+  const algorithms = [0, 1, 2, 3, 4, 5].map((i) => Uint8Array.of(i));
+  const asked: number[] = [];
+  const fastest = (...times: number[]) =>
+    device(...times)().fastest('another product', algorithms, 16, ([i]) => asked.push(i as number));
+  expect(fastest(9, 2, 3, 8, 1, 4, 2, 1.5, 3, 4)).toEqual(Uint8Array.of(1));
+  expect([...new Set(asked.slice(-4 * 4))]).toEqual([4, 1, 2, 5]);
+  expect(fastest()).toEqual(Uint8Array.of(1)); // remembered
 });
 
 it('measures again where the file names no way that there is', () => {

@@ -120,7 +120,28 @@ __device__ inline float blockSum(float x) {
   return warpSum(threadIdx.x % WARP < warps ? sums[threadIdx.x % WARP] : 0.0f);
 }
 
-__device__ inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+// out[i] = Σ over a block's warps of `own`, whose entry [j][e] is column (j·32 + lane)·V + e of `width`. One warp after the
+// other: always the same sum. columns: shared memory for `width` numbers.
+template <int V, int J>
+__device__ inline void sumOfWarps(const float (&own)[J][V], float *columns, float *out, int width) {
+  int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, warps = blockDim.x / WARP;
+  for (int turn = 0; turn < warps; turn++) {
+    if (turn == warp) {
+#pragma unroll
+      for (int j = 0; j < J; j++) {
+        int i = (j * WARP + lane) * V;
+        if (i >= width) continue;
+#pragma unroll
+        for (int e = 0; e < V; e++) columns[i + e] = (turn == 0 ? 0.0f : columns[i + e]) + own[j][e];
+      }
+    }
+    __syncthreads();
+  }
+  for (int i = threadIdx.x; i < width; i += blockDim.x) out[i] = columns[i];
+}
+
+// The quotient within two units and without a branch for the rare ones, which keeps elements of a thread from overlapping.
+__device__ inline float sigmoid(float x) { return __fdividef(1.0f, 1.0f + expf(-x)); }
 
 __device__ const float GELU_SCALE = 1.5957691216057308f; // 2·sqrt(2/π)
 __device__ const float GELU_CUBIC = 0.044715f;

@@ -1,4 +1,4 @@
-// Passes over all elements: conversions, strided copies, sums of two, gelu, bias, binary cross-entropy and the few of tfjs' own
+// Passes over all elements: conversions, strided copies, sums of two, gelu, bias and the few of tfjs' own
 // operations that the training loop calls. Grid: elements / (256 threads · elements a thread), one dimension.
 
 // y = x in another storage. Four elements a thread.
@@ -69,20 +69,6 @@ extern "C" __global__ void bias(const activation *x, const float *b, activation 
 extern "C" __global__ void biasFloat(const float *x, const float *b, float *y, long long n, int width) {
   long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
   if (i < n) y[i] = x[i] + b[i % width];
-}
-
-// losses = max(x, 0) - x·y + log(1 + exp(-|x|))
-extern "C" __global__ void binaryCrossEntropy(const float *logits, const float *labels, float *losses, long long n) {
-  long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-  if (i >= n) return;
-  float x = logits[i];
-  losses[i] = fmaxf(x, 0.0f) - x * labels[i] + log1pf(expf(-fabsf(x)));
-}
-// dlogits = (sigmoid(x) - y)·dlosses
-extern "C" __global__ void binaryCrossEntropyGrad(const float *logits, const float *labels, const float *dlosses,
-                                                  float *dlogits, long long n) {
-  long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-  if (i < n) dlogits[i] = (sigmoid(logits[i]) - labels[i]) * dlosses[i];
 }
 
 extern "C" __global__ void fillFloat(float *x, float value, long long n) {

@@ -35,30 +35,42 @@ extern "C" __global__ void countDigits(const int *keys, int *counts, int count, 
   counts[threadIdx.x * gridDim.x + blockIdx.x] = histogram[threadIdx.x];
 }
 
-// The exclusive sum of `count` numbers, in place. One block of 1024 threads.
+// The exclusive sum of `count` numbers, a multiple of 16, in place. One block of 1024 threads, 16 numbers of each at a time.
 extern "C" __global__ void scanCounts(int *counts, int count) {
   __shared__ int totals[WARP];
-  __shared__ int carry;
-  int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-  if (threadIdx.x == 0) carry = 0;
-  for (int start = 0; start < count; start += blockDim.x) {
-    int i = start + threadIdx.x, own = i < count ? counts[i] : 0, sum = own;
+  int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, carry = 0;
+  for (int start = 0; start < count; start += 16 * blockDim.x) {
+    int i = start + 16 * threadIdx.x, own = 0;
+    int4 numbers[4];
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+      numbers[j] = i < count ? ((const int4 *)(counts + i))[j] : make_int4(0, 0, 0, 0);
+      own += numbers[j].x + numbers[j].y + numbers[j].z + numbers[j].w;
+    }
+    int sum = own;
 #pragma unroll
     for (int offset = 1; offset < WARP; offset *= 2) {
       int other = __shfl_up_sync(FULL, sum, offset);
       if (lane >= offset) sum += other;
     }
+    __syncthreads(); // the totals before these may still be read
     if (lane == WARP - 1) totals[warp] = sum;
     __syncthreads();
-    int before = carry, all = carry;
+    int before = carry + sum - own;
     for (int w = 0; w < WARP; w++) {
       if (w < warp) before += totals[w];
-      all += totals[w];
+      carry += totals[w];
     }
-    __syncthreads();
-    if (i < count) counts[i] = before + sum - own;
-    if (threadIdx.x == 0) carry = all;
-    __syncthreads();
+    if (i >= count) continue;
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+      int4 sums = make_int4(before, 0, 0, 0);
+      sums.y = sums.x + numbers[j].x;
+      sums.z = sums.y + numbers[j].y;
+      sums.w = sums.z + numbers[j].z;
+      before = sums.w + numbers[j].w;
+      ((int4 *)(counts + i))[j] = sums;
+    }
   }
 }
 
@@ -95,43 +107,101 @@ extern "C" __global__ void moveByDigit(const int *keys, const int *places, const
   }
 }
 
+// Rows or chunks that a thread asks for before it uses the first.
+#define AHEAD 8
+
 // Sums dy over runs of equal keys within a chunk of sorted pairs. A run that lies within the chunk goes to the table;
 // the chunk's first run goes to heads[chunk] and its last to tails[chunk] where they may go on beyond it. A chunk that
-// is one run is a head. dtable[key] = (so far, if accumulate) + sum. Threads take columns; grid: (chunks, columns / threads).
-extern "C" __global__ void sumRuns(const activation *dy, const int *keys, const int *places, float *dtable, float *heads,
-                                   float *tails, int count, int width, int ofChunk) {
-  int column = blockIdx.y * blockDim.x + threadIdx.x;
+// is one run is a head. dtable[key] = (so far, if accumulate) + sum. Threads take V columns; grid: (chunks, columns / V /
+// threads).
+template <int V>
+__device__ void sumRunsOf(const activation *dy, const int *keys, const int *places, float *dtable, float *heads,
+                          float *tails, int count, int width, int ofChunk) {
+  int column = (blockIdx.y * blockDim.x + threadIdx.x) * V;
   if (column >= width) return;
-  int start = blockIdx.x * ofChunk, end = min(count, start + ofChunk);
-  bool fromBefore = start > 0 && keys[start - 1] == keys[start];
+  int start = blockIdx.x * ofChunk, end = min(count, start + ofChunk), firstKey = keys[start];
+  bool fromBefore = start > 0 && keys[start - 1] == firstKey;
   bool beyond = end < count && keys[end] == keys[end - 1];
-  float sum = 0.0f;
-  for (int i = start; i < end; i++) {
-    int key = keys[i];
-    sum += toFloat(dy[(long long)places[i] * width + column]);
-    if (i + 1 < end && keys[i + 1] == key) continue;
-    bool first = keys[start] == key && fromBefore, last = i + 1 == end && beyond;
-    if (first) heads[(long long)blockIdx.x * width + column] = sum;
-    else if (last) tails[(long long)blockIdx.x * width + column] = sum;
-    else dtable[(long long)key * width + column] += sum;
-    sum = 0.0f;
+  float sum[V];
+#pragma unroll
+  for (int e = 0; e < V; e++) sum[e] = 0.0f;
+  for (int batch = start; batch < end; batch += AHEAD) {
+    Packed<V> rows[AHEAD];
+    int key[AHEAD + 1];
+#pragma unroll
+    for (int j = 0; j <= AHEAD; j++) key[j] = batch + j < end ? keys[batch + j] : -1;
+#pragma unroll
+    for (int j = 0; j < AHEAD; j++)
+      if (batch + j < end) rows[j] = fetch<V>(dy + (long long)places[batch + j] * width + column);
+#pragma unroll
+    for (int j = 0; j < AHEAD; j++) {
+      if (batch + j >= end) continue;
+      float row[V];
+      unpack<V>(rows[j], row);
+#pragma unroll
+      for (int e = 0; e < V; e++) sum[e] += row[e];
+      if (key[j + 1] == key[j]) continue;
+      bool first = key[j] == firstKey && fromBefore, last = batch + j + 1 == end && beyond;
+      float *to = first ? heads + (long long)blockIdx.x * width
+                  : last ? tails + (long long)blockIdx.x * width
+                         : dtable + (long long)key[j] * width;
+      if (!first && !last) {
+        load<V>(to + column, row);
+#pragma unroll
+        for (int e = 0; e < V; e++) sum[e] += row[e];
+      }
+      store<V>(to + column, sum);
+#pragma unroll
+      for (int e = 0; e < V; e++) sum[e] = 0.0f;
+    }
   }
 }
 
-// Adds up the runs that cross chunks: the chunk where one starts takes its tail and the heads of those after it.
-extern "C" __global__ void joinRuns(const int *keys, float *dtable, const float *heads, const float *tails, int count,
-                                    int width, int ofChunk) {
-  int column = blockIdx.y * blockDim.x + threadIdx.x;
+// Adds up the runs that cross chunks: the chunk where one starts takes its tail and the heads of those after it. Grid as
+// above.
+template <int V>
+__device__ void joinRunsOf(const int *keys, float *dtable, const float *heads, const float *tails, int count, int width,
+                           int ofChunk) {
+  int column = (blockIdx.y * blockDim.x + threadIdx.x) * V;
   if (column >= width) return;
   int start = blockIdx.x * ofChunk, end = min(count, start + ofChunk);
-  if (end >= count || keys[end] != keys[end - 1]) return;                          // the last run ends here
+  if (end >= count || keys[end] != keys[end - 1]) return;                // the last run ends here
   int key = keys[end - 1];
-  if (keys[start] == key && start > 0 && keys[start - 1] == key) return;           // it started before
-  float sum = tails[(long long)blockIdx.x * width + column];
-  for (int chunk = blockIdx.x + 1;; chunk++) {
-    sum += heads[(long long)chunk * width + column];
-    int next = (chunk + 1) * ofChunk;
-    if (next >= count || keys[next] != key || keys[next - 1] != key) break;
-  }
-  dtable[(long long)key * width + column] += sum;
+  if (keys[start] == key && start > 0 && keys[start - 1] == key) return; // it started before
+  float sum[V], part[AHEAD][V];
+  load<V>(tails + (long long)blockIdx.x * width + column, sum);
+  bool within[AHEAD];
+  int chunk = blockIdx.x + 1;
+  do {
+#pragma unroll
+    for (int j = 0; j < AHEAD; j++) {
+      int at = (chunk + j) * ofChunk; // keys ascend: the run reaches a chunk if it has its first key
+      within[j] = at < count && keys[at] == key;
+    }
+#pragma unroll
+    for (int j = 0; j < AHEAD; j++)
+      if (within[j]) load<V>(heads + (long long)(chunk + j) * width + column, part[j]);
+#pragma unroll
+    for (int j = 0; j < AHEAD; j++)
+#pragma unroll
+      for (int e = 0; e < V; e++)
+        if (within[j]) sum[e] += part[j][e];
+    chunk += AHEAD;
+  } while (within[AHEAD - 1]);
+  float *to = dtable + (long long)key * width + column, before[V];
+  load<V>(to, before);
+#pragma unroll
+  for (int e = 0; e < V; e++) sum[e] += before[e];
+  store<V>(to, sum);
 }
+
+#define RUNS(V)                                                                                                       \
+  extern "C" __global__ void sumRuns##V(const activation *dy, const int *keys, const int *places, float *dtable,      \
+                                        float *heads, float *tails, int count, int width, int ofChunk) {              \
+    sumRunsOf<V>(dy, keys, places, dtable, heads, tails, count, width, ofChunk);                                      \
+  }                                                                                                                   \
+  extern "C" __global__ void joinRuns##V(const int *keys, float *dtable, const float *heads, const float *tails,      \
+                                         int count, int width, int ofChunk) {                                         \
+    joinRunsOf<V>(keys, dtable, heads, tails, count, width, ofChunk);                                                 \
+  }
+RUNS(1) RUNS(2)

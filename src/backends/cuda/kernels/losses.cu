@@ -1,4 +1,5 @@
-// Cross-entropy of logits [rows, V] against one target a row: losses, log-sum-exps, the gradient in the logits' place; entropy.
+// Cross-entropy of logits [rows, V] against one target a row: losses, log-sum-exps, the gradient in the logits' place;
+// entropy; how often a yes-or-no answer is right.
 
 // The maximum seen so far and Σ exp(x - maximum), of one thread, warp or block.
 struct Softmax {
@@ -101,4 +102,25 @@ extern "C" __global__ void entropy(const activation *logits, float *entropies, i
   sum = blockSum(sum);
   weighted = blockSum(weighted);
   if (threadIdx.x == 0) entropies[blockIdx.x] = logf(sum) - weighted / sum;
+}
+
+// dlogits = weight·(sigmoid(x) - y)
+extern "C" __global__ void binaryCrossEntropyGrad(const float *logits, const float *labels, float *dlogits,
+                                                  float weight, long long n) {
+  long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+  if (i < n) dlogits[i] = weight * (sigmoid(logits[i]) - labels[i]);
+}
+
+// partials[block] = how many of the block's logits are above 0 where the label is 1 and not above it where it is 0. Four
+// numbers a thread, blocks of 1024 threads; grid: n / (4·1024).
+extern "C" __global__ void agreementPartials(const float *logits, const float *labels, float *partials, int n) {
+  int start = blockIdx.x * 4 * blockDim.x + threadIdx.x;
+  float right = 0.0f;
+#pragma unroll
+  for (int j = 0; j < 4; j++) {
+    int i = start + j * blockDim.x;
+    if (i < n) right += (logits[i] > 0.0f ? 1.0f : 0.0f) == labels[i] ? 1.0f : 0.0f;
+  }
+  right = blockSum(right);
+  if (threadIdx.x == 0) partials[blockIdx.x] = right;
 }

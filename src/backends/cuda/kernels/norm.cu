@@ -110,19 +110,7 @@ __device__ void gradRows(const activation *dy, const activation *x, const float 
       store<V>(dx + start + i, d);
     }
   }
-  for (int turn = 0; turn < warps; turn++) { // one warp after the other: always the same sum
-    if (turn == warp) {
-#pragma unroll
-      for (int j = 0; j < J; j++) {
-        int i = (j * WARP + lane) * V;
-        if (i >= width) continue;
-#pragma unroll
-        for (int e = 0; e < V; e++) columns[i + e] = (turn == 0 ? 0.0f : columns[i + e]) + dgain[j][e];
-      }
-    }
-    __syncthreads();
-  }
-  for (int i = threadIdx.x; i < width; i += blockDim.x) partials[(long long)blockIdx.x * width + i] = columns[i];
+  sumOfWarps<V, J>(dgain, columns, partials + (long long)blockIdx.x * width, width);
 }
 
 // Blocks that a multiprocessor holds at once: as many registers a thread as that leaves.

@@ -11,9 +11,9 @@ __device__ inline float laneSum(float x) {
 }
 
 // The hidden values i to i + 7 of a token and, where asked for, the slope there.
-__device__ inline void hiddenOf(const activation *row, const float *bias, int i, float *hidden, float *slope) {
+__device__ inline void hiddenOf(const Packed<8> &before, const float *bias, int i, float *hidden, float *slope) {
   float b[8];
-  load<8>(row + i, hidden);
+  unpack<8>(before, hidden);
   load<8>(bias + i, b);
 #pragma unroll
   for (int e = 0; e < 8; e++) {
@@ -30,7 +30,7 @@ extern "C" __global__ void hiddenLogits(const activation *before, const float *b
   float sum = 0.0f;
   for (int i = lane * 8; token < tokens && i < P; i += LANES * 8) {
     float hidden[8], w[8];
-    hiddenOf(before + (long long)token * P, bias, i, hidden, 0);
+    hiddenOf(fetch<8>(before + (long long)token * P + i), bias, i, hidden, 0);
     load<8>(weight + i, w);
 #pragma unroll
     for (int e = 0; e < 8; e++) sum += w[e] * hidden[e];
@@ -51,16 +51,32 @@ __device__ void gradTokens(const float *dlogits, const activation *before, const
   for (int j = 0; j < J; j++)
 #pragma unroll
     for (int e = 0; e < 8; e++) dbias[j][e] = dweight[j][e] = 0.0f;
-  int ofBlock = blockDim.x / LANES;
-  for (int token = blockIdx.x * ofBlock + threadIdx.x / LANES; token < tokens; token += gridDim.x * ofBlock) {
-    float d = dlogits[token];
+  int ofBlock = blockDim.x / LANES, stride = gridDim.x * ofBlock;
+  float next;
+  Packed<8> ahead[J];
+  auto ask = [&](int token) { // for what a token needs, while the one before it is computed
+    if (token >= tokens) return;
+    next = dlogits[token];
+#pragma unroll
+    for (int j = 0; j < J; j++) {
+      int i = (j * LANES + lane) * 8;
+      if (i < P) ahead[j] = fetch<8>(before + (long long)token * P + i);
+    }
+  };
+  int token = blockIdx.x * ofBlock + threadIdx.x / LANES;
+  for (ask(token); token < tokens; token += stride) {
+    float d = next;
+    Packed<8> held[J];
+#pragma unroll
+    for (int j = 0; j < J; j++) held[j] = ahead[j];
+    ask(token + stride);
     dbias2 += d;
 #pragma unroll
     for (int j = 0; j < J; j++) {
       int i = (j * LANES + lane) * 8;
       if (i >= P) continue;
       float hidden[8], slope[8], w[8];
-      hiddenOf(before + (long long)token * P, bias, i, hidden, slope);
+      hiddenOf(held[j], bias, i, hidden, slope);
       load<8>(weight + i, w);
 #pragma unroll
       for (int e = 0; e < 8; e++) {

@@ -28,22 +28,73 @@ __device__ void dotRow(const activation *x, const activation *branch, const floa
   if (lane == 0) r[token] = sum;
 }
 
-// dx[token] = (dx so far) + dr[token]·w. Tokens whose dr is 0 are left alone where accumulate is 1. Grid as above.
-template <int V>
-__device__ void outerRow(const float *dr, const float *w, activation *dx, int tokens, int width, int accumulate) {
+// dx[token] = (dx so far) + dr[token]·w; partials[block] = Σ dr·x over the block's tokens, [width]. A token whose dr is 0,
+// as it is of most where nothing but the gate asks for it, is neither read nor written where accumulate is 1. A persistent
+// grid: any number of blocks; a warp looks at 32 tokens at once and takes their rows one after another, J groups of V
+// columns a lane, width at most J·V·32 and a multiple of V.
+template <int V, int J>
+__device__ void logitsGradRows(const float *dr, const activation *x, const float *w, activation *dx, float *partials,
+                               int tokens, int width, int accumulate) {
+  extern __shared__ float columns[];
+  int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, warps = blockDim.x / WARP;
+  float dweight[J][V];
+#pragma unroll
+  for (int j = 0; j < J; j++)
+#pragma unroll
+    for (int e = 0; e < V; e++) dweight[j][e] = 0.0f;
+  for (int first = (blockIdx.x * warps + warp) * WARP; first < tokens; first += gridDim.x * warps * WARP) {
+    float own = first + lane < tokens ? dr[first + lane] : 0.0f;
+    unsigned left = __ballot_sync(FULL, first + lane < tokens && (!accumulate || own != 0.0f));
+    for (; left != 0; left &= left - 1) {
+      int next = __ffs(left) - 1;
+      long long start = (long long)(first + next) * width;
+      float d = __shfl_sync(FULL, own, next);
+      Packed<V> xs[J], sofar[J];
+#pragma unroll
+      for (int j = 0; j < J; j++) {
+        int i = (j * WARP + lane) * V;
+        if (i >= width) continue;
+        xs[j] = fetch<V>(x + start + i);
+        if (accumulate) sofar[j] = fetch<V>(dx + start + i);
+      }
+#pragma unroll
+      for (int j = 0; j < J; j++) {
+        int i = (j * WARP + lane) * V;
+        if (i >= width) continue;
+        float a[V], b[V], before[V];
+        unpack<V>(xs[j], a);
+        load<V>(w + i, b);
+        if (accumulate) unpack<V>(sofar[j], before);
+#pragma unroll
+        for (int e = 0; e < V; e++) {
+          dweight[j][e] += d * a[e];
+          b[e] = d * b[e] + (accumulate ? before[e] : 0.0f);
+        }
+        store<V>(dx + start + i, b);
+      }
+    }
+  }
+  sumOfWarps<V, J>(dweight, columns, partials + (long long)blockIdx.x * width, width);
+}
+
+// As many blocks on a multiprocessor as the norm's gradient has.
+#define LOGITS_GRAD(V, J, BLOCKS)                                                                                     \
+  extern "C" __global__ void __launch_bounds__(256, BLOCKS)                                                           \
+      tokenLogitsGrad##V##x##J(const float *dr, const activation *x, const float *w, activation *dx, float *partials, \
+                               int tokens, int width, int accumulate) {                                               \
+    logitsGradRows<V, J>(dr, x, w, dx, partials, tokens, width, accumulate);                                          \
+  }
+LOGITS_GRAD(2, 1, 4) LOGITS_GRAD(2, 3, 4) LOGITS_GRAD(2, 5, 4) LOGITS_GRAD(2, 7, 4)
+LOGITS_GRAD(8, 1, 4) LOGITS_GRAD(8, 2, 3) LOGITS_GRAD(8, 3, 2) LOGITS_GRAD(8, 4, 2) LOGITS_GRAD(8, 8, 1)
+
+// dx alone, for any width. One warp a token; grid: tokens / warps of a block.
+extern "C" __global__ void tokenLogitsGradAnyWidth(const float *dr, const float *w, activation *dx, int tokens,
+                                                   int width, int accumulate) {
   int token = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
   if (token >= tokens) return;
   float d = dr[token];
-  if (accumulate && d == 0.0f) return;
   activation *row = dx + (long long)token * width;
-  for (int i = lane * V; i < width; i += WARP * V) {
-    float a[V], b[V];
-    load<V>(w + i, b);
-    if (accumulate) load<V>(row + i, a);
-#pragma unroll
-    for (int j = 0; j < V; j++) a[j] = d * b[j] + (accumulate ? a[j] : 0.0f);
-    store<V>(row + i, a);
-  }
+  for (int i = lane; i < width; i += WARP) assign(row[i], d * w[i] + (accumulate ? toFloat(row[i]) : 0.0f));
 }
 
 // rows[slot] = x[its token], 0 for padding. One warp a slot; grid: slots / warps of a block.
@@ -62,6 +113,17 @@ __device__ void gatherRow(const activation *x, const int *indices, activation *r
     if (position < length) load<V>(from + i, a);
     store<V>(to + i, a);
   }
+}
+
+// y[the slot's token] = rows[slot], to the bit. Grid as gatherRow's.
+template <int V>
+__device__ void replaceRow(const activation *rows, const int *indices, activation *y, int slots, int k, int length,
+                           int width) {
+  int slot = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
+  if (slot >= slots || indices[slot] >= length) return;
+  const activation *from = rows + (long long)slot * width;
+  activation *to = y + ((long long)(slot / k) * length + indices[slot]) * width;
+  for (int i = lane * V; i < width; i += WARP * V) *(Packed<V> *)(to + i) = fetch<V>(from + i);
 }
 
 __device__ inline float gateOf(float r, int isSigmoid) { return isSigmoid ? sigmoid(r) : r; }
@@ -119,13 +181,13 @@ __device__ void scatterGradRow(const activation *dout, const activation *rows, c
                                                activation *total, float *r, int tokens, int width) {                  \
     dotRow<V>(x, branch, w, total, r, tokens, width);                                                                 \
   }                                                                                                                   \
-  extern "C" __global__ void tokenLogitsGrad##V(const float *dr, const float *w, activation *dx, int tokens,          \
-                                                int width, int accumulate) {                                          \
-    outerRow<V>(dr, w, dx, tokens, width, accumulate);                                                                \
-  }                                                                                                                   \
   extern "C" __global__ void gather##V(const activation *x, const int *indices, activation *rows, int slots, int k,   \
                                        int length, int width) {                                                       \
     gatherRow<V>(x, indices, rows, slots, k, length, width);                                                          \
+  }                                                                                                                   \
+  extern "C" __global__ void replace##V(const activation *rows, const int *indices, activation *y, int slots, int k,  \
+                                        int length, int width) {                                                      \
+    replaceRow<V>(rows, indices, y, slots, k, length, width);                                                         \
   }                                                                                                                   \
   extern "C" __global__ void scatterAdd##V(const activation *rows, const int *indices, const float *r, activation *y, \
                                            int slots, int k, int length, int width, int isSigmoid) {                  \
@@ -167,47 +229,41 @@ __device__ inline int blockScan(int count, int &total) {
 }
 
 // The k largest of each row of r [B, T], ties to the lower position: indices [B, k] ascending, member [B, T] 0 or 1.
-// Finds the k-th largest key eight bits at a time, then walks the row once: larger keys are taken, equal ones while
-// there is room. One block of 1024 threads a row.
+// Finds the k-th largest key bit by bit from the top, as the barrier itself counts, and stops where exactly k keys are
+// left; then walks the row once: larger keys are taken, equal ones while there is room. One block of 1024 threads a row.
 extern "C" __global__ void selectTopK(const float *r, int *indices, float *member, int length, int k) {
-  __shared__ int histogram[256];
-  __shared__ unsigned prefix;
-  __shared__ int wanted;
   const float *row = r + (long long)blockIdx.x * length;
-  if (threadIdx.x == 0) {
-    prefix = 0;
-    wanted = k;
+  unsigned own = threadIdx.x < length ? orderedKey(row[threadIdx.x]) : 0; // the first of this thread's keys
+  auto keyAt = [&](int start) {
+    int t = start + threadIdx.x;
+    return start == 0 ? own : t < length ? orderedKey(row[t]) : 0;
+  };
+  auto atLeast = [&](unsigned least) { // how many keys of the row; least is above 0, which keys beyond it are
+    int count = 0;
+    for (int start = 0; start < length; start += blockDim.x) count += __syncthreads_count(keyAt(start) >= least);
+    return count;
+  };
+  unsigned threshold = 0;
+  int found = 0;
+  for (unsigned bit = 0x80000000u; bit != 0 && found != k; bit >>= 1) {
+    int count = atLeast(threshold | bit);
+    if (count < k) continue;
+    threshold |= bit;
+    found = count;
   }
-  for (int shift = 24; shift >= 0; shift -= 8) {
-    for (int i = threadIdx.x; i < 256; i += blockDim.x) histogram[i] = 0;
-    __syncthreads();
-    unsigned known = shift == 24 ? 0 : 0xffffffffu << (shift + 8), high = prefix;
-    for (int t = threadIdx.x; t < length; t += blockDim.x) {
-      unsigned key = orderedKey(row[t]);
-      if ((key & known) == high) atomicAdd(&histogram[key >> shift & 255], 1); // counts: any order gives the same
-    }
-    __syncthreads();
-    if (threadIdx.x == 0) {
-      int left = wanted, digit = 255;
-      while (digit > 0 && histogram[digit] < left) left -= histogram[digit--];
-      wanted = left; // how many keys equal to the threshold are taken
-      prefix = high | (unsigned)digit << shift;
-    }
-    __syncthreads();
-  }
-  unsigned threshold = prefix;
-  int room = wanted, taken = 0, equalBefore = 0;
+  int room = k - (threshold == 0xffffffffu ? 0 : atLeast(threshold + 1)); // for keys equal to the threshold
+  int equalBefore = 0, aboveBefore = 0;
   for (int start = 0; start < length; start += blockDim.x) {
-    int t = start + threadIdx.x, equals, chosen;
-    unsigned key = t < length ? orderedKey(row[t]) : 0;
-    int isEqual = t < length && key == threshold;
-    int rank = equalBefore + blockScan(isEqual, equals);
-    int take = t < length && (key > threshold || (isEqual && rank < room));
-    int place = taken + blockScan(take, chosen);
+    int t = start + threadIdx.x, total;
+    unsigned key = keyAt(start);
+    int isEqual = t < length && key == threshold, isAbove = t < length && key > threshold;
+    int before = blockScan(isEqual | isAbove << 16, total); // at most 1024 of each
+    int equals = equalBefore + (before & 0xffff), above = aboveBefore + (before >> 16);
+    bool take = isAbove || (isEqual && equals < room);
     if (t < length) member[(long long)blockIdx.x * length + t] = take ? 1.0f : 0.0f;
-    if (take) indices[(long long)blockIdx.x * k + place] = t;
-    equalBefore += equals;
-    taken += chosen;
+    if (take) indices[(long long)blockIdx.x * k + above + min(equals, room)] = t;
+    equalBefore += total & 0xffff;
+    aboveBefore += total >> 16;
   }
 }
 

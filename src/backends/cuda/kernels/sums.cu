@@ -60,11 +60,17 @@ extern "C" __global__ void sumPartials(const float *partials, float *out, float 
   else out3[column - third] = sum;
 }
 
-// out[row] = scale · Σ x[row, ·] of float32 rows. One block a row.
-extern "C" __global__ void sumRows(const float *x, float *out, int width, float scale) {
+// out[row, chunk] = scale · Σ over the chunk's numbers of x[row, ·], float32: four loads of a thread in flight. Blocks of
+// 1024 threads; grid: (rows, chunks).
+extern "C" __global__ void sumRows(const float *x, float *out, int width, int ofChunk, float scale) {
   const float *row = x + (long long)blockIdx.x * width;
-  float sum = 0.0f;
-  for (int i = threadIdx.x; i < width; i += blockDim.x) sum += row[i];
-  sum = blockSum(sum);
-  if (threadIdx.x == 0) out[blockIdx.x] = scale * sum;
+  int start = blockIdx.y * ofChunk, end = min(width, start + ofChunk);
+  float sums[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+  for (int i = start + threadIdx.x; i < end; i += 4 * blockDim.x) {
+#pragma unroll
+    for (int j = 0; j < 4; j++)
+      if (i + j * blockDim.x < end) sums[j] += row[i + j * blockDim.x];
+  }
+  float sum = blockSum((sums[0] + sums[1]) + (sums[2] + sums[3]));
+  if (threadIdx.x == 0) out[(long long)blockIdx.x * gridDim.y + blockIdx.y] = scale * sum;
 }
