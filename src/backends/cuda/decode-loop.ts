@@ -63,7 +63,9 @@ class CudaDecodeLoop implements DecodeLoop {
   private readonly sides: ReturnType<typeof sidesOf>;
   private readonly kept: Cache[];
   private readonly layers: Address;
+  /** The barrier's counter and those of items that blocks share. */
   private readonly arrived: Address;
+  private readonly arrivedBytes: number;
   private readonly logitsAt: Address;
   private readonly weights: BigUint64Array;
   /** The kernel's arguments around those that change with every launch. */
@@ -93,7 +95,9 @@ class CudaDecodeLoop implements DecodeLoop {
       this.weights.set(this.weightsOf(block), i * LAYER_WORDS);
     });
     this.layers = call.scratch(this.weights.byteLength);
-    this.arrived = call.scratch(4);
+    const { multiprocessors } = backend.driver;
+    this.arrivedBytes = 4 * (1 + 2 * multiprocessors);
+    this.arrived = call.scratch(this.arrivedBytes);
     this.logitsAt = call.scratch(4 * S * V);
     const lengths = Int32Array.from(given.caches.flatMap((cache) => [...cache.lengths]));
     const activations = (elements: number) =>
@@ -114,6 +118,7 @@ class CudaDecodeLoop implements DecodeLoop {
       activations(S * F),
       address(this.logitsAt),
       address(call.scratch(bytesOfDecisions)),
+      address(call.scratch(4 * multiprocessors * (this.sides.size + 2))),
       address(this.arrived),
     ];
     this.tellLayers();
@@ -135,7 +140,7 @@ class CudaDecodeLoop implements DecodeLoop {
     const bytes = new Uint8Array(uniforms.buffer, uniforms.byteOffset, uniforms.byteLength);
     const draws = call.scratch(bytes.length);
     backend.upload(draws, bytes);
-    backend.driver.zero(this.arrived, 4);
+    backend.driver.zero(this.arrived, this.arrivedBytes);
     const at = call.at(out);
     const { D, F, V, P } = sides;
     const isSigmoid = model.gate === 'sigmoid' ? 1 : 0;

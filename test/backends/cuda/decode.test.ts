@@ -33,10 +33,12 @@ const SIDES: Sides[] = [
   { S: 1, D: 64, H: 2, F: 256, V: 100, P: 16, bias: 0, gate: 'raw' },
   { S: 1, D: 64, H: 2, F: 256, V: 100, P: 16, bias: -100, gate: 'raw' },
   { S: 1, D: 320, H: 5, F: 1280, V: 256, P: 64, bias: 100, gate: 'sigmoid' },
+  { S: 1, D: 256, H: 1, F: 264, V: 40, P: 16, bias: 100, gate: 'raw' }, // several blocks share its head
   { S: 3, D: 72, H: 3, F: 136, V: 51, P: 5, bias: 0, gate: 'raw' },
   { S: 3, D: 32, H: 4, F: 64, V: 40, P: 0, bias: 0, gate: 'sigmoid' },
   { S: 20, D: 128, H: 1, F: 256, V: 40, P: 16, bias: 100, gate: 'raw' },
   { S: 20, D: 64, H: 1, F: 256, V: 3000, P: 16, bias: -100, gate: 'raw' },
+  { S: 20, D: 64, H: 1, F: 2048, V: 40, P: 16, bias: 0, gate: 'raw' }, // ... and a column's k
   { S: 64, D: 64, H: 2, F: 256, V: 100, P: 16, bias: 0, gate: 'raw' },
   { S: 64, D: 192, H: 3, F: 768, V: 1003, P: 64, bias: 100, gate: 'raw' },
   { S: 70, D: 256, H: 1, F: 264, V: 40, P: 16, bias: 100, gate: 'sigmoid' },

@@ -1,6 +1,7 @@
 // A new token's attention to what its sequence has cached in a block, itself included. Keys and values lie one after another
 // for each head: cache [S, 2, H, room, K]. Softmax is taken along the way (Dao et al. 2022) by every few lanes that share a
-// key, then joined within the warp and among the warps that share a head.
+// key, then joined within the warp and among the warps that share a head. Where there are more blocks than heads, several
+// take a part of a head's keys each, and the first of them joins what they have (Dao et al. 2023, flash-decoding).
 
 #define LOG2_E 1.4426950408889634f
 #if ACTIVATIONS_BF16
@@ -8,7 +9,7 @@
 #else
 #define KEYS_AHEAD 2
 #endif
-#define LARGEST_DECODED_HEAD 256
+#define KEYS_IN_THE_END 2 // and where there are fewer left
 
 // The softmax over some keys: its largest exponent (of 2), the sum of 2^(score - top), and 8 columns of values under it.
 struct Softmax {
@@ -30,94 +31,159 @@ __device__ inline void join(Softmax &s, int offset) {
   s.top = top;
 }
 
-// q [m, H, K] → out [m, H, K]; sequence rows[i] is that of row i and has lengths[sequence] + 1 tokens in its cache.
-// K is a multiple of 8. `scratch` is shared memory for DECODE_WARPS · (K + 2) floats. Ends with the block in step.
-__device__ __noinline__ void attendCached(const activation *q, const activation *cache, const int *rows, const int *lengths,
-                             activation *out, int m, int heads, int size, int room, float *scratch) {
-  int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, items = m * heads;
+// What is cached is read once: it need not push anything out of the first-level cache.
+__device__ inline Eight readOnce(const activation *from) {
+  Eight eight;
+#pragma unroll
+  for (int i = 0; i < (int)(sizeof(Eight) / sizeof(uint4)); i++) ((uint4 *)&eight)[i] = loadOnce((const uint4 *)from + i);
+  return eight;
+}
+
+// q [m, H, K] → out [m, H, K]; sequence rows[i] is that of row i and has lengths[sequence] + 1 tokens in its cache. K is a
+// multiple of 8.
+struct Attention {
+  const activation *q, *cache;
+  const int *rows, *lengths;
+  activation *out;
+  int m, heads, size, room;
+};
+
+// Of a head's keys, as many at most as the grid has blocks for: 1 where it has more heads than blocks.
+__device__ inline int mostParts(int m, int heads) { return max(1, (int)gridDim.x / (m * heads)); }
+
+// A part of a head of a row, [first, last) of its keys; parts are 0 where there is none.
+struct HeadPart {
+  int item, part, parts, first, last;
+  const activation *keys, *values;
+};
+// No more parts than give each a load of every lane: the row's own length decides.
+__device__ inline HeadPart headPartOf(const Attention &p, int unit, int most, int keysOfBlock) {
+  HeadPart own = {quotient(unit, 1.0f / most)};
+  if (own.item >= p.m * p.heads) return own;
+  int row = quotient(own.item, 1.0f / p.heads), head = own.item - row * p.heads, sequence = p.rows[row];
+  int count = p.lengths[sequence] + 1, parts = most == 1 ? 1 : min(most, (count + keysOfBlock - 1) / keysOfBlock);
+  own.part = unit - own.item * most;
+  if (own.part >= parts) return own;
+  own.parts = parts;
+  own.first = parts == 1 ? 0 : count * own.part / parts;
+  own.last = parts == 1 ? count : count * (own.part + 1) / parts;
+  own.keys = p.cache + ((long long)(sequence * 2) * p.heads + head) * p.room * p.size;
+  own.values = own.keys + (long long)p.heads * p.room * p.size;
+  return own;
+}
+
+// Takes in KEYS keys of every lane, `step` apart from `first` on, a warp's own from there. Beyond `last` that one again,
+// which counts for nothing: loads without branches are all under way at once.
+template <int KEYS, bool ALL_INSIDE>
+__device__ inline void takeIn(Softmax &s, const float *query, const HeadPart &own, int first, int step, int size,
+                              int lanes, int column) {
+  Eight key[KEYS], value[KEYS];
+  float score[KEYS], top = s.top;
+#pragma unroll
+  for (int u = 0; u < KEYS; u++) {
+    int t = first + u * step, at = (ALL_INSIDE ? t : min(t, own.last - 1)) * size + column;
+    key[u] = readOnce(own.keys + at);
+    value[u] = readOnce(own.values + at);
+  }
+#pragma unroll
+  for (int u = 0; u < KEYS; u++) {
+    float k[8], sum = 0.0f;
+    unpack(key[u], k);
+#pragma unroll
+    for (int e = 0; e < 8; e++) sum += query[e] * k[e];
+    for (int offset = 1; offset < lanes; offset *= 2) sum += __shfl_xor_sync(FULL, sum, offset);
+    score[u] = ALL_INSIDE || first + u * step < own.last ? sum : NEGATIVE_INFINITY;
+    top = fmaxf(top, score[u]);
+  }
+  float before = rescale(s.top, top);
+  s.top = top;
+  s.total *= before;
+#pragma unroll
+  for (int e = 0; e < 8; e++) s.values[e] *= before;
+#pragma unroll
+  for (int u = 0; u < KEYS; u++) {
+    float weight = !ALL_INSIDE && score[u] == NEGATIVE_INFINITY ? 0.0f : exp2f(score[u] - top), v[8];
+    unpack(value[u], v);
+    s.total += weight;
+#pragma unroll
+    for (int e = 0; e < 8; e++) s.values[e] += weight * v[e];
+  }
+}
+
+// `scratch` is shared memory for DECODE_WARPS · (K + 2) floats. Where a head has several parts: `partials` is memory for
+// K + 2 floats of each block, and counters[item] 0 at first. Ends with the block in step.
+__device__ __noinline__ void attendCached(const Attention p, float *scratch, float *partials, unsigned *counters) {
+  int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, items = p.m * p.heads, size = p.size;
   int lanes = 1; // that share a key: 8 columns each
   while (lanes * 8 < size) lanes *= 2;
   int column = lane % lanes * 8, keysOfWarp = WARP / lanes;
+  bool inside = column < size;
   int warps = DECODE_WARPS; // that share a head: fewer where there are many
   while (warps > 1 && warps * items > DECODE_WARPS * gridDim.x) warps /= 2;
-  int groups = DECODE_WARPS / warps, group = warp / warps, part = warp % warps, step = warps * keysOfWarp;
+  int groups = DECODE_WARPS / warps, group = warp / warps, step = warps * keysOfWarp;
+  int most = mostParts(p.m, p.heads); // several only where a block has one item
   float scale = LOG2_E / sqrtf((float)size);
-  for (int base = 0; base < items; base += groups * gridDim.x) {
-    int item = base + group * gridDim.x + blockIdx.x;
-    float *own = scratch + warp * (size + 2);
-    if (item < items) {
-      int row = item / heads, head = item % heads, sequence = rows[row], count = lengths[sequence] + 1;
-      const activation *keys = cache + ((long long)(sequence * 2) * heads + head) * room * size;
-      const activation *values = keys + (long long)heads * room * size;
-      bool inside = column < size;
+  for (int base = 0; base < items * most; base += groups * gridDim.x) {
+    HeadPart own = headPartOf(p, base + group * gridDim.x + blockIdx.x, most, step);
+    float *ownScratch = scratch + warp * (size + 2);
+    if (own.parts > 0) {
       float query[8];
-      Eight stored = NO_EIGHT;
-      if (inside) stored = readEight(q + (long long)item * size + column);
+      Eight stored = NO_EIGHT; // and beyond a head's columns it stays so, whatever is multiplied with it
+      if (inside) stored = readEight(p.q + (long long)own.item * size + column);
       unpack(stored, query);
 #pragma unroll
       for (int e = 0; e < 8; e++) query[e] *= scale;
       Softmax s = {NEGATIVE_INFINITY, 0.0f, {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f}};
       // All lanes of a warp go round equally often: the shuffles need them.
-      for (int first = part * keysOfWarp; first < count; first += KEYS_AHEAD * step) {
-        Eight key[KEYS_AHEAD], value[KEYS_AHEAD];
-        float score[KEYS_AHEAD], top = s.top;
-#pragma unroll
-        for (int u = 0; u < KEYS_AHEAD; u++) {
-          int t = first + u * step + lane / lanes;
-          key[u] = NO_EIGHT;
-          value[u] = NO_EIGHT;
-          if (inside && t < count) {
-            key[u] = readEight(keys + (long long)t * size + column);
-            value[u] = readEight(values + (long long)t * size + column);
-          }
-        }
-#pragma unroll
-        for (int u = 0; u < KEYS_AHEAD; u++) {
-          float k[8], sum = 0.0f;
-          unpack(key[u], k);
-#pragma unroll
-          for (int e = 0; e < 8; e++) sum += query[e] * k[e];
-          for (int offset = 1; offset < lanes; offset *= 2) sum += __shfl_xor_sync(FULL, sum, offset);
-          score[u] = first + u * step + lane / lanes < count ? sum : NEGATIVE_INFINITY;
-          top = fmaxf(top, score[u]);
-        }
-        float before = rescale(s.top, top);
-        s.top = top;
-        s.total *= before;
-#pragma unroll
-        for (int e = 0; e < 8; e++) s.values[e] *= before;
-#pragma unroll
-        for (int u = 0; u < KEYS_AHEAD; u++) {
-          float weight = score[u] == NEGATIVE_INFINITY ? 0.0f : exp2f(score[u] - top), v[8];
-          unpack(value[u], v);
-          s.total += weight;
-#pragma unroll
-          for (int e = 0; e < 8; e++) s.values[e] += weight * v[e];
-        }
-      }
+      int ofWarp = own.first + warp % warps * keysOfWarp, ofLane = lane / lanes, from = inside ? column : 0;
+      for (; ofWarp + (KEYS_AHEAD - 1) * step + keysOfWarp <= own.last; ofWarp += KEYS_AHEAD * step)
+        takeIn<KEYS_AHEAD, true>(s, query, own, ofWarp + ofLane, step, size, lanes, from);
+      for (; ofWarp < own.last; ofWarp += KEYS_IN_THE_END * step)
+        takeIn<KEYS_IN_THE_END, false>(s, query, own, ofWarp + ofLane, step, size, lanes, from);
       for (int offset = lanes; offset < WARP; offset *= 2) join(s, offset);
       if (lane < lanes && inside) {
 #pragma unroll
-        for (int e = 0; e < 8; e++) own[2 + column + e] = s.values[e];
+        for (int e = 0; e < 8; e++) ownScratch[2 + column + e] = s.values[e];
       }
       if (lane == 0) {
-        own[0] = s.top;
-        own[1] = s.total;
+        ownScratch[0] = s.top;
+        ownScratch[1] = s.total;
       }
     }
     __syncthreads();
-    if (item < items) {
-      const float *parts = scratch + group * warps * (size + 2);
+    float *joined = partials + (long long)blockIdx.x * (size + 2);
+    if (own.parts > 0) {
+      const float *each = scratch + group * warps * (size + 2);
       float top = NEGATIVE_INFINITY, total = 0.0f;
 #pragma unroll 4
-      for (int w = 0; w < warps; w++) top = fmaxf(top, parts[w * (size + 2)]);
+      for (int w = 0; w < warps; w++) top = fmaxf(top, each[w * (size + 2)]);
 #pragma unroll 4
-      for (int w = 0; w < warps; w++) total += rescale(parts[w * (size + 2)], top) * parts[w * (size + 2) + 1];
-      for (int c = threadIdx.x % (warps * WARP); c < size; c += warps * WARP) {
+      for (int w = 0; w < warps; w++) total += rescale(each[w * (size + 2)], top) * each[w * (size + 2) + 1];
+      for (int c = threadIdx.x & (warps * WARP - 1); c < size; c += warps * WARP) {
         float sum = 0.0f;
 #pragma unroll 4
-        for (int w = 0; w < warps; w++) sum += rescale(parts[w * (size + 2)], top) * parts[w * (size + 2) + 2 + c];
-        assign(out[(long long)item * size + c], sum / total);
+        for (int w = 0; w < warps; w++) sum += rescale(each[w * (size + 2)], top) * each[w * (size + 2) + 2 + c];
+        if (own.parts == 1) assign(p.out[(long long)own.item * size + c], sum / total);
+        else joined[2 + c] = sum;
+      }
+      if (own.parts > 1 && threadIdx.x == 0) {
+        joined[0] = top;
+        joined[1] = total;
+      }
+    }
+    if (own.parts > 1) { // the block's one item, whose first part waits for the others: those of the blocks behind it
+      meetAt(counters + own.item, own.part == 0 ? own.parts : 0);
+      for (int c = threadIdx.x; own.part == 0 && c < size; c += DECODE_THREADS) {
+        float top = NEGATIVE_INFINITY, total = 0.0f, sum = 0.0f;
+#pragma unroll 8
+        for (int part = 0; part < own.parts; part++) {
+          const float *from = joined + part * (size + 2);
+          float higher = fmaxf(top, from[0]), before = rescale(top, higher), now = rescale(from[0], higher);
+          total = total * before + from[1] * now;
+          sum = sum * before + from[2 + c] * now;
+          top = higher;
+        }
+        assign(p.out[(long long)own.item * size + c], sum / total);
       }
     }
     __syncthreads();

@@ -43,6 +43,15 @@ __device__ inline uint4 loadConstant(const void *from) {
                : "l"(from));
   return x;
 }
+// What is read but once need not push anything out of the first-level cache.
+__device__ inline uint4 loadOnce(const void *from) {
+  uint4 x;
+  asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
+               : "l"(from)
+               : "memory");
+  return x;
+}
 // Brings bytes, a multiple of 16, into the second-level cache some time soon.
 __device__ inline void prefetchBytes(const void *from, unsigned bytes) {
 #if __CUDA_ARCH__ >= 900
@@ -59,9 +68,14 @@ __device__ inline Eight readWeight(const activation *from) {
   return eight;
 }
 
+// x / d, of x below 2^22 and inverse = 1 / d: half a step from where rounding could matter. Divisions of integers take long,
+// and a phase has nothing else to do while it waits for its first.
+__device__ inline int quotient(int x, float inverse) { return (int)(((float)x + 0.5f) * inverse); }
+
 // How a product is shared out: items of 16 rows, one of `bands`, and `tiles` tiles, each by 2^sliceBits warps.
 struct Plan {
   int bands, tiles, items, sliceBits;
+  float perBand; // 1 / bands
 };
 
 struct Product {
@@ -71,15 +85,21 @@ struct Product {
   const activation *w; // [n, k]
   int n, k;
   int normed;     // whether rows are scaled to mean squares of 1
-  int pairedSize; // of a head, where a tile's last four columns are to be the rotary partners of its first four; else 0
+  int pairedSize;    // of a head, where a tile's last four columns are to be the rotary partners of its first four; else 0
+  float perPaired, perK; // 1 / pairedSize and 1 / k
   Plan plan;
 };
 
+// Where a column of a head of paired columns is in that head as weights and caches have it.
+__device__ inline int placeInHead(int within, int size) {
+  int group = within / TILE, c = within % TILE;
+  return group * (TILE / 2) + (c < TILE / 2 ? c : size / 2 + c - TILE / 2);
+}
 // The weight's row behind a column.
-__device__ inline int weightRow(int column, int pairedSize) {
-  if (pairedSize == 0) return column;
-  int within = column % pairedSize, group = within / TILE, c = within % TILE;
-  return column - within + group * (TILE / 2) + (c < TILE / 2 ? c : pairedSize / 2 + c - TILE / 2);
+__device__ inline int weightRow(const Product &p, int column) {
+  if (p.pairedSize == 0) return column;
+  int first = quotient(column, p.perPaired) * p.pairedSize;
+  return first + placeInHead(column - first, p.pairedSize);
 }
 
 #if ACTIVATIONS_BF16
@@ -113,7 +133,7 @@ __device__ inline void multiplySlice(const Product &p, int firstRow, int firstTi
   }
 #pragma unroll
   for (int j = 0; j < TILES; j++) {
-    columns[j] = weightRow(min(TILE * (firstTile + j) + g, p.n - 1), p.pairedSize) * p.k;
+    columns[j] = weightRow(p, min(TILE * (firstTile + j) + g, p.n - 1)) * p.k;
 #pragma unroll
     for (int e = 0; e < 4; e++) sum[j][e] = 0.0f;
   }
@@ -177,7 +197,7 @@ __device__ inline void multiplySlice(const Product &p, int firstRow, int firstTi
                                      float *squares) {
   int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4, chunks = (p.k + CHUNK - 1) / CHUNK;
   int column = TILE * firstTile + g;
-  const activation *weight = p.w + (long long)weightRow(column, p.pairedSize) * p.k;
+  const activation *weight = p.w + (long long)weightRow(p, column) * p.k;
   float sum[16], square[16];
 #pragma unroll
   for (int i = 0; i < 16; i++) sum[i] = square[i] = 0.0f;
@@ -212,29 +232,46 @@ __device__ inline void multiplySlice(const Product &p, int firstRow, int firstTi
 }
 #endif
 
-__device__ inline Plan planOf(const Product &p) {
+// About how many cycles a product takes that is shared out so, as far as that depends on it (an H100's): what all blocks read,
+// from the second-level cache; what a block's warps load, rows and weights; and how often a warp waits for its loads.
+__device__ inline int cyclesOf(const Plan &plan, int chunks) {
+  int groups = DECODE_WARPS >> plan.sliceBits, ofWarp = (chunks + (1 << plan.sliceBits) - 1) >> plan.sliceBits;
+  int blocks = (plan.items + groups - 1) / groups, rounds = (blocks + (int)gridDim.x - 1) / (int)gridDim.x;
+  int bands = min(groups, plan.bands), sets = max(1, groups / plan.bands);
+  int read = blocks * (16 * bands + TILE * plan.tiles * sets) * chunks / 44; // 64 bytes a row and chunk, 2800 a cycle
+  return read + rounds * (groups * chunks * (2 + plan.tiles) * 8 + ofWarp * 270);
+}
+
+// A warp for each item, or as many as there are warps and chunks for.
+__device__ inline Plan planWith(int tiles, const Product &p, int bands) {
   int chunks = (p.k + CHUNK - 1) / CHUNK, columnTiles = (p.n + TILE - 1) / TILE, warps = DECODE_WARPS * gridDim.x;
-  Plan plan = {(p.m + 15) / 16, 1, 0, 0};
-  // Many rows: read once for several tiles, as long as all blocks have work.
-  while (plan.bands > 1 && plan.tiles < MOST_TILES && 4 * columnTiles * plan.bands > plan.tiles * warps) plan.tiles++;
-  plan.items = (columnTiles + plan.tiles - 1) / plan.tiles * plan.bands;
+  Plan plan = {bands, tiles, (columnTiles + tiles - 1) / tiles * bands, 0, 1.0f / bands};
   while (2 << plan.sliceBits <= min(DECODE_WARPS, chunks) && (2 << plan.sliceBits) * plan.items <= warps)
     plan.sliceBits++;
   return plan;
 }
 
+// Many rows are read once for several tiles where that is the faster way.
+__device__ inline Plan planOf(const Product &p) {
+  int bands = (p.m + 15) / 16, chunks = (p.k + CHUNK - 1) / CHUNK;
+  Plan best = planWith(1, p, bands);
+  for (int tiles = 2; bands > 1 && tiles <= MOST_TILES; tiles++) {
+    Plan plan = planWith(tiles, p, bands);
+    if (cyclesOf(plan, chunks) < cyclesOf(best, chunks)) best = plan;
+  }
+  return best;
+}
+
 // What a warp has a part in: an item of a product, its results pair by pair of columns, and the slices' sums.
 struct Share {
   int firstRow, firstColumn, tiles;
-  int count, first;      // pairs in all, four a row and tile; the thread's first one, 32·slices apart
+  int count, first;      // pairs in all, tile by tile, four a row; the thread's first one, 32·slices apart
   float *sums, *squares; // [slices, 16, 8·tiles] and [slices, 16]
 
-  // Divisions take long: hardly any where one tile is all there is.
-  __device__ int rowInBand(int i) const { return tiles == 1 ? i / 4 : i / (4 * tiles); }
+  __device__ int rowInBand(int i) const { return i / 4 % 16; }
   __device__ int row(int i) const { return firstRow + rowInBand(i); }
-  __device__ int column(int i) const {
-    return firstColumn + (tiles == 1 ? 0 : i % (4 * tiles) / 4 * TILE) + i % 4;
-  }
+  __device__ int columnInItem(int i) const { return i / 64 * TILE + i % 4; }
+  __device__ int column(int i) const { return firstColumn + columnInItem(i); }
 };
 
 // Items of the same weights go to the same block, which reads them once; items of one band to as many blocks as there are.
@@ -246,17 +283,29 @@ __device__ inline Share shareOf(const Product &p, int base, float *scratch) {
   if (plan.bands > 1) {
     int item = base + blockIdx.x * groups + group;
     isSome = item < plan.items;
-    set = item / plan.bands;
+    set = quotient(item, plan.perBand);
     band = item - set * plan.bands;
   }
   float *sums = scratch + (group << plan.sliceBits) * 16 * (width + 1);
   return {band * 16,
           set * width,
           plan.tiles,
-          isSome ? min(16, p.m - band * 16) * width / 2 : 0,
+          !isSome ? 0 : plan.tiles == 1 ? 4 * min(16, p.m - band * 16) : 64 * plan.tiles,
           (int)threadIdx.x & (threads - 1),
           sums,
           sums + (16 * width << plan.sliceBits)};
+}
+
+// What is loaded for a pair of columns before its product is known, as it is stored: to make numbers of it would be to wait.
+typedef uint2 Fetched;
+__device__ inline unsigned rawOf(float x) { return __float_as_uint(x); }
+__device__ inline unsigned rawOf(bf16 x) { return x; }
+__device__ inline float activationOf(unsigned raw) {
+#if ACTIVATIONS_BF16
+  return toFloat((bf16)raw);
+#else
+  return __uint_as_float(raw);
+#endif
 }
 
 // The whole product by the whole grid: finish(row, column, y, yFour, fetched) is called once for each row and each pair of
@@ -266,10 +315,11 @@ __device__ inline Share shareOf(const Product &p, int base, float *scratch) {
 template <class Fetch, class Finish>
 __device__ inline void product(const Product &p, float *scratch, Fetch fetch, Finish finish) {
   for (int base = 0; base < p.plan.items; base += (DECODE_WARPS >> p.plan.sliceBits) * gridDim.x) {
-    float4 fetched = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    Fetched fetched = {0u, 0u};
     Share before = shareOf(p, base, scratch);
     int first = before.first;
-    if (first < before.count && before.column(first) < p.n) fetched = fetch(before.row(first), before.column(first));
+    if (first < before.count && before.row(first) < p.m && before.column(first) < p.n)
+      fetched = fetch(before.row(first), before.column(first));
     if (before.count > 0) {
       int slice = threadIdx.x / WARP & ((1 << p.plan.sliceBits) - 1), tile = before.firstColumn / TILE;
       float *sums = before.sums + slice * 16 * TILE * before.tiles, *squares = before.squares + slice * 16;
@@ -283,18 +333,18 @@ __device__ inline void product(const Product &p, float *scratch, Fetch fetch, Fi
     Share share = shareOf(p, base, scratch); // again: nothing of it takes registers in between
     int slices = 1 << p.plan.sliceBits, width = TILE * share.tiles;
     for (int i = share.first; i < share.count; i += slices * WARP) {
-      int inBand = share.rowInBand(i), row = share.firstRow + inBand, column = share.column(i);
-      if (column >= p.n) continue;
+      int inBand = share.rowInBand(i), row = share.row(i), column = share.column(i);
+      if (row >= p.m || column >= p.n) continue;
       if (i != share.first) fetched = fetch(row, column);
       float y = 0.0f, yFour = 0.0f, square = 0.0f;
-      const float *sum = share.sums + inBand * width + column - share.firstColumn;
+      const float *sum = share.sums + inBand * width + share.columnInItem(i);
 #pragma unroll 4
       for (int s = 0; s < slices; s++) {
         y += sum[s * 16 * width];
         yFour += sum[s * 16 * width + 4];
         square += share.squares[s * 16 + inBand];
       }
-      float scale = p.normed ? 1.0f / sqrtf(square / p.k + NORM_EPSILON) : 1.0f;
+      float scale = p.normed ? rsqrtf(square * p.perK + NORM_EPSILON) : 1.0f;
       finish(row, column, y * scale, yFour * scale, fetched);
     }
     __syncthreads();

@@ -6,6 +6,7 @@
 // goes through, the block's phases do not happen at all, and where some do, rows are theirs alone.
 // Must be launched so that all blocks are resident together (cuLaunchCooperativeKernel).
 
+#include "decode-barrier.cu"
 #include "decode-products.cu"
 #include "decode-attention.cu"
 #include "decode-sampling.cu"
@@ -42,7 +43,8 @@ struct Decode {
   activation *hidden;     // [S, F]
   float *logits;          // [S, V]
   float2 *decisions;      // [routed layers, S]: 1 where the token goes through, and its router weight
-  unsigned *arrived;      // 0 at first
+  float *partials;        // [blocks, K + 2], of heads whose keys several blocks share
+  unsigned *arrived;      // at the grid's barrier; 0 at first, and so are the counters [2, blocks] behind it
   double topP;
   int layerCount, routedCount, sequences, steps, D, heads, F, V, P, isSigmoid;
   float temperature;
@@ -56,6 +58,7 @@ struct Kept {
   float *gates;             // of the taken
   float *scratch;           // of a phase
   unsigned awaited;         // arrivals at barriers so far, of all blocks
+  unsigned shared;          // phases so far in which blocks shared a head's keys
 };
 
 // Both at hand in shared memory: a barrier of the grid empties the first-level cache, and with it the kernel's parameters
@@ -78,7 +81,7 @@ __device__ void layOut(const Decode &given, float4 *shared) {
     kept.gates = (float *)(kept.taken + d.sequences);
     // On the next 16 bytes: float4 is counted from the beginning.
     kept.scratch = (float *)(shared + ((char *)(kept.gates + d.sequences) - (char *)shared + 15) / 16);
-    kept.awaited = 0;
+    kept.awaited = kept.shared = 0;
   }
   __syncthreads();
   for (int i = threadIdx.x; i < d.layerCount * (int)(sizeof(Layer) / 8); i += blockDim.x)
@@ -89,15 +92,6 @@ __device__ void layOut(const Decode &given, float4 *shared) {
     kept.all[i] = i;
   }
   __syncthreads();
-}
-
-__device__ inline void arrive(unsigned *arrived) {
-  asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(arrived) : "memory");
-}
-__device__ inline unsigned arrivedSoFar(const unsigned *arrived) {
-  unsigned count;
-  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(count) : "l"(arrived) : "memory");
-  return count;
 }
 
 // Waits for all blocks; what each has written before, all read afterwards.
@@ -113,15 +107,17 @@ __device__ inline void awaitGrid() {
   __syncthreads();
 }
 
-// Starts to bring a weight of so many elements into the second-level cache, the blocks a part each: what the next phase
-// reads can be on its way while this one works and waits. No more than a few megabytes: the cache holds tens.
-#define LARGEST_PREFETCH (8ll << 20)
-__device__ inline void prefetchWeight(const activation *weight, long long elements) {
-  long long bytes = min(elements * (long long)sizeof(activation), LARGEST_PREFETCH);
-  int rank = threadIdx.x % WARP * DECODE_WARPS + threadIdx.x / WARP; // a warp's threads ask one after another: a few of each
-  for (long long at = ((long long)rank * gridDim.x + blockIdx.x) * PREFETCHED; at < bytes;
-       at += (long long)blockDim.x * gridDim.x * PREFETCHED)
-    prefetchBytes((const char *)weight + at, (unsigned)min((long long)PREFETCHED, bytes - at));
+// A counter for each item of a phase, all 0. Clears those of the one before it for the one after it: there are barriers of the
+// grid between them.
+__device__ inline unsigned *freshCounters() {
+  int own = kept.shared % 2, blocks = gridDim.x;
+  unsigned *sets = d.arrived + 1;
+  __syncthreads();
+  if (threadIdx.x == 0) kept.shared += 1;
+  if (blockIdx.x == 0) {
+    for (int i = threadIdx.x; i < blocks; i += DECODE_THREADS) sets[(1 - own) * blocks + i] = 0;
+  }
+  return sets + own * blocks;
 }
 
 __device__ inline void embed(int sequence, int token) {
@@ -237,32 +233,54 @@ struct Pass {
 
 __device__ inline Product productOf(int kind, const Pass &pass, const Layer &layer) {
   int D = d.D;
-  if (kind == HEADS) return {d.x, pass.rows, pass.m, layer.qkv, 3 * D, D, 1, D / d.heads, {}};
-  if (kind == OUT) return {d.attended, 0, pass.m, layer.out, D, D, 0, 0, {}};
-  if (kind == UP) return {d.middle, 0, pass.m, layer.up, d.F, D, 1, 0, {}};
-  if (kind == DOWN) return {d.hidden, 0, pass.m, layer.down, D, d.F, 0, 0, {}};
-  return {d.x, 0, pass.m, d.head, d.V, D, 1, 0, {}};
+  if (kind == HEADS) {
+    int size = D / d.heads;
+    return {d.x, pass.rows, pass.m, layer.qkv, 3 * D, D, 1, size, 1.0f / size, 1.0f / D, {}};
+  }
+  if (kind == OUT) return {d.attended, 0, pass.m, layer.out, D, D, 0, 0, 0.0f, 0.0f, {}};
+  if (kind == UP) return {d.middle, 0, pass.m, layer.up, d.F, D, 1, 0, 0.0f, 1.0f / D, {}};
+  if (kind == DOWN) return {d.hidden, 0, pass.m, layer.down, D, d.F, 0, 0, 0.0f, 0.0f, {}};
+  return {d.x, 0, pass.m, d.head, d.V, D, 1, 0, 0.0f, 1.0f / D, {}};
+}
+
+// A weight and how many elements it has.
+struct Matrix {
+  const activation *at;
+  long long elements;
+};
+
+// Starts to bring a weight into the second-level cache, the blocks a part each: what the next phase reads can be on its way
+// while this one works and waits. No more than a few megabytes: the cache holds tens.
+#define LARGEST_PREFETCH (8ll << 20)
+__device__ inline void prefetchWeight(const Matrix &weight) {
+  long long bytes = min(weight.elements * (long long)sizeof(activation), LARGEST_PREFETCH);
+  int rank = threadIdx.x % WARP * DECODE_WARPS + threadIdx.x / WARP; // a warp's threads ask one after another: a few of each
+  for (long long at = ((long long)rank * gridDim.x + blockIdx.x) * PREFETCHED; at < bytes;
+       at += (long long)blockDim.x * gridDim.x * PREFETCHED)
+    prefetchBytes((const char *)weight.at + at, (unsigned)min((long long)PREFETCHED, bytes - at));
 }
 
 // The first weight that is sure to be read after layer l: of the next dense layer, else the logits'.
-__device__ inline void prefetchFollowing(int l) {
+__device__ inline Matrix followingWeight(int l) {
   int next = l + 1;
   while (next < d.layerCount && kept.layers[next].router != 0) next++;
-  if (next < d.layerCount) prefetchWeight(kept.layers[next].qkv, 3ll * d.D * d.D);
-  else prefetchWeight(d.head, (long long)d.V * d.D);
+  if (next < d.layerCount) return {kept.layers[next].qkv, 3ll * d.D * d.D};
+  return {d.head, (long long)d.V * d.D};
 }
 
-// The weight that is read after a product's own; attention sees to what follows itself.
-__device__ inline void prefetchAfter(int kind, int l, const Layer &layer) {
-  if (kind == HEADS) prefetchWeight(layer.out, (long long)d.D * d.D);
-  if (kind == OUT) prefetchWeight(layer.down, (long long)d.F * d.D);
-  if (kind == UP) prefetchFollowing(l);
-  if (kind == LOGITS) prefetchFollowing(-1);
+// The weight to bring nearer while a product is made: attention's is `up`, which leaves `down` to the product after it.
+__device__ inline Matrix weightAfter(int kind, int l, const Layer &layer) {
+  if (kind == HEADS) return {layer.out, (long long)d.D * d.D};
+  if (kind == OUT) return {layer.down, (long long)d.F * d.D};
+  if (kind == DOWN) return {0, 0};
+  return followingWeight(kind == UP ? l : -1);
 }
 
 __device__ inline void finishHeads(const Pass &pass, const Layer &layer, int row, int column, float a, float b,
                                    float cosine, float sine) {
-  int size = d.D / d.heads, head = column / size, i = weightRow(column, size) - head * size, sequence = pass.rows[row];
+  const Product &p = products[HEADS];
+  int size = p.pairedSize, head = quotient(column, p.perPaired), i = placeInHead(column - head * size, size);
+  int sequence = pass.rows[row];
   if (head < 2 * d.heads) {
     float first = a;
     a = first * cosine - b * sine;
@@ -286,37 +304,32 @@ __device__ inline void project(int kind, const Pass &pass) {
     next.plan = products[kind].m == pass.m ? products[kind].plan : planOf(next); // seldom anew
     products[kind] = next;
   }
-  prefetchAfter(kind, pass.l, layer);
+  prefetchWeight(weightAfter(kind, pass.l, layer));
   __syncthreads();
   auto fetch = [&](int row, int column) {
-    float4 before = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    Fetched before = {0u, 0u};
     if (kind == HEADS) {
-      int size = d.D / d.heads;
-      const float *angles = d.table + (long long)kept.positions[pass.rows[row]] * size + weightRow(column, size) % size;
-      before.x = angles[0];
-      before.y = angles[size / 2];
-    } else if (kind == OUT || kind == DOWN) {
+      const Product &p = products[HEADS];
+      int size = p.pairedSize, i = placeInHead(column - quotient(column, p.perPaired) * size, size);
+      const float *angles = d.table + (long long)kept.positions[pass.rows[row]] * size + i;
+      before = {rawOf(angles[0]), rawOf(angles[size / 2])};
+    } else if (kind == OUT) {
       const activation *x = d.x + (long long)pass.rows[row] * d.D + column;
+      before = {rawOf(x[0]), rawOf(x[4])};
+    } else if (kind == DOWN) {
       const activation *added = (layer.router == 0 ? d.middle : d.branch) + (long long)row * d.D + column;
-      if (kind == OUT || layer.router != 0) {
-        before.x = toFloat(x[0]);
-        before.y = toFloat(x[4]);
-      }
-      if (kind == DOWN) {
-        before.z = toFloat(added[0]);
-        before.w = toFloat(added[4]);
-      }
+      before = {rawOf(added[0]), rawOf(added[4])};
     }
     return before;
   };
   product(products[kind], kept.scratch, fetch,
-          [&](int row, int column, float a, float b, float4 before) {
+          [&](int row, int column, float a, float b, const Fetched &raw) {
             if (kind == HEADS) {
-              finishHeads(pass, layer, row, column, a, b, before.x, before.y);
+              finishHeads(pass, layer, row, column, a, b, __uint_as_float(raw.x), __uint_as_float(raw.y));
             } else if (kind == OUT) {
               long long at = (long long)row * d.D + column;
-              assign(d.middle[at], before.x + a);
-              assign(d.middle[at + 4], before.y + b);
+              assign(d.middle[at], activationOf(raw.x) + a);
+              assign(d.middle[at + 4], activationOf(raw.y) + b);
               if (layer.router == 0) return;
               assign(d.branch[at], a);
               assign(d.branch[at + 4], b);
@@ -326,9 +339,11 @@ __device__ inline void project(int kind, const Pass &pass) {
               assign(hidden[4], geluOf(b));
             } else if (kind == DOWN) {
               activation *x = d.x + (long long)pass.rows[row] * d.D + column;
-              float gate = layer.router == 0 ? 1.0f : kept.gates[row];
-              assign(x[0], before.x + gate * (before.z + a));
-              assign(x[4], before.y + gate * (before.w + b));
+              bool routed = layer.router != 0;
+              float gate = routed ? kept.gates[row] : 1.0f;
+              float x0 = routed ? toFloat(x[0]) : 0.0f, x4 = routed ? toFloat(x[4]) : 0.0f;
+              assign(x[0], x0 + gate * (activationOf(raw.x) + a));
+              assign(x[4], x4 + gate * (activationOf(raw.y) + b));
             } else {
               float *logits = d.logits + (long long)row * d.V + column;
               logits[0] = a;
@@ -340,9 +355,10 @@ __device__ inline void project(int kind, const Pass &pass) {
 __device__ inline void attend(const Pass &pass) {
   const Layer &layer = kept.layers[pass.l];
   int *lengths = kept.lengths + pass.l * d.sequences;
-  prefetchWeight(layer.up, (long long)d.F * d.D);
-  attendCached(d.query, layer.cache, pass.rows, lengths, d.attended, pass.m, d.heads, d.D / d.heads, (int)layer.room,
-               kept.scratch);
+  prefetchWeight({layer.up, (long long)d.F * d.D});
+  unsigned *counters = mostParts(pass.m, d.heads) > 1 ? freshCounters() : 0;
+  attendCached({d.query, layer.cache, pass.rows, lengths, d.attended, pass.m, d.heads, d.D / d.heads, (int)layer.room},
+               kept.scratch, d.partials, counters);
   for (int i = threadIdx.x; i < pass.m; i += blockDim.x) lengths[pass.rows[i]] += 1;
 }
 
