@@ -24,10 +24,16 @@ export function stylesOf(settings: readonly Setting[]): Map<string, Style> {
     if (ofForms.has(form)) continue;
     const family = familyOf(variant);
     const { colors, symbol } = FAMILIES[family];
-    ofForms.set(form, { color: colors[taken[family] % colors.length] as string, symbol });
+    ofForms.set(form, { color: colors[taken[family]] ?? anotherColor(taken[family]), symbol });
     taken[family] += 1;
   }
   return new Map(settings.map(({ key, form }) => [key, ofForms.get(form) as Style]));
+}
+
+/** Where a family has more forms than colours of its own: hues by the golden angle, no two alike. */
+function anotherColor(n: number): string {
+  const hue = Math.round((n * 137.508) % 360);
+  return `hsl(${hue}, ${n % 2 === 0 ? 55 : 40}%, 48%)`;
 }
 
 const FAMILIES: Record<string, { colors: string[]; symbol: MarkSymbol }> &
