@@ -13,6 +13,9 @@ export interface Measured {
   peakMemoryBytes: number;
 }
 
+/** How a shape says that it is routed. */
+const ROUTING = /c[\d.]+f\d+/;
+
 const percent = (share: number) => `${(100 * share).toFixed(1)}%`;
 
 const place = ([first]: readonly Measured[]) => `${first?.backend} on ${first?.device}, ${first?.precision}`;
@@ -65,8 +68,10 @@ function profileOf({ shape, profile }: Measured & StepMeasurement): string[] {
 }
 
 export function decodeReport(rows: (Measured & DecodeMeasurement)[]): string {
-  const head = ['shape', 'ms a token', 'tok/s', 'prompt ms', 'participation', 'cache', 'of dense', 'speed'];
-  const [first] = rows as [Measured & DecodeMeasurement];
+  const head = [
+    ...['shape', 'ms a token', 'tok/s', 'prompt ms', 'participation', 'cache', 'of dense'],
+    'speed over dense',
+  ];
   const cells = rows.map((row) => [
     row.shape,
     row.stepMs.toFixed(3),
@@ -75,9 +80,19 @@ export function decodeReport(rows: (Measured & DecodeMeasurement)[]): string {
     row.participation?.toFixed(3) ?? '-',
     bytes(row.cacheBytes),
     (row.cacheBytes / row.denseCacheBytes).toFixed(3),
-    `${(row.tokensPerSecond / first.tokensPerSecond).toFixed(2)}×`,
+    speedOverDense(row, rows),
   ]);
   return [place(rows), table(head, cells)].join('\n\n');
+}
+
+/** A routed shape beside the dense one that it is but for its routing, if that was measured too. */
+function speedOverDense(
+  row: Measured & DecodeMeasurement,
+  rows: readonly (Measured & DecodeMeasurement)[],
+): string {
+  const name = row.shape.replace(ROUTING, '');
+  const dense = rows.find(({ shape }) => shape === name && shape !== row.shape);
+  return dense === undefined ? '-' : `${(row.tokensPerSecond / dense.tokensPerSecond).toFixed(2)}×`;
 }
 
 export function memoryReport(rows: (Measured & ModelSize)[]): string {
