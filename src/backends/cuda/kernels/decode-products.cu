@@ -232,14 +232,16 @@ __device__ inline void multiplySlice(const Product &p, int firstRow, int firstTi
 }
 #endif
 
-// About how many cycles a product takes that is shared out so, as far as that depends on it (an H100's): what all blocks read,
-// from the second-level cache; what a block's warps load, rows and weights; and how often a warp waits for its loads.
-__device__ inline int cyclesOf(const Plan &plan, int chunks) {
+// About how many cycles a product takes that is shared out so, as far as that depends on it (an H100's): what the blocks read
+// from the second-level cache, all together or each for itself; what a block's warps load, rows and weights; and how often a
+// warp waits for its loads.
+__device__ inline float cyclesOf(const Plan &plan, int chunks) {
   int groups = DECODE_WARPS >> plan.sliceBits, ofWarp = (chunks + (1 << plan.sliceBits) - 1) >> plan.sliceBits;
   int blocks = (plan.items + groups - 1) / groups, rounds = (blocks + (int)gridDim.x - 1) / (int)gridDim.x;
   int bands = min(groups, plan.bands), sets = max(1, groups / plan.bands);
-  int read = blocks * (16 * bands + TILE * plan.tiles * sets) * chunks / 44; // 64 bytes a row and chunk, 2800 a cycle
-  return read + rounds * (groups * chunks * (2 + plan.tiles) * 8 + ofWarp * 270);
+  int ofBlock = (16 * bands + TILE * plan.tiles * sets) * chunks; // in pieces of 64 bytes: all read 44 a cycle, one a half
+  float read = max((float)blocks / 44, (float)rounds * 2) * ofBlock;
+  return read + (float)rounds * (groups * chunks * (2 + plan.tiles) * 8 + ofWarp * 270);
 }
 
 // A warp for each item, or as many as there are warps and chunks for.
