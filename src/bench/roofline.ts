@@ -13,7 +13,7 @@ const READ_IN_PART: Record<string, string> = { Embedding: 'table', GatherTokens:
 /** Inputs that the output may take the place of: then only `rows` of them are read and written. */
 const WRITTEN_OVER: Record<string, string> = {
   GatedScatterAdd: 'x',
-  ReplaceTokens: 'x',
+  TakeTokensGrad: 'sofar',
   ScatterTokens: 'sofar',
 };
 /** FLOPs of attention's products by what the forward pass has: backward makes the scores again and four products more. */

@@ -3,14 +3,16 @@ import { reshape, type Tensor, zerosLike } from '@tensorflow/tfjs-core';
 import { segmentedAttentionKernel } from '../ops/causal-attention.js';
 import { gatedScatterAdd } from '../ops/gated-scatter-add.js';
 import { gatherTokens } from '../ops/gather-tokens.js';
+import { hiddenLogits, learnLogits } from '../ops/hidden-logits.js';
 import { linear } from '../ops/linear.js';
 import { mlp } from '../ops/mlp.js';
 import { residual } from '../ops/residual.js';
 import { addRmsNorm, rmsNorm } from '../ops/rms-norm.js';
 import { rotaryKernel } from '../ops/rotary.js';
 import { rotaryAttention } from '../ops/rotary-attention.js';
+import { takeTokens } from '../ops/take-tokens.js';
 import type { Parameter, Tape } from '../ops/tape.js';
-import { addTokenLogits, tokenLogits } from '../ops/token-logits.js';
+import { addTokenLogits, recordTokenLogits, tokenLogits } from '../ops/token-logits.js';
 import type { ExpertsConfig, RoutingConfig, RoutingMode } from './config.js';
 import {
   type Assign,
@@ -21,7 +23,7 @@ import {
   emptyTrace,
 } from './experts.js';
 import type { BlockParameters, RoutedParameters } from './parameters.js';
-import { predictorLogits, selectByCapacity, selectPositive } from './routing.js';
+import { type Selection, selectByCapacity, selectPositive } from './routing.js';
 
 /** What a routed block decided: for the extra losses, the statistics and the analysis. */
 export interface RoutedTrace {
@@ -32,8 +34,10 @@ export interface RoutedTrace {
   member: Tensor;
   /** The selected positions [B, k] int32 under `topk`; null in the causal modes. */
   indices: Tensor | null;
-  /** The predictor's logits [B, T]; null without one, or where the mode does not ask it. */
+  /** The predictor's logits [B, T]; null without one, where the mode does not ask it, and where it learns instead. */
   predictor: Tensor | null;
+  /** In training: the share of the tokens whose selection the predictor foresaw, a scalar; null without one. */
+  foreseen: Tensor | null;
 }
 
 /** The experts of a block, and how many slots each has in a sequence. */
@@ -57,6 +61,8 @@ export interface RoutedContext extends BlockContext {
   mode: RoutingMode;
   /** r [B, T] of this block for `router: random`. */
   noise: ((block: number) => Tensor) | null;
+  /** The weight with which its predictor learns, in training. */
+  share?: number;
 }
 
 interface AttentionHalf {
@@ -200,10 +206,9 @@ export function routedBlock(
   const { tape, routing, mode } = context;
   const { router, predictor } = block.routed as RoutedParameters;
   const [x, r] = routerWeights(context, stream, index, router);
-  const asked = predictor !== null && mode !== 'threshold';
-  // A handle that the tape does not know: no gradient reaches the trunk.
-  const logits = asked ? predictorLogits(tape, x.clone(), predictor) : null;
-  const trace = { block: index, r, indices: null, predictor: logits };
+  const asked = predictor !== null && mode !== 'threshold' && tape === null;
+  const logits = asked ? hiddenLogits(x, predictor) : null;
+  const trace = { block: index, r, indices: null, predictor: logits, foreseen: null };
   const whole = (sum: Tensor): Stream => ({ x: sum, branch: null });
   if (mode !== 'topk') {
     const deciding = mode === 'predictor' ? logits : r;
@@ -211,11 +216,29 @@ export function routedBlock(
     return { stream: whole(packed.x), experts: packed.experts, trace: { ...trace, member: packed.member } };
   }
   const { indices, member } = selectByCapacity(r, routing.capacity);
-  const rows = gatherTokens(tape, x, indices);
+  // Before the block's output takes x's place; no gradient reaches the trunk.
+  const learns = predictor !== null && tape !== null;
+  const foreseen = learns ? learnLogits(x, predictor, member, context.share ?? 1) : null;
+  const { rows, isSaved } = take(context, x, r, router, indices);
   const { attention, normed } = attentionHalf(tape, rows, block, attendWithin(context, indices));
   const added = addMlp(context, attention, normed, block, index);
-  const out = gatedScatterAdd(tape, x, added.x, r, indices, routing.gate, rows);
-  return { stream: whole(out), experts: added.experts, trace: { ...trace, member, indices } };
+  const out = gatedScatterAdd(tape, x, added.x, r, indices, routing.gate, !isSaved);
+  return { stream: whole(out), experts: added.experts, trace: { ...trace, member, indices, foreseen } };
+}
+
+/** x at the indices [B, k, D], and whether the tape has saved x: where every token's r is to get a gradient. */
+function take(
+  { tape, routing }: RoutedContext,
+  x: Tensor,
+  r: Tensor,
+  router: Parameter | null,
+  indices: Selection['indices'],
+): { rows: Tensor; isSaved: boolean } {
+  if (router === null) return { rows: gatherTokens(tape, x, indices), isSaved: false };
+  if (routing.aux_loss_weight === 0 || tape === null)
+    return { rows: takeTokens(tape, x, r, router, indices), isSaved: false };
+  recordTokenLogits(tape, x, r, router);
+  return { rows: gatherTokens(tape, x, indices), isSaved: true };
 }
 
 /** [the stream as one tensor, r [B, T]] */
@@ -228,7 +251,7 @@ function routerWeights(
   const { tape } = context;
   const { x, branch } = stream;
   if (router === null) return [sumOf(tape, stream), noiseOf(context, index)];
-  return branch === null ? [x, tokenLogits(tape, x, router)] : addTokenLogits(tape, x, branch, router);
+  return branch === null ? [x, tokenLogits(x, router)] : addTokenLogits(tape, x, branch, router);
 }
 
 /** A routed block in a causal mode: the tokens whose logit is above 0, of all sequences packed into one row. */
@@ -263,7 +286,7 @@ function packedBlock(
   const added = addMlp(context, attention, normed, block, index, ({ config, slots }) =>
     new ExpertOccupancy(config, slots, batch).assign(sequenceOf),
   );
-  const out = gatedScatterAdd(null, packed, added.x, weights, rows, routing.gate, taken);
+  const out = gatedScatterAdd(null, packed, added.x, weights, rows, routing.gate, true);
   return { x: reshape(out, x.shape), experts: added.experts, member };
 }
 

@@ -5,6 +5,7 @@ import { embedding } from '../ops/embedding.js';
 import { fillCacheKernel } from '../ops/fill-cache.js';
 import { gatedScatterAdd } from '../ops/gated-scatter-add.js';
 import { gatherTokens } from '../ops/gather-tokens.js';
+import { hiddenLogits } from '../ops/hidden-logits.js';
 import { linear } from '../ops/linear.js';
 import { rmsNorm } from '../ops/rms-norm.js';
 import { rotaryKernel } from '../ops/rotary.js';
@@ -14,7 +15,6 @@ import { addMlp, attentionHalf } from './block.js';
 import { expertChoices, type RoutingMode } from './config.js';
 import { ExpertOccupancy, type ExpertTrace } from './experts.js';
 import type { BlockParameters, RoutedParameters } from './parameters.js';
-import { predictorLogits } from './routing.js';
 import type { Transformer } from './transformer.js';
 
 /** Keys and values of one block. */
@@ -232,9 +232,9 @@ export class Decoder {
     const { router, predictor } = block.routed as RoutedParameters;
     const { routing } = this.model.config;
     if (router === null || routing === null) throw new Error('random routing has no causal form');
-    const r = tokenLogits(null, x, router); // [1, S]
+    const r = tokenLogits(x, router); // [1, S]
     if (this.mode === 'predictor' && predictor === null) throw new Error('the model has no predictor');
-    const logits = this.mode === 'predictor' && predictor !== null ? predictorLogits(null, x, predictor) : r;
+    const logits = this.mode === 'predictor' && predictor !== null ? hiddenLogits(x, predictor) : r;
     const takes = Array.from(logits.dataSync(), (logit) => logit > 0);
     engaged.push(takes);
     const rows = takes.flatMap((taken, row) => (taken ? [row] : []));

@@ -1,10 +1,7 @@
 /** Which tokens go through a routed block: top-k in training, a causal decision per token in sampling. */
 import { type Tensor, tensor2d } from '@tensorflow/tfjs-core';
-import { hiddenLogits } from '../ops/hidden-logits.js';
 import { selectTopK } from '../ops/select-top-k.js';
-import type { Tape } from '../ops/tape.js';
 import { hasPredictor, type ModelConfig, type RoutingMode, selectedTokens } from './config.js';
-import type { PredictorParameters } from './parameters.js';
 
 /** The same number of tokens in every sequence. */
 export interface Selection {
@@ -45,12 +42,6 @@ export function refuseMode(model: ModelConfig, mode: RoutingMode): string | null
   if (mode === 'predictor' && !hasPredictor(routing))
     return 'the model has no predictor; use topk or threshold';
   return null;
-}
-
-/** The predictor's logit for every token; the caller stops the gradient. x [B, T, D] → [B, T] */
-export function predictorLogits(tape: Tape | null, x: Tensor, predictor: PredictorParameters): Tensor {
-  const { fc1, fc1Bias, fc2, fc2Bias } = predictor;
-  return hiddenLogits(tape, x, fc1, fc1Bias, fc2, fc2Bias);
 }
 
 /** The k largest router weights of each sequence. r [B, T] */

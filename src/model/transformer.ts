@@ -30,6 +30,11 @@ export interface ForwardOptions {
   /** Router weights [B, T] of a block for `router: random`; null for other models. */
   noise: ((block: number) => Tensor) | null;
   /**
+   * In training: the weight of the predictors' cross-entropy in the total loss. They learn during the forward pass, which
+   * adds to their gradients. 1 unless said otherwise.
+   */
+  share?: number;
+  /**
    * Told of the rotated projections of every block before they are freed: [B, n, 3D], or [1, N, 3D] of sequences of
    * these lengths one after another. A decoder's cache begins with them.
    */

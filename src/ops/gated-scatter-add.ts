@@ -12,14 +12,14 @@ import {
   type Tensor,
   where,
 } from '@tensorflow/tfjs-core';
-import { composedGather, replaceTokensKernel, slotOfPosition } from './gather-tokens.js';
+import { composedGather, slotOfPosition } from './gather-tokens.js';
 import { defineKernel } from './kernel.js';
 import type { Tape } from './tape.js';
 
 export type GateKind = 'raw' | 'sigmoid';
 type GateAttrs = { gate: GateKind };
 type GatedScatterAddAttrs = GateAttrs & {
-  /** Whether nobody reads x afterwards: a backend may then write the result over it, and give both one dataId. */
+  /** Whether nobody reads x any more: a backend may then write the result over it, and give both one dataId. */
   inPlace: boolean;
 };
 
@@ -75,9 +75,8 @@ export const gatedScatterAddGradKernel = defineKernel(
 /**
  * out_t = x_t + gate(r_t)·rows_t for t in S, else x_t (paper, equation 1). Shapes as the kernel's.
  *
- * @param taken x at the indices [B, k, D], where the caller gives x up: most of x stays as it is, so that a backend need not
- *   copy it. No op after this one may read x. Those before may have saved it: on the way back these rows are put in their
- *   place again before the tape comes to them.
+ * @param inPlace whether the caller gives x up, as no op after this one reads it and none before it has saved it: most of x
+ *   stays as it is, so that a backend need not copy it
  */
 export function gatedScatterAdd(
   tape: Tape | null,
@@ -86,15 +85,12 @@ export function gatedScatterAdd(
   r: Tensor,
   indices: Tensor,
   gate: GateKind,
-  taken: Tensor | null = null,
+  inPlace = false,
 ): Tensor {
-  const [out] = gatedScatterAddKernel({ x, rows, r, indices }, { gate, inPlace: taken !== null });
-  const replaced = out.dataId === x.dataId ? taken : null;
-  const saved = replaced === null ? [rows, r, indices] : [rows, r, indices, out, replaced];
-  tape?.record([out], [x, rows, r], saved, ([dout]) => {
-    const [drows, dr] = gatedScatterAddGradKernel({ dout, rows, r, indices }, { gate });
-    if (replaced !== null) replaceTokensKernel({ x: out, rows: replaced, indices }, {});
-    return [dout, drows, dr];
-  });
+  const [out] = gatedScatterAddKernel({ x, rows, r, indices }, { gate, inPlace });
+  tape?.record([out], [x, rows, r], [rows, r, indices], ([dout]) => [
+    dout,
+    ...gatedScatterAddGradKernel({ dout, rows, r, indices }, { gate }),
+  ]);
   return out;
 }

@@ -1,14 +1,11 @@
 /**
- * GatherTokens: the selected tokens of each sequence, in order; ScatterTokens, its gradient, adds rows at their places;
- * ReplaceTokens puts them there.
+ * GatherTokens: the selected tokens of each sequence, in order; ScatterTokens, its gradient, adds rows at their places.
  * An index of T marks padding: it reads zeros and writes nothing.
  */
 import {
   add,
   concat,
-  expandDims,
   gather,
-  less,
   mul,
   range,
   reshape,
@@ -17,7 +14,6 @@ import {
   sum,
   type Tensor,
   tile,
-  where,
   zeros,
 } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
@@ -66,16 +62,6 @@ export const scatterTokensKernel = defineKernel(
   ({ rows, indices, sofar }: ScatterTokensInputs, { length }: { length: number }): [Tensor] => {
     const scattered = composedGather(rows, slotOfPosition(indices, length));
     return [sofar === undefined ? scattered : add(sofar, scattered)];
-  },
-);
-
-/** {x [B, T, D], rows [B, k, D], indices [B, k] int32} → [x with the rows at the indices]; x must not be used afterwards */
-export const replaceTokensKernel = defineKernel(
-  'ReplaceTokens',
-  ({ x, rows, indices }: { x: Tensor; rows: Tensor; indices: Tensor }, _: object): [Tensor] => {
-    const slots = slotOfPosition(indices, x.shape[1] as number);
-    const member = less(slots, indices.shape[1] as number);
-    return [where(expandDims(member, 2), composedGather(rows, slots), x)];
   },
 );
 

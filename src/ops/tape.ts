@@ -24,6 +24,22 @@ export class Parameter {
     this.grad?.dispose();
     this.grad = null;
   }
+
+  /** Adds to the gradient; the addend is taken over. */
+  addGrad(addend: Tensor): void {
+    if (this.grad === null) {
+      this.grad = keep(addend);
+      return;
+    }
+    this.setGrad(add(this.grad, addend));
+    addend.dispose();
+  }
+
+  /** The gradient from here on, of an op that may have added to the one before while it computed. */
+  setGrad(gradient: Tensor): void {
+    if (this.grad !== gradient) this.grad?.dispose();
+    this.grad = keep(gradient);
+  }
 }
 
 export type Differentiable = Tensor | Parameter;
@@ -148,22 +164,25 @@ export class Tape {
     return input instanceof Parameter ? input.grad : (this.gradients.get(input.id) ?? null);
   }
 
-  private setGradient(input: Differentiable, gradient: Tensor): void {
-    if (input instanceof Parameter) input.grad = gradient;
-    else this.gradients.set(input.id, gradient);
-  }
-
   private replace(input: Differentiable, gradient: Tensor): void {
-    const sofar = this.gradientOf(input);
+    if (input instanceof Parameter) {
+      input.setGrad(gradient);
+      return;
+    }
+    const sofar = this.gradients.get(input.id);
     if (sofar !== gradient) sofar?.dispose();
-    this.setGradient(input, gradient);
+    this.gradients.set(input.id, gradient);
   }
 
   /** Adds a gradient that the tape owns from here on. */
   private contribute(input: Differentiable, addend: Tensor): void {
-    const sofar = this.gradientOf(input);
-    if (sofar === null) {
-      this.setGradient(input, addend);
+    if (input instanceof Parameter) {
+      input.addGrad(addend);
+      return;
+    }
+    const sofar = this.gradients.get(input.id);
+    if (sofar === undefined) {
+      this.gradients.set(input.id, addend);
       return;
     }
     this.replace(input, keep(add(sofar, addend)));

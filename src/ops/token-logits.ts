@@ -39,14 +39,15 @@ export const tokenLogitsGradKernel = defineKernel(
   },
 );
 
-/** r_t = w·x_t (paper, section 3.3). x [B, T, D], weight [1, D] → [B, T] */
-export function tokenLogits(tape: Tape | null, x: Tensor, weight: Parameter): Tensor {
-  const [r] = tokenLogitsKernel({ x, weight: weight.value }, {});
-  recordLogits(tape, x, r, weight);
-  return r;
+/** r_t = w·x_t (paper, section 3.3). x [B, T, D], weight [1, D] → [B, T]; how r depends on them is not recorded. */
+export function tokenLogits(x: Tensor, weight: Parameter): Tensor {
+  return tokenLogitsKernel({ x, weight: weight.value }, {})[0];
 }
 
-/** The residual addition and the logits of its result in one pass: [x + branch, w·(x + branch)]. */
+/**
+ * The residual addition and the logits of its result in one pass: [x + branch, r = w·(x + branch)]. How r depends on them is
+ * not recorded.
+ */
 export function addTokenLogits(
   tape: Tape | null,
   x: Tensor,
@@ -55,11 +56,11 @@ export function addTokenLogits(
 ): [sum: Tensor, r: Tensor] {
   const [total, r] = addTokenLogitsKernel({ x, branch, weight: weight.value }, {});
   tape?.record([total], [x, branch], [], ([d]) => [d, d]);
-  recordLogits(tape, total, r, weight);
   return [total, r];
 }
 
-function recordLogits(tape: Tape | null, x: Tensor, r: Tensor, weight: Parameter): void {
+/** Records how logits r [B, T] depend on every token of x [B, T, D], which is saved, and on the weight. */
+export function recordTokenLogits(tape: Tape | null, x: Tensor, r: Tensor, weight: Parameter): void {
   tape?.record([r], [x, weight], [x], ([dr], inputs) =>
     tokenLogitsGradKernel({ dr, x, weight: weight.value, sofar: inputs.sofar(0) }, {}),
   );

@@ -5,7 +5,6 @@ import type { RoutedTrace } from '../model/block.js';
 import { expertChoices } from '../model/config.js';
 import type { ExpertTrace } from '../model/experts.js';
 import type { Transformer } from '../model/transformer.js';
-import { agreement } from '../ops/agreement.js';
 import { balanceLoss } from '../ops/balance-loss.js';
 import { binaryCrossEntropyGrad } from '../ops/binary-cross-entropy.js';
 import { crossEntropy } from '../ops/cross-entropy.js';
@@ -67,7 +66,7 @@ function forwardAndBack(
   noise: ((block: number) => Tensor) | null,
   share: number,
 ): BatchMetrics {
-  const { logits, routed, experts } = model.forward(inputs, { tape, mode: 'topk', noise });
+  const { logits, routed, experts } = model.forward(inputs, { tape, mode: 'topk', noise, share });
   const losses = crossEntropy(tape, logits, targets);
   const seed = (output: Tensor, weight: number): Seed => ({
     output,
@@ -75,11 +74,8 @@ function forwardAndBack(
   });
   const seeds = [seed(losses, 1)];
   const auxiliary = model.config.routing?.aux_loss_weight ?? 0;
-  for (const { r, member, predictor } of routed) {
-    if (auxiliary !== 0)
-      seeds.push({ output: r, gradient: binaryCrossEntropyGrad(r, member, auxiliary * share) });
-    if (predictor !== null)
-      seeds.push({ output: predictor, gradient: binaryCrossEntropyGrad(predictor, member, share) });
+  for (const { r, member } of auxiliary === 0 ? [] : routed) {
+    seeds.push({ output: r, gradient: binaryCrossEntropyGrad(r, member, auxiliary * share) });
   }
   for (const trace of experts) {
     const balance = weightedBalance(tape, model, trace);
@@ -95,9 +91,7 @@ function forwardAndBack(
 }
 
 function predictorAccuracy(routed: RoutedTrace[]): Tensor | null {
-  const blocks = routed.flatMap(({ predictor, member }) =>
-    predictor === null ? [] : [agreement(predictor, member)],
-  );
+  const blocks = routed.flatMap(({ foreseen }) => foreseen ?? []);
   return blocks.length === 0 ? null : div(addN(blocks), blocks.length);
 }
 

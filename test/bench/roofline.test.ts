@@ -46,8 +46,8 @@ it('counts of what is written over only the rows that change', () => {
   const [x, rows, indices] = [zeros([1, 100, 8]), zeros([1, 2, 8]), zeros([1, 2])];
   const inputs = { x, rows, indices };
   // The rows, those under them before and after, and two indices; or all of x, read and written.
-  expect(leastMs(call('ReplaceTokens', inputs, [x.clone()]), bytesOf, peak)).toBeCloseTo(3 * 32 + 4, 6);
-  expect(leastMs(call('ReplaceTokens', inputs, [zeros(x.shape)]), bytesOf, peak)).toBeCloseTo(
+  expect(leastMs(call('GatedScatterAdd', inputs, [x.clone()]), bytesOf, peak)).toBeCloseTo(3 * 32 + 4, 6);
+  expect(leastMs(call('GatedScatterAdd', inputs, [zeros(x.shape)]), bytesOf, peak)).toBeCloseTo(
     32 + 4 + 3200,
     6,
   );

@@ -1,8 +1,7 @@
 /** For every kernel of src/ops random inputs of given sizes: what a backend's own kernels are compared on. */
-import { type Tensor, tensor } from '@tensorflow/tfjs-core';
+import { mul, type Tensor, tensor } from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { adamWKernel, adamWStepKernel } from '../../src/ops/adamw.js';
-import { agreementKernel } from '../../src/ops/agreement.js';
 import { assignSlotsKernel } from '../../src/ops/assign-slots.js';
 import { balanceLossGradKernel, balanceLossKernel } from '../../src/ops/balance-loss.js';
 import { biasGradKernel, biasKernel } from '../../src/ops/bias.js';
@@ -20,7 +19,7 @@ import { entropyKernel } from '../../src/ops/entropy.js';
 import { expertLogitsGradKernel, expertLogitsKernel } from '../../src/ops/expert-logits.js';
 import { fillCacheKernel } from '../../src/ops/fill-cache.js';
 import { gatedScatterAddGradKernel, gatedScatterAddKernel } from '../../src/ops/gated-scatter-add.js';
-import { gatherTokensKernel, replaceTokensKernel, scatterTokensKernel } from '../../src/ops/gather-tokens.js';
+import { gatherTokensKernel, scatterTokensKernel } from '../../src/ops/gather-tokens.js';
 import { geluGradKernel, geluKernel } from '../../src/ops/gelu.js';
 import { globalNormKernel } from '../../src/ops/global-norm.js';
 import {
@@ -29,7 +28,7 @@ import {
   groupedLinearKernel,
 } from '../../src/ops/grouped-linear.js';
 import { groupedLinearGeluKernel, groupedLinearGradInputGeluKernel } from '../../src/ops/grouped-mlp.js';
-import { hiddenLogitsGradKernel, hiddenLogitsKernel } from '../../src/ops/hidden-logits.js';
+import { hiddenLogitsKernel, learnedLogitsKernel } from '../../src/ops/hidden-logits.js';
 import type { Kernel, KernelInputs } from '../../src/ops/kernel.js';
 import { linearGradInputKernel, linearGradWeightKernel, linearKernel } from '../../src/ops/linear.js';
 import { linearGeluKernel, linearGradInputGeluKernel } from '../../src/ops/mlp.js';
@@ -40,6 +39,7 @@ import { rotaryGradKernel, rotaryKernel, rotaryTable } from '../../src/ops/rotar
 import { rotaryAttentionGradKernel, rotaryAttentionKernel } from '../../src/ops/rotary-attention.js';
 import { scope } from '../../src/ops/scope.js';
 import { selectTopKKernel } from '../../src/ops/select-top-k.js';
+import { takeTokensGradKernel } from '../../src/ops/take-tokens.js';
 import {
   addTokenLogitsKernel,
   tokenLogitsGradKernel,
@@ -261,11 +261,6 @@ export const KERNEL_CASES: KernelCase[] = [
     }),
     ({ B, T }) => ({ weight: 0.5 * B * T }),
   ),
-  // As many numbers as activations have: more than one block counts.
-  caseOf(agreementKernel, ({ B, T, H, K, seed }, r) => ({
-    logits: r(B, T, H, K),
-    labels: tensor(Float32Array.from(integers(B * T * H * K, 2, seed)), [B, T, H, K]),
-  })),
   caseOf(tokenLogitsKernel, ({ B, T, K }, r) => ({ x: r(B, T, K), weight: r(1, K) })),
   caseOf(addTokenLogitsKernel, ({ B, T, K }, r) => ({
     x: r(B, T, K),
@@ -296,12 +291,18 @@ export const KERNEL_CASES: KernelCase[] = [
       weight: r(1, multiple * K),
       bias2: r(1),
     })),
-    caseOf(hiddenLogitsGradKernel, ({ B, T, K }, r) => ({
-      dlogits: r(B, T),
-      before: r(B, T, multiple * K),
-      bias: r(multiple * K),
-      weight: r(1, multiple * K),
-    })),
+    caseOf(
+      learnedLogitsKernel,
+      ({ B, T, K, seed }, r) => ({
+        before: r(B, T, multiple * K),
+        bias: r(multiple * K),
+        // Logits of order 1: where they are large, the slope tells their rounding and not how it was made.
+        weight: mul(r(1, multiple * K), 1 / Math.sqrt(multiple * K)) as Tensor,
+        bias2: r(1),
+        labels: tensor(Float32Array.from(integers(B * T, 2, seed)), [B, T]),
+      }),
+      () => ({ share: 3 }),
+    ),
   ]),
   caseOf(
     selectTopKKernel,
@@ -328,11 +329,17 @@ export const KERNEL_CASES: KernelCase[] = [
     (s, r) => ({ rows: r(s.B, s.k, s.K), indices: selection(s), sofar: sometimes(s, r(s.B, s.T, s.K)) }),
     ({ T }) => ({ length: T }),
   ),
-  caseOf(replaceTokensKernel, (s, r) => ({
-    x: r(s.B, s.T, s.K),
-    rows: r(s.B, s.k, s.K),
-    indices: selection(s),
-  })),
+  // Widths that are a multiple of 8 and others.
+  ...[1, 8].map((multiple) =>
+    caseOf(takeTokensGradKernel, (s, r) => ({
+      dr: r(s.B, s.T),
+      drows: r(s.B, s.k, multiple * s.K),
+      rows: r(s.B, s.k, multiple * s.K),
+      indices: selection(s),
+      weight: r(1, multiple * s.K),
+      sofar: sometimes(s, r(s.B, s.T, multiple * s.K)),
+    })),
+  ),
   ...(['raw', 'sigmoid'] as const).flatMap((gate) => [
     caseOf(
       gatedScatterAddKernel,

@@ -1,6 +1,5 @@
 /** Norms, gelu, residual sums and losses on cuda, each one pass over its rows. */
 import type { Tensor, TensorInfo } from '@tensorflow/tfjs-core';
-import { agreementKernel } from '../../ops/agreement.js';
 import { binaryCrossEntropyGradKernel } from '../../ops/binary-cross-entropy.js';
 import { crossEntropyGradKernel, crossEntropyKernel } from '../../ops/cross-entropy.js';
 import { entropyKernel } from '../../ops/entropy.js';
@@ -9,7 +8,7 @@ import { residualKernel } from '../../ops/residual.js';
 import { addRmsNormKernel, rmsNormGradKernel, rmsNormKernel } from '../../ops/rms-norm.js';
 import { type Call, registerCudaKernel, rowsOf } from './call.js';
 import { address, float, long } from './kernels.js';
-import { OF_BLOCK, sumChunks, sumColumns, sumRows } from './sums.js';
+import { sumChunks, sumColumns } from './sums.js';
 
 const THREADS = 256;
 /** Rows of a block where each has a warp. */
@@ -183,20 +182,6 @@ export function registerElementwise(): void {
       ],
     );
     return [dlogits];
-  });
-
-  registerCudaKernel(agreementKernel, (call, { logits, labels }) => {
-    const share = call.make([], 'float32');
-    const blocks = Math.ceil(logits.size / OF_BLOCK);
-    const partials = call.scratch(4 * blocks);
-    call.launch('losses', 'agreementPartials', { grid: blocks, block: 1024 }, [
-      address(call.float(logits)),
-      address(call.float(labels)),
-      address(partials),
-      logits.size,
-    ]);
-    sumRows(call, partials, call.at(share), { rows: 1, width: blocks, scale: 1 / logits.size });
-    return [share];
   });
 }
 

@@ -1,14 +1,14 @@
-/** HiddenLogits on cuda: all that a predictor does behind its first product, one pass each way. */
+/** HiddenLogits on cuda: all that a predictor does behind its first product, and all that it learns there, one pass each. */
 import { type Tensor, tidy } from '@tensorflow/tfjs-core';
-import { hiddenLogitsGradKernel, hiddenLogitsKernel } from '../../ops/hidden-logits.js';
+import { hiddenLogitsKernel, learnedLogitsKernel } from '../../ops/hidden-logits.js';
 import { registerCudaKernel, rowsOf } from './call.js';
-import { address } from './kernels.js';
+import { address, float } from './kernels.js';
 import { sumChunks } from './sums.js';
 
 const THREADS = 256;
 /** Tokens that a block takes at once: eight lanes each, as kernels/predictor.cu has it. */
 const OF_BLOCK = THREADS / 8;
-/** Groups of 64 hidden values for which the gradient keeps its sums in registers. */
+/** Groups of 64 hidden values for which learning keeps its sums in registers. */
 const FORMS = [1, 2, 4];
 const BLOCKS = 4;
 
@@ -31,26 +31,28 @@ export function registerPredictor(): void {
     return [logits];
   });
 
-  registerCudaKernel(hiddenLogitsGradKernel, (call, inputs) => {
-    const { dlogits, before, bias, weight } = inputs;
+  registerCudaKernel(learnedLogitsKernel, (call, inputs, { share }) => {
+    const { before, bias, weight, bias2, labels } = inputs;
     const [tokens, hidden] = rowsOf(before);
     const form = FORMS.find((groups) => hidden % 8 === 0 && hidden <= 64 * groups);
-    if (form === undefined) return tidy(() => hiddenLogitsGradKernel.composed(inputs, {}));
+    if (form === undefined) return tidy(() => learnedLogitsKernel.composed(inputs, { share }));
     const dbefore = call.makeActivation(before.shape);
     const grid = Math.min(Math.ceil(tokens / OF_BLOCK), BLOCKS * call.backend.driver.multiprocessors);
-    const partials = call.scratch(4 * grid * (2 * hidden + 1));
-    call.launch('predictor', `hiddenLogitsGrad${form}`, { grid, block: THREADS }, [
-      address(call.float(dlogits)),
+    const partials = call.scratch(4 * grid * (2 * hidden + 2));
+    call.launch('predictor', `learnedLogits${form}`, { grid, block: THREADS }, [
       address(call.activation(before)),
       address(call.float(bias)),
       address(call.float(weight)),
+      address(call.float(bias2)),
+      address(call.float(labels)),
       address(call.at(dbefore)),
       address(partials),
       tokens,
       hidden,
+      float(share / tokens),
+      float(1 / tokens),
     ]);
-    const sums = sumChunks(call, partials, grid, [hidden], [1, hidden], [1]);
-    const [dbias, dweight, dbias2] = sums as [Tensor, Tensor, Tensor];
-    return [dbefore, dbias, dweight, dbias2];
+    const sums = sumChunks(call, partials, grid, [hidden], [1, hidden], [1], []);
+    return [dbefore, ...(sums as [Tensor, Tensor, Tensor, Tensor])];
   });
 }

@@ -8,7 +8,7 @@ import { address, float } from './kernels.js';
 const CHUNKS = 512;
 const LEAST_ROWS = 32;
 /** Numbers of a row that one block adds up: four of each thread. */
-export const OF_BLOCK = 4096;
+const OF_BLOCK = 4096;
 
 export interface ColumnSums {
   /** [rows, width] */
@@ -55,16 +55,16 @@ export function sumColumns(call: Call, { dy, rows, width, x, scale, shape = [wid
 
 /**
  * Σ over chunks of partials [chunks, width], float32: the columns are those of tensors of these shapes, one after another,
- * at most three.
+ * at most four.
  */
 export function sumChunks(call: Call, partials: Address, chunks: number, ...shapes: number[][]): Tensor[] {
   const outputs = shapes.map((shape) => call.make(shape, 'float32'));
-  const [second, third, width] = [1, 2, 3].map((count) =>
+  const [second, third, fourth, width] = [1, 2, 3, 4].map((count) =>
     outputs.slice(0, count).reduce((sum, { size }) => sum + size, 0),
-  ) as [number, number, number];
+  ) as [number, number, number, number];
   call.launch('sums', 'sumPartials', { grid: Math.ceil(width / 32), block: 1024 }, [
     address(partials),
-    ...[0, 1, 2].map((i) => {
+    ...[0, 1, 2, 3].map((i) => {
       const output = outputs[i];
       return address(output === undefined ? null : call.at(output));
     }),
@@ -72,6 +72,7 @@ export function sumChunks(call: Call, partials: Address, chunks: number, ...shap
     width,
     second,
     third,
+    fourth,
   ]);
   return outputs;
 }

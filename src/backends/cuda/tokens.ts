@@ -2,9 +2,10 @@
 import type { Tensor } from '@tensorflow/tfjs-core';
 import { embeddingGradKernel, embeddingKernel } from '../../ops/embedding.js';
 import { gatedScatterAddGradKernel, gatedScatterAddKernel } from '../../ops/gated-scatter-add.js';
-import { gatherTokensKernel, replaceTokensKernel, scatterTokensKernel } from '../../ops/gather-tokens.js';
+import { gatherTokensKernel, scatterTokensKernel } from '../../ops/gather-tokens.js';
 import { normalDrawsKernel } from '../../ops/normal-draws.js';
 import { selectTopKKernel } from '../../ops/select-top-k.js';
+import { takeTokensGradKernel } from '../../ops/take-tokens.js';
 import { addTokenLogitsKernel, tokenLogitsGradKernel, tokenLogitsKernel } from '../../ops/token-logits.js';
 import { BYTES_PER_ELEMENT } from './backend.js';
 import { type Call, registerCudaKernel, rowsOf } from './call.js';
@@ -133,19 +134,28 @@ export function registerTokens(): void {
     return [y];
   });
 
-  registerCudaKernel(replaceTokensKernel, (call, { x, rows, indices }) => {
-    const y = call.overwrite(x, call.backend.activations);
+  registerCudaKernel(takeTokensGradKernel, (call, { dr, drows, rows, indices, weight, sofar }) => {
     const [batch, k, width] = rows.shape as [number, number, number];
-    call.launch('routing', `replace${vectorOf(width)}`, warpRows(batch * k), [
-      address(call.activation(rows)),
-      address(call.int(indices)),
-      address(call.at(y)),
-      batch * k,
-      k,
-      x.shape[1] as number,
-      width,
-    ]);
-    return [y];
+    const length = dr.shape[1] as number;
+    const { activations, driver } = call.backend;
+    const { sum: dx, accumulate } = call.accumulator(sofar, [batch, length, width], activations);
+    if (!accumulate) driver.zero(call.at(dx), dx.size * BYTES_PER_ELEMENT[activations]);
+    const [ofTokens, gradient] = [address(call.float(dr)), address(call.activation(drows))];
+    const [at, w] = [address(call.int(indices)), address(call.float(weight))];
+    const sizes = [batch * k, k, length, width];
+    const form = gradForm(width);
+    if (form === undefined) {
+      const scale = call.scratch(4 * batch * k);
+      const args = [ofTokens, gradient, at, w, address(call.at(dx)), address(scale), ...sizes];
+      call.launch('routing', 'takeTokensGradAnyWidth', warpRows(batch * k), args);
+      return [dx, sumColumns(call, { dy: rows, scale, rows: batch * k, width, shape: weight.shape })];
+    }
+    const { name, shape } = persistent(call, 'takeTokensGrad', form, batch * k, width);
+    const partials = call.scratch(4 * shape.grid * width);
+    const taken = address(call.activation(rows));
+    const args = [ofTokens, gradient, taken, at, w, address(call.at(dx)), address(partials), ...sizes];
+    call.launch('routing', name, shape, args);
+    return [dx, sumChunks(call, partials, shape.grid, weight.shape)[0] as Tensor];
   });
 
   registerCudaKernel(gatedScatterAddKernel, (call, { x, rows, r, indices }, { gate, inPlace }) => {

@@ -110,17 +110,3 @@ extern "C" __global__ void binaryCrossEntropyGrad(const float *logits, const flo
   long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
   if (i < n) dlogits[i] = weight * (sigmoid(logits[i]) - labels[i]);
 }
-
-// partials[block] = how many of the block's logits are above 0 where the label is 1 and not above it where it is 0. Four
-// numbers a thread, blocks of 1024 threads; grid: n / (4·1024).
-extern "C" __global__ void agreementPartials(const float *logits, const float *labels, float *partials, int n) {
-  int start = blockIdx.x * 4 * blockDim.x + threadIdx.x;
-  float right = 0.0f;
-#pragma unroll
-  for (int j = 0; j < 4; j++) {
-    int i = start + j * blockDim.x;
-    if (i < n) right += (logits[i] > 0.0f ? 1.0f : 0.0f) == labels[i] ? 1.0f : 0.0f;
-  }
-  right = blockSum(right);
-  if (threadIdx.x == 0) partials[blockIdx.x] = right;
-}

@@ -39,14 +39,16 @@ extern "C" __global__ void hiddenLogits(const activation *before, const float *b
   if (lane == 0 && token < tokens) logits[token] = sum + *bias2;
 }
 
-// dbefore = dlogit·weight∘gelu'(before + bias); partials[block] = Σ over its tokens of [dbefore, dlogit·hidden, dlogit],
-// 2·P + 1 numbers, always in the same order. A persistent grid of blocks of 256 threads, 32 tokens at a time.
+// logit = Σ w·gelu(before + bias) + bias2, d = scale·(sigmoid(logit) - label), dbefore = d·weight∘gelu'(before + bias);
+// partials[block] = Σ over its tokens of [dbefore, d·hidden, d, `each` where the logit is above 0 as the label says],
+// 2·P + 2 numbers, always in the same order. A persistent grid of blocks of 256 threads, 32 tokens at a time.
 template <int J>
-__device__ void gradTokens(const float *dlogits, const activation *before, const float *bias, const float *weight,
-                           activation *dbefore, float *partials, int tokens, int P) {
-  __shared__ float columns[2 * 64 * J + 1];
+__device__ void learnTokens(const activation *before, const float *bias, const float *weight, const float *bias2,
+                            const float *labels, activation *dbefore, float *partials, int tokens, int P, float scale,
+                            float each) {
+  __shared__ float columns[2 * 64 * J + 2];
   int lane = threadIdx.x % LANES, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
-  float dbias[J][8], dweight[J][8], dbias2 = 0.0f;
+  float dbias[J][8], dweight[J][8], dbias2 = 0.0f, right = 0.0f, last = *bias2;
 #pragma unroll
   for (int j = 0; j < J; j++)
 #pragma unroll
@@ -56,35 +58,45 @@ __device__ void gradTokens(const float *dlogits, const activation *before, const
   Packed<8> ahead[J];
   auto ask = [&](int token) { // for what a token needs, while the one before it is computed
     if (token >= tokens) return;
-    next = dlogits[token];
+    next = labels[token];
 #pragma unroll
     for (int j = 0; j < J; j++) {
       int i = (j * LANES + lane) * 8;
       if (i < P) ahead[j] = fetch<8>(before + (long long)token * P + i);
     }
   };
+  // All lanes of a warp go round equally often: sums over a token's lanes need them.
   int token = blockIdx.x * ofBlock + threadIdx.x / LANES;
-  for (ask(token); token < tokens; token += stride) {
-    float d = next;
-    Packed<8> held[J];
+  ask(token);
+  for (int first = blockIdx.x * ofBlock; first < tokens; first += stride, token += stride) {
+    bool isToken = token < tokens;
+    float label = isToken ? next : 0.0f, sum = 0.0f, hidden[J][8], slope[J][8], w[J][8];
 #pragma unroll
-    for (int j = 0; j < J; j++) held[j] = ahead[j];
+    for (int j = 0; j < J; j++) {
+      int i = (j * LANES + lane) * 8;
+      if (!isToken || i >= P) continue;
+      hiddenOf(ahead[j], bias, i, hidden[j], slope[j]);
+      load<8>(weight + i, w[j]);
+#pragma unroll
+      for (int e = 0; e < 8; e++) sum += w[j][e] * hidden[j][e];
+    }
     ask(token + stride);
+    float logit = laneSum(sum) + last;
+    if (!isToken) continue;
+    float d = scale * (sigmoid(logit) - label);
     dbias2 += d;
+    right += (logit > 0.0f ? 1.0f : 0.0f) == label ? each : 0.0f;
 #pragma unroll
     for (int j = 0; j < J; j++) {
       int i = (j * LANES + lane) * 8;
       if (i >= P) continue;
-      float hidden[8], slope[8], w[8];
-      hiddenOf(held[j], bias, i, hidden, slope);
-      load<8>(weight + i, w);
 #pragma unroll
       for (int e = 0; e < 8; e++) {
-        dweight[j][e] += d * hidden[e];
-        slope[e] *= d * w[e];
-        dbias[j][e] += slope[e];
+        dweight[j][e] += d * hidden[j][e];
+        slope[j][e] *= d * w[j][e];
+        dbias[j][e] += slope[j][e];
       }
-      store<8>(dbefore + (long long)token * P + i, slope);
+      store<8>(dbefore + (long long)token * P + i, slope[j]);
     }
   }
   // The four tokens of a warp, then one warp after the other.
@@ -98,7 +110,10 @@ __device__ void gradTokens(const float *dlogits, const activation *before, const
         dweight[j][e] += __shfl_xor_sync(FULL, dweight[j][e], offset);
       }
 #pragma unroll
-  for (int offset = WARP / 2; offset >= LANES; offset /= 2) dbias2 += __shfl_xor_sync(FULL, dbias2, offset);
+  for (int offset = WARP / 2; offset >= LANES; offset /= 2) {
+    dbias2 += __shfl_xor_sync(FULL, dbias2, offset);
+    right += __shfl_xor_sync(FULL, right, offset);
+  }
   for (int turn = 0; turn < warps; turn++) {
     if (turn == warp && threadIdx.x % WARP < LANES) {
 #pragma unroll
@@ -111,17 +126,21 @@ __device__ void gradTokens(const float *dlogits, const activation *before, const
           columns[P + i + e] = (turn == 0 ? 0.0f : columns[P + i + e]) + dweight[j][e];
         }
       }
-      if (lane == 0) columns[2 * P] = (turn == 0 ? 0.0f : columns[2 * P]) + dbias2;
+      if (lane == 0) {
+        columns[2 * P] = (turn == 0 ? 0.0f : columns[2 * P]) + dbias2;
+        columns[2 * P + 1] = (turn == 0 ? 0.0f : columns[2 * P + 1]) + right;
+      }
     }
     __syncthreads();
   }
-  for (int i = threadIdx.x; i <= 2 * P; i += blockDim.x) partials[(long long)blockIdx.x * (2 * P + 1) + i] = columns[i];
+  for (int i = threadIdx.x; i < 2 * P + 2; i += blockDim.x) partials[(long long)blockIdx.x * (2 * P + 2) + i] = columns[i];
 }
 
-#define HIDDEN_GRAD(J)                                                                                                \
+#define LEARNED_LOGITS(J)                                                                                             \
   extern "C" __global__ void __launch_bounds__(256)                                                                   \
-      hiddenLogitsGrad##J(const float *dlogits, const activation *before, const float *bias, const float *weight,     \
-                          activation *dbefore, float *partials, int tokens, int P) {                                  \
-    gradTokens<J>(dlogits, before, bias, weight, dbefore, partials, tokens, P);                                       \
+      learnedLogits##J(const activation *before, const float *bias, const float *weight, const float *bias2,          \
+                       const float *labels, activation *dbefore, float *partials, int tokens, int P, float scale,     \
+                       float each) {                                                                                  \
+    learnTokens<J>(before, bias, weight, bias2, labels, dbefore, partials, tokens, P, scale, each);                   \
   }
-HIDDEN_GRAD(1) HIDDEN_GRAD(2) HIDDEN_GRAD(4)
+LEARNED_LOGITS(1) LEARNED_LOGITS(2) LEARNED_LOGITS(4)

@@ -77,12 +77,83 @@ __device__ void logitsGradRows(const float *dr, const activation *x, const float
   sumOfWarps<V, J>(dweight, columns, partials + (long long)blockIdx.x * width, width);
 }
 
+// Of selected tokens alone: dx[token] = (dx so far) + drows[slot] + dr[token]·w; partials[block] = Σ dr·rows over the block's
+// slots, [width]. Padding gives nothing. A persistent grid as logitsGradRows'; a warp asks for a slot's rows while it works
+// at those of the one before: no token has two slots.
+template <int V, int J>
+__device__ void takeGradRows(const float *dr, const activation *drows, const activation *rows, const int *indices,
+                             const float *w, activation *dx, float *partials, int slots, int k, int length, int width) {
+  extern __shared__ float columns[];
+  int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, warps = blockDim.x / WARP, stride = gridDim.x * warps;
+  float dweight[J][V];
+#pragma unroll
+  for (int j = 0; j < J; j++)
+#pragma unroll
+    for (int e = 0; e < V; e++) dweight[j][e] = 0.0f;
+  for (int first = blockIdx.x * warps + warp; first < slots; first += WARP * stride) {
+    // The places and numbers of as many slots as there are lanes.
+    int own = first + lane * stride, ownToken = -1;
+    if (own < slots && indices[own] < length) ownToken = own / k * length + indices[own];
+    float ownDr = ownToken < 0 ? 0.0f : dr[ownToken];
+    Packed<V> nextRows[J], nextGradient[J], nextSofar[J];
+    auto ask = [&](int turn) {
+      int slot = first + turn * stride, token = __shfl_sync(FULL, ownToken, turn);
+      if (token < 0) return; // also where there is no such slot
+#pragma unroll
+      for (int j = 0; j < J; j++) {
+        int i = (j * WARP + lane) * V;
+        if (i >= width) continue;
+        nextRows[j] = fetch<V>(rows + (long long)slot * width + i);
+        nextGradient[j] = fetch<V>(drows + (long long)slot * width + i);
+        nextSofar[j] = fetch<V>(dx + (long long)token * width + i);
+      }
+    };
+    ask(0);
+    for (int turn = 0; turn < WARP && first + turn * stride < slots; turn++) {
+      int token = __shfl_sync(FULL, ownToken, turn);
+      float d = __shfl_sync(FULL, ownDr, turn);
+      Packed<V> row[J], gradient[J], sofar[J];
+#pragma unroll
+      for (int j = 0; j < J; j++) {
+        row[j] = nextRows[j];
+        gradient[j] = nextGradient[j];
+        sofar[j] = nextSofar[j];
+      }
+      if (turn + 1 < WARP) ask(turn + 1);
+      if (token < 0) continue;
+#pragma unroll
+      for (int j = 0; j < J; j++) {
+        int i = (j * WARP + lane) * V;
+        if (i >= width) continue;
+        float a[V], g[V], b[V], before[V];
+        unpack<V>(row[j], a);
+        unpack<V>(gradient[j], g);
+        unpack<V>(sofar[j], before);
+        load<V>(w + i, b);
+#pragma unroll
+        for (int e = 0; e < V; e++) {
+          dweight[j][e] += d * a[e];
+          before[e] += g[e] + d * b[e];
+        }
+        store<V>(dx + (long long)token * width + i, before);
+      }
+    }
+  }
+  sumOfWarps<V, J>(dweight, columns, partials + (long long)blockIdx.x * width, width);
+}
+
 // As many blocks on a multiprocessor as the norm's gradient has.
 #define LOGITS_GRAD(V, J, BLOCKS)                                                                                     \
   extern "C" __global__ void __launch_bounds__(256, BLOCKS)                                                           \
       tokenLogitsGrad##V##x##J(const float *dr, const activation *x, const float *w, activation *dx, float *partials, \
                                int tokens, int width, int accumulate) {                                               \
     logitsGradRows<V, J>(dr, x, w, dx, partials, tokens, width, accumulate);                                          \
+  }                                                                                                                   \
+  extern "C" __global__ void __launch_bounds__(256, BLOCKS)                                                           \
+      takeTokensGrad##V##x##J(const float *dr, const activation *drows, const activation *rows, const int *indices,   \
+                              const float *w, activation *dx, float *partials, int slots, int k, int length,          \
+                              int width) {                                                                            \
+    takeGradRows<V, J>(dr, drows, rows, indices, w, dx, partials, slots, k, length, width);                           \
   }
 LOGITS_GRAD(2, 1, 4) LOGITS_GRAD(2, 3, 4) LOGITS_GRAD(2, 5, 4) LOGITS_GRAD(2, 7, 4)
 LOGITS_GRAD(8, 1, 4) LOGITS_GRAD(8, 2, 3) LOGITS_GRAD(8, 3, 2) LOGITS_GRAD(8, 4, 2) LOGITS_GRAD(8, 8, 1)
@@ -95,6 +166,22 @@ extern "C" __global__ void tokenLogitsGradAnyWidth(const float *dr, const float 
   float d = dr[token];
   activation *row = dx + (long long)token * width;
   for (int i = lane; i < width; i += WARP) assign(row[i], d * w[i] + (accumulate ? toFloat(row[i]) : 0.0f));
+}
+
+// dx alone, for any width, and ofSlots[slot] = dr of its token, 0 for padding. One warp a slot; grid: slots / warps of a block.
+extern "C" __global__ void takeTokensGradAnyWidth(const float *dr, const activation *drows, const int *indices,
+                                                  const float *w, activation *dx, float *ofSlots, int slots, int k,
+                                                  int length, int width) {
+  int slot = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
+  if (slot >= slots) return;
+  bool padding = indices[slot] >= length;
+  long long token = (long long)(slot / k) * length + (padding ? 0 : indices[slot]);
+  float d = padding ? 0.0f : dr[token];
+  if (lane == 0) ofSlots[slot] = d;
+  if (padding) return;
+  const activation *from = drows + (long long)slot * width;
+  activation *to = dx + token * width;
+  for (int i = lane; i < width; i += WARP) assign(to[i], toFloat(to[i]) + toFloat(from[i]) + d * w[i]);
 }
 
 // rows[slot] = x[its token], 0 for padding. One warp a slot; grid: slots / warps of a block.
@@ -113,17 +200,6 @@ __device__ void gatherRow(const activation *x, const int *indices, activation *r
     if (position < length) load<V>(from + i, a);
     store<V>(to + i, a);
   }
-}
-
-// y[the slot's token] = rows[slot], to the bit. Grid as gatherRow's.
-template <int V>
-__device__ void replaceRow(const activation *rows, const int *indices, activation *y, int slots, int k, int length,
-                           int width) {
-  int slot = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
-  if (slot >= slots || indices[slot] >= length) return;
-  const activation *from = rows + (long long)slot * width;
-  activation *to = y + ((long long)(slot / k) * length + indices[slot]) * width;
-  for (int i = lane * V; i < width; i += WARP * V) *(Packed<V> *)(to + i) = fetch<V>(from + i);
 }
 
 __device__ inline float gateOf(float r, int isSigmoid) { return isSigmoid ? sigmoid(r) : r; }
@@ -184,10 +260,6 @@ __device__ void scatterGradRow(const activation *dout, const activation *rows, c
   extern "C" __global__ void gather##V(const activation *x, const int *indices, activation *rows, int slots, int k,   \
                                        int length, int width) {                                                       \
     gatherRow<V>(x, indices, rows, slots, k, length, width);                                                          \
-  }                                                                                                                   \
-  extern "C" __global__ void replace##V(const activation *rows, const int *indices, activation *y, int slots, int k,  \
-                                        int length, int width) {                                                      \
-    replaceRow<V>(rows, indices, y, slots, k, length, width);                                                         \
   }                                                                                                                   \
   extern "C" __global__ void scatterAdd##V(const activation *rows, const int *indices, const float *r, activation *y, \
                                            int slots, int k, int length, int width, int isSigmoid) {                  \

@@ -36,10 +36,11 @@ extern "C" __global__ void columnPartialsFloat(const float *dy, float *partials,
   partials[(long long)blockIdx.y * width + column] = sum;
 }
 
-// Σ partials[·, column] over the chunks: columns before `second` to out, those before `third` to out2, the rest to out3.
+// Σ partials[·, column] over the chunks: columns before `second` to out, those before `third` to out2, those before `fourth`
+// to out3, the rest to out4.
 // Block: 32 columns × 32 chunks at a time; grid: columns / 32.
-extern "C" __global__ void sumPartials(const float *partials, float *out, float *out2, float *out3, int chunks,
-                                       int width, int second, int third) {
+extern "C" __global__ void sumPartials(const float *partials, float *out, float *out2, float *out3, float *out4,
+                                       int chunks, int width, int second, int third, int fourth) {
   __shared__ float tile[WARP][WARP + 1];
   int lane = threadIdx.x % WARP, group = threadIdx.x / WARP, column = blockIdx.x * WARP + lane;
   float sums[4] = {0.0f, 0.0f, 0.0f, 0.0f}; // four loads in flight
@@ -57,7 +58,8 @@ extern "C" __global__ void sumPartials(const float *partials, float *out, float 
   if (lane > 0 || column >= width) return;
   if (column < second) out[column] = sum;
   else if (column < third) out2[column - second] = sum;
-  else out3[column - third] = sum;
+  else if (column < fourth) out3[column - third] = sum;
+  else out4[column - fourth] = sum;
 }
 
 // out[row, chunk] = scale · Σ over the chunk's numbers of x[row, ·], float32: four loads of a thread in flight. Blocks of
