@@ -72,7 +72,7 @@ export class Call {
       : this.copy(tensor, storage);
   }
 
-  /** The same whoever else holds the elements: the kernel's inputs say that nobody reads them before they are put back. */
+  /** The same whoever else holds the elements: the kernel's inputs say that nobody reads them any more. */
   overwrite(tensor: Tensor, storage: Storage): Tensor {
     const data = this.backend.dataOf(tensor);
     if (data.storage !== storage) return this.copy(tensor, storage);
