@@ -22,11 +22,14 @@ function bench(...args) {
   return [command, [...before, 'bench', '--backend', 'cuda', '--json', ...args]];
 }
 
-/** What `mod bench` measures, and the share of that time in which kernels run, or null. */
+/**
+ * What `mod bench` measures, and the share of a step in which kernels run, or null: both times of that share are the
+ * traced process's, since another one may have picked other algorithms.
+ */
 function training(shape) {
   const [row] = JSON.parse(run(...bench('--shape', shape, '--steps', '9')));
   const trace = traced(...bench('--shape', shape, '--steps', '3'));
-  return { ...row, busy: trace === null ? null : Math.min(1, trace.busy_ms / row.stepMs) };
+  return { ...row, busy: trace === null ? null : trace.busy_ms / trace.period_ms };
 }
 
 const theirs = (script, shape) => JSON.parse(lastLine(run('python3', [script, shape])));
