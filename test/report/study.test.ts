@@ -153,6 +153,21 @@ it('draws figure 7 when there are runs with experts, and keeps them out of figur
   expect(missing.map(({ title }) => title)).not.toContain('Mixture of Depths and Experts');
 });
 
+it('draws the step times of one machine, forms and not learning rates', () => {
+  const rates = '{training: {learning_rate: 1e-3}}, {training: {learning_rate: 4e-3}}';
+  const file = `flop_budgets: [1e15]\ncapacities: [0.125]\n${SIZES}grids: [${rates}]\n`;
+  const [first, ...rest] = syntheticRuns({ file }) as [ReportRun, ...ReportRun[]];
+  const slow = { ...first, row: { ...first.row, device: 'another', step_ms: 1e6 } };
+  const { drawn } = figuresOf(studyOf([slow, ...rest]));
+  const figure = drawn.find(({ id }) => id === 'step-time');
+  expect(figure?.reading).toBe(
+    `Step time grows as FLOPs to the power 1, over ${rest.length} runs on a processor.`,
+  );
+  expect(JSON.stringify(figure?.table.rows)).not.toContain(slow.row.run_id);
+  expect(figure?.svg).toContain('MoD 12.5%, every other block<');
+  expect(figure?.svg).not.toContain('learning rate 0.004<');
+});
+
 it('warns of runs that do not compare, and of budgets that were missed', () => {
   const runs = syntheticRuns();
   expect(cautionsOf(studyOf(runs)).filter((one) => !one.includes('budget'))).toEqual([]);

@@ -11,12 +11,13 @@ export function speedClaims(study: Study): Claim[] {
   return [fasterAtEqualLoss(study), betterAtEqualTime(study), stepFollowsFlops(study), memory(study)];
 }
 
-/** Runs whose step times can be compared: the same device, backend, precision, batch and length of sequence. */
-export function sameMachine({ row: a }: DoneRun, { row: b }: DoneRun): boolean {
-  return (['device', 'backend', 'precision', 'batch_sequences', 'sequence_length'] as const).every(
-    (key) => a[key] === b[key],
-  );
+/** What a run's step time depends on beside its model: device, backend, precision, batch and length of sequence. */
+export function machineOf({ row }: DoneRun): string {
+  return [row.device, row.backend, row.precision, row.batch_sequences, row.sequence_length].join(' ');
 }
+
+/** Whether the step times of two runs can be compared. */
+export const sameMachine = (a: DoneRun, b: DoneRun): boolean => machineOf(a) === machineOf(b);
 
 /** A learned MoD run and how many times as fast as the optimal baseline it steps. */
 export interface FastRun {

@@ -2,12 +2,13 @@
 import * as Plot from '@observablehq/plot';
 import { linearFit } from '../../statistics.js';
 import { chosenModels, shownBudget } from '../chosen.js';
-import { fastestAsGood, sameMachine } from '../claims/speed.js';
+import { fastestAsGood, machineOf, sameMachine } from '../claims/speed.js';
+import { groupBy } from '../group.js';
 import type { DoneRun, Study } from '../study.js';
 import { budgetName, significant } from '../words.js';
 import { draw, type Figure, type MissingFigure } from './figure.js';
 import { runsTable, runTitle } from './isoflop.js';
-import { legendOf, type Style } from './style.js';
+import type { Style } from './style.js';
 
 type Styles = ReadonlyMap<string, Style>;
 
@@ -90,10 +91,14 @@ function stepRatio(run: DoneRun, base: DoneRun): number | null {
   return ms === null || baseMs === null || !sameMachine(run, base) ? null : ms / baseMs;
 }
 
-/** The project's own: whether the time that FLOPs promise is saved. */
+/** The project's own: whether the time that FLOPs promise is saved, over the runs of the machine that has most of them. */
 export function stepTimeFigure({ done }: Study, styles: Styles): Figure | MissingFigure {
   const title = 'Step time against FLOPs a step';
-  const timed = done.filter(({ row }) => row.step_ms !== null);
+  const machines = groupBy(
+    done.filter(({ row }) => row.step_ms !== null),
+    machineOf,
+  );
+  const [timed = []] = [...machines.values()].sort((a, b) => b.length - a.length);
   if (timed.length < 2) return { title, paper: null, needs: 'Needs runs with step times.' };
   const points = timed.map((run) => ({
     run,
@@ -102,24 +107,26 @@ export function stepTimeFigure({ done }: Study, styles: Styles): Figure | Missin
   }));
   const logs = (key: 'x' | 'y') => points.map((point) => Math.log10(point[key]));
   const { slope } = linearFit(logs('x'), logs('y'));
-  const settings = [...new Map(timed.map(({ setting }) => [setting.key, setting])).values()];
+  // Forms, not settings: how a model is trained, a step's time does not depend on.
+  const forms = groupBy(points, ({ run }) => run.setting.form);
+  const styleOf = (key: string) => styles.get(key) as Style;
   const svg = draw({
     title,
     description:
       'Median step time in milliseconds against the FLOPs of a step, both logarithmic, a point a run.',
-    legend: legendOf(settings, styles),
+    legend: [...forms].map(([label, [first]]) => ({ label, ...styleOf(first.run.setting.key) })),
     plot: {
       x: { type: 'log', label: 'FLOPs a step', tickFormat: (value: number) => budgetName(value), ticks: 4 },
       y: { type: 'log', label: 'step, ms', grid: true, tickFormat: '~s', ticks: 5 },
-      marks: settings.map(({ key }) => {
-        const { color, symbol } = styles.get(key) as Style;
-        return Plot.dot(
-          points.filter(({ run }) => run.setting.key === key),
-          { x: 'x', y: 'y', r: 4, fill: color, fillOpacity: 0.85, symbol, title: ({ run }) => runTitle(run) },
-        );
+      marks: [...forms.values()].map((ofForm) => {
+        const { color, symbol } = styleOf(ofForm[0].run.setting.key);
+        const title = ({ run }: (typeof points)[number]) => runTitle(run);
+        return Plot.dot(ofForm, { x: 'x', y: 'y', r: 4, fill: color, fillOpacity: 0.85, symbol, title });
       }),
     },
   });
-  const reading = `Step time grows as FLOPs to the power ${significant(slope)}, over ${timed.length} runs.`;
+  const { device } = (timed[0] as DoneRun).row;
+  const on = device === null ? '' : ` on ${device}`;
+  const reading = `Step time grows as FLOPs to the power ${significant(slope)}, over ${timed.length} runs${on}.`;
   return { id: 'step-time', title, paper: null, reading, svg, table: runsTable(timed), wide: false };
 }
