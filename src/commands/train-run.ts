@@ -9,7 +9,7 @@ import { makeResultsFolder } from '../results/atomic.js';
 import { isDiskFull } from '../results/checkpoint-writer.js';
 import type { RunStatus } from '../results/columns.js';
 import { acquireLock, type Lock } from '../results/lock.js';
-import { planRow, runFiles, writeResult } from '../results/run-folder.js';
+import { planRow, readResult, runFiles, writeResult } from '../results/run-folder.js';
 import { readPlan, runFolder } from '../results/sweep-folder.js';
 import { type RunEnd, tellParent } from '../sweep/messages.js';
 import { type StopReason, StopRequest } from '../sweep/stop-request.js';
@@ -20,7 +20,8 @@ const clock = () => performance.timeOrigin + performance.now();
 
 /**
  * Trains one run of a sweep's plan, under the run's lock. What goes wrong in it becomes the run's result. SIGTERM, SIGINT
- * and the end of the parent make it save and stop.
+ * and the end of the parent make it save and stop. A run that another process has brought to its end since the parent
+ * looked is left as it is.
  *
  * @throws TryLaterError if another process holds the run
  */
@@ -42,10 +43,16 @@ export async function trainRunCommand(
   const log = (line: string) => out(`${new Date().toISOString()} ${line}`);
   let end: RunEnd;
   try {
-    const chosen = await chooseBackend(backend, precision, run.spec.training.deterministic);
-    log(describeBackend(chosen));
-    const options = { run, folder, baseDir: plan.base_dir, stop, tell: tellParent, log, now: clock };
-    end = await trainRun({ ...options, backend: chosen });
+    const earlier = endOfAnother(folder, run);
+    if (earlier === null) {
+      const chosen = await chooseBackend(backend, precision, run.spec.training.deterministic);
+      log(describeBackend(chosen));
+      const options = { run, folder, baseDir: plan.base_dir, stop, tell: tellParent, log, now: clock };
+      end = await trainRun({ ...options, backend: chosen });
+    } else {
+      log('another process has brought the run to its end meanwhile');
+      end = earlier;
+    }
   } catch (error) {
     if (error instanceof Error) log(error.stack ?? error.message);
     end = failed(folder, run, error);
@@ -54,6 +61,13 @@ export async function trainRunCommand(
   lock.release();
   await farewell(end, stop);
   return { end, stoppedBy: end.status === 'interrupted' ? stop.reason : null };
+}
+
+/** How the run has ended if it is done, which it was not when the parent looked; else null. */
+function endOfAnother(folder: string, { run_id, config_hash }: PlannedRun): RunEnd | null {
+  const result = readResult(folder);
+  if (result?.status !== 'done' || result.config_hash !== config_hash) return null;
+  return { runId: run_id, status: result.status, note: result.note };
 }
 
 async function acquireRunLock(folder: string, runId: string, stop: StopRequest): Promise<Lock> {

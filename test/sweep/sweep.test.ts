@@ -189,6 +189,19 @@ describe('parts of a sweep', () => {
   });
 });
 
+it('a run that another process ends between the look at it and its lock is not trained again', async () => {
+  const sweep = tiny(`${TINY_SWEEP}checkpoint: {keep_final: none}\n`);
+  expect((await train(sweep, '--quiet')).code).toBe(0);
+  const [run] = TINY_RUNS as [string];
+  const folder = join(sweep.results, 'tiny', run);
+  const result = () => readFileSync(join(folder, 'result.json'), 'utf8');
+  const before = result();
+  // What a sweep starts that looked before the run was done.
+  expect((await mod('train-run', join(sweep.results, 'tiny'), run)).code).toBe(0);
+  expect(readManifest(folder)?.attempts).toHaveLength(1);
+  expect(result()).toBe(before);
+});
+
 describe('a run whose numbers are lost', () => {
   it('is diverged, lets the others go on, and is tried again only with --retry', async () => {
     const sweep = tiny(`${TINY_SWEEP}training: {learning_rate: [1e38, 1e-3]}\n`.replace('[0.25]', '[]'));
