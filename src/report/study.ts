@@ -133,9 +133,10 @@ export function leastLoss(curves: readonly Curve[]): Curve | null {
 
 function curveOf(budget: number, runs: DoneRun[]): Curve {
   const { setting } = runs[0] as DoneRun;
+  const fitted = bestShapes(runs);
   const fitOver = (axis: Axis) =>
     fitOptimum(
-      runs.map(({ row, loss }) => ({ x: Math.log10(row[axis]), y: loss })),
+      fitted.map(({ row, loss }) => ({ x: Math.log10(row[axis]), y: loss })),
       randomStream(0, 'report', budget, setting.key, axis),
     );
   const fits = {
@@ -150,6 +151,23 @@ function curveOf(budget: number, runs: DoneRun[]): Curve {
 /** Runs of one curve by their size: the seeds of each. */
 export function sizesOf(runs: readonly DoneRun[]): DoneRun[][] {
   return [...groupBy(runs, ({ row }) => `${row.params_total} ${row.flops_per_pass}`).values()];
+}
+
+/** Models whose FLOPs per pass differ by less than this see as many tokens: shapes of one size. */
+const ONE_SIZE = 0.1;
+
+/**
+ * The runs that say what a size is worth: where deeper and wider shapes of one size were trained, those of the best shape,
+ * by the mean over its seeds. A curve through all of them would show what the average shape gives.
+ */
+function bestShapes(runs: readonly DoneRun[]): DoneRun[] {
+  const shapes = sizesOf(runs).sort((a, b) => meanLoss(a) - meanLoss(b));
+  const flops = (shape: DoneRun[]) => (shape[0] as DoneRun).row.flops_per_pass;
+  const kept: DoneRun[][] = [];
+  for (const shape of shapes) {
+    if (kept.every((better) => Math.abs(flops(shape) / flops(better) - 1) >= ONE_SIZE)) kept.push(shape);
+  }
+  return kept.flat();
 }
 
 /** A run for each size of a curve: the first of its seeds, with the mean loss of all. One seed may be lucky. */

@@ -124,6 +124,30 @@ it('deeper models that are better than wider ones of as many FLOPs are found so'
   expect(verdict(-1)?.numbers[0]?.value).toBeGreaterThan(0);
 });
 
+it('a model that is in several pairs is still but one model', () => {
+  // About as many FLOPs per pass, each deeper than the next: three pairs, in which the middle one cancels out.
+  const shapes = [
+    [72, 12],
+    [96, 7],
+    [136, 4],
+  ].map(([d_model, n_layers]) => `{d_model: ${d_model}, n_layers: ${n_layers}}`);
+  const runs = syntheticRuns({
+    file: `${ONE}capacities: [0.5]\nseeds: [0, 1, 2]\nmodel_sizes: [${shapes}]\n`,
+  });
+  const study = studyOf(runs);
+  const found = claimsOf(study).find(({ id }) => id === 'depth')?.numbers[0];
+  const mean = (layers: number) =>
+    runs
+      .filter(({ row }) => row.variant === 'mod' && row.n_layers === layers)
+      .reduce((sum, { row }) => sum + (row.loss as number) / 3, 0);
+  expect(found?.value).toBeCloseTo((2 / 3) * (mean(12) - mean(4)), 9);
+  const noise = study.budgets[0]?.noise as number;
+  expect((found?.interval?.[1] ?? 0) - (found?.value ?? 0)).toBeCloseTo(
+    1.96 * noise * (2 / 3) * Math.sqrt(2 / 3),
+    9,
+  );
+});
+
 it('budgets that disagree leave a claim undecided, and each is told', () => {
   const found = claim('mod-better', {
     file: 'flop_budgets: [1e15, 1e16]\ncapacities: [0.125]\n',

@@ -105,8 +105,8 @@ export function lossDifference(a: Curve, b: Curve, noise: number | null): Differ
 }
 
 /**
- * The same for two forms of one model that cost about as much. Where an optimum is not known by a fit, the sizes that both have are compared, each
- * with itself: the mean of the differences, under the budget's noise.
+ * The same for two forms of one model that cost about as much. Where an optimum is not known by a fit, the sizes that
+ * both have are compared, each with itself: the mean of the differences, under the budget's noise.
  */
 export function formDifference(a: Curve, b: Curve, noise: number | null): Difference {
   if (lossSamples(a).length > 0 && lossSamples(b).length > 0) return lossDifference(a, b, noise);

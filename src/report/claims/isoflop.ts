@@ -1,7 +1,6 @@
 /** Claims about loss at equal training FLOPs: Raposo et al. 2024, section 4.1. */
 import { type Fit, type Interval, interval } from '../parabola.js';
-import type { Curve, Study } from '../study.js';
-import { leastLoss } from '../study.js';
+import { type Curve, type DoneRun, leastLoss, type Study } from '../study.js';
 import { significant, withInterval } from '../words.js';
 import {
   above,
@@ -16,8 +15,8 @@ import {
   named,
   overBudgets,
   pairwise,
-  runInterval,
   trainedAlike,
+  Z95,
 } from './claim.js';
 
 /** FLOPs per pass within this ratio of each other are 'as many'. */
@@ -120,25 +119,36 @@ function depth(study: Study): Claim {
   const needs =
     'Needs MoD runs of one setting with equal FLOPs per pass (within 5%) and depth over width at least 1.5 times apart.';
   return overBudgets(text, study, needs, (budget) => {
-    const differences = curvesOf(budget, 'mod').flatMap(depthDifferences);
-    if (differences.length === 0) return null;
-    const value = differences.reduce((sum, one) => sum + one, 0) / differences.length;
-    const noise = budget.noise === null ? null : budget.noise / Math.sqrt(differences.length);
-    const found = { value, interval: runInterval(value, noise) };
+    const pairs = curvesOf(budget, 'mod').flatMap(deepAndWide);
+    if (pairs.length === 0) return null;
+    const found = meanDifference(pairs, budget.noise);
     return {
       verdict: below(found.interval, 0),
-      finding: `Deeper less wider, ${differences.length === 1 ? 'one pair' : `mean of ${differences.length} pairs`}: ${difference(found)}.`,
+      finding: `Deeper less wider, ${pairs.length === 1 ? 'one pair' : `mean of ${pairs.length} pairs`}: ${difference(found)}.`,
       numbers: [named('loss, deeper less wider', found)],
     };
   });
 }
 
-function depthDifferences({ runs }: Curve): number[] {
-  const ratio = ({ row }: Curve['best']) => row.n_layers / row.d_model;
+function deepAndWide({ runs }: Curve): [DoneRun, DoneRun][] {
+  const ratio = ({ row }: DoneRun) => row.n_layers / row.d_model;
   return runs.flatMap((deep) =>
     runs
       .filter((wide) => ratio(deep) >= DEEPER * ratio(wide) && deep.row.seed === wide.row.seed)
       .filter((wide) => Math.abs(deep.row.flops_per_pass / wide.row.flops_per_pass - 1) <= EQUAL_FLOPS)
-      .map((wide) => deep.loss - wide.loss),
+      .map((wide): [DoneRun, DoneRun] => [deep, wide]),
   );
+}
+
+/** The mean over pairs of which one run may be in several: its loss then counts as often, not as so many runs. */
+function meanDifference(pairs: readonly [DoneRun, DoneRun][], noise: number | null): Difference {
+  const weights = new Map<DoneRun, number>();
+  for (const [first, second] of pairs) {
+    weights.set(first, (weights.get(first) ?? 0) + 1 / pairs.length);
+    weights.set(second, (weights.get(second) ?? 0) - 1 / pairs.length);
+  }
+  const value = [...weights].reduce((sum, [{ loss }, weight]) => sum + weight * loss, 0);
+  if (noise === null) return { value, interval: null };
+  const half = Z95 * noise * Math.sqrt([...weights.values()].reduce((sum, weight) => sum + weight ** 2, 0));
+  return { value, interval: [value - half, value + half] };
 }
