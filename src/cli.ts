@@ -48,6 +48,23 @@ const printError = (text: string) => process.stderr.write(`mod: ${text}\n`);
 
 const note = (text: string) => process.stderr.write(`${text}\n`);
 
+/** What the command does when its output takes no more: with `worksOn` it goes on, since its results are in files. */
+const output = { worksOn: false };
+
+/**
+ * A reader that has gone, as `head` goes, ends a command as SIGPIPE ends other programs: with its code, and silently. A full
+ * disk is an error. Neither costs a sweep that has hours behind it.
+ */
+function watchOutput(): void {
+  process.stderr.on('error', () => undefined);
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (output.worksOn) return;
+    if (error.code === 'EPIPE') process.exit(signalExitCode('SIGPIPE'));
+    printError(messageOf(error));
+    process.exit(EXIT.failed);
+  });
+}
+
 function program(): Command {
   const mod = new Command('mod')
     .description('isoFLOP experiments for Mixture-of-Depths transformers')
@@ -55,6 +72,10 @@ function program(): Command {
     .option('--debug', 'print stack traces')
     .exitOverride()
     .configureHelp({ showGlobalOptions: true });
+  const workers = new Set(['sweep', 'train-run', 'eval', 'prepare']);
+  mod.hook('preAction', (_, command) => {
+    output.worksOn = workers.has(command.name());
+  });
   for (const add of [
     addPlan,
     addSweep,
@@ -376,6 +397,7 @@ function addProbe(mod: Command): void {
 /** Runs one command and sets the exit code; errors are one line for the reader, a stack trace under --debug. */
 export async function main(argv: string[]): Promise<void> {
   process.exitCode = EXIT.done;
+  watchOutput();
   const mod = program();
   try {
     await mod.parseAsync(argv);

@@ -1,6 +1,6 @@
 /** The command line itself: help with examples, exit codes, errors of one line. */
 import { expect, it } from 'vitest';
-import { mod } from './support/mod.js';
+import { mod, startMod } from './support/mod.js';
 
 it.each([
   'plan',
@@ -32,6 +32,12 @@ it.each([
   expect(code).toBe(2);
   expect(stderr).toMatch(message);
   expect(stderr).not.toMatch(/\n +at /);
+});
+
+it('a reader that has gone ends a command silently, as head ends others', async () => {
+  const { child, ended } = startMod(['plan', 'configs/6e18.yaml', '--json']);
+  child.stdout?.destroy();
+  expect(await ended).toMatchObject({ code: 141, stderr: '' });
 });
 
 it('--debug prints the stack trace', async () => {

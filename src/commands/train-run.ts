@@ -39,7 +39,6 @@ export async function trainRunCommand(
   const stop = new StopRequest();
   stop.listen();
   const lock = await acquireRunLock(folder, runId, stop);
-  process.stdout.on('error', () => undefined); // a log that takes no more lines does not end the run
   const log = (line: string) => out(`${new Date().toISOString()} ${line}`);
   let end: RunEnd;
   try {

@@ -13,7 +13,7 @@ export interface StopMessage {
 export const STOP_SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 
 /** The exit code of a process that a signal ended. */
-export function signalExitCode(signal: (typeof STOP_SIGNALS)[number]): number {
+export function signalExitCode(signal: NodeJS.Signals): number {
   return 128 + constants.signals[signal];
 }
 
@@ -41,7 +41,7 @@ export class StopRequest {
   private signalled = false;
 
   private readonly onSignal = (signal: NodeJS.Signals): void => {
-    if (this.signalled) process.exit(signalExitCode(signal as 'SIGINT' | 'SIGTERM'));
+    if (this.signalled) process.exit(signalExitCode(signal));
     this.signalled = true;
     this.reason ??= signal as 'SIGINT' | 'SIGTERM';
   };

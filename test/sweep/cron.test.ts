@@ -54,6 +54,14 @@ const isAlive = (pid: number) => {
   }
 };
 
+it('a sweep whose log nobody reads any more trains on', async () => {
+  const sweep = tiny(TINY_SWEEP);
+  const { child, ended } = startMod(args(sweep));
+  child.stdout?.once('data', () => child.stdout?.destroy());
+  expect(await ended).toMatchObject({ code: 0, stderr: '' });
+  expect(runRows(sweep).map(({ status }) => status)).toEqual(['done', 'done', 'done']);
+});
+
 describe('a sweep that is told to stop', () => {
   it.each([
     ['SIGTERM', 143],
