@@ -14,6 +14,11 @@ export interface DoneRun extends ReportRun {
   setting: Setting;
 }
 
+/** One size of a curve: the first of its seeds, with the mean loss of all. One seed may be lucky. */
+export interface SizeMean extends DoneRun {
+  seeds: number;
+}
+
 /** What the size of a model is measured in. */
 export type Axis = 'params_total' | 'flops_per_pass' | 'tokens';
 
@@ -38,8 +43,8 @@ export interface Curve {
   /** Loss against the logarithm, to the base 10, of each. */
   fits: Record<Axis, Fit>;
   optimum: Optimum;
-  /** The size of least loss, as `meansOf` gives it. */
-  best: DoneRun;
+  /** The size of least loss. */
+  best: SizeMean;
 }
 
 export interface BudgetStudy {
@@ -145,7 +150,7 @@ function curveOf(budget: number, runs: DoneRun[]): Curve {
     tokens: fitOver('tokens'),
   };
   const best = meansOf(runs).reduce((least, size) => (size.loss < least.loss ? size : least));
-  return { budget, setting, runs, fits, best, optimum: optimumOf(fits, best, runs) };
+  return { budget, setting, runs, fits, best, optimum: optimumOf(fits, best) };
 }
 
 /** Runs of one curve by their size: the seeds of each. */
@@ -170,12 +175,16 @@ function bestShapes(runs: readonly DoneRun[]): DoneRun[] {
   return kept.flat();
 }
 
-/** A run for each size of a curve: the first of its seeds, with the mean loss of all. One seed may be lucky. */
-export function meansOf(runs: readonly DoneRun[]): DoneRun[] {
-  return sizesOf(runs).map((seeds) => ({ ...(seeds[0] as DoneRun), loss: meanLoss(seeds) }));
+/** The sizes of a curve, each by its seeds' mean. */
+export function meansOf(runs: readonly DoneRun[]): SizeMean[] {
+  return sizesOf(runs).map((seeds) => ({
+    ...(seeds[0] as DoneRun),
+    loss: meanLoss(seeds),
+    seeds: seeds.length,
+  }));
 }
 
-function optimumOf(fits: Curve['fits'], best: DoneRun, runs: readonly DoneRun[]): Optimum {
+function optimumOf(fits: Curve['fits'], best: SizeMean): Optimum {
   const { params_total: byParams, flops_per_pass: byFlops } = fits;
   if (byParams.x !== null && byParams.y !== null && byFlops.x !== null) {
     return {
@@ -192,7 +201,7 @@ function optimumOf(fits: Curve['fits'], best: DoneRun, runs: readonly DoneRun[])
   const { params_total, flops_per_pass } = best.row;
   return {
     from: 'run',
-    seeds: sizesOf(runs).find(([first]) => first?.row.run_id === best.row.run_id)?.length ?? 1,
+    seeds: best.seeds,
     loss: best.loss,
     lossInterval: null,
     params: params_total,

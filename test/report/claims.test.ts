@@ -124,6 +124,16 @@ it('deeper models that are better than wider ones of as many FLOPs are found so'
   expect(verdict(-1)?.numbers[0]?.value).toBeGreaterThan(0);
 });
 
+it('one lucky seed does not stand for a model, neither in the same time nor as in sampling', () => {
+  const lucky = ({ spec }: PlannedRun) => (spec.variant === 'mod' ? (spec.seed === 0 ? -0.1 : 0.1) : 0);
+  const file = `${ONE}capacities: [0.125]\nseeds: [0, 1]\n`;
+  for (const id of ['better-at-equal-time', 'cheaper-in-sampling']) {
+    const [found] = claim(id, { file, gain: lucky, noise: 0, causalRise: 0 }).numbers;
+    expect(found?.value).toBeCloseTo(0, 2);
+    expect(found?.interval?.[0]).toBeLessThan(0);
+  }
+});
+
 it('a model that is in several pairs is still but one model', () => {
   // About as many FLOPs per pass, each deeper than the next: three pairs, in which the middle one cancels out.
   const shapes = [

@@ -2,6 +2,7 @@
 import type { RoutingMode } from '../../model/config.js';
 import type { EvalRow } from '../../results/columns.js';
 import { mean } from '../../statistics.js';
+import { groupBy } from '../group.js';
 import type { BudgetStudy, Curve, DoneRun, Study } from '../study.js';
 import { percent, signedLoss, signedPercent, significant, withInterval } from '../words.js';
 import {
@@ -12,10 +13,11 @@ import {
   curvesOf,
   type Evidence,
   formDifference,
+  named,
   overall,
   overBudgets,
+  runInterval,
   trainedAlike,
-  Z95,
 } from './claim.js';
 
 export function samplingClaims(study: Study): Claim[] {
@@ -176,6 +178,32 @@ export function sampledRuns(budget: BudgetStudy): SampledRun[] {
   );
 }
 
+/** A size of MoD models evaluated as in sampling, its seeds averaged. */
+export interface SampledSize {
+  /** The first of its seeds. */
+  run: DoneRun;
+  mode: RoutingMode;
+  loss: number;
+  flopsPerPass: number;
+  seeds: number;
+}
+
+/** The same for the sizes of a budget, over their seeds: the best of single runs would be a lucky one. */
+export function sampledSizes(budget: BudgetStudy): SampledSize[] {
+  const modelOf = ({ run: { setting, row }, evaluation: { routing } }: SampledRun) =>
+    [setting.key, row.params_total, row.flops_per_pass, routing].join();
+  return [...groupBy(sampledRuns(budget), modelOf).values()].map((seeds) => {
+    const [{ run, evaluation }] = seeds as [SampledRun];
+    return {
+      run,
+      mode: evaluation.routing,
+      loss: mean(seeds.map((one) => one.evaluation.loss)),
+      flopsPerPass: mean(seeds.map((one) => one.evaluation.flops_per_pass)),
+      seeds: seeds.length,
+    };
+  });
+}
+
 function cheaperInSampling(study: Study): Claim {
   const text = {
     id: 'cheaper-in-sampling',
@@ -184,11 +212,11 @@ function cheaperInSampling(study: Study): Claim {
   };
   const needs = 'Needs dense runs, and MoD runs evaluated by predictor or threshold.';
   return overBudgets(text, study, needs, (budget) => {
-    const sampled = sampledRuns(budget);
+    const sampled = sampledSizes(budget);
     if (budget.baseline === null || sampled.length === 0) return null;
     const dense = budget.baseline.best;
-    const cheaper = sampled.filter(({ evaluation: row }) => row.flops_per_pass < dense.row.flops_per_pass);
-    const [best] = cheaper.sort((a, b) => a.evaluation.loss - b.evaluation.loss);
+    const cheaper = sampled.filter(({ flopsPerPass }) => flopsPerPass < dense.row.flops_per_pass);
+    const [best] = cheaper.sort((a, b) => a.loss - b.loss);
     if (best === undefined) {
       return {
         verdict: 'fails',
@@ -196,18 +224,14 @@ function cheaperInSampling(study: Study): Claim {
         numbers: [],
       };
     }
-    const value = best.evaluation.loss - dense.loss;
-    const margin = budget.noise === null ? Number.POSITIVE_INFINITY : Z95 * Math.SQRT2 * budget.noise;
-    const share = best.evaluation.flops_per_pass / dense.row.flops_per_pass;
+    const value = best.loss - dense.loss;
+    const found = { value, interval: runInterval(value, budget.noise, best.seeds, dense.seeds) };
+    const share = best.flopsPerPass / dense.row.flops_per_pass;
     return {
-      verdict: value < -margin ? 'holds' : value > margin ? 'fails' : 'undecided',
-      finding: `${best.run.row.run_id} by ${best.evaluation.routing}: ${signedLoss(value)} nats at ${significant(share)} of the best baseline's FLOPs per pass.`,
+      verdict: below(found.interval, 0),
+      finding: `${best.run.row.run_id} by ${best.mode}: ${withInterval(value, found.interval, signedLoss)} nats at ${significant(share)} of the best baseline's FLOPs per pass.`,
       numbers: [
-        {
-          name: 'loss, sampling MoD less baseline',
-          value,
-          interval: budget.noise === null ? null : [value - margin, value + margin],
-        },
+        named('loss, sampling MoD less baseline', found),
         { name: 'FLOPs per pass, sampling MoD over baseline', value: share, interval: null },
       ],
     };

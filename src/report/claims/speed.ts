@@ -2,10 +2,19 @@
 import { hasPredictor, isRouted } from '../../model/config.js';
 import { mean, median } from '../../statistics.js';
 import { groupBy } from '../group.js';
-import type { BudgetStudy, DoneRun, Study } from '../study.js';
+import type { BudgetStudy, DoneRun, SizeMean, Study } from '../study.js';
 import { meansOf } from '../study.js';
-import { percent, signedLoss, significant } from '../words.js';
-import { type Claim, type Evidence, overall, overBudgets, Z95 } from './claim.js';
+import { percent, signedLoss, significant, withInterval } from '../words.js';
+import {
+  below,
+  type Claim,
+  type Difference,
+  type Evidence,
+  named,
+  overall,
+  overBudgets,
+  runInterval,
+} from './claim.js';
 
 export function speedClaims(study: Study): Claim[] {
   return [fasterAtEqualLoss(study), betterAtEqualTime(study), stepFollowsFlops(study), memory(study)];
@@ -40,7 +49,7 @@ export function fastestAsGood({ baseline, alike: curves }: BudgetStudy): FastRun
     .reduce<FastRun | null>((fastest, one) => (one.speedup > (fastest?.speedup ?? 0) ? one : fastest), null);
 }
 
-function comparable(curves: BudgetStudy['curves'], to: DoneRun): DoneRun[] {
+function comparable(curves: BudgetStudy['curves'], to: DoneRun): SizeMean[] {
   if (to.row.step_ms === null) return [];
   return curves
     .filter(({ setting }) => setting.variant === 'mod')
@@ -51,6 +60,12 @@ function comparable(curves: BudgetStudy['curves'], to: DoneRun): DoneRun[] {
 const stepMs = ({ row }: DoneRun) => row.step_ms as number;
 /** Steps times their median: wall_s also holds evaluation and waiting. */
 const trainingSeconds = (run: DoneRun) => (run.row.steps * stepMs(run)) / 1000;
+
+/** The loss of one model less that of the best baseline, seeds averaged. */
+function lossAgainst(dense: SizeMean, { loss, seeds }: SizeMean, noise: number | null): Difference {
+  const value = loss - dense.loss;
+  return { value, interval: runInterval(value, noise, seeds, dense.seeds) };
+}
 
 function fasterAtEqualLoss(study: Study): Claim {
   const text = {
@@ -64,13 +79,12 @@ function fasterAtEqualLoss(study: Study): Claim {
     if (baseline === null || comparable(curves, baseline.best).length === 0) return null;
     const fast = fastestAsGood(budget);
     if (fast === null) {
-      const least = Math.min(
-        ...comparable(curves, baseline.best).map(({ loss }) => loss - baseline.best.loss),
-      );
+      const nearest = comparable(curves, baseline.best).reduce((a, b) => (b.loss < a.loss ? b : a));
+      const found = lossAgainst(baseline.best, nearest, noise);
       return {
-        verdict: noise !== null && least > Z95 * Math.SQRT2 * noise ? 'fails' : 'undecided',
-        finding: `No MoD run is as good as the best baseline; the nearest is ${signedLoss(least)} nats away.`,
-        numbers: [{ name: 'loss, nearest MoD less best baseline', value: least, interval: null }],
+        verdict: below(found.interval, 0) === 'fails' ? 'fails' : 'undecided',
+        finding: `No MoD run is as good as the best baseline; the nearest is ${withInterval(found.value, found.interval, signedLoss)} nats away.`,
+        numbers: [named('loss, nearest MoD less best baseline', found)],
       };
     }
     const { run, speedup } = fast;
@@ -98,18 +112,13 @@ function betterAtEqualTime(study: Study): Claim {
     if (best === undefined) {
       return { verdict: 'fails', finding: 'Every MoD run took longer than the best baseline.', numbers: [] };
     }
-    const value = best.loss - dense.loss;
-    const margin = noise === null ? Number.POSITIVE_INFINITY : Z95 * Math.SQRT2 * noise;
+    const found = lossAgainst(dense, best, noise);
     const share = trainingSeconds(best) / trainingSeconds(dense);
     return {
-      verdict: value < -margin ? 'holds' : value > margin ? 'fails' : 'undecided',
-      finding: `${best.row.run_id} in ${percent(share)} of the best baseline's training time: ${signedLoss(value)} nats.`,
+      verdict: below(found.interval, 0),
+      finding: `${best.row.run_id} in ${percent(share)} of the best baseline's training time: ${withInterval(found.value, found.interval, signedLoss)} nats.`,
       numbers: [
-        {
-          name: 'loss, MoD less baseline in no more time',
-          value,
-          interval: noise === null ? null : [value - margin, value + margin],
-        },
+        named('loss, MoD less baseline in no more time', found),
         { name: 'training time, MoD over baseline', value: share, interval: null },
       ],
     };

@@ -2,7 +2,7 @@
 import * as Plot from '@observablehq/plot';
 import type { RoutingMode } from '../../model/config.js';
 import { shownBudget } from '../chosen.js';
-import { sampledRuns } from '../claims/sampling.js';
+import { type SampledSize, sampledRuns, sampledSizes } from '../claims/sampling.js';
 import type { DoneRun, Study } from '../study.js';
 import { budgetName, signedLoss, significant } from '../words.js';
 import { beyondText, draw, type Figure, lossFrame, type MarkSymbol, type MissingFigure } from './figure.js';
@@ -81,14 +81,14 @@ export function samplingFigure(
   });
   const head = ['run', 'routing', 'FLOPs per pass', 'loss'];
   const rows = points.map(({ run, mode, x, y }) => [run.row.run_id, mode, x, y]);
-  const reading = samplingReading(causal, budget.baseline?.best ?? null);
+  const reading = samplingReading(sampledSizes(budget), budget.baseline?.best ?? null);
   const notes = beyondText(beyond);
   return { id: 'sampling', title, paper, reading, notes, svg, table: { head, rows }, wide: false };
 }
 
-function samplingReading(causal: SampledPoint[], dense: DoneRun | null): string {
-  const best = causal.reduce((least, point) => (point.y < least.y ? point : least));
+function samplingReading(sizes: readonly SampledSize[], dense: DoneRun | null): string {
+  const best = sizes.reduce((least, size) => (size.loss < least.loss ? size : least));
   if (dense === null)
-    return `The lowest loss as in sampling is ${best.y.toFixed(4)} nats, of ${best.run.row.run_id}.`;
-  return `As in sampling ${best.run.row.run_id} is at ${signedLoss(best.y - dense.loss)} nats against the best dense model, with ${significant(best.x / dense.row.flops_per_pass)} of its FLOPs per pass.`;
+    return `The lowest loss as in sampling is ${best.loss.toFixed(4)} nats, of ${best.run.row.run_id}.`;
+  return `As in sampling ${best.run.row.run_id} is at ${signedLoss(best.loss - dense.loss)} nats against the best dense model, with ${significant(best.flopsPerPass / dense.row.flops_per_pass)} of its FLOPs per pass.`;
 }
