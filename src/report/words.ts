@@ -15,12 +15,12 @@ export function withInterval(
   return interval === null ? print(value) : `${print(value)} [${print(interval[0])}, ${print(interval[1])}]`;
 }
 
-/** A difference in nats a token: `-0.0123`, `+0.0040`. */
+/** A difference in nats a token: `−0.0123`, `+0.0040`. */
 export function signedLoss(value: number): string {
   return signed(value, value.toFixed(4));
 }
 
-/** A ratio, by its difference from 1: `-1.23%`, `+0.40%`. */
+/** A ratio, by its difference from 1: `−1.23%`, `+0.40%`. */
 export function signedPercent(share: number): string {
   return signed(share, `${(100 * share).toFixed(2)}%`);
 }
@@ -30,10 +30,11 @@ export function percent(share: number): string {
   return `${Number((100 * share).toPrecision(3))}%`;
 }
 
-/** Three significant digits, no exponent below a million: 0.562, 1.62, 38.1, 1240. */
+/** Three significant digits, no exponent below a million: 0.562, 1.62, 38.1, 1240, −0.0154. */
 export function significant(value: number): string {
   const short = Number(value.toPrecision(3));
-  return Math.abs(short) >= 1e6 ? short.toExponential().replace('e+', 'e') : String(short);
+  const text = Math.abs(short) >= 1e6 ? short.toExponential().replace('e+', 'e') : String(short);
+  return text.replace(/^-/, '−');
 }
 
 /** 12500000 → 12.5M, 2e9 → 2B. */

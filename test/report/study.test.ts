@@ -150,6 +150,20 @@ it('draws each way of training that has a curve, and names what was tried at one
   expect(figures[0]?.notes).toMatch(/not drawn: dense, learning rate 0\.008 /);
 });
 
+it('a learning curve ends in a mean of as many steps as elsewhere, not in the last one', () => {
+  const file = 'flop_budgets: [1e15]\ncapacities: [0.125]\n';
+  // 97 steps: parts of three leave one over.
+  const runs = syntheticRuns({ file }).map((run) => {
+    const [first] = run.steps() as [ReturnType<typeof run.steps>[number]];
+    const row = { ...run.row, steps: 97 };
+    const lossOf = (step: number) => (run.row.variant === 'mod' && step === 97 ? 0 : 2);
+    const steps = Array.from({ length: 97 }, (_, i) => ({ ...first, step: i + 1, loss: lossOf(i + 1) }));
+    return { ...run, row, steps: () => steps };
+  });
+  const figure = figuresOf(studyOf(runs)).drawn.find(({ id }) => id === 'learning-curves');
+  expect(figure?.reading).toMatch(/at 0\.0000 nats .* at the end at −(0\.6667|1\.0000) /);
+});
+
 it('draws figure 7 when there are runs with experts, and keeps them out of figure 3', () => {
   const variants = 'expert_variants: [moe, mode-staged, mode-integrated, moe-reduced]\nexperts: {count: 2}\n';
   const runs = syntheticRuns({ file: `flop_budgets: [1e15]\ncapacities: [0.125]\n${variants}` });

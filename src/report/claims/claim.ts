@@ -187,6 +187,12 @@ export function trainedAlike(curves: readonly Curve[], { setting }: Curve): read
   return alike.length > 0 ? alike : curves;
 }
 
+/** The learned MoD curves of a budget: those trained like its baseline, where there are any. */
+export function modAlike(budget: BudgetStudy): readonly Curve[] {
+  const curves = curvesOf(budget, 'mod');
+  return budget.baseline === null ? curves : trainedAlike(curves, budget.baseline);
+}
+
 /** The curves of a variant. */
 export const curvesOf = ({ curves }: BudgetStudy, variant: string) =>
   curves.filter(({ setting }) => setting.variant === variant);

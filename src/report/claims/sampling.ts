@@ -13,11 +13,11 @@ import {
   curvesOf,
   type Evidence,
   formDifference,
+  modAlike,
   named,
   overall,
   overBudgets,
   runInterval,
-  trainedAlike,
 } from './claim.js';
 
 export function samplingClaims(study: Study): Claim[] {
@@ -167,11 +167,9 @@ export interface SampledRun {
   evaluation: EvalRow;
 }
 
-/** Every learned MoD run of a budget in its causal modes: those trained like the baseline, where there are any. */
+/** Every learned MoD run of a budget in its causal modes, of the curves of `modAlike`. */
 export function sampledRuns(budget: BudgetStudy): SampledRun[] {
-  const curves = curvesOf(budget, 'mod');
-  const alike = budget.baseline === null ? curves : trainedAlike(curves, budget.baseline);
-  return alike.flatMap(({ runs }) =>
+  return modAlike(budget).flatMap(({ runs }) =>
     runs.flatMap((run) =>
       run.evaluations.filter(({ routing }) => routing !== 'topk').map((row) => ({ run, evaluation: row })),
     ),

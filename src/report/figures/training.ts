@@ -3,6 +3,7 @@ import * as Plot from '@observablehq/plot';
 import type { StepRow } from '../../results/columns.js';
 import { mean } from '../../statistics.js';
 import { type ChosenModel, chosenModels, shownBudget } from '../chosen.js';
+import { modAlike } from '../claims/claim.js';
 import { accuracyReached, GOOD_ACCURACY } from '../claims/sampling.js';
 import type { DoneRun, Study } from '../study.js';
 import { budgetName, percent, signedLoss, significant } from '../words.js';
@@ -83,12 +84,14 @@ function lossAt(points: readonly CurvePoint[], share: number): number {
 export function predictorFigure({ budgets }: Study, styles: Styles): Figure | MissingFigure {
   const title = 'The predictor learns to agree with the router';
   const paper = 'figure 6, right';
-  const curves = (shownBudget(budgets)?.curves ?? [])
-    .filter(({ setting }) => setting.variant === 'mod')
-    .flatMap(({ best }) => {
-      const points = smoothed(best, ({ predictor_accuracy }) => predictor_accuracy);
-      return points.length === 0 ? [] : [{ run: best, role: best.setting.label, points }];
-    });
+  const budget = shownBudget(budgets);
+  const settings = budget === null ? [] : modAlike(budget);
+  const isOneTraining = new Set(settings.map(({ setting }) => setting.others)).size === 1;
+  const curves = settings.flatMap(({ best }) => {
+    const points = smoothed(best, ({ predictor_accuracy }) => predictor_accuracy);
+    const role = isOneTraining ? best.setting.form : best.setting.label;
+    return points.length === 0 ? [] : [{ run: best, role, points }];
+  });
   const [first] = curves;
   if (first === undefined) return { title, paper, needs: 'Needs MoD runs with a predictor.' };
   const reached = accuracyReached(first.run);
@@ -155,10 +158,9 @@ function smoothed({ steps, row }: DoneRun, value: (step: StepRow) => number | nu
     const y = value(step);
     return y === null || !Number.isFinite(y) ? [] : [{ share: step.step / row.steps, y }];
   });
-  const size = Math.ceil(known.length / POINTS);
-  const parts = Array.from({ length: size === 0 ? 0 : Math.ceil(known.length / size) }, (_, i) =>
-    known.slice(i * size, (i + 1) * size),
-  );
+  const count = Math.min(POINTS, known.length);
+  const bound = (i: number) => Math.round((i * known.length) / count);
+  const parts = Array.from({ length: count }, (_, i) => known.slice(bound(i), bound(i + 1)));
   return parts.map((part) => {
     const share = part.at(-1)?.share as number;
     return { share, flops: share * row.train_flops, y: mean(part.map(({ y }) => y)) };
