@@ -158,7 +158,16 @@ export function sizesOf(runs: readonly DoneRun[]): DoneRun[][] {
   return [...groupBy(runs, ({ row }) => `${row.params_total} ${row.flops_per_pass}`).values()];
 }
 
-/** Models whose FLOPs per pass differ by less than this see as many tokens: shapes of one size. */
+/** Whether one model is a deeper shape than another: at least 1.5 times as deep for its width. */
+export function isDeeper({ row: a }: DoneRun, { row: b }: DoneRun): boolean {
+  return a.n_layers / a.d_model >= 1.5 * (b.n_layers / b.d_model);
+}
+
+/** Whether the FLOPs per pass of two models, and so the tokens that a budget buys them, differ by no more than a share. */
+export function asManyFlops({ row: a }: DoneRun, { row: b }: DoneRun, share: number): boolean {
+  return Math.abs(a.flops_per_pass / b.flops_per_pass - 1) <= share;
+}
+
 const ONE_SIZE = 0.1;
 
 /**
@@ -167,10 +176,11 @@ const ONE_SIZE = 0.1;
  */
 function bestShapes(runs: readonly DoneRun[]): DoneRun[] {
   const shapes = sizesOf(runs).sort((a, b) => meanLoss(a) - meanLoss(b));
-  const flops = (shape: DoneRun[]) => (shape[0] as DoneRun).row.flops_per_pass;
+  const areOneSize = ([a]: DoneRun[], [b]: DoneRun[]) =>
+    a !== undefined && b !== undefined && asManyFlops(a, b, ONE_SIZE) && (isDeeper(a, b) || isDeeper(b, a));
   const kept: DoneRun[][] = [];
   for (const shape of shapes) {
-    if (kept.every((better) => Math.abs(flops(shape) / flops(better) - 1) >= ONE_SIZE)) kept.push(shape);
+    if (!kept.some((better) => areOneSize(better, shape))) kept.push(shape);
   }
   return kept.flat();
 }

@@ -75,7 +75,7 @@ it('finds the optimum that the losses were made with', () => {
   expect((mod?.fits.flops_per_pass.y ?? 0) - (baseline?.fits.flops_per_pass.y ?? 0)).toBeCloseTo(-0.03, 9);
 });
 
-it('of shapes with about as many FLOPs per pass the best one is fitted, by the mean over its seeds', () => {
+it('of deeper and wider shapes of one size the best one is fitted, by the mean over its seeds', () => {
   // Seven layers of 96 have 6% more FLOPs per pass than four of 128.
   const sizes = [64, 128, 256].map((width) => `{d_model: ${width}, n_layers: 4}`);
   const file = `flop_budgets: [1e15]\ncapacities: []\nseeds: [0, 1]\nmodel_sizes: [${sizes}, {d_model: 96, n_layers: 7}]\n`;
@@ -94,6 +94,9 @@ it('of shapes with about as many FLOPs per pass the best one is fitted, by the m
   const better = fitOf(shifted([-0.03, -0.03]));
   expect(better?.sizes).toBe(3);
   expect(better?.y ?? 0).toBeLessThan((wide?.y ?? 0) - 0.01);
+  // The next size of a family is no other shape, however near it lies.
+  const near = file.replace('{d_model: 96, n_layers: 7}', '{d_model: 132, n_layers: 4}');
+  expect(fitOf(syntheticRuns({ file: near }))?.sizes).toBe(4);
 });
 
 it('an optimum outside the sizes is the best run’s, is said to be so, and gets no ring', () => {

@@ -1,6 +1,6 @@
 /** Claims about loss at equal training FLOPs: Raposo et al. 2024, section 4.1. */
 import { type Fit, type Interval, interval } from '../parabola.js';
-import { type Curve, type DoneRun, leastLoss, type Study } from '../study.js';
+import { asManyFlops, type Curve, type DoneRun, isDeeper, leastLoss, type Study } from '../study.js';
 import { significant, withInterval } from '../words.js';
 import {
   above,
@@ -106,8 +106,6 @@ function sameRouting({ setting: a }: Curve, { setting: b }: Curve): boolean {
   return (['capacity', 'frequency', 'gate', 'aux_loss_weight'] as const).every((key) => a[key] === b[key]);
 }
 
-/** Two models of about equal FLOPs per pass, one this many times as deep for its width. */
-const DEEPER = 1.5;
 const EQUAL_FLOPS = 0.05;
 
 function depth(study: Study): Claim {
@@ -131,11 +129,10 @@ function depth(study: Study): Claim {
 }
 
 function deepAndWide({ runs }: Curve): [DoneRun, DoneRun][] {
-  const ratio = ({ row }: DoneRun) => row.n_layers / row.d_model;
   return runs.flatMap((deep) =>
     runs
-      .filter((wide) => ratio(deep) >= DEEPER * ratio(wide) && deep.row.seed === wide.row.seed)
-      .filter((wide) => Math.abs(deep.row.flops_per_pass / wide.row.flops_per_pass - 1) <= EQUAL_FLOPS)
+      .filter((wide) => isDeeper(deep, wide) && deep.row.seed === wide.row.seed)
+      .filter((wide) => asManyFlops(deep, wide, EQUAL_FLOPS))
       .map((wide): [DoneRun, DoneRun] => [deep, wide]),
   );
 }
