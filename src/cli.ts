@@ -48,8 +48,8 @@ const printError = (text: string) => process.stderr.write(`mod: ${text}\n`);
 
 const note = (text: string) => process.stderr.write(`${text}\n`);
 
-/** What the command does when its output takes no more: with `worksOn` it goes on, since its results are in files. */
-const output = { worksOn: false };
+/** Whether the command goes on when its output takes no more: it may have hours behind it, and its results are in files. */
+const output = { canBeLost: false };
 
 /**
  * A reader that has gone, as `head` goes, ends a command as SIGPIPE ends other programs: with its code, and silently. A full
@@ -58,7 +58,7 @@ const output = { worksOn: false };
 function watchOutput(): void {
   process.stderr.on('error', () => undefined);
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (output.worksOn) return;
+    if (output.canBeLost) return;
     if (error.code === 'EPIPE') process.exit(signalExitCode('SIGPIPE'));
     printError(messageOf(error));
     process.exit(EXIT.failed);
@@ -72,9 +72,9 @@ function program(): Command {
     .option('--debug', 'print stack traces')
     .exitOverride()
     .configureHelp({ showGlobalOptions: true });
-  const workers = new Set(['sweep', 'train-run', 'eval', 'prepare']);
+  const longRunning = new Set(['sweep', 'train-run', 'eval', 'prepare']);
   mod.hook('preAction', (_, command) => {
-    output.worksOn = workers.has(command.name());
+    output.canBeLost = longRunning.has(command.name());
   });
   for (const add of [
     addPlan,

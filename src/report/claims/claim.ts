@@ -89,7 +89,7 @@ export interface Difference {
 }
 
 /** Two-sided 95% of a normal distribution. */
-export const Z95 = 1.96;
+const Z95 = 1.96;
 
 /**
  * Loss of a's optimum less that of b's. The interval is that of the bootstrap where both curves have one, else that of
@@ -122,8 +122,7 @@ export function formDifference(a: Curve, b: Curve, noise: number | null): Differ
     pairs.reduce((sum, pair) => sum + of(pair), 0) / pairs.length;
   const value = mean(([ofA, ofB]) => meanLoss(ofA) - meanLoss(ofB));
   const variances = mean(([ofA, ofB]) => 1 / ofA.length + 1 / ofB.length);
-  const half = noise === null ? null : Z95 * noise * Math.sqrt(variances / pairs.length);
-  return { value, interval: half === null ? null : [value - half, value + half], basis: pairs.length };
+  return { value, interval: noiseInterval(value, noise, variances / pairs.length), basis: pairs.length };
 }
 
 /** Resamples of two curves are independent: the i-th of one goes with the i-th of the other. */
@@ -142,8 +141,13 @@ function lossSamples({ fits, optimum }: Curve): number[] {
 
 /** The interval of a difference of two means of so many runs; of two single ones unless told otherwise. */
 export function runInterval(value: number, noise: number | null, ofA = 1, ofB = 1): Interval | null {
+  return noiseInterval(value, noise, 1 / ofA + 1 / ofB);
+}
+
+/** The interval of a weighted sum of runs' losses, the squares of whose weights add up to this; null without a noise. */
+export function noiseInterval(value: number, noise: number | null, squares: number): Interval | null {
   if (noise === null) return null;
-  const half = Z95 * noise * Math.sqrt(1 / ofA + 1 / ofB);
+  const half = Z95 * noise * Math.sqrt(squares);
   return [value - half, value + half];
 }
 

@@ -13,10 +13,10 @@ import {
   formDifference,
   lossDifference,
   named,
+  noiseInterval,
   overBudgets,
   pairwise,
   trainedAlike,
-  Z95,
 } from './claim.js';
 
 /** FLOPs per pass within this ratio of each other are 'as many'. */
@@ -145,7 +145,6 @@ function meanDifference(pairs: readonly [DoneRun, DoneRun][], noise: number | nu
     weights.set(second, (weights.get(second) ?? 0) - 1 / pairs.length);
   }
   const value = [...weights].reduce((sum, [{ loss }, weight]) => sum + weight * loss, 0);
-  if (noise === null) return { value, interval: null };
-  const half = Z95 * noise * Math.sqrt([...weights.values()].reduce((sum, weight) => sum + weight ** 2, 0));
-  return { value, interval: [value - half, value + half] };
+  const squares = [...weights.values()].reduce((sum, weight) => sum + weight ** 2, 0);
+  return { value, interval: noiseInterval(value, noise, squares) };
 }

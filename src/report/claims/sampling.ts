@@ -161,7 +161,7 @@ function auxiliaryPair(budget: BudgetStudy): [Curve, Curve] | null {
   return null;
 }
 
-/** A MoD run evaluated as in sampling, against the best baseline run. */
+/** A MoD run evaluated as in sampling. */
 export interface SampledRun {
   run: DoneRun;
   evaluation: EvalRow;
@@ -186,7 +186,7 @@ export interface SampledSize {
   seeds: number;
 }
 
-/** The same for the sizes of a budget, over their seeds: the best of single runs would be a lucky one. */
+/** `sampledRuns` by size: the best of single runs would be a lucky one. */
 export function sampledSizes(budget: BudgetStudy): SampledSize[] {
   const modelOf = ({ run: { setting, row }, evaluation: { routing } }: SampledRun) =>
     [setting.key, row.params_total, row.flops_per_pass, routing].join();

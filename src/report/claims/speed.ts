@@ -2,8 +2,7 @@
 import { hasPredictor, isRouted } from '../../model/config.js';
 import { mean, median } from '../../statistics.js';
 import { groupBy } from '../group.js';
-import type { BudgetStudy, DoneRun, SizeMean, Study } from '../study.js';
-import { meansOf } from '../study.js';
+import { type BudgetStudy, type DoneRun, meansOf, type SizeMean, type Study } from '../study.js';
 import { percent, signedLoss, significant, withInterval } from '../words.js';
 import {
   below,
