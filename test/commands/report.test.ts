@@ -82,15 +82,16 @@ it('watches: writes anew when a run ends, until nothing trains', async () => {
   ]);
 });
 
-it('takes less than five seconds over hundreds of runs', async () => {
+it('takes less than five seconds of a processor over hundreds of runs', async () => {
   const file =
     'flop_budgets: [1e15, 2e15, 4e15, 8e15]\ncapacities: [0.125, 0.5]\nrouting_frequencies: [1, 2]\nrouters: [learned, random]\n';
   const runs = syntheticRuns({ file });
   expect(runs.length).toBeGreaterThan(300);
   writeSweep(results, runs);
-  const started = performance.now();
+  const before = process.cpuUsage(); // not by the clock: other test files run beside this one
   await report([]);
-  expect(performance.now() - started).toBeLessThan(5000);
+  const { user, system } = process.cpuUsage(before);
+  expect((user + system) / 1e6).toBeLessThan(5);
 });
 
 it('a target that is none is an input error', async () => {
