@@ -1,11 +1,11 @@
 /** The few models of a budget that a report shows one by one: the best of each kind, and the fastest that is as good. */
 import { fastestAsGood } from './claims/speed.js';
-import { type BudgetStudy, type DoneRun, leastLoss } from './study.js';
+import { type BudgetStudy, leastLoss, type SizeMean } from './study.js';
 
 export interface ChosenModel {
   /** Why it is shown: `best dense`. */
   role: string;
-  run: DoneRun;
+  run: SizeMean;
 }
 
 /** The best dense model first; a run that has two roles appears once, with both. */
@@ -15,7 +15,7 @@ export function chosenModels(budget: BudgetStudy): ChosenModel[] {
   const experts = leastLoss(
     curves.filter(({ setting }) => !['baseline', 'mod', 'random'].includes(setting.variant)),
   );
-  const roles: [string, DoneRun | undefined][] = [
+  const roles: [string, SizeMean | undefined][] = [
     ['best dense', baseline?.best],
     ['best MoD', mod?.best],
     ['fastest as good', fastestAsGood(budget)?.run],

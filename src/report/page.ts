@@ -35,7 +35,7 @@ export function pageOf(content: PageContent): string {
     ],
     ['fits', 'Fits', fits(study)],
     ['left-out', 'Runs left out', leftOut(study)],
-    ['method', 'How it was computed', METHOD],
+    ['method', 'How it was computed', method(study)],
   ];
   const links = sections.map(([id, name]) => `<a href="#${id}">${escapeXml(name)}</a>`).join('');
   return `<!doctype html>
@@ -101,7 +101,7 @@ function claimsTable(claims: readonly Claim[]): string {
       `<li>${escapeXml(claim)} <span class="source">${escapeXml(source)}</span> ${escapeXml(finding)}</li>`,
   );
   const rest = `<details open><summary>${counted(untested.length, 'claim')} not tested</summary><ul>${items.join('')}</ul></details>`;
-  return `<p class="quiet">Claims of Raposo et al. 2024, by section. In brackets: 95% intervals. Undecided: the interval reaches to both sides, or is not known.</p>${tested.length === 0 ? '' : table}${untested.length === 0 ? '' : rest.replace(tested.length === 0 ? '' : ' open', '')}`;
+  return `<p class="quiet">Claims of Raposo et al. 2024, by section. In brackets: 95% intervals. Holds or fails: the interval lies on one side; of step times, memory and predictors, which have none, the value. Undecided: the interval reaches to both sides or is not known, or budgets differ.</p>${tested.length === 0 ? '' : table}${untested.length === 0 ? '' : rest.replace(tested.length === 0 ? '' : ' open', '')}`;
 }
 
 function figureHtml({ id, title, paper, reading, notes = '', svg, table, wide }: Figure): string {
@@ -148,5 +148,11 @@ function leftOut(study: Study): string {
   return `<div class="scroll">${tableHtml(leftOutTable(study))}</div>`;
 }
 
-const METHOD = `<p>A curve is all finished runs of one setting at one budget. Loss is the held-out loss in nats a token under the training pass. Each curve is fitted by a parabola of the loss over log10 of the parameters, and of the FLOPs per pass, by least squares; an optimum counts where at least three sizes bend upwards and have it between them, else the best run stands for it. Of shapes whose FLOPs per pass differ by a tenth at most and whose depth over width by half at least, only the best by the mean over its seeds is fitted; the intervals do not know of that choice. Intervals are 95% by a bootstrap of 500 resamples over sizes and, within them, seeds; where a curve has none, from the scatter of single runs about all curves of its budget. Seven sizes are few for a bootstrap: its intervals are somewhat narrow.</p>
+function method({ budgets }: Study): string {
+  const noise = budgets.map(
+    ({ budget, noise }) => `${noise === null ? 'not known' : noise.toFixed(4)} at ${budgetName(budget)}`,
+  );
+  return `<p>A curve is all finished runs of one setting at one budget. Loss is the held-out loss in nats a token under the training pass. Each curve is fitted by a parabola of the loss over log10 of the parameters, and of the FLOPs per pass, by least squares; an optimum counts where at least three sizes bend upwards and have it between them, else the best run stands for it. Of shapes of one size (FLOPs per pass within a fifth, depth over width by half or more apart) those that are worse than another one by more than 95% of the noise are left out of the fit; the intervals do not know of that choice.</p>
+<p>The noise is the standard deviation of a run’s loss over seeds, pooled over the models of a budget that have several, or about the fitted curves where fewer than three degrees of freedom are known: ${escapeXml(noise.join(', '))}. Intervals are 95%: of an optimum by a bootstrap of 500 resamples over sizes and, within them, seeds, or where there are three sizes by normal draws of the noise; of a difference of two optima from the resamples of both; where a curve has none, and of single models, from the noise. Seven sizes are few for a bootstrap: its intervals are somewhat narrow.</p>
 <p>Across budgets, the optima’s logarithms are fitted by a line (Hoffmann et al. 2022, approach 2), which is biased where the sizes lie off the optimum’s centre; beside it stands the surface E + A/N^alpha + B/D^beta, fitted to all runs by the Huber loss of its logarithm with delta 1e-3 from 162 starts (approach 3). FLOPs count as in Hoffmann et al. 2022, appendix F, backward as twice forward. Step times are compared only between runs of the same device, backend, precision, batch and sequence length.</p>`;
+}

@@ -1,6 +1,6 @@
 /** Parabolas through isoFLOP points: the optimum, whether it is known at all, and how well. */
 import type { RandomStream } from '../data/random.js';
-import { quantile } from '../statistics.js';
+import { mean, quantile } from '../statistics.js';
 
 /** One run: x is a logarithm of its size, y its loss. Runs of the same x are seeds of one size. */
 export interface Point {
@@ -37,7 +37,7 @@ export interface Fit {
   /** x and y of the optimum; null unless the state is `minimum`. */
   x: number | null;
   y: number | null;
-  /** 95% intervals; null where the runs are too few to say: three sizes of one seed leave no residual. */
+  /** 95% intervals; null where the runs are too few to say: three sizes leave no residual. */
   xInterval: Interval | null;
   yInterval: Interval | null;
   /** The optima of the bootstrap's resamples that have one in range, for what is computed from several fits. */
@@ -48,6 +48,8 @@ export interface Fit {
   residual: { squares: number; freedom: number };
 }
 
+/** Sizes that are resampled: of three hardly any draw has all. */
+const ENOUGH_SIZES = 4;
 const RESAMPLES = 500;
 /** A resample of fewer sizes than a parabola needs is drawn again, this often at most. */
 const REDRAWS = 50;
@@ -84,9 +86,13 @@ export function parabolaAt({ center, a, b, c }: Parabola, x: number): number {
 
 /**
  * Fits, finds the optimum, and bootstraps it: sizes are resampled with replacement, within each its seeds (Davison and
- * Hinkley 1997, section 3.8). With fewer than four sizes only the seeds are, where there are several.
+ * Hinkley 1997, section 3.8). Three sizes cannot be, and two or three seeds drawn again scatter less than new ones would:
+ * there each size's mean is drawn from a normal distribution about it.
+ *
+ * @param noise standard deviation of a run's loss over seeds; null where it is not known, and then three sizes have no
+ *     intervals
  */
-export function fitOptimum(points: readonly Point[], random: RandomStream): Fit {
+export function fitOptimum(points: readonly Point[], random: RandomStream, noise: number | null): Fit {
   const sizes = bySize(points);
   const parabola = fitParabola(points);
   const range = rangeOf(points);
@@ -105,11 +111,11 @@ export function fitOptimum(points: readonly Point[], random: RandomStream): Fit 
     residual: residualOf(parabola, points),
   };
   if (typeof found === 'string') return fit;
-  const canResample = sizes.length >= 4 || sizes.every((seeds) => seeds.length > 1);
-  if (!canResample) return { ...fit, ...found };
+  const draw = sizes.length >= ENOUGH_SIZES ? resample : noise === null ? null : redraw(noise);
+  if (draw === null) return { ...fit, ...found };
   const samples: Fit['samples'] = [];
   for (let i = 0; i < RESAMPLES; i++) {
-    const drawn = resample(sizes, random);
+    const drawn = draw(sizes, random);
     const optimum = optimumOf(fitParabola(drawn), range);
     if (typeof optimum !== 'string') samples.push(optimum);
   }
@@ -154,11 +160,16 @@ function optimumOf(parabola: Parabola | null, [low, high]: Interval): { x: numbe
 function resample(sizes: Point[][], random: RandomStream): Point[] {
   const pick = <T>(items: readonly T[]) => items[Math.floor(random.uniform() * items.length)] as T;
   const seedsOf = (seeds: Point[]) => seeds.map(() => pick(seeds));
-  if (sizes.length < 4) return sizes.flatMap(seedsOf);
   let drawn = sizes.map(() => pick(sizes));
   for (let i = 0; new Set(drawn).size < 3 && i < REDRAWS; i++) drawn = sizes.map(() => pick(sizes));
   return drawn.flatMap(seedsOf);
 }
+
+const redraw = (noise: number) => (sizes: Point[][], random: RandomStream) =>
+  sizes.map((seeds) => ({
+    x: (seeds[0] as Point).x,
+    y: mean(seeds.map(({ y }) => y)) + (noise / Math.sqrt(seeds.length)) * random.normal(),
+  }));
 
 function residualOf(parabola: Parabola | null, points: readonly Point[]): Fit['residual'] {
   if (parabola === null) return { squares: 0, freedom: 0 };

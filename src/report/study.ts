@@ -3,6 +3,7 @@ import { randomStream } from '../data/random.js';
 import type { RunStatus } from '../results/columns.js';
 import { groupBy } from './group.js';
 import type { ReportRun } from './load.js';
+import { fitNoise, runInterval, seedNoise } from './noise.js';
 import { type Fit, fitOptimum, type Interval } from './parabola.js';
 import { fitSurface, type SurfaceFit } from './parametric.js';
 import { fitPowerLaw, type PowerLaw } from './power-law.js';
@@ -17,6 +18,8 @@ export interface DoneRun extends ReportRun {
 /** One size of a curve: the first of its seeds, with the mean loss of all. One seed may be lucky. */
 export interface SizeMean extends DoneRun {
   seeds: number;
+  /** Those seeds. */
+  all: readonly DoneRun[];
 }
 
 /** What the size of a model is measured in. */
@@ -40,6 +43,8 @@ export interface Curve {
   budget: number;
   setting: Setting;
   runs: DoneRun[];
+  /** Those of the runs that the fits go through: without shapes that another one of their size beats. */
+  fitted: DoneRun[];
   /** Loss against the logarithm, to the base 10, of each. */
   fits: Record<Axis, Fit>;
   optimum: Optimum;
@@ -56,7 +61,7 @@ export interface BudgetStudy {
   mod: Curve | null;
   /** The curves that are trained like the baseline, in learning rate and the like; without one like the best curve. */
   alike: Curve[];
-  /** Standard deviation of one run's loss, see `noiseOf`; null where it is not known. */
+  /** Standard deviation of one run's loss, over seeds, else about the fits; null where it is not known. */
   noise: number | null;
 }
 
@@ -102,30 +107,31 @@ export function studyOf(runs: readonly ReportRun[]): Study {
 }
 
 function budgetStudy(budget: number, runs: DoneRun[]): BudgetStudy {
-  const curves = [...groupBy(runs, ({ setting }) => setting.key).values()].map((ofSetting) =>
-    curveOf(budget, ofSetting),
-  );
+  const settings = [...groupBy(runs, ({ setting }) => setting.key).values()];
+  const ofSeeds = seedNoise(settings.flatMap(sizesOf));
+  const curves = settings.map((ofSetting) => curveOf(budget, ofSetting, ofSeeds));
+  const noise = ofSeeds ?? fitNoise(curves.map(({ fits }) => fits.params_total.residual));
   const best = (of: readonly Curve[], variant: string) =>
     leastLoss(knownBest(of.filter(({ setting }) => setting.variant === variant)));
   const baseline = best(curves, 'baseline');
   const { others } = (baseline ?? (leastLoss(curves) as Curve)).setting;
   const alike = curves.filter(({ setting }) => setting.others === others);
   const mod = best(alike, 'mod') ?? best(curves, 'mod');
-  return { budget, curves, baseline, mod, alike, noise: noiseOf(curves) };
+  return { budget, curves, baseline, mod, alike, noise };
 }
 
 /**
- * Of several curves those whose optimum is known best: with an interval if any has one, else by a fit if any is, else all.
- * One run at a lucky size must not stand for an optimum beside curves that show theirs. A fit that lies below all that the
- * intervals allow is better all the same: that of a learning rate which has no second seed yet, say.
+ * Of several curves those whose optimum is known best. One run at a lucky size must not stand for an optimum beside curves
+ * that show theirs: so the best of those with an interval, and without any of those the ones with a fit. But a fit that lies
+ * below all that the best interval allows is better all the same: that of a learning rate which has no second seed yet, say.
  */
 function knownBest(curves: readonly Curve[]): readonly Curve[] {
   const fitted = curves.filter(({ optimum }) => optimum.from === 'fit');
-  const known = leastLoss(curves.filter(({ optimum }) => optimum.lossInterval !== null));
-  if (known === null) return fitted.length > 0 ? fitted : curves;
+  if (fitted.length === 0) return curves;
+  const known = leastLoss(fitted.filter(({ optimum }) => optimum.lossInterval !== null));
+  if (known === null) return fitted;
   const [low] = known.optimum.lossInterval as Interval;
-  const below = fitted.filter(({ optimum }) => optimum.loss < low);
-  return below.length > 0 ? below : [known];
+  return [known, ...fitted.filter(({ optimum }) => optimum.loss < low)];
 }
 
 /** The curve of least loss at its optimum; null for none. */
@@ -136,13 +142,14 @@ export function leastLoss(curves: readonly Curve[]): Curve | null {
   );
 }
 
-function curveOf(budget: number, runs: DoneRun[]): Curve {
+function curveOf(budget: number, runs: DoneRun[], noise: number | null): Curve {
   const { setting } = runs[0] as DoneRun;
-  const fitted = bestShapes(runs);
+  const fitted = withoutWorseShapes(runs, noise);
   const fitOver = (axis: Axis) =>
     fitOptimum(
       fitted.map(({ row, loss }) => ({ x: Math.log10(row[axis]), y: loss })),
       randomStream(0, 'report', budget, setting.key, axis),
+      noise,
     );
   const fits = {
     params_total: fitOver('params_total'),
@@ -150,13 +157,15 @@ function curveOf(budget: number, runs: DoneRun[]): Curve {
     tokens: fitOver('tokens'),
   };
   const best = meansOf(runs).reduce((least, size) => (size.loss < least.loss ? size : least));
-  return { budget, setting, runs, fits, best, optimum: optimumOf(fits, best) };
+  return { budget, setting, runs, fitted, fits, best, optimum: optimumOf(fits, best) };
 }
 
 /** Runs of one curve by their size: the seeds of each. */
 export function sizesOf(runs: readonly DoneRun[]): DoneRun[][] {
-  return [...groupBy(runs, ({ row }) => `${row.params_total} ${row.flops_per_pass}`).values()];
+  return [...groupBy(runs, sizeKey).values()];
 }
+
+const sizeKey = ({ row }: DoneRun) => `${row.params_total} ${row.flops_per_pass}`;
 
 /** Whether one model is a deeper shape than another: at least 1.5 times as deep for its width. */
 export function isDeeper({ row: a }: DoneRun, { row: b }: DoneRun): boolean {
@@ -165,24 +174,32 @@ export function isDeeper({ row: a }: DoneRun, { row: b }: DoneRun): boolean {
 
 /** Whether the FLOPs per pass of two models, and so the tokens that a budget buys them, differ by no more than a share. */
 export function asManyFlops({ row: a }: DoneRun, { row: b }: DoneRun, share: number): boolean {
-  return Math.abs(a.flops_per_pass / b.flops_per_pass - 1) <= share;
+  return Math.abs(Math.log(a.flops_per_pass / b.flops_per_pass)) <= Math.log1p(share);
 }
 
-const ONE_SIZE = 0.1;
+/** Half a step between sizes that are a factor of 1.4 apart. */
+const ONE_SIZE = 0.2;
 
 /**
- * The runs that say what a size is worth: where deeper and wider shapes of one size were trained, those of the best shape,
- * by the mean over its seeds. A curve through all of them would show what the average shape gives.
+ * The runs that say what a size is worth: where deeper and wider shapes of one size were trained, those that are worse than
+ * the best of them are left out. A curve through all of them would show what the average shape gives. Worse are those that
+ * 95% of the noise between seeds does not explain: a curve of the luckier ones would lie too low. Where that noise is not
+ * known, none is.
  */
-function bestShapes(runs: readonly DoneRun[]): DoneRun[] {
-  const shapes = sizesOf(runs).sort((a, b) => meanLoss(a) - meanLoss(b));
-  const areOneSize = ([a]: DoneRun[], [b]: DoneRun[]) =>
-    a !== undefined && b !== undefined && asManyFlops(a, b, ONE_SIZE) && (isDeeper(a, b) || isDeeper(b, a));
-  const kept: DoneRun[][] = [];
+function withoutWorseShapes(runs: readonly DoneRun[], noise: number | null): DoneRun[] {
+  const shapes = meansOf(runs).sort((a, b) => a.loss - b.loss);
+  const areOneSize = (a: SizeMean, b: SizeMean) =>
+    asManyFlops(a, b, ONE_SIZE) && (isDeeper(a, b) || isDeeper(b, a));
+  const kept: SizeMean[] = [];
   for (const shape of shapes) {
-    if (!kept.some((better) => areOneSize(better, shape))) kept.push(shape);
+    const isWorseThan = (better: SizeMean) => {
+      const by = runInterval(shape.loss - better.loss, noise, shape.seeds, better.seeds);
+      return by !== null && by[0] > 0 && areOneSize(better, shape);
+    };
+    if (!kept.some(isWorseThan)) kept.push(shape);
   }
-  return kept.flat();
+  const sizes = new Set(kept.map(sizeKey));
+  return runs.filter((run) => sizes.has(sizeKey(run)));
 }
 
 /** The sizes of a curve, each by its seeds' mean. */
@@ -191,6 +208,7 @@ export function meansOf(runs: readonly DoneRun[]): SizeMean[] {
     ...(seeds[0] as DoneRun),
     loss: meanLoss(seeds),
     seeds: seeds.length,
+    all: seeds,
   }));
 }
 
@@ -228,42 +246,11 @@ export function meanLoss(runs: readonly DoneRun[]): number {
   return runs.reduce((sum, { loss }) => sum + loss, 0) / runs.length;
 }
 
-/** With fewer degrees of freedom a variance says little: its 95% interval spans a factor of 40 with three. */
-const ENOUGH_SEEDS = 3;
-
-/**
- * The standard deviation of one run's loss at a budget: over seeds of runs that are equal otherwise, pooled. Where there
- * are too few of those, about the fitted curves, which a curve that is no parabola makes too large; null without either.
- */
-function noiseOf(curves: readonly Curve[]): number | null {
-  const seeds = pooled(curves.flatMap(({ runs }) => sizesOf(runs).map(aboutMean)));
-  if (seeds.freedom >= ENOUGH_SEEDS) return Math.sqrt(seeds.squares / seeds.freedom);
-  const fits = pooled(
-    curves.map(({ fits }) => fits.params_total.residual).filter(({ freedom }) => freedom > 0),
-  );
-  return fits.freedom === 0 ? null : Math.sqrt(fits.squares / fits.freedom);
-}
-
-interface Residual {
-  squares: number;
-  freedom: number;
-}
-
-function aboutMean(runs: readonly DoneRun[]): Residual {
-  const mean = meanLoss(runs);
-  return { squares: runs.reduce((sum, { loss }) => sum + (loss - mean) ** 2, 0), freedom: runs.length - 1 };
-}
-
-const pooled = (parts: readonly Residual[]): Residual => ({
-  squares: parts.reduce((sum, { squares }) => sum + squares, 0),
-  freedom: parts.reduce((sum, { freedom }) => sum + freedom, 0),
-});
-
 function scalingOf(curves: Curve[]): Scaling {
   const { setting } = curves[0] as Curve;
   const law = (axis: Axis) => {
     const optima = curves.flatMap(({ budget, fits: { [axis]: fit } }) =>
-      fit.x === null ? [] : [{ budget, value: 10 ** fit.x, samples: fit.samples.map(({ x }) => 10 ** x) }],
+      fit.x === null ? [] : [{ budget, value: 10 ** fit.x, samples: sampledX(fit).map((x) => 10 ** x) }],
     );
     return fitPowerLaw(optima);
   };
@@ -278,6 +265,9 @@ function scalingOf(curves: Curve[]): Scaling {
     surface: fitSurface(points, curves.length, randomStream(0, 'report', 'surface', setting.key)),
   };
 }
+
+/** The resamples of a fit's place whose interval is known; of one that seldom has its optimum in range there are none. */
+export const sampledX = (fit: Fit): number[] => (fit.xInterval === null ? [] : fit.samples.map(({ x }) => x));
 
 function leftOut({ sweep, row }: ReportRun): LeftOut[] {
   const { run_id, status, loss, note } = row;

@@ -20,7 +20,7 @@ describe('a parabola', () => {
   });
 
   it('finds a known optimum, within its interval', () => {
-    const fit = fitOptimum(points(0.002), random());
+    const fit = fitOptimum(points(0.002), random(), null);
     expect(fit.state).toBe('minimum');
     expect(fit.x).toBeCloseTo(7, 1);
     const [low, high] = fit.xInterval as [number, number];
@@ -32,7 +32,7 @@ describe('a parabola', () => {
   it('covers the optimum in about as many sweeps as its interval promises', () => {
     // Seven sizes are few for a bootstrap: its intervals are known to be somewhat narrow.
     const covered = Array.from({ length: 60 }, (_, i) =>
-      fitOptimum(points(0.004, undefined, String(i)), random()),
+      fitOptimum(points(0.004, undefined, String(i)), random(), null),
     ).filter(({ xInterval }) => xInterval !== null && xInterval[0] < 7 && xInterval[1] > 7).length;
     expect(covered / 60).toBeGreaterThan(0.75);
   });
@@ -43,25 +43,39 @@ describe('a parabola', () => {
     ['sizes that end before it', [6, 6.2, 6.4, 6.6], 'above'],
     ['sizes that begin after it', [7.2, 7.4, 7.6], 'below'],
   ])('is not taken as known from %s', (_, xs, state) => {
-    expect(fitOptimum(points(0, xs), random())).toMatchObject({ state, x: null, y: null, xInterval: null });
+    expect(fitOptimum(points(0, xs), random(), null)).toMatchObject({
+      state,
+      x: null,
+      y: null,
+      xInterval: null,
+    });
   });
 
   it('with the wrong curvature has no minimum', () => {
     const bent = points(0).map(({ x, y }) => ({ x, y: -y }));
-    expect(fitOptimum(bent, random())).toMatchObject({ state: 'no-minimum', x: null });
+    expect(fitOptimum(bent, random(), null)).toMatchObject({ state: 'no-minimum', x: null });
   });
 
-  it('through three sizes of one seed has an optimum and no interval', () => {
-    expect(fitOptimum(points(0, [6.5, 7.1, 7.5]), random())).toMatchObject({
+  it('through three sizes has no interval where the noise between seeds is not known', () => {
+    expect(fitOptimum(points(0, [6.5, 7.1, 7.5]), random(), null)).toMatchObject({
       state: 'minimum',
       xInterval: null,
     });
   });
 
-  it('through three sizes of several seeds has the seeds’ interval', () => {
-    const seeds = ['a', 'b', 'c'].flatMap((seed) => points(0.002, [6.5, 7.1, 7.5], seed));
-    const { xInterval } = fitOptimum(seeds, random());
-    expect((xInterval as [number, number])[0]).toBeLessThan((xInterval as [number, number])[1]);
+  it.each([1, 3])('through three sizes of %i seeds covers as often as it promises, by the noise', (count) => {
+    const sweeps = 200;
+    const covered = Array.from({ length: sweeps }, (_, i) => {
+      const seeds = Array.from({ length: count }, (_, seed) =>
+        points(0.005, [6.5, 7.1, 7.5], `${i} ${seed}`),
+      );
+      return fitOptimum(seeds.flat(), random(), 0.005);
+    }).filter(({ xInterval, yInterval }) => {
+      const holds = (interval: typeof xInterval, truth: number) =>
+        interval !== null && interval[0] < truth && interval[1] > truth;
+      return holds(xInterval, 7) && holds(yInterval, 2);
+    }).length;
+    expect(covered / sweeps).toBeGreaterThan(0.88);
   });
 });
 

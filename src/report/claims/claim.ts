@@ -1,6 +1,7 @@
 /** What a claim of the paper is, and how evidence from several budgets makes one verdict. */
+import { noiseInterval, runInterval } from '../noise.js';
 import { type Interval, interval } from '../parabola.js';
-import type { BudgetStudy, Curve, DoneRun, Study } from '../study.js';
+import type { BudgetStudy, Curve, DoneRun, SizeMean, Study } from '../study.js';
 import { meanLoss, sizesOf } from '../study.js';
 import { budgetName, signedLoss, withInterval } from '../words.js';
 
@@ -60,7 +61,9 @@ export function overBudgets(
       judged.length === 0
         ? needs
         : judged
-            .map(({ finding, budget }) => (several ? `At ${budgetName(budget)}: ${finding}` : finding))
+            .map(({ finding, budget, verdict }) =>
+              several ? `At ${budgetName(budget)} (${verdict}): ${finding}` : finding,
+            )
             .join('\n'),
     numbers: judged.flatMap(({ numbers, budget }) => numbers.map((one) => ({ ...one, flop_budget: budget }))),
   };
@@ -87,9 +90,6 @@ export interface Difference {
   /** What stands for optima that no fit knows: the best size's runs, or the sizes that both curves have. */
   basis?: 'best runs' | number;
 }
-
-/** Two-sided 95% of a normal distribution. */
-const Z95 = 1.96;
 
 /**
  * Loss of a's optimum less that of b's. The interval is that of the bootstrap where both curves have one, else that of
@@ -125,6 +125,12 @@ export function formDifference(a: Curve, b: Curve, noise: number | null): Differ
   return { value, interval: noiseInterval(value, noise, variances / pairs.length), basis: pairs.length };
 }
 
+/** Loss of one model less that of another, seeds averaged, under the budget's noise. */
+export function modelDifference(a: SizeMean, b: SizeMean, noise: number | null): Difference {
+  const value = a.loss - b.loss;
+  return { value, interval: runInterval(value, noise, a.seeds, b.seeds) };
+}
+
 /** Resamples of two curves are independent: the i-th of one goes with the i-th of the other. */
 export function pairwise(
   a: readonly number[],
@@ -137,18 +143,6 @@ export function pairwise(
 
 function lossSamples({ fits, optimum }: Curve): number[] {
   return optimum.lossInterval === null ? [] : fits.params_total.samples.map(({ y }) => y);
-}
-
-/** The interval of a difference of two means of so many runs; of two single ones unless told otherwise. */
-export function runInterval(value: number, noise: number | null, ofA = 1, ofB = 1): Interval | null {
-  return noiseInterval(value, noise, 1 / ofA + 1 / ofB);
-}
-
-/** The interval of a weighted sum of runs' losses, the squares of whose weights add up to this; null without a noise. */
-export function noiseInterval(value: number, noise: number | null, squares: number): Interval | null {
-  if (noise === null) return null;
-  const half = Z95 * noise * Math.sqrt(squares);
-  return [value - half, value + half];
 }
 
 /** Whether a value lies below a bound, as far as its interval tells. */
@@ -200,3 +194,9 @@ export function modAlike(budget: BudgetStudy): readonly Curve[] {
 /** The curves of a variant. */
 export const curvesOf = ({ curves }: BudgetStudy, variant: string) =>
   curves.filter(({ setting }) => setting.variant === variant);
+
+/** The model of least loss, seeds averaged, of a variant's curves; null for none. */
+export function bestModel(curves: readonly Curve[], variant: Curve['setting']['variant']): SizeMean | null {
+  const models = curves.filter(({ setting }) => setting.variant === variant).map(({ best }) => best);
+  return models.reduce<SizeMean | null>((a, b) => (a === null || b.loss < a.loss ? b : a), null);
+}

@@ -64,7 +64,7 @@ function everyOtherBlock(study: Study): Claim {
     return comparePairs(
       found,
       (pair) => lossDifference(...pair, budget.noise),
-      ([first]) => `${capacityOf(first)} every other block less every block`,
+      ([first, second]) => `${first.setting.form} less ${second.setting.form}`,
     );
   });
 }
@@ -109,13 +109,10 @@ function eighthBest(study: Study): Claim {
       (c) => c > EIGHTH,
     );
     if (smaller.length === 0 || larger.length === 0) return null;
-    const name = ([eighth, other]: [Curve, Curve]) =>
-      `12.5% less ${capacityOf(other)}, ${frequencyOf(eighth)}`;
+    const name = ([eighth, other]: [Curve, Curve]) => `${eighth.setting.label} less ${capacityOf(other)}`;
     return comparePairs([...smaller, ...larger], (pair) => formDifference(...pair, budget.noise), name);
   });
 }
-
-const frequencyOf = ({ setting }: Curve) => `f = ${setting.frequency}`;
 
 function expertsBetter(study: Study): Claim {
   const text = {

@@ -1,10 +1,21 @@
 /** Claims about loss at equal training FLOPs: Raposo et al. 2024, section 4.1. */
-import { type Fit, type Interval, interval } from '../parabola.js';
-import { asManyFlops, type Curve, type DoneRun, isDeeper, leastLoss, type Study } from '../study.js';
+import { noiseInterval } from '../noise.js';
+import { type Interval, interval } from '../parabola.js';
+import {
+  asManyFlops,
+  type Curve,
+  type DoneRun,
+  isDeeper,
+  leastLoss,
+  type SizeMean,
+  type Study,
+  sampledX,
+} from '../study.js';
 import { significant, withInterval } from '../words.js';
 import {
   above,
   below,
+  bestModel,
   both,
   type Claim,
   curvesOf,
@@ -12,8 +23,8 @@ import {
   difference,
   formDifference,
   lossDifference,
+  modelDifference,
   named,
-  noiseInterval,
   overBudgets,
   pairwise,
   trainedAlike,
@@ -32,16 +43,29 @@ function better(study: Study): Claim {
     claim: 'The optimal MoD transformer has a lower loss than the isoFLOP-optimal baseline.',
     source: '4.1, figures 3 and 4',
   };
-  return overBudgets(text, study, 'Needs dense and MoD runs at one budget.', ({ baseline, mod, noise }) => {
-    if (baseline === null || mod === null) return null;
-    const found = lossDifference(mod, baseline, noise);
-    return {
-      verdict: below(found.interval, 0),
-      finding: `${mod.setting.label} less ${baseline.setting.label}: ${difference(found)}.`,
-      numbers: [named('loss, optimal MoD less optimal baseline', found)],
-    };
-  });
+  return overBudgets(
+    text,
+    study,
+    'Needs dense and MoD runs at one budget.',
+    ({ baseline, mod, alike, noise }) => {
+      if (baseline === null || mod === null) return null;
+      const found = lossDifference(mod, baseline, noise);
+      const [best, dense] = [bestModel(alike, 'mod'), bestModel(alike, 'baseline')];
+      const models = best && dense && { best, dense, ...modelDifference(best, dense, noise) };
+      return {
+        verdict: below(found.interval, 0),
+        finding: `${mod.setting.label} less ${baseline.setting.label}: ${difference(found)}.${models === null ? '' : ` Best models: ${seedsOf(models.best)} less ${seedsOf(models.dense)}, ${difference(models)}.`}`,
+        numbers: [
+          named('loss, optimal MoD less optimal baseline', found),
+          ...(models === null ? [] : [named('loss, best MoD model less best dense model', models)]),
+        ],
+      };
+    },
+  );
 }
+
+const seedsOf = ({ row, seeds }: SizeMean) =>
+  `${row.run_id} (${seeds === 1 ? 'one seed' : `${seeds} seeds`})`;
 
 function largerAsCostly(study: Study): Claim {
   const text = {
@@ -72,8 +96,7 @@ function largerAsCostly(study: Study): Claim {
 function ratioOfOptima(a: Curve, b: Curve, axis: 'params_total' | 'flops_per_pass'): Difference | null {
   const [ofA, ofB] = [a.fits[axis], b.fits[axis]];
   if (ofA.x === null || ofB.x === null) return null;
-  const sampled = (fit: Fit) => (fit.xInterval === null ? [] : fit.samples.map(({ x }) => x));
-  const ratios = pairwise(sampled(ofA), sampled(ofB), (x, y) => 10 ** (x - y));
+  const ratios = pairwise(sampledX(ofA), sampledX(ofB), (x, y) => 10 ** (x - y));
   return { value: 10 ** (ofA.x - ofB.x), interval: ratios.length === 0 ? null : interval(ratios) };
 }
 

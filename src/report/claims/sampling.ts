@@ -3,6 +3,8 @@ import type { RoutingMode } from '../../model/config.js';
 import type { EvalRow } from '../../results/columns.js';
 import { mean } from '../../statistics.js';
 import { groupBy } from '../group.js';
+import { runInterval } from '../noise.js';
+import { smoothed } from '../smoothed.js';
 import type { BudgetStudy, Curve, DoneRun, Study } from '../study.js';
 import { percent, signedLoss, signedPercent, significant, withInterval } from '../words.js';
 import {
@@ -17,7 +19,6 @@ import {
   named,
   overall,
   overBudgets,
-  runInterval,
 } from './claim.js';
 
 export function samplingClaims(study: Study): Claim[] {
@@ -38,12 +39,10 @@ const SOON = 0.25;
 /** A loss that rises by less than this share in sampling has risen little. */
 const LITTLE = 0.01;
 
-/** The share of its training at which a run's predictor first agrees in 97%; null where it never does. */
+/** The share of its training at which a run's predictor first agrees in 97%, smoothed; null where it never does. */
 export function accuracyReached(run: DoneRun): number | null {
-  const step = run
-    .steps()
-    .find(({ predictor_accuracy }) => predictor_accuracy !== null && predictor_accuracy >= GOOD_ACCURACY);
-  return step === undefined ? null : step.step / run.row.steps;
+  const points = smoothed(run, ({ predictor_accuracy }) => predictor_accuracy);
+  return points.find(({ y }) => y >= GOOD_ACCURACY)?.share ?? null;
 }
 
 const evaluation = ({ evaluations }: DoneRun, mode: RoutingMode): EvalRow | null =>

@@ -1,7 +1,7 @@
 /** All figures of a report, in the paper's order, and those that this data does not give. */
 import type { Study } from '../study.js';
 import type { Figure, MissingFigure } from './figure.js';
-import { allBudgetsFigure, expertsFigure, isoflopFigures } from './isoflop.js';
+import { allBudgetsFigure, expertsFigures, isoflopFigures } from './isoflop.js';
 import { normalisedFigure } from './normalised.js';
 import { engagementFigure, heatmapFigure, routerWeightsFigure } from './routing.js';
 import { samplingFigure } from './sampling.js';
@@ -31,7 +31,7 @@ export function figuresOf(study: Study): Figures {
     engagementFigure(study, styles),
     samplingFigure(study, styles),
     predictorFigure(study, styles),
-    expertsFigure(study, styles),
+    ...expertsFigures(study, styles),
   ];
   return {
     drawn: all.filter((one): one is Figure => 'svg' in one),

@@ -1,9 +1,17 @@
 /** IsoFLOP curves: loss against parameters at one budget and at all (figures 3, left, 4, left, and 7). */
 import * as Plot from '@observablehq/plot';
-import { lossDifference, trainedAlike } from '../claims/claim.js';
+import { bestModel, difference, lossDifference, modelDifference, trainedAlike } from '../claims/claim.js';
 import { groupBy } from '../group.js';
-import { parabolaAt } from '../parabola.js';
-import { type BudgetStudy, type Curve, type DoneRun, leastLoss, type Study, sizesOf } from '../study.js';
+import { type Interval, parabolaAt } from '../parabola.js';
+import {
+  type BudgetStudy,
+  type Curve,
+  type DoneRun,
+  leastLoss,
+  type SizeMean,
+  type Study,
+  sizesOf,
+} from '../study.js';
 import { budgetName, percent, shortCount, signedLoss, significant, withInterval } from '../words.js';
 import {
   beyondText,
@@ -94,25 +102,43 @@ export function allBudgetsFigure({ budgets }: Study, styles: Styles): Figure | M
   return curvesFigure({ id: 'isoflop-all', title, paper: 'figure 4, left', reading }, curves, styles);
 }
 
-/** Figure 7: experts with and without depth, at the budget that has most of them. */
-export function expertsFigure({ budgets }: Study, styles: Styles): Figure | MissingFigure {
-  const title = 'Mixture of Depths and Experts';
-  const paper = 'figure 7';
-  const experts = ({ curves }: BudgetStudy) => curves.filter(isExpert);
-  const [most] = [...budgets].sort((a, b) => experts(b).length - experts(a).length);
-  if (most === undefined || experts(most).length === 0) {
-    return {
-      title,
-      paper,
-      needs:
-        'Needs runs of the variants moe, mode-staged or mode-integrated: expert_variants in the sweep file.',
-    };
-  }
-  const best = leastLoss(experts(most)) as Curve;
-  const curves = [...(most.baseline ? [most.baseline] : []), ...experts(most)];
-  const reading = `At ${budgetName(most.budget)} FLOPs ${best.setting.label} has the lowest loss of those with experts, ${best.optimum.loss.toFixed(4)} nats${against(best, most, 'the optimal baseline')}.${spread(best)}`;
-  const figure = curvesFigure({ id: 'experts', title, paper, reading }, curves, styles);
-  return { ...figure, table: expertsTable(curves.flatMap(({ runs }) => runs)) };
+/** Figure 7: experts with and without depth, one for each budget that has them. */
+export function expertsFigures({ budgets }: Study, styles: Styles): (Figure | MissingFigure)[] {
+  const figures = budgets.flatMap((budget) => expertsFigure(budget, styles) ?? []);
+  if (figures.length > 0) return figures;
+  const needs =
+    'Needs runs of the variants moe, mode-staged or mode-integrated: expert_variants in the sweep file.';
+  return [{ title: EXPERTS_TITLE, paper: EXPERTS_SOURCE, needs }];
+}
+
+const [EXPERTS_TITLE, EXPERTS_SOURCE] = ['Mixture of Depths and Experts', 'figure 7'];
+
+function expertsFigure({ budget, curves, noise }: BudgetStudy, styles: Styles): Figure | null {
+  const experts = curves.filter(isExpert);
+  const best = leastLoss(experts);
+  if (best === null) return null;
+  const dense = leastLoss(
+    trainedAlike(
+      curves.filter(({ setting }) => setting.variant === 'baseline'),
+      best,
+    ),
+  );
+  const shown = [...(dense === null ? [] : [dense]), ...experts];
+  const gain =
+    dense === null
+      ? ''
+      : `, ${difference(lossDifference(best, dense, noise))} against ${dense.setting.label}`;
+  const figure = curvesFigure(
+    {
+      id: `experts-${budgetName(budget)}`,
+      title: `${EXPERTS_TITLE} at ${budgetName(budget)} FLOPs`,
+      paper: EXPERTS_SOURCE,
+      reading: `At ${budgetName(budget)} FLOPs ${best.setting.label} has the lowest loss of those with experts, ${best.optimum.loss.toFixed(4)} nats${gain}.${spread(best)}`,
+    },
+    shown,
+    styles,
+  );
+  return { ...figure, table: expertsTable(shown.flatMap(({ runs }) => runs)) };
 }
 
 /** Where the tokens of a curve's best run went in its experts, as far as it is known. */
@@ -161,7 +187,15 @@ function isoflopReading(budget: BudgetStudy): string {
     random === null || dense === null
       ? ''
       : `; random routing is at ${signedLoss(lossDifference(random, dense, noise).value)} against ${dense === baseline ? 'it' : dense.setting.label}`;
-  return `At ${budgetName(budget.budget)} FLOPs the best MoD, ${mod.setting.label}, is at ${mod.optimum.loss.toFixed(4)} nats with ${significant(mod.optimum.params / baseline.optimum.params)} times the parameters of the best dense model${against(mod, budget)}${worse}.`;
+  return `At ${budgetName(budget.budget)} FLOPs the best MoD, ${mod.setting.label}, is at ${mod.optimum.loss.toFixed(4)} nats with ${significant(mod.optimum.params / baseline.optimum.params)} times the parameters of the best dense model${against(mod, budget)}${worse}.${bestModels(budget)}`;
+}
+
+/** The models of least loss, which need not lie on the curves that stand for their kind. */
+function bestModels({ alike, noise }: BudgetStudy): string {
+  const [mod, dense] = [bestModel(alike, 'mod'), bestModel(alike, 'baseline')];
+  if (mod === null || dense === null) return '';
+  const loss = (model: SizeMean) => `${model.row.run_id} at ${model.loss.toFixed(4)}`;
+  return ` Seeds averaged, the best models are ${loss(mod)} and ${loss(dense)}: ${difference(modelDifference(mod, dense, noise))}.`;
 }
 
 /** Optima that are only the best of the runs are said to be so. */
@@ -180,6 +214,9 @@ function against(curve: Curve, { baseline, noise }: BudgetStudy, what = 'it'): s
   return `, ${withInterval(value, interval, signedLoss)} against ${what}`;
 }
 
+/** The opacity of what no fit goes through. */
+const FAINT = 0.3;
+
 function curvesFigure(
   about: Pick<Figure, 'id' | 'title' | 'paper' | 'reading' | 'notes'>,
   curves: readonly Curve[],
@@ -187,10 +224,10 @@ function curvesFigure(
 ): Figure {
   const styleOf = ({ setting }: Curve) => styles.get(setting.key) as Style;
   const settings = [...new Map(curves.map(({ setting }) => [setting.key, setting])).values()];
-  const optima = curves.filter(({ fits }) => fits.params_total.x !== null);
   const { domain, beyond } = lossFrame(curves.flatMap(({ runs }) => runs.map(({ loss }) => loss)));
   const [, top] = domain;
   const inFrame = ({ y }: { y: number }) => y <= top;
+  const optima = curves.filter(({ fits: { params_total: fit } }) => fit.y !== null && fit.y <= top);
   const marks = curves.flatMap((curve) => {
     const { color, symbol } = styleOf(curve);
     return [
@@ -210,7 +247,7 @@ function curvesFigure(
           y: 'loss',
           r: 4,
           fill: color,
-          fillOpacity: 0.85,
+          fillOpacity: (run: DoneRun) => (curve.fitted.includes(run) ? 0.85 : FAINT),
           symbol,
           title: (run: DoneRun) => runTitle(run),
         },
@@ -237,10 +274,12 @@ function curvesFigure(
     plot: {
       x: { type: 'log', label: 'parameters', tickFormat: shortCount, ticks: 5 },
       y: { label: 'held-out loss, nats a token', grid: true, domain },
-      marks: [...marks, ...optima.flatMap((curve) => optimumMarks(curve, styleOf(curve).color))],
+      marks: [...marks, ...optima.flatMap((curve) => optimumMarks(curve, styleOf(curve).color, domain))],
     },
   });
-  const notes = sentences(about.notes ?? '', beyondText(beyond));
+  const isPartial = curves.some(({ runs, fitted }) => fitted.length < runs.length);
+  const faint = isPartial ? 'Faint: shapes that another one of their size beats, left out of the fit.' : '';
+  const notes = sentences(about.notes ?? '', faint, beyondText(beyond));
   return { ...about, notes, svg, table: runsTable(curves.flatMap(({ runs }) => runs)), wide: false };
 }
 
@@ -263,7 +302,12 @@ function meanBySize({ runs }: Curve): { x: number; y: number }[] {
   });
 }
 
-function optimumMarks({ optimum, setting, budget, fits }: Curve, color: string): Plot.Markish[] {
+/** A ring with its intervals, as far as they lie in the frame. */
+function optimumMarks(
+  { optimum, setting, budget, fits }: Curve,
+  color: string,
+  [bottom, top]: Interval,
+): Plot.Markish[] {
   const { params_total: fit } = fits;
   const [x, y] = [10 ** (fit.x as number), fit.y as number];
   const title = `optimum of ${setting.label} at ${budgetName(budget)}\n${withInterval(x, optimum.paramsInterval, shortCount)} parameters\nloss ${withInterval(y, optimum.lossInterval, (loss) => loss.toFixed(4))}`;
@@ -271,10 +315,24 @@ function optimumMarks({ optimum, setting, budget, fits }: Curve, color: string):
   return [
     ...(optimum.paramsInterval === null
       ? []
-      : [Plot.ruleY([optimum.paramsInterval], { y: () => y, x1: (d) => d[0], x2: (d) => d[1], ...bar })]),
+      : [
+          Plot.ruleY([optimum.paramsInterval], {
+            y: () => y,
+            x1: (d) => d[0],
+            x2: (d) => d[1],
+            ...bar,
+          }),
+        ]),
     ...(optimum.lossInterval === null
       ? []
-      : [Plot.ruleX([optimum.lossInterval], { x: () => x, y1: (d) => d[0], y2: (d) => d[1], ...bar })]),
+      : [
+          Plot.ruleX([optimum.lossInterval], {
+            x: () => x,
+            y1: (d) => Math.max(d[0], bottom),
+            y2: (d) => Math.min(d[1], top),
+            ...bar,
+          }),
+        ]),
     Plot.dot([{ x, y }], { x: 'x', y: 'y', r: 6.5, stroke: color, strokeWidth: 2, title: () => title }),
   ];
 }

@@ -1,6 +1,6 @@
 /** Every run against its budget's optimal baseline, so that all budgets share one picture (figure 4, right). */
 import * as Plot from '@observablehq/plot';
-import type { Study } from '../study.js';
+import { type DoneRun, meansOf, type Optimum, type Study } from '../study.js';
 import { significant } from '../words.js';
 import { draw, type Figure, lossFrame, type MissingFigure } from './figure.js';
 import { isExpert, runTitle } from './isoflop.js';
@@ -13,26 +13,25 @@ export function normalisedFigure(
 ): Figure | MissingFigure {
   const title = 'Against the isoFLOP-optimal baseline';
   const paper = 'figure 4, right';
-  const points = budgets.flatMap(({ baseline, alike }) =>
+  const curves = budgets.flatMap(({ baseline, alike }) =>
     baseline === null
       ? []
-      : alike
-          .filter((curve) => !isExpert(curve))
-          .flatMap(({ runs }) =>
-            runs.map((run) => ({
-              run,
-              x: run.row.flops_per_pass / baseline.optimum.flopsPerPass,
-              y: run.loss / baseline.optimum.loss,
-            })),
-          ),
+      : alike.filter((curve) => !isExpert(curve)).map((curve) => ({ ...curve, base: baseline.optimum })),
   );
+  const against = (run: DoneRun, base: Optimum) => ({
+    run,
+    x: run.row.flops_per_pass / base.flopsPerPass,
+    y: run.loss / base.loss,
+  });
+  const points = curves.flatMap(({ runs, base }) => runs.map((run) => against(run, base)));
+  const models = curves.flatMap(({ runs, base }) => meansOf(runs).map((model) => against(model, base)));
   if (points.length === 0) return { title, paper, needs: 'Needs dense runs.' };
-  const better = points.filter(({ run, x, y }) => run.setting.variant === 'mod' && y <= 1 && x < 1);
+  const better = models.filter(({ run, x, y }) => run.setting.variant === 'mod' && y <= 1 && x < 1);
   const cheapest = better.reduce((least, one) => Math.min(least, one.x), 1);
   const reading =
     better.length === 0
-      ? 'No MoD run is as good as the optimal baseline at fewer FLOPs per pass.'
-      : `${better.length === 1 ? '1 MoD run is' : `${better.length} MoD runs are`} as good as the optimal baseline at fewer FLOPs per pass, the cheapest at ${significant(cheapest)} of its FLOPs.`;
+      ? 'No MoD model is as good as the optimal baseline at fewer FLOPs per pass.'
+      : `${better.length === 1 ? '1 MoD model is' : `${better.length} MoD models are`} as good as the optimal baseline at fewer FLOPs per pass, seeds averaged, the cheapest at ${significant(cheapest)} of its FLOPs.`;
   const { domain, beyond } = lossFrame(points.map(({ y }) => y));
   const settings = [...new Map(points.map(({ run }) => [run.setting.key, run.setting])).values()];
   const svg = draw({

@@ -39,8 +39,7 @@ export function scalingFigure(
               budget,
               setting,
               value: 10 ** fit.x,
-              low: 10 ** (fit.xInterval?.[0] ?? fit.x),
-              high: 10 ** (fit.xInterval?.[1] ?? fit.x),
+              interval: fit.xInterval && ([10 ** fit.xInterval[0], 10 ** fit.xInterval[1]] as const),
             },
           ],
     ),
@@ -67,8 +66,8 @@ export function scalingFigure(
         ),
         Plot.link(optima, {
           x: 'budget',
-          y1: 'low',
-          y2: 'high',
+          y1: ({ interval }) => interval?.[0],
+          y2: ({ interval }) => interval?.[1],
           stroke: ({ setting }) => color(setting.key),
           strokeOpacity: 0.7,
         }),
@@ -77,20 +76,20 @@ export function scalingFigure(
           y: 'value',
           r: 4,
           fill: ({ setting }) => color(setting.key),
-          title: ({ setting, budget, value, low, high }) =>
-            `${setting.label}\n${budgetName(budget)} FLOPs\n${withInterval(value, [low, high], shortCount)} ${NAMES[axis]}`,
+          title: ({ setting, budget, value, interval }) =>
+            `${setting.label}\n${budgetName(budget)} FLOPs\n${withInterval(value, interval, shortCount)} ${NAMES[axis]}`,
         }),
       ],
     },
   });
   const reading = `Optimal ${NAMES[axis]} of ${first.setting.label} grow as the budget to the power ${exponent(first.law)}${surfaceReading(study.scalings, first.setting.key, axis)}.`;
   const head = ['setting', 'budget', NAMES[axis], 'low', 'high'];
-  const rows = optima.map(({ setting, budget, value, low, high }) => [
+  const rows = optima.map(({ setting, budget, value, interval }) => [
     setting.label,
     budget,
     value,
-    low,
-    high,
+    interval?.[0] ?? null,
+    interval?.[1] ?? null,
   ]);
   return { id: `scaling-${axis}`, title, paper: null, reading, svg, table: { head, rows }, wide: false };
 }

@@ -2,9 +2,11 @@
 import * as Plot from '@observablehq/plot';
 import { linearFit } from '../../statistics.js';
 import { chosenModels, shownBudget } from '../chosen.js';
-import { fastestAsGood, machineOf, sameMachine } from '../claims/speed.js';
+import { difference, modelDifference } from '../claims/claim.js';
+import { fastestAsGood } from '../claims/speed.js';
 import { groupBy } from '../group.js';
-import type { DoneRun, Study } from '../study.js';
+import { machineOf, stepTimes } from '../step-time.js';
+import type { DoneRun, SizeMean, Study } from '../study.js';
 import { budgetName, significant } from '../words.js';
 import { draw, type Figure, type MissingFigure } from './figure.js';
 import { runsTable, runTitle } from './isoflop.js';
@@ -80,15 +82,15 @@ export function speedFigure({ budgets }: Study, styles: Styles): Figure | Missin
   const reading =
     fast === null
       ? 'No MoD model is as good as the best dense one and has a step time that can be compared with it.'
-      : `The fastest MoD model that is no worse than the best dense one steps ${significant(fast.speedup)} times as fast.`;
+      : `The fastest MoD model whose loss is no higher than that of the best dense one steps ${significant(fast.speedup)} times as fast, its loss ${difference(modelDifference(fast.run, fast.baseline, budget.noise))}.`;
   const rows = bars.map(({ run, what, value }) => [run.row.run_id, what, value]);
   const table = { head: ['run', 'what', `over ${base.row.run_id}`], rows };
   return { id: 'speed', title, paper, reading, svg, table, wide: false };
 }
 
-function stepRatio(run: DoneRun, base: DoneRun): number | null {
-  const [ms, baseMs] = [run.row.step_ms, base.row.step_ms];
-  return ms === null || baseMs === null || !sameMachine(run, base) ? null : ms / baseMs;
+function stepRatio(run: SizeMean, base: SizeMean): number | null {
+  const times = stepTimes(run.all, base.all);
+  return times === null ? null : times[0] / times[1];
 }
 
 /** The project's own: whether the time that FLOPs promise is saved, over the runs of the machine that has most of them. */
@@ -105,8 +107,13 @@ export function stepTimeFigure({ done }: Study, styles: Styles): Figure | Missin
     x: 3 * run.row.batch_sequences * run.row.flops_per_pass,
     y: run.row.step_ms as number,
   }));
-  const logs = (key: 'x' | 'y') => points.map((point) => Math.log10(point[key]));
-  const { slope } = linearFit(logs('x'), logs('y'));
+  const powerOf = (variant: 'baseline' | 'mod', name: string) => {
+    const of = points.filter(({ run }) => run.row.variant === variant);
+    const logs = (key: 'x' | 'y') => of.map((point) => Math.log10(point[key]));
+    const { slope } = linearFit(logs('x'), logs('y'));
+    return Number.isFinite(slope) ? [`${significant(slope)} in ${of.length} ${name} runs`] : [];
+  };
+  const powers = [...powerOf('baseline', 'dense'), ...powerOf('mod', 'MoD')];
   // Forms, not settings: how a model is trained, a step's time does not depend on.
   const forms = groupBy(points, ({ run }) => run.setting.form);
   const styleOf = (key: string) => styles.get(key) as Style;
@@ -127,6 +134,9 @@ export function stepTimeFigure({ done }: Study, styles: Styles): Figure | Missin
   });
   const { device } = (timed[0] as DoneRun).row;
   const on = device === null ? '' : ` on ${device}`;
-  const reading = `Step time grows as FLOPs to the power ${significant(slope)}, over ${timed.length} runs${on}.`;
+  const reading =
+    powers.length === 0
+      ? `Step times of ${timed.length} runs${on}.`
+      : `Step time grows as FLOPs to the power ${powers.join(', ')}${on}.`;
   return { id: 'step-time', title, paper: null, reading, svg, table: runsTable(timed), wide: false };
 }

@@ -1,26 +1,15 @@
 /** How chosen models train: learning curves, and the predictor's accuracy on the way (figures 3, middle, and 6, right). */
 import * as Plot from '@observablehq/plot';
-import type { StepRow } from '../../results/columns.js';
-import { mean } from '../../statistics.js';
 import { type ChosenModel, chosenModels, shownBudget } from '../chosen.js';
 import { modAlike } from '../claims/claim.js';
 import { accuracyReached, GOOD_ACCURACY } from '../claims/sampling.js';
+import { type CurvePoint, smoothed } from '../smoothed.js';
 import type { DoneRun, Study } from '../study.js';
 import { budgetName, percent, signedLoss, significant } from '../words.js';
 import { type DataTable, draw, type Figure, type MissingFigure } from './figure.js';
 import type { Style } from './style.js';
 
 type Styles = ReadonlyMap<string, Style>;
-
-/** Points that a curve is drawn with: more are not seen. */
-const POINTS = 48;
-
-interface CurvePoint {
-  /** Share of the run's training. */
-  share: number;
-  flops: number;
-  y: number;
-}
 
 /** Figure 3, middle. */
 export function learningCurvesFigure({ budgets }: Study, styles: Styles): Figure | MissingFigure {
@@ -150,21 +139,6 @@ function lineMarks(
       { x: 'flops', y: 'y', r: 5, fill: stroke, fillOpacity: 0, title, clip: true },
     ),
   ];
-}
-
-/** Means over equal parts of a run's training; none where the value is not known. */
-function smoothed({ steps, row }: DoneRun, value: (step: StepRow) => number | null): CurvePoint[] {
-  const known = steps().flatMap((step) => {
-    const y = value(step);
-    return y === null || !Number.isFinite(y) ? [] : [{ share: step.step / row.steps, y }];
-  });
-  const count = Math.min(POINTS, known.length);
-  const bound = (i: number) => Math.round((i * known.length) / count);
-  const parts = Array.from({ length: count }, (_, i) => known.slice(bound(i), bound(i + 1)));
-  return parts.map((part) => {
-    const share = part.at(-1)?.share as number;
-    return { share, flops: share * row.train_flops, y: mean(part.map(({ y }) => y)) };
-  });
 }
 
 function curveTable(curves: { run: DoneRun; points: CurvePoint[] }[], name: string): DataTable {

@@ -1,0 +1,48 @@
+/** How far a run's loss lies from that of the same run with another seed, and the intervals that follow from it. */
+import type { Interval } from './parabola.js';
+
+/** A sum of squares and its degrees of freedom. */
+export interface Residual {
+  squares: number;
+  freedom: number;
+}
+
+export const pooled = (parts: readonly Residual[]): Residual => ({
+  squares: parts.reduce((sum, { squares }) => sum + squares, 0),
+  freedom: parts.reduce((sum, { freedom }) => sum + freedom, 0),
+});
+
+/** With fewer degrees of freedom a variance says little: its 95% interval spans a factor of 40 with three. */
+const ENOUGH_SEEDS = 3;
+
+/** The standard deviation of one run's loss over seeds, pooled over sizes; null where too few have a second seed. */
+export function seedNoise(sizes: readonly (readonly { loss: number }[])[]): number | null {
+  const { squares, freedom } = pooled(sizes.map(aboutMean));
+  return freedom >= ENOUGH_SEEDS ? Math.sqrt(squares / freedom) : null;
+}
+
+function aboutMean(runs: readonly { loss: number }[]): Residual {
+  const mean = runs.reduce((sum, { loss }) => sum + loss, 0) / runs.length;
+  return { squares: runs.reduce((sum, { loss }) => sum + (loss - mean) ** 2, 0), freedom: runs.length - 1 };
+}
+
+/** The same about fitted curves, which a curve that is no parabola makes too large; null where the fits are exact. */
+export function fitNoise(residuals: readonly Residual[]): number | null {
+  const { squares, freedom } = pooled(residuals.filter((one) => one.freedom > 0));
+  return freedom === 0 ? null : Math.sqrt(squares / freedom);
+}
+
+/** Two-sided 95% of a normal distribution. */
+const Z95 = 1.96;
+
+/** The 95% interval of a difference of two means of so many runs; of two single ones unless told otherwise. */
+export function runInterval(value: number, noise: number | null, ofA = 1, ofB = 1): Interval | null {
+  return noiseInterval(value, noise, 1 / ofA + 1 / ofB);
+}
+
+/** That of a weighted sum of runs' losses, the squares of whose weights add up to this; null without a noise. */
+export function noiseInterval(value: number, noise: number | null, squares: number): Interval | null {
+  if (noise === null) return null;
+  const half = Z95 * noise * Math.sqrt(squares);
+  return [value - half, value + half];
+}
