@@ -101,7 +101,7 @@ function claimsTable(claims: readonly Claim[]): string {
       `<li>${escapeXml(claim)} <span class="source">${escapeXml(source)}</span> ${escapeXml(finding)}</li>`,
   );
   const rest = `<details open><summary>${counted(untested.length, 'claim')} not tested</summary><ul>${items.join('')}</ul></details>`;
-  return `<p class="quiet">Claims of Raposo et al. 2024, by section. In brackets: 95% intervals. Holds or fails: the interval lies on one side; of step times, memory and predictors, which have none, the value. Undecided: the interval reaches to both sides or is not known, or budgets differ.</p>${tested.length === 0 ? '' : table}${untested.length === 0 ? '' : rest.replace(tested.length === 0 ? '' : ' open', '')}`;
+  return `<p class="quiet">Claims of Raposo et al. 2024, by section. In brackets: 95% intervals. Holds or fails: the interval lies on one side; of step times, memory and predictors, which have none, the value. Undecided: the interval reaches to both sides or is not known. Of several budgets those count that decide; where they disagree, the claim is undecided.</p>${tested.length === 0 ? '' : table}${untested.length === 0 ? '' : rest.replace(tested.length === 0 ? '' : ' open', '')}`;
 }
 
 function figureHtml({ id, title, paper, reading, notes = '', svg, table, wide }: Figure): string {

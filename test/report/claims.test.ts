@@ -190,6 +190,16 @@ it('budgets that disagree leave a claim undecided, and each is told', () => {
   expect(new Set(found.numbers.map(({ flop_budget }) => flop_budget))).toEqual(new Set([1e15, 1e16]));
 });
 
+it('a budget that cannot tell does not contradict one that can', () => {
+  const found = claim('mod-better', {
+    file: 'flop_budgets: [1e15, 1e16]\ncapacities: [0.125]\n',
+    gain: ({ spec }) => (spec.variant === 'mod' ? (spec.flop_budget === 1e15 ? 0 : -0.03) : 0),
+    noise: 0.004,
+  });
+  expect(found.finding).toMatch(/^At 1e15 \(undecided\): .*\nAt 1e16 \(holds\): /);
+  expect(found.verdict).toBe('holds');
+});
+
 it('numbers lie within their intervals', () => {
   for (const { numbers } of claimsOf(studyOf(syntheticRuns()))) {
     for (const { value, interval } of numbers) {

@@ -76,11 +76,11 @@ export function overall(text: ClaimText, needs: string, evidence: Evidence | nul
   return { ...text, verdict, finding, numbers: numbers.map((one) => ({ ...one, flop_budget: null })) };
 }
 
-/** One verdict of several: all the same, or undecided. */
+/** One verdict of several: that of the budgets that decide, where they agree. One that cannot tell contradicts none. */
 function together(verdicts: Evidence['verdict'][]): Verdict {
-  const [first] = verdicts;
-  if (first === undefined) return 'not tested';
-  return verdicts.every((verdict) => verdict === first) ? first : 'undecided';
+  if (verdicts.length === 0) return 'not tested';
+  const [first, ...others] = new Set(verdicts.filter((verdict) => verdict !== 'undecided'));
+  return first === undefined || others.length > 0 ? 'undecided' : first;
 }
 
 /** A difference, its 95% interval, and what the interval rests on. */
