@@ -192,7 +192,11 @@ function addEval(mod: Command): void {
     .command('eval')
     .description('held-out loss of runs that are done, or of a checkpoint')
     .argument('[target]', TARGET)
-    .option('--autoregressive', 'in every routing mode that a model is trained for', false)
+    .addOption(
+      new Option('--autoregressive', 'in every routing mode that a model is trained for')
+        .default(false)
+        .conflicts('routing'),
+    )
     .addOption(new Option('--routing <mode>', 'in this mode').choices(['topk', 'predictor', 'threshold']))
     .option('--sequences <n>', 'evaluate on at most so many', wholeNumber)
     .option('--checkpoint <dir>', 'a checkpoint’s folder, in place of a target')

@@ -26,6 +26,11 @@ it.each([
   ['a number that is none', ['sweep', 'a.yaml', '--jobs', 'many'], /a whole number above 0 is needed/],
   ['a share that is none', ['data', 'prepare', 'a', '--out', 'b', '--heldout-share', '1'], /between 0 and 1/],
   ['text that is not there', ['data', 'info', 'nothing.txt'], /^mod: no file matches 'nothing\.txt'/],
+  [
+    'one routing mode and all of them',
+    ['eval', '--autoregressive', '--routing', 'topk'],
+    /option '--autoregressive' cannot be used with option '--routing <mode>'/,
+  ],
   ['a shape that is none', ['bench', '--shape', 'x3'], /^mod: --shape x3: /],
 ])('%s ends with code 2 and no stack trace', async (_, args, message) => {
   const { code, stderr } = await mod(...args);

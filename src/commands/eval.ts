@@ -39,6 +39,11 @@ export async function evalCommand(
   note: (text: string) => void,
 ): Promise<void> {
   const { checkpoint, tokens, json } = options;
+  if (checkpoint === undefined && tokens !== undefined) {
+    throw new InputError(
+      '--tokens is for --checkpoint: runs are evaluated on the held-out tokens of their sweep',
+    );
+  }
   const results =
     checkpoint === undefined
       ? await evaluateTarget(target, options, note)

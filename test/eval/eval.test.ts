@@ -112,6 +112,14 @@ describe('of a sweep', () => {
     expect(refused.stderr).toContain('its weights are gone: the sweep file says checkpoint.keep_final: best');
   });
 
+  it('refuses tokens, which are for a checkpoint, and leaves its rows alone', async () => {
+    const before = evaluations();
+    const { code, stderr } = await evaluate('tiny', '--tokens', `${GOLDEN}/baseline/tokens.bin`);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/^mod: --tokens is for --checkpoint: /);
+    expect(evaluations()).toEqual(before);
+  });
+
   it('refuses a target that is none', async () => {
     const { code, stderr } = await evaluate('nothing');
     expect(code).toBe(2);
