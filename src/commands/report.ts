@@ -5,8 +5,9 @@ import { loadRuns, type ReportRun, sweepFolders } from '../report/load.js';
 import { numbersOf, reportOf, writeReport } from '../report/report.js';
 import { counted } from '../report/words.js';
 import { makeResultsFolder } from '../results/atomic.js';
-import { readPlan, sweepFiles } from '../results/sweep-folder.js';
+import { isSweeping, readPlan, sweepFiles } from '../results/sweep-folder.js';
 import { refreshTables } from '../results/tables.js';
+import { isMoreToCome } from '../sweep/status.js';
 
 export interface ReportCommandOptions {
   results: string;
@@ -37,6 +38,7 @@ export async function reportCommand(
   makeResultsFolder(folder);
   let seen = '';
   for (;;) {
+    const sweeping = folders.some(isSweeping); // before the runs: the last look is at what it left
     const runs = loadRuns(folders);
     const state = stateOf(runs);
     if (state !== seen) {
@@ -52,7 +54,8 @@ export async function reportCommand(
       );
       seen = state;
     }
-    if (!watch || !runs.some(({ row }) => row.status === 'running')) return;
+    const rows = runs.map(({ row }) => row);
+    if (!watch || !isMoreToCome(rows, sweeping)) return;
     await sleep(WATCH_INTERVAL);
   }
 }

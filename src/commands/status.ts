@@ -1,11 +1,11 @@
 /** `mod status`: the runs of a sweep with what is done of each, from the files and, where it was submitted, from Slurm. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { count, duration, rate, table } from '../format.js';
-import { findSweep, readPlan } from '../results/sweep-folder.js';
+import { findSweep, isSweeping, readPlan } from '../results/sweep-folder.js';
 import { refreshTables } from '../results/tables.js';
 import type { Task } from '../slurm/queue.js';
 import { type ClusterProgress, clusterProgress, type QueuedProgress } from '../slurm/status.js';
-import { type RunProgress, type SweepProgress, sweepProgress } from '../sweep/status.js';
+import { isMoreToCome, type RunProgress, type SweepProgress, sweepProgress } from '../sweep/status.js';
 
 export interface StatusCommandOptions {
   results: string;
@@ -30,6 +30,7 @@ export async function statusCommand(
 ): Promise<void> {
   const { sweepFolder, runId } = findSweep(target, results);
   for (;;) {
+    const sweeping = isSweeping(sweepFolder); // before the runs: the last look is at what it left
     const { name, runs } = readPlan(sweepFolder);
     const wanted = runs.filter(({ run_id }) => runId === null || run_id === runId);
     const files = sweepProgress(sweepFolder, wanted);
@@ -37,7 +38,7 @@ export async function statusCommand(
     refreshTables(sweepFolder, runs);
     const text = json ? JSON.stringify(progress, null, watch ? undefined : 1) : report(name, progress);
     out.write(`${watch && out.isTTY && !json ? CLEAR : ''}${text}\n`);
-    if (!watch || !progress.runs.some(({ status }) => status === 'running' || status === 'queued')) return;
+    if (!watch || !isMoreToCome(progress.runs, sweeping)) return;
     await sleep(WATCH_INTERVAL);
   }
 }

@@ -4,6 +4,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { InputError } from '../errors.js';
 import type { PlannedRun } from '../plan/run.js';
 import { readJson, writeJson, writeJsonIfChanged } from './json.js';
+import { isLocked } from './lock.js';
 
 /** plan.json: all that later commands and the training processes need to know of the sweep file. */
 export interface SweepPlan {
@@ -39,6 +40,11 @@ export function sweepFiles(folder: string): SweepFiles {
 export function runFolder(sweepFolder: string, runId: string): string {
   if (!/^[^./\\][^/\\]*$/.test(runId)) throw new InputError(`'${runId}' is no run id`);
   return join(sweepFolder, runId);
+}
+
+/** Whether a sweep is at work there: also before its first run has started, and between two. */
+export function isSweeping(sweepFolder: string): boolean {
+  return isLocked(sweepFiles(sweepFolder).lock);
 }
 
 export function writePlan(folder: string, plan: SweepPlan): void {

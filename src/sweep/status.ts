@@ -47,6 +47,17 @@ export function sweepProgress(folder: string, runs: readonly PlannedRun[]): Swee
   };
 }
 
+/** Whether a run trains or waits for Slurm, or one that is not done may be the next of a sweep that is at work. */
+export function isMoreToCome(
+  runs: readonly { status: RunStatus | 'queued' }[],
+  sweepIsAtWork: boolean,
+): boolean {
+  return runs.some(({ status }) => {
+    if (status === 'done' || status === 'skipped') return false;
+    return sweepIsAtWork || status === 'running' || status === 'queued';
+  });
+}
+
 function runProgress(folder: string, run: PlannedRun): RunProgress {
   const row = currentRow(folder, run);
   const { steps } = run.spec;

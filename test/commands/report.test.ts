@@ -8,7 +8,7 @@ import { InputError } from '../../src/errors.js';
 import { loadRuns } from '../../src/report/load.js';
 import { acquireLock } from '../../src/results/lock.js';
 import { runFiles, writeResult } from '../../src/results/run-folder.js';
-import { runFolder } from '../../src/results/sweep-folder.js';
+import { runFolder, sweepFiles } from '../../src/results/sweep-folder.js';
 import { syntheticRuns, writeSweep } from '../report/synthetic.js';
 
 let results: string;
@@ -77,6 +77,23 @@ it('watches: writes anew when a run ends, until nothing trains', async () => {
   }, 200);
   const printed = await report([], { watch: true });
   expect(printed).toEqual([
+    expect.stringContaining(': 3 of 4 runs'),
+    expect.stringContaining(': 4 of 4 runs'),
+  ]);
+});
+
+it('watches on while the sweep is at work, between two runs', async () => {
+  const runs = syntheticRuns({ file: FEW });
+  const sweep = writeSweep(results, runs.slice(0, 4));
+  const last = runs[3] as (typeof runs)[number];
+  const folder = runFolder(sweep, last.row.run_id);
+  rmSync(runFiles(folder).result);
+  const lock = acquireLock(sweepFiles(sweep).lock, 'test');
+  setTimeout(() => {
+    writeResult(folder, last.row);
+    lock.release();
+  }, 200);
+  expect(await report([], { watch: true })).toEqual([
     expect.stringContaining(': 3 of 4 runs'),
     expect.stringContaining(': 4 of 4 runs'),
   ]);

@@ -8,7 +8,7 @@ import { makeResultsFolder } from '../../src/results/atomic.js';
 import { acquireLock } from '../../src/results/lock.js';
 import { planRow, runFiles, writeManifest, writeResult } from '../../src/results/run-folder.js';
 import { appendStep } from '../../src/results/steps.js';
-import { runFolder, writePlan } from '../../src/results/sweep-folder.js';
+import { runFolder, sweepFiles, writePlan } from '../../src/results/sweep-folder.js';
 import { manifestOf, plannedRun } from '../results/planned-run.js';
 
 let results: string;
@@ -29,10 +29,11 @@ function started(id: string, step: number | null): string {
   return folder;
 }
 
-async function status(options: { json?: boolean; watch?: boolean } = {}): Promise<string> {
+async function status(options: { json?: boolean; watch?: boolean; target?: string } = {}): Promise<string> {
   const printed: string[] = [];
   const out = { write: (text: string) => printed.push(text) > 0, isTTY: false } as NodeJS.WriteStream;
-  await statusCommand('a', { results, json: false, watch: false, ...options }, out);
+  const { target = 'a', ...flags } = options;
+  await statusCommand(target, { results, json: false, watch: false, ...flags }, out);
   return printed.join('');
 }
 
@@ -73,4 +74,22 @@ it('watches until nothing trains', async () => {
   const text = await status({ watch: true });
   expect(text.match(/a: 99% of the FLOPs/g)).toHaveLength(2);
   expect(text).toContain('trains  interrupted');
+});
+
+it('watches on while the sweep is at work, before its first run and between two', async () => {
+  writePlan(sweep, { name: 'a', base_dir: '/', runs: [plannedRun('first'), plannedRun('second')] });
+  writeResult(started('first', null), { ...planRow(plannedRun('first')), status: 'done', loss: 1 });
+  const lock = acquireLock(sweepFiles(sweep).lock, 'test');
+  setTimeout(() => lock.release(), 100);
+  const text = await status({ watch: true });
+  expect(text.match(/a: 50% of the FLOPs/g)).toHaveLength(2);
+});
+
+it('watches no longer than its run, whatever the sweep does', async () => {
+  writePlan(sweep, { name: 'a', base_dir: '/', runs: [plannedRun('first'), plannedRun('second')] });
+  writeResult(started('first', null), { ...planRow(plannedRun('first')), status: 'done', loss: 1 });
+  const lock = acquireLock(sweepFiles(sweep).lock, 'test');
+  const text = await status({ watch: true, target: 'a/first' });
+  expect(text.match(/a: 100% of the FLOPs/g)).toHaveLength(1);
+  lock.release();
 });
