@@ -163,7 +163,7 @@ async function prepareAll(
   const parts = planParts(files, settings.part_bytes);
   const results = new Map<number, PartResult>();
   for (const part of parts) {
-    const done = donePart(folder, part);
+    const done = donePart(folder, part, settings);
     if (done !== null) results.set(part.index, done);
   }
   const doneBefore = results.size;

@@ -6,6 +6,7 @@ import { InputError } from '../errors.js';
 import { readJson, writeJson } from '../results/json.js';
 import { type DocumentFormat, documentPieces, isJsonLines } from './documents.js';
 import { type ShardTokenBytes, ShardWriter } from './shards.js';
+import { HEADER_BYTES } from './token-file.js';
 import type { Tokenizer } from './tokenizer.js';
 import { compressionOf, type Slice } from './unpack.js';
 
@@ -102,10 +103,24 @@ export function partRecord(folder: string, { index }: Part): string {
   return join(folder, 'parts', `${fiveDigits(index)}.json`);
 }
 
-/** What a part left when it was done; null: it is still to do. */
-export function donePart(folder: string, part: Part): PartResult | null {
-  return readJson(partRecord(folder, part)) as PartResult | null;
+/** What a part left when it was done; null: it is still to do, or to do again, since a shard of it is gone or cut short. */
+export function donePart(
+  folder: string,
+  part: Part,
+  { token_bytes }: Pick<PrepareSettings, 'token_bytes'>,
+): PartResult | null {
+  const done = readJson(partRecord(folder, part)) as PartResult | null;
+  if (done === null) return null;
+  const isWhole = (split: Split) => {
+    const shards = done.shards.filter((name) => name.startsWith(`${split}-`));
+    const bytes = shards.reduce((sum, name) => sum + sizeOf(join(folder, name)), 0);
+    return bytes === shards.length * HEADER_BYTES + done.tokens[split] * token_bytes;
+  };
+  return SPLITS.every(isWhole) ? done : null;
 }
+
+/** Bytes of a file; where there is none NaN, which equals nothing. */
+const sizeOf = (path: string) => statSync(path, { throwIfNoEntry: false })?.size ?? Number.NaN;
 
 /**
  * Tokenizes the documents of a part into train-*.bin and heldout-*.bin, and records that it is done.

@@ -7,6 +7,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  truncateSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
@@ -119,6 +120,20 @@ describe('mod data prepare', () => {
       bytes_per_second: null,
       parts_done_before: parts.length,
     });
+  });
+
+  it('makes parts again whose shards are gone or cut short, to the same shards', async () => {
+    const whole = shards('all');
+    const { parts_done_before: _, bytes_per_second: __, ...same } = await prepare('lost');
+    const parts = readdirSync(join(folder, 'lost/parts')).length;
+    const names = Object.keys(whole).filter((name) => name.startsWith('heldout'));
+    for (const name of names) rmSync(join(folder, 'lost', name));
+    const summary = await prepare('lost');
+    expect(summary).toMatchObject({ ...same, parts_done_before: parts - names.length });
+    expect(shards('lost')).toEqual(whole);
+    truncateSync(join(folder, 'lost/train-00001-00.bin'), 2000);
+    expect((await prepare('lost')).parts_done_before).toBe(parts - 1);
+    expect(shards('lost')).toEqual(whole);
   });
 
   it('killed and started again, with more jobs, leaves the shards of an uninterrupted call', async () => {
