@@ -9,6 +9,8 @@ export const FOUND = 'found';
 const MAX_SIZE = 2 ** 20;
 const MAX_LAYERS = 4096;
 const MAX_EXPERTS = 1024;
+/** Of 255 bytes that a file name may have. */
+const LONGEST_NAME = 200;
 
 const number = (allowed: string, accepts: (value: number) => boolean) =>
   z.custom<Written>((found) => found instanceof Written && accepts(found.value), { error: allowed });
@@ -233,7 +235,10 @@ const isName = (found: unknown) =>
   /^[\p{L}\d][\p{L}\d._-]*$/u.test(found instanceof Written ? found.text : found);
 const name = z
   .custom<string | Written>(isName, { error: NAME })
-  .transform((found) => (found instanceof Written ? found.text : found));
+  .transform((found) => (found instanceof Written ? found.text : found))
+  .refine((found) => Buffer.byteLength(found) <= LONGEST_NAME, {
+    error: `a name of at most ${LONGEST_NAME} bytes, as file systems take them`,
+  });
 
 const grid = mapping(keys, 'a mapping of the keys that it overrides');
 

@@ -9,7 +9,8 @@ import { isExpertVariant } from './run.js';
  * Budget, variant, capacity and frequency where routed, `sigmoid` where that is the gate, size, seed, then every other
  * key in which the run differs from the file's top level: `6e18-mod-c0.125-f2-217M-s0`,
  * `1e16-baseline-d256l4-s1-learning_rate-1e-3`. Depends on the run and the top level alone, so that adding grids renames
- * nothing. A learning rate is also named where the top level has several.
+ * nothing. A learning rate is also named where the top level has several. What would make the id longer than a file name
+ * may be stands as a hash at its end.
  */
 export function runId(point: Point, top: TopLevel): string {
   const { routing } = point;
@@ -26,9 +27,22 @@ export function runId(point: Point, top: TopLevel): string {
   const usual = otherKeys(top, top.training.learning_rate);
   for (const [key, { value, text }] of Object.entries(own)) {
     if (!concerns(point, key)) continue;
-    if (value !== usual[key]?.value) parts.push(key, text);
+    if (value !== usual[key]?.value) parts.push(`${key}-${text}`);
   }
-  return parts.join('-');
+  return shortened(parts);
+}
+
+/** File systems take names of 255 bytes; some of them are left to whoever archives or mounts the results. */
+const LONGEST = 200;
+const HASH_DIGITS = 12;
+
+/** The parts as a file name: as many from the first as there is room for, and a hash of the others. */
+function shortened(parts: readonly string[]): string {
+  const whole = parts.join('-');
+  if (whole.length <= LONGEST) return whole;
+  let kept = parts.length - 1;
+  while (parts.slice(0, kept).join('-').length > LONGEST - 1 - HASH_DIGITS) kept--;
+  return [...parts.slice(0, kept), configHash(parts.slice(kept)).slice(0, HASH_DIGITS)].join('-');
 }
 
 /** The random control and models without routing have nothing that these could change. */

@@ -40,6 +40,27 @@ it.each([
   expect(ids(`name: a\n${DATA}${text}\n`)).toEqual(expected);
 });
 
+it('an id of more than 200 bytes ends in a hash of the keys that have no room, a shorter one is as it is', () => {
+  const many = (precision: string) =>
+    `{sequence_length: 128, batch_sequences: 8, tie_embeddings: false, evaluation: {sequences: 32, every_steps: 10, autoregressive: false}, training: {weight_decay: 0.2, gradient_clip: 2.0, micro_batch_sequences: 1, deterministic: true}, precision: ${precision}}`;
+  const of = (...grids: string[]) => ids(`${SMALL}grids: [${grids.join(', ')}]\n`);
+  const [first, second] = of(many('fp32'), many('bf16')) as [string, string];
+  for (const id of [first, second]) {
+    expect(id).toMatch(
+      /^1e12-baseline-d64l4-s0-sequence_length-128-batch_sequences-8-tie_embeddings-false-weight_decay-0\.2-.*-[0-9a-f]{12}$/,
+    );
+    expect(id.length).toBeLessThanOrEqual(200);
+  }
+  expect(first).not.toBe(second);
+  expect(of(many('bf16'))).toEqual([second]); // of the run alone
+  const decay = '1e12-baseline-d64l4-s0-weight_decay-0.2';
+  const zeros = (length: number) => '0'.repeat(length - decay.length);
+  const [longest] = of(`{training: {weight_decay: 0.2${zeros(200)}}}`);
+  expect(longest).toBe(`${decay}${zeros(200)}`);
+  const [longer] = of(`{training: {weight_decay: 0.2${zeros(201)}}}`);
+  expect(longer).toMatch(/^1e12-baseline-d64l4-s0-[0-9a-f]{12}$/);
+});
+
 it('tells runs on other data apart', () => {
   const [first, second] = ids(`${SMALL}grids: [{}, {data: {text: c, heldout_text: b}}]\n`);
   expect(first).toBe('1e12-baseline-d64l4-s0');
