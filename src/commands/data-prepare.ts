@@ -72,7 +72,7 @@ export async function dataPrepareCommand(
   const folder = resolve(options.out);
   const files = findFiles(patterns, process.cwd()).map(({ path }) => inputFile(path));
   const settings = await settingsOf(options);
-  makeResultsFolder(folder);
+  makeResultsFolder(folder, '--out');
   const lock = acquireLock(join(folder, '.lock'), 'mod data prepare');
   try {
     mkdirSync(join(folder, 'parts'), { recursive: true });

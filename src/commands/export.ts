@@ -33,7 +33,7 @@ export async function exportCommand(
   const { sweepFolder, runId } = findSweep(target, results);
   const runs = loadRuns([sweepFolder]).filter(({ row }) => runId === null || row.run_id === runId);
   const folder = out ?? join(sweepFolder, 'export', format);
-  makeResultsFolder(folder);
+  makeResultsFolder(folder, '--out');
   const written = runs.filter((run) => exportRun(run, folder, format));
   if (written.length === 0) throw new InputError(`${target ?? sweepFolder}: no run there has taken a step`);
   print(`${folder}: ${counted(written.length, 'run')}`);

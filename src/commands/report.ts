@@ -35,7 +35,7 @@ export async function reportCommand(
   const [only] = folders;
   const folder =
     out ?? (folders.length === 1 ? sweepFiles(only as string).report : join(resolve(results), 'report'));
-  makeResultsFolder(folder);
+  makeResultsFolder(folder, '--out');
   let seen = '';
   for (;;) {
     const sweeping = folders.some(isSweeping); // before the runs: the last look is at what it left

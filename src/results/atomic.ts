@@ -87,8 +87,13 @@ export function syncFolder(folder: string, fs: SyncCalls = { openSync, fsyncSync
   }
 }
 
-/** Makes a folder that results go to, and its parents; InputError where it cannot be written. */
-export function makeResultsFolder(folder: string): void {
+/**
+ * Makes a folder that results go to, and its parents.
+ *
+ * @param option of the command line, by which people choose another folder
+ * @throws InputError where it cannot be written
+ */
+export function makeResultsFolder(folder: string, option: '--results' | '--out' = '--results'): void {
   try {
     const first = mkdirSync(folder, { recursive: true });
     if (first !== undefined) syncNewFolders(dirname(resolve(first)), resolve(folder));
@@ -97,7 +102,7 @@ export function makeResultsFolder(folder: string): void {
     rmSync(probe);
   } catch (error) {
     throw new InputError(
-      `${folder}: results cannot be written there: ${messageOf(error)}; choose another --results`,
+      `${folder}: results cannot be written there: ${messageOf(error)}; choose another ${option}`,
     );
   }
 }

@@ -218,6 +218,10 @@ describe('mod data prepare', () => {
     await expect(again()).rejects.toThrow('its input files have been added to, taken away or changed since');
   });
 
+  it('names the option that chooses its folder where that cannot be written', async () => {
+    await expect(prepare('input/a.jsonl/below')).rejects.toThrow(/; choose another --out$/);
+  });
+
   it.each<[string, Partial<DataPrepareOptions>]>([
     ["no token 'odd'", { endOfText: 'odd', tokenizer: 'gpt2' }],
     ['--separator: found nothing', { separator: '' }],

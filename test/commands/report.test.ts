@@ -114,3 +114,10 @@ it('takes less than five seconds of a processor over hundreds of runs', async ()
 it('a target that is none is an input error', async () => {
   await expect(report(['nothing'])).rejects.toThrow(InputError);
 });
+
+it('names the option that chooses its folder where that cannot be written', async () => {
+  const sweep = writeSweep(results, syntheticRuns({ file: FEW }));
+  await expect(report([], { out: join(sweep, 'runs.csv', 'page') })).rejects.toThrow(
+    /; choose another --out$/,
+  );
+});
