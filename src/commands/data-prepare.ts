@@ -2,6 +2,8 @@
 import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { basename, join, relative, resolve } from 'node:path';
+import { escapePath } from 'tinyglobby';
+import { stringify } from 'yaml';
 import { findFiles } from '../data/files.js';
 import {
   donePart,
@@ -14,6 +16,7 @@ import {
   type PrepareSettings,
   planParts,
   SPLITS,
+  type Split,
   TOKENIZER_COPY,
 } from '../data/prepare.js';
 import { prepareParts } from '../data/prepare-pool.js';
@@ -214,10 +217,13 @@ const sum = (values: readonly number[]) => values.reduce((total, value) => total
 function report(summary: PrepareSummary, settings: PrepareSettings, out: string): string {
   const { documents, tokens, text_bytes, shards, bytes_per_second, parts_done_before } = summary;
   const folder = relative(process.cwd(), out) || '.';
-  const path = (name: string) => join(folder, name);
+  const glob = (split: Split) => join(escapePath(folder), `${split}-*.bin`);
+  const { vocab_size } = settings;
+  const tokenizer = isBuiltIn(settings.tokenizer) ? settings.tokenizer : join(folder, settings.tokenizer);
+  const data = { train: glob('train'), heldout: glob('heldout'), vocab_size, tokenizer };
   const speed = bytes_per_second === null ? '' : ` at ${bytes(bytes_per_second)}/s`;
   const before = parts_done_before === 0 ? '' : ` (${count(parts_done_before)} parts were done before)`;
-  const line = (split: 'train' | 'heldout') =>
+  const line = (split: Split) =>
     `${split}: ${count(tokens[split])} tokens of ${count(documents[split])} documents`;
   return [
     `${basename(out)}: ${bytes(text_bytes)} of text in ${count(shards)} shards${speed}${before}`,
@@ -225,16 +231,12 @@ function report(summary: PrepareSummary, settings: PrepareSettings, out: string)
     line('heldout'),
     '',
     'In a sweep file, with the paths relative to it:',
-    'data:',
-    `  train: ${path('train-*.bin')}`,
-    `  heldout: ${path('heldout-*.bin')}`,
-    `  vocab_size: ${settings.vocab_size}`,
-    `  tokenizer: ${isBuiltIn(settings.tokenizer) ? settings.tokenizer : path(settings.tokenizer)}`,
+    stringify({ data }, { lineWidth: 0 }).trimEnd(),
   ].join('\n');
 }
 
 function nothingIn(
-  split: 'train' | 'heldout',
+  split: Split,
   { documents }: PrepareSummary,
   { heldout_share }: PrepareSettings,
 ): InputError {

@@ -23,6 +23,8 @@ export const PIECE_BYTES = 2 ** 20;
 /** A line of JSONL is parsed whole. */
 const LONGEST_LINE = 2 ** 28;
 const NEWLINE = 0x0a;
+/** What some programs begin UTF-8 with; JSON has no place for it. */
+const BYTE_ORDER_MARK = Buffer.from('\uFEFF');
 
 /** By its name: JSON Lines, compressed or not. C4, Dolma and others call theirs .json.gz. */
 export function isJsonLines(path: string): boolean {
@@ -45,7 +47,8 @@ export async function* documentPieces(
     return;
   }
   for await (const { line, offset } of linesOf(slice, onRead)) {
-    const text = textOfLine(line, field, `${slice.path}: the line at byte ${offset}`);
+    const json = offset === 0 ? withoutMark(line) : line;
+    const text = textOfLine(json, field, `${slice.path}: the line at byte ${offset}`);
     if (text !== null) yield* piecesOf(Buffer.from(text));
   }
 }
@@ -87,6 +90,11 @@ async function* linesOf(
 }
 
 const join = (parts: Buffer[]) => (parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts));
+
+function withoutMark(line: Buffer): Buffer {
+  const { length } = BYTE_ORDER_MARK;
+  return line.subarray(0, length).equals(BYTE_ORDER_MARK) ? line.subarray(length) : line;
+}
 
 /** Null for a line with nothing in it. */
 function textOfLine(line: Buffer, field: string, where: string): string | null {

@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { dataInfoCommand } from '../../src/commands/data-info.js';
@@ -22,6 +22,7 @@ import {
   type PrepareSummary,
 } from '../../src/commands/data-prepare.js';
 import { planCommand } from '../../src/commands/plan.js';
+import { type Product, parseSweepFile } from '../../src/config/sweep-file.js';
 import type { FileContents } from '../../src/data/inspect.js';
 import { openTokens } from '../../src/data/tokens.js';
 import { InputError } from '../../src/errors.js';
@@ -193,6 +194,21 @@ describe('mod data prepare', () => {
       rmSync(sweep);
     }
     expect(yaml).toContain(`vocab_size: ${TINY_VOCABULARY}`);
+  });
+
+  it('prints what a sweep file can say of them, whatever the folder is called', async () => {
+    const whole = textOf('all', 'train');
+    for (const name of ['odd (1) [x] {a,b}', '!kept: #1', 'it\'s a "tab"']) {
+      const printed: string[] = [];
+      await dataPrepareCommand([`${input}/*`], options(name, { json: false }), (text) => printed.push(text));
+      const yaml = printed.join('\n').split(/^In a sweep file.*$/m)[1] as string;
+      const here = join(process.cwd(), 's.yaml'); // the paths are relative to here
+      const { products, dir } = parseSweepFile(here, `name: a\nflop_budgets: [1e11]\n${yaml}`);
+      const source = openTokens((products[0] as Product).data, 'train', dir);
+      expect(source.files.map((path) => dirname(path))).toEqual(source.files.map(() => join(folder, name)));
+      expect(source.tokens).toBe(whole.join('\0').length + 1);
+      source.close();
+    }
   });
 
   it('takes a folder in which an earlier call got nothing done', async () => {

@@ -103,6 +103,14 @@ describe('JSONL', () => {
     expect(await documentsOf(named, { ...FORMAT, field: 'body' })).toEqual(['a']);
   });
 
+  it('may begin with a byte order mark, as Windows writes it, packed or not', async () => {
+    const text = '\uFEFF{"text": "a"}\r\n{"text": "\uFEFFb"}\r\n';
+    expect(await documentsOf(file('marked.jsonl', text))).toEqual(['a', '\uFEFFb']);
+    expect(await documentsOf(file('marked.jsonl.gz', gzipSync(text)))).toEqual(['a', '\uFEFFb']);
+    const path = file('marked.jsonl', text);
+    expect(await documentsOf({ path, start: 1, end: null })).toEqual(['\uFEFFb']);
+  });
+
   it('gives every line once, however the file is sliced', async () => {
     const texts = fc.array(fc.string({ unit: 'binary', minLength: 1, maxLength: 8 }), { minLength: 1 });
     await fc.assert(
