@@ -288,7 +288,10 @@ function addExport(mod: Command): void {
     .addOption(
       new Option('--format <name>', 'for which tool').choices(['tensorboard', 'wandb']).makeOptionMandatory(),
     )
-    .option('--out <dir>', 'folder to write to; left out: export/ in the sweep’s folder')
+    .option(
+      '--out <dir>',
+      'folder to write to; left out: export/tensorboard/ or export/wandb/ in the sweep’s folder',
+    )
     .addOption(resultsOption())
     .addHelpText(
       'after',

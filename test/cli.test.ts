@@ -39,6 +39,11 @@ it.each([
   expect(stderr).not.toMatch(/\n +at /);
 });
 
+it('mod export --help says which folder is written to', async () => {
+  const { stdout } = await mod('export', '--help');
+  expect(stdout.replaceAll(/\s+/g, ' ')).toContain('left out: export/tensorboard/ or export/wandb/ in the');
+});
+
 it('a reader that has gone ends a command silently, as head ends others', async () => {
   const { child, ended } = startMod(['plan', 'configs/6e18.yaml', '--json']);
   child.stdout?.destroy();

@@ -1,7 +1,7 @@
 /** `mod plan`: what a sweep file asks for, before anything is trained. */
 import { relative } from 'node:path';
 import { type BenchRecord, benchRecordPath, nearestRecord, readBenchRecords } from '../bench/record.js';
-import { shapeNamed } from '../config/shapes.js';
+import { shapeNamed, shapeProblem } from '../config/shapes.js';
 import { loadSweepFile, type SweepFile } from '../config/sweep-file.js';
 import { dataTokenizer } from '../data/tokenizer.js';
 import { openTokens } from '../data/tokens.js';
@@ -101,6 +101,9 @@ export async function planCommand(
 
 /** The file with `--match-flops` in place of its sizes. */
 function matched(file: SweepFile, baseline: string, resultsDir: string): SweepFile {
+  const problem = shapeProblem(baseline);
+  if (problem !== null)
+    throw new InputError(`--match-flops ${baseline}: no model has this shape: ${problem}`);
   const match_flops = shapeNamed(baseline) ?? findSweep(baseline, resultsDir).sweepFolder;
   const products = file.products.map((product) => ({ ...product, model_sizes: { match_flops } }));
   return { ...file, products };

@@ -1,7 +1,14 @@
 /** What a sweep file may say, key by key: each check carries the words for what is allowed. */
 import { z } from 'zod';
 import { Written } from './document.js';
-import { CHINCHILLA_SHAPES, customShape, defaultHeads, type Shape, shapeNamed } from './shapes.js';
+import {
+  CHINCHILLA_SHAPES,
+  customShape,
+  defaultHeads,
+  type Shape,
+  shapeNamed,
+  shapeProblem,
+} from './shapes.js';
 
 /** The parameter of an issue by which a check over several keys says itself what it found. */
 export const FOUND = 'found';
@@ -78,9 +85,15 @@ const BASELINE =
 
 /** One size for each setting of routing: the one whose FLOPs per pass are closest to a baseline's. */
 const matchedSizes = mapping({
-  match_flops: z.union([words(BASELINE).transform((name) => shapeNamed(name) ?? name), ownShape], {
-    error: BASELINE,
-  }),
+  match_flops: z
+    .union([words(BASELINE), ownShape], { error: BASELINE })
+    .superRefine((found, context) => {
+      const problem = typeof found === 'string' ? shapeProblem(found) : null;
+      if (problem === null) return;
+      const params = { [FOUND]: `${found}, and no model has this shape: ${problem}` };
+      context.addIssue({ code: 'custom', message: BASELINE, params });
+    })
+    .transform((found) => (typeof found === 'string' ? (shapeNamed(found) ?? found) : found)),
 });
 
 const modelSizes = z.union(

@@ -78,15 +78,33 @@ export function shapeOf({ d_model, n_layers, n_heads, d_ff }: Omit<Shape, 'name'
   return CHINCHILLA_SHAPES.find(isSame) ?? custom;
 }
 
-/** The shape of a name as run ids have it, `217M` or `d256l4`; null for any other text. */
+/** The shape of a name as run ids have it, `217M` or `d256l4`; null for any other text, and a shape that no model has. */
 export function shapeNamed(name: string): Shape | null {
   const row = CHINCHILLA_SHAPES.find((shape) => shape.name === name);
   if (row !== undefined) return row;
+  const sizes = sizesNamed(name);
+  if (sizes === null || shapeProblem(name) !== null) return null;
+  const { d_model, n_layers, n_heads, d_ff } = sizes;
+  return customShape(d_model, n_layers, n_heads, d_ff);
+}
+
+/** Why no model has the shape of a name such as `d257l4`; null for one that a model has, and for text that names none. */
+export function shapeProblem(name: string): string | null {
+  const sizes = sizesNamed(name);
+  if (sizes === null) return null;
+  const zero = Object.entries(sizes).find(([, size]) => size === 0);
+  if (zero !== undefined) return `${zero[0]} must be above 0`;
+  const { d_model, n_heads } = sizes;
+  if (d_model % 2 !== 0) return `d_model ${d_model} is odd, and rotary positions pair its halves`;
+  if (n_heads === undefined || d_model % (2 * n_heads) === 0) return null;
+  return `n_heads ${n_heads} does not divide d_model ${d_model} into heads of an even size`;
+}
+
+function sizesNamed(name: string): (Pick<Shape, 'd_model' | 'n_layers'> & Partial<Shape>) | null {
   const sizes = /^d(\d+)l(\d+)(?:h(\d+))?(?:f(\d+))?$/.exec(name);
   if (sizes === null) return null;
-  const [d_model, n_layers, heads, ff] = sizes.slice(1).map((text) => text && Number(text)) as number[];
-  if (!d_model || !n_layers || d_model % (2 * (heads ?? 1)) !== 0) return null;
-  return customShape(d_model, n_layers, heads, ff);
+  const [d_model, n_layers, n_heads, d_ff] = sizes.slice(1).map((text) => text && Number(text)) as number[];
+  return { d_model: d_model as number, n_layers: n_layers as number, n_heads, d_ff };
 }
 
 /** A custom shape of an even d_model; its name says the heads and d_ff only where they are not the usual ones. */

@@ -83,7 +83,7 @@ export async function sweep(file: SweepFile, options: SweepOptions): Promise<Swe
     const todo = unfinished(folder, wanted, options.retry);
     const ends =
       todo.length === 0
-        ? nothingToDo(folder, wanted, options)
+        ? nothingToDo(folder, plan, wanted, options)
         : await trainAll(folder, plan, todo, wanted, options);
     return { folder, ...ends, rows: lastTables(folder, plan, ends) };
   } finally {
@@ -91,14 +91,28 @@ export async function sweep(file: SweepFile, options: SweepOptions): Promise<Swe
   }
 }
 
-function nothingToDo(folder: string, wanted: readonly PlannedRun[], { quiet, out }: SweepOptions): Ends {
+function nothingToDo(
+  folder: string,
+  plan: readonly PlannedRun[],
+  wanted: readonly PlannedRun[],
+  options: SweepOptions,
+): Ends {
   const failed = divergedBefore(folder, wanted);
-  if (!quiet) {
-    out.write(
-      `nothing to train: ${wanted.length - failed.length} of ${wanted.length} runs are done, ${sweepFiles(folder).runs}\n`,
-    );
+  const done = `${wanted.length - failed.length} of ${wanted.length} runs are done, ${sweepFiles(folder).runs}`;
+  if (!options.quiet) {
+    options.out.write(`nothing to train: ${wanted.length > 0 ? done : whyNone(plan, options)}\n`);
   }
   return { failed, unfinished: [], stoppedBy: null, trained: [] };
+}
+
+/** Why a call is about no run that could be trained: its shard has none, or those that it names are not feasible. */
+function whyNone(plan: readonly PlannedRun[], { only, shard }: SweepOptions): string {
+  if (shard !== undefined) {
+    const feasible = plan.filter(({ status }) => status === 'pending').length;
+    return `shard ${shard.index}/${shard.of} is empty, of ${feasible} runs that can be trained`;
+  }
+  const named = plan.filter(({ run_id }) => only.includes(run_id));
+  return named.map(({ run_id, note }) => `${run_id}: ${note}`).join('\n');
 }
 
 async function trainAll(

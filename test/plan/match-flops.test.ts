@@ -4,7 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { planCommand } from '../../src/commands/plan.js';
-import { CHINCHILLA_SHAPES, customShape, type Shape, shapeNamed } from '../../src/config/shapes.js';
+import {
+  CHINCHILLA_SHAPES,
+  customShape,
+  type Shape,
+  shapeNamed,
+  shapeProblem,
+} from '../../src/config/shapes.js';
 import { parseSweepFile } from '../../src/config/sweep-file.js';
 import type { ModelConfig } from '../../src/model/config.js';
 import { expandSweep } from '../../src/plan/expand.js';
@@ -65,9 +71,29 @@ it.each([
   ['d256l4h2f512', { d_model: 256, n_layers: 4, n_heads: 2, d_ff: 512 }],
 ])('knows the shape %s by its name', (name, sizes) => expect(shapeNamed(name)).toEqual({ name, ...sizes }));
 
-it.each(['quick', 'd255l4', 'd256', 'd0l4', 'd256l4h3'])('%s names no shape', (name) =>
-  expect(shapeNamed(name)).toBeNull(),
-);
+it.each(['quick', 'd256', 'd256l4x'])('%s names no shape', (name) => {
+  expect(shapeNamed(name)).toBeNull();
+  expect(shapeProblem(name)).toBeNull();
+});
+
+it.each([
+  ['d257l4', 'd_model 257 is odd, and rotary positions pair its halves'],
+  ['d16l2h3', 'n_heads 3 does not divide d_model 16 into heads of an even size'],
+  ['d16l2h0', 'n_heads must be above 0'],
+  ['d0l4', 'd_model must be above 0'],
+  ['d64l0', 'n_layers must be above 0'],
+  ['d64l4f0', 'd_ff must be above 0'],
+])('%s is a shape that no model has, for mod plan and in a file: %s', async (name, problem) => {
+  expect(shapeNamed(name)).toBeNull();
+  const options = { json: false, results, matchFlops: name };
+  await expect(planCommand('configs/quick.yaml', options, () => undefined)).rejects.toThrow(
+    `--match-flops ${name}: no model has this shape: ${problem}`,
+  );
+  const file = `name: a\nflop_budgets: [1e9]\nmodel_sizes: {match_flops: ${name}}\ndata: {text: a, heldout_text: b}\n`;
+  expect(() => parseSweepFile('s.yaml', file)).toThrow(
+    `s.yaml:3:28: model_sizes.match_flops: found ${name}, and no model has this shape: ${problem}; allowed: a size, `,
+  );
+});
 
 const FILE = 'flop_budgets: [1e15]\ncapacities: [0.125]\nrouters: [learned, random]\n';
 

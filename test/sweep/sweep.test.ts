@@ -169,6 +169,19 @@ describe('parts of a sweep', () => {
     expect(attempts).toEqual([1, 1, 1, 1, 1]);
   });
 
+  it('that have nothing to train say why: a run that is not feasible, a shard that is empty', async () => {
+    const sweep = tiny(TINY_SWEEP.replace('[3e8]', '[1e6, 3e8]'));
+    const run = '1e6-baseline-d16l2-s0';
+    const named = await train(sweep, '--only', run);
+    expect(named.code).toBe(0);
+    expect(named.stdout).toContain(
+      `nothing to train: ${run}: the budget pays for 0 of at least 10 steps of 2 sequences of 32 tokens\n`,
+    );
+    expect((await train(sweep, '--shard', '7/9')).stdout).toContain(
+      'nothing to train: shard 7/9 is empty, of 3 runs that can be trained\n',
+    );
+  });
+
   it('do not train a run that the file has changed since, and say what has', async () => {
     const sweep = tiny();
     await train(sweep, '--only', TINY_RUNS[0] as string, '--quiet');
