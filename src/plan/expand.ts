@@ -1,8 +1,8 @@
 /** From a sweep file to the list of its runs: a pure function, the same list for the same file. */
 import type { Product, SweepFile, TopLevel } from '../config/sweep-file.js';
 import { InputError } from '../errors.js';
-import { selectedTokens } from '../model/config.js';
 import { configHash } from './canonical.js';
+import { routingProblems } from './feasible.js';
 import { denseFlopsPerPass, flopsPerPass } from './flops.js';
 import { modelOf } from './model-of.js';
 import { parameterCounts } from './params.js';
@@ -93,18 +93,9 @@ function trainingOf({ product: { training }, learningRate, shape }: Point): RunS
 
 /** Every reason why a point cannot be trained; none: it can. */
 function whyNotFeasible({ model, steps, batch_sequences }: RunSpec): string[] {
-  const { routing, n_layers, sequence_length } = model;
-  const reasons: string[] = [];
-  if (routing !== null && routing.frequency > n_layers) {
-    reasons.push(
-      `routing frequency ${routing.frequency} is above the ${n_layers} layers: no block would be routed`,
-    );
-  }
-  if (routing !== null && selectedTokens(routing.capacity, sequence_length) === 0) {
-    reasons.push(`capacity ${routing.capacity} of ${sequence_length} tokens selects none`);
-  }
+  const reasons = routingProblems(model);
   if (steps < MIN_STEPS) {
-    const step = `${batch_sequences} sequences of ${sequence_length} tokens`;
+    const step = `${batch_sequences} sequences of ${model.sequence_length} tokens`;
     reasons.push(`the budget pays for ${steps} of at least ${MIN_STEPS} steps of ${step}`);
   }
   return reasons;

@@ -25,6 +25,9 @@ describe('a shape', () => {
     ['d64l2t32b4v256e1.5', 'experts must be a whole number above 0'],
     ['d64l2t32b4v256e4n0', 'no-op experts must be a whole number above 0'],
     ['d64l2t32b4v256e4x0', 'the capacity factor must be above 0'],
+    ['d32l2t4b1v32c0.1f2', 'capacity 0.1 of 4 tokens selects none'],
+    ['d32l2t32b1v32c0.5f4', 'routing frequency 4 is above the 2 layers: no block would be routed'],
+    ['d32l2t4b1v32c0.1f4', 'no block would be routed; capacity 0.1 of 4 tokens selects none'],
   ])('%s is refused: %s', (text, why) => {
     expect(() => parseShape(text)).toThrow(why);
   });
