@@ -40,10 +40,19 @@ export function readCsv<Row extends Partial<Record<Column, unknown>>>(
   path: string,
   columns: readonly (keyof Row & Column)[],
 ): Row[] {
+  return parseCsv(path, readTable(path), columns);
+}
+
+/** The same of a text that has been read from there, or a part of it. */
+export function parseCsv<Row extends Partial<Record<Column, unknown>>>(
+  path: string,
+  text: string,
+  columns: readonly (keyof Row & Column)[],
+): Row[] {
   let records: { record: Record<string, string>; info: { lines: number } }[];
   let head: string[] = [];
   try {
-    records = parse(readFileSync(path), {
+    records = parse(text, {
       bom: true,
       columns: (names: string[]) => {
         head = names;
@@ -53,7 +62,7 @@ export function readCsv<Row extends Partial<Record<Column, unknown>>>(
       record_delimiter: ['\n', '\r\n'],
     }) as unknown as typeof records;
   } catch (error) {
-    throw new InputError(`${path}: cannot be read as CSV: ${messageOf(error)}`);
+    throw unreadable(path, error);
   }
   const missing = columns.find((column) => !head.includes(column) && !LATER_COLUMNS.has(column));
   if (missing !== undefined) throw new InputError(`${path}: the column ${missing} is missing`);
@@ -70,6 +79,19 @@ export function readCsv<Row extends Partial<Record<Column, unknown>>>(
     });
     return Object.fromEntries(cells) as Row;
   });
+}
+
+/** The text of a table; InputError naming the file. */
+export function readTable(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    throw unreadable(path, error);
+  }
+}
+
+function unreadable(path: string, error: unknown): InputError {
+  return new InputError(`${path}: cannot be read as CSV: ${messageOf(error)}`);
 }
 
 function formatLines(rows: readonly (readonly (string | number | null)[])[]): string {

@@ -2,7 +2,7 @@
 import { closeSync, existsSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { writeAll, writeFileAtomic } from './atomic.js';
 import { STEP_COLUMNS, type StepRow } from './columns.js';
-import { formatCsv, formatCsvLine, readCsv } from './csv.js';
+import { formatCsv, formatCsvLine, parseCsv, readTable } from './csv.js';
 
 /** Appends one line, after the head if the file is new. */
 export function appendStep(path: string, row: StepRow): void {
@@ -27,7 +27,13 @@ export function cutSteps(path: string, step: number): void {
   writeFileAtomic(path, head, kept.map((line) => `${line}\n`).join(''));
 }
 
-/** All lines; none where the run has not come to its first. */
+/**
+ * All lines that have their end; none where the run has not come to its first. What follows the last line end is being
+ * written, or is what a crash or a full disk left of a line.
+ */
 export function readSteps(path: string): StepRow[] {
-  return existsSync(path) ? readCsv<StepRow>(path, STEP_COLUMNS) : [];
+  if (!existsSync(path)) return [];
+  const text = readTable(path);
+  const whole = text.slice(0, text.lastIndexOf('\n') + 1);
+  return whole === '' ? [] : parseCsv<StepRow>(path, whole, STEP_COLUMNS);
 }

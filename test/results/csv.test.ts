@@ -130,6 +130,20 @@ describe('steps.csv', () => {
     expect(readSteps(steps)).toEqual([5, 10, 15, 20].map(row));
   });
 
+  it('is read without what a crash or a full disk left of its last line, or of its head', () => {
+    const steps = join(folder, 'torn.csv');
+    writeFileSync(steps, 'step,tok');
+    expect(readSteps(steps)).toEqual([]);
+    writeFileSync(steps, '');
+    for (const step of [5, 10]) appendStep(steps, row(step));
+    for (const torn of ['1', '15,2048', '15,2048,"0.']) {
+      const whole = readFileSync(steps, 'utf8');
+      writeFileSync(steps, torn, { flag: 'a' });
+      expect(readSteps(steps)).toEqual([5, 10].map(row));
+      writeFileSync(steps, whole);
+    }
+  });
+
   it('of a version that knew no experts can be read', () => {
     const steps = join(folder, 'older.csv');
     const older = STEP_COLUMNS.filter((column) => !column.startsWith('expert_'));
