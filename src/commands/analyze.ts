@@ -9,7 +9,7 @@ import { InputError } from '../errors.js';
 import { analyzeRouting, type TokenTable } from '../eval/analysis.js';
 import { keptCheckpoint } from '../eval/targets.js';
 import { table } from '../format.js';
-import { loadModel, openCheckpointTokenizer } from '../model/checkpoint.js';
+import { loadCheckedModel, openCheckpointTokenizer } from '../model/checkpoint.js';
 import type { RoutingMode } from '../model/config.js';
 import { refuseMode } from '../model/routing.js';
 import type { BackendName, Precision } from '../plan/run.js';
@@ -57,7 +57,7 @@ export async function analyzeCommand(
   await chooseBackend(options.backend, options.precision);
   const tokenizer = await openCheckpointTokenizer(checkpoint);
   const { windows, close } = openHeldoutData(spec, base_dir);
-  const model = loadModel(checkpoint);
+  const model = loadCheckedModel(checkpoint);
   const { analysis, table } = await analyzeRouting(model, windows, {
     mode: options.routing,
     sequences: options.sequences,

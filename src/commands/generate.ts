@@ -6,7 +6,7 @@ import { openTokenizer, type Tokenizer } from '../data/tokenizer.js';
 import { InputError } from '../errors.js';
 import { type Generated, generate } from '../eval/generate.js';
 import { bytes } from '../format.js';
-import { loadModel, openCheckpointTokenizer } from '../model/checkpoint.js';
+import { loadCheckedModel, openCheckpointTokenizer } from '../model/checkpoint.js';
 import { hasPredictor, type ModelConfig } from '../model/config.js';
 import { refuseMode } from '../model/routing.js';
 import type { BackendName, Precision } from '../plan/run.js';
@@ -70,7 +70,7 @@ export async function generateCommand(
     throw new InputError(`${folder}: it carries no tokenizer: name one with --tokenizer`);
   }
   const { decodeLoops } = await chooseBackend(options.backend, options.precision);
-  const model = loadModel(folder);
+  const model = loadCheckedModel(folder);
   try {
     const mode = modeOf(model.config, options, folder);
     const prompts = await Promise.all(options.prompt.map((prompt) => promptTokens(prompt, tokenizer)));

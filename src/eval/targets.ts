@@ -3,7 +3,7 @@ import { HeldoutWindows } from '../data/batches.js';
 import { openHeldoutData } from '../data/run-data.js';
 import type { TokenSource } from '../data/tokens.js';
 import { InputError } from '../errors.js';
-import { loadModel } from '../model/checkpoint.js';
+import { loadCheckedModel } from '../model/checkpoint.js';
 import type { ModelConfig, RoutingMode } from '../model/config.js';
 import { evaluationModes, refuseMode } from '../model/routing.js';
 import type { Transformer } from '../model/transformer.js';
@@ -35,7 +35,7 @@ export async function evaluateCheckpoint(
   open: (model: ModelConfig) => TokenSource,
   options: TargetOptions,
 ): Promise<ModeResult[]> {
-  const model = loadModel(folder);
+  const model = loadCheckedModel(folder);
   const source = open(model.config);
   try {
     const { routing } = options;
@@ -65,7 +65,7 @@ export async function evaluateRun(
   const { run_id, spec } = run;
   const checkpoint = keptCheckpoint(run, folder);
   const { windows, close } = openHeldoutData(spec, baseDir);
-  const model = loadModel(checkpoint);
+  const model = loadCheckedModel(checkpoint);
   try {
     const { routing } = options;
     const asked =

@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { BUILT_IN_TOKENIZERS, isBuiltIn, openTokenizer, type Tokenizer } from '../data/tokenizer.js';
 import { InputError, messageOf } from '../errors.js';
 import type { Parameter } from '../ops/tape.js';
-import type { CheckpointFile } from '../results/checkpoint-folder.js';
+import { type CheckpointFile, checkFiles } from '../results/checkpoint-folder.js';
 import { readSafetensors, type SafeTensor, safetensorsParts } from '../results/safetensors.js';
 import type { ModelConfig } from './config.js';
 import type { TensorSpec } from './parameters.js';
@@ -45,6 +45,8 @@ const modelSchema: z.ZodType<ModelConfig> = z.strictObject({
     .nullable(),
 });
 
+const CONFIG_FILE = 'config.json';
+const WEIGHTS_FILE = 'weights.safetensors';
 /** What `tokenizer` says of a tokenizer.json: that it lies beside config.json, where other programs look for it. */
 const TOKENIZER_FILE = 'tokenizer.json';
 
@@ -68,8 +70,8 @@ export function modelFiles(model: Transformer, tokenizer: string | null): Checkp
   };
   const tensors = model.parameters.flatMap((parameter) => tensorsOf(parameter, parameter.value));
   return [
-    { name: 'config.json', parts: [Buffer.from(`${JSON.stringify(config, null, 1)}\n`)] },
-    { name: 'weights.safetensors', parts: safetensorsParts(tensors) },
+    { name: CONFIG_FILE, parts: [Buffer.from(`${JSON.stringify(config, null, 1)}\n`)] },
+    { name: WEIGHTS_FILE, parts: safetensorsParts(tensors) },
     ...(own === null ? [] : [{ name: TOKENIZER_FILE, parts: [own] }]),
   ];
 }
@@ -77,11 +79,12 @@ export function modelFiles(model: Transformer, tokenizer: string | null): Checkp
 /**
  * The tokenizer of a checkpoint; null where it carries none.
  *
- * @throws InputError where the tokenizer is missing, or has tokens that the model does not know
+ * @throws InputError where the tokenizer is missing or damaged, or has tokens that the model does not know
  */
 export async function openCheckpointTokenizer(folder: string): Promise<Tokenizer | null> {
   const { model, tokenizer: name } = readConfig(folder);
   if (name === undefined) return null;
+  if (name === TOKENIZER_FILE) checkFiles(folder, [name]);
   const tokenizer = await openTokenizer(name, folder);
   if (tokenizer.vocabSize <= model.vocab_size) return tokenizer;
   throw new InputError(
@@ -89,10 +92,20 @@ export async function openCheckpointTokenizer(folder: string): Promise<Tokenizer
   );
 }
 
+/**
+ * The model of a checkpoint of which nobody has seen that it is whole, on the active backend.
+ *
+ * @throws InputError for a file that is not what the checkpoint's manifest says, and as loadModel does
+ */
+export function loadCheckedModel(folder: string): Transformer {
+  checkFiles(folder, [CONFIG_FILE, WEIGHTS_FILE]);
+  return loadModel(folder);
+}
+
 /** The model of a checkpoint, on the active backend. InputError where config and weights do not fit each other. */
 export function loadModel(folder: string): Transformer {
   const config = readModelConfig(folder);
-  const path = join(folder, 'weights.safetensors');
+  const path = join(folder, WEIGHTS_FILE);
   const { source, unused } = tensorSource(path);
   const model = new Transformer(config, source);
   const [extra] = unused();
@@ -111,7 +124,7 @@ export function readModelConfig(folder: string): ModelConfig {
 }
 
 function readConfig(folder: string): z.output<typeof checkpointSchema> {
-  const path = join(folder, 'config.json');
+  const path = join(folder, CONFIG_FILE);
   let json: unknown;
   try {
     json = JSON.parse(readFileSync(path, 'utf8'));

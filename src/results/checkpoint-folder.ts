@@ -137,11 +137,31 @@ export function checkCheckpoint(folder: string): void {
   if (checkpointName(step) !== basename(folder)) {
     throw new InputError(`${join(folder, MANIFEST_FILE)}: of step ${step}, not of this folder`);
   }
-  for (const [name, { bytes, sha256 }] of Object.entries(files)) {
-    const path = join(folder, name);
-    const found = fileDigest(path);
-    if (found.bytes !== bytes) throw new InputError(`${path}: torn: ${found.bytes} of ${bytes} bytes`);
-    if (found.sha256 !== sha256) throw new InputError(`${path}: corrupt: its checksum is not the manifest's`);
+  for (const name of Object.keys(files)) checkFile(folder, name, files);
+}
+
+/**
+ * Reads some files of a checkpoint against its manifest; one that somebody has copied may have another name, or lack the
+ * manifest: then nothing is known of them.
+ *
+ * @throws InputError as checkCheckpoint does
+ */
+export function checkFiles(folder: string, names: readonly string[]): void {
+  if (!nodeFs.existsSync(join(folder, MANIFEST_FILE))) return;
+  const { files } = readManifest(folder);
+  for (const name of names) checkFile(folder, name, files);
+}
+
+function checkFile(folder: string, name: string, files: Manifest['files']): void {
+  const path = join(folder, name);
+  const known = files[name];
+  if (known === undefined) throw new InputError(`${path}: not in the manifest`);
+  const found = fileDigest(path);
+  if (found.bytes !== known.bytes) {
+    throw new InputError(`${path}: torn: ${found.bytes} of ${known.bytes} bytes`);
+  }
+  if (found.sha256 !== known.sha256) {
+    throw new InputError(`${path}: corrupt: its checksum is not the manifest's`);
   }
 }
 

@@ -1,9 +1,10 @@
 /** `mod generate` and `mod analyze` on a run that a sweep has trained. */
-import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse } from 'csv-parse/sync';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readAnalysis } from '../../src/results/analysis.js';
+import { latestCheckpoint } from '../../src/results/run-folder.js';
 import { mod } from '../support/mod.js';
 import { makeTinySweep, TINY_RUNS, type TinySweep } from '../support/tiny-sweep.js';
 
@@ -64,6 +65,47 @@ describe('mod generate', () => {
     const { code, stderr } = await mod('generate', ...filled, '--backend', 'wasm');
     expect(code).toBe(2);
     expect(stderr).toMatch(message);
+  });
+});
+
+describe('weights that are damaged', () => {
+  const weights = () => join(latestCheckpoint(folder) as string, 'weights.safetensors');
+  let whole: Buffer;
+  beforeAll(() => {
+    whole = readFileSync(weights());
+    const flipped = Buffer.from(whole);
+    flipped[flipped.length - 7] = (flipped[flipped.length - 7] as number) ^ 1; // a number, and a finite one
+    writeFileSync(weights(), flipped);
+  });
+  afterAll(() => writeFileSync(weights(), whole));
+
+  it.each([
+    ['generate', ['RUN', '--prompt', 'the ', '--tokens', '2']],
+    ['analyze', ['RUN', '--sequences', '2']],
+    ['eval', ['RUN']],
+    ['eval', ['--checkpoint', 'CHECKPOINT', '--tokens', 'HELDOUT', '--token-bytes', '1']],
+  ])('are refused by mod %s %j, which names the file', async (command, args) => {
+    const places: Record<string, string> = {
+      RUN: folder,
+      CHECKPOINT: latestCheckpoint(folder) as string,
+      HELDOUT: join(sweep.folder, 'heldout.txt'),
+    };
+    const filled = args.map((arg) => places[arg] ?? arg);
+    const { code, stdout, stderr } = await mod(command, ...filled, '--backend', 'wasm');
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+    expect(stderr).toContain(`${weights()}: corrupt: its checksum is not the manifest's`);
+  });
+
+  it('are read where there is no manifest, and a whole checkpoint under any name and without its optimizer', async () => {
+    const copy = join(sweep.folder, 'copy');
+    cpSync(latestCheckpoint(folder) as string, copy, { recursive: true });
+    rmSync(join(copy, 'state.json'));
+    const args = ['generate', copy, '--prompt', 'the ', '--tokens', '2', '--backend', 'wasm'];
+    writeFileSync(join(copy, 'weights.safetensors'), whole);
+    expect((await mod(...args)).code).toBe(0);
+    rmSync(join(copy, 'manifest.json'));
+    cpSync(weights(), join(copy, 'weights.safetensors'));
+    expect((await mod(...args)).code).toBe(0);
   });
 });
 
