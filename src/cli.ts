@@ -139,7 +139,7 @@ function addSweep(mod: Command): void {
     .option('--sbatch <options>', 'of --slurm: options for sbatch, in one word', '')
     .option('--concurrency <n>', 'of --slurm: tasks that run at a time', wholeNumber)
     .option('--dry-run', 'of --slurm: print the scripts, submit nothing', false)
-    .option('--retry', 'train diverged runs again', false)
+    .option('--retry', 'train diverged runs again from the start, as the file says now', false)
     .option('--max-hours <hours>', 'after so long save, stop and exit with 75', hours)
     .option('--quiet', 'print nothing unless something fails', false)
     .addOption(resultsOption())

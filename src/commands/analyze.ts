@@ -3,11 +3,10 @@ import { mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { stringify } from 'csv-stringify/sync';
 import { chooseBackend } from '../backends/choose.js';
-import { openHeldoutData } from '../data/run-data.js';
 import type { Tokenizer } from '../data/tokenizer.js';
 import { InputError } from '../errors.js';
 import { analyzeRouting, type TokenTable } from '../eval/analysis.js';
-import { keptCheckpoint } from '../eval/targets.js';
+import { keptCheckpoint, openRunHeldout } from '../eval/targets.js';
 import { table } from '../format.js';
 import { loadCheckedModel, openCheckpointTokenizer } from '../model/checkpoint.js';
 import type { RoutingMode } from '../model/config.js';
@@ -56,7 +55,7 @@ export async function analyzeCommand(
   const checkpoint = keptCheckpoint(run, folder);
   await chooseBackend(options.backend, options.precision);
   const tokenizer = await openCheckpointTokenizer(checkpoint);
-  const { windows, close } = openHeldoutData(spec, base_dir);
+  const { windows, close } = openRunHeldout(run, folder, base_dir);
   const model = loadCheckedModel(checkpoint);
   const { analysis, table } = await analyzeRouting(model, windows, {
     mode: options.routing,

@@ -1,12 +1,14 @@
 /** Which files a list of globs names: sorted, each once. */
 import { statSync } from 'node:fs';
-import { relative, resolve } from 'node:path';
+import { isAbsolute, relative, resolve } from 'node:path';
 import { globSync } from 'tinyglobby';
 import { InputError } from '../errors.js';
 
 export interface FoundFile {
   /** Absolute. */
   path: string;
+  /** Relative to the base folder, so that it is the same when the whole tree moves; absolute where the pattern is. */
+  name: string;
   /** Named as it is, not through a wildcard. */
   named: boolean;
 }
@@ -30,7 +32,8 @@ export function findFiles(patterns: string[], baseDir: string): FoundFile[] {
     }
     for (const match of matches) {
       const path = resolve(baseDir, match);
-      found.set(path, { path, named: named || (found.get(path)?.named ?? false) });
+      const name = isAbsolute(pattern) ? path : relative(baseDir, path);
+      found.set(path, { path, name, named: named || (found.get(path)?.named ?? false) });
     }
   }
   if (found.size === 0) throw new InputError(`no file matches ${JSON.stringify(patterns)}`);

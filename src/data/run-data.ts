@@ -1,7 +1,10 @@
 /** The data that a run is trained and evaluated on. */
-import type { RunSpec } from '../plan/run.js';
+import { InputError } from '../errors.js';
+import type { DataConfig, DataFiles, RunSpec } from '../plan/run.js';
 import { HeldoutWindows, TrainingBatches } from './batches.js';
-import { openTokens } from './tokens.js';
+import { findFiles } from './files.js';
+import { fileSize } from './segments.js';
+import { openTokens, patternsOf } from './tokens.js';
 
 /** The training data of a run, from its first batch on. */
 export function openTrainingData(
@@ -22,4 +25,25 @@ export function openHeldoutData(
 ): { windows: HeldoutWindows; close: () => void } {
   const source = openTokens(data, 'heldout', baseDir);
   return { windows: new HeldoutWindows(source, model.sequence_length), close: () => source.close() };
+}
+
+/** The files of the data as they are now; without those for training, or the held-out ones, where some are not there. */
+export function dataFiles(data: DataConfig, baseDir: string): Partial<DataFiles> {
+  const [train, heldout] = [filesOf(data, 'train', baseDir), filesOf(data, 'heldout', baseDir)];
+  return { ...(train === null ? {} : { train }), ...(heldout === null ? {} : { heldout }) };
+}
+
+/** Bytes of each file, by its name; null where a glob matches nothing. */
+function filesOf(
+  data: DataConfig,
+  role: 'train' | 'heldout',
+  baseDir: string,
+): Record<string, number> | null {
+  try {
+    const files = findFiles(patternsOf(data, role), baseDir);
+    return Object.fromEntries(files.map(({ path, name }) => [name, fileSize(path)]));
+  } catch (error) {
+    if (error instanceof InputError) return null;
+    throw error;
+  }
 }

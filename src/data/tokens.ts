@@ -31,7 +31,7 @@ const BYTE_VOCABULARY = 256;
  */
 export function openTokens(data: DataConfig, role: 'train' | 'heldout', baseDir: string): TokenSource {
   if (!('text' in data)) {
-    const files = findFiles(data[role], baseDir).map(({ path }) => path);
+    const files = findFiles(patternsOf(data, role), baseDir).map(({ path }) => path);
     const segments = files.map((path) => tokenFileSegment(path, data.token_bytes));
     return new SegmentReader(segments, data.vocab_size);
   }
@@ -43,7 +43,7 @@ export function openTokens(data: DataConfig, role: 'train' | 'heldout', baseDir:
   if (data.vocab_size < BYTE_VOCABULARY) {
     throw new InputError(`data.vocab_size: bytes need ${BYTE_VOCABULARY}, found ${data.vocab_size}`);
   }
-  const found = findFiles(role === 'train' ? data.text : data.heldout_text, baseDir);
+  const found = findFiles(patternsOf(data, role), baseDir);
   // A wildcard may well pass over an empty file among many; one that is named, or nothing else, is a mistake.
   const sizes = found.map(({ path }) => fileSize(path));
   const empty = found.find(({ named }, i) => sizes[i] === 0 && (named || sizes.every((size) => size === 0)));
@@ -53,6 +53,12 @@ export function openTokens(data: DataConfig, role: 'train' | 'heldout', baseDir:
     return size === 0 ? [] : [{ path, start: 0, tokens: size, tokenBytes: 1 as const, separator: true }];
   });
   return new SegmentReader(segments, BYTE_VOCABULARY);
+}
+
+/** The globs of the training or held-out data. */
+export function patternsOf(data: DataConfig, role: 'train' | 'heldout'): string[] {
+  if (!('text' in data)) return data[role];
+  return role === 'train' ? data.text : data.heldout_text;
 }
 
 /**

@@ -1,6 +1,6 @@
 /** What can be evaluated: a checkpoint on any tokens, a finished run on the held-out tokens of its sweep. */
 import { HeldoutWindows } from '../data/batches.js';
-import { openHeldoutData } from '../data/run-data.js';
+import { dataFiles, openHeldoutData } from '../data/run-data.js';
 import type { TokenSource } from '../data/tokens.js';
 import { InputError } from '../errors.js';
 import { loadCheckedModel } from '../model/checkpoint.js';
@@ -8,7 +8,13 @@ import type { ModelConfig, RoutingMode } from '../model/config.js';
 import { evaluationModes, refuseMode } from '../model/routing.js';
 import type { Transformer } from '../model/transformer.js';
 import type { PlannedRun } from '../plan/run.js';
-import { latestCheckpoint, readEvaluations, runFiles, writeEvaluations } from '../results/run-folder.js';
+import {
+  assertSameHeldout,
+  latestCheckpoint,
+  readEvaluations,
+  runFiles,
+  writeEvaluations,
+} from '../results/run-folder.js';
 import { microBatchSequences } from '../train/micro-batch.js';
 import { evaluateModes, type ModeResult, type ModesOptions } from './modes.js';
 import { EvaluationProgress } from './progress.js';
@@ -64,7 +70,7 @@ export async function evaluateRun(
 ): Promise<ModeResult[]> {
   const { run_id, spec } = run;
   const checkpoint = keptCheckpoint(run, folder);
-  const { windows, close } = openHeldoutData(spec, baseDir);
+  const { windows, close } = openRunHeldout(run, folder, baseDir);
   const model = loadCheckedModel(checkpoint);
   try {
     const { routing } = options;
@@ -93,6 +99,20 @@ export async function evaluateRun(
     model.dispose();
     close();
   }
+}
+
+/**
+ * The held-out data that a run was trained beside.
+ *
+ * @throws InputError if they are others by now, or not right
+ */
+export function openRunHeldout(
+  { spec }: PlannedRun,
+  folder: string,
+  baseDir: string,
+): ReturnType<typeof openHeldoutData> {
+  assertSameHeldout(folder, dataFiles(spec.data, baseDir));
+  return openHeldoutData(spec, baseDir);
 }
 
 /**

@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { InputError } from '../errors.js';
-import type { BackendName, PlannedRun, RunSpec } from '../plan/run.js';
+import type { BackendName, DataFiles, PlannedRun, RunSpec } from '../plan/run.js';
 import { checkpointName, checkpointSteps } from './checkpoint-folder.js';
 import type { EvalRow, RunRow } from './columns.js';
 import { readJson, writeJson } from './json.js';
@@ -14,6 +14,8 @@ export interface Manifest {
   config_hash: string;
   seed: number;
   spec: RunSpec;
+  /** What the globs of `spec.data` matched; absent in what older versions wrote. */
+  data_files?: Partial<DataFiles>;
   backend: BackendName;
   precision: 'fp32' | 'bf16';
   device: string;
@@ -51,6 +53,9 @@ export interface RunFiles {
   checkpoints: string;
   lock: string;
 }
+
+/** Files that a message names. */
+const MOST_FILES = 5;
 
 /** The files of a run's folder. */
 export function runFiles(folder: string): RunFiles {
@@ -168,24 +173,50 @@ export function currentRow(folder: string, run: PlannedRun): RunRow {
 }
 
 /**
- * A run that has ended keeps its result; if the sweep file now asks for something else under the same name, that result
- * would stand for what it is not.
+ * A run that has ended keeps its result, and one that was broken off goes on where it was; if the sweep file now asks for
+ * something else under the same name, or its data have changed, that would stand for what it is not.
  *
- * @throws InputError naming the keys that differ
+ * @param files the data of the run as they are now; those that are not there are not compared
+ * @param retry diverged runs are trained anew, under whatever config
+ * @throws InputError naming the keys and the files that differ
  */
-export function assertSameConfig(folder: string, run: PlannedRun): void {
+export function assertSameConfig(
+  folder: string,
+  run: PlannedRun,
+  files: Partial<DataFiles> = {},
+  retry = false,
+): void {
   const status = readResult(folder)?.status;
-  if (status !== 'done' && status !== 'diverged') return;
+  if (retry && status === 'diverged') return;
+  const ended = status === 'done' || status === 'diverged';
   const manifest = readManifest(folder);
   if (manifest === null) {
+    if (!ended) return;
     throw new InputError(
       `${folder}: has a result but no manifest.json: remove the folder to train the run again`,
     );
   }
-  const differences = specDifferences(manifest.spec, run.spec);
+  const keys = specDifferences(manifest.spec, run.spec);
+  if (!ended && keys.length > 0) return; // it starts over
+  const differences = [...keys, ...fileDifferences(manifest, files)];
+  if (differences.length === 0) return;
+  const what = `has ${ended ? 'ended' : 'been started'} ${keys.length > 0 ? 'under another config' : 'on other data'}`;
+  const anew = status === 'diverged' ? ', or train it anew with --retry' : '';
+  throw new InputError(
+    `${folder}: this run ${what}: ${differences.join(', ')}. Give the sweep another name, or remove the folder to train the run again${anew}`,
+  );
+}
+
+/**
+ * Losses on another text than the run was trained beside would stand in its row for what they are not.
+ *
+ * @throws InputError naming the held-out files that differ
+ */
+export function assertSameHeldout(folder: string, { heldout }: Partial<DataFiles>): void {
+  const differences = fileDifferences(readManifest(folder), heldout === undefined ? {} : { heldout });
   if (differences.length === 0) return;
   throw new InputError(
-    `${folder}: this run has ended under another config: ${differences.join(', ')}. Give the sweep another name, or remove the folder to train the run again`,
+    `${folder}: this run was trained beside other data: ${differences.join(', ')}. Put them back, or name the tokens: mod eval --checkpoint DIR --tokens FILE`,
   );
 }
 
@@ -195,6 +226,20 @@ export function specDifferences(before: RunSpec, after: RunSpec): string[] {
   return [...new Set([...old.keys(), ...now.keys()])]
     .filter((key) => old.get(key) !== now.get(key))
     .map((key) => `${key}: ${old.get(key) ?? 'absent'} → ${now.get(key) ?? 'absent'}`);
+}
+
+/** Files that have come, gone or changed their size, as `heldout file h.txt: 500 bytes → 600 bytes`: the first of many. */
+function fileDifferences(manifest: Manifest | null, now: Partial<DataFiles>): string[] {
+  const all = (['train', 'heldout'] as const).flatMap((role) => {
+    const [old, files] = [manifest?.data_files?.[role], now[role]];
+    if (old === undefined || files === undefined) return [];
+    const text = (bytes: number | undefined) => (bytes === undefined ? 'absent' : `${bytes} bytes`);
+    return [...new Set([...Object.keys(old), ...Object.keys(files)])]
+      .filter((name) => old[name] !== files[name])
+      .map((name) => `${role} file ${name}: ${text(old[name])} → ${text(files[name])}`);
+  });
+  const more = all.length - MOST_FILES;
+  return more > 0 ? [...all.slice(0, MOST_FILES), `and ${more} more`] : all;
 }
 
 /** Whether a folder is a run's: it has been started. */

@@ -100,7 +100,7 @@ function lookedAt(file: SweepFile, options: SubmitOptions) {
   const folder = resolve(options.resultsDir, file.name);
   const plan = planSweep(file, options);
   const wanted = selectRuns(file, folder, plan, options);
-  checkResults(folder, plan);
+  checkResults(folder, plan, file.dir, options.retry);
   return { folder, plan, wanted, missing: unfinished(folder, wanted, options.retry) };
 }
 

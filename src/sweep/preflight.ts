@@ -1,11 +1,11 @@
 /** What is looked at before anything is trained: data, results that are there already, room on the disk. */
-import { openHeldoutData, openTrainingData } from '../data/run-data.js';
+import { dataFiles, openHeldoutData, openTrainingData } from '../data/run-data.js';
 import { dataTokenizer } from '../data/tokenizer.js';
 import { bytes } from '../format.js';
 import { freeDiskBytes } from '../machine.js';
 import { canonicalJson } from '../plan/canonical.js';
 import { sweepBytes } from '../plan/checkpoint-size.js';
-import type { PlannedRun } from '../plan/run.js';
+import type { DataFiles, PlannedRun } from '../plan/run.js';
 import { folderBytes } from '../results/checkpoint-folder.js';
 import { assertSameConfig, runFiles } from '../results/run-folder.js';
 import { runFolder } from '../results/sweep-folder.js';
@@ -28,9 +28,25 @@ export function checkData(runs: readonly PlannedRun[], baseDir: string): void {
   }
 }
 
-/** @throws InputError for the first run that has ended under another config than it would have now */
-export function checkResults(sweepFolder: string, runs: readonly PlannedRun[]): void {
-  for (const run of runs) assertSameConfig(runFolder(sweepFolder, run.run_id), run);
+/**
+ * Data that are not there are not missed here: a sweep with nothing to train needs none.
+ *
+ * @throws InputError for the first run that has ended, or begun, under another config or on other data than it would now
+ */
+export function checkResults(
+  sweepFolder: string,
+  runs: readonly PlannedRun[],
+  baseDir: string,
+  retry: boolean,
+): void {
+  const known = new Map<string, Partial<DataFiles>>();
+  for (const run of runs) {
+    const { data } = run.spec;
+    const key = canonicalJson(data);
+    const files = known.get(key) ?? dataFiles(data, baseDir);
+    known.set(key, files);
+    assertSameConfig(runFolder(sweepFolder, run.run_id), run, files, retry);
+  }
 }
 
 /**

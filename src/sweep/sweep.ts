@@ -73,7 +73,7 @@ export async function sweep(file: SweepFile, options: SweepOptions): Promise<Swe
   const folder = join(options.resultsDir, file.name);
   const part = isPart(options);
   const wanted = selectRuns(file, folder, plan, options);
-  checkResults(folder, part ? wanted : plan);
+  checkResults(folder, part ? wanted : plan, file.dir, options.retry);
   checkData(unfinished(folder, wanted, options.retry), file.dir);
   makeResultsFolder(folder);
   const lock = part ? null : acquireLock(sweepFiles(folder).lock, `mod sweep ${file.path}`);

@@ -1,7 +1,7 @@
 /** One run from where it was left to its row in runs.csv: what a training process does. */
 import { rmSync } from 'node:fs';
 import type { ChosenBackend } from '../backends/choose.js';
-import { openHeldoutData, openTrainingData } from '../data/run-data.js';
+import { dataFiles, openHeldoutData, openTrainingData } from '../data/run-data.js';
 import { dataTokenizer } from '../data/tokenizer.js';
 import { InterruptedError } from '../errors.js';
 import { evaluateModes, type ModeResult } from '../eval/modes.js';
@@ -98,7 +98,8 @@ export async function trainRun(options: TrainRunOptions): Promise<RunEnd> {
   log(tensorTable(training.model));
   tell({ type: 'started', runId: run_id, steps: spec.steps });
   const ended = (status: RunEnd['status'], notes: string[], loss: number | null): RunEnd => {
-    const note = [...notes, ...skippedNote(skipped, spec.batch_sequences)].join('; ') || null;
+    const advice = status === 'diverged' ? ['lower training.learning_rate, then --retry'] : [];
+    const note = [...notes, ...skippedNote(skipped, spec.batch_sequences), ...advice].join('; ') || null;
     const row: RunRow = {
       ...planRow(run),
       ...rates(run, training.steps.summary(), backend.peakFlopsPerSecond),
@@ -169,7 +170,7 @@ function takeUp({ run, folder, log }: TrainRunOptions): {
 }
 
 function manifestOf(
-  { run, backend, now }: TrainRunOptions,
+  { run, baseDir, backend, now }: TrainRunOptions,
   before: Manifest | null,
   checkpoint: UsableCheckpoint | null,
   microBatch: number,
@@ -188,6 +189,7 @@ function manifestOf(
     config_hash: run.config_hash,
     seed: run.spec.seed,
     spec: run.spec,
+    data_files: dataFiles(run.spec.data, baseDir),
     backend: backend.name,
     precision: backend.precision,
     device: backend.device,

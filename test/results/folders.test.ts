@@ -203,6 +203,33 @@ describe('assertSameConfig', () => {
     expect(() => assertSameConfig(folder, dense)).toThrow('model.routing.frequency: 2 → absent');
   });
 
+  it('names the data files that differ, also of a run that was broken off', () => {
+    const files = { train: { 'a/1.txt': 10, 'a/2.txt': 20 }, heldout: { 'b/1.txt': 30 } };
+    const run = plannedRun('a');
+    for (const folder of [ended('a', 'done', 1), ended('b', 'diverged', null), started('c')]) {
+      expect(() => assertSameConfig(folder, run, files)).not.toThrow(); // an older manifest knows of none
+      writeManifest(folder, { ...manifestOf(run), data_files: files });
+      expect(() => assertSameConfig(folder, run, files)).not.toThrow();
+      expect(() => assertSameConfig(folder, run, {})).not.toThrow(); // not there
+      const [train, heldout] = [{ 'a/1.txt': 11, 'a/3.txt': 20 }, { 'b/1.txt': 31 }];
+      expect(() => assertSameConfig(folder, run, { train })).toThrow(
+        'other data: train file a/1.txt: 10 bytes → 11 bytes, train file a/2.txt: 20 bytes → absent, train file a/3.txt: absent → 20 bytes. Give',
+      );
+      expect(() => assertSameConfig(folder, run, { heldout })).toThrow('heldout file b/1.txt: 30 bytes');
+    }
+    const many = Object.fromEntries(Array.from({ length: 12 }, (_, i) => [`a/${i}.txt`, 1]));
+    expect(() => assertSameConfig(runFolder(sweep, 'a'), run, { train: many })).toThrow('and 7 more. Give');
+    expect(() => assertSameConfig(runFolder(sweep, 'c'), changed(), { train: many })).not.toThrow();
+  });
+
+  it('lets a diverged run be another when it is tried again, and says so', () => {
+    const folder = ended('a', 'diverged', null);
+    expect(() => assertSameConfig(folder, changed())).toThrow('or train it anew with --retry');
+    expect(() => assertSameConfig(folder, changed(), {}, true)).not.toThrow();
+    expect(() => assertSameConfig(ended('b', 'done', 1), changed(), {}, true)).toThrow(InputError);
+    expect(() => assertSameConfig(ended('c', 'out-of-memory', null), changed(), {}, true)).not.toThrow();
+  });
+
   it('lets a run that has not ended start over', () => {
     expect(() => assertSameConfig(started('a'), changed())).not.toThrow();
     expect(() => assertSameConfig(join(sweep, 'nowhere'), changed())).not.toThrow();

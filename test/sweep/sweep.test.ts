@@ -1,5 +1,5 @@
 /** `mod sweep` end to end, in the processes that users have: trains, continues, refuses, is interrupted. */
-import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { EVAL_COLUMNS, RUN_COLUMNS } from '../../src/results/columns.js';
@@ -216,6 +216,24 @@ it('a run that another process ends between the look at it and its lock is not t
 });
 
 describe('a run whose numbers are lost', () => {
+  it('says what to do, and is trained anew under a corrected config with --retry', async () => {
+    const text = TINY_SWEEP.replace('[0.25]', '[]');
+    const sweep = tiny(`${text}training: {learning_rate: 1e38}\n`);
+    const [run] = TINY_RUNS as [string];
+    const first = await train(sweep, '--quiet');
+    expect(first.code).toBe(1);
+    expect(first.stderr).toMatch(/is not a finite number; .*; lower training\.learning_rate, then --retry$/m);
+    writeFileSync(sweep.config, `${text}training: {learning_rate: 1e-3}\n`);
+    const refused = await train(sweep, '--quiet');
+    expect(refused.code).toBe(2);
+    expect(refused.stderr).toMatch(/learning_rate: 1e\+38 → 0\.001\. .* or train it anew with --retry/);
+    expect(await train(sweep, '--quiet', '--retry')).toEqual({ code: 0, stdout: '', stderr: '' });
+    expect(runRows(sweep)).toMatchObject([{ run_id: run, status: 'done' }]);
+    const folder = join(sweep.results, 'tiny', run);
+    expect(readManifest(folder)).toMatchObject({ attempts: [{ from_step: 0 }], skipped_batches: [] });
+    expect(readSteps(join(folder, 'steps.csv'))[0]).toMatchObject({ step: 1 });
+  });
+
   it('is diverged, lets the others go on, and is tried again only with --retry', async () => {
     const sweep = tiny(`${TINY_SWEEP}training: {learning_rate: [1e38, 1e-3]}\n`.replace('[0.25]', '[]'));
     const [wild, tame] = ['1e38', '1e-3'].map((rate) => `${TINY_RUNS[0]}-learning_rate-${rate}`);
@@ -231,6 +249,67 @@ describe('a run whose numbers are lost', () => {
     expect(runRows(sweep)).toEqual(rows);
     expect((await train(sweep, '--quiet', '--retry')).code).toBe(1);
     expect(runRows(sweep)[0]?.started_at).not.toBe(rows[0]?.started_at);
+  });
+});
+
+describe('a run whose data have changed under the same globs', () => {
+  const [RUN] = TINY_RUNS as [string];
+  const other = (sweep: TinySweep, text = 'of other things '.repeat(200)) => {
+    for (const name of ['train.txt', 'heldout.txt']) writeFileSync(join(sweep.folder, name), text);
+  };
+
+  it('is not done for a sweep of the same name elsewhere, which names the files', async () => {
+    const [a, b] = [tiny(), tiny()];
+    const elsewhere = { ...b, results: a.results };
+    expect((await train(a, '--only', RUN, '--quiet')).code).toBe(0);
+    expect((await train(elsewhere, '--only', RUN)).stdout).toContain('nothing to train'); // the same texts
+    const { size } = statSync(join(b.folder, 'train.txt'));
+    other(b);
+    const refused = await train(elsewhere, '--only', RUN);
+    expect(refused.code).toBe(2);
+    expect(refused.stderr).toContain(
+      `${RUN}: this run has ended on other data: train file train.txt: ${size} bytes → 3200 bytes, heldout`,
+    );
+  });
+
+  it('is neither evaluated nor analysed', async () => {
+    const sweep = tiny();
+    const run = TINY_RUNS[1] as string;
+    expect((await train(sweep, '--only', run, '--quiet')).code).toBe(0);
+    other(sweep);
+    for (const command of ['eval', 'analyze']) {
+      const { code, stderr } = await mod(command, join(sweep.results, 'tiny', run), '--backend', 'wasm');
+      expect(code).toBe(2);
+      expect(stderr).toContain('heldout file heldout.txt: 500 bytes → 3200 bytes');
+    }
+  });
+
+  it('is not gone on with', async () => {
+    const sweep = tiny(LONG_SWEEP);
+    const { child, ended } = startMod(['sweep', sweep.config, '--results', sweep.results, '--jobs', '1']);
+    await trainerOf(sweep, LONG_RUN);
+    child.kill('SIGTERM');
+    expect((await ended).code).toBe(143);
+    other(sweep);
+    const { code, stderr } = await train(sweep);
+    expect(code).toBe(2);
+    expect(stderr).toContain(`${LONG_RUN}: this run has been started on other data: train file train.txt: `);
+  });
+
+  it('is still shown, planned and done where the data are not there, and where all has moved', async () => {
+    const sweep = tiny();
+    expect((await train(sweep, '--quiet')).code).toBe(0);
+    const moved = `${sweep.folder}-moved`;
+    renameSync(sweep.folder, moved);
+    const there = { folder: moved, config: join(moved, 'tiny.yaml'), results: join(moved, 'results') };
+    made.push(there);
+    made.splice(made.indexOf(sweep), 1);
+    expect((await train(there)).stdout).toContain('nothing to train: 3 of 3 runs are done');
+    for (const name of ['train.txt', 'heldout.txt']) rmSync(join(moved, name));
+    expect((await train(there)).stdout).toContain('nothing to train: 3 of 3 runs are done');
+    for (const args of [['status'], ['report'], ['plan', there.config]]) {
+      expect((await mod(...args, '--results', there.results)).code).toBe(0);
+    }
   });
 });
 
