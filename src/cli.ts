@@ -385,6 +385,8 @@ function addTrainRun(mod: Command): void {
     .command('train-run', { hidden: true })
     .argument('<sweep>')
     .argument('<run>')
+    .requiredOption('--config-hash <hash>', 'of the run as it was planned')
+    .requiredOption('--base-dir <dir>', 'the sweep file’s folder')
     .addOption(backendOption())
     .addOption(precisionOption())
     .action(async (sweep, run, options) => {

@@ -50,3 +50,8 @@ export function table(head: string[], rows: string[][]): string {
       .trimEnd();
   return [line(head), ...rows.map(line)].join('\n');
 }
+
+/** The first few of many things to name, and how many more there are. */
+export function firstOf(texts: readonly string[], most = 5): string[] {
+  return texts.length <= most ? [...texts] : [...texts.slice(0, most), `and ${texts.length - most} more`];
+}

@@ -8,12 +8,21 @@ import type { BackendName, PlannedRun, Precision } from '../plan/run.js';
 import { makeResultsFolder } from '../results/atomic.js';
 import { isDiskFull } from '../results/checkpoint-writer.js';
 import type { RunStatus } from '../results/columns.js';
-import { acquireLock, type Lock } from '../results/lock.js';
+import { acquireLock } from '../results/lock.js';
 import { planRow, readResult, runFiles, writeResult } from '../results/run-folder.js';
 import { readPlan, runFolder } from '../results/sweep-folder.js';
 import { type RunEnd, tellParent } from '../sweep/messages.js';
 import { type StopReason, StopRequest } from '../sweep/stop-request.js';
 import { trainRun } from '../sweep/train-run.js';
+
+export interface TrainRunCommandOptions {
+  /** Of the run that the parent has planned: no other of its name is trained. */
+  configHash: string;
+  /** The sweep file's folder. */
+  baseDir: string;
+  backend: BackendName | 'auto';
+  precision: Precision;
+}
 
 /** Milliseconds since 1970 that no change of the system's clock moves, to the microsecond. */
 const clock = () => performance.timeOrigin + performance.now();
@@ -23,22 +32,22 @@ const clock = () => performance.timeOrigin + performance.now();
  * and the end of the parent make it save and stop. A run that another process has brought to its end since the parent
  * looked is left as it is.
  *
+ * @throws InputError if the sweep's plan no longer has the run as the parent has planned it
  * @throws TryLaterError if another process holds the run
  */
 export async function trainRunCommand(
   sweepFolder: string,
   runId: string,
-  { backend, precision }: { backend: BackendName | 'auto'; precision: Precision },
+  { configHash, baseDir, backend, precision }: TrainRunCommandOptions,
   out: (text: string) => void,
 ): Promise<{ end: RunEnd; stoppedBy: StopReason | null }> {
-  const plan = readPlan(sweepFolder);
-  const run = plan.runs.find((candidate) => candidate.run_id === runId);
-  if (run === undefined) throw new InputError(`${sweepFolder}: its plan has no run ${runId}`);
-  const folder = runFolder(sweepFolder, runId);
-  makeResultsFolder(folder);
   const stop = new StopRequest();
   stop.listen();
-  const lock = await acquireRunLock(folder, runId, stop);
+  const run = await orFarewell(() => plannedRun(sweepFolder, runId, configHash), runId, 'failed', stop);
+  const folder = runFolder(sweepFolder, runId);
+  makeResultsFolder(folder);
+  const take = () => acquireLock(runFiles(folder).lock, `mod training ${runId}`);
+  const lock = await orFarewell(take, runId, 'running', stop);
   const log = (line: string) => out(`${new Date().toISOString()} ${line}`);
   let end: RunEnd;
   try {
@@ -46,7 +55,7 @@ export async function trainRunCommand(
     if (earlier === null) {
       const chosen = await chooseBackend(backend, precision, run.spec.training.deterministic);
       log(describeBackend(chosen));
-      const options = { run, folder, baseDir: plan.base_dir, stop, tell: tellParent, log, now: clock };
+      const options = { run, folder, baseDir, stop, tell: tellParent, log, now: clock };
       end = await trainRun({ ...options, backend: chosen });
     } else {
       log('another process has brought the run to its end meanwhile');
@@ -69,11 +78,22 @@ function endOfAnother(folder: string, { run_id, config_hash }: PlannedRun): RunE
   return { runId: run_id, status: result.status, note: result.note };
 }
 
-async function acquireRunLock(folder: string, runId: string, stop: StopRequest): Promise<Lock> {
+/** Another process may have written a plan of its own, from another sweep file of this name. */
+function plannedRun(sweepFolder: string, runId: string, configHash: string): PlannedRun {
+  const { runs } = readPlan(sweepFolder);
+  const run = runs.find(({ run_id, config_hash }) => run_id === runId && config_hash === configHash);
+  if (run !== undefined) return run;
+  throw new InputError(
+    `the plan in ${sweepFolder} has changed since this run was planned: see that all who train the sweep have the same file, and start it again`,
+  );
+}
+
+/** What an action gives; where it fails the parent hears why, and of the run that it has this status. */
+async function orFarewell<T>(act: () => T, runId: string, status: RunStatus, stop: StopRequest): Promise<T> {
   try {
-    return acquireLock(runFiles(folder).lock, `mod training ${runId}`);
+    return act();
   } catch (error) {
-    await farewell({ runId, status: 'running', note: messageOf(error) }, stop);
+    await farewell({ runId, status, note: messageOf(error) }, stop);
     throw error;
   }
 }

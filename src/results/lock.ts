@@ -125,7 +125,8 @@ function tryLock(file: number, operation: number, path: string): boolean {
   }
 }
 
-function describeHolder(path: string): string {
+/** Who holds a lock that is held, in words. */
+export function describeHolder(path: string): string {
   try {
     const holder = JSON.parse(readFileSync(path, 'utf8')) as Holder;
     const where = holder.host === hostname() ? '' : ` on ${holder.host}`;

@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { InputError } from '../errors.js';
+import { firstOf } from '../format.js';
 import type { BackendName, DataFiles, PlannedRun, RunSpec } from '../plan/run.js';
 import { checkpointName, checkpointSteps } from './checkpoint-folder.js';
 import type { EvalRow, RunRow } from './columns.js';
@@ -53,9 +54,6 @@ export interface RunFiles {
   checkpoints: string;
   lock: string;
 }
-
-/** Files that a message names. */
-const MOST_FILES = 5;
 
 /** The files of a run's folder. */
 export function runFiles(folder: string): RunFiles {
@@ -198,7 +196,7 @@ export function assertSameConfig(
   }
   const keys = specDifferences(manifest.spec, run.spec);
   if (!ended && keys.length > 0) return; // it starts over
-  const differences = [...keys, ...fileDifferences(manifest, files)];
+  const differences = [...keys, ...firstOf(fileDifferences(manifest, files))];
   if (differences.length === 0) return;
   const what = `has ${ended ? 'ended' : 'been started'} ${keys.length > 0 ? 'under another config' : 'on other data'}`;
   const anew = status === 'diverged' ? ', or train it anew with --retry' : '';
@@ -216,7 +214,7 @@ export function assertSameHeldout(folder: string, { heldout }: Partial<DataFiles
   const differences = fileDifferences(readManifest(folder), heldout === undefined ? {} : { heldout });
   if (differences.length === 0) return;
   throw new InputError(
-    `${folder}: this run was trained beside other data: ${differences.join(', ')}. Put them back, or name the tokens: mod eval --checkpoint DIR --tokens FILE`,
+    `${folder}: this run was trained beside other data: ${firstOf(differences).join(', ')}. Put them back, or name the tokens: mod eval --checkpoint DIR --tokens FILE`,
   );
 }
 
@@ -228,9 +226,9 @@ export function specDifferences(before: RunSpec, after: RunSpec): string[] {
     .map((key) => `${key}: ${old.get(key) ?? 'absent'} → ${now.get(key) ?? 'absent'}`);
 }
 
-/** Files that have come, gone or changed their size, as `heldout file h.txt: 500 bytes → 600 bytes`: the first of many. */
+/** Files that have come, gone or changed their size, as `heldout file h.txt: 500 bytes → 600 bytes`. */
 function fileDifferences(manifest: Manifest | null, now: Partial<DataFiles>): string[] {
-  const all = (['train', 'heldout'] as const).flatMap((role) => {
+  return (['train', 'heldout'] as const).flatMap((role) => {
     const [old, files] = [manifest?.data_files?.[role], now[role]];
     if (old === undefined || files === undefined) return [];
     const text = (bytes: number | undefined) => (bytes === undefined ? 'absent' : `${bytes} bytes`);
@@ -238,8 +236,6 @@ function fileDifferences(manifest: Manifest | null, now: Partial<DataFiles>): st
       .filter((name) => old[name] !== files[name])
       .map((name) => `${role} file ${name}: ${text(old[name])} → ${text(files[name])}`);
   });
-  const more = all.length - MOST_FILES;
-  return more > 0 ? [...all.slice(0, MOST_FILES), `and ${more} more`] : all;
 }
 
 /** Whether a folder is a run's: it has been started. */

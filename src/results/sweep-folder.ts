@@ -1,10 +1,12 @@
 /** The folder of a sweep, results/<sweep>/: where its files are, its plan, and finding it. */
 import { readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import { InputError } from '../errors.js';
+import { InputError, TryLaterError } from '../errors.js';
+import { firstOf } from '../format.js';
 import type { PlannedRun } from '../plan/run.js';
 import { readJson, writeJson, writeJsonIfChanged } from './json.js';
-import { isLocked } from './lock.js';
+import { describeHolder, isLocked, type Lock, waitForLock } from './lock.js';
+import { specDifferences } from './run-folder.js';
 
 /** plan.json: all that later commands and the training processes need to know of the sweep file. */
 export interface SweepPlan {
@@ -20,7 +22,7 @@ export interface SweepFiles {
   evaluations: string;
   report: string;
   lock: string;
-  /** Held while the tables are made. */
+  /** Held while the tables are made, or the plan is written. */
   tablesLock: string;
 }
 
@@ -47,14 +49,67 @@ export function isSweeping(sweepFolder: string): boolean {
   return isLocked(sweepFiles(sweepFolder).lock);
 }
 
-export function writePlan(folder: string, plan: SweepPlan): void {
-  writeJson(sweepFiles(folder).plan, plan);
+/** Seconds that one who makes the tables, or writes the plan, waits for another. */
+const PATIENCE = 30;
+
+/**
+ * The lock of those who make the tables or write the plan, one at a time.
+ *
+ * @throws TryLaterError if another process does nothing else for half a minute
+ */
+export function lockTables(folder: string, description: string): Lock {
+  return waitForLock(sweepFiles(folder).tablesLock, description, PATIENCE);
 }
 
-/** For one process of many that train the sweep side by side: a plan that is there is what the others read. */
-export function writePlanIfChanged(folder: string, plan: SweepPlan): void {
-  writeJsonIfChanged(sweepFiles(folder).plan, plan);
+/** For the process that holds the sweep. */
+export function writePlan(folder: string, plan: SweepPlan): void {
+  const lock = lockTables(folder, 'mod writing a plan');
+  try {
+    writeJson(sweepFiles(folder).plan, plan);
+  } finally {
+    lock.release();
+  }
 }
+
+/**
+ * For one process of many that train the sweep side by side: a plan that says the same is left alone, and so is that of a
+ * process that holds the sweep, which trains by it. None takes the sweep and writes its own between the look and the rename.
+ *
+ * @throws TryLaterError if that one trains by another plan, naming what differs
+ */
+export function writePlanOfPart(folder: string, plan: SweepPlan): void {
+  const files = sweepFiles(folder);
+  if (JSON.stringify(tryReadPlan(folder)) === JSON.stringify(plan)) return;
+  const tables = lockTables(folder, 'mod writing a plan');
+  try {
+    const held = isLocked(files.lock) ? tryReadPlan(folder) : null;
+    const differences = held === null ? [] : planDifferences(held, plan);
+    if (held === null) writeJsonIfChanged(files.plan, plan);
+    if (differences.length === 0) return;
+    throw new TryLaterError(
+      `${files.lock} is held by ${describeHolder(files.lock)}, whose plan is another: ${firstOf(differences).join('; ')}. Nothing was done: put the file back, or try again when that process has ended`,
+    );
+  } finally {
+    tables.release();
+  }
+}
+
+/** In what two plans would train something else; backend and checkpoints decide no result. */
+function planDifferences(before: SweepPlan, after: SweepPlan): string[] {
+  const folders =
+    before.base_dir === after.base_dir ? [] : [`folder of the file: ${before.base_dir} → ${after.base_dir}`];
+  const [old, now] = [runsById(before), runsById(after)];
+  const runs = [...new Set([...old.keys(), ...now.keys()])].flatMap((id) => {
+    const [was, is] = [old.get(id), now.get(id)];
+    if (was === undefined) return [`${id} is new`];
+    if (is === undefined) return [`${id} is no run of it any more`];
+    if (was.config_hash === is.config_hash) return [];
+    return [`${id}: ${specDifferences(was.spec, is.spec).join(', ')}`];
+  });
+  return [...folders, ...runs];
+}
+
+const runsById = ({ runs }: SweepPlan) => new Map(runs.map((run) => [run.run_id, run]));
 
 /** @throws InputError if there is no plan */
 export function readPlan(folder: string): SweepPlan {

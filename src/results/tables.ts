@@ -5,12 +5,8 @@ import type { PlannedRun } from '../plan/run.js';
 import { isDiskFull } from './checkpoint-writer.js';
 import { EVAL_COLUMNS, RUN_COLUMNS, type RunRow } from './columns.js';
 import { readCsv, writeCsv } from './csv.js';
-import { waitForLock } from './lock.js';
 import { currentRow, readEvaluations } from './run-folder.js';
-import { runFolder, sweepFiles } from './sweep-folder.js';
-
-/** Seconds that one who makes the tables waits for another. */
-const PATIENCE = 30;
+import { lockTables, runFolder, sweepFiles } from './sweep-folder.js';
 
 /** The rows of runs.csv as the run folders have them now, in the plan's order. */
 export function currentRows(folder: string, runs: readonly PlannedRun[]): RunRow[] {
@@ -25,8 +21,8 @@ export function currentRows(folder: string, runs: readonly PlannedRun[]): RunRow
  * @throws TryLaterError if another process does nothing else for half a minute
  */
 export function writeTables(folder: string, runs: readonly PlannedRun[]): RunRow[] {
-  const { tablesLock, runs: runsCsv, evaluations } = sweepFiles(folder);
-  const lock = waitForLock(tablesLock, 'mod making tables', PATIENCE);
+  const { runs: runsCsv, evaluations } = sweepFiles(folder);
+  const lock = lockTables(folder, 'mod making tables');
   try {
     const rows = currentRows(folder, runs);
     writeCsv(runsCsv, RUN_COLUMNS, rows);

@@ -19,12 +19,14 @@ export class RunProcesses {
   /**
    * From here on SIGINT and SIGTERM stop the processes first; a second one has its usual effect on this one.
    *
+   * @param baseDir the sweep file's folder
    * @param threads that each process may compute with, where its backend has threads
    * @param gpus what CUDA_VISIBLE_DEVICES calls those that the processes share
    */
   constructor(
     private readonly program: string,
     private readonly sweepFolder: string,
+    private readonly baseDir: string,
     private readonly threads: number,
     private readonly gpus: readonly string[],
     private readonly onMessage: (message: RunMessage) => void,
@@ -69,7 +71,10 @@ export class RunProcesses {
 
   private start(run: PlannedRun, folder: string, { name, precision }: BackendChoice, slot: number) {
     const log = openSync(runFiles(folder).log, 'a');
-    const args = ['train-run', this.sweepFolder, run.run_id, '--backend', name, '--precision', precision];
+    // The plan on the disk may be another's by the time that the process reads it.
+    const planned = ['--config-hash', run.config_hash, '--base-dir', this.baseDir];
+    const computed = ['--backend', name, '--precision', precision];
+    const args = ['train-run', this.sweepFolder, run.run_id, ...planned, ...computed];
     const env = {
       ...process.env,
       ...threadEnvironment(this.threads),

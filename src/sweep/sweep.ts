@@ -13,7 +13,7 @@ import { makeResultsFolder } from '../results/atomic.js';
 import { isDiskFull } from '../results/checkpoint-writer.js';
 import type { RunRow } from '../results/columns.js';
 import { acquireLock } from '../results/lock.js';
-import { sweepFiles, writePlan, writePlanIfChanged } from '../results/sweep-folder.js';
+import { type SweepPlan, sweepFiles, writePlan, writePlanOfPart } from '../results/sweep-folder.js';
 import { currentRows, writeTables } from '../results/tables.js';
 import { barDisplay, type Display, lineDisplay, silentDisplay } from './display.js';
 import { automaticJobs, inParallel, startingOrder } from './jobs.js';
@@ -66,26 +66,27 @@ const LINE_INTERVAL = 15_000;
  * Trains the runs of a sweep file that are not done. A run that fails is noted and the others go on.
  *
  * @throws InputError for missing data, results that cannot be written or were made under another config
- * @throws TryLaterError if another process holds the sweep
+ * @throws TryLaterError if another process holds the sweep, or, from a part of it, trains it by another plan
  */
 export async function sweep(file: SweepFile, options: SweepOptions): Promise<SweepOutcome> {
-  const plan = planSweep(file, options);
+  const runs = planSweep(file, options);
+  const plan: SweepPlan = { name: file.name, base_dir: file.dir, runs };
   const folder = join(options.resultsDir, file.name);
   const part = isPart(options);
-  const wanted = selectRuns(file, folder, plan, options);
-  checkResults(folder, part ? wanted : plan, file.dir, options.retry);
+  const wanted = selectRuns(file, folder, runs, options);
+  checkResults(folder, part ? wanted : runs, file.dir, options.retry);
   checkData(unfinished(folder, wanted, options.retry), file.dir);
   makeResultsFolder(folder);
   const lock = part ? null : acquireLock(sweepFiles(folder).lock, `mod sweep ${file.path}`);
   try {
-    const write = part ? writePlanIfChanged : writePlan;
-    write(folder, { name: file.name, base_dir: file.dir, runs: plan });
+    const write = part ? writePlanOfPart : writePlan;
+    write(folder, plan);
     const todo = unfinished(folder, wanted, options.retry);
     const ends =
       todo.length === 0
         ? nothingToDo(folder, plan, wanted, options)
         : await trainAll(folder, plan, todo, wanted, options);
-    return { folder, ...ends, rows: lastTables(folder, plan, ends) };
+    return { folder, ...ends, rows: lastTables(folder, runs, ends) };
   } finally {
     lock?.release();
   }
@@ -117,7 +118,7 @@ function whyNone(plan: readonly PlannedRun[], { only, shard }: SweepOptions): st
 
 async function trainAll(
   folder: string,
-  plan: readonly PlannedRun[],
+  { runs: plan, base_dir }: SweepPlan,
   todo: PlannedRun[],
   wanted: readonly PlannedRun[],
   options: SweepOptions,
@@ -138,7 +139,7 @@ async function trainAll(
   // Of many parts side by side each would read all the folders whenever one of its runs starts or ends: they make the
   // tables at their end alone.
   const tables = () => (isPart(options) ? undefined : tryTables(folder, plan));
-  const processes = new RunProcesses(options.program, folder, threads, gpus, (message) => {
+  const processes = new RunProcesses(options.program, folder, base_dir, threads, gpus, (message) => {
     if (message.type === 'started') tables();
     display.message(message);
   });

@@ -10,7 +10,7 @@ import { readCsv } from '../../src/results/csv.js';
 import { checkpointFolder } from '../../src/results/run-folder.js';
 import { tensorflowMissing } from '../support/backends.js';
 import { mod, startMod } from '../support/mod.js';
-import { makeTinySweep, masked, TINY_SWEEP, type TinySweep } from '../support/tiny-sweep.js';
+import { makeTinySweep, masked, TINY_SWEEP, type TinySweep, trainRunArgs } from '../support/tiny-sweep.js';
 import { figure, times } from './scale.js';
 
 /** Two seconds of steps, a checkpoint wherever one can be. */
@@ -81,7 +81,7 @@ it.each(BACKENDS)(
       kills += 1;
       await sleep(100); // its training process goes with it
       for (let i = 0; i < Math.min(times(3, 12), wanted - kills + 1); i++) {
-        const args = [PROGRAM, 'train-run', join(sweep.results, 'tiny'), RUN, '--backend', backend];
+        const args = [PROGRAM, ...trainRunArgs(sweep, RUN), '--backend', backend];
         const child = spawn(process.execPath, args, { stdio: 'ignore' });
         const ended = new Promise((resolve) => child.on('close', (_, signal) => resolve(signal)));
         const timer = setTimeout(

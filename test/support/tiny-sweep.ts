@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { RUN_COLUMNS, TIME_COLUMNS } from '../../src/results/columns.js';
 import { readCsv } from '../../src/results/csv.js';
+import { readPlan } from '../../src/results/sweep-folder.js';
 
 /** Baseline, learned and random routing of one shape, about forty steps each. */
 export const TINY_SWEEP = `name: tiny
@@ -45,6 +46,14 @@ export function makeTinySweep(text = TINY_SWEEP, prefix = 'mod-sweep-'): TinySwe
   const config = join(folder, 'tiny.yaml');
   writeFileSync(config, text);
   return { folder, config, results: join(folder, 'results') };
+}
+
+/** What a sweep starts to train a run of its plan. */
+export function trainRunArgs({ results }: Pick<TinySweep, 'results'>, run: string, name = 'tiny'): string[] {
+  const folder = join(results, name);
+  const { base_dir, runs } = readPlan(folder);
+  const hash = runs.find(({ run_id }) => run_id === run)?.config_hash as string;
+  return ['train-run', folder, run, '--config-hash', hash, '--base-dir', base_dir];
 }
 
 type Row = Record<string, unknown>;

@@ -4,8 +4,10 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { EVAL_COLUMNS, RUN_COLUMNS } from '../../src/results/columns.js';
 import { readCsv } from '../../src/results/csv.js';
+import { acquireLock } from '../../src/results/lock.js';
 import { readManifest } from '../../src/results/run-folder.js';
 import { readSteps } from '../../src/results/steps.js';
+import { sweepFiles } from '../../src/results/sweep-folder.js';
 import { mod, startMod } from '../support/mod.js';
 import {
   makeTinySweep,
@@ -14,6 +16,7 @@ import {
   TINY_RUNS,
   TINY_SWEEP,
   type TinySweep,
+  trainRunArgs,
 } from '../support/tiny-sweep.js';
 
 const made: TinySweep[] = [];
@@ -202,6 +205,51 @@ describe('parts of a sweep', () => {
   });
 });
 
+describe('a part under an edited file', () => {
+  const [first, second, last] = TINY_RUNS as [string, string, string];
+  /** The same sweep by another file. */
+  const edited = (sweep: TinySweep, was: string, is: string, dir = sweep.folder) => {
+    const config = join(dir, 'edited.yaml');
+    writeFileSync(config, TINY_SWEEP.replace(was, is));
+    return { ...sweep, config };
+  };
+
+  it('is refused while another process holds the sweep, says what differs, and leaves its plan', async () => {
+    const [sweep, elsewhere] = [tiny(), tiny()];
+    expect((await train(sweep, '--only', first, '--quiet')).code).toBe(0);
+    const { plan, lock } = sweepFiles(join(sweep.results, 'tiny'));
+    const before = readFileSync(plan, 'utf8');
+    const held = acquireLock(lock, 'a test');
+    const cases = [
+      ['batch_sequences: 2', 'batch_sequences: 1', sweep.folder, `${last}: batch_sequences: 2 → 1, steps: `],
+      ['[3e8]', '[3e8, 4e8]', sweep.folder, '4e8-baseline-d16l2-s0 is new'],
+      ['', '', elsewhere.folder, `folder of the file: ${sweep.folder} → ${elsewhere.folder}`],
+    ] as const;
+    for (const [was, is, dir, difference] of cases) {
+      const { code, stderr } = await train(edited(sweep, was, is, dir), '--only', last);
+      expect(code).toBe(75);
+      expect(stderr).toContain(`held by process ${process.pid} (a test`);
+      expect(stderr).toContain(difference);
+    }
+    expect(readFileSync(plan, 'utf8')).toBe(before);
+    expect((await train(sweep, '--only', last, '--quiet')).code).toBe(0); // the same plan: side by side
+    held.release();
+    expect(runRows(sweep).map(({ status }) => status)).toEqual(['done', 'pending', 'done']);
+  });
+
+  it('does not change what a training process trains that was started before', async () => {
+    const sweep = tiny();
+    expect((await train(sweep, '--only', first, '--quiet')).code).toBe(0);
+    const child = trainRunArgs(sweep, second);
+    const smaller = edited(sweep, 'batch_sequences: 2', 'batch_sequences: 1');
+    expect((await train(smaller, '--only', last, '--quiet')).code).toBe(0); // nobody holds the sweep
+    const { code, stderr } = await mod(...child);
+    expect(code).toBe(2);
+    expect(stderr).toContain('has changed since this run was planned');
+    expect(existsSync(join(sweep.results, 'tiny', second, 'manifest.json'))).toBe(false);
+  });
+});
+
 it('a run that another process ends between the look at it and its lock is not trained again', async () => {
   const sweep = tiny(`${TINY_SWEEP}checkpoint: {keep_final: none}\n`);
   expect((await train(sweep, '--quiet')).code).toBe(0);
@@ -210,7 +258,7 @@ it('a run that another process ends between the look at it and its lock is not t
   const result = () => readFileSync(join(folder, 'result.json'), 'utf8');
   const before = result();
   // What a sweep starts that looked before the run was done.
-  expect((await mod('train-run', join(sweep.results, 'tiny'), run)).code).toBe(0);
+  expect((await mod(...trainRunArgs(sweep, run))).code).toBe(0);
   expect(readManifest(folder)?.attempts).toHaveLength(1);
   expect(result()).toBe(before);
 });
