@@ -58,7 +58,7 @@ export async function trainRun(options: TrainRunOptions): Promise<RunEnd> {
   const started = now();
   const microBatch =
     spec.training.micro_batch_sequences ?? microBatchSequences(spec.model, spec.batch_sequences, backend);
-  const { before, checkpoint } = takeUp(options);
+  const { before, checkpoint } = clearStaleAndFindCheckpoint(options);
   const skipped = new Set(before?.skipped_batches ?? []);
   const manifest = manifestOf(options, before, checkpoint, microBatch);
   writeManifest(folder, manifest);
@@ -154,7 +154,7 @@ export async function trainRun(options: TrainRunOptions): Promise<RunEnd> {
  * What an earlier process left of the run, to go on from. Where it has ended as diverged, or was made under another
  * config, that is nothing, and what it left is removed: it would stand for what this one does.
  */
-function takeUp({ run, folder, log }: TrainRunOptions): {
+function clearStaleAndFindCheckpoint({ run, folder, log }: TrainRunOptions): {
   before: Manifest | null;
   checkpoint: UsableCheckpoint | null;
 } {

@@ -68,7 +68,7 @@ export class RunTraining {
     this.started = options.now();
     this.wallBefore = from?.state.wall_s ?? 0;
     this.microBatch = options.microBatch;
-    this.takeUp(from);
+    this.rebuildFrom(from);
   }
 
   /** Seconds of training so far, those of earlier attempts included. */
@@ -112,7 +112,7 @@ export class RunTraining {
         `${what}: back to step ${checkpoint?.state.step ?? 0}, passing over the batch of sequence ${firstSequence}`,
       );
       this.dispose();
-      this.takeUp(checkpoint);
+      this.rebuildFrom(checkpoint);
     }
   }
 
@@ -122,7 +122,7 @@ export class RunTraining {
   }
 
   /** Makes model, optimizer, log and data what they were at a checkpoint. */
-  private takeUp(from: UsableCheckpoint | null): void {
+  private rebuildFrom(from: UsableCheckpoint | null): void {
     const { run, folder, batches, skipped, log, write, now } = this.options;
     const { spec } = run;
     const state = from?.state ?? null;
