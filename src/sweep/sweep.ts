@@ -84,7 +84,7 @@ export async function sweep(file: SweepFile, options: SweepOptions): Promise<Swe
     const todo = unfinished(folder, wanted, options.retry);
     const ends =
       todo.length === 0
-        ? nothingToDo(folder, plan, wanted, options)
+        ? nothingToDo(folder, runs, wanted, options)
         : await trainAll(folder, plan, todo, wanted, options);
     return { folder, ...ends, rows: lastTables(folder, runs, ends) };
   } finally {
