@@ -2,11 +2,11 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { chooseBackend } from '../backends/choose.js';
-import { openTokenizer, type Tokenizer } from '../data/tokenizer.js';
+import type { Tokenizer } from '../data/tokenizer.js';
 import { InputError } from '../errors.js';
 import { type Generated, generate } from '../eval/generate.js';
 import { bytes } from '../format.js';
-import { loadCheckedModel, openCheckpointTokenizer } from '../model/checkpoint.js';
+import { loadCheckedModel, openCheckpointTokenizer, openTokenizerFor } from '../model/checkpoint.js';
 import { hasPredictor, type ModelConfig } from '../model/config.js';
 import { refuseMode } from '../model/routing.js';
 import type { BackendName, Precision } from '../plan/run.js';
@@ -65,7 +65,7 @@ export async function generateCommand(
   const tokenizer =
     options.tokenizer === undefined
       ? await openCheckpointTokenizer(folder)
-      : await openTokenizer(options.tokenizer, '.');
+      : await openTokenizerFor(folder, options.tokenizer);
   if (tokenizer === null) {
     throw new InputError(`${folder}: it carries no tokenizer: name one with --tokenizer`);
   }

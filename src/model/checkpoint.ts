@@ -85,10 +85,24 @@ export async function openCheckpointTokenizer(folder: string): Promise<Tokenizer
   const { model, tokenizer: name } = readConfig(folder);
   if (name === undefined) return null;
   if (name === TOKENIZER_FILE) checkFiles(folder, [name]);
-  const tokenizer = await openTokenizer(name, folder);
-  if (tokenizer.vocabSize <= model.vocab_size) return tokenizer;
+  return fitting(await openTokenizer(name, folder), join(folder, name), model);
+}
+
+/**
+ * Another tokenizer than the checkpoint's own.
+ *
+ * @param name as in a sweep file: `bytes`, `gpt2`, or the path of a tokenizer.json
+ * @throws InputError as openCheckpointTokenizer does
+ */
+export async function openTokenizerFor(folder: string, name: string): Promise<Tokenizer> {
+  return fitting(await openTokenizer(name, '.'), name, readModelConfig(folder));
+}
+
+/** A tokenizer whose tokens the model knows: of another one rows would be read that no embedding has. */
+function fitting(tokenizer: Tokenizer, name: string, { vocab_size }: ModelConfig): Tokenizer {
+  if (tokenizer.vocabSize <= vocab_size) return tokenizer;
   throw new InputError(
-    `${join(folder, name)}: a tokenizer of ${tokenizer.vocabSize} tokens; the model has a vocabulary of ${model.vocab_size}`,
+    `${name}: a tokenizer of ${tokenizer.vocabSize} tokens; the model has a vocabulary of ${vocab_size}`,
   );
 }
 

@@ -58,6 +58,11 @@ describe('mod generate', () => {
       /are more than the 32/,
     ],
     ['random routing', ['RANDOM', '--prompt', 'a', '--tokens', '2'], /random routing has no causal form/],
+    [
+      'a tokenizer of more tokens than the model',
+      ['FOLDER', '--prompt', 'a', '--tokenizer', 'gpt2'],
+      /gpt2: .* of 50257 tokens; the model has a vocabulary of 256/,
+    ],
     ['a tokenizer that is not there', ['FOLDER', '--prompt', 'a', '--tokenizer', 'none.json'], /none\.json/],
   ])('refuses %s', async (_, args, message) => {
     const random = join(sweep.results, 'tiny', TINY_RUNS[2] as string);

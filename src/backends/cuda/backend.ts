@@ -65,6 +65,9 @@ export class CudaBackend extends KernelBackend {
   /** Waits after every launch, so that an error names its kernel: for tests and profiles. */
   synchronous = false;
   private recording = false;
+  /** How many recordings have begun, and which of them were broken off. */
+  private recordings = 0;
+  private readonly forgotten = new Set<number>();
   private readonly library: KernelLibrary;
   private readonly uploads: Uploads;
   private readonly downloads: Downloads;
@@ -146,6 +149,22 @@ export class CudaBackend extends KernelBackend {
   beginRecording(): void {
     this.driver.beginCapture();
     this.recording = true;
+    this.recordings += 1;
+  }
+
+  /** The recording that work is part of now; 0 where it runs at once. */
+  get recordedIn(): number {
+    return this.recording ? this.recordings : 0;
+  }
+
+  /** Breaks the recording off: what was part of it never runs. */
+  forgetRecording(): void {
+    this.forgotten.add(this.recordings);
+  }
+
+  /** Whether work of a recording will never run, so that what it was to write was never written. */
+  isForgotten(recording: number): boolean {
+    return this.forgotten.has(recording);
   }
 
   endRecording(): void {

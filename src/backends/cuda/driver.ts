@@ -307,6 +307,6 @@ export class Driver {
   }
 }
 
-function cudaVersion(version: number): string {
+export function cudaVersion(version: number): string {
   return `${Math.floor(version / 1000)}.${Math.floor((version % 1000) / 10)}`;
 }

@@ -36,10 +36,15 @@ const WHEEL_FOLDERS = ['cu13', 'cu12', 'cublas', 'cudnn', 'cuda_nvrtc', 'cuda_ru
   join('nvidia', name, 'lib'),
 );
 
-/** Where each library is. `environment` and `sitePackages` are this process' own unless a test says otherwise. */
+/**
+ * Where each library is. `environment` and `sitePackages` are this process' own unless a test says otherwise.
+ *
+ * @param newest the CUDA version that the driver knows, as 12: libraries of a later one do not start
+ */
 export function findLibraries(
   environment: NodeJS.ProcessEnv = process.env,
   sitePackages: () => string[] = pythonSitePackages,
+  newest = Number.POSITIVE_INFINITY,
 ): Record<LibraryName, FoundLibrary> {
   const folders = searchFolders(environment);
   let wheels: string[] | null = null;
@@ -52,17 +57,22 @@ export function findLibraries(
   const find = (name: LibraryName): FoundLibrary => {
     // cuBLASLt and NVRTC come from one CUDA version: the first that is found decides.
     const files = FILES[name].filter(
-      (file) => major === '' || FILES[name].length === 1 || file.endsWith(major),
+      (file) => FILES[name].length === 1 || (major === '' ? cudaOf(file) <= newest : file.endsWith(major)),
     );
     const path =
       fileIn(folders, files) ??
       (name === 'cuda' ? undefined : inWheels(files)) ??
-      files.find((file) => loaderKnows(file)) ??
+      firstOf(files, ofLoader) ??
       null;
     if (FILES[name].length > 1 && path !== null) major = path.slice(path.lastIndexOf('.'));
     return { name, path, install: INSTALL[name] };
   };
   return { cuda: find('cuda'), cublasLt: find('cublasLt'), nvrtc: find('nvrtc'), cudnn: find('cudnn') };
+}
+
+/** The CUDA version of cuBLASLt or NVRTC by its file name: 13 of libnvrtc.so.13. */
+export function cudaOf(path: string): number {
+  return Number(path.slice(path.lastIndexOf('.') + 1));
 }
 
 /** One sentence for each missing library; empty where all are there. */
@@ -122,8 +132,16 @@ function pythonSitePackages(): string[] {
   return [];
 }
 
-/** Whether the loader's cache or its usual folders have a file of this name. */
-function loaderKnows(file: string): boolean {
+function firstOf<T>(files: readonly string[], find: (file: string) => T | null): T | null {
+  for (const file of files) {
+    const found = find(file);
+    if (found !== null) return found;
+  }
+  return null;
+}
+
+/** How to open a file of this name in a usual folder, or in one that only the loader's cache knows; null where it is not. */
+function ofLoader(file: string): string | null {
   const usual = [
     '/usr/lib/x86_64-linux-gnu',
     '/usr/lib64',
@@ -131,19 +149,20 @@ function loaderKnows(file: string): boolean {
     '/usr/lib/wsl/lib',
     '/usr/local/nvidia/lib64',
   ];
-  if (usual.some((folder) => existsSync(join(folder, file)))) return true;
+  const path = fileIn(usual, [file]);
+  if (path !== undefined) return path;
   for (const ldconfig of ['/sbin/ldconfig', 'ldconfig']) {
     try {
       const printed = execFileSync(ldconfig, ['-p'], {
         encoding: 'utf8',
         stdio: ['ignore', 'pipe', 'ignore'],
       });
-      return printed.includes(`${file} `);
+      return printed.includes(`${file} `) ? file : null;
     } catch {
       // not on this system
     }
   }
-  return false;
+  return null;
 }
 
 function isText(value: string | undefined): value is string {

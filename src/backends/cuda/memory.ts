@@ -95,6 +95,9 @@ export class DeviceMemory {
     this.pool = pool;
     try {
       return { result: body(), pool };
+    } catch (error) {
+      this.dissolve(pool);
+      throw error;
     } finally {
       this.pool = this.shared;
     }
@@ -107,18 +110,16 @@ export class DeviceMemory {
     for (const block of [...small, ...large]) insert(listOf(block), block);
   }
 
-  /** Returns whole free segments to the driver. */
+  /** Returns whole free segments to the driver; not while a step is captured, which neither waits nor gives back. */
   trim(): void {
     this.source.synchronize();
-    for (const pool of new Set([this.shared, this.pool])) {
-      for (const list of [pool.small, pool.large]) {
-        for (const block of [...list]) {
-          if (block.previous !== null || block.next !== null) continue;
-          list.splice(list.indexOf(block), 1);
-          this.segments.delete(block.segment);
-          this.source.free(block.address);
-          this.use.reserved -= block.bytes;
-        }
+    for (const list of [this.shared.small, this.shared.large]) {
+      for (const block of [...list]) {
+        if (block.previous !== null || block.next !== null) continue;
+        list.splice(list.indexOf(block), 1);
+        this.segments.delete(block.segment);
+        this.source.free(block.address);
+        this.use.reserved -= block.bytes;
       }
     }
   }
@@ -137,7 +138,7 @@ export class DeviceMemory {
     const least = small ? SMALL_SEGMENT : size < LARGE_SEGMENT / 2 ? LARGE_SEGMENT : size;
     const wanted = Math.ceil(least / SMALL_SEGMENT) * SMALL_SEGMENT;
     let address = this.source.allocate(wanted);
-    if (address === null) {
+    if (address === null && this.pool === this.shared) {
       this.trim();
       address = this.source.allocate(wanted);
     }

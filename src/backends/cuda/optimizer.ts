@@ -32,7 +32,7 @@ interface Row {
 
 /** Tables on the device, by what they hold: the same addresses in every step need one upload. */
 class Tables {
-  private readonly known = new Map<string, { block: Block; blocks: number }>();
+  private readonly known = new Map<string, { block: Block; blocks: number; recordedIn: number }>();
   /** Steps without a captured graph may come by other addresses: more tables than this are forgotten, oldest first. */
   private static readonly MOST = 64;
 
@@ -53,20 +53,27 @@ class Tables {
     const content = new Uint8Array(bytes.buffer);
     const key = Buffer.from(content).toString('latin1');
     const found = this.known.get(key);
-    if (found !== undefined) return { table: found.block.address, blocks };
+    if (found !== undefined && !backend.isForgotten(found.recordedIn)) {
+      return { table: found.block.address, blocks };
+    }
+    if (found !== undefined) this.forget(backend, key, found.block);
     if (this.known.size === Tables.MOST) this.forgetOldest(backend);
     const block = backend.device.allocate(content.length);
     backend.upload(block.address, content);
-    this.known.set(key, { block, blocks });
+    this.known.set(key, { block, blocks, recordedIn: backend.recordedIn });
     return { table: block.address, blocks };
   }
 
   private forgetOldest(backend: CudaBackend): void {
     for (const [key, { block }] of this.known) {
-      backend.device.release(block);
-      this.known.delete(key);
+      this.forget(backend, key, block);
       return;
     }
+  }
+
+  private forget(backend: CudaBackend, key: string, block: Block): void {
+    backend.device.release(block);
+    this.known.delete(key);
   }
 }
 

@@ -13,14 +13,19 @@ export class CudaRecorder implements Recorder {
   record(body: () => Tensor[]): Recording {
     const { backend } = this;
     for (const event of this.moments.splice(0)) backend.driver.destroyEvent(event);
-    // Blocks that the graph writes to must not be handed to anybody else while it lives: a pool of its own.
+    // Blocks that the graph writes to must not be handed to anybody else while it lives: a pool of its own, which asks the
+    // driver for what the steps before have left free.
+    backend.device.trim();
     const { result, pool } = backend.device.inOwnPool(() => {
       backend.beginRecording();
+      let outputs: Tensor[] = [];
       try {
-        const outputs = tidy(() => body().map((tensor) => keep(tensor)));
+        outputs = tidy(() => body().map((tensor) => keep(tensor)));
         return { outputs, graph: backend.driver.endCapture() };
       } catch (error) {
         backend.driver.abandonCapture();
+        for (const output of outputs) output.dispose();
+        backend.forgetRecording();
         throw error;
       } finally {
         backend.endRecording();

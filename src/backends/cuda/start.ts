@@ -7,11 +7,11 @@ import { CUDA, CudaBackend } from './backend.js';
 import { Compiler } from './compiler.js';
 import { CublasLt } from './cublas.js';
 import { Cudnn } from './cudnn.js';
-import { Driver } from './driver.js';
+import { cudaVersion, Driver } from './driver.js';
 import { registerElementwise } from './elementwise.js';
 import { registerExperts } from './experts.js';
 import { registerGroupedLinear } from './grouped-linear.js';
-import { findLibraries, type LibraryName, missingLibraries } from './libraries.js';
+import { cudaOf, findLibraries, type LibraryName, missingLibraries } from './libraries.js';
 import { registerLinear } from './linear.js';
 import { registerOptimizer } from './optimizer.js';
 import { registerPredictor } from './predictor.js';
@@ -46,7 +46,7 @@ export function cudaDetails(): string[] {
 }
 
 function open(): CudaBackend {
-  const found = findLibraries();
+  let found = findLibraries();
   const missing = missingLibraries(found);
   // Without a driver the rest would be of no use: one sentence for a machine that has no GPU.
   if (found.cuda.path === null) throw new Error(missing[0]);
@@ -60,8 +60,14 @@ function open(): CudaBackend {
     }
   };
   const driver = opened('cuda', (path) => new Driver(path));
+  found = librariesFor(driver, found);
   // NVRTC and cuBLASLt first: cuDNN asks for them by name.
   const compiler = opened('nvrtc', (path) => new Compiler(path));
+  if (!compiler.architectures().includes(driver.architecture)) {
+    throw new Error(
+      `${found.nvrtc.path}: NVRTC ${compiler.version} does not know this GPU, ${driver.deviceName} of compute capability ${driver.architecture / 10}; install a newer CUDA`,
+    );
+  }
   const cublas = opened('cublasLt', (path) => new CublasLt(path, driver));
   const cudnn = opened('cudnn', (path) => new Cudnn(path));
   cudnn.useStream(driver.stream);
@@ -79,4 +85,18 @@ function open(): CudaBackend {
   registerOptimizer();
   registerPredictor();
   return backend;
+}
+
+type Libraries = ReturnType<typeof findLibraries>;
+
+/** The libraries that start under a driver: where those that were found are of a later CUDA, older ones beside them. */
+function librariesFor({ driverVersion }: Driver, found: Libraries): Libraries {
+  const newest = Math.floor(driverVersion / 1000);
+  const path = found.cublasLt.path as string;
+  if (cudaOf(path) <= newest) return found;
+  const older = findLibraries(process.env, undefined, newest);
+  if (missingLibraries(older).length === 0) return older;
+  throw new Error(
+    `${path} is of CUDA ${cudaOf(path)}, the driver knows ${cudaVersion(driverVersion)}: install a newer driver, or pip install nvidia-cublas-cu${newest} nvidia-cuda-nvrtc-cu${newest} nvidia-cudnn-cu${newest}`,
+  );
 }

@@ -52,10 +52,12 @@ export class ProductTuning {
       const timed = (some: readonly Uint8Array[], runs: number) =>
         some
           .map((candidate) => ({ candidate, time: this.time(() => run(candidate, result), runs) }))
-          .sort((a, b) => a.time - b.time || 0) // 0 where neither runs
+          .filter(({ time }) => Number.isFinite(time))
+          .sort((a, b) => a.time - b.time)
           .map(({ candidate }) => candidate);
       const finalists = timed(candidates, FIRST_RUNS).slice(0, FINALISTS);
-      const best = timed(finalists, RUNS)[0] ?? first;
+      const [best] = timed(finalists, RUNS);
+      if (best === undefined) return first;
       this.remember(product, hex(best));
       return best;
     } finally {
@@ -70,11 +72,14 @@ export class ProductTuning {
     if (!this.mayRun()) return 0;
     const times = ways.map((way) => this.time(way, RUNS));
     const best = Math.max(0, times.indexOf(Math.min(...times)));
-    this.remember(name, String(best));
+    // One that found no memory this time may be the fastest the next.
+    if (times.every(Number.isFinite)) this.remember(name, String(best));
     return best;
   }
 
   private remember(name: string, choice: string): void {
+    // Processes on other GPUs of the machine measure at the same time.
+    for (const [other, theirs] of remembered(this.path)) this.known.set(other, theirs);
     this.known.set(name, choice);
     writeCache(this.path, Buffer.from(JSON.stringify([...this.known])));
   }

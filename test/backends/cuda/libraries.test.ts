@@ -56,8 +56,19 @@ it.each([
       'site12/nvidia/cudnn/lib/libcudnn.so.9',
     ],
   },
-])('finds them in $name', ({ environment, sites, found }) => {
-  const libraries = findLibraries(environment, () => sites);
+  {
+    name: 'wheels of an older CUDA, for a driver that knows no later one',
+    environment: {},
+    sites: [at('site13'), at('site12')],
+    newest: 12,
+    found: [
+      'site12/nvidia/cublas/lib/libcublasLt.so.12',
+      'site12/nvidia/cuda_nvrtc/lib/libnvrtc.so.12',
+      'site13/nvidia/cudnn/lib/libcudnn.so.9',
+    ],
+  },
+])('finds them in $name', ({ environment, sites, newest, found }) => {
+  const libraries = findLibraries(environment, () => sites, newest);
   expect([libraries.cublasLt.path, libraries.nvrtc.path, libraries.cudnn.path]).toEqual(found.map(at));
 });
 

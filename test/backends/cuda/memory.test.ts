@@ -8,7 +8,7 @@ const MIB = 2 ** 20;
 
 /** A device of so many bytes. */
 function device(total: number) {
-  let [used, next, calls] = [0, 4096, 0];
+  let [used, next, calls, capturing] = [0, 4096, 0, false];
   const sizes = new Map<number, number>();
   const memory = new DeviceMemory({
     allocate: (bytes) => {
@@ -24,10 +24,22 @@ function device(total: number) {
       used -= sizes.get(address) as number;
       sizes.delete(address);
     },
-    synchronize: () => undefined,
+    synchronize: () => {
+      if (capturing) throw new Error('a stream that is captured cannot be waited for');
+    },
     memoryInfo: () => ({ free: total - used, total }),
   });
-  return { memory, used: () => used, calls: () => calls };
+  /** As a step is captured: into a pool of its own, and without waiting. */
+  const capture = <T>(body: () => T) =>
+    memory.inOwnPool(() => {
+      capturing = true;
+      try {
+        return body();
+      } finally {
+        capturing = false;
+      }
+    });
+  return { memory, capture, used: () => used, calls: () => calls };
 }
 
 describe('device memory', () => {
@@ -79,6 +91,24 @@ describe('device memory', () => {
     );
     memory.release(large);
     expect(() => memory.release(large)).toThrow(/freed twice/);
+  });
+
+  it('says that memory does not do while a step is captured, and leaves nothing behind', () => {
+    const { memory, capture } = device(100 * MIB);
+    memory.release(memory.allocate(60 * MIB));
+    const attempt = () =>
+      capture(() => {
+        const first = memory.allocate(40 * MIB);
+        try {
+          return memory.allocate(60 * MIB);
+        } finally {
+          memory.release(first);
+        }
+      });
+    expect(attempt).toThrow(DeviceMemoryError);
+    memory.trim();
+    expect(memory.memory()).toMatchObject({ current: 0, reserved: 0 });
+    expect(attempt).not.toThrow(); // what was free is the driver's again
   });
 
   it('keeps the pool of a recorded step from everybody else until it is dissolved', () => {

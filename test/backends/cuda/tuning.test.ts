@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
-import { writeCache } from '../../../src/backends/cuda/compiler.js';
+import { readCache, writeCache } from '../../../src/backends/cuda/compiler.js';
 import type { Driver } from '../../../src/backends/cuda/driver.js';
 import { ProductTuning } from '../../../src/backends/cuda/tuning.js';
 
@@ -55,4 +55,19 @@ it('measures again where the file names no way that there is', () => {
     writeCache(join(folder, file), Buffer.from(content));
     expect(device(3, 2, 1)().quickest('a product', ways)).toBe(2);
   }
+});
+
+it('remembers no choice among ways of which one could not run, and keeps what another process has measured', () => {
+  const fails = () => {
+    throw new Error('no memory');
+  };
+  const tuning = device(1, 2, 2, 1)();
+  expect(tuning.quickest('a full GPU', [() => undefined, fails])).toBe(0);
+  device(2, 1)().quickest('of another process', [() => undefined, () => undefined]);
+  tuning.quickest('of this one', [() => undefined, () => undefined]);
+  const [file] = readdirSync(folder) as [string];
+  const known = new Map(JSON.parse(String(readCache(join(folder, file)))) as [string, string][]);
+  expect(known.get('of another process')).toBe('1');
+  expect(known.get('of this one')).toBeDefined();
+  expect(known.has('a full GPU')).toBe(false);
 });
