@@ -11,9 +11,9 @@ import { shardOf } from '../dist/plan/shard.js';
 
 /** `mod bench` on an H100, bf16: milliseconds of a step, dense and with MoD 12.5% in every other block. */
 const MEASURED = [
-  { shape: 'd320l8t1024b128v256', dense: 33.8, routed: 21.4 },
-  { shape: 'd512l8t2048b32v32768', dense: 48.2, routed: 34.6 },
-  { shape: 'd768l12t2048b32v32768', dense: 109.6, routed: 71.8 },
+  { shape: 'd320l8t1024b128v256', dense: 32.5, routed: 19.6 },
+  { shape: 'd512l8t2048b32v32768', dense: 48.2, routed: 33.9 },
+  { shape: 'd768l12t2048b32v32768', dense: 111.4, routed: 72.4 },
 ];
 /** Seconds of a run beside its steps: starting, compiling, evaluating, its files. Measured as docs/scale.md says. */
 const OVERHEAD = 3.5;

@@ -41,7 +41,8 @@ it('of several sweeps goes beside them, and holds all their budgets', async () =
   const [printed] = await report(['a', 'b'], { json: true });
   const { budgets, claims } = JSON.parse(printed as string);
   expect(budgets.map(({ flop_budget }: { flop_budget: number }) => flop_budget)).toEqual([1e15, 4e15]);
-  expect(claims[0].numbers).toHaveLength(2);
+  const of = new Set(claims[0].numbers.map(({ flop_budget }: { flop_budget: number }) => flop_budget));
+  expect([...of]).toEqual([1e15, 4e15]);
   expect(readFileSync(join(results, 'report', 'index.html'), 'utf8')).toContain('<h1>a, b: ');
 });
 

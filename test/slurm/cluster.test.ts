@@ -78,7 +78,7 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
     await cluster.up();
     local = longSweep();
     expect((await mod('sweep', local.config, '--results', local.results, '--quiet')).code).toBe(0);
-  }, 2 * MINUTE);
+  }, 5 * MINUTE);
   afterAll(async () => {
     await cluster.down();
     for (const folder of made) rmSync(folder, { recursive: true });
