@@ -1,5 +1,6 @@
 /** What a sweep file may say, key by key: each check carries the words for what is allowed. */
 import { z } from 'zod';
+import { GATES, ROUTERS } from '../model/config.js';
 import { Written } from './document.js';
 import {
   CHINCHILLA_SHAPES,
@@ -192,8 +193,8 @@ const keys = {
   // An empty list is the dense model alone.
   capacities: z.array(capacity, { error: 'a list of numbers above 0 and at most 1' }).exactOptional(),
   routing_frequencies: list(whole(1), 'whole numbers').exactOptional(),
-  routers: list(oneOf(['learned', 'random']), 'routers: learned, random').exactOptional(),
-  gates: list(oneOf(['raw', 'sigmoid']), 'gates: raw, sigmoid').exactOptional(),
+  routers: list(oneOf(ROUTERS), `routers: ${ROUTERS.join(', ')}`).exactOptional(),
+  gates: list(oneOf(GATES), `gates: ${GATES.join(', ')}`).exactOptional(),
   // An empty list is no experts.
   expert_variants: z
     .array(oneOf(EXPERT_VARIANTS), { error: `a list of ${EXPERT_VARIANTS.join(', ')}` })

@@ -8,7 +8,7 @@ import { InputError, messageOf } from '../errors.js';
 import type { Parameter } from '../ops/tape.js';
 import { type CheckpointFile, checkFiles } from '../results/checkpoint-folder.js';
 import { readSafetensors, type SafeTensor, safetensorsParts } from '../results/safetensors.js';
-import type { ModelConfig } from './config.js';
+import { GATES, type ModelConfig, ROUTERS } from './config.js';
 import type { TensorSpec } from './parameters.js';
 import { Transformer } from './transformer.js';
 
@@ -28,8 +28,8 @@ const modelSchema: z.ZodType<ModelConfig> = z.strictObject({
     .strictObject({
       frequency: positive,
       capacity: z.number().gt(0).max(1),
-      router: z.enum(['learned', 'random']),
-      gate: z.enum(['raw', 'sigmoid']),
+      router: z.enum(ROUTERS),
+      gate: z.enum(GATES),
       aux_loss_weight: z.number().nonnegative(),
       predictor_hidden: z.int().nonnegative(),
     })

@@ -52,12 +52,14 @@ export function pointsOf(product: Product, baselineOf: BaselineOf): Point[] {
   });
 }
 
+const VARIANT_OF: Record<RouterKind, Variant> = { learned: 'mod', random: 'random' };
+
 function variantsOf(product: Product): Pick<Point, 'variant' | 'routing'>[] {
   const routed = product.capacities.flatMap((capacity) =>
     product.routing_frequencies.flatMap((frequency) =>
       product.routers.flatMap((router) =>
         product.gates.map((gate) => ({
-          variant: router === 'learned' ? ('mod' as const) : ('random' as const),
+          variant: VARIANT_OF[router],
           routing: { capacity, frequency, router, gate },
         })),
       ),
