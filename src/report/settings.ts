@@ -113,7 +113,7 @@ function otherKeys(spec: RunSpec): Named {
   };
 }
 
-/** The automatic rate depends on the width (DESIGN.md, section 3): all models under it are one setting. */
+/** The automatic rate depends on the width (`trainingOf` in src/plan/expand.ts): all models under it are one setting. */
 function rateName(rate: number, d_model: number): string {
   const automatic = 2e-3 * Math.min(1, 384 / d_model);
   return Math.abs(rate / automatic - 1) < 1e-9 ? 'auto' : String(Number(rate.toPrecision(4)));

@@ -2,8 +2,9 @@
 
     python experts.py        writes ../moe, ../mode-staged and ../mode-integrated; needs torch and safetensors
 
-Written from DESIGN.md and the papers (Raposo et al. 2024, section 4.3; Fedus et al. 2022, section 2): slots are given out
-token by token in plain loops, gradients are autograd's. The tests need the files that it left, not Python.
+Written from the conventions of src/model/config.ts and the papers (Raposo et al. 2024, section 4.3; Fedus et al. 2022,
+section 2): slots are given out token by token in plain loops, gradients are autograd's. The tests need the files that it
+left, not Python.
 """
 import json
 import math
