@@ -1,0 +1,115 @@
+/** The documents name what the program knows, all of it and nothing else. */
+import { readFileSync } from 'node:fs';
+import { basename } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { parse, stringify } from 'yaml';
+import { z } from 'zod';
+import { sweepSchema } from '../src/config/schema.js';
+import { parseSweepFile } from '../src/config/sweep-file.js';
+import { expandSweep } from '../src/plan/expand.js';
+import { EVAL_COLUMNS, RUN_COLUMNS, STEP_COLUMNS } from '../src/results/columns.js';
+import { runFiles } from '../src/results/run-folder.js';
+
+const sweepFile = readFileSync('docs/sweep-file.md', 'utf8');
+const results = readFileSync('docs/results.md', 'utf8');
+
+/** The cells of every row of a text's tables whose first is a name in backticks. */
+function rows(text: string): string[][] {
+  return [...text.matchAll(/^\| `([^`]+)` \|(.*)\|$/gm)].map(([, name, rest]) => [
+    name as string,
+    ...(rest as string).split('|').map((cell) => cell.trim()),
+  ]);
+}
+
+const names = (text: string) => rows(text).map(([name]) => name as string);
+
+/** What stands under a heading of the second order. */
+function section(text: string, heading: string): string {
+  const found = text.split(/^## /m).find((part) => part.startsWith(`${heading}\n`));
+  if (found === undefined) throw new Error(`no section '${heading}'`);
+  return found;
+}
+
+/** The types that a type is made of, one level down. Any that is not known here fails: keys might hide in it. */
+function parts(type: z.core.$ZodType): z.core.$ZodType[] {
+  if (type instanceof z.ZodExactOptional) return [type.def.innerType];
+  if (type instanceof z.ZodPipe) return [type.def.in, type.def.out];
+  if (type instanceof z.ZodUnion) return [...type.def.options];
+  if (type instanceof z.ZodArray) return [type.def.element];
+  const leaves = [z.ZodCustom, z.ZodTransform, z.ZodString, z.ZodBoolean, z.ZodEnum, z.ZodLiteral, z.ZodNull];
+  if (leaves.some((leaf) => type instanceof leaf)) return [];
+  throw new Error(`keys of a ${type._zod.def.type} are not known here`);
+}
+
+/** Every key that a type may hold, those of mappings inside in dotted form; lists have no part in it. */
+function keysOf(type: z.core.$ZodType): string[] {
+  if (!(type instanceof z.ZodObject)) return [...new Set(parts(type).flatMap(keysOf))];
+  return Object.entries(type.shape).flatMap(([key, value]) => [
+    key,
+    ...keysOf(value as z.core.$ZodType).map((inner) => `${key}.${inner}`),
+  ]);
+}
+
+describe('docs/sweep-file.md', () => {
+  const all = keysOf(sweepSchema);
+  const ofGrids = all.flatMap((key) => (key.startsWith('grids.') ? [key.slice('grids.'.length)] : []));
+  const ofTop = all.filter((key) => !key.startsWith('grids.'));
+  /** A mapping that is nothing but its keys needs no row; `model_sizes` has other forms, too. */
+  const isGroup = (key: string) =>
+    key !== 'model_sizes' && ofTop.some((other) => other.startsWith(`${key}.`));
+  const described = ofTop.filter((key) => key.includes('.') || !isGroup(key));
+
+  it('has a row for every key of the schema, and for nothing else', () => {
+    expect(names(sweepFile).sort()).toEqual(described.sort());
+  });
+
+  it('says which keys no grid may override', () => {
+    const topAlone = ofTop.filter((key) => !ofGrids.includes(key));
+    expect(names(section(sweepFile, 'Only at the top level')).sort()).toEqual(topAlone.sort());
+    expect(ofGrids.filter((key) => !ofTop.includes(key))).toEqual([]);
+  });
+
+  it('names no dotted key that does not exist in its text', () => {
+    const dotted = [...sweepFile.matchAll(/`([a-z_]+\.[a-z_.]+)`/g)].map(([, key]) => key as string);
+    expect(dotted.filter((key) => !ofTop.includes(key))).toEqual([]);
+  });
+
+  it('gives the defaults: a file that writes them out says what one without them says', () => {
+    const needed = 'name: a\nflop_budgets: [1e15]\ndata: {text: a, heldout_text: b}\n';
+    const written: Record<string, unknown> = {};
+    for (const [key, , cell] of rows(sweepFile)) {
+      const value = /^`([^`]+)`$/.exec(cell as string)?.[1];
+      if (value === undefined) continue;
+      const [group, inner] = (key as string).split('.') as [string, string | undefined];
+      if (inner === undefined) written[group] = parse(value);
+      else written[group] = { ...(written[group] as object | undefined), [inner]: parse(value) };
+    }
+    const { top } = parseSweepFile('s.yaml', needed);
+    const explicit = parseSweepFile('s.yaml', `${needed}${stringify(written)}`);
+    expect(explicit.top).toEqual(top);
+  });
+
+  it('has examples of as many runs as their comments say, all of which can be trained', () => {
+    const examples = [...sweepFile.matchAll(/```yaml\n(.*?)```/gs)].map(([, text]) => text as string);
+    const plans = examples.map((text) => expandSweep(parseSweepFile('s.yaml', text)));
+    const said = (text: string) =>
+      [...text.matchAll(/: (\d+) runs$/gm)].reduce((sum, [, runs]) => sum + Number(runs), 0);
+    expect(plans.map((runs) => runs.length)).toEqual(examples.map(said));
+    expect(plans.flat().filter(({ status }) => status !== 'pending')).toEqual([]);
+  });
+});
+
+describe('docs/results.md', () => {
+  it.each([
+    ['runs.csv', RUN_COLUMNS],
+    ['eval.csv', EVAL_COLUMNS],
+    ['steps.csv', STEP_COLUMNS],
+  ])('has a row for every column of %s, in their order', (table, columns) => {
+    expect(names(section(results, table))).toEqual(columns);
+  });
+
+  it('has a row for every file of a run folder', () => {
+    const files = Object.values(runFiles('run')).map((path) => basename(path));
+    expect(names(section(results, "The files of a run's folder"))).toEqual(expect.arrayContaining(files));
+  });
+});
