@@ -82,8 +82,12 @@ export async function dataPrepareCommand(
     claimFolder(folder, settings, files);
     if (!isBuiltIn(options.tokenizer)) copyTokenizer(options.tokenizer, folder);
     const summary = await prepareAll(folder, settings, files, options);
+    const empty = SPLITS.find((split) => summary.tokens[split] === 0);
+    if (empty !== undefined) {
+      clearFolder(folder, options.tokenizer);
+      throw nothingIn(empty, summary, settings);
+    }
     out(options.json ? JSON.stringify(summary, null, 1) : report(summary, settings, options.out));
-    for (const split of SPLITS) if (summary.tokens[split] === 0) throw nothingIn(split, summary, settings);
   } finally {
     lock.release();
   }
@@ -149,6 +153,14 @@ function claimFolder(folder: string, settings: PrepareSettings, files: readonly 
       ? 'its input files have been added to, taken away or changed since'
       : `it was begun with another ${differs.join(', ')}`;
   throw new InputError(`${folder}: holds tokens already: ${changed}; choose another --out, or remove it`);
+}
+
+/** Takes away what no sweep can use: it would refuse the call that is right. The lock's file stays, as locks do. */
+function clearFolder(folder: string, tokenizer: string): void {
+  const shards = readdirSync(folder).filter(isShardName);
+  for (const name of [...shards, 'parts', PREPARE_FILE]) rmSync(join(folder, name), { recursive: true });
+  const copy = join(folder, TOKENIZER_COPY);
+  if (!isBuiltIn(tokenizer) && resolve(tokenizer) !== copy) rmSync(copy);
 }
 
 function copyTokenizer(path: string, folder: string): void {
@@ -241,8 +253,10 @@ function nothingIn(
   { heldout_share }: PrepareSettings,
 ): InputError {
   const all = documents.train + documents.heldout;
-  const what = split === 'train' ? 'left for training' : 'held out';
+  const what = `no document was ${split === 'train' ? 'left for training' : 'held out'}`;
+  const divide = 'divide the text into more documents, as with --separator "\\n\\n" at empty lines';
+  if (all === 1) return new InputError(`${what}: the text is a single document; ${divide}`);
   return new InputError(
-    `no document was ${what}: ${count(all)} documents, a held-out share of ${heldout_share}. Choose another --heldout-share into another --out${all < 100 ? ', or divide the text into more documents with --separator' : ''}`,
+    `${what}: ${count(all)} documents, a held-out share of ${heldout_share}. Choose another --heldout-share${all < 100 ? `, or ${divide}` : ''}`,
   );
 }

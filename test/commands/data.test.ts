@@ -249,6 +249,23 @@ describe('mod data prepare', () => {
     await expect(prepare(out, other)).rejects.toThrow(InputError);
     await expect(prepare(out, other)).rejects.toThrow(message);
   });
+
+  it('of a single document prints nothing as done, and takes the call that divides it into the same folder', async () => {
+    const path = join(folder, 'book.txt');
+    writeFileSync(path, DOCUMENTS.join('\n'));
+    const printed: string[] = [];
+    const tokenizer = join(folder, 'book.json');
+    writeTinyTokenizer(tokenizer);
+    const call = (other: Partial<DataPrepareOptions>) =>
+      dataPrepareCommand([path], options('book', { tokenizer, ...other }), (text) => printed.push(text));
+    await expect(call({ separator: undefined })).rejects.toThrow(
+      'the text is a single document; divide the text into more documents, as with --separator "\\n\\n"',
+    );
+    expect(printed).toEqual([]);
+    expect(readdirSync(join(folder, 'book'))).toEqual(['.lock']);
+    await call({ separator: '\\n\\n' });
+    expect(printed).toHaveLength(1);
+  });
 });
 
 describe('mod data info', () => {
