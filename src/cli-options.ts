@@ -46,7 +46,7 @@ export function bareTokenBytes(text: string): 1 | 2 {
 }
 
 export const backendOption = () =>
-  new Option('--backend <name>', 'what computes')
+  new Option('--backend <name>', 'where to compute')
     .choices(['auto', 'cuda', 'tensorflow', 'wasm'])
     .default('auto');
 

@@ -2,7 +2,7 @@
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import tab from '@bomb.sh/tab/commander';
-import { Command, CommanderError, Option } from 'commander';
+import { Command, CommanderError, Help, Option } from 'commander';
 import {
   backendOption,
   bareTokenBytes,
@@ -71,7 +71,7 @@ function program(): Command {
     .version(programVersion())
     .option('--debug', 'print stack traces')
     .exitOverride()
-    .configureHelp({ showGlobalOptions: true });
+    .configureHelp({ showGlobalOptions: true, optionDescription });
   const longRunning = new Set(['sweep', 'train-run', 'eval', 'prepare']);
   mod.hook('preAction', (_, command) => {
     output.canBeLost = longRunning.has(command.name());
@@ -94,6 +94,11 @@ function program(): Command {
     add(mod);
   tab(mod, { completionCommandName: 'completion' });
   return mod;
+}
+
+/** That a switch is off and a list empty unless they are given needs no saying. */
+function optionDescription(option: Option): string {
+  return new Help().optionDescription(option).replace(/ ?\(default: (false|\[\]|"")\)/, '');
 }
 
 function addPlan(mod: Command): void {
@@ -120,11 +125,19 @@ function addSweep(mod: Command): void {
     .argument('<config>', 'sweep file, YAML')
     .option('--only <run...>', 'train these runs alone, without the sweep’s lock', [])
     .addOption(
-      new Option('--shard <i/n>', 'train one of n parts of equal cost, i from 0, without the sweep’s lock')
+      new Option(
+        '--shard <I/N>',
+        'train one of N parts of equal cost, I from 0, without the sweep’s lock: I/N, e.g. 0/4',
+      )
         .argParser(shard)
         .conflicts('only'),
     )
-    .option('--config-hash <hash...>', 'of --only, in its order: train none that is another by now', [])
+    .addOption(
+      // What a Slurm task says of the runs that it was submitted for.
+      new Option('--config-hash <hash...>', 'of --only, in its order: train none that is another by now')
+        .default([])
+        .hideHelp(),
+    )
     .option(
       '--jobs <n>',
       'runs that train side by side; auto: one a GPU, or one a core on wasm',
@@ -193,7 +206,7 @@ function addEval(mod: Command): void {
     .description('held-out loss of runs that are done, or of a checkpoint')
     .argument('[target]', TARGET)
     .addOption(
-      new Option('--autoregressive', 'in every routing mode that a model is trained for')
+      new Option('--autoregressive', 'also as in sampling: by the predictor, or by the threshold')
         .default(false)
         .conflicts('routing'),
     )
@@ -237,7 +250,7 @@ function addGenerate(mod: Command): void {
     .command('generate')
     .description('continue prompts with a checkpoint')
     .argument('<checkpoint>', 'a checkpoint’s folder, or a run’s')
-    .requiredOption('--prompt <text...>', 'what to continue; several are decoded side by side')
+    .requiredOption('--prompt <text...>', 'required: what to continue; several are decoded side by side')
     .option('--tokens <n>', 'new tokens', wholeNumber, 64)
     .option('--temperature <t>', '0: always the likeliest token', notNegative, 1)
     .option('--top-p <p>', 'draw from the likeliest tokens that together reach this', probability, 1)
@@ -286,7 +299,9 @@ function addExport(mod: Command): void {
     )
     .argument('[target]', TARGET)
     .addOption(
-      new Option('--format <name>', 'for which tool').choices(['tensorboard', 'wandb']).makeOptionMandatory(),
+      new Option('--format <name>', 'required: for which tool')
+        .choices(['tensorboard', 'wandb'])
+        .makeOptionMandatory(),
     )
     .option(
       '--out <dir>',
@@ -329,7 +344,7 @@ function addBench(mod: Command): void {
     .addOption(precisionOption())
     .addHelpText(
       'after',
-      '\nExample:\n  $ mod bench --shape d320l8t1024b16v256 d320l8t1024b16v256c0.125f2 --profile',
+      '\nA shape: d width, l layers, t sequence, b batch, v vocabulary; c capacity f frequency for a routed one;\ne experts x capacity factor n no-ops for experts.\nmod plan tells hours by what was measured here.\n\nExample:\n  $ mod bench --shape d320l8t1024b16v256 d320l8t1024b16v256c0.125f2 --profile',
     )
     .action((options) => benchCommand(options, print));
 }
@@ -352,7 +367,7 @@ function addData(mod: Command): void {
       'text or JSONL, also gzip or zstd, into token shards with a held-out part; goes on after a kill',
     )
     .argument('<file...>', 'files or globs: .jsonl and .json are JSON Lines, others text')
-    .requiredOption('--out <folder>', 'where the shards go')
+    .requiredOption('--out <folder>', 'required: where the shards go')
     .option('--tokenizer <name>', 'bytes, gpt2, or the path of a tokenizer.json', 'gpt2')
     .option('--end-of-text <token>', 'the token behind every document (default: the usual one)')
     .option('--field <name>', 'the field of JSONL that holds the text', 'text')
@@ -385,8 +400,10 @@ function addTrainRun(mod: Command): void {
     .command('train-run', { hidden: true })
     .argument('<sweep>')
     .argument('<run>')
-    .requiredOption('--config-hash <hash>', 'of the run as it was planned')
-    .requiredOption('--base-dir <dir>', 'the sweep file’s folder')
+    .addOption(
+      new Option('--config-hash <hash>', 'of the run as it was planned').makeOptionMandatory().hideHelp(),
+    )
+    .addOption(new Option('--base-dir <dir>', 'the sweep file’s folder').makeOptionMandatory().hideHelp())
     .addOption(backendOption())
     .addOption(precisionOption())
     .action(async (sweep, run, options) => {

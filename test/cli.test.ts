@@ -44,6 +44,22 @@ it('mod export --help says which folder is written to', async () => {
   expect(stdout.replaceAll(/\s+/g, ' ')).toContain('left out: export/tensorboard/ or export/wandb/ in the');
 });
 
+it.each([
+  ['sweep', /I\/N, e\.g\. 0\/4/],
+  ['bench', /d width, l layers, t sequence, b batch, v vocabulary; c capacity f frequency/],
+  ['eval', /also as in sampling/],
+  ['generate', /required: what to continue/],
+  ['export', /required: for which tool/],
+  ['train-run', /where to compute/],
+])(
+  'mod %s --help says what is needed, and no default of nothing nor what is internal',
+  async (command, says) => {
+    const stdout = (await mod(command, '--help')).stdout.replaceAll(/\s+/g, ' ');
+    expect(stdout).toMatch(says);
+    expect(stdout).not.toMatch(/default: (false|\[\]|"")|--config-hash|--base-dir/);
+  },
+);
+
 it('a reader that has gone ends a command silently, as head ends others', async () => {
   const { child, ended } = startMod(['plan', 'configs/6e18.yaml', '--json']);
   child.stdout?.destroy();
