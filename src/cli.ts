@@ -212,7 +212,7 @@ function addEval(mod: Command): void {
     )
     .addOption(new Option('--routing <mode>', 'in this mode').choices(['topk', 'predictor', 'threshold']))
     .option('--sequences <n>', 'evaluate on at most so many', wholeNumber)
-    .option('--checkpoint <dir>', 'a checkpoint’s folder, in place of a target')
+    .option('--checkpoint <dir>', 'a checkpoint’s folder, or a run’s, in place of a target')
     .option('--tokens <file>', 'the tokens for --checkpoint: an llm.c shard, or bare tokens')
     .addOption(new Option('--token-bytes <n>', 'bytes of a bare token').choices(['1', '2']).default('2'))
     .addOption(resultsOption())
@@ -249,7 +249,7 @@ function addGenerate(mod: Command): void {
   mod
     .command('generate')
     .description('continue prompts with a checkpoint')
-    .argument('<checkpoint>', 'a checkpoint’s folder, or a run’s')
+    .argument('<checkpoint>', 'a checkpoint’s folder, or a run, by folder or as SWEEP/RUN')
     .requiredOption('--prompt <text...>', 'required: what to continue; several are decoded side by side')
     .option('--tokens <n>', 'new tokens', wholeNumber, 64)
     .option('--temperature <t>', '0: always the likeliest token', notNegative, 1)
@@ -262,6 +262,7 @@ function addGenerate(mod: Command): void {
       ]),
     )
     .option('--tokenizer <name>', 'bytes, gpt2 or a tokenizer.json, in place of the checkpoint’s own')
+    .addOption(resultsOption())
     .addOption(jsonOption())
     .addOption(backendOption())
     .addOption(precisionOption())

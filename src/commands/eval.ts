@@ -3,7 +3,13 @@ import { chooseBackend } from '../backends/choose.js';
 import { openTokenFile } from '../data/tokens.js';
 import { InputError } from '../errors.js';
 import type { ModeResult } from '../eval/modes.js';
-import { evaluateCheckpoint, evaluateRun, keptCheckpoint, type TargetOptions } from '../eval/targets.js';
+import {
+  checkpointAt,
+  evaluateCheckpoint,
+  evaluateRun,
+  keptCheckpoint,
+  type TargetOptions,
+} from '../eval/targets.js';
 import { table } from '../format.js';
 import type { RoutingMode } from '../model/config.js';
 import type { BackendName, PlannedRun, Precision } from '../plan/run.js';
@@ -48,7 +54,7 @@ export async function evalCommand(
     checkpoint === undefined
       ? await evaluateTarget(target, options, note)
       : await evaluateCheckpoint(
-          checkpoint,
+          checkpointAt(checkpoint, options.results),
           ({ vocab_size }) => openTokenFile(needed(tokens, target), options.tokenBytes, vocab_size),
           await targetOptions(options, note),
         );

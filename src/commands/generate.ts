@@ -1,19 +1,18 @@
 /** `mod generate`: continues prompts with a checkpoint, token by token through its caches. */
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { chooseBackend } from '../backends/choose.js';
 import type { Tokenizer } from '../data/tokenizer.js';
 import { InputError } from '../errors.js';
 import { type Generated, generate } from '../eval/generate.js';
+import { checkpointAt } from '../eval/targets.js';
 import { bytes } from '../format.js';
 import { loadCheckedModel, openCheckpointTokenizer, openTokenizerFor } from '../model/checkpoint.js';
 import { hasPredictor, type ModelConfig } from '../model/config.js';
-import { refuseMode } from '../model/routing.js';
+import { NO_CAUSAL_FORM, refuseMode } from '../model/routing.js';
 import type { BackendName, Precision } from '../plan/run.js';
-import { latestCheckpoint } from '../results/run-folder.js';
 import { mean } from '../statistics.js';
 
 export interface GenerateCommandOptions {
+  results: string;
   prompt: string[];
   tokens: number;
   temperature: number;
@@ -53,7 +52,7 @@ interface Streams {
 /**
  * Streams the continuation of a single prompt, prints those of several one after another.
  *
- * @param path a checkpoint's folder, or a run's: then its last checkpoint
+ * @param path a checkpoint's folder, or a run, by folder or as SWEEP/RUN: then its last checkpoint
  * @throws InputError for a checkpoint, tokenizer or prompt that is not right
  */
 export async function generateCommand(
@@ -61,7 +60,7 @@ export async function generateCommand(
   options: GenerateCommandOptions,
   { out, err }: Streams,
 ): Promise<void> {
-  const folder = checkpointOf(path);
+  const folder = checkpointAt(path, options.results);
   const tokenizer =
     options.tokenizer === undefined
       ? await openCheckpointTokenizer(folder)
@@ -97,18 +96,14 @@ export async function generateCommand(
   }
 }
 
-function checkpointOf(path: string): string {
-  if (existsSync(join(path, 'config.json'))) return path;
-  const latest = latestCheckpoint(path);
-  if (latest === null) throw new InputError(`${path}: neither a checkpoint nor a run that has one`);
-  return latest;
-}
-
 function modeOf(
   model: ModelConfig,
   { routing }: GenerateCommandOptions,
   folder: string,
 ): 'predictor' | 'threshold' {
+  if (model.routing?.router === 'random') {
+    throw new InputError(`${folder}: ${NO_CAUSAL_FORM}: it cannot generate`);
+  }
   const usual = model.routing !== null && !hasPredictor(model.routing) ? 'threshold' : 'predictor';
   const mode = routing ?? usual;
   const refused = refuseMode(model, mode);

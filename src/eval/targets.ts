@@ -1,4 +1,6 @@
 /** What can be evaluated: a checkpoint on any tokens, a finished run on the held-out tokens of its sweep. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { HeldoutWindows } from '../data/batches.js';
 import { dataFiles, openHeldoutData } from '../data/run-data.js';
 import type { TokenSource } from '../data/tokens.js';
@@ -113,6 +115,20 @@ export function openRunHeldout(
 ): ReturnType<typeof openHeldoutData> {
   assertSameHeldout(folder, dataFiles(spec.data, baseDir));
   return openHeldoutData(spec, baseDir);
+}
+
+/**
+ * The checkpoint that a path means: one's folder, or a run's, here or in the results; of a run the last one.
+ *
+ * @throws InputError if there is none
+ */
+export function checkpointAt(path: string, resultsDir: string): string {
+  for (const folder of [path, join(resultsDir, path)]) {
+    if (existsSync(join(folder, 'config.json'))) return folder;
+    const latest = latestCheckpoint(folder);
+    if (latest !== null) return latest;
+  }
+  throw new InputError(`${path}: neither a checkpoint nor a run that has one, here or in ${resultsDir}`);
 }
 
 /**

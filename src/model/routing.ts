@@ -34,11 +34,13 @@ export function evaluationModes(model: ModelConfig): RoutingMode[] {
   ];
 }
 
+export const NO_CAUSAL_FORM = 'random routing has no causal form';
+
 /** Why a model cannot be run in a mode, or null if it can. A dense model accepts every mode: nothing is selected. */
 export function refuseMode(model: ModelConfig, mode: RoutingMode): string | null {
   const { routing } = model;
   if (routing === null || mode === 'topk') return null;
-  if (routing.router === 'random') return 'random routing has no causal form; use topk';
+  if (routing.router === 'random') return `${NO_CAUSAL_FORM}; use topk`;
   if (mode === 'predictor' && !hasPredictor(routing))
     return 'the model has no predictor; use topk or threshold';
   return null;

@@ -50,6 +50,19 @@ describe('mod generate', () => {
     expect(cache_bytes).toBeLessThanOrEqual(cache_bytes_dense);
   });
 
+  it('takes a run as SWEEP/RUN, as mod eval --checkpoint does', async () => {
+    const [run, results] = [`tiny/${TINY_RUNS[1]}`, ['--results', sweep.results, '--backend', 'wasm']];
+    const generated = await mod('generate', run, '--prompt', 'the ', '--tokens', '2', ...results);
+    expect(generated.code).toBe(0);
+    const tokens = ['--tokens', join(sweep.folder, 'heldout.txt'), '--token-bytes', '1'];
+    for (const checkpoint of [run, folder]) {
+      expect((await mod('eval', '--checkpoint', checkpoint, ...tokens, ...results)).code).toBe(0);
+    }
+    const { code, stderr } = await mod('eval', '--checkpoint', 'nowhere', ...tokens, ...results);
+    expect(code).toBe(2);
+    expect(stderr).toContain('nowhere: neither a checkpoint nor a run that has one, here or in');
+  });
+
   it.each([
     ['what is no checkpoint', ['nowhere', '--prompt', 'a'], /nowhere: neither a checkpoint nor a run/],
     [
@@ -57,7 +70,11 @@ describe('mod generate', () => {
       ['FOLDER', '--prompt', 'a', '--tokens', '32'],
       /are more than the 32/,
     ],
-    ['random routing', ['RANDOM', '--prompt', 'a', '--tokens', '2'], /random routing has no causal form/],
+    [
+      'random routing',
+      ['RANDOM', '--prompt', 'a', '--tokens', '2'],
+      /: random routing has no causal form: it cannot generate$/m,
+    ],
     [
       'a tokenizer of more tokens than the model',
       ['FOLDER', '--prompt', 'a', '--tokenizer', 'gpt2'],
