@@ -14,7 +14,7 @@ import { type FlopTerms, flopsPerPass } from '../plan/flops.js';
 import type { FlopsTarget } from '../plan/match-flops.js';
 import type { DataConfig, PlannedRun } from '../plan/run.js';
 import { baselinesOf } from '../report/baseline.js';
-import { budgetName } from '../report/words.js';
+import { budgetName, significant } from '../report/words.js';
 import type { RunRow } from '../results/columns.js';
 import { planRow } from '../results/run-folder.js';
 import { findSweep } from '../results/sweep-folder.js';
@@ -77,14 +77,14 @@ export async function planCommand(
     return target;
   });
   const data = new DataSizes(file.dir, open);
-  const rows = runs.map((run) => rowOf(run, data.trainTokens(run.spec.data), measured));
+  const rows = runs.map((run) => rowOf(run, data.tokens(run.spec.data).train, measured));
   if (json) {
     out(JSON.stringify(rows, null, 1));
     return;
   }
   const feasible = rows.filter(({ status }) => status === 'pending');
   const skipped = rows.filter(({ status }) => status === 'skipped');
-  const warnings = [...data.missing, ...warningsOf(feasible)];
+  const warnings = [...data.missing, ...shortData(runs, data), ...warningsOf(feasible)];
   const parts = [
     `${file.name}: ${feasible.length} of ${rows.length} runs can be trained`,
     planTable(feasible),
@@ -133,22 +133,24 @@ function rowOf(run: PlannedRun, trainTokens: number | null, measured: readonly B
   };
 }
 
-/** Tokens of the training data, each data configuration opened once; `missing` says what is not there. */
+/** Null where they are not there. */
+type DataTokens = Record<'train' | 'heldout', number | null>;
+
+/** Tokens of the data, each configuration opened once; `missing` says what is not there. */
 class DataSizes {
   readonly missing: string[] = [];
-  private readonly sizes = new Map<string, number | null>();
+  private readonly sizes = new Map<string, DataTokens>();
 
   constructor(
     private readonly baseDir: string,
     private readonly open: OpenTokens,
   ) {}
 
-  trainTokens(data: DataConfig): number | null {
+  tokens(data: DataConfig): DataTokens {
     const key = canonicalJson(data);
     const known = this.sizes.get(key);
     if (known !== undefined) return known;
-    const tokens = this.count(data, 'train');
-    this.count(data, 'heldout');
+    const tokens = { train: this.count(data, 'train'), heldout: this.count(data, 'heldout') };
     this.warn('no tokenizer', () => dataTokenizer(data, this.baseDir));
     this.sizes.set(key, tokens);
     return tokens;
@@ -175,6 +177,24 @@ class DataSizes {
   }
 }
 
+/** Data that `mod sweep` refuses: not one sequence is in them. */
+function shortData(runs: readonly PlannedRun[], data: DataSizes): string[] {
+  const short = runs
+    .filter(({ status }) => status === 'pending')
+    .flatMap(({ spec }) => {
+      const { sequence_length } = spec.model;
+      const { train, heldout } = data.tokens(spec.data);
+      const line = (what: string, tokens: number | null) =>
+        tokens === null || tokens > sequence_length
+          ? []
+          : [
+              `the ${what} data are too short, mod sweep refuses them: ${count(tokens)} tokens, ${count(sequence_length + 1)} are one sequence of ${sequence_length} and its last target`,
+            ];
+      return [...line('training', train), ...line('held-out', heldout)];
+    });
+  return [...new Set(short)];
+}
+
 function planTable(rows: PlanRow[]): string {
   const head = [
     'run',
@@ -198,7 +218,7 @@ function planTable(rows: PlanRow[]): string {
     row.flops_per_pass_vs_dense.toFixed(3),
     row.train_flops.toExponential(3),
     signedPercent(row.budget_error),
-    row.epochs === null ? '-' : row.epochs.toPrecision(2),
+    row.epochs === null ? '-' : significant(Number(row.epochs.toPrecision(2))),
     row.checkpoint_bytes === null ? '-' : bytes(row.checkpoint_bytes),
     row.hours === null ? '-' : duration(3600 * row.hours),
   ]);
@@ -223,7 +243,7 @@ function warningsOf(rows: PlanRow[]): string[] {
   const most = maxBy(rows, ({ epochs }) => epochs ?? 0);
   const repeated = rows.filter(({ epochs }) => epochs !== null && epochs > MANY_EPOCHS);
   if (repeated.length > 0) {
-    const worst = `${most.epochs?.toFixed(1)} in ${most.run_id}`;
+    const worst = `${significant(most.epochs ?? 0)} in ${most.run_id}`;
     warnings.push(
       `more than ${MANY_EPOCHS} epochs over the training data in ${runsText(repeated)}, ${worst}: find more text`,
     );

@@ -86,12 +86,22 @@ it('says what the sweep asks of the disk, and of the time where mod bench has me
 
 it('warns above four epochs, and of budgets missed by more than 1%', async () => {
   expect(await planned(SWEEP, false, tokens(20_000))).toContain(
-    'Warnings:\n  more than 4 epochs over the training data in 1 run, 5.5 in 1e11-mod-c0.125-f2-d64l4-s0',
+    'Warnings:\n  more than 4 epochs over the training data in 1 run, 5.48 in 1e11-mod-c0.125-f2-d64l4-s0',
   );
   const few = SWEEP.replace('1e11', '5e9');
   expect(await planned(few, false, tokens(1e6))).toMatch(
     /the budget is missed by more than 1% in \d runs?, \d\.\d\d% in/,
   );
+});
+
+it('warns of data shorter than one sequence, and writes millions of epochs short', async () => {
+  const text = await planned(SWEEP, false, (_, role) => tokens(role === 'heldout' ? 64 : 65)(_, role, ''));
+  expect(text).toContain(
+    'the held-out data are too short, mod sweep refuses them: 64 tokens, 65 are one sequence of 64',
+  );
+  expect(text).not.toContain('the training data are too short');
+  const large = SWEEP.replace('1e11', '1e14');
+  expect(await planned(large, false, tokens(65))).toMatch(/, \d\.\d+e\d+ in 1e14-mod/);
 });
 
 it('goes on without the data, and says what is not there', async () => {
