@@ -256,14 +256,14 @@ describe('mod data prepare', () => {
     const printed: string[] = [];
     const tokenizer = join(folder, 'book.json');
     writeTinyTokenizer(tokenizer);
-    const call = (other: Partial<DataPrepareOptions>) =>
-      dataPrepareCommand([path], options('book', { tokenizer, ...other }), (text) => printed.push(text));
-    await expect(call({ separator: undefined })).rejects.toThrow(
+    const { separator: _, ...undivided } = options('book', { tokenizer });
+    const call = (how: DataPrepareOptions) => dataPrepareCommand([path], how, (text) => printed.push(text));
+    await expect(call(undivided)).rejects.toThrow(
       'the text is a single document; divide the text into more documents, as with --separator "\\n\\n"',
     );
     expect(printed).toEqual([]);
     expect(readdirSync(join(folder, 'book'))).toEqual(['.lock']);
-    await call({ separator: '\\n\\n' });
+    await call({ ...undivided, separator: '\\n\\n' });
     expect(printed).toHaveLength(1);
   });
 });
