@@ -164,7 +164,9 @@ describe('refuses a checkpoint', () => {
     const path = copy('short');
     truncateSync(join(path, 'weights.safetensors'), 5000);
     expect((await checkpoint(path)).stderr).toContain('weights.safetensors');
-    expect((await checkpoint(join(folder, 'nowhere'))).stderr).toContain('config.json: not a checkpoint');
+    expect((await checkpoint(join(folder, 'nowhere'))).stderr).toContain(
+      'nowhere: neither a checkpoint nor a run that has one',
+    );
     const missing = await mod('eval', '--checkpoint', `${GOLDEN}/baseline`, '--tokens', 'nothing.bin');
     expect(missing).toMatchObject({ code: 2, stderr: 'mod: nothing.bin: no such file\n' });
     const half = await checkpoint(`${GOLDEN}/baseline`, '--token-bytes', '3');
