@@ -2,7 +2,7 @@
 import { InvalidArgumentError, Option } from 'commander';
 import type { Shard } from './plan/shard.js';
 
-/** What TARGET may be, section 7 of the design. */
+/** What TARGET may be. */
 export const TARGET = 'a sweep or a run, by folder or name; left out: the newest sweep';
 
 function numberWhere(accepts: (value: number) => boolean, needed: string): (text: string) => number {

@@ -1,4 +1,4 @@
-/** The commander program: which commands there are, what they take, and the only place that decides exit codes. */
+/** The commander program: which commands there are, and what they take. */
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import tab from '@bomb.sh/tab/commander';
@@ -35,13 +35,9 @@ import { sweepSlurmCommand } from './commands/sweep-slurm.js';
 import { trainRunCommand } from './commands/train-run.js';
 import { DEFAULT_PART_BYTES } from './data/prepare.js';
 import { InputError, messageOf, TryLaterError } from './errors.js';
+import { EXIT, exitCodeOf, exitCodeOfRun, exitCodeOfStop, exitCodeOfSweep } from './exit-codes.js';
 import { programVersion } from './results/provenance.js';
-import type { RunEnd } from './sweep/messages.js';
-import { type StopReason, signalExitCode } from './sweep/stop-request.js';
-import type { SweepOutcome } from './sweep/sweep.js';
-
-/** Section 7 of the design: what cron, make and people may rely on. A signal's code is signalExitCode's. */
-const EXIT = { done: 0, failed: 1, wrongInput: 2, tryLater: 75 } as const;
+import { signalExitCode } from './sweep/stop-request.js';
 
 const print = (text: string) => process.stdout.write(`${text}\n`);
 const printError = (text: string) => process.stderr.write(`mod: ${text}\n`);
@@ -434,26 +430,4 @@ export async function main(argv: string[]): Promise<void> {
     printError(messageOf(error));
     if (mod.opts().debug && error instanceof Error) process.stderr.write(`${error.stack}\n`);
   }
-}
-
-function exitCodeOf(error: unknown): number {
-  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.wrongInput;
-  if (error instanceof InputError) return EXIT.wrongInput;
-  if (error instanceof TryLaterError) return EXIT.tryLater;
-  return EXIT.failed;
-}
-
-function exitCodeOfSweep({ stoppedBy, failed, unfinished }: SweepOutcome): number {
-  if (stoppedBy !== null && stoppedBy !== 'max-hours') return exitCodeOfStop(stoppedBy);
-  if (failed.length > 0) return EXIT.failed;
-  return stoppedBy !== null || unfinished.length > 0 ? EXIT.tryLater : EXIT.done;
-}
-
-function exitCodeOfRun({ status }: RunEnd): number {
-  if (status === 'running') return EXIT.tryLater;
-  return status === 'done' ? EXIT.done : EXIT.failed;
-}
-
-function exitCodeOfStop(reason: StopReason): number {
-  return reason === 'max-hours' ? EXIT.tryLater : signalExitCode(reason);
 }

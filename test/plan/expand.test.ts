@@ -15,7 +15,7 @@ const ids = (text: string) => plan(text).map(({ run_id }) => run_id);
 
 // biome-ignore format: one file a line
 it.each([
-  // the design's own examples
+  // as docs and configs have them
   ['flop_budgets: [6e18]\ncapacities: [0.125]\nbaseline: false\nmodel_sizes: [217M]\nrouters: [learned, random]', ['6e18-mod-c0.125-f2-217M-s0', '6e18-random-c0.125-f2-217M-s0']],
   ['flop_budgets: [1e16]\ngrids: [{seeds: [1], training: {learning_rate: 1e-3}, model_sizes: [{d_model: 256, n_layers: 4}]}]', ['1e16-baseline-d256l4-s1-learning_rate-1e-3']],
   // numbers as the file wrote them

@@ -1,4 +1,4 @@
-/** CSV: the design's columns, nothing for unknown, numbers as JavaScript prints them, any text unharmed. */
+/** CSV: the columns in their order, nothing for unknown, numbers as JavaScript prints them, any text unharmed. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -36,7 +36,7 @@ const complete: [
   : false = true;
 
 describe('columns', () => {
-  it('are those of the design, in its order', () => {
+  it('are these, in this order', () => {
     expect(complete).toBe(true);
     expect(RUN_COLUMNS.join(', ')).toBe(
       'run_id, status, variant, flop_budget, capacity, routing_frequency, router, gate, params_total, params_non_embedding, d_model, n_layers, n_heads, d_ff, sequence_length, batch_sequences, steps, tokens, flops_per_pass, flops_per_pass_vs_dense, train_flops, loss, loss_routing, train_loss, step_ms, tokens_per_s, model_flops_utilization, peak_memory_bytes, wall_s, backend, device, precision, seed, started_at, finished_at, git_commit, config_hash, note, params_active, expert_load, expert_dropped, expert_no_op',

@@ -445,6 +445,6 @@ function alive(pid: number): boolean {
   }
 }
 
-it('the columns of runs.csv begin as the design says', () => {
+it('the columns of runs.csv begin with these', () => {
   expect(RUN_COLUMNS.slice(0, 6).join()).toBe('run_id,status,variant,flop_budget,capacity,routing_frequency');
 });

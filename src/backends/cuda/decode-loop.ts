@@ -298,7 +298,7 @@ class CudaDecodeLoop implements DecodeLoop {
   }
 }
 
-/** Sides of the model, by the letters of section 2 of the design. */
+/** Sides of the model: width D, MLP F, vocabulary V, and the like. */
 function sidesOf({ tokenEmbedding, blocks, heads }: LoopModel) {
   const [V, D] = tokenEmbedding.shape as [number, number];
   const [first] = blocks as [LoopBlock];

@@ -125,8 +125,10 @@ export function formDifference(a: Curve, b: Curve, noise: number | null): Differ
   return { value, interval: noiseInterval(value, noise, variances / pairs.length), basis: pairs.length };
 }
 
+type Model = Pick<SizeMean, 'loss' | 'seeds'>;
+
 /** Loss of one model less that of another, seeds averaged, under the budget's noise. */
-export function modelDifference(a: SizeMean, b: SizeMean, noise: number | null): Difference {
+export function modelDifference(a: Model, b: Model, noise: number | null): Difference {
   const value = a.loss - b.loss;
   return { value, interval: runInterval(value, noise, a.seeds, b.seeds) };
 }

@@ -3,19 +3,20 @@ import type { RoutingMode } from '../../model/config.js';
 import type { EvalRow } from '../../results/columns.js';
 import { mean } from '../../statistics.js';
 import { groupBy } from '../group.js';
-import { runInterval } from '../noise.js';
 import { smoothed } from '../smoothed.js';
 import type { BudgetStudy, Curve, DoneRun, Study } from '../study.js';
-import { percent, signedLoss, signedPercent, significant, withInterval } from '../words.js';
+import { percent, signedPercent, significant, withInterval } from '../words.js';
 import {
   above,
   below,
   both,
   type Claim,
   curvesOf,
+  difference,
   type Evidence,
   formDifference,
   modAlike,
+  modelDifference,
   named,
   overall,
   overBudgets,
@@ -221,12 +222,11 @@ function cheaperInSampling(study: Study): Claim {
         numbers: [],
       };
     }
-    const value = best.loss - dense.loss;
-    const found = { value, interval: runInterval(value, budget.noise, best.seeds, dense.seeds) };
+    const found = modelDifference(best, dense, budget.noise);
     const share = best.flopsPerPass / dense.row.flops_per_pass;
     return {
       verdict: below(found.interval, 0),
-      finding: `${best.run.row.run_id} by ${best.mode}: ${withInterval(value, found.interval, signedLoss)} nats at ${significant(share)} of the best baseline's FLOPs per pass.`,
+      finding: `${best.run.row.run_id} by ${best.mode}: ${difference(found)} at ${significant(share)} of the best baseline's FLOPs per pass.`,
       numbers: [
         named('loss, sampling MoD less baseline', found),
         { name: 'FLOPs per pass, sampling MoD over baseline', value: share, interval: null },

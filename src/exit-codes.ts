@@ -1,0 +1,31 @@
+/** The exit codes, decided here alone: what cron, make and people rely on (README, From cron). */
+import { CommanderError } from 'commander';
+import { InputError, TryLaterError } from './errors.js';
+import type { RunEnd } from './sweep/messages.js';
+import { type StopReason, signalExitCode } from './sweep/stop-request.js';
+import type { SweepOutcome } from './sweep/sweep.js';
+
+/** Those of signals are signalExitCode's. */
+export const EXIT = { done: 0, failed: 1, wrongInput: 2, tryLater: 75 } as const;
+
+export function exitCodeOf(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.wrongInput;
+  if (error instanceof InputError) return EXIT.wrongInput;
+  if (error instanceof TryLaterError) return EXIT.tryLater;
+  return EXIT.failed;
+}
+
+export function exitCodeOfSweep({ stoppedBy, failed, unfinished }: SweepOutcome): number {
+  if (stoppedBy !== null && stoppedBy !== 'max-hours') return exitCodeOfStop(stoppedBy);
+  if (failed.length > 0) return EXIT.failed;
+  return stoppedBy !== null || unfinished.length > 0 ? EXIT.tryLater : EXIT.done;
+}
+
+export function exitCodeOfRun({ status }: RunEnd): number {
+  if (status === 'running') return EXIT.tryLater;
+  return status === 'done' ? EXIT.done : EXIT.failed;
+}
+
+export function exitCodeOfStop(reason: StopReason): number {
+  return reason === 'max-hours' ? EXIT.tryLater : signalExitCode(reason);
+}
