@@ -5,8 +5,8 @@
 
 import { parseShape } from '../dist/bench/shape.js';
 import { loadSweepFile } from '../dist/config/sweep-file.js';
+import { flopsPerPass } from '../dist/model/flops.js';
 import { expandSweep } from '../dist/plan/expand.js';
-import { flopsPerPass } from '../dist/plan/flops.js';
 import { shardOf } from '../dist/plan/shard.js';
 
 /** `mod bench` on an H100, bf16: milliseconds of a step, dense and with MoD 12.5% in every other block. */

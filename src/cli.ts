@@ -37,7 +37,7 @@ import { DEFAULT_PART_BYTES } from './data/prepare.js';
 import { InputError, messageOf, TryLaterError } from './errors.js';
 import { EXIT, exitCodeOf, exitCodeOfRun, exitCodeOfStop, exitCodeOfSweep } from './exit-codes.js';
 import { programVersion } from './results/provenance.js';
-import { signalExitCode } from './sweep/stop-request.js';
+import { signalExitCode } from './run/stop-request.js';
 
 const print = (text: string) => process.stdout.write(`${text}\n`);
 const printError = (text: string) => process.stderr.write(`mod: ${text}\n`);

@@ -1,8 +1,8 @@
 /** The exit codes, decided here alone: what cron, make and people rely on (README, From cron). */
 import { CommanderError } from 'commander';
 import { InputError, TryLaterError } from './errors.js';
-import type { RunEnd } from './sweep/messages.js';
-import { type StopReason, signalExitCode } from './sweep/stop-request.js';
+import type { RunEnd } from './run/messages.js';
+import { type StopReason, signalExitCode } from './run/stop-request.js';
 import type { SweepOutcome } from './sweep/sweep.js';
 
 /** Those of signals are signalExitCode's. */

@@ -1,12 +1,12 @@
 /** Times decoding of one shape on the active backend: a prompt read at once, then new tokens step by step. */
 import { keep, tensor1d, tensor2d } from '@tensorflow/tfjs-core';
-import { randomStream } from '../data/random.js';
 import { generate } from '../eval/generate.js';
 import type { ModelConfig } from '../model/config.js';
 import { initialValues, type TensorSource } from '../model/parameters.js';
 import { Transformer } from '../model/transformer.js';
 import type { DecodeLoops } from '../ops/decode-loop.js';
 import { scope } from '../ops/scope.js';
+import { randomStream } from '../random.js';
 import { mean, median } from '../statistics.js';
 
 export interface DecodeMeasurement {

@@ -2,8 +2,8 @@
 
 import { InputError } from '../errors.js';
 import { isRouted, type ModelConfig, selectedTokens } from '../model/config.js';
-import { flopsPerPass } from '../plan/flops.js';
-import { parameterCounts } from '../plan/params.js';
+import { flopsPerPass } from '../model/flops.js';
+import { parameterCounts } from '../model/params.js';
 import { type BenchShape, parseShape } from './shape.js';
 
 /** The paper's best setting. */

@@ -3,8 +3,8 @@ import { mkdirSync, readFileSync } from 'node:fs';
 import { homedir, hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
-import type { BackendName, Precision } from '../plan/run.js';
-import { writeFileAtomic } from '../results/atomic.js';
+import type { BackendName, Precision } from '../backends/names.js';
+import { writeFileAtomic } from '../files/atomic.js';
 
 const recordSchema = z.object({
   /** The cache folder of a user may be shared between machines. */

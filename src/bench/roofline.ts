@@ -13,8 +13,8 @@ const READ_IN_PART: Record<string, string> = { Embedding: 'table', GatherTokens:
 /** Inputs that the output may take the place of: then only `rows` of them are read and written. */
 const WRITTEN_OVER: Record<string, string> = {
   GatedScatterAdd: 'x',
-  TakeTokensGrad: 'sofar',
-  ScatterTokens: 'sofar',
+  RoutedGatherGrad: 'gradAccum',
+  ScatterTokens: 'gradAccum',
 };
 /** FLOPs of attention's products by what the forward pass has: backward makes the scores again and four products more. */
 const ATTENTION: Record<string, number> = { RotaryAttention: 1, RotaryAttentionGrad: 2.5 };

@@ -1,7 +1,7 @@
 /** Shapes of models as people type them for a benchmark: d128l4t256b8v256, with c0.125f2 for a routed one, e8x1.25 for experts. */
 import { InputError } from '../errors.js';
 import type { ModelConfig } from '../model/config.js';
-import { routingProblems } from '../plan/feasible.js';
+import { routingProblems } from '../model/feasible.js';
 
 export interface BenchShape {
   name: string;

@@ -10,14 +10,14 @@ import {
   type Tensor,
 } from '@tensorflow/tfjs-core';
 import type { Batch } from '../data/batches.js';
-import { randomStream } from '../data/random.js';
 import type { ModelConfig } from '../model/config.js';
+import { flopsPerPass } from '../model/flops.js';
 import { initialValues } from '../model/parameters.js';
 import { Transformer } from '../model/transformer.js';
 import { type KernelCall, observeKernels } from '../ops/kernel.js';
 import type { Recorder } from '../ops/recording.js';
 import { scope } from '../ops/scope.js';
-import { flopsPerPass } from '../plan/flops.js';
+import { randomStream } from '../random.js';
 import { median } from '../statistics.js';
 import { AdamW } from '../train/adamw.js';
 import { TrainingStep, type TrainingStepOptions } from '../train/step.js';

@@ -3,17 +3,17 @@ import { mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { stringify } from 'csv-stringify/sync';
 import { chooseBackend } from '../backends/choose.js';
+import type { BackendName, Precision } from '../backends/names.js';
+import { loadCheckedModel, openCheckpointTokenizer } from '../checkpoint/model.js';
 import type { Tokenizer } from '../data/tokenizer.js';
 import { InputError } from '../errors.js';
 import { analyzeRouting, type TokenTable } from '../eval/analysis.js';
 import { keptCheckpoint, openRunHeldout } from '../eval/targets.js';
+import { writeFileAtomic } from '../files/atomic.js';
 import { table } from '../format.js';
-import { loadCheckedModel, openCheckpointTokenizer } from '../model/checkpoint.js';
 import type { RoutingMode } from '../model/config.js';
 import { refuseMode } from '../model/routing.js';
-import type { BackendName, Precision } from '../plan/run.js';
 import { type Analysis, analysisFile, writeAnalysis } from '../results/analysis.js';
-import { writeFileAtomic } from '../results/atomic.js';
 import { findSweep, readPlan, runFolder } from '../results/sweep-folder.js';
 
 export interface AnalyzeCommandOptions {

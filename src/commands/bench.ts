@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { hostname } from 'node:os';
 import { type ChosenBackend, chooseBackend } from '../backends/choose.js';
+import type { BackendName, Precision } from '../backends/names.js';
 import { measureDecode } from '../bench/decode.js';
 import { memoryShapes, sizeOf } from '../bench/memory.js';
 import { addBenchRecord, type BenchRecord, benchRecordPath } from '../bench/record.js';
@@ -10,7 +11,6 @@ import { type BenchShape, parseShape } from '../bench/shape.js';
 import { measureStep, type StepMeasurement } from '../bench/step.js';
 import { InputError, messageOf } from '../errors.js';
 import type { ModelConfig } from '../model/config.js';
-import type { BackendName, Precision } from '../plan/run.js';
 
 export interface BenchCommandOptions {
   shape: string[];

@@ -24,11 +24,11 @@ import { readProgress, silentProgress } from '../data/progress.js';
 import { shardTokenBytes } from '../data/shards.js';
 import { isBuiltIn, openTokenizer } from '../data/tokenizer.js';
 import { InputError } from '../errors.js';
+import { makeResultsFolder, writeFileAtomic } from '../files/atomic.js';
+import { canonicalJson } from '../files/canonical.js';
+import { readJson, writeJson } from '../files/json.js';
+import { acquireLock } from '../files/lock.js';
 import { bytes, count } from '../format.js';
-import { canonicalJson } from '../plan/canonical.js';
-import { makeResultsFolder, writeFileAtomic } from '../results/atomic.js';
-import { readJson, writeJson } from '../results/json.js';
-import { acquireLock } from '../results/lock.js';
 
 export interface DataPrepareOptions {
   out: string;

@@ -1,5 +1,7 @@
 /** `mod eval`: held-out loss of runs that are done, or of one checkpoint, in one routing mode or in all. */
 import { chooseBackend } from '../backends/choose.js';
+import type { BackendName, Precision } from '../backends/names.js';
+import { latestCheckpoint } from '../checkpoint/folder.js';
 import { openTokenFile } from '../data/tokens.js';
 import { InputError } from '../errors.js';
 import type { ModeResult } from '../eval/modes.js';
@@ -12,8 +14,8 @@ import {
 } from '../eval/targets.js';
 import { table } from '../format.js';
 import type { RoutingMode } from '../model/config.js';
-import type { BackendName, PlannedRun, Precision } from '../plan/run.js';
-import { latestCheckpoint, readResult } from '../results/run-folder.js';
+import type { PlannedRun } from '../plan/run.js';
+import { readResult } from '../results/run-folder.js';
 import { findSweep, readPlan, runFolder } from '../results/sweep-folder.js';
 import { writeTables } from '../results/tables.js';
 

@@ -5,9 +5,9 @@ import { InputError } from '../errors.js';
 import { curvesOf } from '../export/curves.js';
 import { eventFile } from '../export/tensorboard.js';
 import { wandbFiles } from '../export/wandb.js';
-import { loadRuns, type ReportRun } from '../report/load.js';
+import { makeResultsFolder, writeFileAtomic } from '../files/atomic.js';
 import { counted } from '../report/words.js';
-import { makeResultsFolder, writeFileAtomic } from '../results/atomic.js';
+import { loadRuns, type ReportRun } from '../results/load.js';
 import { findSweep } from '../results/sweep-folder.js';
 
 export interface ExportCommandOptions {

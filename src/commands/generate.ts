@@ -1,14 +1,14 @@
 /** `mod generate`: continues prompts with a checkpoint, token by token through its caches. */
 import { chooseBackend } from '../backends/choose.js';
+import type { BackendName, Precision } from '../backends/names.js';
+import { loadCheckedModel, openCheckpointTokenizer, openTokenizerFor } from '../checkpoint/model.js';
 import type { Tokenizer } from '../data/tokenizer.js';
 import { InputError } from '../errors.js';
 import { type Generated, generate } from '../eval/generate.js';
 import { checkpointAt } from '../eval/targets.js';
 import { bytes } from '../format.js';
-import { loadCheckedModel, openCheckpointTokenizer, openTokenizerFor } from '../model/checkpoint.js';
 import { hasPredictor, type ModelConfig } from '../model/config.js';
 import { NO_CAUSAL_FORM, refuseMode } from '../model/routing.js';
-import type { BackendName, Precision } from '../plan/run.js';
 import { mean } from '../statistics.js';
 
 export interface GenerateCommandOptions {

@@ -1,18 +1,19 @@
 /** `mod plan`: what a sweep file asks for, before anything is trained. */
 import { relative } from 'node:path';
 import { type BenchRecord, benchRecordPath, nearestRecord, readBenchRecords } from '../bench/record.js';
+import { checkpointBytes } from '../checkpoint/size.js';
 import { shapeNamed, shapeProblem } from '../config/shapes.js';
 import { loadSweepFile, type SweepFile } from '../config/sweep-file.js';
+import type { DataConfig } from '../data/config.js';
 import { dataTokenizer } from '../data/tokenizer.js';
 import { openTokens } from '../data/tokens.js';
 import { InputError } from '../errors.js';
+import { canonicalJson } from '../files/canonical.js';
 import { bytes, count, duration, rate, table } from '../format.js';
-import { canonicalJson } from '../plan/canonical.js';
-import { checkpointBytes } from '../plan/checkpoint-size.js';
+import { type FlopTerms, flopsPerPass } from '../model/flops.js';
 import { expandSweep } from '../plan/expand.js';
-import { type FlopTerms, flopsPerPass } from '../plan/flops.js';
 import type { FlopsTarget } from '../plan/match-flops.js';
-import type { DataConfig, PlannedRun } from '../plan/run.js';
+import type { PlannedRun } from '../plan/run.js';
 import { baselinesOf } from '../report/baseline.js';
 import { budgetName, significant } from '../report/words.js';
 import type { RunRow } from '../results/columns.js';

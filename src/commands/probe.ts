@@ -1,6 +1,6 @@
 /** `mod probe`: which backend would compute, as JSON; asked by a sweep, which loads no native code itself. */
 import { type BackendChoice, chooseBackend } from '../backends/choose.js';
-import type { BackendName, Precision } from '../plan/run.js';
+import type { BackendName, Precision } from '../backends/names.js';
 
 /** @throws InputError where nothing works, or not what was asked for */
 export async function probeCommand(

@@ -1,10 +1,10 @@
 /** `mod report`: the page of figures and claims of sweeps, finished or still running. */
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { loadRuns, type ReportRun, sweepFolders } from '../report/load.js';
+import { makeResultsFolder } from '../files/atomic.js';
 import { numbersOf, reportOf, writeReport } from '../report/report.js';
 import { counted } from '../report/words.js';
-import { makeResultsFolder } from '../results/atomic.js';
+import { loadRuns, type ReportRun, sweepFolders } from '../results/load.js';
 import { isSweeping, readPlan, sweepFiles } from '../results/sweep-folder.js';
 import { refreshTables } from '../results/tables.js';
 import { isMoreToCome } from '../sweep/status.js';

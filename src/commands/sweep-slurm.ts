@@ -1,7 +1,7 @@
 /** `mod sweep --slurm`: puts what a sweep file asks for into a cluster's queue, and says what is there. */
 import { loadSweepFile } from '../config/sweep-file.js';
+import type { RunEnd } from '../run/messages.js';
 import { drySubmit, type SubmitOptions, type SubmitOutcome, submitSweep } from '../slurm/submit.js';
-import type { RunEnd } from '../sweep/messages.js';
 
 export interface SweepSlurmOptions extends SubmitOptions {
   /** Print the scripts, submit nothing. */

@@ -1,19 +1,19 @@
 /** `mod train-run`: the process in which a sweep trains one run. Not for people: `mod sweep --only` is. */
 import { chooseBackend, describeBackend } from '../backends/choose.js';
+import type { BackendName, Precision } from '../backends/names.js';
+import { checkpointBytes } from '../checkpoint/size.js';
 import { DeviceMemoryError, DiskFullError, InputError, messageOf } from '../errors.js';
+import { isDiskFull, makeResultsFolder } from '../files/atomic.js';
+import { acquireLock } from '../files/lock.js';
 import { bytes } from '../format.js';
 import { freeDiskBytes } from '../machine.js';
-import { checkpointBytes } from '../plan/checkpoint-size.js';
-import type { BackendName, PlannedRun, Precision } from '../plan/run.js';
-import { makeResultsFolder } from '../results/atomic.js';
-import { isDiskFull } from '../results/checkpoint-writer.js';
+import type { PlannedRun } from '../plan/run.js';
 import type { RunStatus } from '../results/columns.js';
-import { acquireLock } from '../results/lock.js';
 import { planRow, readResult, runFiles, writeResult } from '../results/run-folder.js';
 import { readPlan, runFolder } from '../results/sweep-folder.js';
-import { type RunEnd, tellParent } from '../sweep/messages.js';
-import { type StopReason, StopRequest } from '../sweep/stop-request.js';
-import { trainRun } from '../sweep/train-run.js';
+import { type RunEnd, sendToParent } from '../run/messages.js';
+import { type StopReason, StopRequest } from '../run/stop-request.js';
+import { trainRun } from '../run/train-run.js';
 
 export interface TrainRunCommandOptions {
   /** Of the run that the parent has planned: no other of its name is trained. */
@@ -55,7 +55,7 @@ export async function trainRunCommand(
     if (earlier === null) {
       const chosen = await chooseBackend(backend, precision, run.spec.training.deterministic);
       log(describeBackend(chosen));
-      const options = { run, folder, baseDir, stop, tell: tellParent, log, now: clock };
+      const options = { run, folder, baseDir, stop, tell: sendToParent, log, now: clock };
       end = await trainRun({ ...options, backend: chosen });
     } else {
       log('another process has brought the run to its end meanwhile');
@@ -100,7 +100,7 @@ async function orFarewell<T>(act: () => T, runId: string, status: RunStatus, sto
 
 /** The last word to the parent, and the end of the channel that keeps this process alive. */
 async function farewell(end: RunEnd, stop: StopRequest): Promise<void> {
-  await tellParent({ type: 'finished', ...end });
+  await sendToParent({ type: 'finished', ...end });
   stop.close();
   if (process.connected) process.disconnect();
 }

@@ -1,12 +1,15 @@
 /** Reads a sweep file: YAML in, checked and complete products of settings out. */
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
+import type { BackendName, Precision } from '../backends/names.js';
+import type { DataConfig } from '../data/config.js';
 import { isFile } from '../data/files.js';
 import { isBuiltIn } from '../data/tokenizer.js';
 import { tokenizerJsonVocabSize } from '../data/tokenizer-json.js';
 import { InputError, messageOf } from '../errors.js';
 import type { Gate, RouterKind } from '../model/config.js';
-import type { BackendName, CheckpointPolicy, DataConfig, ExpertVariant, Precision } from '../plan/run.js';
+import type { ExpertVariant } from '../model/variants.js';
+import type { CheckpointPolicy } from './checkpoint-policy.js';
 import { keyText, type Path, type Problem, Written, YamlFile } from './document.js';
 import { problemsOf } from './messages.js';
 import { type GridKeys, sweepSchema, type WrittenSweep } from './schema.js';

@@ -1,7 +1,7 @@
 /** What a file of tokens or text holds: counted by reading all of it. */
 import { existsSync } from 'node:fs';
 import { dirname, extname, join } from 'node:path';
-import { readJson } from '../results/json.js';
+import { readJson } from '../files/json.js';
 import { type DocumentFormat, documentPieces, isJsonLines } from './documents.js';
 import { PREPARE_FILE, type PrepareSettings, TOKENIZER_COPY } from './prepare.js';
 import { SegmentReader } from './segments.js';

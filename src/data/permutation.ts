@@ -1,5 +1,5 @@
 /** A seeded permutation of 0..n-1 with random access and no memory: the order in which an epoch visits its windows. */
-import { randomStream } from './random.js';
+import { randomStream } from '../random.js';
 
 const ROUNDS = 8;
 

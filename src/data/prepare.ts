@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { InputError } from '../errors.js';
-import { readJson, writeJson } from '../results/json.js';
+import { readJson, writeJson } from '../files/json.js';
 import { type DocumentFormat, documentPieces, isJsonLines } from './documents.js';
 import { type ShardTokenBytes, ShardWriter } from './shards.js';
 import { HEADER_BYTES } from './token-file.js';

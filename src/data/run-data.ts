@@ -1,7 +1,8 @@
 /** The data that a run is trained and evaluated on. */
 import { InputError } from '../errors.js';
-import type { DataConfig, DataFiles, RunSpec } from '../plan/run.js';
+import type { RunSpec } from '../plan/run.js';
 import { HeldoutWindows, TrainingBatches } from './batches.js';
+import type { DataConfig, DataFiles } from './config.js';
 import { findFiles } from './files.js';
 import { fileSize } from './segments.js';
 import { openTokens, patternsOf } from './tokens.js';

@@ -1,7 +1,7 @@
 /** Writes llm.c's token shards: a header of 256 int32, then uint16 or uint32 tokens, little-endian. */
 import { closeSync, fsyncSync, openSync, renameSync, writeSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { syncFolder, writeAll } from '../results/atomic.js';
+import { syncFolder, writeAll } from '../files/atomic.js';
 import { HEADER_BYTES } from './token-file.js';
 
 /** As llm.c writes them: magic and version for GPT-2's tokens, and for Llama 3's, which need 4 bytes. */

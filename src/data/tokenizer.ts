@@ -1,7 +1,7 @@
 /** Text to tokens and back: bytes, GPT-2's byte-pair encoding, or what a tokenizer.json describes. */
 import { resolve } from 'node:path';
 import { InputError } from '../errors.js';
-import type { DataConfig } from '../plan/run.js';
+import type { DataConfig } from './config.js';
 import { isFile } from './files.js';
 import { gpt2Tokenizer } from './gpt2.js';
 import { jsonTokenizer } from './tokenizer-json.js';

@@ -1,6 +1,6 @@
 /** Opens the tokens of a sweep: text files as bytes, or token files, one after another as one long row. */
 import { InputError } from '../errors.js';
-import type { DataConfig } from '../plan/run.js';
+import type { DataConfig } from './config.js';
 import { findFiles, isFile } from './files.js';
 import { fileSize, SegmentReader } from './segments.js';
 import { tokenFileSegment } from './token-file.js';

@@ -1,5 +1,5 @@
 /** Correlation coefficients over tokens, with intervals from resampling whole sequences: their tokens are not independent. */
-import { randomStream } from '../data/random.js';
+import { randomStream } from '../random.js';
 
 export interface Correlation {
   /** Null where one of the two does not vary. */

@@ -1,11 +1,11 @@
 /** Generating text: prompts in, tokens out, one step at a time through a decoder. */
 import type { Tensor } from '@tensorflow/tfjs-core';
-import { type RandomStream, randomStream } from '../data/random.js';
 import type { RoutingMode } from '../model/config.js';
 import { type CacheBytes, Decoder } from '../model/decoder.js';
 import { LoopDecoder, refuseLoop } from '../model/loop-decoder.js';
 import type { Transformer } from '../model/transformer.js';
 import type { DecodeLoops } from '../ops/decode-loop.js';
+import { type RandomStream, randomStream } from '../random.js';
 
 export interface GenerateOptions {
   mode: Exclude<RoutingMode, 'topk'>;

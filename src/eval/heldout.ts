@@ -3,11 +3,11 @@ import { mean, type Tensor, tensor2d } from '@tensorflow/tfjs-core';
 import type { Batch, HeldoutWindows } from '../data/batches.js';
 import type { RoutedTrace } from '../model/block.js';
 import { hasPredictor, type RoutingMode, routedBlockCount } from '../model/config.js';
+import type { Participation } from '../model/flops.js';
 import { routerNoise } from '../model/noise.js';
 import type { Transformer } from '../model/transformer.js';
 import { crossEntropy } from '../ops/cross-entropy.js';
 import { scope } from '../ops/scope.js';
-import type { Participation } from '../plan/flops.js';
 import { RunningMean } from '../statistics.js';
 import { type BlockTally, emptyTally, type PredictorScore, scorePredictor } from './tally.js';
 

@@ -1,11 +1,11 @@
 /** A model in several routing modes over the same held-out windows, as rows of eval.csv. */
 import type { HeldoutWindows } from '../data/batches.js';
 import type { ModelConfig, RoutingMode } from '../model/config.js';
+import { causalFlopsPerPass, flopsPerPass } from '../model/flops.js';
+import type { MicroBatchBackend } from '../model/memory.js';
 import type { Transformer } from '../model/transformer.js';
-import { causalFlopsPerPass, flopsPerPass } from '../plan/flops.js';
 import type { EvalRow } from '../results/columns.js';
 import { mean } from '../statistics.js';
-import type { MicroBatchBackend } from '../train/micro-batch.js';
 import { type Evaluation, evaluate } from './heldout.js';
 import type { EvaluationProgress } from './progress.js';
 

@@ -1,8 +1,8 @@
 /** An evaluation's own checkpoint: how far each routing mode has come, in one small file that is gone at the end. */
 import { rmSync } from 'node:fs';
+import { configHash } from '../files/canonical.js';
+import { readJson, writeJson } from '../files/json.js';
 import type { RoutingMode } from '../model/config.js';
-import { configHash } from '../plan/canonical.js';
-import { readJson, writeJson } from '../results/json.js';
 import type { EvaluationState } from './heldout.js';
 
 /** Milliseconds between two writes, but at the end of a mode. */

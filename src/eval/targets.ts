@@ -1,23 +1,18 @@
 /** What can be evaluated: a checkpoint on any tokens, a finished run on the held-out tokens of its sweep. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { latestCheckpoint } from '../checkpoint/folder.js';
+import { loadCheckedModel } from '../checkpoint/model.js';
 import { HeldoutWindows } from '../data/batches.js';
 import { dataFiles, openHeldoutData } from '../data/run-data.js';
 import type { TokenSource } from '../data/tokens.js';
 import { InputError } from '../errors.js';
-import { loadCheckedModel } from '../model/checkpoint.js';
 import type { ModelConfig, RoutingMode } from '../model/config.js';
+import { microBatchSequences } from '../model/memory.js';
 import { evaluationModes, refuseMode } from '../model/routing.js';
 import type { Transformer } from '../model/transformer.js';
 import type { PlannedRun } from '../plan/run.js';
-import {
-  assertSameHeldout,
-  latestCheckpoint,
-  readEvaluations,
-  runFiles,
-  writeEvaluations,
-} from '../results/run-folder.js';
-import { microBatchSequences } from '../train/micro-batch.js';
+import { assertSameHeldout, readEvaluations, runFiles, writeEvaluations } from '../results/run-folder.js';
 import { evaluateModes, type ModeResult, type ModesOptions } from './modes.js';
 import { EvaluationProgress } from './progress.js';
 

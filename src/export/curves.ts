@@ -1,6 +1,7 @@
 /** The curves of a run as other tools want them: a name, a step, a value, a time. */
-import type { ReportRun } from '../report/load.js';
+
 import type { EvalRow, StepRow } from '../results/columns.js';
+import type { ReportRun } from '../results/load.js';
 
 /** What is known at one step, by name; names as the tools group them. */
 export interface CurveStep {

@@ -1,5 +1,5 @@
 /** A run as Weights & Biases keeps one: its config, its history a line a step, its summary. */
-import type { ReportRun } from '../report/load.js';
+import type { ReportRun } from '../results/load.js';
 import { type CurveStep, evaluationValues } from './curves.js';
 
 export interface WandbFiles {

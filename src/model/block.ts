@@ -1,18 +1,18 @@
 /** One block of the transformer: attention, then MLP, for all tokens or for those that a router selects. */
 import { reshape, type Tensor, zerosLike } from '@tensorflow/tfjs-core';
-import { segmentedAttentionKernel } from '../ops/causal-attention.js';
+import { varlenAttentionKernel } from '../ops/causal-attention.js';
 import { gatedScatterAdd } from '../ops/gated-scatter-add.js';
 import { gatherTokens } from '../ops/gather-tokens.js';
-import { hiddenLogits, learnLogits } from '../ops/hidden-logits.js';
 import { linear } from '../ops/linear.js';
 import { mlp } from '../ops/mlp.js';
+import { learnLogits, predictorLogits } from '../ops/predictor-logits.js';
 import { residual } from '../ops/residual.js';
 import { addRmsNorm, rmsNorm } from '../ops/rms-norm.js';
 import { rotaryKernel } from '../ops/rotary.js';
 import { rotaryAttention } from '../ops/rotary-attention.js';
-import { takeTokens } from '../ops/take-tokens.js';
+import { routedGather } from '../ops/routed-gather.js';
+import { addRouterLogits, recordRouterLogits, routerLogits } from '../ops/router-logits.js';
 import type { Parameter, Tape } from '../ops/tape.js';
-import { addTokenLogits, recordTokenLogits, tokenLogits } from '../ops/token-logits.js';
 import type { ExpertsConfig, RoutingConfig, RoutingMode } from './config.js';
 import {
   type Assign,
@@ -37,7 +37,7 @@ export interface RoutedTrace {
   /** The predictor's logits [B, T]; null without one, where the mode does not ask it, and where it learns instead. */
   predictor: Tensor | null;
   /** In training: the share of the tokens whose selection the predictor foresaw, a scalar; null without one. */
-  foreseen: Tensor | null;
+  predictorCorrect: Tensor | null;
 }
 
 /** The experts of a block, and how many slots each has in a sequence. */
@@ -207,8 +207,8 @@ export function routedBlock(
   const { router, predictor } = block.routed as RoutedParameters;
   const [x, r] = routerWeights(context, stream, index, router);
   const asked = predictor !== null && mode !== 'threshold' && tape === null;
-  const logits = asked ? hiddenLogits(x, predictor) : null;
-  const trace = { block: index, r, indices: null, predictor: logits, foreseen: null };
+  const logits = asked ? predictorLogits(x, predictor) : null;
+  const trace = { block: index, r, indices: null, predictor: logits, predictorCorrect: null };
   const whole = (sum: Tensor): Stream => ({ x: sum, branch: null });
   if (mode !== 'topk') {
     const deciding = mode === 'predictor' ? logits : r;
@@ -218,12 +218,16 @@ export function routedBlock(
   const { indices, member } = selectByCapacity(r, routing.capacity);
   // Before the block's output takes x's place; no gradient reaches the trunk.
   const learns = predictor !== null && tape !== null;
-  const foreseen = learns ? learnLogits(x, predictor, member, context.share ?? 1) : null;
+  const predictorCorrect = learns ? learnLogits(x, predictor, member, context.share ?? 1) : null;
   const { rows, isSaved } = take(context, x, r, router, indices);
   const { attention, normed } = attentionHalf(tape, rows, block, attendWithin(context, indices));
   const added = addMlp(context, attention, normed, block, index);
   const out = gatedScatterAdd(tape, x, added.x, r, indices, routing.gate, !isSaved);
-  return { stream: whole(out), experts: added.experts, trace: { ...trace, member, indices, foreseen } };
+  return {
+    stream: whole(out),
+    experts: added.experts,
+    trace: { ...trace, member, indices, predictorCorrect },
+  };
 }
 
 /** x at the indices [B, k, D], and whether the tape has saved x: where every token's r is to get a gradient. */
@@ -236,8 +240,8 @@ function take(
 ): { rows: Tensor; isSaved: boolean } {
   if (router === null) return { rows: gatherTokens(tape, x, indices), isSaved: false };
   if (routing.aux_loss_weight === 0 || tape === null)
-    return { rows: takeTokens(tape, x, r, router, indices), isSaved: false };
-  recordTokenLogits(tape, x, r, router);
+    return { rows: routedGather(tape, x, r, router, indices), isSaved: false };
+  recordRouterLogits(tape, x, r, router);
   return { rows: gatherTokens(tape, x, indices), isSaved: true };
 }
 
@@ -251,7 +255,7 @@ function routerWeights(
   const { tape } = context;
   const { x, branch } = stream;
   if (router === null) return [sumOf(tape, stream), noiseOf(context, index)];
-  return branch === null ? [x, tokenLogits(x, router)] : addTokenLogits(tape, x, branch, router);
+  return branch === null ? [x, routerLogits(x, router)] : addRouterLogits(tape, x, branch, router);
 }
 
 /** A routed block in a causal mode: the tokens whose logit is above 0, of all sequences packed into one row. */
@@ -279,7 +283,7 @@ function packedBlock(
   const { attention, normed } = attentionHalf(null, taken, block, (projected) => {
     const [qkv] = rotaryKernel({ qkv: projected, table: context.table, positions }, {});
     context.onKeys?.(qkv, lengths);
-    return segmentedAttentionKernel({ qkv }, { heads, lengths })[0];
+    return varlenAttentionKernel({ qkv }, { heads, lengths })[0];
   });
   const weights = reshape(r, [1, batch * length]);
   const sequenceOf = lengths.flatMap((taken, sequence) => Array<number>(taken).fill(sequence));

@@ -1,16 +1,16 @@
 /** Step-by-step decoding: every block keeps the keys and values of the tokens that went through it, and of no others. */
 import { concat, keep, reshape, slice, type Tensor, tensor1d, tensor2d, zeros } from '@tensorflow/tfjs-core';
-import { cachedAttentionKernel } from '../ops/cached-attention.js';
+import { decodeAttentionKernel } from '../ops/decode-attention.js';
 import { embedding } from '../ops/embedding.js';
-import { fillCacheKernel } from '../ops/fill-cache.js';
 import { gatedScatterAdd } from '../ops/gated-scatter-add.js';
 import { gatherTokens } from '../ops/gather-tokens.js';
-import { hiddenLogits } from '../ops/hidden-logits.js';
 import { linear } from '../ops/linear.js';
+import { predictorLogits } from '../ops/predictor-logits.js';
+import { prefillCacheKernel } from '../ops/prefill-cache.js';
 import { rmsNorm } from '../ops/rms-norm.js';
 import { rotaryKernel } from '../ops/rotary.js';
+import { routerLogits } from '../ops/router-logits.js';
 import { scope } from '../ops/scope.js';
-import { tokenLogits } from '../ops/token-logits.js';
 import { addMlp, attentionHalf } from './block.js';
 import { expertChoices, type RoutingMode } from './config.js';
 import { ExpertOccupancy, type ExpertTrace } from './experts.js';
@@ -170,7 +170,7 @@ export class Decoder {
         onKeys: (block, qkv, packed) => {
           const lengths = packed ?? prompts.map(() => n);
           const room = this.roomOf(block, Math.max(...lengths));
-          const kv = keep(fillCacheKernel({ qkv }, { lengths, room })[0]);
+          const kv = keep(prefillCacheKernel({ qkv }, { lengths, room })[0]);
           told.set(block, { kv, lengths: Int32Array.from(lengths) });
         },
       });
@@ -232,9 +232,9 @@ export class Decoder {
     const { router, predictor } = block.routed as RoutedParameters;
     const { routing } = this.model.config;
     if (router === null || routing === null) throw new Error('random routing has no causal form');
-    const r = tokenLogits(x, router); // [1, S]
+    const r = routerLogits(x, router); // [1, S]
     if (this.mode === 'predictor' && predictor === null) throw new Error('the model has no predictor');
-    const logits = this.mode === 'predictor' && predictor !== null ? hiddenLogits(x, predictor) : r;
+    const logits = this.mode === 'predictor' && predictor !== null ? predictorLogits(x, predictor) : r;
     const takes = Array.from(logits.dataSync(), (logit) => logit > 0);
     engaged.push(takes);
     const rows = takes.flatMap((taken, row) => (taken ? [row] : []));
@@ -274,7 +274,7 @@ export class Decoder {
     const cache = this.caches[i] as BlockCache;
     this.makeRoom(cache, rows);
     const lengths = rows.map((row) => cache.lengths[row] as number);
-    const [out, next] = cachedAttentionKernel(
+    const [out, next] = decodeAttentionKernel(
       { qkv, cache: cache.kv, rows: tensor1d(rows, 'int32'), lengths: tensor1d(lengths, 'int32') },
       { heads: this.model.config.n_heads },
     );

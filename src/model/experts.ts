@@ -1,13 +1,13 @@
 /** The MLP of a block as experts: each token goes to its likeliest one, if that has a slot left, scaled by its probability. */
 import { type Tensor, tensor2d, zeros } from '@tensorflow/tfjs-core';
-import { assignSlotsKernel } from '../ops/assign-slots.js';
-import { chooseExpert } from '../ops/choose-expert.js';
+import { dispatchTokensKernel } from '../ops/dispatch-tokens.js';
 import { expertLogits } from '../ops/expert-logits.js';
 import { gatedScatterAdd } from '../ops/gated-scatter-add.js';
 import { gatherTokens } from '../ops/gather-tokens.js';
 import { groupedMlp } from '../ops/grouped-mlp.js';
 import { reshaped } from '../ops/reshaped.js';
 import type { Parameter, Tape } from '../ops/tape.js';
+import { top1Expert } from '../ops/top1-expert.js';
 import { type ExpertsConfig, expertChoices } from './config.js';
 
 /** What the experts of a block did: for the balance loss and the statistics. C choices: E experts, then the no-ops. */
@@ -43,7 +43,7 @@ export function assignOnDevice(experts: ExpertsConfig, slots: number): Assign {
   return (choice) => {
     const room = Math.min(slots, choice.shape[1] as number); // an expert gets no more tokens than there are
     const attrs = { experts: experts.count, choices: expertChoices(experts), slots: room };
-    const [indices, counts] = assignSlotsKernel({ choice }, attrs);
+    const [indices, counts] = dispatchTokensKernel({ choice }, attrs);
     return { indices, counts };
   };
 }
@@ -116,7 +116,7 @@ export function addExperts(
 ): { sum: Tensor; trace: ExpertTrace } {
   const [batch, n, width] = x.shape as [number, number, number];
   const logits = expertLogits(tape, x, expertRouter);
-  const { probabilities, gate, choice } = chooseExpert(tape, logits);
+  const { probabilities, gate, choice } = top1Expert(tape, logits);
   const { indices, counts } = assign(choice);
   const trace = { block, logits, probabilities, counts };
   if (indices === null) return { sum: to.clone(), trace };

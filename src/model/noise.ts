@@ -1,7 +1,7 @@
 /** The random router's weights: N(0, 1) for every token, known by seed, sequence and block alone. */
 import { type Tensor, tensor1d } from '@tensorflow/tfjs-core';
-import { randomStream } from '../data/random.js';
 import { normalDrawsKernel } from '../ops/normal-draws.js';
+import { randomStream } from '../random.js';
 import type { ModelConfig } from './config.js';
 
 export type NoisePhase = 'training' | 'heldout';

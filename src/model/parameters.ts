@@ -1,7 +1,7 @@
 /** The parameters of a transformer: their names, shapes and initial values, and how a checkpoint names their parts. */
 import { type Tensor, tensor } from '@tensorflow/tfjs-core';
-import { randomStream } from '../data/random.js';
 import { Parameter } from '../ops/tape.js';
+import { randomStream } from '../random.js';
 import { expertChoices, hasPredictor, isRouted, type ModelConfig } from './config.js';
 
 export interface PredictorParameters {

@@ -18,7 +18,7 @@ import type { Tape } from './tape.js';
 export interface BalanceLossInputs extends Record<string, Tensor> {
   /** [B, n, C] */
   probabilities: Tensor;
-  /** As AssignSlots gives it: row i < C is how many tokens of each sequence chose i. */
+  /** As DispatchTokens gives it: row i < C is how many tokens of each sequence chose i. */
   counts: Tensor;
 }
 export interface BalanceLossGradInputs extends BalanceLossInputs {

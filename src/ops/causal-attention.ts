@@ -90,8 +90,8 @@ export const causalAttentionGradKernel = defineKernel(
  * {qkv [1, N, 3D]}, segments of these lengths one after another → [out [1, N, D]]: causal attention within each segment.
  * What a packed batch of sequences of different lengths needs; for forward passes alone.
  */
-export const segmentedAttentionKernel = defineKernel(
-  'SegmentedAttention',
+export const varlenAttentionKernel = defineKernel(
+  'VarlenAttention',
   ({ qkv }: CausalAttentionInputs, { heads, lengths }: HeadsAttrs & { lengths: number[] }): [Tensor] => {
     const width = qkv.shape[2] as number;
     let start = 0;

@@ -37,7 +37,7 @@ export interface LoopModel {
 
 /** Keys and values that a block has of each sequence. */
 export interface LoopCache {
-  /** [S, L, 2D], as FillCache leaves it. */
+  /** [S, L, 2D], as PrefillCache leaves it. */
   kv: Tensor;
   /** Tokens of each sequence in it. */
   lengths: Int32Array;

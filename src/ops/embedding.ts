@@ -8,7 +8,7 @@ export interface EmbeddingGradInputs extends Record<string, Tensor | undefined> 
   dy: Tensor;
   tokens: Tensor;
   /** The gradient so far [V, D]; it is added to and must not be used afterwards. */
-  sofar: Tensor | undefined;
+  gradAccum: Tensor | undefined;
 }
 
 /** {table [V, D], tokens [B, T] int32} → [y [B, T, D]] */
@@ -17,13 +17,13 @@ export const embeddingKernel = defineKernel(
   ({ table, tokens }: { table: Tensor; tokens: Tensor }, _: object): [Tensor] => [gather(table, tokens)],
 );
 
-/** {dy [B, T, D], tokens [B, T] int32, sofar? [V, D]} → [dtable [V, D]]; deterministic: a product with one-hot rows. */
+/** {dy [B, T, D], tokens [B, T] int32, gradAccum? [V, D]} → [dtable [V, D]]; deterministic: a product with one-hot rows. */
 export const embeddingGradKernel = defineKernel(
   'EmbeddingGrad',
-  ({ dy, tokens, sofar }: EmbeddingGradInputs, { vocabSize }: { vocabSize: number }): [Tensor] => {
+  ({ dy, tokens, gradAccum }: EmbeddingGradInputs, { vocabSize }: { vocabSize: number }): [Tensor] => {
     const hot = hotRows(reshape(tokens, [-1]), vocabSize);
     const gradient = matMul(hot, reshape(dy, [-1, dy.shape[dy.rank - 1] as number]), true, false);
-    return [sofar === undefined ? gradient : add(sofar, gradient)];
+    return [gradAccum === undefined ? gradient : add(gradAccum, gradient)];
   },
 );
 
@@ -32,7 +32,7 @@ export function embedding(tape: Tape | null, table: Parameter, tokens: Tensor): 
   const [y] = embeddingKernel({ table: table.value, tokens }, {});
   const vocabSize = table.value.shape[0] as number;
   tape?.record([y], [table], [tokens], ([dy], inputs) =>
-    embeddingGradKernel({ dy, tokens, sofar: inputs.sofar(0) }, { vocabSize }),
+    embeddingGradKernel({ dy, tokens, gradAccum: inputs.gradAccum(0) }, { vocabSize }),
   );
   return y;
 }

@@ -8,7 +8,7 @@ export interface ExpertLogitsGradInputs extends Record<string, Tensor | undefine
   x: Tensor;
   weight: Tensor;
   /** The gradient of x so far; it is added to and must not be used afterwards. */
-  sofar: Tensor | undefined;
+  gradAccum: Tensor | undefined;
 }
 
 const rows = (x: Tensor) => reshape(x, [-1, x.shape[x.rank - 1] as number]);
@@ -21,12 +21,12 @@ export const expertLogitsKernel = defineKernel(
   ],
 );
 
-/** {dlogits [B, n, C], x [B, n, D], weight [C, D], sofar?} → [dx = sofar + dlogits·weight, dweight = dlogitsᵀ·x] */
+/** {dlogits [B, n, C], x [B, n, D], weight [C, D], gradAccum?} → [dx = gradAccum + dlogits·weight, dweight = dlogitsᵀ·x] */
 export const expertLogitsGradKernel = defineKernel(
   'ExpertLogitsGrad',
-  ({ dlogits, x, weight, sofar }: ExpertLogitsGradInputs, _: object): [dx: Tensor, dweight: Tensor] => {
+  ({ dlogits, x, weight, gradAccum }: ExpertLogitsGradInputs, _: object): [dx: Tensor, dweight: Tensor] => {
     const dx = reshape(matMul(rows(dlogits), weight), x.shape);
-    return [sofar === undefined ? dx : add(sofar, dx), matMul(rows(dlogits), rows(x), true, false)];
+    return [gradAccum === undefined ? dx : add(gradAccum, dx), matMul(rows(dlogits), rows(x), true, false)];
   },
 );
 
@@ -34,7 +34,7 @@ export const expertLogitsGradKernel = defineKernel(
 export function expertLogits(tape: Tape | null, x: Tensor, weight: Parameter): Tensor {
   const [logits] = expertLogitsKernel({ x, weight: weight.value }, {});
   tape?.record([logits], [x, weight], [x], ([dlogits], inputs) =>
-    expertLogitsGradKernel({ dlogits, x, weight: weight.value, sofar: inputs.sofar(0) }, {}),
+    expertLogitsGradKernel({ dlogits, x, weight: weight.value, gradAccum: inputs.gradAccum(0) }, {}),
   );
   return logits;
 }

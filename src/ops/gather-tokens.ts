@@ -24,7 +24,7 @@ export interface ScatterTokensInputs extends Record<string, Tensor | undefined> 
   rows: Tensor;
   indices: Tensor;
   /** The gradient so far [B, T, D]; it is added to and must not be used afterwards. */
-  sofar: Tensor | undefined;
+  gradAccum: Tensor | undefined;
 }
 
 /** Rows `indices` [B, k] of each sequence of x [B, T, D], zeros for an index of T: [B, k, D]. In tfjs' own ops. */
@@ -56,12 +56,12 @@ export const gatherTokensKernel = defineKernel(
   ({ x, indices }: { x: Tensor; indices: Tensor }, _: object): [Tensor] => [composedGather(x, indices)],
 );
 
-/** {rows [B, k, D], indices [B, k] int32, sofar? [B, T, D]} → [y [B, T, D]]: rows at their positions, added to sofar or zeros */
+/** {rows [B, k, D], indices [B, k] int32, gradAccum? [B, T, D]} → [y [B, T, D]]: rows at their positions, added to gradAccum or zeros */
 export const scatterTokensKernel = defineKernel(
   'ScatterTokens',
-  ({ rows, indices, sofar }: ScatterTokensInputs, { length }: { length: number }): [Tensor] => {
+  ({ rows, indices, gradAccum }: ScatterTokensInputs, { length }: { length: number }): [Tensor] => {
     const scattered = composedGather(rows, slotOfPosition(indices, length));
-    return [sofar === undefined ? scattered : add(sofar, scattered)];
+    return [gradAccum === undefined ? scattered : add(gradAccum, scattered)];
   },
 );
 
@@ -70,7 +70,7 @@ export function gatherTokens(tape: Tape | null, x: Tensor, indices: Tensor): Ten
   const [rows] = gatherTokensKernel({ x, indices }, {});
   const length = x.shape[1] as number;
   tape?.record([rows], [x], [indices], ([d], inputs) =>
-    scatterTokensKernel({ rows: d, indices, sofar: inputs.sofar(0) }, { length }),
+    scatterTokensKernel({ rows: d, indices, gradAccum: inputs.gradAccum(0) }, { length }),
   );
   return rows;
 }

@@ -29,12 +29,12 @@ export const groupedLinearGradInputKernel = defineKernel(
   ],
 );
 
-/** {dy [.., out], x [.., in], sofar? [E·out, in]} → [dweight [E·out, in]] = sofar + dyᵀ·x of each expert */
+/** {dy [.., out], x [.., in], gradAccum? [E·out, in]} → [dweight [E·out, in]] = gradAccum + dyᵀ·x of each expert */
 export const groupedLinearGradWeightKernel = defineKernel(
   'GroupedLinearGradWeight',
-  ({ dy, x, sofar }: LinearGradWeightInputs, { experts }: GroupedAttrs): [Tensor] => {
+  ({ dy, x, gradAccum }: LinearGradWeightInputs, { experts }: GroupedAttrs): [Tensor] => {
     const product = matMul(grouped(dy, experts), grouped(x, experts), true, false);
     const gradient = reshape(product, [-1, x.shape[x.rank - 1] as number]);
-    return [sofar === undefined ? gradient : add(sofar, gradient)];
+    return [gradAccum === undefined ? gradient : add(gradAccum, gradient)];
   },
 );

@@ -40,10 +40,10 @@ export function groupedMlp(
   const [after, before] = groupedLinearGeluKernel({ x, weight: up.value }, attrs);
   const [y] = groupedLinearKernel({ x: after, weight: down.value }, attrs);
   tape?.record([y], [x, up, down], [x, before, after], ([dy], inputs) => {
-    const [ddown] = groupedLinearGradWeightKernel({ dy, x: after, sofar: inputs.sofar(2) }, attrs);
+    const [ddown] = groupedLinearGradWeightKernel({ dy, x: after, gradAccum: inputs.gradAccum(2) }, attrs);
     inputs.done(after);
     const [dbefore] = groupedLinearGradInputGeluKernel({ dy, weight: down.value, before }, attrs);
-    const [dup] = groupedLinearGradWeightKernel({ dy: dbefore, x, sofar: inputs.sofar(1) }, attrs);
+    const [dup] = groupedLinearGradWeightKernel({ dy: dbefore, x, gradAccum: inputs.gradAccum(1) }, attrs);
     const [dx] = groupedLinearGradInputKernel({ dy: dbefore, weight: up.value }, attrs);
     return [dx, dup, ddown];
   });

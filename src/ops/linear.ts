@@ -15,7 +15,7 @@ export interface LinearGradWeightInputs extends Record<string, Tensor | undefine
   dy: Tensor;
   x: Tensor;
   /** The gradient so far; it is added to and must not be used afterwards. */
-  sofar: Tensor | undefined;
+  gradAccum: Tensor | undefined;
 }
 
 const rows = (x: Tensor) => reshape(x, [-1, x.shape[x.rank - 1] as number]);
@@ -33,12 +33,12 @@ export const linearGradInputKernel = defineKernel(
   ],
 );
 
-/** {dy [.., out], x [.., in], sofar? [out, in]} → [dW [out, in]] = sofar + dyᵀ·x */
+/** {dy [.., out], x [.., in], gradAccum? [out, in]} → [dW [out, in]] = gradAccum + dyᵀ·x */
 export const linearGradWeightKernel = defineKernel(
   'LinearGradWeight',
-  ({ dy, x, sofar }: LinearGradWeightInputs, _: object): [Tensor] => {
+  ({ dy, x, gradAccum }: LinearGradWeightInputs, _: object): [Tensor] => {
     const gradient = matMul(rows(dy), rows(x), true, false);
-    return [sofar === undefined ? gradient : add(sofar, gradient)];
+    return [gradAccum === undefined ? gradient : add(gradAccum, gradient)];
   },
 );
 
@@ -46,7 +46,7 @@ export const linearGradWeightKernel = defineKernel(
 export function linear(tape: Tape | null, x: Tensor, weight: Parameter): Tensor {
   const [y] = linearKernel({ x, weight: weight.value }, {});
   tape?.record([y], [x, weight], [x], ([dy], inputs) => {
-    const [dweight] = linearGradWeightKernel({ dy, x, sofar: inputs.sofar(1) }, {});
+    const [dweight] = linearGradWeightKernel({ dy, x, gradAccum: inputs.gradAccum(1) }, {});
     inputs.done(x);
     return [inputs.needed(0) ? linearGradInputKernel({ dy, weight: weight.value }, {})[0] : null, dweight];
   });

@@ -37,10 +37,10 @@ export function mlp(tape: Tape | null, x: Tensor, up: Parameter, down: Parameter
   const [after, before] = linearGeluKernel({ x, weight: up.value }, {});
   const [y] = linearKernel({ x: after, weight: down.value }, {});
   tape?.record([y], [x, up, down], [x, before, after], ([dy], inputs) => {
-    const [ddown] = linearGradWeightKernel({ dy, x: after, sofar: inputs.sofar(2) }, {});
+    const [ddown] = linearGradWeightKernel({ dy, x: after, gradAccum: inputs.gradAccum(2) }, {});
     inputs.done(after);
     const [dbefore] = linearGradInputGeluKernel({ dy, weight: down.value, before }, {});
-    const [dup] = linearGradWeightKernel({ dy: dbefore, x, sofar: inputs.sofar(1) }, {});
+    const [dup] = linearGradWeightKernel({ dy: dbefore, x, gradAccum: inputs.gradAccum(1) }, {});
     const dx = inputs.needed(0) ? linearGradInputKernel({ dy: dbefore, weight: up.value }, {})[0] : null;
     return [dx, dup, ddown];
   });

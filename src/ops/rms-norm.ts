@@ -11,7 +11,7 @@ export interface RmsNormGradInputs extends Record<string, Tensor | undefined> {
   gain: Tensor;
   inverseRms: Tensor;
   /** The gradient of x so far; it is added to and must not be used afterwards. */
-  sofar: Tensor | undefined;
+  gradAccum: Tensor | undefined;
 }
 
 function normalise(x: Tensor, gain: Tensor): [y: Tensor, inverseRms: Tensor] {
@@ -36,19 +36,22 @@ export const addRmsNormKernel = defineKernel(
 );
 
 /**
- * {dy, x, gain, inverseRms, sofar?} → [dx, dgain]. With s the inverse RMS and n = x·s:
- * dx = sofar + s·(g·dy - n·mean(n·g·dy)), dgain = Σ_rows dy·n.
+ * {dy, x, gain, inverseRms, gradAccum?} → [dx, dgain]. With s the inverse RMS and n = x·s:
+ * dx = gradAccum + s·(g·dy - n·mean(n·g·dy)), dgain = Σ_rows dy·n.
  */
 export const rmsNormGradKernel = defineKernel(
   'RmsNormGrad',
-  ({ dy, x, gain, inverseRms, sofar }: RmsNormGradInputs, _: object): [dx: Tensor, dgain: Tensor] => {
+  ({ dy, x, gain, inverseRms, gradAccum }: RmsNormGradInputs, _: object): [dx: Tensor, dgain: Tensor] => {
     const scale = reshape(inverseRms, [...inverseRms.shape, 1]);
     const normalised = mul(x, scale);
     const dNormalised = mul(dy, gain);
     const projection = mean(mul(normalised, dNormalised), -1, true);
     const dx = mul(scale, sub(dNormalised, mul(normalised, projection)));
     const width = x.shape[x.rank - 1] as number;
-    return [sofar === undefined ? dx : add(sofar, dx), sum(reshape(mul(dy, normalised), [-1, width]), 0)];
+    return [
+      gradAccum === undefined ? dx : add(gradAccum, dx),
+      sum(reshape(mul(dy, normalised), [-1, width]), 0),
+    ];
   },
 );
 
@@ -74,6 +77,6 @@ export function addRmsNorm(
 
 function recordNorm(tape: Tape | null, x: Tensor, y: Tensor, inverseRms: Tensor, gain: Parameter): void {
   tape?.record([y], [x, gain], [x, inverseRms], ([dy], inputs) =>
-    rmsNormGradKernel({ dy, x, gain: gain.value, inverseRms, sofar: inputs.sofar(0) }, {}),
+    rmsNormGradKernel({ dy, x, gain: gain.value, inverseRms, gradAccum: inputs.gradAccum(0) }, {}),
   );
 }

@@ -52,7 +52,7 @@ export interface InputGradients {
    * The gradient of input i so far, for an op that adds while it computes: what it then returns for i is the new
    * gradient, no longer an addend, and the old one must not be used again.
    */
-  sofar(i: number): Tensor | undefined;
+  gradAccum(i: number): Tensor | undefined;
   /** Frees a saved tensor that the backward function has no more use for, before it makes the next one. */
   done(saved: Tensor): void;
 }
@@ -136,7 +136,7 @@ export class Tape {
     const asked = new Set<number>();
     const given = entry.backward(incoming, {
       needed: (i) => this.needsGradient(entry.inputs[i] as Differentiable),
-      sofar: (i) => {
+      gradAccum: (i) => {
         asked.add(i);
         return this.gradientOf(entry.inputs[i] as Differentiable) ?? undefined;
       },
@@ -169,8 +169,8 @@ export class Tape {
       input.setGrad(gradient);
       return;
     }
-    const sofar = this.gradients.get(input.id);
-    if (sofar !== gradient) sofar?.dispose();
+    const gradAccum = this.gradients.get(input.id);
+    if (gradAccum !== gradient) gradAccum?.dispose();
     this.gradients.set(input.id, gradient);
   }
 
@@ -180,12 +180,12 @@ export class Tape {
       input.addGrad(addend);
       return;
     }
-    const sofar = this.gradients.get(input.id);
-    if (sofar === undefined) {
+    const gradAccum = this.gradients.get(input.id);
+    if (gradAccum === undefined) {
       this.gradients.set(input.id, addend);
       return;
     }
-    this.replace(input, keep(add(sofar, addend)));
+    this.replace(input, keep(add(gradAccum, addend)));
     addend.dispose();
   }
 

@@ -1,13 +1,15 @@
 /** From a sweep file to the list of its runs: a pure function, the same list for the same file. */
+
+import type { CheckpointPolicy } from '../config/checkpoint-policy.js';
 import type { Product, SweepFile, TopLevel } from '../config/sweep-file.js';
 import { InputError } from '../errors.js';
-import { configHash } from './canonical.js';
-import { routingProblems } from './feasible.js';
-import { denseFlopsPerPass, flopsPerPass } from './flops.js';
+import { configHash } from '../files/canonical.js';
+import { routingProblems } from '../model/feasible.js';
+import { denseFlopsPerPass, flopsPerPass } from '../model/flops.js';
+import { parameterCounts } from '../model/params.js';
 import { modelOf } from './model-of.js';
-import { parameterCounts } from './params.js';
 import { type BaselineOf, noBaselines, type Point, pointsOf } from './points.js';
-import type { CheckpointPolicy, PlannedRun, RunSpec } from './run.js';
+import type { PlannedRun, RunSpec } from './run.js';
 import { runId } from './run-id.js';
 
 /** Fewer steps than these are no training: the warm-up alone takes some. */

@@ -1,7 +1,7 @@
 /** The shape whose FLOPs per pass are closest to a baseline's: what routing saves goes into depth, the rest into width. */
 import { customShape, type Shape } from '../config/shapes.js';
 import type { ModelConfig } from '../model/config.js';
-import { flopsPerPass } from './flops.js';
+import { flopsPerPass } from '../model/flops.js';
 
 /** What models are matched to. */
 export interface FlopsTarget {

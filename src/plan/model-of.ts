@@ -1,7 +1,7 @@
 /** The model that a point of a sweep trains. */
 import type { ExpertsConfig, ModelConfig, RoutingConfig } from '../model/config.js';
+import { isExpertVariant } from '../model/variants.js';
 import type { Point } from './points.js';
-import { isExpertVariant } from './run.js';
 
 /** The model of a shape under the settings of a product: no block routed where `routing` is null. */
 export function modelOf({

@@ -4,10 +4,10 @@ import type { Shape } from '../config/shapes.js';
 import type { Product } from '../config/sweep-file.js';
 import { InputError } from '../errors.js';
 import type { Gate, RouterKind } from '../model/config.js';
-import { denseFlopsPerPass } from './flops.js';
+import { denseFlopsPerPass } from '../model/flops.js';
+import type { Variant } from '../model/variants.js';
 import { type FlopsTarget, matchFlops } from './match-flops.js';
 import { modelOf } from './model-of.js';
-import type { Variant } from './run.js';
 import { autoSizes } from './sizes.js';
 
 export interface RoutingPoint {

@@ -1,9 +1,9 @@
 /** Run ids: what a run is, in the words of its sweep file, as a file name. */
 import { Written } from '../config/document.js';
 import type { Product, TopLevel } from '../config/sweep-file.js';
-import { canonicalJson, configHash } from './canonical.js';
+import { canonicalJson, configHash } from '../files/canonical.js';
+import { isExpertVariant } from '../model/variants.js';
 import type { Point } from './points.js';
-import { isExpertVariant } from './run.js';
 
 /**
  * Budget, variant, capacity and frequency where routed, `sigmoid` where that is the gate, size, seed, then every other

@@ -1,7 +1,7 @@
 /** `model_sizes: auto`: the shapes that a budget asks for, so that every curve of a sweep shows its minimum. */
 import { CHINCHILLA_SHAPES, customShape, type Shape } from '../config/shapes.js';
 import type { ModelConfig, RoutingConfig } from '../model/config.js';
-import { parameterCounts } from './params.js';
+import { parameterCounts } from '../model/params.js';
 
 /** What the number of parameters depends on beside the shape. */
 export type SizeContext = Pick<ModelConfig, 'vocab_size' | 'tie_embeddings'> & { predictor_hidden: number };

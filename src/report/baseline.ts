@@ -6,7 +6,7 @@ import type { SweepFile } from '../config/sweep-file.js';
 import { InputError } from '../errors.js';
 import type { FlopsTarget } from '../plan/match-flops.js';
 import type { BaselineOf } from '../plan/points.js';
-import { loadRuns, sweepFolders } from './load.js';
+import { loadRuns, sweepFolders } from '../results/load.js';
 import { type BudgetStudy, studyOf } from './study.js';
 import { budgetName } from './words.js';
 

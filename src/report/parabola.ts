@@ -1,5 +1,5 @@
 /** Parabolas through isoFLOP points: the optimum, whether it is known at all, and how well. */
-import type { RandomStream } from '../data/random.js';
+import type { RandomStream } from '../random.js';
 import { mean, quantile } from '../statistics.js';
 
 /** One run: x is a logarithm of its size, y its loss. Runs of the same x are seeds of one size. */

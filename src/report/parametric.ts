@@ -1,5 +1,5 @@
 /** Chinchilla's approach 3: one loss surface over parameters and tokens, fitted to all runs of all budgets. */
-import type { RandomStream } from '../data/random.js';
+import type { RandomStream } from '../random.js';
 import { minimize, type Objective } from './minimize.js';
 import { type Interval, interval } from './parabola.js';
 

@@ -1,14 +1,14 @@
 /** Writes a report: the page, every figure as SVG and PNG, and every number shown as JSON. */
 import { mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { writeFileAtomic } from '../results/atomic.js';
-import { writeJson } from '../results/json.js';
+import { writeFileAtomic } from '../files/atomic.js';
+import { writeJson } from '../files/json.js';
+import type { ReportRun } from '../results/load.js';
 import { gitCommit, programVersion } from '../results/provenance.js';
 import { cautionsOf } from './cautions.js';
 import { claimsOf } from './claims/all.js';
 import type { Claim } from './claims/claim.js';
 import { type Figures, figuresOf } from './figures/all.js';
-import type { ReportRun } from './load.js';
 import { pageOf } from './page.js';
 import { toPng } from './png.js';
 import { type Curve, type Study, studyOf } from './study.js';

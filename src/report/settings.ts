@@ -1,5 +1,7 @@
 /** Which runs belong to one curve: those that are equal in all but budget, size and seed. */
-import type { RunSpec, Variant } from '../plan/run.js';
+
+import type { Variant } from '../model/variants.js';
+import type { RunSpec } from '../plan/run.js';
 
 /** A curve's worth of runs: how they route, and whatever else tells them from other curves. */
 export interface Setting {

@@ -1,8 +1,8 @@
 /** Everything that the report computes from runs before it draws or judges: curves, their optima, laws across budgets. */
-import { randomStream } from '../data/random.js';
+import { randomStream } from '../random.js';
 import type { RunStatus } from '../results/columns.js';
+import type { ReportRun } from '../results/load.js';
 import { groupBy } from './group.js';
-import type { ReportRun } from './load.js';
 import { fitNoise, runInterval, seedNoise } from './noise.js';
 import { type Fit, fitOptimum, type Interval } from './parabola.js';
 import { fitSurface, type SurfaceFit } from './parametric.js';

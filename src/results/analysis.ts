@@ -1,8 +1,8 @@
 /** analysis/analysis.json in a run's folder: what `mod analyze` found out about its routing, and the report draws. */
 import { mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { readJson, writeJson } from '../files/json.js';
 import type { RoutingMode } from '../model/config.js';
-import { readJson, writeJson } from './json.js';
 
 /** Which tokens of one held-out sequence went through which routed block (Raposo et al. 2024, figure 5, left). */
 export interface SequenceRouting {

@@ -1,6 +1,8 @@
 /** The columns of runs.csv, eval.csv and steps.csv, in their order, and what their rows are. */
+
+import type { BackendName } from '../backends/names.js';
 import type { Gate, RouterKind, RoutingMode } from '../model/config.js';
-import type { BackendName, Variant } from '../plan/run.js';
+import type { Variant } from '../model/variants.js';
 
 export type RunStatus =
   | 'pending'

@@ -1,13 +1,14 @@
 /** The folder of a run, results/<sweep>/<run-id>/: where its files are, and what its small ones hold. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import type { BackendName } from '../backends/names.js';
+import type { DataFiles } from '../data/config.js';
 import { InputError } from '../errors.js';
+import { readJson, writeJson } from '../files/json.js';
+import { isLocked } from '../files/lock.js';
 import { firstOf } from '../format.js';
-import type { BackendName, DataFiles, PlannedRun, RunSpec } from '../plan/run.js';
-import { checkpointName, checkpointSteps } from './checkpoint-folder.js';
+import type { PlannedRun, RunSpec } from '../plan/run.js';
 import type { EvalRow, RunRow } from './columns.js';
-import { readJson, writeJson } from './json.js';
-import { isLocked } from './lock.js';
 
 /** Written when training starts: what the run is made with. */
 export interface Manifest {
@@ -67,17 +68,6 @@ export function runFiles(folder: string): RunFiles {
     checkpoints: join(folder, 'checkpoints'),
     lock: join(folder, '.lock'),
   };
-}
-
-/** checkpoints/step-00001200 */
-export function checkpointFolder(runFolder: string, step: number): string {
-  return join(runFiles(runFolder).checkpoints, checkpointName(step));
-}
-
-/** The checkpoint of the most steps; null where there is none. */
-export function latestCheckpoint(runFolder: string): string | null {
-  const latest = checkpointSteps(runFiles(runFolder).checkpoints).at(-1);
-  return latest === undefined ? null : checkpointFolder(runFolder, latest);
 }
 
 export function writeManifest(folder: string, manifest: Manifest): void {

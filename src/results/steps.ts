@@ -1,8 +1,8 @@
 /** steps.csv of a run: a line appended at each interval of training, cut back to a step when training goes on from there. */
 import { closeSync, existsSync, fstatSync, openSync, readFileSync } from 'node:fs';
-import { writeAll, writeFileAtomic } from './atomic.js';
+import { writeAll, writeFileAtomic } from '../files/atomic.js';
+import { formatCsv, formatCsvLine, parseCsv, readTable } from '../files/csv.js';
 import { STEP_COLUMNS, type StepRow } from './columns.js';
-import { formatCsv, formatCsvLine, parseCsv, readTable } from './csv.js';
 
 /** Appends one line, after the head if the file is new. */
 export function appendStep(path: string, row: StepRow): void {

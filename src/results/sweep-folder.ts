@@ -2,10 +2,10 @@
 import { readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { InputError, TryLaterError } from '../errors.js';
+import { readJson, writeJson, writeJsonIfChanged } from '../files/json.js';
+import { describeHolder, isLocked, type Lock, waitForLock } from '../files/lock.js';
 import { firstOf } from '../format.js';
 import type { PlannedRun } from '../plan/run.js';
-import { readJson, writeJson, writeJsonIfChanged } from './json.js';
-import { describeHolder, isLocked, type Lock, waitForLock } from './lock.js';
 import { specDifferences } from './run-folder.js';
 
 /** plan.json: all that later commands and the training processes need to know of the sweep file. */

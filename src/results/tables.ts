@@ -1,10 +1,10 @@
 /** runs.csv and eval.csv of a sweep, made whole from the plan and the run folders by whoever looks. */
 import { accessSync, constants, existsSync } from 'node:fs';
 import { TryLaterError } from '../errors.js';
+import { isDiskFull } from '../files/atomic.js';
+import { readCsv, writeCsv } from '../files/csv.js';
 import type { PlannedRun } from '../plan/run.js';
-import { isDiskFull } from './checkpoint-writer.js';
 import { EVAL_COLUMNS, RUN_COLUMNS, type RunRow } from './columns.js';
-import { readCsv, writeCsv } from './csv.js';
 import { currentRow, readEvaluations } from './run-folder.js';
 import { lockTables, runFolder, sweepFiles } from './sweep-folder.js';
 

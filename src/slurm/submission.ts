@@ -3,8 +3,8 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { InputError } from '../errors.js';
-import { makeResultsFolder } from '../results/atomic.js';
-import { readJson, writeJson } from '../results/json.js';
+import { makeResultsFolder } from '../files/atomic.js';
+import { readJson, writeJson } from '../files/json.js';
 
 const schema = z.object({
   /** Of the array: 12, where a task is 12_3. */

@@ -2,12 +2,12 @@
 import { resolve } from 'node:path';
 import type { SweepFile } from '../config/sweep-file.js';
 import { InputError, messageOf } from '../errors.js';
+import { makeResultsFolder } from '../files/atomic.js';
+import { acquireLock } from '../files/lock.js';
 import type { PlannedRun } from '../plan/run.js';
 import { largestFirst } from '../plan/shard.js';
-import { makeResultsFolder } from '../results/atomic.js';
-import { acquireLock } from '../results/lock.js';
 import { sweepFiles, writePlan } from '../results/sweep-folder.js';
-import type { RunEnd } from '../sweep/messages.js';
+import type { RunEnd } from '../run/messages.js';
 import { checkData, checkDisk, checkResults } from '../sweep/preflight.js';
 import {
   changedText,

@@ -1,7 +1,7 @@
 /** What a person sees of a running sweep: bars on a terminal, a plain line an interval elsewhere, nothing if quiet. */
 import { MultiBar, type SingleBar } from 'cli-progress';
 import { count, duration, rate } from '../format.js';
-import type { RunEnd, RunMessage } from './messages.js';
+import type { RunEnd, RunMessage } from '../run/messages.js';
 
 export interface Display {
   message(message: RunMessage): void;

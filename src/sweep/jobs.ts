@@ -1,6 +1,8 @@
 /** How many runs train side by side, on which GPU each, and keeping that many busy until all have ended. */
+
+import type { BackendName } from '../backends/names.js';
 import { physicalCores } from '../machine.js';
-import type { BackendName, PlannedRun } from '../plan/run.js';
+import type { PlannedRun } from '../plan/run.js';
 import { largestFirst } from '../plan/shard.js';
 
 /**

@@ -1,12 +1,14 @@
 /** What is looked at before anything is trained: data, results that are there already, room on the disk. */
+
+import { folderBytes } from '../checkpoint/folder.js';
+import { sweepBytes } from '../checkpoint/size.js';
+import type { DataFiles } from '../data/config.js';
 import { dataFiles, openHeldoutData, openTrainingData } from '../data/run-data.js';
 import { dataTokenizer } from '../data/tokenizer.js';
+import { canonicalJson } from '../files/canonical.js';
 import { bytes } from '../format.js';
 import { freeDiskBytes } from '../machine.js';
-import { canonicalJson } from '../plan/canonical.js';
-import { sweepBytes } from '../plan/checkpoint-size.js';
-import type { DataFiles, PlannedRun } from '../plan/run.js';
-import { folderBytes } from '../results/checkpoint-folder.js';
+import type { PlannedRun } from '../plan/run.js';
 import { assertSameConfig, runFiles } from '../results/run-folder.js';
 import { runFolder } from '../results/sweep-folder.js';
 

@@ -3,13 +3,13 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import type { BackendChoice } from '../backends/choose.js';
 import { threadEnvironment } from '../backends/tensorflow/threads.js';
+import { makeResultsFolder } from '../files/atomic.js';
 import type { PlannedRun } from '../plan/run.js';
-import { makeResultsFolder } from '../results/atomic.js';
 import { planRow, runFiles, writeResult } from '../results/run-folder.js';
 import { runFolder } from '../results/sweep-folder.js';
+import type { RunEnd, RunMessage } from '../run/messages.js';
+import { STOP_SIGNALS, type StopMessage, type StopReason } from '../run/stop-request.js';
 import { gpuEnvironment } from './jobs.js';
-import type { RunEnd, RunMessage } from './messages.js';
-import { STOP_SIGNALS, type StopMessage, type StopReason } from './stop-request.js';
 
 export class RunProcesses {
   /** Who asked to stop, once somebody has. */

@@ -1,14 +1,16 @@
 /** Which runs of a sweep file a call is about: all, those that it names, or its shard, and of these what is not done. */
+
+import type { BackendName, Precision } from '../backends/names.js';
 import type { SweepFile } from '../config/sweep-file.js';
 import { InputError } from '../errors.js';
-import { configHash } from '../plan/canonical.js';
+import { configHash } from '../files/canonical.js';
 import { expandSweep } from '../plan/expand.js';
-import type { BackendName, PlannedRun, Precision } from '../plan/run.js';
+import type { PlannedRun } from '../plan/run.js';
 import { type Shard, shardOf } from '../plan/shard.js';
 import { baselinesOf } from '../report/baseline.js';
 import { readResult, specDifferences } from '../results/run-folder.js';
 import { runFolder, tryReadPlan } from '../results/sweep-folder.js';
-import type { RunEnd } from './messages.js';
+import type { RunEnd } from '../run/messages.js';
 
 export interface SelectionOptions {
   resultsDir: string;

@@ -5,21 +5,21 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { type BackendChoice, describeBackend } from '../backends/choose.js';
+import { removeWeights } from '../checkpoint/pruning.js';
 import type { SweepFile } from '../config/sweep-file.js';
 import { InputError, messageOf } from '../errors.js';
+import { isDiskFull, makeResultsFolder } from '../files/atomic.js';
+import { acquireLock } from '../files/lock.js';
 import { visibleGpus } from '../machine.js';
 import type { PlannedRun } from '../plan/run.js';
-import { makeResultsFolder } from '../results/atomic.js';
-import { isDiskFull } from '../results/checkpoint-writer.js';
 import type { RunRow } from '../results/columns.js';
-import { acquireLock } from '../results/lock.js';
 import { type SweepPlan, sweepFiles, writePlan, writePlanOfPart } from '../results/sweep-folder.js';
 import { currentRows, writeTables } from '../results/tables.js';
+import type { RunEnd } from '../run/messages.js';
+import type { StopReason } from '../run/stop-request.js';
 import { barDisplay, type Display, lineDisplay, silentDisplay } from './display.js';
 import { automaticJobs, inParallel, startingOrder } from './jobs.js';
-import { removeWeights } from './keep-weights.js';
-import type { RunEnd } from './messages.js';
-import { modelTable } from './parameter-table.js';
+import { modelTable } from './model-table.js';
 import { checkData, checkDisk, checkResults } from './preflight.js';
 import { RunProcesses } from './run-processes.js';
 import {
@@ -30,7 +30,6 @@ import {
   selectRuns,
   unfinished,
 } from './selection.js';
-import type { StopReason } from './stop-request.js';
 
 export interface SweepOptions extends SelectionOptions {
   /** Runs that train side by side. */

@@ -91,7 +91,7 @@ function forwardAndBack(
 }
 
 function predictorAccuracy(routed: RoutedTrace[]): Tensor | null {
-  const blocks = routed.flatMap(({ foreseen }) => foreseen ?? []);
+  const blocks = routed.flatMap(({ predictorCorrect }) => predictorCorrect ?? []);
   return blocks.length === 0 ? null : div(addN(blocks), blocks.length);
 }
 

@@ -3,8 +3,8 @@ import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs
 import { join } from 'node:path';
 import { parse } from 'csv-parse/sync';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { latestCheckpoint } from '../../src/checkpoint/folder.js';
 import { readAnalysis } from '../../src/results/analysis.js';
-import { latestCheckpoint } from '../../src/results/run-folder.js';
 import { mod } from '../support/mod.js';
 import { makeTinySweep, TINY_RUNS, type TinySweep } from '../support/tiny-sweep.js';
 

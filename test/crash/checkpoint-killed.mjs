@@ -2,7 +2,7 @@
 // system: before the call where argv[5] is 'before', else after it. Says how many calls there were if it lives.
 import * as nodeFs from 'node:fs';
 import { join } from 'node:path';
-import { writeCheckpoint } from '../../dist/results/checkpoint-folder.js';
+import { writeCheckpoint } from '../../dist/checkpoint/folder.js';
 
 const [, , checkpoints, step, nth, when] = process.argv;
 let calls = 0;

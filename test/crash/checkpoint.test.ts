@@ -15,15 +15,15 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { startWasm } from '../../src/backends/wasm/start.js';
-import { randomStream } from '../../src/data/random.js';
-import { InputError } from '../../src/errors.js';
-import type { PlannedRun } from '../../src/plan/run.js';
 import {
   checkCheckpoint,
   checkpointName,
   checkpointSteps,
   writeCheckpoint,
-} from '../../src/results/checkpoint-folder.js';
+} from '../../src/checkpoint/folder.js';
+import { InputError } from '../../src/errors.js';
+import type { PlannedRun } from '../../src/plan/run.js';
+import { randomStream } from '../../src/random.js';
 import { makeTinySweep } from '../support/tiny-sweep.js';
 import { CHECKPOINTED_SWEEP, runsOf, trainTiny } from '../support/tiny-training.js';
 import { figure, times } from './scale.js';

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { checkpointSteps } from '../../src/results/checkpoint-folder.js';
+import { checkpointSteps } from '../../src/checkpoint/folder.js';
 import { readManifest, runFiles } from '../../src/results/run-folder.js';
 import { mod, startMod } from '../support/mod.js';
 import { makeTinySweep, runRows, TINY_SWEEP, type TinySweep } from '../support/tiny-sweep.js';

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { parseSweepFile } from '../../src/config/sweep-file.js';
 import { openTokenFile } from '../../src/data/tokens.js';
 import { InputError } from '../../src/errors.js';
-import { readSafetensors } from '../../src/results/safetensors.js';
+import { readSafetensors } from '../../src/files/safetensors.js';
 import { figure, times } from './scale.js';
 
 let folder: string;

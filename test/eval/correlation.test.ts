@@ -1,7 +1,7 @@
 /** Correlation coefficients against cases worked out by hand, and intervals that hold what they should. */
 import { expect, it } from 'vitest';
-import { randomStream } from '../../src/data/random.js';
 import { pearson, ranks, spearman } from '../../src/eval/correlation.js';
+import { randomStream } from '../../src/random.js';
 
 it('ranks from 1, equal values sharing the mean of theirs', () => {
   expect([...ranks([10, 30, 20, 20, 5])]).toEqual([2, 5, 3.5, 3.5, 1]);

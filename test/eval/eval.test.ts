@@ -3,9 +3,9 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { readCsv } from '../../src/files/csv.js';
+import { readSafetensors, writeSafetensors } from '../../src/files/safetensors.js';
 import { EVAL_COLUMNS } from '../../src/results/columns.js';
-import { readCsv } from '../../src/results/csv.js';
-import { readSafetensors, writeSafetensors } from '../../src/results/safetensors.js';
 import { mod } from '../support/mod.js';
 import { makeTinySweep, TINY_RUNS, TINY_SWEEP, type TinySweep } from '../support/tiny-sweep.js';
 

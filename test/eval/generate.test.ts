@@ -1,8 +1,8 @@
 /** Sampling, and generating with a model: seeded, batched as alone, greedy where the temperature is 0. */
 import { beforeAll, describe, expect, it } from 'vitest';
-import { randomStream } from '../../src/data/random.js';
+import { loadModel } from '../../src/checkpoint/model.js';
 import { type GenerateOptions, generate, sample } from '../../src/eval/generate.js';
-import { loadModel } from '../../src/model/checkpoint.js';
+import { randomStream } from '../../src/random.js';
 import { useBackend } from '../support/backends.js';
 
 const LOGITS = Float32Array.from([0, 2, 1, -1]);

@@ -3,11 +3,11 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
+import { loadModel } from '../../src/checkpoint/model.js';
 import { HeldoutWindows } from '../../src/data/batches.js';
 import { openTokenFile } from '../../src/data/tokens.js';
 import { evaluateModes } from '../../src/eval/modes.js';
 import { EvaluationProgress } from '../../src/eval/progress.js';
-import { loadModel } from '../../src/model/checkpoint.js';
 import { useBackend } from '../support/backends.js';
 
 const CASE = 'test/golden/mod-sigmoid-f1-aux-untied';

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { exportCommand } from '../../src/commands/export.js';
 import { InputError } from '../../src/errors.js';
 import { crc32c, eventFile } from '../../src/export/tensorboard.js';
-import { readSafetensors } from '../../src/results/safetensors.js';
+import { readSafetensors } from '../../src/files/safetensors.js';
 import { syntheticRuns, writeSweep } from '../report/synthetic.js';
 
 const hasPython = (...modules: string[]) =>

@@ -2,7 +2,7 @@
 import { memory, tensor2d } from '@tensorflow/tfjs-core';
 import * as fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { loadModel } from '../../src/model/checkpoint.js';
+import { loadModel } from '../../src/checkpoint/model.js';
 import { Decoder } from '../../src/model/decoder.js';
 import type { Transformer } from '../../src/model/transformer.js';
 import { scope } from '../../src/ops/scope.js';

@@ -2,7 +2,6 @@
 import { memory, slice, tensor, tensor2d } from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { randomStream } from '../../src/data/random.js';
 import { addMlp, attentionHalf, denseBlock } from '../../src/model/block.js';
 import { type ExpertsConfig, expertChoices, expertSlots, type ModelConfig } from '../../src/model/config.js';
 import { ExpertOccupancy } from '../../src/model/experts.js';
@@ -10,6 +9,7 @@ import { type BlockParameters, initialValues, type TensorSpec } from '../../src/
 import { evaluationModes, refuseMode } from '../../src/model/routing.js';
 import { Transformer } from '../../src/model/transformer.js';
 import { scope } from '../../src/ops/scope.js';
+import { randomStream } from '../../src/random.js';
 import { expertShares } from '../../src/train/expert-shares.js';
 import { accumulateGradients } from '../../src/train/loss.js';
 import { FAST_BACKENDS, TEST_BACKENDS, useBackend } from '../support/backends.js';

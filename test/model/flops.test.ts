@@ -2,9 +2,9 @@
 import { engine, tensor2d } from '@tensorflow/tfjs-core';
 import { beforeAll, expect, it } from 'vitest';
 import type { ExpertsConfig, ModelConfig, RoutingConfig } from '../../src/model/config.js';
+import { flopsPerPass } from '../../src/model/flops.js';
 import { initialValues } from '../../src/model/parameters.js';
 import { Transformer } from '../../src/model/transformer.js';
-import { flopsPerPass } from '../../src/plan/flops.js';
 import { useBackend } from '../support/backends.js';
 
 const DENSE: ModelConfig = {

@@ -2,7 +2,6 @@
 import { memory, onesLike, type Tensor, tensor2d, zerosLike } from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { randomStream } from '../../src/data/random.js';
 import { denseBlock, routedBlock, type Stream, sumOf } from '../../src/model/block.js';
 import type { ModelConfig, RoutingConfig, RoutingMode } from '../../src/model/config.js';
 import { selectedTokens } from '../../src/model/config.js';
@@ -12,6 +11,7 @@ import { evaluationModes, refuseMode } from '../../src/model/routing.js';
 import { Transformer } from '../../src/model/transformer.js';
 import { rotaryTable } from '../../src/ops/rotary.js';
 import { scope } from '../../src/ops/scope.js';
+import { randomStream } from '../../src/random.js';
 import { accumulateGradients } from '../../src/train/loss.js';
 import { FAST_BACKENDS, useBackend } from '../support/backends.js';
 import { randomTensor, relativeError } from '../support/numbers.js';

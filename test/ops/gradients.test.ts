@@ -1,28 +1,28 @@
 /** Every op's backward kernel against directional finite differences of its forward kernel. */
 import { add, mul, sum, type Tensor, tensor, tensor1d, tensor2d } from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { assignSlotsKernel } from '../../src/ops/assign-slots.js';
 import { balanceLoss } from '../../src/ops/balance-loss.js';
 import { binaryCrossEntropyGrad } from '../../src/ops/binary-cross-entropy.js';
-import { chooseExpert } from '../../src/ops/choose-expert.js';
 import { crossEntropy } from '../../src/ops/cross-entropy.js';
+import { dispatchTokensKernel } from '../../src/ops/dispatch-tokens.js';
 import { embedding } from '../../src/ops/embedding.js';
 import { expertLogits } from '../../src/ops/expert-logits.js';
 import { gatedScatterAdd } from '../../src/ops/gated-scatter-add.js';
 import { gatherTokens } from '../../src/ops/gather-tokens.js';
 import { groupedMlp } from '../../src/ops/grouped-mlp.js';
-import { hiddenLogits, learnLogits } from '../../src/ops/hidden-logits.js';
 import { linear } from '../../src/ops/linear.js';
 import { mlp } from '../../src/ops/mlp.js';
+import { learnLogits, predictorLogits } from '../../src/ops/predictor-logits.js';
 import { reshaped } from '../../src/ops/reshaped.js';
 import { residual } from '../../src/ops/residual.js';
 import { addRmsNorm, rmsNorm } from '../../src/ops/rms-norm.js';
 import { rotaryTable } from '../../src/ops/rotary.js';
 import { rotaryAttention } from '../../src/ops/rotary-attention.js';
+import { routedGather } from '../../src/ops/routed-gather.js';
+import { addRouterLogits, recordRouterLogits, routerLogits } from '../../src/ops/router-logits.js';
 import { scope } from '../../src/ops/scope.js';
-import { takeTokens } from '../../src/ops/take-tokens.js';
 import { Parameter, Tape } from '../../src/ops/tape.js';
-import { addTokenLogits, recordTokenLogits, tokenLogits } from '../../src/ops/token-logits.js';
+import { top1Expert } from '../../src/ops/top1-expert.js';
 import { TEST_BACKENDS, useBackend } from '../support/backends.js';
 import { randomTensor, randomValues } from '../support/numbers.js';
 
@@ -132,8 +132,8 @@ const CASES: Case[] = [
       [1, 5],
     ],
     forward: (t, [x], [, w]) => {
-      const r = tokenLogits(x as Tensor, w as Parameter);
-      recordTokenLogits(t, x as Tensor, r, w as Parameter);
+      const r = routerLogits(x as Tensor, w as Parameter);
+      recordRouterLogits(t, x as Tensor, r, w as Parameter);
       return [r];
     },
   },
@@ -145,8 +145,8 @@ const CASES: Case[] = [
       [1, 5],
     ],
     forward: (t, [x, y], [, , w]) => {
-      const [total, r] = addTokenLogits(t, x as Tensor, y as Tensor, w as Parameter);
-      recordTokenLogits(t, total, r, w as Parameter);
+      const [total, r] = addRouterLogits(t, x as Tensor, y as Tensor, w as Parameter);
+      recordRouterLogits(t, total, r, w as Parameter);
       return [total, r];
     },
   },
@@ -188,8 +188,8 @@ CASES.push(
       const [start, rows] = tracked as [Tensor, Tensor];
       let x = residual(t, start, start);
       for (let block = 0; block < 2; block++) {
-        const r = tokenLogits(x, w as Parameter);
-        const taken = takeTokens(t, x, r, w as Parameter, at());
+        const r = routerLogits(x, w as Parameter);
+        const taken = routedGather(t, x, r, w as Parameter, at());
         const branch = residual(t, rmsNorm(t, taken, new Parameter('gain', tensor1d([1, 2, 3, 4, 5]))), rows);
         x = gatedScatterAdd(t, x, branch, r, at(), 'sigmoid', true);
       }
@@ -221,7 +221,7 @@ CASES.push(
     forward: (t, [x]) => {
       const logits = spread(x as Tensor);
       t.record([logits], [x as Tensor], [], ([d]) => [mul(d, 0.05)]);
-      return [chooseExpert(t, logits).gate];
+      return [top1Expert(t, logits).gate];
     },
   },
   ...[3, 4].map((balanced) => ({
@@ -230,8 +230,8 @@ CASES.push(
     forward: (t: Tape, [x]: Tensor[]) => {
       const logits = spread(x as Tensor);
       t.record([logits], [x as Tensor], [], ([d]) => [mul(d, 0.05)]);
-      const { probabilities, choice } = chooseExpert(null, logits);
-      const [, counts] = assignSlotsKernel({ choice }, { experts: 3, choices: 4, slots: 2 });
+      const { probabilities, choice } = top1Expert(null, logits);
+      const [, counts] = dispatchTokensKernel({ choice }, { experts: 3, choices: 4, slots: 2 });
       return [balanceLoss(t, logits, probabilities, counts, balanced)];
     },
   })),
@@ -325,7 +325,7 @@ describe.each(TEST_BACKENDS)('learning logits on %s', (backend) => {
       return { fc1, fc1Bias, fc2, fc2Bias } as Record<'fc1' | 'fc1Bias' | 'fc2' | 'fc2Bias', Parameter>;
     };
     const loss = (distance: number) => {
-      const logits = hiddenLogits(x, layersOf(distance));
+      const logits = predictorLogits(x, layersOf(distance));
       return crossEntropies(logits, labels).reduce((total, each) => total + each, 0) / labels.size;
     };
     const share = 0.7;
@@ -343,7 +343,7 @@ describe.each(TEST_BACKENDS)('learning logits on %s', (backend) => {
     const once = along();
     learnLogits(x, layers, labels, share);
     expect(Math.abs(along() - 2 * once)).toBeLessThan(1e-5 * Math.abs(once));
-    const signs = hiddenLogits(x, layers).dataSync();
+    const signs = predictorLogits(x, layers).dataSync();
     const foretold = labels.dataSync().filter((label, i) => ((signs[i] as number) > 0 ? 1 : 0) === label);
     expect(right).toBeCloseTo(foretold.length / labels.size, 6);
     for (const layer of Object.values(layers)) layer.clearGrad();

@@ -2,22 +2,20 @@
 import { mul, type Tensor, tensor } from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { adamWKernel, adamWStepKernel } from '../../src/ops/adamw.js';
-import { assignSlotsKernel } from '../../src/ops/assign-slots.js';
 import { balanceLossGradKernel, balanceLossKernel } from '../../src/ops/balance-loss.js';
 import { biasGradKernel, biasKernel } from '../../src/ops/bias.js';
 import { binaryCrossEntropyGradKernel } from '../../src/ops/binary-cross-entropy.js';
-import { cachedAttentionKernel } from '../../src/ops/cached-attention.js';
 import {
   causalAttentionGradKernel,
   causalAttentionKernel,
-  segmentedAttentionKernel,
+  varlenAttentionKernel,
 } from '../../src/ops/causal-attention.js';
-import { chooseExpertGradKernel, chooseExpertKernel } from '../../src/ops/choose-expert.js';
 import { crossEntropyGradKernel, crossEntropyKernel } from '../../src/ops/cross-entropy.js';
+import { decodeAttentionKernel } from '../../src/ops/decode-attention.js';
+import { dispatchTokensKernel } from '../../src/ops/dispatch-tokens.js';
 import { embeddingGradKernel, embeddingKernel } from '../../src/ops/embedding.js';
 import { entropyKernel } from '../../src/ops/entropy.js';
 import { expertLogitsGradKernel, expertLogitsKernel } from '../../src/ops/expert-logits.js';
-import { fillCacheKernel } from '../../src/ops/fill-cache.js';
 import { gatedScatterAddGradKernel, gatedScatterAddKernel } from '../../src/ops/gated-scatter-add.js';
 import { gatherTokensKernel, scatterTokensKernel } from '../../src/ops/gather-tokens.js';
 import { geluGradKernel, geluKernel } from '../../src/ops/gelu.js';
@@ -28,23 +26,25 @@ import {
   groupedLinearKernel,
 } from '../../src/ops/grouped-linear.js';
 import { groupedLinearGeluKernel, groupedLinearGradInputGeluKernel } from '../../src/ops/grouped-mlp.js';
-import { hiddenLogitsKernel, learnedLogitsKernel } from '../../src/ops/hidden-logits.js';
 import type { Kernel, KernelInputs } from '../../src/ops/kernel.js';
 import { linearGradInputKernel, linearGradWeightKernel, linearKernel } from '../../src/ops/linear.js';
 import { linearGeluKernel, linearGradInputGeluKernel } from '../../src/ops/mlp.js';
 import { normalDrawsKernel } from '../../src/ops/normal-draws.js';
+import { predictorLogitsKernel, predictorLossGradKernel } from '../../src/ops/predictor-logits.js';
+import { prefillCacheKernel } from '../../src/ops/prefill-cache.js';
 import { residualKernel } from '../../src/ops/residual.js';
 import { addRmsNormKernel, rmsNormGradKernel, rmsNormKernel } from '../../src/ops/rms-norm.js';
 import { rotaryGradKernel, rotaryKernel, rotaryTable } from '../../src/ops/rotary.js';
 import { rotaryAttentionGradKernel, rotaryAttentionKernel } from '../../src/ops/rotary-attention.js';
+import { routedGatherGradKernel } from '../../src/ops/routed-gather.js';
+import {
+  addRouterLogitsKernel,
+  routerLogitsGradKernel,
+  routerLogitsKernel,
+} from '../../src/ops/router-logits.js';
 import { scope } from '../../src/ops/scope.js';
 import { selectTopKKernel } from '../../src/ops/select-top-k.js';
-import { takeTokensGradKernel } from '../../src/ops/take-tokens.js';
-import {
-  addTokenLogitsKernel,
-  tokenLogitsGradKernel,
-  tokenLogitsKernel,
-} from '../../src/ops/token-logits.js';
+import { top1ExpertGradKernel, top1ExpertKernel } from '../../src/ops/top1-expert.js';
 import { useBackend } from '../support/backends.js';
 import { randomTensor, randomValues } from '../support/numbers.js';
 
@@ -120,9 +120,9 @@ function adamWInputs(name: string, random: (...shape: number[]) => Tensor, shape
 
 /** Of H balanced choices and `others` more: probabilities, and how often each was chosen. */
 function balanceInputs({ B, T, H, seed }: Sizes, random: (...shape: number[]) => Tensor, others: number) {
-  const [probabilities, , choice] = chooseExpertKernel.composed({ logits: random(B, T, H + others) }, {});
+  const [probabilities, , choice] = top1ExpertKernel.composed({ logits: random(B, T, H + others) }, {});
   const attrs = { experts: H, choices: H + others, slots: 1 + (seed % T) };
-  return { probabilities, counts: assignSlotsKernel.composed({ choice }, attrs)[1] };
+  return { probabilities, counts: dispatchTokensKernel.composed({ choice }, attrs)[1] };
 }
 
 export const KERNEL_CASES: KernelCase[] = [
@@ -131,7 +131,7 @@ export const KERNEL_CASES: KernelCase[] = [
   caseOf(linearGradWeightKernel, (s, r) => ({
     dy: r(s.B, s.T, s.V),
     x: r(s.B, s.T, s.K),
-    sofar: sometimes(s, r(s.V, s.K)),
+    gradAccum: sometimes(s, r(s.V, s.K)),
   })),
   // Widths that are a multiple of 8 and others: a product may take gelu along or not.
   caseOf(linearGeluKernel, ({ B, T, K, V }, r) => ({ x: r(B, T, K), weight: r(V, K) })),
@@ -162,7 +162,7 @@ export const KERNEL_CASES: KernelCase[] = [
   caseOf(rmsNormGradKernel, (s, r) => {
     const [x, gain] = [r(s.B, s.T, s.K), r(s.K)];
     const [, inverseRms] = rmsNormKernel.composed({ x, gain }, {});
-    return { dy: r(s.B, s.T, s.K), x, gain, inverseRms, sofar: sometimes(s, r(s.B, s.T, s.K)) };
+    return { dy: r(s.B, s.T, s.K), x, gain, inverseRms, gradAccum: sometimes(s, r(s.B, s.T, s.K)) };
   }),
   caseOf(geluKernel, ({ B, T }, r) => ({ x: r(B, T) })),
   caseOf(geluGradKernel, ({ B, T }, r) => ({ dy: r(B, T), x: r(B, T) })),
@@ -197,12 +197,12 @@ export const KERNEL_CASES: KernelCase[] = [
     ({ H }) => ({ heads: H }),
   ),
   caseOf(
-    segmentedAttentionKernel,
+    varlenAttentionKernel,
     (s, r) => ({ qkv: r(1, s.T + s.k, 3 * s.H * s.K) }),
     (s) => ({ heads: s.H, lengths: [s.T, 0, s.k] }),
   ),
   caseOf(
-    cachedAttentionKernel,
+    decodeAttentionKernel,
     (s, r) => ({
       qkv: r(1, s.B, 3 * s.H * s.K),
       cache: r(s.B + 1, s.T, 2 * s.H * s.K),
@@ -216,7 +216,7 @@ export const KERNEL_CASES: KernelCase[] = [
     ({ H }) => ({ heads: H }),
   ),
   caseOf(
-    fillCacheKernel,
+    prefillCacheKernel,
     (s, r) => ({ qkv: r(1, s.T + s.k, 3 * s.H * s.K) }),
     (s) => ({ lengths: [s.T, 0, s.k], room: s.T + 2 }),
   ),
@@ -230,7 +230,7 @@ export const KERNEL_CASES: KernelCase[] = [
     (s, r) => ({
       dy: r(s.B, s.T, s.K),
       tokens: tensor(integers(s.B * s.T, s.V, s.seed), [s.B, s.T], 'int32'),
-      sofar: sometimes(s, r(s.V, s.K)),
+      gradAccum: sometimes(s, r(s.V, s.K)),
     }),
     ({ V }) => ({ vocabSize: V }),
   ),
@@ -240,7 +240,7 @@ export const KERNEL_CASES: KernelCase[] = [
     (s, r) => ({
       dy: r(s.B, s.T, s.K),
       tokens: tensor(integers(s.B * s.T, 2, s.seed), [s.B, s.T], 'int32'),
-      sofar: sometimes(s, r(s.V, s.K)),
+      gradAccum: sometimes(s, r(s.V, s.K)),
     }),
     ({ V }) => ({ vocabSize: V }),
   ),
@@ -261,38 +261,38 @@ export const KERNEL_CASES: KernelCase[] = [
     }),
     ({ B, T }) => ({ weight: 0.5 * B * T }),
   ),
-  caseOf(tokenLogitsKernel, ({ B, T, K }, r) => ({ x: r(B, T, K), weight: r(1, K) })),
-  caseOf(addTokenLogitsKernel, ({ B, T, K }, r) => ({
+  caseOf(routerLogitsKernel, ({ B, T, K }, r) => ({ x: r(B, T, K), weight: r(1, K) })),
+  caseOf(addRouterLogitsKernel, ({ B, T, K }, r) => ({
     x: r(B, T, K),
     branch: r(B, T, K),
     weight: r(1, K),
   })),
-  caseOf(tokenLogitsGradKernel, (s, r) => ({
+  caseOf(routerLogitsGradKernel, (s, r) => ({
     dr: r(s.B, s.T),
     x: r(s.B, s.T, s.K),
     weight: r(1, s.K),
-    sofar: sometimes(s, r(s.B, s.T, s.K)),
+    gradAccum: sometimes(s, r(s.B, s.T, s.K)),
   })),
   // As a gate leaves it: 0 for most tokens.
-  caseOf(tokenLogitsGradKernel, (s, r) => ({
+  caseOf(routerLogitsGradKernel, (s, r) => ({
     dr: tensor(
       randomValues(s.B * s.T, s.seed, 'sparse').map((value, i) => (i % 4 === s.seed % 4 ? value : 0)),
       [s.B, s.T],
     ),
     x: r(s.B, s.T, s.K),
     weight: r(1, s.K),
-    sofar: sometimes(s, r(s.B, s.T, s.K)),
+    gradAccum: sometimes(s, r(s.B, s.T, s.K)),
   })),
   // Hidden sizes that are a multiple of 8 and others.
   ...[1, 8].flatMap((multiple) => [
-    caseOf(hiddenLogitsKernel, ({ B, T, K }, r) => ({
+    caseOf(predictorLogitsKernel, ({ B, T, K }, r) => ({
       before: r(B, T, multiple * K),
       bias: r(multiple * K),
       weight: r(1, multiple * K),
       bias2: r(1),
     })),
     caseOf(
-      learnedLogitsKernel,
+      predictorLossGradKernel,
       ({ B, T, K, seed }, r) => ({
         before: r(B, T, multiple * K),
         bias: r(multiple * K),
@@ -326,18 +326,18 @@ export const KERNEL_CASES: KernelCase[] = [
   caseOf(gatherTokensKernel, (s, r) => ({ x: r(s.B, s.T, s.K), indices: selection(s) })),
   caseOf(
     scatterTokensKernel,
-    (s, r) => ({ rows: r(s.B, s.k, s.K), indices: selection(s), sofar: sometimes(s, r(s.B, s.T, s.K)) }),
+    (s, r) => ({ rows: r(s.B, s.k, s.K), indices: selection(s), gradAccum: sometimes(s, r(s.B, s.T, s.K)) }),
     ({ T }) => ({ length: T }),
   ),
   // Widths that are a multiple of 8 and others.
   ...[1, 8].map((multiple) =>
-    caseOf(takeTokensGradKernel, (s, r) => ({
+    caseOf(routedGatherGradKernel, (s, r) => ({
       dr: r(s.B, s.T),
       drows: r(s.B, s.k, multiple * s.K),
       rows: r(s.B, s.k, multiple * s.K),
       indices: selection(s),
       weight: r(1, multiple * s.K),
-      sofar: sometimes(s, r(s.B, s.T, multiple * s.K)),
+      gradAccum: sometimes(s, r(s.B, s.T, multiple * s.K)),
     })),
   ),
   ...(['raw', 'sigmoid'] as const).flatMap((gate) => [
@@ -358,20 +358,20 @@ export const KERNEL_CASES: KernelCase[] = [
     dlogits: r(s.B, s.T, s.V),
     x: r(s.B, s.T, s.K),
     weight: r(s.V, s.K),
-    sofar: sometimes(s, r(s.B, s.T, s.K)),
+    gradAccum: sometimes(s, r(s.B, s.T, s.K)),
   })),
-  caseOf(chooseExpertKernel, ({ B, T, V }, r) => ({ logits: r(B, T, V) })),
-  caseOf(chooseExpertKernel, ({ B, T, V, seed }) => ({
+  caseOf(top1ExpertKernel, ({ B, T, V }, r) => ({ logits: r(B, T, V) })),
+  caseOf(top1ExpertKernel, ({ B, T, V, seed }) => ({
     // Few different values: ties go to the lower choice.
     logits: tensor(Float32Array.from(integers(B * T * V, 3, seed)), [B, T, V]),
   })),
-  caseOf(chooseExpertGradKernel, ({ B, T, V }, r) => {
-    const [probabilities, , choice] = chooseExpertKernel.composed({ logits: r(B, T, V) }, {});
+  caseOf(top1ExpertGradKernel, ({ B, T, V }, r) => {
+    const [probabilities, , choice] = top1ExpertKernel.composed({ logits: r(B, T, V) }, {});
     return { probabilities, choice, dgate: r(B, T) };
   }),
   ...[0, 2].map((noOps) =>
     caseOf(
-      assignSlotsKernel,
+      dispatchTokensKernel,
       ({ B, T, H, seed }) => ({
         choice: tensor(integers(B * T, H + noOps, seed), [B, T], 'int32'),
       }),
@@ -423,7 +423,7 @@ export const KERNEL_CASES: KernelCase[] = [
     (s, r) => ({
       dy: r(1, s.H * s.B * s.T, s.V),
       x: r(1, s.H * s.B * s.T, s.K),
-      sofar: sometimes(s, r(s.H * s.V, s.K)),
+      gradAccum: sometimes(s, r(s.H * s.V, s.K)),
     }),
     ({ H }) => ({ experts: H }),
   ),

@@ -2,7 +2,7 @@
 import { tensor } from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { tokenLogitsKernel } from '../../src/ops/token-logits.js';
+import { routerLogitsKernel } from '../../src/ops/router-logits.js';
 import { FAST_BACKENDS, type TestBackend, useBackend } from '../support/backends.js';
 import { randomTensor, randomValues, relativeError } from '../support/numbers.js';
 import { KERNEL_CASES, type KernelCase, outputsOn, reference, type Sizes, sizes } from './kernel-cases.js';
@@ -48,7 +48,7 @@ describe.each(FAST_BACKENDS)('a kernel of %s gives what its composed definition 
         Float32Array.from({ length: tokens * width }, (_, i) => row[i % width] as number),
         [1, tokens, width],
       );
-      const [r] = tokenLogitsKernel({ x, weight: randomTensor([1, width], 'weight', width) }, {});
+      const [r] = routerLogitsKernel({ x, weight: randomTensor([1, width], 'weight', width) }, {});
       expect(new Set(r.dataSync()).size).toBe(1);
     }
   });

@@ -3,9 +3,9 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { parseSweepFile } from '../../src/config/sweep-file.js';
 import { InputError } from '../../src/errors.js';
-import { canonicalJson } from '../../src/plan/canonical.js';
+import { canonicalJson } from '../../src/files/canonical.js';
+import { flopsPerPass } from '../../src/model/flops.js';
 import { expandSweep } from '../../src/plan/expand.js';
-import { flopsPerPass } from '../../src/plan/flops.js';
 import type { PlannedRun } from '../../src/plan/run.js';
 
 const DATA = 'data: {text: a, heldout_text: b}\n';

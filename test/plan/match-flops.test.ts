@@ -13,8 +13,8 @@ import {
 } from '../../src/config/shapes.js';
 import { parseSweepFile } from '../../src/config/sweep-file.js';
 import type { ModelConfig } from '../../src/model/config.js';
+import { flopsPerPass } from '../../src/model/flops.js';
 import { expandSweep } from '../../src/plan/expand.js';
-import { flopsPerPass } from '../../src/plan/flops.js';
 import { matchFlops } from '../../src/plan/match-flops.js';
 import { baselinesOf } from '../../src/report/baseline.js';
 import { optimalFlops, plannedRuns, syntheticRuns, writeSweep } from '../report/synthetic.js';

@@ -1,10 +1,10 @@
 /** A report of any part of a sweep, in any state: sentences without holes, figures without broken numbers. */
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import type { ReportRun } from '../../src/report/load.js';
 import { pageOf } from '../../src/report/page.js';
 import { reportOf } from '../../src/report/report.js';
 import type { RunRow } from '../../src/results/columns.js';
+import type { ReportRun } from '../../src/results/load.js';
 import { syntheticRuns } from './synthetic.js';
 
 const ALL = syntheticRuns({

@@ -1,10 +1,11 @@
 /** Each claim on sweeps whose truth is known: where it holds, where it fails, and where nothing tests it. */
 import { describe, expect, it } from 'vitest';
-import type { PlannedRun, Variant } from '../../src/plan/run.js';
+import type { Variant } from '../../src/model/variants.js';
+import type { PlannedRun } from '../../src/plan/run.js';
 import { claimsOf } from '../../src/report/claims/all.js';
 import type { Claim } from '../../src/report/claims/claim.js';
-import type { ReportRun } from '../../src/report/load.js';
 import { studyOf } from '../../src/report/study.js';
+import type { ReportRun } from '../../src/results/load.js';
 import { syntheticRuns, type Truth } from './synthetic.js';
 
 function claim(id: string, changes: Partial<Truth> = {}): Claim {

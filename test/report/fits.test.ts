@@ -1,6 +1,6 @@
 /** Fits find the truth of made-up losses, say when they cannot, and agree with published tables. */
 import { describe, expect, it } from 'vitest';
-import { randomStream } from '../../src/data/random.js';
+import { randomStream } from '../../src/random.js';
 import { minimize } from '../../src/report/minimize.js';
 import { fitOptimum, fitParabola, type Point, parabolaAt } from '../../src/report/parabola.js';
 import { fitSurface, lossAt } from '../../src/report/parametric.js';

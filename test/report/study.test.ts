@@ -3,7 +3,6 @@ import { describe, expect, it } from 'vitest';
 import { cautionsOf } from '../../src/report/cautions.js';
 import { figuresOf } from '../../src/report/figures/all.js';
 import { lossFrame } from '../../src/report/figures/figure.js';
-import type { ReportRun } from '../../src/report/load.js';
 import { settingsOf } from '../../src/report/settings.js';
 import { studyOf } from '../../src/report/study.js';
 import {
@@ -14,6 +13,7 @@ import {
   significant,
   withInterval,
 } from '../../src/report/words.js';
+import type { ReportRun } from '../../src/results/load.js';
 import { CURVATURE, optimalFlops, plannedRuns, syntheticRuns } from './synthetic.js';
 
 const labels = (file: string) => [

@@ -2,13 +2,13 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseSweepFile } from '../../src/config/sweep-file.js';
-import { randomStream } from '../../src/data/random.js';
+import { writeCsv } from '../../src/files/csv.js';
 import { expandSweep } from '../../src/plan/expand.js';
 import type { PlannedRun } from '../../src/plan/run.js';
-import type { ReportRun } from '../../src/report/load.js';
+import { randomStream } from '../../src/random.js';
 import { type Analysis, writeAnalysis } from '../../src/results/analysis.js';
 import { type EvalRow, STEP_COLUMNS, type StepRow } from '../../src/results/columns.js';
-import { writeCsv } from '../../src/results/csv.js';
+import type { ReportRun } from '../../src/results/load.js';
 import {
   planRow,
   runFiles,

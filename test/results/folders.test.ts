@@ -15,15 +15,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { checkpointFolder } from '../../src/checkpoint/folder.js';
 import { InputError } from '../../src/errors.js';
-import { makeResultsFolder } from '../../src/results/atomic.js';
+import { makeResultsFolder } from '../../src/files/atomic.js';
+import { readCsv } from '../../src/files/csv.js';
+import { acquireLock } from '../../src/files/lock.js';
 import { EVAL_COLUMNS, type EvalRow, RUN_COLUMNS, type RunRow } from '../../src/results/columns.js';
-import { readCsv } from '../../src/results/csv.js';
-import { acquireLock } from '../../src/results/lock.js';
 import { gitCommit, versions } from '../../src/results/provenance.js';
 import {
   assertSameConfig,
-  checkpointFolder,
   planRow,
   runFiles,
   writeEvaluations,

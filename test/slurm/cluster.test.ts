@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { checkpointSteps } from '../../src/results/checkpoint-folder.js';
+import { checkpointSteps } from '../../src/checkpoint/folder.js';
 import { gitCommit } from '../../src/results/provenance.js';
 import { readManifest, runFiles } from '../../src/results/run-folder.js';
 import { mod } from '../support/mod.js';

@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { makeResultsFolder } from '../../src/results/atomic.js';
+import { makeResultsFolder } from '../../src/files/atomic.js';
 import { writePlan } from '../../src/results/sweep-folder.js';
 import { currentTasks, parseSacct, parseSqueue, type Task } from '../../src/slurm/queue.js';
 import { arrayScript } from '../../src/slurm/script.js';

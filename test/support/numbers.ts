@@ -1,6 +1,6 @@
 /** Seeded random tensors, and how far two arrays are apart. */
 import { type Tensor, tensor } from '@tensorflow/tfjs-core';
-import { randomStream } from '../../src/data/random.js';
+import { randomStream } from '../../src/random.js';
 
 export function randomValues(size: number, ...keys: (string | number)[]): Float32Array {
   const values = new Float32Array(size);

@@ -2,8 +2,8 @@
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { readCsv } from '../../src/files/csv.js';
 import { RUN_COLUMNS, TIME_COLUMNS } from '../../src/results/columns.js';
-import { readCsv } from '../../src/results/csv.js';
 import { readPlan } from '../../src/results/sweep-folder.js';
 
 /** Baseline, learned and random routing of one shape, about forty steps each. */

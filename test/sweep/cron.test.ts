@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { checkpointSteps } from '../../src/results/checkpoint-folder.js';
+import { checkpointSteps } from '../../src/checkpoint/folder.js';
 import { readManifest, runFiles } from '../../src/results/run-folder.js';
 import { runFolder } from '../../src/results/sweep-folder.js';
 import type { SweepSummary } from '../../src/sweep/on-finish.js';

@@ -2,8 +2,8 @@
 import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { readCsv } from '../../src/files/csv.js';
 import { EVAL_COLUMNS } from '../../src/results/columns.js';
-import { readCsv } from '../../src/results/csv.js';
 import { readSteps } from '../../src/results/steps.js';
 import { mod } from '../support/mod.js';
 import { makeTinySweep, masked, runRows, TINY_SWEEP, type TinySweep } from '../support/tiny-sweep.js';

@@ -2,9 +2,9 @@
 import { existsSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import { readCsv } from '../../src/files/csv.js';
+import { acquireLock } from '../../src/files/lock.js';
 import { EVAL_COLUMNS, RUN_COLUMNS } from '../../src/results/columns.js';
-import { readCsv } from '../../src/results/csv.js';
-import { acquireLock } from '../../src/results/lock.js';
 import { readManifest } from '../../src/results/run-folder.js';
 import { readSteps } from '../../src/results/steps.js';
 import { sweepFiles } from '../../src/results/sweep-folder.js';

@@ -1,23 +1,23 @@
 /** Rotary and attention on cuda: positions turned in place, then attention by cuDNN or by the project's own kernels, or both at once. */
 import type { Tensor } from '@tensorflow/tfjs-core';
-import { cachedAttentionKernel } from '../../ops/cached-attention.js';
 import {
   causalAttentionGradKernel,
   causalAttentionKernel,
-  segmentedAttentionKernel,
+  varlenAttentionKernel,
 } from '../../ops/causal-attention.js';
-import { fillCacheKernel } from '../../ops/fill-cache.js';
+import { decodeAttentionKernel } from '../../ops/decode-attention.js';
+import { prefillCacheKernel } from '../../ops/prefill-cache.js';
 import { rotaryGradKernel, rotaryKernel } from '../../ops/rotary.js';
 import { rotaryAttentionGradKernel, rotaryAttentionKernel } from '../../ops/rotary-attention.js';
 import { type AttentionShape, TENSOR } from './attention-graph.js';
 import { type AttentionPlans, cudnnTakes } from './attention-plans.js';
 import { BYTES_PER_ELEMENT, type CudaBackend } from './backend.js';
-import { copyBox } from './boxes.js';
 import { type Call, registerCudaKernel } from './call.js';
 import type { Address } from './driver.js';
 import { vectorOf, warpRows } from './elementwise.js';
 import { address, float } from './kernels.js';
 import { type Angles, shortAttention, shortAttentionGrad, shortTakes } from './short-attention.js';
+import { stridedCopy } from './strided-copy.js';
 
 const THREADS = 256;
 /** Rows of a block, as kernels/attention.cu has it. */
@@ -103,7 +103,7 @@ export function registerAttention(plans: AttentionPlans): void {
     return [dqkv];
   });
 
-  registerCudaKernel(segmentedAttentionKernel, (call, { qkv }, { heads, lengths }) => {
+  registerCudaKernel(varlenAttentionKernel, (call, { qkv }, { heads, lengths }) => {
     const { size } = shapeOf(qkv, heads);
     const out = call.makeActivation([1, qkv.shape[1] as number, heads * size]);
     let next = 0;
@@ -128,7 +128,7 @@ export function registerAttention(plans: AttentionPlans): void {
     return [out];
   });
 
-  registerCudaKernel(fillCacheKernel, (call, { qkv }, { lengths, room }) => {
+  registerCudaKernel(prefillCacheKernel, (call, { qkv }, { lengths, room }) => {
     const { activations, driver } = call.backend;
     const width = qkv.shape[2] as number;
     const D = width / 3;
@@ -139,13 +139,13 @@ export function registerAttention(plans: AttentionPlans): void {
     lengths.forEach((length, i) => {
       const source = { at: from, first: start * width + D, strides: [width, 1] };
       const target = { at: to, first: i * room * 2 * D, strides: [2 * D, 1] };
-      copyBox(call, activations, source, target, [length, 2 * D]);
+      stridedCopy(call, activations, source, target, [length, 2 * D]);
       start += length;
     });
     return [cache];
   });
 
-  registerCudaKernel(cachedAttentionKernel, (call, { qkv, cache, rows, lengths }, { heads }) => {
+  registerCudaKernel(decodeAttentionKernel, (call, { qkv, cache, rows, lengths }, { heads }) => {
     const { size } = shapeOf(qkv, heads);
     const room = cache.shape[1] as number;
     const out = call.makeActivation([1, rows.size, heads * size]);

@@ -90,13 +90,13 @@ export class Call {
 
   /** A gradient to add to, and whether it holds anything: what was accumulated so far, or a new tensor. */
   accumulator(
-    sofar: Tensor | undefined,
+    gradAccum: Tensor | undefined,
     shape: number[],
     storage: Storage,
   ): { sum: Tensor; accumulate: 0 | 1 } {
-    return sofar === undefined
+    return gradAccum === undefined
       ? { sum: this.make(shape, storage), accumulate: 0 }
-      : { sum: this.reuse(sofar, storage), accumulate: 1 };
+      : { sum: this.reuse(gradAccum, storage), accumulate: 1 };
   }
 
   /** Memory until the end of this call. */

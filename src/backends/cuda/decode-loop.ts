@@ -9,11 +9,11 @@ import type {
   LoopSteps,
 } from '../../ops/decode-loop.js';
 import { BYTES_PER_ELEMENT, type CudaBackend } from './backend.js';
-import { copyBox } from './boxes.js';
 import { Call } from './call.js';
 import type { Address } from './driver.js';
 import { type Argument, address, double, float, long } from './kernels.js';
 import type { Block } from './memory.js';
+import { stridedCopy } from './strided-copy.js';
 
 // As kernels/decode.cu and its parts have them.
 const THREADS = 512;
@@ -244,7 +244,7 @@ class CudaDecodeLoop implements DecodeLoop {
   private copyRows(from: Address, strides: number[], cache: Cache, tokens: number): void {
     if (tokens === 0) return;
     const target = { at: cache.block.address, first: 0, strides: this.stridesOf(cache.room) };
-    copyBox(this.call, this.backend.activations, { at: from, first: 0, strides }, target, [
+    stridedCopy(this.call, this.backend.activations, { at: from, first: 0, strides }, target, [
       this.sequences,
       2 * this.model.heads,
       tokens,

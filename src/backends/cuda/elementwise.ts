@@ -69,9 +69,9 @@ export function registerElementwise(): void {
     return [sum, y, inverseRms];
   });
 
-  registerCudaKernel(rmsNormGradKernel, (call, { dy, x, gain, inverseRms, sofar }) => {
+  registerCudaKernel(rmsNormGradKernel, (call, { dy, x, gain, inverseRms, gradAccum }) => {
     const [rows, width] = rowsOf(x);
-    const { sum: dx, accumulate } = call.accumulator(sofar, x.shape, call.backend.activations);
+    const { sum: dx, accumulate } = call.accumulator(gradAccum, x.shape, call.backend.activations);
     const scale = call.float(inverseRms);
     const inputs = [
       address(call.activation(dy)),

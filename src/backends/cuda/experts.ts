@@ -1,9 +1,9 @@
 /** Expert routing on cuda: router, slots and balance loss, without waiting for the device. */
 import type { Tensor } from '@tensorflow/tfjs-core';
-import { assignSlotsKernel } from '../../ops/assign-slots.js';
 import { balanceLossGradKernel, balanceLossKernel } from '../../ops/balance-loss.js';
-import { chooseExpertGradKernel, chooseExpertKernel } from '../../ops/choose-expert.js';
+import { dispatchTokensKernel } from '../../ops/dispatch-tokens.js';
 import { expertLogitsGradKernel, expertLogitsKernel } from '../../ops/expert-logits.js';
+import { top1ExpertGradKernel, top1ExpertKernel } from '../../ops/top1-expert.js';
 import { registerCudaKernel, rowsOf } from './call.js';
 import { vectorOf, warpRows } from './elementwise.js';
 import { address } from './kernels.js';
@@ -32,10 +32,10 @@ export function registerExperts(): void {
     return [logits];
   });
 
-  registerCudaKernel(expertLogitsGradKernel, (call, { dlogits, x, weight, sofar }) => {
+  registerCudaKernel(expertLogitsGradKernel, (call, { dlogits, x, weight, gradAccum }) => {
     const [tokens, width] = rowsOf(x);
     const choices = weight.shape[0] as number;
-    const { sum: dx, accumulate } = call.accumulator(sofar, x.shape, call.backend.activations);
+    const { sum: dx, accumulate } = call.accumulator(gradAccum, x.shape, call.backend.activations);
     const gradient = call.float(dlogits);
     call.launch('experts', `expertLogitsGrad${vectorOf(width)}`, warpRows(tokens), [
       address(gradient),
@@ -61,12 +61,12 @@ export function registerExperts(): void {
     return [dx, sumChunks(call, partials, chunks, weight.shape)[0] as Tensor];
   });
 
-  registerCudaKernel(chooseExpertKernel, (call, { logits }) => {
+  registerCudaKernel(top1ExpertKernel, (call, { logits }) => {
     const [tokens, choices] = rowsOf(logits);
     const shape = logits.shape.slice(0, -1);
     const [probabilities, gate] = [call.make(logits.shape, 'float32'), call.make(shape, 'float32')];
     const choice = call.make(shape, 'int32');
-    call.launch('experts', 'chooseExpert', eachToken(tokens), [
+    call.launch('experts', 'top1Expert', eachToken(tokens), [
       address(call.float(logits)),
       address(call.at(probabilities)),
       address(call.at(gate)),
@@ -77,10 +77,10 @@ export function registerExperts(): void {
     return [probabilities, gate, choice];
   });
 
-  registerCudaKernel(chooseExpertGradKernel, (call, { probabilities, choice, dgate }) => {
+  registerCudaKernel(top1ExpertGradKernel, (call, { probabilities, choice, dgate }) => {
     const [tokens, choices] = rowsOf(probabilities);
     const dlogits = call.make(probabilities.shape, 'float32');
-    call.launch('experts', 'chooseExpertGrad', eachToken(tokens), [
+    call.launch('experts', 'top1ExpertGrad', eachToken(tokens), [
       address(call.float(probabilities)),
       address(call.int(choice)),
       address(call.float(dgate)),
@@ -91,11 +91,11 @@ export function registerExperts(): void {
     return [dlogits];
   });
 
-  registerCudaKernel(assignSlotsKernel, (call, { choice }, { experts, choices, slots }) => {
+  registerCudaKernel(dispatchTokensKernel, (call, { choice }, { experts, choices, slots }) => {
     const [batch, n] = choice.shape as [number, number];
     const indices = call.make([1, experts * batch * slots], 'int32');
     const counts = call.make([choices + experts, batch], 'float32');
-    call.launch('experts', 'assignSlots', warpRows(batch * choices), [
+    call.launch('experts', 'dispatchTokens', warpRows(batch * choices), [
       address(call.int(choice)),
       address(call.at(indices)),
       address(call.at(counts)),

@@ -47,10 +47,10 @@ export function registerGroupedLinear(): void {
     return [dbefore];
   });
 
-  registerCudaKernel(groupedLinearGradWeightKernel, (call, { dy, x, sofar }, { experts }) => {
+  registerCudaKernel(groupedLinearGradWeightKernel, (call, { dy, x, gradAccum }, { experts }) => {
     const [rows, outer] = rowsOf(dy);
     const [, inner] = rowsOf(x);
-    const { sum, accumulate } = call.accumulator(sofar, [experts * outer, inner], 'float32');
+    const { sum, accumulate } = call.accumulator(gradAccum, [experts * outer, inner], 'float32');
     const sides = { m: outer, n: inner, k: rows / experts, transposeB: false };
     const product: Product = {
       ...productOf(call, experts, sides),

@@ -55,10 +55,10 @@ export function registerLinear(): void {
     return [dbefore];
   });
 
-  registerCudaKernel(linearGradWeightKernel, (call, { dy, x, sofar }) => {
+  registerCudaKernel(linearGradWeightKernel, (call, { dy, x, gradAccum }) => {
     const [rows, outer] = rowsOf(dy);
     const [, inner] = rowsOf(x);
-    const { sum, accumulate } = call.accumulator(sofar, [outer, inner], 'float32');
+    const { sum, accumulate } = call.accumulator(gradAccum, [outer, inner], 'float32');
     call.backend.cublas.multiply(
       {
         m: outer,

@@ -1,6 +1,6 @@
-/** HiddenLogits on cuda: all that a predictor does behind its first product, and all that it learns there, one pass each. */
+/** PredictorLogits on cuda: all that a predictor does behind its first product, and all that it learns there, one pass each. */
 import { type Tensor, tidy } from '@tensorflow/tfjs-core';
-import { hiddenLogitsKernel, learnedLogitsKernel } from '../../ops/hidden-logits.js';
+import { predictorLogitsKernel, predictorLossGradKernel } from '../../ops/predictor-logits.js';
 import { registerCudaKernel, rowsOf } from './call.js';
 import { address, float } from './kernels.js';
 import { sumChunks } from './sums.js';
@@ -13,13 +13,13 @@ const FORMS = [1, 2, 4];
 const BLOCKS = 4;
 
 export function registerPredictor(): void {
-  registerCudaKernel(hiddenLogitsKernel, (call, inputs) => {
+  registerCudaKernel(predictorLogitsKernel, (call, inputs) => {
     const { before, bias, weight, bias2 } = inputs;
     const [tokens, hidden] = rowsOf(before);
-    if (hidden % 8 !== 0) return tidy(() => hiddenLogitsKernel.composed(inputs, {}));
+    if (hidden % 8 !== 0) return tidy(() => predictorLogitsKernel.composed(inputs, {}));
     const logits = call.make(before.shape.slice(0, -1), 'float32');
     const shape = { grid: Math.ceil(tokens / OF_BLOCK), block: THREADS };
-    call.launch('predictor', 'hiddenLogits', shape, [
+    call.launch('predictor', 'predictorLogits', shape, [
       address(call.activation(before)),
       address(call.float(bias)),
       address(call.float(weight)),
@@ -31,15 +31,15 @@ export function registerPredictor(): void {
     return [logits];
   });
 
-  registerCudaKernel(learnedLogitsKernel, (call, inputs, { share }) => {
+  registerCudaKernel(predictorLossGradKernel, (call, inputs, { share }) => {
     const { before, bias, weight, bias2, labels } = inputs;
     const [tokens, hidden] = rowsOf(before);
     const form = FORMS.find((groups) => hidden % 8 === 0 && hidden <= 64 * groups);
-    if (form === undefined) return tidy(() => learnedLogitsKernel.composed(inputs, { share }));
+    if (form === undefined) return tidy(() => predictorLossGradKernel.composed(inputs, { share }));
     const dbefore = call.makeActivation(before.shape);
     const grid = Math.min(Math.ceil(tokens / OF_BLOCK), BLOCKS * call.backend.driver.multiprocessors);
     const partials = call.scratch(4 * grid * (2 * hidden + 2));
-    call.launch('predictor', `learnedLogits${form}`, { grid, block: THREADS }, [
+    call.launch('predictor', `predictorLossGrad${form}`, { grid, block: THREADS }, [
       address(call.activation(before)),
       address(call.float(bias)),
       address(call.float(weight)),

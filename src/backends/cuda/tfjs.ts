@@ -1,9 +1,9 @@
 /** tfjs' own kernels on cuda, as far as the training loop and the evaluation call them: all in float32, none in a hot place. */
 import { type DataType, type Tensor, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { Storage } from './backend.js';
-import { copyBox, stridesOf } from './boxes.js';
 import { type Call, registerNamed, sizeOf } from './call.js';
 import { address, float, long } from './kernels.js';
+import { stridedCopy, stridesOf } from './strided-copy.js';
 import { sumRows } from './sums.js';
 
 const THREADS = 256;
@@ -153,7 +153,7 @@ function slice(call: Call, x: Tensor, begin: number[], size: number[]): Tensor {
   const y = call.make(size, storage, x.dtype);
   const strides = stridesOf(x.shape);
   const first = begin.reduce((sum, at, i) => sum + at * (strides[i] as number), 0);
-  copyBox(
+  stridedCopy(
     call,
     storage,
     { at: call.at(x), first, strides },
@@ -176,7 +176,7 @@ function concat(call: Call, parts: Tensor[], axis: number): Tensor {
   let first = 0;
   for (const part of parts) {
     const from = { at: call.stored(part, storage), first: 0, strides: stridesOf(part.shape) };
-    copyBox(call, storage, from, { at: call.at(y), first, strides }, part.shape);
+    stridedCopy(call, storage, from, { at: call.at(y), first, strides }, part.shape);
     first += (part.shape[along] as number) * (strides[along] as number);
   }
   return y;

@@ -4,9 +4,13 @@ import { embeddingGradKernel, embeddingKernel } from '../../ops/embedding.js';
 import { gatedScatterAddGradKernel, gatedScatterAddKernel } from '../../ops/gated-scatter-add.js';
 import { gatherTokensKernel, scatterTokensKernel } from '../../ops/gather-tokens.js';
 import { normalDrawsKernel } from '../../ops/normal-draws.js';
+import { routedGatherGradKernel } from '../../ops/routed-gather.js';
+import {
+  addRouterLogitsKernel,
+  routerLogitsGradKernel,
+  routerLogitsKernel,
+} from '../../ops/router-logits.js';
 import { selectTopKKernel } from '../../ops/select-top-k.js';
-import { takeTokensGradKernel } from '../../ops/take-tokens.js';
-import { addTokenLogitsKernel, tokenLogitsGradKernel, tokenLogitsKernel } from '../../ops/token-logits.js';
 import { BYTES_PER_ELEMENT } from './backend.js';
 import { type Call, registerCudaKernel, rowsOf } from './call.js';
 import type { Address } from './driver.js';
@@ -23,10 +27,10 @@ const BITS_OF_DIGIT = 8;
 const RUN_CHUNK = 64;
 
 export function registerTokens(): void {
-  registerCudaKernel(tokenLogitsKernel, (call, { x, weight }) => {
+  registerCudaKernel(routerLogitsKernel, (call, { x, weight }) => {
     const [tokens, width] = rowsOf(x);
     const r = call.make(x.shape.slice(0, 2), 'float32');
-    call.launch('routing', `tokenLogits${vectorOf(width)}`, warpRows(tokens), [
+    call.launch('routing', `routerLogits${vectorOf(width)}`, warpRows(tokens), [
       address(call.activation(x)),
       address(call.float(weight)),
       address(call.at(r)),
@@ -36,10 +40,10 @@ export function registerTokens(): void {
     return [r];
   });
 
-  registerCudaKernel(addTokenLogitsKernel, (call, { x, branch, weight }) => {
+  registerCudaKernel(addRouterLogitsKernel, (call, { x, branch, weight }) => {
     const [tokens, width] = rowsOf(x);
     const [sum, r] = [call.makeActivation(x.shape), call.make(x.shape.slice(0, 2), 'float32')];
-    call.launch('routing', `addTokenLogits${vectorOf(width)}`, warpRows(tokens), [
+    call.launch('routing', `addRouterLogits${vectorOf(width)}`, warpRows(tokens), [
       address(call.activation(x)),
       address(call.activation(branch)),
       address(call.float(weight)),
@@ -51,13 +55,13 @@ export function registerTokens(): void {
     return [sum, r];
   });
 
-  registerCudaKernel(tokenLogitsGradKernel, (call, { dr, x, weight, sofar }) => {
+  registerCudaKernel(routerLogitsGradKernel, (call, { dr, x, weight, gradAccum }) => {
     const [tokens, width] = rowsOf(x);
-    const { sum: dx, accumulate } = call.accumulator(sofar, x.shape, call.backend.activations);
+    const { sum: dx, accumulate } = call.accumulator(gradAccum, x.shape, call.backend.activations);
     const [scale, w] = [call.float(dr), call.float(weight)];
     const form = gradForm(width);
     if (form === undefined) {
-      call.launch('routing', 'tokenLogitsGradAnyWidth', warpRows(tokens), [
+      call.launch('routing', 'routerLogitsGradAnyWidth', warpRows(tokens), [
         address(scale),
         address(w),
         address(call.at(dx)),
@@ -67,7 +71,7 @@ export function registerTokens(): void {
       ]);
       return [dx, sumColumns(call, { dy: x, scale, rows: tokens, width, shape: weight.shape })];
     }
-    const { name, shape } = persistent(call, 'tokenLogitsGrad', form, Math.ceil(tokens / WARP), width);
+    const { name, shape } = persistent(call, 'routerLogitsGrad', form, Math.ceil(tokens / WARP), width);
     const partials = call.scratch(4 * shape.grid * width);
     call.launch('routing', name, shape, [
       address(scale),
@@ -125,20 +129,24 @@ export function registerTokens(): void {
     return [rows];
   });
 
-  registerCudaKernel(scatterTokensKernel, (call, { rows, indices, sofar }, { length }) => {
+  registerCudaKernel(scatterTokensKernel, (call, { rows, indices, gradAccum }, { length }) => {
     const [batch, , width] = rows.shape as [number, number, number];
-    const { sum: y, accumulate } = call.accumulator(sofar, [batch, length, width], call.backend.activations);
+    const { sum: y, accumulate } = call.accumulator(
+      gradAccum,
+      [batch, length, width],
+      call.backend.activations,
+    );
     if (!accumulate)
       call.backend.driver.zero(call.at(y), y.size * BYTES_PER_ELEMENT[call.backend.activations]);
     scatterAdd(call, rows, indices, null, call.at(y), length, false);
     return [y];
   });
 
-  registerCudaKernel(takeTokensGradKernel, (call, { dr, drows, rows, indices, weight, sofar }) => {
+  registerCudaKernel(routedGatherGradKernel, (call, { dr, drows, rows, indices, weight, gradAccum }) => {
     const [batch, k, width] = rows.shape as [number, number, number];
     const length = dr.shape[1] as number;
     const { activations, driver } = call.backend;
-    const { sum: dx, accumulate } = call.accumulator(sofar, [batch, length, width], activations);
+    const { sum: dx, accumulate } = call.accumulator(gradAccum, [batch, length, width], activations);
     if (!accumulate) driver.zero(call.at(dx), dx.size * BYTES_PER_ELEMENT[activations]);
     const [ofTokens, gradient] = [address(call.float(dr)), address(call.activation(drows))];
     const [at, w] = [address(call.int(indices)), address(call.float(weight))];
@@ -147,10 +155,10 @@ export function registerTokens(): void {
     if (form === undefined) {
       const scale = call.scratch(4 * batch * k);
       const args = [ofTokens, gradient, at, w, address(call.at(dx)), address(scale), ...sizes];
-      call.launch('routing', 'takeTokensGradAnyWidth', warpRows(batch * k), args);
+      call.launch('routing', 'routedGatherGradAnyWidth', warpRows(batch * k), args);
       return [dx, sumColumns(call, { dy: rows, scale, rows: batch * k, width, shape: weight.shape })];
     }
-    const { name, shape } = persistent(call, 'takeTokensGrad', form, batch * k, width);
+    const { name, shape } = persistent(call, 'routedGatherGrad', form, batch * k, width);
     const partials = call.scratch(4 * shape.grid * width);
     const taken = address(call.activation(rows));
     const args = [ofTokens, gradient, taken, at, w, address(call.at(dx)), address(partials), ...sizes];
@@ -199,9 +207,9 @@ export function registerTokens(): void {
     return [y];
   });
 
-  registerCudaKernel(embeddingGradKernel, (call, { dy, tokens, sofar }, { vocabSize }) => {
+  registerCudaKernel(embeddingGradKernel, (call, { dy, tokens, gradAccum }, { vocabSize }) => {
     const [count, width] = rowsOf(dy);
-    const { sum: dtable, accumulate } = call.accumulator(sofar, [vocabSize, width], 'float32');
+    const { sum: dtable, accumulate } = call.accumulator(gradAccum, [vocabSize, width], 'float32');
     if (!accumulate) call.backend.driver.zero(call.at(dtable), 4 * vocabSize * width);
     const { keys, places } = sorted(call, call.int(tokens), count, vocabSize);
     const chunks = Math.ceil(count / RUN_CHUNK);

@@ -22,9 +22,9 @@ export function registerElementwise(): void {
     return calls.runAll('ModAddRmsNorm', inputs, [], 3) as [Handle, Handle, Handle];
   });
 
-  registerTensorflowKernel(rmsNormGradKernel, (calls, { dy, x, gain, inverseRms, sofar }) => {
+  registerTensorflowKernel(rmsNormGradKernel, (calls, { dy, x, gain, inverseRms, gradAccum }) => {
     const inputs = [dy, x, gain, inverseRms].map((tensor) => calls.input(tensor));
-    const { given, attrs } = optional(sofar && calls.dead(sofar));
+    const { given, attrs } = optional(gradAccum && calls.dead(gradAccum));
     return calls.runAll('ModRmsNormGrad', [...inputs, ...given], attrs, 2) as [Handle, Handle];
   });
 

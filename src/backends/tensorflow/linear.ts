@@ -54,9 +54,9 @@ export function registerLinear(precision: () => ProductPrecision): void {
     return [calls.reshape(dx, [...dy.shape.slice(0, -1), weight.shape[1] as number])];
   });
 
-  registerTensorflowKernel(linearGradWeightKernel, (calls, { dy, x, sofar }) => {
+  registerTensorflowKernel(linearGradWeightKernel, (calls, { dy, x, gradAccum }) => {
     const gradient = transposedProduct(calls, rows(calls, dy), rows(calls, x));
-    return [sofar === undefined ? gradient : calls.add(calls.input(sofar), gradient)];
+    return [gradAccum === undefined ? gradient : calls.add(calls.input(gradAccum), gradient)];
   });
 
   const grouped = (calls: Calls, x: Tensor, experts: number): Handle => {
@@ -85,11 +85,11 @@ export function registerLinear(precision: () => ProductPrecision): void {
     return [calls.reshape(dx, [...dy.shape.slice(0, -1), weight.shape[1] as number])];
   });
 
-  registerTensorflowKernel(groupedLinearGradWeightKernel, (calls, { dy, x, sofar }, { experts }) => {
+  registerTensorflowKernel(groupedLinearGradWeightKernel, (calls, { dy, x, gradAccum }, { experts }) => {
     const matrices = ofExperts(calls, experts, dy, x, true, false);
     const [, out, width] = matrices.shape as [number, number, number];
     const gradient = calls.reshape(matrices, [experts * out, width]);
-    return [sofar === undefined ? gradient : calls.add(calls.input(sofar), gradient)];
+    return [gradAccum === undefined ? gradient : calls.add(calls.input(gradAccum), gradient)];
   });
 }
 

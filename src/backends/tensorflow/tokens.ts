@@ -1,11 +1,11 @@
 /** Embedding, router and routing on TensorFlow: rows gathered and scattered by index, in a fixed order. */
 import type { Tensor } from '@tensorflow/tfjs-core';
-import { assignSlotsKernel } from '../../ops/assign-slots.js';
+import { dispatchTokensKernel } from '../../ops/dispatch-tokens.js';
 import { embeddingGradKernel, embeddingKernel } from '../../ops/embedding.js';
 import { gatedScatterAddGradKernel, gatedScatterAddKernel } from '../../ops/gated-scatter-add.js';
 import { gatherTokensKernel, scatterTokensKernel } from '../../ops/gather-tokens.js';
+import { routerLogitsKernel } from '../../ops/router-logits.js';
 import { selectTopKKernel } from '../../ops/select-top-k.js';
-import { tokenLogitsKernel } from '../../ops/token-logits.js';
 import { bool, type Calls, DTYPE, type Handle, registerTensorflowKernel } from './calls.js';
 
 export function registerTokens(): void {
@@ -13,16 +13,16 @@ export function registerTokens(): void {
     gatherRows(calls, calls.input(table), calls.input(tokens)),
   ]);
 
-  registerTensorflowKernel(embeddingGradKernel, (calls, { dy, tokens, sofar }, { vocabSize }) => {
+  registerTensorflowKernel(embeddingGradKernel, (calls, { dy, tokens, gradAccum }, { vocabSize }) => {
     const width = dy.shape[dy.rank - 1] as number;
     const rows = calls.reshape(calls.input(dy), [tokens.size, width]);
     const ids = calls.reshape(calls.input(tokens), [tokens.size]);
     const gradient = calls.run('UnsortedSegmentSum', [rows, ids, calls.whole(vocabSize)]);
-    return [sofar === undefined ? gradient : calls.add(calls.input(sofar), gradient)];
+    return [gradAccum === undefined ? gradient : calls.add(calls.input(gradAccum), gradient)];
   });
 
   // Row sums and not a product, which promises no order of summation: equal tokens must tie exactly.
-  registerTensorflowKernel(tokenLogitsKernel, (calls, { x, weight }) => {
+  registerTensorflowKernel(routerLogitsKernel, (calls, { x, weight }) => {
     const w = calls.reshape(calls.input(weight), [weight.size]);
     return [calls.reduce('Sum', calls.mul(calls.input(x), w), 2)];
   });
@@ -43,10 +43,10 @@ export function registerTokens(): void {
     gatherSelected(calls, x, calls.input(indices)),
   ]);
 
-  registerTensorflowKernel(scatterTokensKernel, (calls, { rows, indices, sofar }, { length }) => {
+  registerTensorflowKernel(scatterTokensKernel, (calls, { rows, indices, gradAccum }, { length }) => {
     const [batch, k, width] = rows.shape as [number, number, number];
     const flat = calls.reshape(calls.input(rows), [batch * k, width]);
-    return [addSelected(calls, sofar, flat, calls.input(indices), [batch, length, width])];
+    return [addSelected(calls, gradAccum, flat, calls.input(indices), [batch, length, width])];
   });
 
   registerTensorflowKernel(gatedScatterAddKernel, (calls, { x, rows, r, indices }, { gate }) => {
@@ -71,7 +71,7 @@ export function registerTokens(): void {
     return [drows, addSelected(calls, undefined, calls.reshape(slopes, [batch * k]), at, r.shape)];
   });
 
-  registerTensorflowKernel(assignSlotsKernel, (calls, { choice }, { experts, choices, slots }) => {
+  registerTensorflowKernel(dispatchTokensKernel, (calls, { choice }, { experts, choices, slots }) => {
     const [batch, n] = choice.shape as [number, number];
     const [tokens, places] = [batch * n, experts * batch * slots];
     const chosen = calls.input(choice);

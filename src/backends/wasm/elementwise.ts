@@ -25,10 +25,10 @@ export function registerElementwise(): void {
     return [sum, y, inverseRms];
   });
 
-  registerWasmKernel(rmsNormGradKernel, (heap, { dy, x, gain, inverseRms, sofar }) => {
-    const dx = sofar === undefined ? heap.make(x.shape) : heap.reuse(sofar);
+  registerWasmKernel(rmsNormGradKernel, (heap, { dy, x, gain, inverseRms, gradAccum }) => {
+    const dx = gradAccum === undefined ? heap.make(x.shape) : heap.reuse(gradAccum);
     const dgain = heap.make(gain.shape);
-    if (sofar === undefined) heap.floats(dx).fill(0);
+    if (gradAccum === undefined) heap.floats(dx).fill(0);
     const sums = addNormGradient(
       heap.floats(dy),
       heap.floats(x),

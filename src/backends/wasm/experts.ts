@@ -1,8 +1,7 @@
 /** Experts on wasm: a product an expert, tokens given their slots in one pass, the small softmax by hand. */
 import { slice, type Tensor } from '@tensorflow/tfjs-core';
-import { assignSlotsKernel } from '../../ops/assign-slots.js';
 import { balanceLossGradKernel, balanceLossKernel } from '../../ops/balance-loss.js';
-import { chooseExpertGradKernel, chooseExpertKernel } from '../../ops/choose-expert.js';
+import { dispatchTokensKernel } from '../../ops/dispatch-tokens.js';
 import { expertLogitsGradKernel, expertLogitsKernel } from '../../ops/expert-logits.js';
 import {
   groupedLinearGradInputKernel,
@@ -10,6 +9,7 @@ import {
   groupedLinearKernel,
 } from '../../ops/grouped-linear.js';
 import { scope } from '../../ops/scope.js';
+import { top1ExpertGradKernel, top1ExpertKernel } from '../../ops/top1-expert.js';
 import { exponential } from './exponential.js';
 import { type Heap, registerWasmKernel } from './heap.js';
 import { addInto, gradInput, gradWeight, matrix, multiplied } from './linear.js';
@@ -17,11 +17,11 @@ import { addInto, gradInput, gradWeight, matrix, multiplied } from './linear.js'
 export function registerExperts(): void {
   registerWasmKernel(expertLogitsKernel, (heap, { x, weight }) => [multiplied(heap, x, weight)]);
 
-  registerWasmKernel(expertLogitsGradKernel, (heap, { dlogits, x, weight, sofar }) =>
+  registerWasmKernel(expertLogitsGradKernel, (heap, { dlogits, x, weight, gradAccum }) =>
     scope(() => {
       const dx = gradInput(dlogits, weight);
       const dweight = gradWeight(heap, matrix(dlogits), matrix(x));
-      return [sofar === undefined ? dx : addInto(heap, sofar, dx), dweight];
+      return [gradAccum === undefined ? dx : addInto(heap, gradAccum, dx), dweight];
     }),
   );
 
@@ -45,16 +45,16 @@ export function registerExperts(): void {
     ),
   );
 
-  registerWasmKernel(groupedLinearGradWeightKernel, (heap, { dy, x, sofar }, { experts }) => {
+  registerWasmKernel(groupedLinearGradWeightKernel, (heap, { dy, x, gradAccum }, { experts }) => {
     const [ofDy, ofX] = [matrix(dy), matrix(x)];
     const shape = [experts * (ofDy.shape[1] as number), ofX.shape[1] as number];
     const [gradient] = eachExpert(heap, [ofDy, ofX], experts, shape, (parts) =>
       gradWeight(heap, ...(parts as [Tensor, Tensor])),
     );
-    return [sofar === undefined ? gradient : addInto(heap, sofar, gradient)];
+    return [gradAccum === undefined ? gradient : addInto(heap, gradAccum, gradient)];
   });
 
-  registerWasmKernel(chooseExpertKernel, (heap, { logits }) => {
+  registerWasmKernel(top1ExpertKernel, (heap, { logits }) => {
     const shape = logits.shape.slice(0, -1);
     const choices = logits.shape[logits.rank - 1] as number;
     const [probabilities, gate] = [heap.make(logits.shape), heap.make(shape)];
@@ -84,7 +84,7 @@ export function registerExperts(): void {
     return [probabilities, gate, choice];
   });
 
-  registerWasmKernel(chooseExpertGradKernel, (heap, { probabilities, choice, dgate }) => {
+  registerWasmKernel(top1ExpertGradKernel, (heap, { probabilities, choice, dgate }) => {
     const dlogits = heap.make(probabilities.shape);
     const choices = probabilities.shape[probabilities.rank - 1] as number;
     const [p, chosen, d, to] = [
@@ -103,7 +103,7 @@ export function registerExperts(): void {
     return [dlogits];
   });
 
-  registerWasmKernel(assignSlotsKernel, (heap, { choice }, { experts, choices, slots }) => {
+  registerWasmKernel(dispatchTokensKernel, (heap, { choice }, { experts, choices, slots }) => {
     const [batch, n] = choice.shape as [number, number];
     const indices = heap.make([1, experts * batch * slots], 'int32');
     const counts = heap.make([choices + experts, batch]);

@@ -24,10 +24,10 @@ export function registerLinear(): void {
 
   registerWasmKernel(linearGradInputKernel, (_, { dy, weight }) => [gradInput(dy, weight)]);
 
-  registerWasmKernel(linearGradWeightKernel, (heap, { dy, x, sofar }) =>
+  registerWasmKernel(linearGradWeightKernel, (heap, { dy, x, gradAccum }) =>
     scope(() => {
       const gradient = gradWeight(heap, matrix(dy), matrix(x));
-      return [sofar === undefined ? gradient : addInto(heap, sofar, gradient)];
+      return [gradAccum === undefined ? gradient : addInto(heap, gradAccum, gradient)];
     }),
   );
 
@@ -74,8 +74,8 @@ export function gradInput(dy: Tensor, weight: Tensor): Tensor {
 }
 
 /** A gradient so far plus an addend of its size, in its place. */
-export function addInto(heap: Heap, sofar: Tensor, addend: Tensor): Tensor {
-  const total = heap.reuse(sofar);
+export function addInto(heap: Heap, gradAccum: Tensor, addend: Tensor): Tensor {
+  const total = heap.reuse(gradAccum);
   const [sum, more] = [heap.floats(total), heap.floats(addend)];
   for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (more[i] as number);
   return total;

@@ -2,7 +2,7 @@
 import '@tensorflow/tfjs-backend-wasm';
 import { getBackend, ready, setBackend } from '@tensorflow/tfjs-core';
 import { registerAttention } from './attention.js';
-import { registerCachedAttention } from './cached-attention.js';
+import { registerDecodeAttention } from './decode-attention.js';
 import { registerElementwise } from './elementwise.js';
 import { registerExperts } from './experts.js';
 import { WASM } from './heap.js';
@@ -22,7 +22,7 @@ export async function startWasm(): Promise<void> {
   registered = true;
   registerLinear();
   registerAttention();
-  registerCachedAttention();
+  registerDecodeAttention();
   registerElementwise();
   registerTokens();
   registerExperts();

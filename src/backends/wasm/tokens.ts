@@ -2,8 +2,8 @@
 import { embeddingGradKernel, embeddingKernel } from '../../ops/embedding.js';
 import { gatedScatterAddGradKernel, gatedScatterAddKernel } from '../../ops/gated-scatter-add.js';
 import { gatherTokensKernel, scatterTokensKernel } from '../../ops/gather-tokens.js';
+import { routerLogitsGradKernel, routerLogitsKernel } from '../../ops/router-logits.js';
 import { selectTopKKernel } from '../../ops/select-top-k.js';
-import { tokenLogitsGradKernel, tokenLogitsKernel } from '../../ops/token-logits.js';
 import { logistic } from './exponential.js';
 import { registerWasmKernel } from './heap.js';
 
@@ -18,18 +18,18 @@ export function registerTokens(): void {
     return [y];
   });
 
-  registerWasmKernel(embeddingGradKernel, (heap, { dy, tokens, sofar }, { vocabSize }) => {
+  registerWasmKernel(embeddingGradKernel, (heap, { dy, tokens, gradAccum }, { vocabSize }) => {
     const width = dy.shape[dy.rank - 1] as number;
-    const dtable = sofar === undefined ? heap.make([vocabSize, width]) : heap.reuse(sofar);
+    const dtable = gradAccum === undefined ? heap.make([vocabSize, width]) : heap.reuse(gradAccum);
     const [from, ids, to] = [heap.floats(dy), heap.ints(tokens), heap.floats(dtable)];
-    if (sofar === undefined) to.fill(0);
+    if (gradAccum === undefined) to.fill(0);
     ids.forEach((id, i) => {
       addRow(to, id * width, from, i * width, width);
     });
     return [dtable];
   });
 
-  registerWasmKernel(tokenLogitsKernel, (heap, { x, weight }) => {
+  registerWasmKernel(routerLogitsKernel, (heap, { x, weight }) => {
     const r = heap.make(x.shape.slice(0, 2));
     const [rows, w, to] = [heap.floats(x), heap.floats(weight), heap.floats(r)];
     for (let row = 0; row < to.length; row++) {
@@ -40,11 +40,11 @@ export function registerTokens(): void {
     return [r];
   });
 
-  registerWasmKernel(tokenLogitsGradKernel, (heap, { dr, x, weight, sofar }) => {
-    const dx = sofar === undefined ? heap.make(x.shape) : heap.reuse(sofar);
+  registerWasmKernel(routerLogitsGradKernel, (heap, { dr, x, weight, gradAccum }) => {
+    const dx = gradAccum === undefined ? heap.make(x.shape) : heap.reuse(gradAccum);
     const dweight = heap.make(weight.shape);
     const [d, rows, w, to] = [heap.floats(dr), heap.floats(x), heap.floats(weight), heap.floats(dx)];
-    if (sofar === undefined) to.fill(0);
+    if (gradAccum === undefined) to.fill(0);
     const width = w.length;
     const sums = new Float64Array(width);
     for (let row = 0; row < d.length; row++) {
@@ -87,11 +87,11 @@ export function registerTokens(): void {
     return [rows];
   });
 
-  registerWasmKernel(scatterTokensKernel, (heap, { rows, indices, sofar }, { length }) => {
+  registerWasmKernel(scatterTokensKernel, (heap, { rows, indices, gradAccum }, { length }) => {
     const [batch, k, width] = rows.shape as [number, number, number];
-    const y = sofar === undefined ? heap.make([batch, length, width]) : heap.reuse(sofar);
+    const y = gradAccum === undefined ? heap.make([batch, length, width]) : heap.reuse(gradAccum);
     const [from, at, to] = [heap.floats(rows), heap.ints(indices), heap.floats(y)];
-    if (sofar === undefined) to.fill(0);
+    if (gradAccum === undefined) to.fill(0);
     forEachSelected(at, k, length, (slot, token) => {
       addRow(to, token * width, from, slot * width, width);
     });

@@ -2,12 +2,12 @@
 import { memory, type Tensor, tensor, tensor2d } from '@tensorflow/tfjs-core';
 import { describe, expect, it } from 'vitest';
 import { CudaDecodeLoops } from '../../../src/backends/cuda/decode-loop.js';
-import { randomStream } from '../../../src/data/random.js';
+import { loadModel } from '../../../src/checkpoint/model.js';
 import { type GenerateOptions, generate, sample } from '../../../src/eval/generate.js';
-import { loadModel } from '../../../src/model/checkpoint.js';
 import type { DecodeLoop, DecodeLoops, LoopBlock, LoopModel } from '../../../src/ops/decode-loop.js';
 import { rotaryTable } from '../../../src/ops/rotary.js';
 import { scope } from '../../../src/ops/scope.js';
+import { randomStream } from '../../../src/random.js';
 import { cuda, useCuda } from '../../support/cuda.js';
 import { randomValues, relativeError } from '../../support/numbers.js';
 

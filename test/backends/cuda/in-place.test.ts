@@ -3,10 +3,10 @@ import { type Tensor, tensor2d } from '@tensorflow/tfjs-core';
 import { describe, expect, it } from 'vitest';
 import { gatedScatterAdd } from '../../../src/ops/gated-scatter-add.js';
 import { residual } from '../../../src/ops/residual.js';
+import { routedGather } from '../../../src/ops/routed-gather.js';
+import { routerLogits } from '../../../src/ops/router-logits.js';
 import { scope } from '../../../src/ops/scope.js';
-import { takeTokens } from '../../../src/ops/take-tokens.js';
 import { Parameter, Tape } from '../../../src/ops/tape.js';
-import { tokenLogits } from '../../../src/ops/token-logits.js';
 import { cuda, useCuda } from '../../support/cuda.js';
 import { randomTensor } from '../../support/numbers.js';
 
@@ -34,8 +34,8 @@ function numbers(shape: [number, number, number], positions: number[][], inPlace
     tape.record([tracked], [start], [], ([d]) => [d as Tensor]);
     let x = residual(tape, tracked, tracked); // stored as activations are
     for (let block = 0; block < 2; block++) {
-      const r = tokenLogits(x, router);
-      const taken = takeTokens(tape, x, r, router, indices);
+      const r = routerLogits(x, router);
+      const taken = routedGather(tape, x, r, router, indices);
       const out = gatedScatterAdd(tape, x, residual(tape, taken, taken), r, indices, 'raw', inPlace);
       expect(out.dataId === x.dataId).toBe(inPlace);
       x = out;

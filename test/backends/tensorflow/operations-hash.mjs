@@ -20,7 +20,7 @@ const [x, dy, gain] = [wave([2, 700, 96], 0), wave([2, 700, 96], 1), wave([96], 
 const normed = addRmsNormKernel({ x, branch: dy, gain }, {});
 const results = [
   ...normed,
-  ...rmsNormGradKernel({ dy, x, gain, inverseRms: normed[2], sofar: undefined }, {}),
+  ...rmsNormGradKernel({ dy, x, gain, inverseRms: normed[2], gradAccum: undefined }, {}),
   ...geluKernel({ x }, {}),
   ...geluGradKernel({ dy: dy.clone(), x }, {}),
   ...rotaryKernel({ qkv: x.clone(), table: rotaryTable(700, 16), positions: undefined }, {}),

@@ -55,7 +55,7 @@ describe.skipIf(tensorflowMissing !== null)("the project's own operations in Ten
       ['norm', normed, Array.from({ length: 20 }, (_, i) => 20 + i)],
       [
         'its slope',
-        rmsNormGradKernel({ dy: x, x: broken, gain, inverseRms, sofar: undefined }, {})[0],
+        rmsNormGradKernel({ dy: x, x: broken, gain, inverseRms, gradAccum: undefined }, {})[0],
         Array.from({ length: 20 }, (_, i) => 20 + i),
       ],
     ];

@@ -2,7 +2,7 @@
 import { afterAll, describe, expect, it } from 'vitest';
 import { startTensorflow } from '../../../src/backends/tensorflow/start.js';
 import { linearGradInputKernel, linearGradWeightKernel, linearKernel } from '../../../src/ops/linear.js';
-import { tokenLogitsKernel } from '../../../src/ops/token-logits.js';
+import { routerLogitsKernel } from '../../../src/ops/router-logits.js';
 import { tensorflowMissing } from '../../support/backends.js';
 import { randomTensor, relativeError } from '../../support/numbers.js';
 
@@ -13,9 +13,9 @@ describe.skipIf(tensorflowMissing !== null)('precision on tensorflow', () => {
   const products = [
     () => linearKernel({ x: x(), weight: weight() }, {})[0],
     () => linearGradInputKernel({ dy: dy(), weight: weight() }, {})[0],
-    () => linearGradWeightKernel({ dy: dy(), x: x(), sofar: undefined }, {})[0],
+    () => linearGradWeightKernel({ dy: dy(), x: x(), gradAccum: undefined }, {})[0],
   ];
-  const logits = () => tokenLogitsKernel({ x: x(), weight: randomTensor([1, 32], 'w') }, {})[0];
+  const logits = () => routerLogitsKernel({ x: x(), weight: randomTensor([1, 32], 'w') }, {})[0];
   const inPrecision = async (precision: 'fp32' | 'bf16') => {
     await startTensorflow(precision);
     return { products: products.map((run) => run().dataSync()), logits: logits().dataSync() };

@@ -98,7 +98,7 @@ extern "C" __global__ void binaryFloat(const float *x, const float *y, float *z,
 
 // A box of up to four dimensions from one place to another, strides in elements: slices and concatenations.
 template <typename T>
-__device__ void copyBox(const T *from, T *to, long long n, int d1, int d2, int d3, int f0, int f1, int f2, int f3, int t0,
+__device__ void stridedCopy(const T *from, T *to, long long n, int d1, int d2, int d3, int f0, int f1, int f2, int f3, int t0,
                         int t1, int t2, int t3) {
   long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= n) return;
@@ -107,9 +107,9 @@ __device__ void copyBox(const T *from, T *to, long long n, int d1, int d2, int d
 }
 extern "C" __global__ void copyWords(const unsigned *from, unsigned *to, long long n, int d1, int d2, int d3, int f0,
                                      int f1, int f2, int f3, int t0, int t1, int t2, int t3) {
-  copyBox(from, to, n, d1, d2, d3, f0, f1, f2, f3, t0, t1, t2, t3);
+  stridedCopy(from, to, n, d1, d2, d3, f0, f1, f2, f3, t0, t1, t2, t3);
 }
 extern "C" __global__ void copyHalves(const bf16 *from, bf16 *to, long long n, int d1, int d2, int d3, int f0, int f1,
                                       int f2, int f3, int t0, int t1, int t2, int t3) {
-  copyBox(from, to, n, d1, d2, d3, f0, f1, f2, f3, t0, t1, t2, t3);
+  stridedCopy(from, to, n, d1, d2, d3, f0, f1, f2, f3, t0, t1, t2, t3);
 }

@@ -94,7 +94,7 @@ extern "C" __global__ void expertWeightPartials(const float *dlogits, const acti
 }
 
 // probabilities = softmax(logits), choice the largest, ties to the lower, gate its probability. One thread a token.
-extern "C" __global__ void chooseExpert(const float *logits, float *probabilities, float *gate, int *choice, int tokens,
+extern "C" __global__ void top1Expert(const float *logits, float *probabilities, float *gate, int *choice, int tokens,
                                         int choices) {
   int token = blockIdx.x * blockDim.x + threadIdx.x;
   if (token >= tokens) return;
@@ -114,7 +114,7 @@ extern "C" __global__ void chooseExpert(const float *logits, float *probabilitie
 }
 
 // dlogits[i] = dgate·p_c·((i = c) - p_i). One thread a token.
-extern "C" __global__ void chooseExpertGrad(const float *probabilities, const int *choice, const float *dgate,
+extern "C" __global__ void top1ExpertGrad(const float *probabilities, const int *choice, const float *dgate,
                                             float *dlogits, int tokens, int choices) {
   int token = blockIdx.x * blockDim.x + threadIdx.x;
   if (token >= tokens) return;
@@ -130,7 +130,7 @@ extern "C" __global__ void chooseExpertGrad(const float *probabilities, const in
 // Gives out the slots of one expert in one sequence, or counts who chose a no-op: walks the sequence once, 32 tokens at a
 // time. Writes indices [experts, sequences, slots], B·n where a slot stays empty, and counts [choices + experts, sequences].
 // One warp a sequence and choice; grid: sequences·choices / warps of a block.
-extern "C" __global__ void assignSlots(const int *choice, int *indices, float *counts, int sequences, int length,
+extern "C" __global__ void dispatchTokens(const int *choice, int *indices, float *counts, int sequences, int length,
                                        int experts, int choices, int slots) {
   int job = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
   if (job >= sequences * choices) return;

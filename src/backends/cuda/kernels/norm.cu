@@ -65,7 +65,7 @@ __device__ void gradRows(const activation *dy, const activation *x, const float 
     for (int e = 0; e < V; e++) dgain[j][e] = 0.0f;
   for (int row = blockIdx.x * warps + warp; row < rows; row += gridDim.x * warps) {
     long long start = (long long)row * width;
-    Packed<V> xs[J], dys[J], sofar[J];
+    Packed<V> xs[J], dys[J], gradAccum[J];
     float s = inverseRms[row], projection = 0.0f;
 #pragma unroll
     for (int j = 0; j < J; j++) {
@@ -77,7 +77,7 @@ __device__ void gradRows(const activation *dy, const activation *x, const float 
 #pragma unroll
     for (int j = 0; j < J; j++) {
       int i = (j * WARP + lane) * V;
-      if (accumulate && i < width) sofar[j] = fetch<V>(dx + start + i);
+      if (accumulate && i < width) gradAccum[j] = fetch<V>(dx + start + i);
     }
 #pragma unroll
     for (int j = 0; j < J; j++) {
@@ -103,7 +103,7 @@ __device__ void gradRows(const activation *dy, const activation *x, const float 
       unpack<V>(xs[j], n);
       unpack<V>(dys[j], d);
       load<V>(gain + i, g);
-      if (accumulate) unpack<V>(sofar[j], before);
+      if (accumulate) unpack<V>(gradAccum[j], before);
 #pragma unroll
       for (int e = 0; e < V; e++)
         d[e] = s * (d[e] * g[e] - n[e] * s * projection) + (accumulate ? before[e] : 0.0f);

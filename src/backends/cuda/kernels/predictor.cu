@@ -24,7 +24,7 @@ __device__ inline void hiddenOf(const Packed<8> &before, const float *bias, int 
 }
 
 // Reads before [tokens, P], bias [P], weight [P], bias2 [1]; writes logits [tokens] in float32. Grid: tokens / 32.
-extern "C" __global__ void hiddenLogits(const activation *before, const float *bias, const float *weight,
+extern "C" __global__ void predictorLogits(const activation *before, const float *bias, const float *weight,
                                         const float *bias2, float *logits, int tokens, int P) {
   int token = (blockIdx.x * blockDim.x + threadIdx.x) / LANES, lane = threadIdx.x % LANES;
   float sum = 0.0f;
@@ -136,11 +136,11 @@ __device__ void learnTokens(const activation *before, const float *bias, const f
   for (int i = threadIdx.x; i < 2 * P + 2; i += blockDim.x) partials[(long long)blockIdx.x * (2 * P + 2) + i] = columns[i];
 }
 
-#define LEARNED_LOGITS(J)                                                                                             \
+#define PREDICTOR_LOSS_GRAD(J)                                                                                             \
   extern "C" __global__ void __launch_bounds__(256)                                                                   \
-      learnedLogits##J(const activation *before, const float *bias, const float *weight, const float *bias2,          \
+      predictorLossGrad##J(const activation *before, const float *bias, const float *weight, const float *bias2,          \
                        const float *labels, activation *dbefore, float *partials, int tokens, int P, float scale,     \
                        float each) {                                                                                  \
     learnTokens<J>(before, bias, weight, bias2, labels, dbefore, partials, tokens, P, scale, each);                   \
   }
-LEARNED_LOGITS(1) LEARNED_LOGITS(2) LEARNED_LOGITS(4)
+PREDICTOR_LOSS_GRAD(1) PREDICTOR_LOSS_GRAD(2) PREDICTOR_LOSS_GRAD(4)

@@ -49,13 +49,13 @@ __device__ void logitsGradRows(const float *dr, const activation *x, const float
       int next = __ffs(left) - 1;
       long long start = (long long)(first + next) * width;
       float d = __shfl_sync(FULL, own, next);
-      Packed<V> xs[J], sofar[J];
+      Packed<V> xs[J], gradAccum[J];
 #pragma unroll
       for (int j = 0; j < J; j++) {
         int i = (j * WARP + lane) * V;
         if (i >= width) continue;
         xs[j] = fetch<V>(x + start + i);
-        if (accumulate) sofar[j] = fetch<V>(dx + start + i);
+        if (accumulate) gradAccum[j] = fetch<V>(dx + start + i);
       }
 #pragma unroll
       for (int j = 0; j < J; j++) {
@@ -64,7 +64,7 @@ __device__ void logitsGradRows(const float *dr, const activation *x, const float
         float a[V], b[V], before[V];
         unpack<V>(xs[j], a);
         load<V>(w + i, b);
-        if (accumulate) unpack<V>(sofar[j], before);
+        if (accumulate) unpack<V>(gradAccum[j], before);
 #pragma unroll
         for (int e = 0; e < V; e++) {
           dweight[j][e] += d * a[e];
@@ -95,7 +95,7 @@ __device__ void takeGradRows(const float *dr, const activation *drows, const act
     int own = first + lane * stride, ownToken = -1;
     if (own < slots && indices[own] < length) ownToken = own / k * length + indices[own];
     float ownDr = ownToken < 0 ? 0.0f : dr[ownToken];
-    Packed<V> nextRows[J], nextGradient[J], nextSofar[J];
+    Packed<V> nextRows[J], nextGradient[J], nextGradAccum[J];
     auto ask = [&](int turn) {
       int slot = first + turn * stride, token = __shfl_sync(FULL, ownToken, turn);
       if (token < 0) return; // also where there is no such slot
@@ -105,19 +105,19 @@ __device__ void takeGradRows(const float *dr, const activation *drows, const act
         if (i >= width) continue;
         nextRows[j] = fetch<V>(rows + (long long)slot * width + i);
         nextGradient[j] = fetch<V>(drows + (long long)slot * width + i);
-        nextSofar[j] = fetch<V>(dx + (long long)token * width + i);
+        nextGradAccum[j] = fetch<V>(dx + (long long)token * width + i);
       }
     };
     ask(0);
     for (int turn = 0; turn < WARP && first + turn * stride < slots; turn++) {
       int token = __shfl_sync(FULL, ownToken, turn);
       float d = __shfl_sync(FULL, ownDr, turn);
-      Packed<V> row[J], gradient[J], sofar[J];
+      Packed<V> row[J], gradient[J], gradAccum[J];
 #pragma unroll
       for (int j = 0; j < J; j++) {
         row[j] = nextRows[j];
         gradient[j] = nextGradient[j];
-        sofar[j] = nextSofar[j];
+        gradAccum[j] = nextGradAccum[j];
       }
       if (turn + 1 < WARP) ask(turn + 1);
       if (token < 0) continue;
@@ -128,7 +128,7 @@ __device__ void takeGradRows(const float *dr, const activation *drows, const act
         float a[V], g[V], b[V], before[V];
         unpack<V>(row[j], a);
         unpack<V>(gradient[j], g);
-        unpack<V>(sofar[j], before);
+        unpack<V>(gradAccum[j], before);
         load<V>(w + i, b);
 #pragma unroll
         for (int e = 0; e < V; e++) {
@@ -145,12 +145,12 @@ __device__ void takeGradRows(const float *dr, const activation *drows, const act
 // As many blocks on a multiprocessor as the norm's gradient has.
 #define LOGITS_GRAD(V, J, BLOCKS)                                                                                     \
   extern "C" __global__ void __launch_bounds__(256, BLOCKS)                                                           \
-      tokenLogitsGrad##V##x##J(const float *dr, const activation *x, const float *w, activation *dx, float *partials, \
+      routerLogitsGrad##V##x##J(const float *dr, const activation *x, const float *w, activation *dx, float *partials, \
                                int tokens, int width, int accumulate) {                                               \
     logitsGradRows<V, J>(dr, x, w, dx, partials, tokens, width, accumulate);                                          \
   }                                                                                                                   \
   extern "C" __global__ void __launch_bounds__(256, BLOCKS)                                                           \
-      takeTokensGrad##V##x##J(const float *dr, const activation *drows, const activation *rows, const int *indices,   \
+      routedGatherGrad##V##x##J(const float *dr, const activation *drows, const activation *rows, const int *indices,   \
                               const float *w, activation *dx, float *partials, int slots, int k, int length,          \
                               int width) {                                                                            \
     takeGradRows<V, J>(dr, drows, rows, indices, w, dx, partials, slots, k, length, width);                           \
@@ -159,7 +159,7 @@ LOGITS_GRAD(2, 1, 4) LOGITS_GRAD(2, 3, 4) LOGITS_GRAD(2, 5, 4) LOGITS_GRAD(2, 7,
 LOGITS_GRAD(8, 1, 4) LOGITS_GRAD(8, 2, 3) LOGITS_GRAD(8, 3, 2) LOGITS_GRAD(8, 4, 2) LOGITS_GRAD(8, 8, 1)
 
 // dx alone, for any width. One warp a token; grid: tokens / warps of a block.
-extern "C" __global__ void tokenLogitsGradAnyWidth(const float *dr, const float *w, activation *dx, int tokens,
+extern "C" __global__ void routerLogitsGradAnyWidth(const float *dr, const float *w, activation *dx, int tokens,
                                                    int width, int accumulate) {
   int token = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
   if (token >= tokens) return;
@@ -169,7 +169,7 @@ extern "C" __global__ void tokenLogitsGradAnyWidth(const float *dr, const float 
 }
 
 // dx alone, for any width, and ofSlots[slot] = dr of its token, 0 for padding. One warp a slot; grid: slots / warps of a block.
-extern "C" __global__ void takeTokensGradAnyWidth(const float *dr, const activation *drows, const int *indices,
+extern "C" __global__ void routedGatherGradAnyWidth(const float *dr, const activation *drows, const int *indices,
                                                   const float *w, activation *dx, float *ofSlots, int slots, int k,
                                                   int length, int width) {
   int slot = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
@@ -250,10 +250,10 @@ __device__ void scatterGradRow(const activation *dout, const activation *rows, c
 }
 
 #define ROUTING(V)                                                                                                    \
-  extern "C" __global__ void tokenLogits##V(const activation *x, const float *w, float *r, int tokens, int width) {   \
+  extern "C" __global__ void routerLogits##V(const activation *x, const float *w, float *r, int tokens, int width) {   \
     dotRow<V>(x, 0, w, 0, r, tokens, width);                                                                          \
   }                                                                                                                   \
-  extern "C" __global__ void addTokenLogits##V(const activation *x, const activation *branch, const float *w,         \
+  extern "C" __global__ void addRouterLogits##V(const activation *x, const activation *branch, const float *w,         \
                                                activation *total, float *r, int tokens, int width) {                  \
     dotRow<V>(x, branch, w, total, r, tokens, width);                                                                 \
   }                                                                                                                   \

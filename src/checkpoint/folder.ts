@@ -1,0 +1,276 @@
+/** Checkpoints as folders: written whole or not at all, known by their checksums, the oldest removed. */
+import { createHash } from 'node:crypto';
+import * as nodeFs from 'node:fs';
+import { closeSync, fstatSync, openSync, readFileSync, readSync, renameSync, rmSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { InputError, messageOf } from '../errors.js';
+import { syncFolder, writeAll } from '../files/atomic.js';
+import { runFiles } from '../results/run-folder.js';
+
+/** A file of a checkpoint, in parts that follow one another. */
+export interface CheckpointFile {
+  name: string;
+  parts: Uint8Array[];
+}
+
+/** All that a thread needs to know to write a checkpoint. */
+export interface CheckpointJob {
+  /** checkpoints/ of the run's folder. */
+  checkpoints: string;
+  step: number;
+  files: CheckpointFile[];
+  /** How many checkpoints there are afterwards, at most. */
+  keep: number;
+  /** Files that are on the disk before the checkpoint counts: what it goes on from. */
+  after: string[];
+}
+
+/** The calls of the file system that write a checkpoint: tests kill and break each. */
+export type CheckpointFs = Pick<
+  typeof nodeFs,
+  | 'mkdirSync'
+  | 'openSync'
+  | 'writeSync'
+  | 'fsyncSync'
+  | 'closeSync'
+  | 'renameSync'
+  | 'rmSync'
+  | 'readdirSync'
+  | 'existsSync'
+>;
+
+const MANIFEST_FORMAT = 'mod-checkpoint-files-1';
+export const MANIFEST_FILE = 'manifest.json';
+/** What the name of a damaged checkpoint ends with. */
+export const DAMAGED = '.damaged';
+
+interface Manifest {
+  format: typeof MANIFEST_FORMAT;
+  step: number;
+  files: Record<string, { bytes: number; sha256: string }>;
+}
+
+/** One read takes at most this much. */
+const CHUNK_BYTES = 16 * 2 ** 20;
+
+/** step-00001200 */
+export function checkpointName(step: number): string {
+  return `step-${String(step).padStart(8, '0')}`;
+}
+
+/** checkpoints/step-00001200 */
+export function checkpointFolder(runFolder: string, step: number): string {
+  return join(runFiles(runFolder).checkpoints, checkpointName(step));
+}
+
+/** The checkpoint of the most steps; null where there is none. */
+export function latestCheckpoint(runFolder: string): string | null {
+  const latest = checkpointSteps(runFiles(runFolder).checkpoints).at(-1);
+  return latest === undefined ? null : checkpointFolder(runFolder, latest);
+}
+
+/** The steps of the checkpoints in a run's checkpoints/, ascending; whether they are whole is not looked at. */
+export function checkpointSteps(
+  checkpoints: string,
+  fs: Pick<CheckpointFs, 'readdirSync'> = nodeFs,
+): number[] {
+  return namesIn(checkpoints, fs)
+    .filter((name) => /^step-\d{8,}$/.test(name))
+    .map((name) => Number(name.slice('step-'.length)))
+    .sort((a, b) => a - b);
+}
+
+/**
+ * Writes a checkpoint beside its place, every file and the folder flushed to the disk, renames it, flushes the parent,
+ * and only then removes the oldest. On any failure those that were there stay; the error is the system's own, its
+ * `code` with it, and its message says what was to be written.
+ */
+export function writeCheckpoint(job: CheckpointJob, fs: CheckpointFs = nodeFs): void {
+  const { checkpoints, step, files, keep, after } = job;
+  const target = join(checkpoints, checkpointName(step));
+  const temporary = hidden(target, 'tmp');
+  try {
+    if (fs.mkdirSync(checkpoints, { recursive: true }) !== undefined) syncFolder(dirname(checkpoints), fs);
+    removeHidden(checkpoints, fs);
+    fs.mkdirSync(temporary);
+    const written: Manifest['files'] = {};
+    for (const { name, parts } of files) written[name] = writeFile(join(temporary, name), parts, fs);
+    const manifest = manifestText({ format: MANIFEST_FORMAT, step, files: written });
+    writeFile(join(temporary, MANIFEST_FILE), [Buffer.from(manifest)], fs);
+    for (const path of after) if (fs.existsSync(path)) syncFolder(path, fs);
+    syncFolder(temporary, fs);
+    if (fs.existsSync(target)) remove(target, fs);
+    fs.renameSync(temporary, target);
+    syncFolder(checkpoints, fs);
+  } catch (error) {
+    try {
+      fs.rmSync(temporary, { recursive: true, force: true });
+    } catch {
+      // The next checkpoint removes it.
+    }
+    if (error instanceof Error) error.message = `${target}: cannot be written: ${error.message}`;
+    throw error;
+  }
+  removeOldest(checkpoints, keep, fs);
+}
+
+/** Bytes of all files of a checkpoint. */
+export function checkpointFileBytes(files: readonly CheckpointFile[]): number {
+  return files.reduce((sum, { parts }) => sum + parts.reduce((bytes, part) => bytes + part.length, 0), 0);
+}
+
+/** Bytes of the files of all checkpoints in a run's checkpoints/. */
+export function folderBytes(checkpoints: string): number {
+  return namesIn(checkpoints, nodeFs)
+    .flatMap((name) => namesIn(join(checkpoints, name), nodeFs).map((file) => join(checkpoints, name, file)))
+    .reduce((sum, path) => sum + (nodeFs.statSync(path, { throwIfNoEntry: false })?.size ?? 0), 0);
+}
+
+/** Leaves the newest checkpoint alone: the run is done. */
+export function keepLatest(checkpoints: string): void {
+  removeOldest(checkpoints, 1, nodeFs);
+  for (const name of namesIn(checkpoints, nodeFs)) {
+    if (name.endsWith(DAMAGED)) rmSync(join(checkpoints, name), { recursive: true, force: true });
+  }
+}
+
+function removeOldest(checkpoints: string, keep: number, fs: CheckpointFs): void {
+  const old = checkpointSteps(checkpoints, fs).slice(0, -keep);
+  for (const step of old) remove(join(checkpoints, checkpointName(step)), fs);
+}
+
+/**
+ * Reads every byte of a checkpoint against its manifest.
+ *
+ * @throws InputError naming the file and what is wrong with it
+ */
+export function checkCheckpoint(folder: string): void {
+  const { step, files } = readManifest(folder);
+  if (checkpointName(step) !== basename(folder)) {
+    throw new InputError(`${join(folder, MANIFEST_FILE)}: of step ${step}, not of this folder`);
+  }
+  for (const name of Object.keys(files)) checkFile(folder, name, files);
+}
+
+/**
+ * Reads some files of a checkpoint against its manifest; one that somebody has copied may have another name, or lack the
+ * manifest: then nothing is known of them.
+ *
+ * @throws InputError as checkCheckpoint does
+ */
+export function checkFiles(folder: string, names: readonly string[]): void {
+  if (!nodeFs.existsSync(join(folder, MANIFEST_FILE))) return;
+  const { files } = readManifest(folder);
+  for (const name of names) checkFile(folder, name, files);
+}
+
+function checkFile(folder: string, name: string, files: Manifest['files']): void {
+  const path = join(folder, name);
+  const known = files[name];
+  if (known === undefined) throw new InputError(`${path}: not in the manifest`);
+  const found = fileDigest(path);
+  if (found.bytes !== known.bytes) {
+    throw new InputError(`${path}: torn: ${found.bytes} of ${known.bytes} bytes`);
+  }
+  if (found.sha256 !== known.sha256) {
+    throw new InputError(`${path}: corrupt: its checksum is not the manifest's`);
+  }
+}
+
+/** Takes a damaged checkpoint out of the row, for a person to look at until the run is done. */
+export function quarantine(folder: string): void {
+  const aside = `${folder}${DAMAGED}`;
+  rmSync(aside, { recursive: true, force: true });
+  renameSync(folder, aside);
+  syncFolder(dirname(folder));
+}
+
+function readManifest(folder: string): Manifest {
+  const path = join(folder, MANIFEST_FILE);
+  let text: string;
+  let manifest: Manifest;
+  try {
+    text = readFileSync(path, 'utf8');
+    const { sha256: _, ...content } = JSON.parse(text);
+    manifest = content;
+  } catch (error) {
+    throw new InputError(`${path}: cannot be read: ${messageOf(error)}`);
+  }
+  // The text is a function of the content, so that any flipped bit shows.
+  if (manifest.format !== MANIFEST_FORMAT || manifestText(manifest) !== text) {
+    throw new InputError(`${path}: corrupt: its checksum is not its own`);
+  }
+  return manifest;
+}
+
+function manifestText(manifest: Manifest): string {
+  const sha256 = createHash('sha256').update(JSON.stringify(manifest)).digest('hex');
+  return `${JSON.stringify({ ...manifest, sha256 }, null, 1)}\n`;
+}
+
+function writeFile(path: string, parts: Uint8Array[], fs: CheckpointFs): { bytes: number; sha256: string } {
+  const hash = createHash('sha256');
+  let bytes = 0;
+  const file = fs.openSync(path, 'wx');
+  try {
+    for (const part of parts) {
+      hash.update(part);
+      writeAll(file, part, fs.writeSync);
+      bytes += part.length;
+    }
+    fs.fsyncSync(file);
+  } finally {
+    fs.closeSync(file);
+  }
+  return { bytes, sha256: hash.digest('hex') };
+}
+
+function fileDigest(path: string): { bytes: number; sha256: string } {
+  let file: number | null = null;
+  try {
+    file = openSync(path, 'r');
+    const hash = createHash('sha256');
+    const chunk = Buffer.alloc(Math.min(CHUNK_BYTES, fstatSync(file).size));
+    let bytes = 0;
+    for (;;) {
+      const read = chunk.length === 0 ? 0 : readSync(file, chunk, 0, chunk.length, bytes);
+      if (read === 0) return { bytes, sha256: hash.digest('hex') };
+      hash.update(chunk.subarray(0, read));
+      bytes += read;
+    }
+  } catch (error) {
+    throw new InputError(`${path}: cannot be read: ${messageOf(error)}`);
+  } finally {
+    if (file !== null) closeSync(file);
+  }
+}
+
+/** Removes a checkpoint so that a crash leaves all of it or something that is no checkpoint. */
+function remove(folder: string, fs: CheckpointFs): void {
+  const out = hidden(folder, 'old');
+  fs.rmSync(out, { recursive: true, force: true });
+  fs.renameSync(folder, out);
+  fs.rmSync(out, { recursive: true, force: true });
+}
+
+/** What is written, or being removed, under a name that is no checkpoint's. */
+function hidden(folder: string, end: 'tmp' | 'old'): string {
+  return join(dirname(folder), `.${basename(folder)}.${end}`);
+}
+
+/** What writers and removers left that were killed: the run's lock keeps others out. */
+function removeHidden(checkpoints: string, fs: CheckpointFs): void {
+  for (const name of namesIn(checkpoints, fs)) {
+    if (/^\.step-\d+\.(tmp|old)$/.test(name))
+      fs.rmSync(join(checkpoints, name), { recursive: true, force: true });
+  }
+}
+
+function namesIn(folder: string, fs: Pick<CheckpointFs, 'readdirSync'>): string[] {
+  try {
+    return fs.readdirSync(folder);
+  } catch (error) {
+    if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return [];
+    throw error;
+  }
+}

@@ -1,0 +1,200 @@
+/** A model in a checkpoint: config.json and weights.safetensors, with PyTorch's names and [out, in] layout. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Tensor } from '@tensorflow/tfjs-core';
+import { z } from 'zod';
+import { BUILT_IN_TOKENIZERS, isBuiltIn, openTokenizer, type Tokenizer } from '../data/tokenizer.js';
+import { InputError, messageOf } from '../errors.js';
+import { readSafetensors, type SafeTensor, safetensorsParts } from '../files/safetensors.js';
+import { GATES, type ModelConfig, ROUTERS } from '../model/config.js';
+import type { TensorSpec } from '../model/parameters.js';
+import { Transformer } from '../model/transformer.js';
+import type { Parameter } from '../ops/tape.js';
+import { type CheckpointFile, checkFiles } from './folder.js';
+
+export const CHECKPOINT_FORMAT = 'mod-checkpoint-1';
+
+const positive = z.int().positive();
+
+const modelSchema: z.ZodType<ModelConfig> = z.strictObject({
+  vocab_size: positive,
+  d_model: positive,
+  n_layers: positive,
+  n_heads: positive,
+  d_ff: positive,
+  sequence_length: positive,
+  tie_embeddings: z.boolean(),
+  routing: z
+    .strictObject({
+      frequency: positive,
+      capacity: z.number().gt(0).max(1),
+      router: z.enum(ROUTERS),
+      gate: z.enum(GATES),
+      aux_loss_weight: z.number().nonnegative(),
+      predictor_hidden: z.int().nonnegative(),
+    })
+    .nullable(),
+  experts: z
+    .strictObject({
+      count: positive,
+      no_ops: z.int().nonnegative(),
+      capacity_factor: z.number().positive(),
+      balance_loss_weight: z.number().nonnegative(),
+      balance_no_ops: z.boolean(),
+    })
+    .nullable(),
+});
+
+const CONFIG_FILE = 'config.json';
+const WEIGHTS_FILE = 'weights.safetensors';
+/** What `tokenizer` says of a tokenizer.json: that it lies beside config.json, where other programs look for it. */
+const TOKENIZER_FILE = 'tokenizer.json';
+
+const checkpointSchema = z.looseObject({
+  format: z.literal(CHECKPOINT_FORMAT),
+  model: modelSchema,
+  tokenizer: z.enum([...BUILT_IN_TOKENIZERS, TOKENIZER_FILE]).optional(),
+});
+
+/**
+ * config.json, weights.safetensors and, where there is one, tokenizer.json, with the values of this moment.
+ *
+ * @param tokenizer of the model's tokens: `bytes`, `gpt2`, the path of a tokenizer.json, or null where it is not known
+ */
+export function modelFiles(model: Transformer, tokenizer: string | null): CheckpointFile[] {
+  const own = tokenizer === null || isBuiltIn(tokenizer) ? null : readFileSync(tokenizer);
+  const config = {
+    format: CHECKPOINT_FORMAT,
+    model: model.config,
+    ...(tokenizer === null ? {} : { tokenizer: own === null ? tokenizer : TOKENIZER_FILE }),
+  };
+  const tensors = model.parameters.flatMap((parameter) => tensorsOf(parameter, parameter.value));
+  return [
+    { name: CONFIG_FILE, parts: [Buffer.from(`${JSON.stringify(config, null, 1)}\n`)] },
+    { name: WEIGHTS_FILE, parts: safetensorsParts(tensors) },
+    ...(own === null ? [] : [{ name: TOKENIZER_FILE, parts: [own] }]),
+  ];
+}
+
+/**
+ * The tokenizer of a checkpoint; null where it carries none.
+ *
+ * @throws InputError where the tokenizer is missing or damaged, or has tokens that the model does not know
+ */
+export async function openCheckpointTokenizer(folder: string): Promise<Tokenizer | null> {
+  const { model, tokenizer: name } = readConfig(folder);
+  if (name === undefined) return null;
+  if (name === TOKENIZER_FILE) checkFiles(folder, [name]);
+  return fitting(await openTokenizer(name, folder), join(folder, name), model);
+}
+
+/**
+ * Another tokenizer than the checkpoint's own.
+ *
+ * @param name as in a sweep file: `bytes`, `gpt2`, or the path of a tokenizer.json
+ * @throws InputError as openCheckpointTokenizer does
+ */
+export async function openTokenizerFor(folder: string, name: string): Promise<Tokenizer> {
+  return fitting(await openTokenizer(name, '.'), name, readModelConfig(folder));
+}
+
+/** A tokenizer whose tokens the model knows: of another one rows would be read that no embedding has. */
+function fitting(tokenizer: Tokenizer, name: string, { vocab_size }: ModelConfig): Tokenizer {
+  if (tokenizer.vocabSize <= vocab_size) return tokenizer;
+  throw new InputError(
+    `${name}: a tokenizer of ${tokenizer.vocabSize} tokens; the model has a vocabulary of ${vocab_size}`,
+  );
+}
+
+/**
+ * The model of a checkpoint of which nobody has seen that it is whole, on the active backend.
+ *
+ * @throws InputError for a file that is not what the checkpoint's manifest says, and as loadModel does
+ */
+export function loadCheckedModel(folder: string): Transformer {
+  checkFiles(folder, [CONFIG_FILE, WEIGHTS_FILE]);
+  return loadModel(folder);
+}
+
+/** The model of a checkpoint, on the active backend. InputError where config and weights do not fit each other. */
+export function loadModel(folder: string): Transformer {
+  const config = readModelConfig(folder);
+  const path = join(folder, WEIGHTS_FILE);
+  const { source, unused } = tensorSource(path);
+  const model = new Transformer(config, source);
+  const [extra] = unused();
+  if (extra !== undefined) {
+    model.dispose();
+    throw new InputError(
+      `${path}: the tensor ${extra} does not belong to the model that config.json describes`,
+    );
+  }
+  return model;
+}
+
+/** The model's config of a checkpoint folder, checked. */
+export function readModelConfig(folder: string): ModelConfig {
+  return readConfig(folder).model;
+}
+
+function readConfig(folder: string): z.output<typeof checkpointSchema> {
+  const path = join(folder, CONFIG_FILE);
+  let json: unknown;
+  try {
+    json = JSON.parse(readFileSync(path, 'utf8'));
+  } catch (error) {
+    throw new InputError(`${path}: not a checkpoint's config: ${messageOf(error)}`);
+  }
+  const parsed = checkpointSchema.safeParse(json);
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    throw new InputError(`${path}: ${issue?.path.join('.') || 'config'}: ${issue?.message}`);
+  }
+  const { model } = parsed.data;
+  if (model.d_model % model.n_heads !== 0 || (model.d_model / model.n_heads) % 2 !== 0) {
+    throw new InputError(
+      `${path}: model.n_heads: ${model.n_heads} heads do not divide d_model ${model.d_model} into heads of an even size`,
+    );
+  }
+  return parsed.data;
+}
+
+/** A parameter, or another tensor of its shape, by the names of a checkpoint, each behind `prefix`: q, k and v apart. */
+export function tensorsOf(parameter: Parameter, tensor: Tensor, prefix = ''): SafeTensor[] {
+  const values = tensor.dataSync() as Float32Array;
+  const parts = parameter.tensorNames.length;
+  const shape = [(tensor.shape[0] as number) / parts, ...tensor.shape.slice(1)];
+  return parameter.tensorNames.map((name, i) => ({
+    name: `${prefix}${name}`,
+    dtype: 'F32',
+    shape,
+    data: values.subarray((i * values.length) / parts, ((i + 1) * values.length) / parts),
+  }));
+}
+
+/** Where a checkpoint's tensors come from that were made with `tensorsOf`. */
+export type StoredTensors = (spec: Pick<TensorSpec, 'name' | 'shape'>) => Float32Array;
+
+/** The tensors of a file, by name, each checked against what it ought to be, and which of them nobody asked for. */
+export function tensorSource(path: string): { source: StoredTensors; unused(): string[] } {
+  const tensors = readSafetensors(path);
+  const used = new Set<string>();
+  const source: StoredTensors = ({ name, shape }) => {
+    const found = tensors.get(name);
+    if (found === undefined) throw new InputError(`${path}: the tensor ${name} is missing`);
+    if (found.dtype !== 'F32' || String(found.shape) !== String(shape)) {
+      throw new InputError(
+        `${path}: the tensor ${name} is ${found.dtype} [${found.shape}], config.json asks for F32 [${shape}]`,
+      );
+    }
+    const broken = found.data.findIndex((value) => !Number.isFinite(value));
+    if (broken !== -1) {
+      throw new InputError(
+        `${path}: the tensor ${name} holds ${found.data[broken]} at ${broken}: no finite number`,
+      );
+    }
+    used.add(name);
+    return found.data as Float32Array;
+  };
+  return { source, unused: () => [...tensors.keys()].filter((name) => !used.has(name)) };
+}

@@ -1,0 +1,34 @@
+/** The room that checkpoints take on the disk. */
+
+import type { PlannedRun } from '../plan/run.js';
+
+/** In float32. */
+const BYTES_PER_WEIGHT = 4;
+/** Weights and AdamW's two moments. */
+const BYTES_PER_PARAMETER = 3 * BYTES_PER_WEIGHT;
+/** config.json, state.json, the heads of the two safetensors files: well under this. */
+const SMALL_FILES = 64 * 1024;
+
+/** Bytes of one checkpoint that training can be resumed from: config.json, weights, optimizer, state. */
+export function checkpointBytes(parameters: number): number {
+  return parameters * BYTES_PER_PARAMETER + SMALL_FILES;
+}
+
+/**
+ * Bytes that training some runs takes at most: what the largest hold that train at the same time, one more than they keep
+ * while that is written, and the weights that stay.
+ */
+export function sweepBytes(runs: readonly PlannedRun[], jobs: number): number {
+  const training = runs
+    .map(({ params_total, checkpoint }) => (checkpoint.keep + 1) * checkpointBytes(params_total))
+    .sort((a, b) => b - a)
+    .slice(0, jobs);
+  const staying = new Map<string, number>();
+  for (const { run_id, params_total, spec, checkpoint } of runs) {
+    if (checkpoint.keep_final === 'none') continue;
+    const group = checkpoint.keep_final === 'all' ? run_id : `${spec.flop_budget} ${spec.variant}`;
+    const size = params_total * BYTES_PER_WEIGHT + SMALL_FILES;
+    staying.set(group, Math.max(size, staying.get(group) ?? 0));
+  }
+  return [...training, ...staying.values()].reduce((sum, size) => sum + size, 0);
+}

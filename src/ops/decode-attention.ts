@@ -1,0 +1,65 @@
+/** DecodeAttention: a new token of each of some sequences attends to the keys that its sequence has cached, and to itself. */
+import {
+  add,
+  cast,
+  expandDims,
+  gather,
+  lessEqual,
+  matMul,
+  mul,
+  range,
+  reshape,
+  slice,
+  softmax,
+  sub,
+  sum,
+  type Tensor,
+  transpose,
+} from '@tensorflow/tfjs-core';
+import { defineKernel } from './kernel.js';
+import { hotRows } from './one-hot.js';
+
+export interface DecodeAttentionInputs extends Record<string, Tensor> {
+  /** Rotated projections of the new tokens: [1, b, 3D]. */
+  qkv: Tensor;
+  /** [S, L, 2D]: for each token that a sequence has cached the keys of all heads, then the values. */
+  cache: Tensor;
+  /** The sequence of each new token: [b] int32, no two the same. */
+  rows: Tensor;
+  /** Tokens that these sequences have cached, less than L each: [b] int32. */
+  lengths: Tensor;
+}
+
+/**
+ * → [out [1, b, D], cache with the new tokens]. The input cache is dead afterwards: a backend may write in its place.
+ * Rows of the cache behind a sequence's length hold anything finite.
+ */
+export const decodeAttentionKernel = defineKernel(
+  'DecodeAttention',
+  (
+    { qkv, cache, rows, lengths }: DecodeAttentionInputs,
+    { heads }: { heads: number },
+  ): [out: Tensor, cache: Tensor] => {
+    const [sequences, room, width] = cache.shape as [number, number, number];
+    const [D, b] = [width / 2, rows.shape[0] as number];
+    const size = D / heads;
+    const [q, added] = [slice(qkv, [0, 0, 0], [1, b, D]), slice(qkv, [0, 0, D], [1, b, width])];
+    const hot = hotRows(add(mul(rows, room), lengths), sequences * room); // [b, S·L]
+    const untouched = reshape(sub(1, sum(hot, 0)), [sequences, room, 1]);
+    const written = matMul(hot, reshape(added, [b, width]), true, false);
+    const next = add(mul(cache, untouched), reshape(written, cache.shape));
+    const own = reshape(gather(next, rows), [b, room, 2, heads, size]);
+    const byHead = (which: number) =>
+      reshape(transpose(slice(own, [0, 0, which, 0, 0], [b, room, 1, heads, size]), [0, 3, 2, 1, 4]), [
+        b,
+        heads,
+        room,
+        size,
+      ]);
+    const scores = mul(matMul(reshape(q, [b, heads, 1, size]), byHead(0), false, true), 1 / Math.sqrt(size));
+    const visible = cast(lessEqual(range(0, room, 1, 'int32'), expandDims(lengths, 1)), 'float32'); // [b, L]
+    const mask = mul(sub(visible, 1), 1e30);
+    const weights = softmax(add(scores, reshape(mask, [b, 1, 1, room])));
+    return [reshape(matMul(weights, byHead(1)), [1, b, D]), next];
+  },
+);

@@ -1,0 +1,100 @@
+/**
+ * PredictorLogits: what a predictor does behind its first product: bias, gelu, and one number a token. In float32 at its end.
+ * PredictorLossGrad: how it should change to foretell which tokens are selected. Its loss is nobody's but its own (the paper's
+ * section 3.5 stops the gradient at its input), so that it learns where its input is at hand.
+ */
+import { cast, equal, greater, mean, type Tensor } from '@tensorflow/tfjs-core';
+import { biasGradKernel, biasKernel } from './bias.js';
+import { binaryCrossEntropyGradKernel } from './binary-cross-entropy.js';
+import { geluGradKernel, geluKernel } from './gelu.js';
+import { defineKernel } from './kernel.js';
+import { linearGradWeightKernel, linearKernel } from './linear.js';
+import { routerLogitsGradKernel, routerLogitsKernel } from './router-logits.js';
+import type { Parameter } from './tape.js';
+
+export interface PredictorLogitsInputs extends Record<string, Tensor> {
+  /** [B, T, P] */
+  before: Tensor;
+  /** [P] */
+  bias: Tensor;
+  /** [1, P] */
+  weight: Tensor;
+}
+
+const hiddenOf = ({ before, bias }: PredictorLogitsInputs): [biased: Tensor, hidden: Tensor] => {
+  const [biased] = biasKernel({ x: before, bias }, {});
+  return [biased, geluKernel({ x: biased }, {})[0]];
+};
+
+/** {before [B, T, P], bias [P], weight [1, P], bias2 [1]} → [logits [B, T]] = weight·gelu(before + bias) + bias2 */
+export const predictorLogitsKernel = defineKernel(
+  'PredictorLogits',
+  ({ bias2, ...inputs }: PredictorLogitsInputs & { bias2: Tensor }, _: object): [Tensor] => {
+    const [logits] = routerLogitsKernel({ x: hiddenOf(inputs)[1], weight: inputs.weight }, {});
+    return biasKernel({ x: logits, bias: bias2 }, {});
+  },
+);
+
+/**
+ * {before, bias, weight, bias2, labels [B, T] 0 or 1} → [dbefore [B, T, P], dbias [P], dweight [1, P], dbias2 [1], right []].
+ * The gradients are those of `share` times the mean binary cross-entropy of the logits against the labels, a mean over tokens
+ * in nats; right is the share of the logits that are above 0 where the label is 1, and not elsewhere. With
+ * h = gelu(before + bias) and d = share · (sigmoid(logit) - label) / tokens: dbefore = d⊗weight∘gelu', dbias = Σ dbefore,
+ * dweight = Σ d·h, dbias2 = Σ d.
+ */
+export const predictorLossGradKernel = defineKernel(
+  'PredictorLossGrad',
+  (
+    { labels, bias2, ...inputs }: PredictorLogitsInputs & { bias2: Tensor; labels: Tensor },
+    { share }: { share: number },
+  ): [dbefore: Tensor, dbias: Tensor, dweight: Tensor, dbias2: Tensor, right: Tensor] => {
+    const { weight, bias } = inputs;
+    const [biased, hidden] = hiddenOf(inputs);
+    const [product] = routerLogitsKernel({ x: hidden, weight }, {});
+    const [logits] = biasKernel({ x: product, bias: bias2 }, {});
+    const [dlogits] = binaryCrossEntropyGradKernel({ logits, labels }, { weight: share });
+    const [dhidden, dweight] = routerLogitsGradKernel(
+      { dr: dlogits, x: hidden, weight, gradAccum: undefined },
+      {},
+    );
+    const [dbefore] = geluGradKernel({ dy: dhidden, x: biased }, {});
+    const [dbias] = biasGradKernel({ dy: dbefore }, { width: bias.size });
+    const [dbias2] = biasGradKernel({ dy: dlogits }, { width: 1 });
+    const right = mean(cast(equal(cast(greater(logits, 0), 'float32'), labels), 'float32')) as Tensor;
+    return [dbefore, dbias, dweight, dbias2, right];
+  },
+);
+
+/** A predictor's layers: fc1 [P, D] and fc1Bias [P], fc2 [1, P] and fc2Bias [1]. */
+export interface PredictorLayers {
+  fc1: Parameter;
+  fc1Bias: Parameter;
+  fc2: Parameter;
+  fc2Bias: Parameter;
+}
+
+/** fc2(gelu(fc1(x))) with biases, one number a token. x [B, T, D] → [B, T] */
+export function predictorLogits(x: Tensor, { fc1, fc1Bias, fc2, fc2Bias }: PredictorLayers): Tensor {
+  const [before] = linearKernel({ x, weight: fc1.value }, {});
+  const inputs = { before, bias: fc1Bias.value, weight: fc2.value, bias2: fc2Bias.value };
+  return predictorLogitsKernel(inputs, {})[0];
+}
+
+/**
+ * Adds to the layers' gradients those of `share` times the mean binary cross-entropy of predictorLogits(x) against the labels,
+ * at once: x gets none, so that nothing of it has to wait for a backward pass. x [B, T, D], labels [B, T] 0 or 1 → the share
+ * of the labels that the logits' signs foretell, a scalar.
+ */
+export function learnLogits(x: Tensor, layers: PredictorLayers, labels: Tensor, share: number): Tensor {
+  const { fc1, fc1Bias, fc2, fc2Bias } = layers;
+  const [before] = linearKernel({ x, weight: fc1.value }, {});
+  const [dbefore, dbias, dweight, dbias2, right] = predictorLossGradKernel(
+    { before, bias: fc1Bias.value, weight: fc2.value, bias2: fc2Bias.value, labels },
+    { share },
+  );
+  fc1.setGrad(linearGradWeightKernel({ dy: dbefore, x, gradAccum: fc1.grad ?? undefined }, {})[0]);
+  fc1Bias.addGrad(dbias);
+  fc2.addGrad(dweight);
+  fc2Bias.addGrad(dbias2);
+  return right;
+}

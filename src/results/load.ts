@@ -1,0 +1,80 @@
+/** Reads what sweeps have left: every run as it is now, finished or not, with what evaluation and analysis found. */
+import { existsSync } from 'node:fs';
+import { basename } from 'node:path';
+import { readCsv } from '../files/csv.js';
+import type { PlannedRun, RunSpec } from '../plan/run.js';
+import { type Analysis, readAnalysis } from './analysis.js';
+import { EVAL_COLUMNS, type EvalRow, RUN_COLUMNS, type RunRow, type StepRow } from './columns.js';
+import { currentRow, readEvaluations, runFiles } from './run-folder.js';
+import { readSteps } from './steps.js';
+import { findSweep, readPlan, runFolder, sweepFiles } from './sweep-folder.js';
+
+/** A run as the report sees it. */
+export interface ReportRun {
+  /** The sweep's name. */
+  sweep: string;
+  row: RunRow;
+  spec: RunSpec;
+  evaluations: EvalRow[];
+  analysis: Analysis | null;
+  /** Read when it is called: of hundreds of runs few are drawn step by step. */
+  steps: () => StepRow[];
+}
+
+/** The folders of the sweeps that targets mean, each once. */
+export function sweepFolders(targets: readonly string[], resultsDir: string): string[] {
+  const found = targets.length === 0 ? [undefined] : targets;
+  return [...new Set(found.map((target) => findSweep(target, resultsDir).sweepFolder))];
+}
+
+/**
+ * All runs of some sweeps, in the order of their plans. Of a run whose folder is not there, as where only the tables were
+ * copied, what runs.csv and eval.csv say.
+ *
+ * @throws InputError for a file that cannot be read
+ */
+export function loadRuns(folders: readonly string[]): ReportRun[] {
+  return folders.flatMap((folder) => {
+    const { name, runs } = readPlan(folder);
+    const tables = new Tables(folder);
+    return runs.map((run) => loadRun(name ?? basename(folder), folder, run, tables));
+  });
+}
+
+function loadRun(sweep: string, sweepFolder: string, run: PlannedRun, tables: Tables): ReportRun {
+  const folder = runFolder(sweepFolder, run.run_id);
+  const own = existsSync(folder);
+  return {
+    sweep,
+    spec: run.spec,
+    row: (own ? null : tables.run(run.run_id)) ?? currentRow(folder, run),
+    evaluations: own ? readEvaluations(folder) : tables.evaluations(run.run_id),
+    analysis: readAnalysis(folder),
+    steps: () => readSteps(runFiles(folder).steps),
+  };
+}
+
+/** runs.csv and eval.csv of a sweep, read when a run has no folder. */
+class Tables {
+  private runs: Map<string, RunRow> | null = null;
+  private evals: EvalRow[] | null = null;
+
+  constructor(private readonly folder: string) {}
+
+  run(id: string): RunRow | null {
+    if (this.runs === null) {
+      const path = sweepFiles(this.folder).runs;
+      const rows = existsSync(path) ? readCsv<RunRow>(path, RUN_COLUMNS) : [];
+      this.runs = new Map(rows.map((row) => [row.run_id, row]));
+    }
+    return this.runs.get(id) ?? null;
+  }
+
+  evaluations(id: string): EvalRow[] {
+    if (this.evals === null) {
+      const path = sweepFiles(this.folder).evaluations;
+      this.evals = existsSync(path) ? readCsv<EvalRow>(path, EVAL_COLUMNS) : [];
+    }
+    return this.evals.filter(({ run_id }) => run_id === id);
+  }
+}

@@ -1,0 +1,23 @@
+/** What a training process tells the sweep that started it, over the IPC channel. */
+import type { RunStatus } from '../results/columns.js';
+
+export type RunMessage =
+  | { type: 'started'; runId: string; steps: number }
+  | { type: 'step'; runId: string; step: number; loss: number; tokensPerSecond: number; secondsLeft: number }
+  | { type: 'evaluating'; runId: string; mode: string; done: number; total: number }
+  | { type: 'finished'; runId: string; status: RunStatus; note: string | null };
+
+/** How a run ended, as the sweep sees it. */
+export interface RunEnd {
+  runId: string;
+  status: RunStatus;
+  note: string | null;
+}
+
+/** Sends a message to the parent, if the process has one; resolved once it is on its way. */
+export function sendToParent(message: RunMessage): Promise<void> {
+  return new Promise((resolve) => {
+    if (process.send === undefined) resolve();
+    else process.send(message, undefined, undefined, () => resolve());
+  });
+}

@@ -1,0 +1,271 @@
+/** One run from where it was left to its row in runs.csv: what a training process does. */
+import { rmSync } from 'node:fs';
+import type { ChosenBackend } from '../backends/choose.js';
+import { keepLatest } from '../checkpoint/folder.js';
+import { type UsableCheckpoint, usableCheckpoint } from '../checkpoint/run-state.js';
+import { writeCheckpointInThread } from '../checkpoint/writer.js';
+import { dataFiles, openHeldoutData, openTrainingData } from '../data/run-data.js';
+import { dataTokenizer } from '../data/tokenizer.js';
+import { InterruptedError } from '../errors.js';
+import { evaluateModes, type ModeResult } from '../eval/modes.js';
+import { EvaluationProgress } from '../eval/progress.js';
+import { microBatchSequences } from '../model/memory.js';
+import { evaluationModes } from '../model/routing.js';
+import type { Transformer } from '../model/transformer.js';
+import type { PlannedRun } from '../plan/run.js';
+import type { RunRow } from '../results/columns.js';
+import { gitCommit, versions } from '../results/provenance.js';
+import {
+  type Manifest,
+  planRow,
+  readManifest,
+  readResult,
+  runFiles,
+  writeEvaluations,
+  writeManifest,
+  writeResult,
+} from '../results/run-folder.js';
+import type { RunEnd, RunMessage } from './messages.js';
+import type { StepLog } from './step-log.js';
+import type { StopRequest } from './stop-request.js';
+import { tensorTable } from './tensor-table.js';
+import { RunTraining } from './training.js';
+
+export interface TrainRunOptions {
+  run: PlannedRun;
+  folder: string;
+  /** The sweep file's folder. */
+  baseDir: string;
+  backend: ChosenBackend;
+  stop: StopRequest;
+  tell: (message: RunMessage) => void;
+  log: (line: string) => void;
+  /** Milliseconds since 1970; injected in tests. */
+  now: () => number;
+}
+
+const PACKAGES = ['@tensorflow/tfjs-core', '@tensorflow/tfjs-backend-wasm', '@tensorflow/tfjs-node-gpu'];
+
+/**
+ * Trains from the last checkpoint, or the first step, saves the weights, evaluates, and leaves the run's result in its
+ * folder; asked to stop it saves within a step and has no result.
+ *
+ * @throws DiskFullError where there is no room for a checkpoint
+ */
+export async function trainRun(options: TrainRunOptions): Promise<RunEnd> {
+  const { run, folder, baseDir, backend, stop, tell, log, now } = options;
+  const { spec, run_id } = run;
+  const started = now();
+  const microBatch =
+    spec.training.micro_batch_sequences ?? microBatchSequences(spec.model, spec.batch_sequences, backend);
+  const { before, checkpoint } = clearStaleAndFindCheckpoint(options);
+  const skipped = new Set(before?.skipped_batches ?? []);
+  const manifest = manifestOf(options, before, checkpoint, microBatch);
+  writeManifest(folder, manifest);
+
+  const data = openTrainingData(spec, baseDir);
+  const heldout = openHeldoutData(spec, baseDir);
+  const firstStep = checkpoint?.state.step ?? 0;
+  const training = new RunTraining(
+    {
+      run,
+      folder,
+      backend,
+      batches: data.batches,
+      heldout: heldout.windows,
+      tokenizer: dataTokenizer(spec.data, baseDir),
+      stop,
+      microBatch,
+      skipped,
+      onStep: ({ step, loss }) => tell(progress(run, step, firstStep, loss, now() - started)),
+      onMicroBatch: (sequences) => {
+        manifest.micro_batch_sequences = sequences;
+        log(
+          `the device's memory does not do for more than ${sequences} sequences at once: going on with so many`,
+        );
+        writeManifest(folder, manifest);
+      },
+      onSkip: () => {
+        manifest.skipped_batches = [...skipped];
+        writeManifest(folder, manifest);
+      },
+      log,
+      write: writeCheckpointInThread,
+      now,
+    },
+    checkpoint,
+  );
+  log(tensorTable(training.model));
+  tell({ type: 'started', runId: run_id, steps: spec.steps });
+  const ended = (status: RunEnd['status'], notes: string[], loss: number | null): RunEnd => {
+    const advice = status === 'diverged' ? ['lower training.learning_rate, then --retry'] : [];
+    const note = [...notes, ...skippedNote(skipped, spec.batch_sequences), ...advice].join('; ') || null;
+    const row: RunRow = {
+      ...planRow(run),
+      ...rates(run, training.steps.summary(), backend.peakFlopsPerSecond),
+      backend: backend.name,
+      precision: backend.precision,
+      device: backend.device,
+      started_at: manifest.started_at,
+      git_commit: manifest.git_commit,
+      status,
+      note,
+      loss,
+      loss_routing: loss === null ? null : 'topk',
+      peak_memory_bytes: backend.peakMemoryBytes(),
+      wall_s: training.wallSeconds,
+      finished_at: new Date(now()).toISOString(),
+    };
+    writeResult(folder, row);
+    return { runId: run_id, status, note };
+  };
+  const interrupted = (where: string): RunEnd => ({
+    runId: run_id,
+    status: 'interrupted',
+    note: `stopped by ${stop.reason} ${where}; it goes on from there`,
+  });
+  try {
+    const end = await training.run();
+    if (end.kind === 'stopped') return interrupted(`after step ${training.step} of ${spec.steps}`);
+    if (end.kind === 'diverged') {
+      const what = `the loss or the gradient norm of step ${end.step} is not a finite number`;
+      return ended('diverged', [what], null);
+    }
+    const results = await evaluateRun(options, training.model, heldout.windows, microBatch);
+    writeEvaluations(
+      folder,
+      results.map(({ row }) => row),
+    );
+    const done = ended('done', [], results[0].row.loss);
+    const { checkpoints, evaluationProgress } = runFiles(folder);
+    rmSync(evaluationProgress, { force: true });
+    keepLatest(checkpoints);
+    return done;
+  } catch (error) {
+    if (error instanceof InterruptedError) return interrupted('in its evaluation');
+    throw error;
+  } finally {
+    data.close();
+    heldout.close();
+  }
+}
+
+/**
+ * What an earlier process left of the run, to go on from. Where it has ended as diverged, or was made under another
+ * config, that is nothing, and what it left is removed: it would stand for what this one does.
+ */
+function clearStaleAndFindCheckpoint({ run, folder, log }: TrainRunOptions): {
+  before: Manifest | null;
+  checkpoint: UsableCheckpoint | null;
+} {
+  const { result, evaluation, evaluationProgress, steps, checkpoints } = runFiles(folder);
+  const manifest = readManifest(folder);
+  const before =
+    manifest?.config_hash === run.config_hash && readResult(folder)?.status !== 'diverged' ? manifest : null;
+  const stale = before === null ? [result, evaluation, evaluationProgress, steps, checkpoints] : [result];
+  for (const path of stale) rmSync(path, { recursive: true, force: true });
+  const checkpoint = before === null ? null : usableCheckpoint(checkpoints, run.config_hash, log);
+  if (checkpoint !== null) log(`going on from ${checkpoint.folder}`);
+  return { before, checkpoint };
+}
+
+function manifestOf(
+  { run, baseDir, backend, now }: TrainRunOptions,
+  before: Manifest | null,
+  checkpoint: UsableCheckpoint | null,
+  microBatch: number,
+): Manifest {
+  const started_at = new Date(now()).toISOString();
+  const git_commit = gitCommit();
+  const attempt = {
+    started_at,
+    from_step: checkpoint?.state.step ?? 0,
+    backend: backend.name,
+    device: backend.device,
+    git_commit,
+  };
+  return {
+    run_id: run.run_id,
+    config_hash: run.config_hash,
+    seed: run.spec.seed,
+    spec: run.spec,
+    data_files: dataFiles(run.spec.data, baseDir),
+    backend: backend.name,
+    precision: backend.precision,
+    device: backend.device,
+    micro_batch_sequences: checkpoint?.state.micro_batch_sequences ?? microBatch,
+    versions: versions(...PACKAGES),
+    git_commit,
+    started_at: before?.started_at ?? started_at,
+    attempts: [...(before?.attempts ?? []), attempt],
+    skipped_batches: before?.skipped_batches ?? [],
+  };
+}
+
+function skippedNote(skipped: ReadonlySet<number>, batchSequences: number): string[] {
+  if (skipped.size === 0) return [];
+  const batches = [...skipped].sort((a, b) => a - b).map((first) => `${first}-${first + batchSequences - 1}`);
+  return [`skipped the batches of sequences ${batches.join(', ')}: their numbers were not finite`];
+}
+
+async function evaluateRun(
+  { run, folder, backend, stop, tell, now }: TrainRunOptions,
+  model: Transformer,
+  windows: Parameters<typeof evaluateModes>[1],
+  microBatch: number,
+): Promise<[ModeResult, ...ModeResult[]]> {
+  const { spec, run_id, config_hash } = run;
+  const modes = spec.evaluation.autoregressive ? evaluationModes(spec.model) : (['topk'] as const);
+  const subject = { config_hash, steps: spec.steps, windows: windows.count, backend: backend.name };
+  const results = await evaluateModes(model, windows, {
+    runId: run_id,
+    modes,
+    sequences: spec.evaluation.sequences,
+    batchSequences: microBatch,
+    seed: spec.seed,
+    backend,
+    now,
+    progress: new EvaluationProgress(runFiles(folder).evaluationProgress, subject),
+    onProgress: (_, mode, done, total) => {
+      tell({ type: 'evaluating', runId: run_id, mode, done, total });
+      if (stop.reason !== null) throw new InterruptedError(`stopped by ${stop.reason}`);
+    },
+  });
+  return results as [ModeResult, ...ModeResult[]];
+}
+
+function progress(
+  { run_id, spec }: PlannedRun,
+  step: number,
+  firstStep: number,
+  loss: number,
+  elapsedMs: number,
+): RunMessage {
+  const steps = Math.max(1, step - firstStep); // fewer than none after going back
+  const tokens = steps * spec.batch_sequences * spec.model.sequence_length;
+  return {
+    type: 'step',
+    runId: run_id,
+    step,
+    loss,
+    tokensPerSecond: (tokens * 1000) / elapsedMs,
+    secondsLeft: ((spec.steps - step) * elapsedMs) / steps / 1000,
+  };
+}
+
+/** The figures of a row that follow from its steps. The utilization is of what the device could do, where that is known. */
+function rates(
+  { spec, flops_per_pass }: PlannedRun,
+  summary: ReturnType<StepLog['summary']>,
+  peak: number | null,
+): ReturnType<StepLog['summary']> & Pick<RunRow, 'tokens_per_s' | 'model_flops_utilization'> {
+  const { step_ms } = summary;
+  if (step_ms === null) return { ...summary, tokens_per_s: null, model_flops_utilization: null };
+  const tokens = spec.batch_sequences * spec.model.sequence_length;
+  const flopsPerSecond = (3 * flops_per_pass * spec.batch_sequences * 1000) / step_ms;
+  return {
+    ...summary,
+    tokens_per_s: (tokens * 1000) / step_ms,
+    model_flops_utilization: peak === null ? null : flopsPerSecond / peak,
+  };
+}

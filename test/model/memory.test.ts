@@ -1,0 +1,106 @@
+/** Micro-batches change no result: chosen by an estimate, and halved where the device's memory does not do. */
+import { memory, type Tensor } from '@tensorflow/tfjs-core';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { TrainingBatches } from '../../src/data/batches.js';
+import type { TokenSource } from '../../src/data/tokens.js';
+import { DeviceMemoryError } from '../../src/errors.js';
+import type { ModelConfig } from '../../src/model/config.js';
+import { microBatchSequences } from '../../src/model/memory.js';
+import { initialValues } from '../../src/model/parameters.js';
+import { type ForwardOptions, type ForwardResult, Transformer } from '../../src/model/transformer.js';
+import type { RunSpec } from '../../src/plan/run.js';
+import { AdamW } from '../../src/train/adamw.js';
+import { type StepReport, train } from '../../src/train/trainer.js';
+import { useBackend } from '../support/backends.js';
+
+const MODEL: ModelConfig = {
+  vocab_size: 32,
+  d_model: 16,
+  n_layers: 2,
+  n_heads: 2,
+  d_ff: 64,
+  sequence_length: 12,
+  tie_embeddings: true,
+  routing: null,
+  experts: null,
+};
+const SPEC = {
+  model: MODEL,
+  batch_sequences: 8,
+  steps: 10,
+  seed: 0,
+  training: { learning_rate: 1e-2 },
+  evaluation: { every_steps: 0 },
+} as RunSpec;
+
+/** A model on a device that holds so many sequences, and fails in the middle of a pass with more. */
+class TightModel extends Transformer {
+  constructor(private readonly most: number) {
+    super(MODEL, initialValues(0));
+  }
+
+  override forward(tokens: Tensor, options: ForwardOptions): ForwardResult {
+    const result = super.forward(tokens, options);
+    if ((tokens.shape[0] as number) > this.most) throw new DeviceMemoryError('the GPU has no more');
+    return result;
+  }
+}
+
+async function trained(most: number, microBatch: number) {
+  const before = memory().numTensors;
+  const model = new TightModel(most);
+  const optimizer = new AdamW(model.parameters, { weightDecay: 0.1, gradientClip: 1 });
+  const source: TokenSource = {
+    tokens: 4000,
+    files: [],
+    read: (start, out) => out.set(Array.from(out, (_, i) => ((start + i) * 7) % 31)),
+    close: () => undefined,
+  };
+  const [reports, sizes]: [StepReport[], number[]] = [[], []];
+  const outcome = await train({
+    spec: SPEC,
+    model,
+    optimizer,
+    batches: new TrainingBatches(source, MODEL.sequence_length, 0),
+    microBatchSequences: microBatch,
+    onMicroBatch: (sequences) => sizes.push(sequences),
+    onStep: (report) => reports.push(report),
+    heldoutLoss: () => Promise.reject(new Error('not asked for')),
+    now: () => 0,
+  });
+  optimizer.dispose();
+  model.dispose();
+  return { outcome, reports, sizes, left: memory().numTensors - before };
+}
+
+describe('a device with too little memory', () => {
+  beforeAll(() => useBackend('wasm'));
+
+  it('trains on the same batches, fewer sequences at once, and leaves nothing behind', async () => {
+    const [tight, small] = [await trained(2, 8), await trained(8, 2)];
+    expect(tight.sizes).toEqual([4, 2]);
+    expect(tight.reports).toEqual(small.reports);
+    expect(tight.reports.map(({ step }) => step)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    expect(tight.left).toBe(0);
+  });
+
+  it('that does not hold a single sequence is an error', async () => {
+    await expect(trained(0, 8)).rejects.toThrow(DeviceMemoryError);
+  });
+});
+
+// 512·(9·(8·256 + 2·1024) + 256) values a sequence: 19.0 million. 512 MiB of four bytes each for wasm, 0.7 of a GPU's
+// memory for cuda.
+it.each([
+  ['wasm', 'fp32', null, 256, 7],
+  ['cuda', 'bf16', 80 * 2 ** 30, 256, 256],
+  ['cuda', 'bf16', 2 ** 30, 256, 19],
+  ['cuda', 'fp32', 2 ** 30, 256, 9],
+  ['cuda', 'bf16', 2 ** 20, 256, 1],
+] as const)(
+  '%s in %s with memory %j takes %i sequences %i at once',
+  (name, precision, memoryBytes, batch, at) => {
+    const model = { ...MODEL, d_model: 256, d_ff: 1024, n_layers: 8, sequence_length: 512, vocab_size: 256 };
+    expect(microBatchSequences(model, batch, { name, precision, memoryBytes })).toBe(at);
+  },
+);
