@@ -6,9 +6,10 @@ import { z } from 'zod';
 import { BUILT_IN_TOKENIZERS, isBuiltIn, openTokenizer, type Tokenizer } from '../data/tokenizer.js';
 import { InputError, messageOf } from '../errors.js';
 import { readSafetensors, type SafeTensor, safetensorsParts } from '../files/safetensors.js';
-import { GATES, type ModelConfig, ROUTERS } from '../model/config.js';
+import { type ModelConfig, ROUTERS } from '../model/config.js';
 import type { TensorSpec } from '../model/parameters.js';
 import { Transformer } from '../model/transformer.js';
+import { GATE_NAMES } from '../ops/gates.js';
 import type { Parameter } from '../ops/tape.js';
 import { type CheckpointFile, checkFiles } from './folder.js';
 
@@ -29,7 +30,7 @@ const modelSchema: z.ZodType<ModelConfig> = z.strictObject({
       frequency: positive,
       capacity: z.number().gt(0).max(1),
       router: z.enum(ROUTERS),
-      gate: z.enum(GATES),
+      gate: z.enum(GATE_NAMES),
       aux_loss_weight: z.number().nonnegative(),
       predictor_hidden: z.int().nonnegative(),
     })

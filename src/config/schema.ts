@@ -1,6 +1,7 @@
 /** What a sweep file may say, key by key: each check carries the words for what is allowed. */
 import { z } from 'zod';
-import { GATES, ROUTERS } from '../model/config.js';
+import { ROUTERS } from '../model/config.js';
+import { GATE_NAMES } from '../ops/gates.js';
 import { Written } from './document.js';
 import {
   CHINCHILLA_SHAPES,
@@ -194,7 +195,7 @@ const keys = {
   capacities: z.array(capacity, { error: 'a list of numbers above 0 and at most 1' }).exactOptional(),
   routing_frequencies: list(whole(1), 'whole numbers').exactOptional(),
   routers: list(oneOf(ROUTERS), `routers: ${ROUTERS.join(', ')}`).exactOptional(),
-  gates: list(oneOf(GATES), `gates: ${GATES.join(', ')}`).exactOptional(),
+  gates: list(oneOf(GATE_NAMES), `gates: ${GATE_NAMES.join(', ')}`).exactOptional(),
   // An empty list is no experts.
   expert_variants: z
     .array(oneOf(EXPERT_VARIANTS), { error: `a list of ${EXPERT_VARIANTS.join(', ')}` })

@@ -1,15 +1,21 @@
 /** The data that a run is trained and evaluated on. */
 import { InputError } from '../errors.js';
-import type { RunSpec } from '../plan/run.js';
 import { HeldoutWindows, TrainingBatches } from './batches.js';
 import type { DataConfig, DataFiles } from './config.js';
 import { findFiles } from './files.js';
 import { fileSize } from './segments.js';
 import { openTokens, patternsOf } from './tokens.js';
 
+/** What of a run decides the order of its tokens. */
+interface DataSpec {
+  data: DataConfig;
+  model: { sequence_length: number };
+  seed: number;
+}
+
 /** The training data of a run, from its first batch on. */
 export function openTrainingData(
-  { data, model, seed }: RunSpec,
+  { data, model, seed }: DataSpec,
   baseDir: string,
 ): { batches: TrainingBatches; close: () => void } {
   const source = openTokens(data, 'train', baseDir);
@@ -21,7 +27,7 @@ export function openTrainingData(
 
 /** The held-out windows of a run. */
 export function openHeldoutData(
-  { data, model }: RunSpec,
+  { data, model }: Omit<DataSpec, 'seed'>,
   baseDir: string,
 ): { windows: HeldoutWindows; close: () => void } {
   const source = openTokens(data, 'heldout', baseDir);

@@ -1,11 +1,9 @@
 /** What a model is: the `model` entry of a checkpoint's config.json, and the few sizes that follow from it. */
+import type { Gate } from '../ops/gates.js';
 
 /** How the tokens of a routed block are chosen. */
 export const ROUTERS = ['learned', 'random'] as const;
 export type RouterKind = (typeof ROUTERS)[number];
-/** What the router weight of a token becomes before it multiplies the block's output. */
-export const GATES = ['raw', 'sigmoid'] as const;
-export type Gate = (typeof GATES)[number];
 /** How a routed block selects tokens: `topk` is the training pass (not causal), the others are causal. */
 export type RoutingMode = 'topk' | 'predictor' | 'threshold';
 

@@ -3,7 +3,7 @@
  * drew: blocks, routing decisions, caches and sampling, with no host in between.
  */
 import type { Tensor } from '@tensorflow/tfjs-core';
-import type { GateKind } from './gated-scatter-add.js';
+import type { Gate } from './gates.js';
 
 /** Weights of a block, as the model's parameters have them. */
 export interface LoopBlock {
@@ -30,7 +30,7 @@ export interface LoopModel {
   /** Of the rotary positions: [.., K]. */
   table: Tensor;
   heads: number;
-  gate: GateKind;
+  gate: Gate;
   /** Tokens of a sequence at most. */
   maxTokens: number;
 }

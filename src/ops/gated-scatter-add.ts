@@ -1,23 +1,11 @@
 /** GatedScatterAdd: what a routed block adds to the residual stream, scaled by the router's gate. */
-import {
-  add,
-  expandDims,
-  less,
-  mul,
-  onesLike,
-  sigmoid,
-  squeeze,
-  sub,
-  sum,
-  type Tensor,
-  where,
-} from '@tensorflow/tfjs-core';
+import { add, expandDims, less, mul, squeeze, sum, type Tensor, where } from '@tensorflow/tfjs-core';
+import { GATES, type Gate } from './gates.js';
 import { composedGather, slotOfPosition } from './gather-tokens.js';
 import { defineKernel } from './kernel.js';
 import type { Tape } from './tape.js';
 
-export type GateKind = 'raw' | 'sigmoid';
-type GateAttrs = { gate: GateKind };
+type GateAttrs = { gate: Gate };
 type GatedScatterAddAttrs = GateAttrs & {
   /** Whether nobody reads x any more: a backend may then write the result over it, and give both one dataId. */
   inPlace: boolean;
@@ -47,7 +35,7 @@ export const gatedScatterAddKernel = defineKernel(
   'GatedScatterAdd',
   ({ x, rows, r, indices }: GatedScatterAddInputs, { gate }: GatedScatterAddAttrs): [Tensor] => {
     const weights = selectedWeights(r, indices);
-    const gated = mul(gate === 'sigmoid' ? sigmoid(weights) : weights, rows);
+    const gated = mul(GATES[gate].values(weights), rows);
     const length = x.shape[1] as number;
     const slots = slotOfPosition(indices, length);
     const member = less(slots, indices.shape[1] as number);
@@ -63,8 +51,8 @@ export const gatedScatterAddGradKernel = defineKernel(
     { gate }: GateAttrs,
   ): [drows: Tensor, dr: Tensor] => {
     const weights = selectedWeights(r, indices);
-    const value = gate === 'sigmoid' ? sigmoid(weights) : weights;
-    const slope = gate === 'sigmoid' ? mul(value, sub(1, value)) : onesLike(weights);
+    const value = GATES[gate].values(weights);
+    const slope = GATES[gate].slopes(weights);
     const dSelected = composedGather(dout, indices);
     const dWeights = mul(slope, sum(mul(dSelected, rows), 2, true));
     const dr = composedGather(dWeights, slotOfPosition(indices, r.shape[1] as number));
@@ -84,7 +72,7 @@ export function gatedScatterAdd(
   rows: Tensor,
   r: Tensor,
   indices: Tensor,
-  gate: GateKind,
+  gate: Gate,
   inPlace = false,
 ): Tensor {
   const [out] = gatedScatterAddKernel({ x, rows, r, indices }, { gate, inPlace });

@@ -1,8 +1,9 @@
 /** The columns of runs.csv, eval.csv and steps.csv, in their order, and what their rows are. */
 
 import type { BackendName } from '../backends/names.js';
-import type { Gate, RouterKind, RoutingMode } from '../model/config.js';
+import type { RouterKind, RoutingMode } from '../model/config.js';
 import type { Variant } from '../model/variants.js';
+import type { Gate } from '../ops/gates.js';
 
 export type RunStatus =
   | 'pending'
