@@ -2,7 +2,8 @@
 import { relative } from 'node:path';
 import { findFiles } from '../data/files.js';
 import { type FileContents, inspectText, inspectTokens, isTokenFile, provenanceOf } from '../data/inspect.js';
-import { openTokenizer, type Tokenizer } from '../data/tokenizer.js';
+import type { Tokenizer } from '../data/tokenizer.js';
+import { openTokenizer } from '../data/tokenizers.js';
 import { count, table } from '../format.js';
 
 export interface DataInfoOptions {

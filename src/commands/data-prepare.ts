@@ -22,7 +22,7 @@ import {
 import { prepareParts } from '../data/prepare-pool.js';
 import { readProgress, silentProgress } from '../data/progress.js';
 import { shardTokenBytes } from '../data/shards.js';
-import { isBuiltIn, openTokenizer } from '../data/tokenizer.js';
+import { isBuiltIn, openTokenizer } from '../data/tokenizers.js';
 import { InputError } from '../errors.js';
 import { makeResultsFolder, writeFileAtomic } from '../files/atomic.js';
 import { canonicalJson } from '../files/canonical.js';

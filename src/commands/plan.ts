@@ -5,7 +5,7 @@ import { checkpointBytes } from '../checkpoint/size.js';
 import { shapeNamed, shapeProblem } from '../config/shapes.js';
 import { loadSweepFile, type SweepFile } from '../config/sweep-file.js';
 import type { DataConfig } from '../data/config.js';
-import { dataTokenizer } from '../data/tokenizer.js';
+import { dataTokenizer } from '../data/tokenizers.js';
 import { openTokens } from '../data/tokens.js';
 import { InputError } from '../errors.js';
 import { canonicalJson } from '../files/canonical.js';

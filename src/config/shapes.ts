@@ -103,8 +103,13 @@ export function shapeProblem(name: string): string | null {
 function sizesNamed(name: string): (Pick<Shape, 'd_model' | 'n_layers'> & Partial<Shape>) | null {
   const sizes = /^d(\d+)l(\d+)(?:h(\d+))?(?:f(\d+))?$/.exec(name);
   if (sizes === null) return null;
-  const [d_model, n_layers, n_heads, d_ff] = sizes.slice(1).map((text) => text && Number(text)) as number[];
-  return { d_model: d_model as number, n_layers: n_layers as number, n_heads, d_ff };
+  const [, d_model, n_layers, heads, ff] = sizes;
+  return {
+    d_model: Number(d_model),
+    n_layers: Number(n_layers),
+    ...(heads === undefined ? {} : { n_heads: Number(heads) }),
+    ...(ff === undefined ? {} : { d_ff: Number(ff) }),
+  };
 }
 
 /** A custom shape of an even d_model; its name says the heads and d_ff only where they are not the usual ones. */

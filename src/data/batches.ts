@@ -1,7 +1,7 @@
 /** Batches of sequences from a token source: training ones in a seeded order, held-out ones from the front. */
 import { InputError } from '../errors.js';
 import { permutation } from './permutation.js';
-import type { TokenSource } from './tokens.js';
+import type { TokenSource } from './token-source.js';
 
 /** Sequences of T tokens; `targets` are the same tokens one place on. Both are [sequences · T], row by row. */
 export interface Batch {

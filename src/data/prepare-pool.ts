@@ -1,8 +1,9 @@
 /** Parts of the work in several threads: each takes the next part that nobody has. */
 import { Worker } from 'node:worker_threads';
-import { InputError, messageOf } from '../errors.js';
+import { InputError } from '../errors.js';
 import { type Part, type PartResult, type PrepareSettings, preparePart } from './prepare.js';
-import { openTokenizer } from './tokenizer.js';
+import type { WorkerMessage, WorkerSetup } from './prepare-messages.js';
+import { openTokenizer } from './tokenizers.js';
 
 export interface PoolOptions {
   settings: PrepareSettings;
@@ -12,18 +13,6 @@ export interface PoolOptions {
   onRead: (bytes: number) => void;
   onDone: (part: Part, result: PartResult) => void;
 }
-
-/** What a thread is started with. */
-export interface WorkerSetup {
-  settings: PrepareSettings;
-  folder: string;
-}
-
-/** What a thread says of the part that it was sent. */
-export type WorkerMessage =
-  | { type: 'read'; bytes: number }
-  | { type: 'done'; result: PartResult }
-  | { type: 'failed'; message: string; isInput: boolean };
 
 /** Does all parts, with one job in this thread. @throws InputError the first that any part ends with */
 export async function prepareParts(parts: readonly Part[], options: PoolOptions): Promise<void> {
@@ -71,9 +60,4 @@ function prepareIn(worker: Worker, part: Part, onRead: (bytes: number) => void):
     worker.on('message', heard).on('error', fail).on('exit', ended);
     worker.postMessage(part);
   });
-}
-
-/** An error as a message between threads. */
-export function failure(error: unknown): WorkerMessage {
-  return { type: 'failed', message: messageOf(error), isInput: error instanceof InputError };
 }

@@ -1,8 +1,8 @@
 /** A thread that tokenizes the parts that it is sent, one after another. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { type Part, preparePart } from './prepare.js';
-import { failure, type WorkerMessage, type WorkerSetup } from './prepare-pool.js';
-import { openTokenizer } from './tokenizer.js';
+import { failure, type WorkerMessage, type WorkerSetup } from './prepare-messages.js';
+import { openTokenizer } from './tokenizers.js';
 
 const { settings, folder } = workerData as WorkerSetup;
 const tokenizer = openTokenizer(settings.tokenizer, folder);

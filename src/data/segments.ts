@@ -1,7 +1,7 @@
 /** Stretches of tokens in many files, read as one row through a small buffer and few open files. */
 import { closeSync, openSync, readSync, statSync } from 'node:fs';
 import { InputError, messageOf } from '../errors.js';
-import type { TokenSource } from './tokens.js';
+import type { TokenSource } from './token-source.js';
 
 /** The tokens of one file, little-endian, from byte `start` on. */
 export interface Segment {

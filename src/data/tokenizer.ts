@@ -1,10 +1,4 @@
-/** Text to tokens and back: bytes, GPT-2's byte-pair encoding, or what a tokenizer.json describes. */
-import { resolve } from 'node:path';
-import { InputError } from '../errors.js';
-import type { DataConfig } from './config.js';
-import { isFile } from './files.js';
-import { gpt2Tokenizer } from './gpt2.js';
-import { jsonTokenizer } from './tokenizer-json.js';
+/** What a tokenizer does: text to token ids and back. */
 
 export interface Tokenizer {
   /** Every id is below this. */
@@ -18,45 +12,3 @@ export interface Tokenizer {
   /** The id of a token by its own spelling, such as `<|endoftext|>`; null where there is none. */
   idOf(token: string): number | null;
 }
-
-/** The tokenizers that need no file. */
-export const BUILT_IN_TOKENIZERS = ['bytes', 'gpt2'] as const;
-
-/** Whether a sweep file's `tokenizer` is a word, not the path of a tokenizer.json. */
-export function isBuiltIn(name: string): name is (typeof BUILT_IN_TOKENIZERS)[number] {
-  return (BUILT_IN_TOKENIZERS as readonly string[]).includes(name);
-}
-
-/**
- * A tokenizer by the name that a sweep file gives it: `bytes`, `gpt2`, or the path of a tokenizer.json.
- *
- * @param baseDir the folder that a path is relative to
- * @throws InputError for a file that is missing or not understood
- */
-export async function openTokenizer(name: string, baseDir: string): Promise<Tokenizer> {
-  if (!isBuiltIn(name)) return jsonTokenizer(resolve(baseDir, name));
-  return name === 'bytes' ? BYTES : gpt2Tokenizer();
-}
-
-/**
- * The tokenizer that a sweep's data was made with, `bytes`, `gpt2` or the absolute path of a tokenizer.json: it goes into
- * the checkpoints. Null where the sweep file names none.
- *
- * @param baseDir the folder of the sweep file
- * @throws InputError for a tokenizer.json that is not there
- */
-export function dataTokenizer({ tokenizer }: DataConfig, baseDir: string): string | null {
-  if (tokenizer === null || isBuiltIn(tokenizer)) return tokenizer;
-  const path = resolve(baseDir, tokenizer);
-  if (!isFile(path)) throw new InputError(`data.tokenizer: ${path}: no such file`);
-  return path;
-}
-
-/** Bytes are their own tokens, NUL ends a document. */
-const BYTES: Tokenizer = {
-  vocabSize: 256,
-  endOfText: 0,
-  encode: async (text) => text,
-  decode: async (tokens) => Buffer.from(Uint8Array.from(tokens)).toString(),
-  idOf: () => null,
-};

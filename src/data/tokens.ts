@@ -4,21 +4,7 @@ import type { DataConfig } from './config.js';
 import { findFiles, isFile } from './files.js';
 import { fileSize, SegmentReader } from './segments.js';
 import { tokenFileSegment } from './token-file.js';
-
-/** A long row of tokens that stays on the disk. */
-export interface TokenSource {
-  /** How many there are. */
-  readonly tokens: number;
-  /** Absolute paths, in the order of the tokens. */
-  readonly files: string[];
-  /**
-   * Fills `out` with tokens start .. start + out.length - 1, which must exist.
-   * @throws InputError for a token outside the vocabulary or a file that changed since it was opened
-   */
-  read(start: number, out: Int32Array): void;
-  /** Gives the open files back; a later read opens them again. */
-  close(): void;
-}
+import type { TokenSource } from './token-source.js';
 
 /** The bytes of text files are their tokens, with a NUL byte after each file as the separator of documents. */
 const BYTE_VOCABULARY = 256;

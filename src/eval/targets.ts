@@ -5,7 +5,7 @@ import { latestCheckpoint } from '../checkpoint/folder.js';
 import { loadCheckedModel } from '../checkpoint/model.js';
 import { HeldoutWindows } from '../data/batches.js';
 import { dataFiles, openHeldoutData } from '../data/run-data.js';
-import type { TokenSource } from '../data/tokens.js';
+import type { TokenSource } from '../data/token-source.js';
 import { InputError } from '../errors.js';
 import type { ModelConfig, RoutingMode } from '../model/config.js';
 import { microBatchSequences } from '../model/memory.js';

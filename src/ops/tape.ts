@@ -58,7 +58,10 @@ export interface InputGradients {
 }
 
 /** From the gradient of each output to the gradient, or addend to it, of each input. */
-export type Backward = (outputGradients: Tensor[], inputs: InputGradients) => (Tensor | null)[];
+export type Backward<O extends readonly Tensor[] = Tensor[]> = (
+  outputGradients: { [K in keyof O]: Tensor },
+  inputs: InputGradients,
+) => (Tensor | null)[];
 
 interface Entry {
   outputs: number[];
@@ -84,14 +87,24 @@ export class Tape {
    * Records one op. `saved` are the activations that `backward` reads: they outlive the scope that they were made
    * in. An op none of whose inputs leads to a parameter is not recorded, so its activations are freed with their scope.
    */
-  record(outputs: Tensor[], inputs: Differentiable[], saved: Tensor[], backward: Backward): void {
+  record<O extends readonly Tensor[] | []>(
+    outputs: O,
+    inputs: Differentiable[],
+    saved: Tensor[],
+    backward: Backward<O>,
+  ): void {
     if (!inputs.some((input) => this.needsGradient(input))) return;
     for (const tensor of saved) {
       this.uses.set(tensor.id, (this.uses.get(tensor.id) ?? 0) + 1);
       keep(tensor);
     }
     for (const output of outputs) this.tracked.add(output.id);
-    this.entries.push({ outputs: outputs.map((output) => output.id), inputs, saved, backward });
+    this.entries.push({
+      outputs: outputs.map((output) => output.id),
+      inputs,
+      saved,
+      backward: backward as Backward, // called with one gradient an output
+    });
   }
 
   needsGradient(input: Differentiable): boolean {

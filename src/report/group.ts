@@ -1,8 +1,8 @@
 /** Groups of items, for Node 20, which has no Map.groupBy. */
 
-/** The items by key, in the order in which each key first appears. */
-export function groupBy<T, K>(items: readonly T[], keyOf: (item: T) => K): Map<K, T[]> {
-  const groups = new Map<K, T[]>();
+/** The items by key, in the order in which each key first appears; no group is empty. */
+export function groupBy<T, K>(items: readonly T[], keyOf: (item: T) => K): Map<K, [T, ...T[]]> {
+  const groups = new Map<K, [T, ...T[]]>();
   for (const item of items) {
     const key = keyOf(item);
     const group = groups.get(key);

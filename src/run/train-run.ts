@@ -5,7 +5,7 @@ import { keepLatest } from '../checkpoint/folder.js';
 import { type UsableCheckpoint, usableCheckpoint } from '../checkpoint/run-state.js';
 import { writeCheckpointInThread } from '../checkpoint/writer.js';
 import { dataFiles, openHeldoutData, openTrainingData } from '../data/run-data.js';
-import { dataTokenizer } from '../data/tokenizer.js';
+import { dataTokenizer } from '../data/tokenizers.js';
 import { InterruptedError } from '../errors.js';
 import { evaluateModes, type ModeResult } from '../eval/modes.js';
 import { EvaluationProgress } from '../eval/progress.js';

@@ -4,7 +4,7 @@ import { folderBytes } from '../checkpoint/folder.js';
 import { sweepBytes } from '../checkpoint/size.js';
 import type { DataFiles } from '../data/config.js';
 import { dataFiles, openHeldoutData, openTrainingData } from '../data/run-data.js';
-import { dataTokenizer } from '../data/tokenizer.js';
+import { dataTokenizer } from '../data/tokenizers.js';
 import { canonicalJson } from '../files/canonical.js';
 import { bytes } from '../format.js';
 import { freeDiskBytes } from '../machine.js';

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
 import { type PrepareSettings, preparePart } from '../../src/data/prepare.js';
-import { openTokenizer } from '../../src/data/tokenizer.js';
+import { openTokenizer } from '../../src/data/tokenizers.js';
 import { openTokenFile } from '../../src/data/tokens.js';
 import { writeGpt2Tokenizer } from '../support/tokenizer.js';
 

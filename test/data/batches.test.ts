@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { HeldoutWindows, TrainingBatches } from '../../src/data/batches.js';
 import { permutation } from '../../src/data/permutation.js';
-import type { TokenSource } from '../../src/data/tokens.js';
+import type { TokenSource } from '../../src/data/token-source.js';
 import { InputError } from '../../src/errors.js';
 
 /** Token i is i. */

@@ -4,8 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { dataTokenizer, openTokenizer, type Tokenizer } from '../../src/data/tokenizer.js';
+import type { Tokenizer } from '../../src/data/tokenizer.js';
 import { tokenizerJsonVocabSize } from '../../src/data/tokenizer-json.js';
+import { dataTokenizer, openTokenizer } from '../../src/data/tokenizers.js';
 import { InputError } from '../../src/errors.js';
 import {
   TINY_END_OF_TEXT,

@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { openTokenFile, openTokens, type TokenSource } from '../../src/data/tokens.js';
+import type { TokenSource } from '../../src/data/token-source.js';
+import { openTokenFile, openTokens } from '../../src/data/tokens.js';
 import { InputError } from '../../src/errors.js';
 
 let folder: string;

@@ -2,7 +2,7 @@
 import { memory, type Tensor } from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { TrainingBatches } from '../../src/data/batches.js';
-import type { TokenSource } from '../../src/data/tokens.js';
+import type { TokenSource } from '../../src/data/token-source.js';
 import { DeviceMemoryError } from '../../src/errors.js';
 import type { ModelConfig } from '../../src/model/config.js';
 import { microBatchSequences } from '../../src/model/memory.js';
