@@ -58,7 +58,7 @@ export async function analyzeRouting(
     loss: new Float32Array(size),
   };
   const weights = blocks.map(() => new Float32Array(size));
-  const members = blocks.map(() => new Uint8Array(size));
+  const masks = blocks.map(() => new Uint8Array(size));
   const heatmaps: Analysis['heatmaps'] = [];
   for (let sequence = 0; sequence < total; sequence++) {
     const at = sequence * length;
@@ -70,17 +70,17 @@ export async function analyzeRouting(
       const { logits, routed } = model.forward(ids, { tape: null, mode: options.mode, noise });
       table.loss.set(crossEntropy(null, logits, tensor2d(targets, [1, length], 'int32')).dataSync(), at);
       table.entropy.set(entropyKernel({ logits }, {})[0].dataSync(), at);
-      routed.forEach(({ r, member }, block) => {
+      routed.forEach(({ r, mask }, block) => {
         weights[block]?.set(r.dataSync(), at);
-        members[block]?.set(member.dataSync(), at);
+        masks[block]?.set(mask.dataSync(), at);
       });
     });
-    for (const member of members) {
+    for (const mask of masks) {
       for (let i = at; i < at + length; i++)
-        table.engaged[i] = (table.engaged[i] as number) + (member[i] as number);
+        table.engaged[i] = (table.engaged[i] as number) + (mask[i] as number);
     }
     if (sequence < options.heatmaps) {
-      const engaged = members.map((member) => member.subarray(at, at + length).join(''));
+      const engaged = masks.map((mask) => mask.subarray(at, at + length).join(''));
       heatmaps.push({ sequence, tokens: (await options.texts?.(inputs)) ?? null, engaged });
     }
     options.onProgress?.(sequence + 1, total);
@@ -91,7 +91,7 @@ export async function analyzeRouting(
     sequences: total,
     blocks,
     heatmaps,
-    router_weights: histogram(weights, members),
+    router_weights: histogram(weights, masks),
     share_by_blocks_engaged: sharesByCount(table.engaged, blocks.length),
     correlations: correlations(table, length),
   };
@@ -99,7 +99,7 @@ export async function analyzeRouting(
 }
 
 /** Counts of router weights in equal bins, the same for all blocks. */
-function histogram(weights: Float32Array[], members: Uint8Array[]): Analysis['router_weights'] {
+function histogram(weights: Float32Array[], masks: Uint8Array[]): Analysis['router_weights'] {
   const all = new Float32Array(weights.reduce((sum, block) => sum + block.length, 0));
   weights.forEach((block, b) => {
     all.set(block, b * block.length);
@@ -121,7 +121,7 @@ function histogram(weights: Float32Array[], members: Uint8Array[]): Analysis['ro
   return {
     edges,
     counts: count(() => 1),
-    engaged_counts: count((block, i) => members[block]?.[i] ?? 0),
+    engaged_counts: count((block, i) => masks[block]?.[i] ?? 0),
   };
 }
 

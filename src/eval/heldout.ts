@@ -110,9 +110,9 @@ function batchLosses(
   });
 }
 
-function count(tally: BlockTally, { member, predictor }: RoutedTrace): void {
-  const [sequences, length] = member.shape as [number, number];
-  const members = member.dataSync();
+function count(tally: BlockTally, { mask, predictor }: RoutedTrace): void {
+  const [sequences, length] = mask.shape as [number, number];
+  const members = mask.dataSync();
   const logits = predictor?.dataSync() ?? null;
   for (let sequence = 0; sequence < sequences; sequence++) {
     let took = 0;

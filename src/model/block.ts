@@ -5,7 +5,7 @@ import { gatedScatterAdd } from '../ops/gated-scatter-add.js';
 import { gatherTokens } from '../ops/gather-tokens.js';
 import { linear } from '../ops/linear.js';
 import { mlp } from '../ops/mlp.js';
-import { learnLogits, predictorLogits } from '../ops/predictor-logits.js';
+import { accumulatePredictorGrad, predictorLogits } from '../ops/predictor-logits.js';
 import { residual } from '../ops/residual.js';
 import { addRmsNorm, rmsNorm } from '../ops/rms-norm.js';
 import { rotaryKernel } from '../ops/rotary.js';
@@ -31,7 +31,7 @@ export interface RoutedTrace {
   /** Router weights [B, T]. */
   r: Tensor;
   /** [B, T] float32: 1 where a token went through the block. */
-  member: Tensor;
+  mask: Tensor;
   /** The selected positions [B, k] int32 under `topk`; null in the causal modes. */
   indices: Tensor | null;
   /** The predictor's logits [B, T]; null without one, where the mode does not ask it, and where it learns instead. */
@@ -170,8 +170,8 @@ function attendWithin(
   positions: Tensor | null,
 ): (qkv: Tensor) => Tensor {
   return (qkv) => {
-    const [out, turned] = rotaryAttention(tape, qkv, table, positions);
-    onKeys?.(turned, null);
+    const [out, rotated] = rotaryAttention(tape, qkv, table, positions);
+    onKeys?.(rotated, null);
     return out;
   };
 }
@@ -213,12 +213,12 @@ export function routedBlock(
   if (mode !== 'topk') {
     const deciding = mode === 'predictor' ? logits : r;
     const packed = packedBlock(context, x, index, r, deciding, block);
-    return { stream: whole(packed.x), experts: packed.experts, trace: { ...trace, member: packed.member } };
+    return { stream: whole(packed.x), experts: packed.experts, trace: { ...trace, mask: packed.mask } };
   }
-  const { indices, member } = selectByCapacity(r, routing.capacity);
+  const { indices, mask } = selectByCapacity(r, routing.capacity);
   // Before the block's output takes x's place; no gradient reaches the trunk.
   const learns = predictor !== null && tape !== null;
-  const predictorCorrect = learns ? learnLogits(x, predictor, member, context.share ?? 1) : null;
+  const predictorCorrect = learns ? accumulatePredictorGrad(x, predictor, mask, context.share ?? 1) : null;
   const { rows, isSaved } = take(context, x, r, router, indices);
   const { attention, normed } = attentionHalf(tape, rows, block, attendWithin(context, indices));
   const added = addMlp(context, attention, normed, block, index);
@@ -226,7 +226,7 @@ export function routedBlock(
   return {
     stream: whole(out),
     experts: added.experts,
-    trace: { ...trace, member, indices, predictorCorrect },
+    trace: { ...trace, mask, indices, predictorCorrect },
   };
 }
 
@@ -266,7 +266,7 @@ function packedBlock(
   r: Tensor,
   logits: Tensor | null,
   block: BlockParameters,
-): BlockOutput & { member: Tensor } {
+): BlockOutput & { mask: Tensor } {
   const { tape, routing, mode, experts } = context;
   if (logits === null) throw new Error(`the mode "${mode}" needs a predictor`);
   if (tape !== null) throw new Error(`the mode "${mode}" is for evaluation: training selects by top-k`);
@@ -274,9 +274,9 @@ function packedBlock(
   const [batch, length, width] = x.shape as [number, number, number];
   if (selection === null) {
     const none = experts ? emptyTrace(experts.config, batch, index) : null;
-    return { x: x.clone(), experts: none, member: zerosLike(r) };
+    return { x: x.clone(), experts: none, mask: zerosLike(r) };
   }
-  const { rows, positions, lengths, member } = selection;
+  const { rows, positions, lengths, mask } = selection;
   const packed = reshape(x, [1, batch * length, width]);
   const heads = headsOf(x, context.table);
   const taken = gatherTokens(null, packed, rows);
@@ -291,7 +291,7 @@ function packedBlock(
     new ExpertOccupancy(config, slots, batch).assign(sequenceOf),
   );
   const out = gatedScatterAdd(null, packed, added.x, weights, rows, routing.gate, true);
-  return { x: reshape(out, x.shape), experts: added.experts, member };
+  return { x: reshape(out, x.shape), experts: added.experts, mask };
 }
 
 function noiseOf(context: RoutedContext, index: number): Tensor {

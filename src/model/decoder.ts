@@ -32,7 +32,7 @@ interface BlockState {
   chosen: Int32Array;
 }
 
-/** Bytes of keys and values in float32: what caches hold, have room for, and what those of the dense model would hold. */
+/** Bytes of keys and values in float32: in use, allocated, and in use by a dense model of the same tokens. */
 export interface CacheBytes {
   used: number;
   allocated: number;
@@ -93,9 +93,9 @@ export class Decoder {
       this.model.tree.blocks.forEach((_, i) => {
         const states = read.map((part) => part.states[i] as BlockState);
         const parts = states.map(({ cache }) => cache);
-        const room = Math.max(...parts.map(({ kv }) => kv.shape[1] as number));
+        const slots = Math.max(...parts.map(({ kv }) => kv.shape[1] as number));
         const lengths = Int32Array.from(parts.flatMap((part) => [...part.lengths]));
-        this.caches.push({ kv: keep(concat(parts.map(({ kv }) => widened(kv, room)))), lengths });
+        this.caches.push({ kv: keep(concat(parts.map(({ kv }) => widened(kv, slots)))), lengths });
         this.seat(
           i,
           states.flatMap(({ chosen }) => [...chosen]),
@@ -169,14 +169,14 @@ export class Decoder {
         noise: null,
         onKeys: (block, qkv, packed) => {
           const lengths = packed ?? prompts.map(() => n);
-          const room = this.roomOf(block, Math.max(...lengths));
-          const kv = keep(prefillCacheKernel({ qkv }, { lengths, room })[0]);
+          const slots = this.slotsOf(block, Math.max(...lengths));
+          const kv = keep(prefillCacheKernel({ qkv }, { lengths, slots })[0]);
           told.set(block, { kv, lengths: Int32Array.from(lengths) });
         },
       });
       engaged = prompts.map((_, i) =>
-        result.routed.map(({ member }) =>
-          Array.from(member.dataSync().subarray(i * n, (i + 1) * n), (value) => value === 1),
+        result.routed.map(({ mask }) =>
+          Array.from(mask.dataSync().subarray(i * n, (i + 1) * n), (value) => value === 1),
         ),
       );
       chosen = result.experts.map((trace) => this.chosenBy(trace));
@@ -184,7 +184,7 @@ export class Decoder {
     });
     // A routed block through which no token went has nothing to tell. Zeros come from the host: no more than needed.
     const empty = (i: number): BlockCache => ({
-      kv: keep(zeros([sequences, this.roomOf(i, 0), 2 * d_model])),
+      kv: keep(zeros([sequences, this.slotsOf(i, 0), 2 * d_model])),
       lengths: new Int32Array(sequences),
     });
     const states = this.model.tree.blocks.map((_, i) => ({
@@ -215,8 +215,8 @@ export class Decoder {
     this.occupancies.push(occupancy);
   }
 
-  /** Tokens that a sequence's cache in a block has room for: a routed block's share and some more. */
-  private roomOf(block: number, atLeast: number): number {
+  /** Tokens that a sequence's cache in a block can hold: in a routed block, its capacity's share and a margin. */
+  private slotsOf(block: number, atLeast: number): number {
     const { routing } = this.model.config;
     if (this.model.tree.blocks[block]?.routed === null || routing === null) return this.maxTokens;
     const expected = Math.ceil(routing.capacity * this.maxTokens) + SLACK_TOKENS;
@@ -272,7 +272,7 @@ export class Decoder {
 
   private attend(i: number, qkv: Tensor, rows: number[]): Tensor {
     const cache = this.caches[i] as BlockCache;
-    this.makeRoom(cache, rows);
+    this.grow(cache, rows);
     const lengths = rows.map((row) => cache.lengths[row] as number);
     const [out, next] = decodeAttentionKernel(
       { qkv, cache: cache.kv, rows: tensor1d(rows, 'int32'), lengths: tensor1d(lengths, 'int32') },
@@ -284,32 +284,32 @@ export class Decoder {
     return out;
   }
 
-  private makeRoom(cache: BlockCache, rows: number[]): void {
-    const room = cache.kv.shape[1] as number;
-    if (rows.every((row) => (cache.lengths[row] as number) < room)) return;
-    const larger = Math.min(this.maxTokens, Math.ceil(room * GROWTH));
-    if (larger === room) throw new RangeError(`the decoder was made for ${this.maxTokens} tokens`);
+  private grow(cache: BlockCache, rows: number[]): void {
+    const slots = cache.kv.shape[1] as number;
+    if (rows.every((row) => (cache.lengths[row] as number) < slots)) return;
+    const larger = Math.min(this.maxTokens, Math.ceil(slots * GROWTH));
+    if (larger === slots) throw new RangeError(`the decoder was made for ${this.maxTokens} tokens`);
     const grown = keep(widened(cache.kv, larger));
     cache.kv.dispose();
     cache.kv = grown;
   }
 }
 
-/** Of caches with room for so many tokens a sequence each. */
+/** Bytes of caches that can hold `slots` tokens of each sequence, one number for each block. */
 export function cacheBytes(
   { positions, caches }: { positions: Int32Array; caches: Pick<BlockCache, 'lengths'>[] },
-  rooms: number[],
+  slots: number[],
   width: number,
 ): CacheBytes {
   const perToken = 2 * width * 4;
   const tokens = (lengths: Int32Array) => lengths.reduce((sum, length) => sum + length, 0);
   const used = caches.reduce((sum, { lengths }) => sum + tokens(lengths), 0) * perToken;
-  const allocated = rooms.reduce((sum, room) => sum + room, 0) * positions.length * perToken;
+  const allocated = slots.reduce((sum, each) => sum + each, 0) * positions.length * perToken;
   return { used, allocated, dense: caches.length * tokens(positions) * perToken };
 }
 
-/** A cache [S, L, 2D] with room for more tokens: a new tensor unless it has it. */
-function widened(kv: Tensor, room: number): Tensor {
+/** A cache [S, L, 2D] widened to hold `slots` tokens; the tensor itself if it already does. */
+function widened(kv: Tensor, slots: number): Tensor {
   const [sequences, own, width] = kv.shape as [number, number, number];
-  return own === room ? kv : concat([kv, zeros([sequences, room - own, width])], 1);
+  return own === slots ? kv : concat([kv, zeros([sequences, slots - own, width])], 1);
 }

@@ -60,21 +60,21 @@ export class LoopDecoder {
   async run(uniforms: Float64Array): Promise<LoopStep[]> {
     const S = this.positions.length;
     const routed = routedBlockCount(this.model.config);
-    const { tokens, engaged } = await this.loop.run(uniforms);
+    const { tokens, mask } = await this.loop.run(uniforms);
     const steps = uniforms.length / S;
     for (let s = 0; s < S; s++) this.positions[s] = (this.positions[s] as number) + steps;
     return Array.from({ length: steps }, (_, step) => ({
       tokens: tokens.slice(step * S, (step + 1) * S),
       engaged: Array.from({ length: routed }, (_, block) =>
-        Array.from({ length: S }, (_, s) => engaged[(step * routed + block) * S + s] === 1),
+        Array.from({ length: S }, (_, s) => mask[(step * routed + block) * S + s] === 1),
       ),
     }));
   }
 
   cacheBytes(): CacheBytes {
     const caches = this.loop.caches();
-    const rooms = caches.map(({ room }) => room);
-    return cacheBytes({ positions: this.positions, caches }, rooms, this.model.config.d_model);
+    const slots = caches.map((cache) => cache.slots);
+    return cacheBytes({ positions: this.positions, caches }, slots, this.model.config.d_model);
   }
 
   dispose(): void {

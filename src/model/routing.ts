@@ -8,7 +8,7 @@ export interface Selection {
   /** [B, k] int32, ascending. */
   indices: Tensor;
   /** [B, T] float32: 1 for a selected token, else 0. */
-  member: Tensor;
+  mask: Tensor;
 }
 
 /** Any number of tokens in each sequence, N in all, packed one sequence after another. */
@@ -20,7 +20,7 @@ export interface PackedSelection {
   /** Tokens of each sequence. */
   lengths: number[];
   /** [B, T] float32: 1 for a selected token, else 0. */
-  member: Tensor;
+  mask: Tensor;
 }
 
 /** The modes in which a model can be evaluated, training's first; `threshold` where the auxiliary loss was trained. */
@@ -60,17 +60,17 @@ export function selectPositive(logits: Tensor): PackedSelection | null {
   const rows = Array.from(logits.dataSync()).flatMap((logit, row) => (logit > 0 ? [row] : []));
   if (rows.length === 0) return null;
   const lengths = new Array<number>(batch).fill(0);
-  const member = new Float32Array(batch * length);
+  const mask = new Float32Array(batch * length);
   for (const row of rows) {
     const sequence = Math.floor(row / length);
     lengths[sequence] = (lengths[sequence] as number) + 1;
-    member[row] = 1;
+    mask[row] = 1;
   }
   const positions = rows.map((row) => row % length);
   return {
     rows: tensor2d(rows, [1, rows.length], 'int32'),
     positions: tensor2d(positions, [1, rows.length], 'int32'),
     lengths,
-    member: tensor2d(member, [batch, length]),
+    mask: tensor2d(mask, [batch, length]),
   };
 }

@@ -40,26 +40,26 @@ export const decodeAttentionKernel = defineKernel(
     { qkv, cache, rows, lengths }: DecodeAttentionInputs,
     { heads }: { heads: number },
   ): [out: Tensor, cache: Tensor] => {
-    const [sequences, room, width] = cache.shape as [number, number, number];
+    const [sequences, slots, width] = cache.shape as [number, number, number];
     const [D, b] = [width / 2, rows.shape[0] as number];
     const size = D / heads;
     const [q, added] = [slice(qkv, [0, 0, 0], [1, b, D]), slice(qkv, [0, 0, D], [1, b, width])];
-    const hot = hotRows(add(mul(rows, room), lengths), sequences * room); // [b, S·L]
-    const untouched = reshape(sub(1, sum(hot, 0)), [sequences, room, 1]);
+    const hot = hotRows(add(mul(rows, slots), lengths), sequences * slots); // [b, S·L]
+    const untouched = reshape(sub(1, sum(hot, 0)), [sequences, slots, 1]);
     const written = matMul(hot, reshape(added, [b, width]), true, false);
     const next = add(mul(cache, untouched), reshape(written, cache.shape));
-    const own = reshape(gather(next, rows), [b, room, 2, heads, size]);
+    const own = reshape(gather(next, rows), [b, slots, 2, heads, size]);
     const byHead = (which: number) =>
-      reshape(transpose(slice(own, [0, 0, which, 0, 0], [b, room, 1, heads, size]), [0, 3, 2, 1, 4]), [
+      reshape(transpose(slice(own, [0, 0, which, 0, 0], [b, slots, 1, heads, size]), [0, 3, 2, 1, 4]), [
         b,
         heads,
-        room,
+        slots,
         size,
       ]);
     const scores = mul(matMul(reshape(q, [b, heads, 1, size]), byHead(0), false, true), 1 / Math.sqrt(size));
-    const visible = cast(lessEqual(range(0, room, 1, 'int32'), expandDims(lengths, 1)), 'float32'); // [b, L]
+    const visible = cast(lessEqual(range(0, slots, 1, 'int32'), expandDims(lengths, 1)), 'float32'); // [b, L]
     const mask = mul(sub(visible, 1), 1e30);
-    const weights = softmax(add(scores, reshape(mask, [b, 1, 1, room])));
+    const weights = softmax(add(scores, reshape(mask, [b, 1, 1, slots])));
     return [reshape(matMul(weights, byHead(1)), [1, b, D]), next];
   },
 );

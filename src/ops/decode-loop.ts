@@ -60,7 +60,7 @@ export interface LoopSteps {
   /** The tokens drawn: [steps, S]. */
   tokens: Int32Array;
   /** [steps, routed blocks, S]: 1 where the token that a step read went through the block, else 0. */
-  engaged: Int32Array;
+  mask: Int32Array;
 }
 
 export interface DecodeLoop {
@@ -73,8 +73,8 @@ export interface DecodeLoop {
   run(uniforms: Float64Array): Promise<LoopSteps>;
   /** What the last step's token was drawn from: [S, V]. The caller disposes it. */
   logits(): Tensor;
-  /** Of each block: the tokens of each sequence in its cache, as of the steps awaited so far, and how many it has room for. */
-  caches(): { lengths: Int32Array; room: number }[];
+  /** For each block: the tokens of each sequence in its cache, as of the steps awaited so far, and how many fit. */
+  caches(): { lengths: Int32Array; slots: number }[];
   dispose(): void;
 }
 

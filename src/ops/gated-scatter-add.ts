@@ -38,8 +38,8 @@ export const gatedScatterAddKernel = defineKernel(
     const gated = mul(GATES[gate].values(weights), rows);
     const length = x.shape[1] as number;
     const slots = slotOfPosition(indices, length);
-    const member = less(slots, indices.shape[1] as number);
-    return [where(expandDims(member, 2), add(x, composedGather(gated, slots)), x)];
+    const mask = less(slots, indices.shape[1] as number);
+    return [where(expandDims(mask, 2), add(x, composedGather(gated, slots)), x)];
   },
 );
 

@@ -36,23 +36,23 @@ export const predictorLogitsKernel = defineKernel(
 );
 
 /**
- * {before, bias, weight, bias2, labels [B, T] 0 or 1} → [dbefore [B, T, P], dbias [P], dweight [1, P], dbias2 [1], right []].
- * The gradients are those of `share` times the mean binary cross-entropy of the logits against the labels, a mean over tokens
- * in nats; right is the share of the logits that are above 0 where the label is 1, and not elsewhere. With
- * h = gelu(before + bias) and d = share · (sigmoid(logit) - label) / tokens: dbefore = d⊗weight∘gelu', dbias = Σ dbefore,
+ * {before, bias, weight, bias2, labels [B, T] 0 or 1} → [dbefore [B, T, P], dbias [P], dweight [1, P], dbias2 [1], accuracy []].
+ * The gradients are those of `lossScale` times the mean binary cross-entropy of the logits against the labels, a mean over tokens
+ * in nats; accuracy is the fraction of tokens whose logit is above 0 exactly when the label is 1. With
+ * h = gelu(before + bias) and d = lossScale · (sigmoid(logit) - label) / tokens: dbefore = d⊗weight∘gelu', dbias = Σ dbefore,
  * dweight = Σ d·h, dbias2 = Σ d.
  */
 export const predictorLossGradKernel = defineKernel(
   'PredictorLossGrad',
   (
     { labels, bias2, ...inputs }: PredictorLogitsInputs & { bias2: Tensor; labels: Tensor },
-    { share }: { share: number },
-  ): [dbefore: Tensor, dbias: Tensor, dweight: Tensor, dbias2: Tensor, right: Tensor] => {
+    { lossScale }: { lossScale: number },
+  ): [dbefore: Tensor, dbias: Tensor, dweight: Tensor, dbias2: Tensor, accuracy: Tensor] => {
     const { weight, bias } = inputs;
     const [biased, hidden] = hiddenOf(inputs);
     const [product] = routerLogitsKernel({ x: hidden, weight }, {});
     const [logits] = biasKernel({ x: product, bias: bias2 }, {});
-    const [dlogits] = binaryCrossEntropyGradKernel({ logits, labels }, { weight: share });
+    const [dlogits] = binaryCrossEntropyGradKernel({ logits, labels }, { weight: lossScale });
     const [dhidden, dweight] = routerLogitsGradKernel(
       { dr: dlogits, x: hidden, weight, gradAccum: undefined },
       {},
@@ -60,8 +60,8 @@ export const predictorLossGradKernel = defineKernel(
     const [dbefore] = geluGradKernel({ dy: dhidden, x: biased }, {});
     const [dbias] = biasGradKernel({ dy: dbefore }, { width: bias.size });
     const [dbias2] = biasGradKernel({ dy: dlogits }, { width: 1 });
-    const right = mean(cast(equal(cast(greater(logits, 0), 'float32'), labels), 'float32')) as Tensor;
-    return [dbefore, dbias, dweight, dbias2, right];
+    const accuracy = mean(cast(equal(cast(greater(logits, 0), 'float32'), labels), 'float32')) as Tensor;
+    return [dbefore, dbias, dweight, dbias2, accuracy];
   },
 );
 
@@ -81,20 +81,25 @@ export function predictorLogits(x: Tensor, { fc1, fc1Bias, fc2, fc2Bias }: Predi
 }
 
 /**
- * Adds to the layers' gradients those of `share` times the mean binary cross-entropy of predictorLogits(x) against the labels,
- * at once: x gets none, so that nothing of it has to wait for a backward pass. x [B, T, D], labels [B, T] 0 or 1 → the share
- * of the labels that the logits' signs foretell, a scalar.
+ * Adds to the layers' gradients those of `lossScale` times the mean binary cross-entropy of predictorLogits(x) against the
+ * labels. This needs no tape, since x gets no gradient. x [B, T, D], labels [B, T] 0 or 1 → the predictor's accuracy, the
+ * fraction of tokens whose label is the sign of the logit, a scalar.
  */
-export function learnLogits(x: Tensor, layers: PredictorLayers, labels: Tensor, share: number): Tensor {
+export function accumulatePredictorGrad(
+  x: Tensor,
+  layers: PredictorLayers,
+  labels: Tensor,
+  lossScale: number,
+): Tensor {
   const { fc1, fc1Bias, fc2, fc2Bias } = layers;
   const [before] = linearKernel({ x, weight: fc1.value }, {});
-  const [dbefore, dbias, dweight, dbias2, right] = predictorLossGradKernel(
+  const [dbefore, dbias, dweight, dbias2, accuracy] = predictorLossGradKernel(
     { before, bias: fc1Bias.value, weight: fc2.value, bias2: fc2Bias.value, labels },
-    { share },
+    { lossScale },
   );
   fc1.setGrad(linearGradWeightKernel({ dy: dbefore, x, gradAccum: fc1.grad ?? undefined }, {})[0]);
   fc1Bias.addGrad(dbias);
   fc2.addGrad(dweight);
   fc2Bias.addGrad(dbias2);
-  return right;
+  return accuracy;
 }

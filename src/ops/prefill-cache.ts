@@ -5,25 +5,25 @@ import { defineKernel } from './kernel.js';
 export interface PrefillCacheAttrs {
   /** Tokens of each sequence, one sequence after another in the rows. */
   lengths: number[];
-  /** Tokens that the cache of each sequence has room for. */
-  room: number;
+  /** Tokens that each sequence's cache can hold. */
+  slots: number;
 }
 
 /**
- * {qkv, rotated projections [B, n, 3D] or packed [1, N, 3D]} → [cache [S, room, 2D]]: for each token the keys of all
+ * {qkv, rotated projections [B, n, 3D] or packed [1, N, 3D]} → [cache [S, slots, 2D]]: for each token the keys of all
  * heads, then the values; zeros behind a sequence's tokens.
  */
 export const prefillCacheKernel = defineKernel(
   'PrefillCache',
-  ({ qkv }: { qkv: Tensor }, { lengths, room }: PrefillCacheAttrs): [Tensor] => {
+  ({ qkv }: { qkv: Tensor }, { lengths, slots }: PrefillCacheAttrs): [Tensor] => {
     const D = (qkv.shape[2] as number) / 3;
     const rows = reshape(qkv, [-1, 3 * D]);
     let start = 0;
     const caches = lengths.map((length) => {
       const own = slice(rows, [start, D], [length, 2 * D]);
       start += length;
-      const whole = length === room ? own : concat([own, zeros([room - length, 2 * D])]);
-      return reshape(whole, [1, room, 2 * D]);
+      const whole = length === slots ? own : concat([own, zeros([slots - length, 2 * D])]);
+      return reshape(whole, [1, slots, 2 * D]);
     });
     return [concat(caches)];
   },

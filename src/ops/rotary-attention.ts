@@ -1,4 +1,4 @@
-/** RotaryAttention: positions turned into q and k, then causal attention, so that a backend can do both in one pass. */
+/** RotaryAttention: positions rotated into q and k, then causal attention, so that a backend can do both in one pass. */
 import type { Tensor } from '@tensorflow/tfjs-core';
 import { causalAttentionGradKernel, causalAttentionKernel } from './causal-attention.js';
 import { defineKernel } from './kernel.js';
@@ -12,19 +12,19 @@ export interface RotaryAttentionGradInputs extends RotaryInputs {
 }
 
 /**
- * {qkv [B, n, 3D], table [P, K], positions? [B, n]} → [out [B, n, D], turned [B, n, 3D], logSumExp [B, H, n]]. The input
+ * {qkv [B, n, 3D], table [P, K], positions? [B, n]} → [out [B, n, D], rotated [B, n, 3D], logSumExp [B, H, n]]. The input
  * qkv is dead afterwards: a backend may turn it in its place.
  */
 export const rotaryAttentionKernel = defineKernel(
   'RotaryAttention',
-  (inputs: RotaryInputs, attrs: { heads: number }): [out: Tensor, turned: Tensor, logSumExp: Tensor] => {
-    const [turned] = rotaryKernel(inputs, {});
-    const [out, logSumExp] = causalAttentionKernel({ qkv: turned }, attrs);
-    return [out, turned, logSumExp];
+  (inputs: RotaryInputs, attrs: { heads: number }): [out: Tensor, rotated: Tensor, logSumExp: Tensor] => {
+    const [rotated] = rotaryKernel(inputs, {});
+    const [out, logSumExp] = causalAttentionKernel({ qkv: rotated }, attrs);
+    return [out, rotated, logSumExp];
   },
 );
 
-/** {qkv: turned, out, logSumExp, dout [B, n, D], table, positions?} → [dqkv, turned back] */
+/** {qkv: rotated, out, logSumExp, dout [B, n, D], table, positions?} → [dqkv] */
 export const rotaryAttentionGradKernel = defineKernel(
   'RotaryAttentionGrad',
   (
@@ -37,21 +37,21 @@ export const rotaryAttentionGradKernel = defineKernel(
 );
 
 /**
- * Causal attention by head, q and k turned by their positions. qkv [B, n, 3D] = [B, n, 3, H, K], not to be used again;
- * table [P, K], positions [B, n] or null: row t has position t → [out [B, n, D], turned qkv]
+ * Causal attention by head, q and k rotated by their positions. qkv [B, n, 3D] = [B, n, 3, H, K], not to be used again;
+ * table [P, K], positions [B, n] or null: row t has position t → [out [B, n, D], rotated qkv]
  */
 export function rotaryAttention(
   tape: Tape | null,
   qkv: Tensor,
   table: Tensor,
   positions: Tensor | null,
-): [out: Tensor, turned: Tensor] {
+): [out: Tensor, rotated: Tensor] {
   const where = { table, positions: positions ?? undefined };
   const heads = (qkv.shape[2] as number) / 3 / (table.shape[1] as number);
-  const [out, turned, logSumExp] = rotaryAttentionKernel({ qkv, ...where }, { heads });
-  const saved = [turned, out, logSumExp, ...(positions === null ? [] : [positions])];
+  const [out, rotated, logSumExp] = rotaryAttentionKernel({ qkv, ...where }, { heads });
+  const saved = [rotated, out, logSumExp, ...(positions === null ? [] : [positions])];
   tape?.record([out], [qkv], saved, ([dout]) =>
-    rotaryAttentionGradKernel({ qkv: turned, out, logSumExp, dout, ...where }, { heads }),
+    rotaryAttentionGradKernel({ qkv: rotated, out, logSumExp, dout, ...where }, { heads }),
   );
-  return [out, turned];
+  return [out, rotated];
 }

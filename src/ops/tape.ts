@@ -71,7 +71,7 @@ interface Entry {
 }
 
 /** An output to start from, and the gradient of the total loss with respect to it. The tape takes the gradient over. */
-export interface Seed {
+export interface OutputGradient {
   output: Tensor;
   gradient: Tensor;
 }
@@ -111,9 +111,12 @@ export class Tape {
     return input instanceof Parameter || this.tracked.has(input.id);
   }
 
-  /** Adds the gradients of the weighted sum of the seeds to every parameter's `grad`; the tape is empty afterwards. */
-  backward(seeds: Seed[]): void {
-    for (const { output, gradient } of seeds) this.contribute(output, keep(gradient));
+  /**
+   * Walks back over the recorded ops and adds to every parameter's `grad` the gradient of the total loss, given its gradients
+   * with respect to some outputs. The tape is empty afterwards.
+   */
+  backward(outputGradients: OutputGradient[]): void {
+    for (const { output, gradient } of outputGradients) this.contribute(output, keep(gradient));
     for (let entry = this.entries.pop(); entry !== undefined; entry = this.entries.pop()) this.step(entry);
     this.tracked.clear();
   }

@@ -9,7 +9,7 @@ import { balanceLoss } from '../ops/balance-loss.js';
 import { binaryCrossEntropyGrad } from '../ops/binary-cross-entropy.js';
 import { crossEntropy } from '../ops/cross-entropy.js';
 import { scope } from '../ops/scope.js';
-import { type Seed, Tape } from '../ops/tape.js';
+import { type OutputGradient, Tape } from '../ops/tape.js';
 
 /** Means over the tokens of a batch, as scalars on the device; the caller disposes them. */
 export interface BatchMetrics {
@@ -68,25 +68,25 @@ function forwardAndBack(
 ): BatchMetrics {
   const { logits, routed, experts } = model.forward(inputs, { tape, mode: 'topk', noise, share });
   const losses = crossEntropy(tape, logits, targets);
-  const seed = (output: Tensor, weight: number): Seed => ({
+  const gradientOf = (output: Tensor, weight: number): OutputGradient => ({
     output,
     gradient: fill(output.shape, (weight * share) / output.size),
   });
-  const seeds = [seed(losses, 1)];
+  const gradients = [gradientOf(losses, 1)];
   const auxiliary = model.config.routing?.aux_loss_weight ?? 0;
-  for (const { r, member } of auxiliary === 0 ? [] : routed) {
-    seeds.push({ output: r, gradient: binaryCrossEntropyGrad(r, member, auxiliary * share) });
+  for (const { r, mask } of auxiliary === 0 ? [] : routed) {
+    gradients.push({ output: r, gradient: binaryCrossEntropyGrad(r, mask, auxiliary * share) });
   }
   for (const trace of experts) {
     const balance = weightedBalance(tape, model, trace);
-    if (balance !== null) seeds.push(seed(balance.losses, balance.weight));
+    if (balance !== null) gradients.push(gradientOf(balance.losses, balance.weight));
   }
   const metrics = {
     loss: mean(losses),
     predictorAccuracy: predictorAccuracy(routed),
     expertCounts: expertCounts(experts),
   };
-  tape.backward(seeds);
+  tape.backward(gradients);
   return metrics;
 }
 

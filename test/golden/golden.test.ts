@@ -96,7 +96,7 @@ function forward(model: Transformer, batch: Batch, mode: RoutingMode) {
       logits: logits.dataSync(),
       selected: routed.map(({ indices }) => indices?.dataSync()),
       counts: experts.map(({ counts }) => counts.dataSync()),
-      participation: routed.map(({ member }) => average(member.dataSync() as Float32Array)),
+      participation: routed.map(({ mask }) => average(mask.dataSync() as Float32Array)),
     };
   });
 }

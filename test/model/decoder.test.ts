@@ -28,7 +28,7 @@ function fullForward(model: Transformer, tokens: Int32Array, mode: Mode) {
     });
     return {
       logits: result.logits.dataSync() as Float32Array,
-      engaged: result.routed.map(({ member }) => Array.from(member.dataSync(), (value) => value === 1)),
+      engaged: result.routed.map(({ mask }) => Array.from(mask.dataSync(), (value) => value === 1)),
     };
   });
 }

@@ -78,7 +78,7 @@ function logits(
   model: Transformer,
   ids: Int32Array,
   mode: RoutingMode,
-): { logits: Float32Array; member: Float32Array[] } {
+): { logits: Float32Array; mask: Float32Array[] } {
   return scope(() => {
     const T = model.config.sequence_length;
     const sequences = ids.length / T;
@@ -86,7 +86,7 @@ function logits(
     const result = model.forward(tensor2d(ids, [sequences, T], 'int32'), { tape: null, mode, noise });
     return {
       logits: result.logits.dataSync() as Float32Array,
-      member: result.routed.map(({ member }) => member.dataSync() as Float32Array),
+      mask: result.routed.map(({ mask }) => mask.dataSync() as Float32Array),
     };
   });
 }
@@ -145,9 +145,9 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
             const before = x.dataSync().slice(); // the block may write over it
             const { stream, trace } = routedBlock(context, whole(x), 0, block);
             const after = sumOf(null, stream).dataSync();
-            const member = trace.member.dataSync();
+            const mask = trace.mask.dataSync();
             const D = model.d_model;
-            member.forEach((selected, token) => {
+            mask.forEach((selected, token) => {
               if (selected === 1) return;
               expect(after.slice(token * D, (token + 1) * D)).toEqual(
                 before.slice(token * D, (token + 1) * D),
@@ -197,9 +197,9 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
         config({ heads: 2, half: 4, T: 24, layers: 4, capacity: 0.3, seed: 1 }),
         initialValues(1),
       );
-      const { member } = logits(model, tokens(model.config, 2, 3), 'topk');
-      expect(member).toHaveLength(2);
-      expect(member[0]).not.toEqual(member[1]);
+      const { mask } = logits(model, tokens(model.config, 2, 3), 'topk');
+      expect(mask).toHaveLength(2);
+      expect(mask[0]).not.toEqual(mask[1]);
       model.dispose();
     });
 

@@ -12,7 +12,7 @@ import { gatherTokens } from '../../src/ops/gather-tokens.js';
 import { groupedMlp } from '../../src/ops/grouped-mlp.js';
 import { linear } from '../../src/ops/linear.js';
 import { mlp } from '../../src/ops/mlp.js';
-import { learnLogits, predictorLogits } from '../../src/ops/predictor-logits.js';
+import { accumulatePredictorGrad, predictorLogits } from '../../src/ops/predictor-logits.js';
 import { reshaped } from '../../src/ops/reshaped.js';
 import { residual } from '../../src/ops/residual.js';
 import { addRmsNorm, rmsNorm } from '../../src/ops/rms-norm.js';
@@ -328,9 +328,9 @@ describe.each(TEST_BACKENDS)('learning logits on %s', (backend) => {
       const logits = predictorLogits(x, layersOf(distance));
       return crossEntropies(logits, labels).reduce((total, each) => total + each, 0) / labels.size;
     };
-    const share = 0.7;
+    const lossScale = 0.7;
     const layers = layersOf(0);
-    const right = learnLogits(x, layers, labels, share).dataSync()[0];
+    const accuracy = accumulatePredictorGrad(x, layers, labels, lossScale).dataSync()[0];
     const along = () =>
       Object.values(layers).reduce(
         (total, { grad }, i) =>
@@ -338,14 +338,14 @@ describe.each(TEST_BACKENDS)('learning logits on %s', (backend) => {
         0,
       );
     const h = 1e-2;
-    const slope = (share * (loss(h) - loss(-h))) / (2 * h);
+    const slope = (lossScale * (loss(h) - loss(-h))) / (2 * h);
     expect(Math.abs(along() - slope)).toBeLessThan(3e-3 * Math.max(1, Math.abs(slope)));
     const once = along();
-    learnLogits(x, layers, labels, share);
+    accumulatePredictorGrad(x, layers, labels, lossScale);
     expect(Math.abs(along() - 2 * once)).toBeLessThan(1e-5 * Math.abs(once));
     const signs = predictorLogits(x, layers).dataSync();
     const foretold = labels.dataSync().filter((label, i) => ((signs[i] as number) > 0 ? 1 : 0) === label);
-    expect(right).toBeCloseTo(foretold.length / labels.size, 6);
+    expect(accuracy).toBeCloseTo(foretold.length / labels.size, 6);
     for (const layer of Object.values(layers)) layer.clearGrad();
   });
 });

@@ -218,7 +218,7 @@ export const KERNEL_CASES: KernelCase[] = [
   caseOf(
     prefillCacheKernel,
     (s, r) => ({ qkv: r(1, s.T + s.k, 3 * s.H * s.K) }),
-    (s) => ({ lengths: [s.T, 0, s.k], room: s.T + 2 }),
+    (s) => ({ lengths: [s.T, 0, s.k], slots: s.T + 2 }),
   ),
   caseOf(entropyKernel, ({ B, T, V }, r) => ({ logits: r(B, T, V) })),
   caseOf(embeddingKernel, ({ B, T, K, V, seed }, r) => ({
@@ -301,7 +301,7 @@ export const KERNEL_CASES: KernelCase[] = [
         bias2: r(1),
         labels: tensor(Float32Array.from(integers(B * T, 2, seed)), [B, T]),
       }),
-      () => ({ share: 3 }),
+      () => ({ lossScale: 3 }),
     ),
   ]),
   caseOf(

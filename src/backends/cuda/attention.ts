@@ -128,17 +128,17 @@ export function registerAttention(plans: AttentionPlans): void {
     return [out];
   });
 
-  registerCudaKernel(prefillCacheKernel, (call, { qkv }, { lengths, room }) => {
+  registerCudaKernel(prefillCacheKernel, (call, { qkv }, { lengths, slots }) => {
     const { activations, driver } = call.backend;
     const width = qkv.shape[2] as number;
     const D = width / 3;
-    const cache = call.make([lengths.length, room, 2 * D], activations);
+    const cache = call.make([lengths.length, slots, 2 * D], activations);
     driver.zero(call.at(cache), cache.size * BYTES_PER_ELEMENT[activations]);
     const [from, to] = [call.activation(qkv), call.at(cache)];
     let start = 0;
     lengths.forEach((length, i) => {
       const source = { at: from, first: start * width + D, strides: [width, 1] };
-      const target = { at: to, first: i * room * 2 * D, strides: [2 * D, 1] };
+      const target = { at: to, first: i * slots * 2 * D, strides: [2 * D, 1] };
       stridedCopy(call, activations, source, target, [length, 2 * D]);
       start += length;
     });
@@ -147,17 +147,17 @@ export function registerAttention(plans: AttentionPlans): void {
 
   registerCudaKernel(decodeAttentionKernel, (call, { qkv, cache, rows, lengths }, { heads }) => {
     const { size } = shapeOf(qkv, heads);
-    const room = cache.shape[1] as number;
+    const slots = cache.shape[1] as number;
     const out = call.makeActivation([1, rows.size, heads * size]);
     const next = call.reuse(cache, call.backend.activations);
     const grid = [rows.size, heads, 1] as const;
-    call.launch('attention', 'attentionCached', { grid, block: THREADS, shared: 4 * room }, [
+    call.launch('attention', 'attentionCached', { grid, block: THREADS, shared: 4 * slots }, [
       address(call.activation(qkv)),
       address(call.at(next)),
       address(call.int(rows)),
       address(call.int(lengths)),
       address(call.at(out)),
-      room,
+      slots,
       heads,
       size,
       float(1 / Math.sqrt(size)),

@@ -47,10 +47,10 @@ export class CudaDecodeLoops implements DecodeLoops {
   }
 }
 
-/** A block's keys and values: [S, 2, H, room, K], stored as activations are. */
+/** A block's keys and values: [S, 2, H, slots, K], stored as activations are. */
 interface Cache {
   block: Block;
-  room: number;
+  slots: number;
   /** Tokens of each sequence, as far as steps have been awaited. */
   lengths: Int32Array;
   isRouted: boolean;
@@ -121,7 +121,7 @@ class CudaDecodeLoop implements DecodeLoop {
       address(call.scratch(4 * multiprocessors * (this.sides.size + 2))),
       address(this.arrived),
     ];
-    this.tellLayers();
+    this.writeLayers();
   }
 
   async ready(): Promise<void> {
@@ -133,9 +133,9 @@ class CudaDecodeLoop implements DecodeLoop {
   async run(uniforms: Float64Array): Promise<LoopSteps> {
     const { backend, sequences: S, sides, model } = this;
     const steps = uniforms.length / S;
-    this.makeRoom(steps);
-    const [drawn, engaged] = [steps * S, steps * this.routed * S];
-    const out = this.call.make([Math.max(1, drawn + engaged)], 'int32');
+    this.growCaches(steps);
+    const [drawn, decided] = [steps * S, steps * this.routed * S];
+    const out = this.call.make([Math.max(1, drawn + decided)], 'int32');
     const call = new Call(backend);
     const bytes = new Uint8Array(uniforms.buffer, uniforms.byteOffset, uniforms.byteLength);
     const draws = call.scratch(bytes.length);
@@ -160,8 +160,8 @@ class CudaDecodeLoop implements DecodeLoop {
     this.underWay += steps;
     const values = (await out.data()) as Int32Array;
     out.dispose();
-    const result = { tokens: values.slice(0, drawn), engaged: values.slice(drawn, drawn + engaged) };
-    this.count(result.engaged, steps);
+    const result = { tokens: values.slice(0, drawn), mask: values.slice(drawn, drawn + decided) };
+    this.count(result.mask, steps);
     return result;
   }
 
@@ -172,7 +172,7 @@ class CudaDecodeLoop implements DecodeLoop {
     return copy;
   }
 
-  caches(): { lengths: Int32Array; room: number }[] {
+  caches(): { lengths: Int32Array; slots: number }[] {
     return this.kept;
   }
 
@@ -182,37 +182,37 @@ class CudaDecodeLoop implements DecodeLoop {
   }
 
   /** Adds what awaited steps left in the caches. */
-  private count(engaged: Int32Array, steps: number): void {
+  private count(mask: Int32Array, steps: number): void {
     this.underWay -= steps;
     const S = this.sequences;
     let routed = 0;
     for (const { lengths, isRouted } of this.kept) {
       for (let i = 0; i < steps * S; i++) {
         const [step, s] = [Math.floor(i / S), i % S];
-        const took = isRouted ? (engaged[(step * this.routed + routed) * S + s] as number) : 1;
+        const took = isRouted ? (mask[(step * this.routed + routed) * S + s] as number) : 1;
         lengths[s] = (lengths[s] as number) + took;
       }
       if (isRouted) routed += 1;
     }
   }
 
-  /** Gives every cache room for so many steps more. */
-  private makeRoom(steps: number): void {
+  /** Grows every cache that cannot hold this many more tokens. */
+  private growCaches(steps: number): void {
     const short = this.kept.filter(
-      ({ lengths, room }) => room < Math.max(...lengths) + this.underWay + steps,
+      ({ lengths, slots }) => slots < Math.max(...lengths) + this.underWay + steps,
     );
     if (short.length === 0) return;
     for (const cache of short) {
       const needed = Math.max(...cache.lengths) + this.underWay + steps;
       if (needed > this.model.maxTokens && !cache.isRouted)
         throw new RangeError(`the model was made for ${this.model.maxTokens} tokens`);
-      const room = Math.max(needed, Math.min(this.model.maxTokens, needed + SLACK_TOKENS));
-      const { block: old, room: before } = cache;
-      Object.assign(cache, { block: this.cacheBlock(room), room });
+      const slots = Math.max(needed, Math.min(this.model.maxTokens, needed + SLACK_TOKENS));
+      const { block: old, slots: before } = cache;
+      Object.assign(cache, { block: this.cacheBlock(slots), slots });
       this.copyRows(old.address, this.stridesOf(before), cache, before);
       this.backend.device.release(old); // whoever gets it is queued behind the copy
     }
-    this.tellLayers();
+    this.writeLayers();
   }
 
   /** A block's cache as reading the prompts left it. */
@@ -220,8 +220,8 @@ class CudaDecodeLoop implements DecodeLoop {
     const { kv, lengths } = this.given.caches[i] as LoopStart['caches'][number];
     const isRouted = this.model.blocks[i]?.routed !== null;
     const L = kv.shape[1] as number;
-    const room = isRouted ? L : this.model.maxTokens;
-    const cache = { block: this.cacheBlock(room), room, lengths: Int32Array.from(lengths), isRouted };
+    const slots = isRouted ? L : this.model.maxTokens;
+    const cache = { block: this.cacheBlock(slots), slots, lengths: Int32Array.from(lengths), isRouted };
     const call = new Call(this.backend);
     const { D, size } = this.sides;
     this.copyRows(call.activation(kv), [L * 2 * D, size, 2 * D, 1], cache, Math.max(...lengths));
@@ -229,21 +229,21 @@ class CudaDecodeLoop implements DecodeLoop {
     return cache;
   }
 
-  private cacheBlock(room: number): Block {
+  private cacheBlock(slots: number): Block {
     const { activations, device } = this.backend;
-    return device.allocate(BYTES_PER_ELEMENT[activations] * this.sequences * room * 2 * this.sides.D);
+    return device.allocate(BYTES_PER_ELEMENT[activations] * this.sequences * slots * 2 * this.sides.D);
   }
 
-  /** Of [S, 2H, room, K]. */
-  private stridesOf(room: number): number[] {
+  /** Of [S, 2H, slots, K]. */
+  private stridesOf(slots: number): number[] {
     const { size } = this.sides;
-    return [2 * this.model.heads * room * size, room * size, size, 1];
+    return [2 * this.model.heads * slots * size, slots * size, size, 1];
   }
 
   /** Copies the first tokens of each sequence from somewhere into a cache. */
   private copyRows(from: Address, strides: number[], cache: Cache, tokens: number): void {
     if (tokens === 0) return;
-    const target = { at: cache.block.address, first: 0, strides: this.stridesOf(cache.room) };
+    const target = { at: cache.block.address, first: 0, strides: this.stridesOf(cache.slots) };
     stridedCopy(this.call, this.backend.activations, { at: from, first: 0, strides }, target, [
       this.sequences,
       2 * this.model.heads,
@@ -252,7 +252,7 @@ class CudaDecodeLoop implements DecodeLoop {
     ]);
   }
 
-  /** struct Layer of kernels/decode.cu; where the cache is, and its room, are told when they are known. */
+  /** struct Layer of kernels/decode.cu; the cache's address and slots are filled in by writeLayers. */
   private weightsOf({ attnNorm, qkv, attnOut, mlpNorm, up, down, routed }: LoopBlock): bigint[] {
     const { call } = this;
     const predictor = routed?.predictor ?? null;
@@ -274,10 +274,10 @@ class CudaDecodeLoop implements DecodeLoop {
     return addresses.map(BigInt);
   }
 
-  private tellLayers(): void {
-    this.kept.forEach(({ block, room }, i) => {
+  private writeLayers(): void {
+    this.kept.forEach(({ block, slots }, i) => {
       this.weights[i * LAYER_WORDS + 4] = BigInt(block.address);
-      this.weights[i * LAYER_WORDS + 10] = BigInt(room);
+      this.weights[i * LAYER_WORDS + 10] = BigInt(slots);
     });
     this.backend.upload(this.layers, new Uint8Array(this.weights.buffer));
   }

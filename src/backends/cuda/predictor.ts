@@ -31,11 +31,11 @@ export function registerPredictor(): void {
     return [logits];
   });
 
-  registerCudaKernel(predictorLossGradKernel, (call, inputs, { share }) => {
+  registerCudaKernel(predictorLossGradKernel, (call, inputs, { lossScale }) => {
     const { before, bias, weight, bias2, labels } = inputs;
     const [tokens, hidden] = rowsOf(before);
     const form = FORMS.find((groups) => hidden % 8 === 0 && hidden <= 64 * groups);
-    if (form === undefined) return tidy(() => predictorLossGradKernel.composed(inputs, { share }));
+    if (form === undefined) return tidy(() => predictorLossGradKernel.composed(inputs, { lossScale }));
     const dbefore = call.makeActivation(before.shape);
     const grid = Math.min(Math.ceil(tokens / OF_BLOCK), BLOCKS * call.backend.driver.multiprocessors);
     const partials = call.scratch(4 * grid * (2 * hidden + 2));
@@ -49,7 +49,7 @@ export function registerPredictor(): void {
       address(partials),
       tokens,
       hidden,
-      float(share / tokens),
+      float(lossScale / tokens),
       float(1 / tokens),
     ]);
     const sums = sumChunks(call, partials, grid, [hidden], [1, hidden], [1], []);

@@ -102,15 +102,15 @@ export function registerTokens(): void {
 
   registerCudaKernel(selectTopKKernel, (call, { r }, { k }) => {
     const [batch, length] = r.shape as [number, number];
-    const [indices, member] = [call.make([batch, k], 'int32'), call.make(r.shape, 'float32')];
+    const [indices, mask] = [call.make([batch, k], 'int32'), call.make(r.shape, 'float32')];
     call.launch('routing', 'selectTopK', { grid: batch, block: 1024 }, [
       address(call.float(r)),
       address(call.at(indices)),
-      address(call.at(member)),
+      address(call.at(mask)),
       length,
       k,
     ]);
-    return [indices, member];
+    return [indices, mask];
   });
 
   registerCudaKernel(gatherTokensKernel, (call, { x, indices }) => {

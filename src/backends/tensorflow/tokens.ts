@@ -35,8 +35,8 @@ export function registerTokens(): void {
     const [descending] = topK(calls.run('Neg', [best])) as [Handle, Handle];
     const indices = calls.run('Neg', [descending]);
     const ones = calls.run('Fill', [calls.vector([batch * k]), calls.scalar(1)]);
-    const member = scatterRows(calls, flatPositions(calls, indices, length), ones, [batch * length]);
-    return [indices, calls.reshape(member, [batch, length])];
+    const mask = scatterRows(calls, flatPositions(calls, indices, length), ones, [batch * length]);
+    return [indices, calls.reshape(mask, [batch, length])];
   });
 
   registerTensorflowKernel(gatherTokensKernel, (calls, { x, indices }) => [

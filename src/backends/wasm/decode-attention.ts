@@ -5,31 +5,31 @@ import { exponential } from './exponential.js';
 import { registerWasmKernel } from './heap.js';
 
 export function registerDecodeAttention(): void {
-  registerWasmKernel(prefillCacheKernel, (heap, { qkv }, { lengths, room }) => {
+  registerWasmKernel(prefillCacheKernel, (heap, { qkv }, { lengths, slots }) => {
     const D = (qkv.shape[2] as number) / 3;
-    const cache = heap.make([lengths.length, room, 2 * D]);
+    const cache = heap.make([lengths.length, slots, 2 * D]);
     const [from, to] = [heap.floats(qkv), heap.floats(cache)];
     to.fill(0);
     let row = 0;
     lengths.forEach((length, sequence) => {
       for (let t = 0; t < length; t++, row++) {
-        to.set(from.subarray(row * 3 * D + D, (row + 1) * 3 * D), (sequence * room + t) * 2 * D);
+        to.set(from.subarray(row * 3 * D + D, (row + 1) * 3 * D), (sequence * slots + t) * 2 * D);
       }
     });
     return [cache];
   });
 
   registerWasmKernel(decodeAttentionKernel, (heap, { qkv, cache, rows, lengths }, { heads }) => {
-    const [, room, width] = cache.shape as [number, number, number];
+    const [, slots, width] = cache.shape as [number, number, number];
     const D = width / 2;
     const size = D / heads;
     const out = heap.make([1, rows.size, D]);
     const next = heap.reuse(cache);
     const [from, kv, to] = [heap.floats(qkv), heap.floats(next), heap.floats(out)];
     const [sequence, length] = [heap.ints(rows), heap.ints(lengths)];
-    const scores = new Float32Array(room);
+    const scores = new Float32Array(slots);
     for (let i = 0; i < sequence.length; i++) {
-      const first = (sequence[i] as number) * room * width;
+      const first = (sequence[i] as number) * slots * width;
       const cached = length[i] as number;
       kv.set(from.subarray(i * 3 * D + D, (i + 1) * 3 * D), first + cached * width);
       for (let head = 0; head < heads; head++) {

@@ -63,16 +63,16 @@ export function registerTokens(): void {
   registerWasmKernel(selectTopKKernel, (heap, { r }, { k }) => {
     const [batch, length] = r.shape as [number, number];
     const indices = heap.make([batch, k], 'int32');
-    const member = heap.make([batch, length]);
-    const [weights, to, mask] = [heap.floats(r), heap.ints(indices), heap.floats(member)];
-    mask.fill(0);
+    const mask = heap.make([batch, length]);
+    const [weights, to, selected] = [heap.floats(r), heap.ints(indices), heap.floats(mask)];
+    selected.fill(0);
     for (let b = 0; b < batch; b++) {
       const row = weights.subarray(b * length, (b + 1) * length);
       const best = largest(row, k);
       to.set(best, b * k);
-      for (const t of best) mask[b * length + t] = 1;
+      for (const t of best) selected[b * length + t] = 1;
     }
-    return [indices, member];
+    return [indices, mask];
   });
 
   registerWasmKernel(gatherTokensKernel, (heap, { x, indices }) => {

@@ -238,7 +238,7 @@ describe.skipIf(!cuda.usable).each(['fp32', 'bf16'] as const)('a step of the loo
         const actual = logits.dataSync() as Float32Array;
         logits.dispose();
         for (let s = 0; s < S; s++) {
-          const engaged = result.engaged[s] === 1;
+          const engaged = result.mask[s] === 1;
           taken += engaged ? 1 : 0;
           const own = actual.subarray(s * V, (s + 1) * V);
           const expected = (references[s] as Reference).step(
