@@ -1,5 +1,7 @@
 /** The options that several commands share, and what turns their words into values. */
 import { InvalidArgumentError, Option } from 'commander';
+import { REQUESTED_BACKENDS } from './backends/names.js';
+import { REQUESTED_PRECISIONS } from './backends/precisions.js';
 import type { Shard } from './plan/shard.js';
 
 /** What TARGET may be. */
@@ -46,13 +48,11 @@ export function bareTokenBytes(text: string): 1 | 2 {
 }
 
 export const backendOption = () =>
-  new Option('--backend <name>', 'where to compute')
-    .choices(['auto', 'cuda', 'tensorflow', 'wasm'])
-    .default('auto');
+  new Option('--backend <name>', 'where to compute').choices(REQUESTED_BACKENDS).default('auto');
 
 export const precisionOption = () =>
   new Option('--precision <name>', 'numbers of the matrix products')
-    .choices(['auto', 'fp32', 'bf16'])
+    .choices(REQUESTED_PRECISIONS)
     .default('auto');
 
 export const resultsOption = () => new Option('--results <dir>', 'folder of the sweeps').default('results');

@@ -7,7 +7,7 @@ import { z } from 'zod';
 import { sweepSchema } from '../src/config/schema.js';
 import { parseSweepFile } from '../src/config/sweep-file.js';
 import { expandSweep } from '../src/plan/expand.js';
-import { EVAL_COLUMNS, RUN_COLUMNS, STEP_COLUMNS } from '../src/results/columns.js';
+import { EVAL_TABLE, RUN_TABLE, STEP_TABLE } from '../src/results/columns.js';
 import { runFiles } from '../src/results/run-folder.js';
 
 const sweepFile = readFileSync('docs/sweep-file.md', 'utf8');
@@ -101,12 +101,24 @@ describe('docs/sweep-file.md', () => {
 
 describe('docs/results.md', () => {
   it.each([
-    ['runs.csv', RUN_COLUMNS],
-    ['eval.csv', EVAL_COLUMNS],
-    ['steps.csv', STEP_COLUMNS],
-  ])('has a row for every column of %s, in their order', (table, columns) => {
-    expect(names(section(results, table))).toEqual(columns);
-  });
+    ['runs.csv', RUN_TABLE],
+    ['eval.csv', EVAL_TABLE],
+    ['steps.csv', STEP_TABLE],
+  ])(
+    'has a row for every column of %s, in their order, with its unit and whether it may be empty',
+    (file, table) => {
+      const columns = Object.entries(table).map(([name, { type, ...column }]) => {
+        const unit = type === 'time' ? 'time' : 'unit' in column ? column.unit : '';
+        return [name, unit, 'nullable' in column];
+      });
+      const described = rows(section(results, file)).map(([name, unit, , empty]) => [
+        name,
+        unit,
+        empty !== 'never',
+      ]);
+      expect(described).toEqual(columns);
+    },
+  );
 
   it('has a row for every file of a run folder', () => {
     const files = Object.values(runFiles('run')).map((path) => basename(path));

@@ -1,4 +1,48 @@
-/** The names of the backends and of their precisions. */
+/** The backends, in the order in which `auto` tries them, and what can be said of each before its code is loaded. */
+import type { BackendStarter } from './starter.js';
 
-export type Precision = 'auto' | 'fp32' | 'bf16';
-export type BackendName = 'cuda' | 'tensorflow' | 'wasm';
+interface BackendEntry {
+  /** What one training process keeps busy: `--jobs auto` runs one process for each of these. */
+  occupies: 'core' | 'gpu';
+  /** Activations are bfloat16 where the products are. */
+  bf16Activations: boolean;
+  /** Tensors of the logits' size that the backward pass holds at once. */
+  logitTensors: number;
+  /** Bytes of activations that a micro-batch may save for its backward pass where the GPU's memory size is unknown. */
+  activationBytes: number;
+  load: () => Promise<BackendStarter>;
+}
+
+const GiB = 2 ** 30;
+
+const entries = {
+  cuda: {
+    occupies: 'gpu',
+    bf16Activations: true,
+    logitTensors: 1, // their gradient takes their place
+    activationBytes: 4 * GiB,
+    load: async () => (await import('./cuda/starter.js')).cudaStarter,
+  },
+  tensorflow: {
+    occupies: 'gpu',
+    bf16Activations: false,
+    logitTensors: 2,
+    activationBytes: 2 * GiB,
+    load: async () => (await import('./tensorflow/starter.js')).tensorflowStarter,
+  },
+  wasm: {
+    occupies: 'core', // it has one thread
+    bf16Activations: false,
+    logitTensors: 2,
+    activationBytes: GiB / 2, // of an address space of 4 GiB
+    load: async () => (await import('./wasm/starter.js')).wasmStarter,
+  },
+} satisfies Record<string, BackendEntry>;
+
+export type BackendName = keyof typeof entries;
+export const BACKENDS: Readonly<Record<BackendName, BackendEntry>> = entries;
+export const BACKEND_NAMES: readonly BackendName[] = Object.keys(entries) as BackendName[];
+
+/** `auto`: the first that works on this machine. */
+export const REQUESTED_BACKENDS = ['auto', ...BACKEND_NAMES] as const;
+export type RequestedBackend = (typeof REQUESTED_BACKENDS)[number];

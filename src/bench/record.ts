@@ -3,15 +3,16 @@ import { mkdirSync, readFileSync } from 'node:fs';
 import { homedir, hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
-import type { BackendName, Precision } from '../backends/names.js';
+import { BACKEND_NAMES, type RequestedBackend } from '../backends/names.js';
+import { PRECISIONS, type RequestedPrecision } from '../backends/precisions.js';
 import { writeFileAtomic } from '../files/atomic.js';
 
 const recordSchema = z.object({
   /** The cache folder of a user may be shared between machines. */
   host: z.string(),
-  backend: z.enum(['cuda', 'tensorflow', 'wasm']),
+  backend: z.enum(BACKEND_NAMES),
   device: z.string(),
-  precision: z.enum(['fp32', 'bf16']),
+  precision: z.enum(PRECISIONS),
   /** As `mod bench --shape` takes it. */
   shape: z.string(),
   d_model: z.int().positive(),
@@ -56,14 +57,11 @@ const keyOf = ({ host, backend, device, precision, shape }: BenchRecord) =>
 
 /** The run whose rate is asked for. */
 export interface RateQuery {
-  backend: BackendName | 'auto';
-  precision: Precision;
+  backend: RequestedBackend;
+  precision: RequestedPrecision;
   d_model: number;
   routed: boolean;
 }
-
-/** In the order in which `auto` chooses. */
-const BACKENDS: readonly BackendName[] = ['cuda', 'tensorflow', 'wasm'];
 
 /**
  * The record whose shape is nearest to a run's, on the backend and in the precision that it would train in; null where
@@ -81,7 +79,7 @@ export function nearestRecord(
       (backend === 'auto' || record.backend === backend) &&
       (precision === 'auto' || record.precision === precision),
   );
-  const name = BACKENDS.find((candidate) => usable.some((record) => record.backend === candidate));
+  const name = BACKEND_NAMES.find((candidate) => usable.some((record) => record.backend === candidate));
   const distance = (record: BenchRecord) =>
     Math.abs(Math.log2(record.d_model / d_model)) + (record.routed === routed ? 0 : 1);
   const [nearest] = usable

@@ -1,6 +1,8 @@
 /** state.json of a checkpoint: what a run goes on from beside weights and moments, and finding the checkpoint to go on from. */
 import { join } from 'node:path';
 import { z } from 'zod';
+import { BACKEND_NAMES } from '../backends/names.js';
+import { PRECISIONS } from '../backends/precisions.js';
 import { InputError, messageOf } from '../errors.js';
 import { readJson } from '../files/json.js';
 import { checkCheckpoint, checkpointName, checkpointSteps, DAMAGED, quarantine } from './folder.js';
@@ -12,8 +14,8 @@ const shares = z.strictObject({ load: numbers, dropped: z.number(), noOp: z.numb
 const stateSchema = z.strictObject({
   format: z.literal('mod-state-1'),
   config_hash: z.string(),
-  backend: z.enum(['cuda', 'tensorflow', 'wasm']),
-  precision: z.enum(['fp32', 'bf16']),
+  backend: z.enum(BACKEND_NAMES),
+  precision: z.enum(PRECISIONS),
   /** Steps taken. */
   step: count,
   /** Sequences drawn from the training data: the order of the data follows from it and the seed. */

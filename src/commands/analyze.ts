@@ -3,7 +3,8 @@ import { mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { stringify } from 'csv-stringify/sync';
 import { chooseBackend } from '../backends/choose.js';
-import type { BackendName, Precision } from '../backends/names.js';
+import type { RequestedBackend } from '../backends/names.js';
+import type { RequestedPrecision } from '../backends/precisions.js';
 import { loadCheckedModel, openCheckpointTokenizer } from '../checkpoint/model.js';
 import type { Tokenizer } from '../data/tokenizer.js';
 import { InputError } from '../errors.js';
@@ -22,8 +23,8 @@ export interface AnalyzeCommandOptions {
   heatmaps: number;
   routing: RoutingMode;
   json: boolean;
-  backend: BackendName | 'auto';
-  precision: Precision;
+  backend: RequestedBackend;
+  precision: RequestedPrecision;
 }
 
 /**

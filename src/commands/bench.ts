@@ -2,7 +2,8 @@
 import { execFileSync } from 'node:child_process';
 import { hostname } from 'node:os';
 import { type ChosenBackend, chooseBackend } from '../backends/choose.js';
-import type { BackendName, Precision } from '../backends/names.js';
+import type { RequestedBackend } from '../backends/names.js';
+import type { RequestedPrecision } from '../backends/precisions.js';
 import { measureDecode } from '../bench/decode.js';
 import { memoryShapes, sizeOf } from '../bench/memory.js';
 import { addBenchRecord, type BenchRecord, benchRecordPath } from '../bench/record.js';
@@ -22,8 +23,8 @@ export interface BenchCommandOptions {
   prompt: number;
   tokens: number;
   json: boolean;
-  backend: BackendName | 'auto';
-  precision: Precision;
+  backend: RequestedBackend;
+  precision: RequestedPrecision;
 }
 
 /** A dense model and the paper's routed one of the same shape. */

@@ -1,6 +1,7 @@
 /** `mod eval`: held-out loss of runs that are done, or of one checkpoint, in one routing mode or in all. */
 import { chooseBackend } from '../backends/choose.js';
-import type { BackendName, Precision } from '../backends/names.js';
+import type { RequestedBackend } from '../backends/names.js';
+import type { RequestedPrecision } from '../backends/precisions.js';
 import { latestCheckpoint } from '../checkpoint/folder.js';
 import { openTokenFile } from '../data/tokens.js';
 import { InputError } from '../errors.js';
@@ -28,8 +29,8 @@ export interface EvalCommandOptions {
   autoregressive: boolean;
   sequences?: number;
   json: boolean;
-  backend: BackendName | 'auto';
-  precision: Precision;
+  backend: RequestedBackend;
+  precision: RequestedPrecision;
 }
 
 /** Milliseconds between two notes. */

@@ -1,6 +1,7 @@
 /** `mod generate`: continues prompts with a checkpoint, token by token through its caches. */
 import { chooseBackend } from '../backends/choose.js';
-import type { BackendName, Precision } from '../backends/names.js';
+import type { RequestedBackend } from '../backends/names.js';
+import type { RequestedPrecision } from '../backends/precisions.js';
 import { loadCheckedModel, openCheckpointTokenizer, openTokenizerFor } from '../checkpoint/model.js';
 import type { Tokenizer } from '../data/tokenizer.js';
 import { InputError } from '../errors.js';
@@ -22,8 +23,8 @@ export interface GenerateCommandOptions {
   /** In place of the checkpoint's own. */
   tokenizer?: string;
   json: boolean;
-  backend: BackendName | 'auto';
-  precision: Precision;
+  backend: RequestedBackend;
+  precision: RequestedPrecision;
 }
 
 /** What --json prints for a prompt. */

@@ -1,6 +1,7 @@
 /** `mod train-run`: the process in which a sweep trains one run. Not for people: `mod sweep --only` is. */
 import { chooseBackend, describeBackend } from '../backends/choose.js';
-import type { BackendName, Precision } from '../backends/names.js';
+import type { RequestedBackend } from '../backends/names.js';
+import type { RequestedPrecision } from '../backends/precisions.js';
 import { checkpointBytes } from '../checkpoint/size.js';
 import { DeviceMemoryError, DiskFullError, InputError, messageOf } from '../errors.js';
 import { isDiskFull, makeResultsFolder } from '../files/atomic.js';
@@ -20,8 +21,8 @@ export interface TrainRunCommandOptions {
   configHash: string;
   /** The sweep file's folder. */
   baseDir: string;
-  backend: BackendName | 'auto';
-  precision: Precision;
+  backend: RequestedBackend;
+  precision: RequestedPrecision;
 }
 
 /** Milliseconds since 1970 that no change of the system's clock moves, to the microsecond. */

@@ -1,5 +1,7 @@
 /** What a sweep file may say, key by key: each check carries the words for what is allowed. */
 import { z } from 'zod';
+import { REQUESTED_BACKENDS } from '../backends/names.js';
+import { REQUESTED_PRECISIONS } from '../backends/precisions.js';
 import { ROUTERS } from '../model/config.js';
 import { GATE_NAMES } from '../ops/gates.js';
 import { Written } from './document.js';
@@ -237,8 +239,8 @@ const keys = {
     keep: whole(1, 1000).exactOptional(),
     keep_final: oneOf(['all', 'best', 'none']).exactOptional(),
   }).exactOptional(),
-  backend: oneOf(['auto', 'cuda', 'tensorflow', 'wasm']).exactOptional(),
-  precision: oneOf(['auto', 'bf16', 'fp32']).exactOptional(),
+  backend: oneOf(REQUESTED_BACKENDS).exactOptional(),
+  precision: oneOf(REQUESTED_PRECISIONS).exactOptional(),
 };
 
 const NAME =

@@ -1,7 +1,8 @@
 /** Reads a sweep file: YAML in, checked and complete products of settings out. */
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import type { BackendName, Precision } from '../backends/names.js';
+import type { RequestedBackend } from '../backends/names.js';
+import type { RequestedPrecision } from '../backends/precisions.js';
 import type { DataConfig } from '../data/config.js';
 import { isFile } from '../data/files.js';
 import { tokenizerJsonVocabSize } from '../data/tokenizer-json.js';
@@ -55,8 +56,8 @@ export interface Product {
   };
   evaluation: { sequences: Written; every_steps: Written; autoregressive: boolean };
   checkpoint: { minutes: Written; steps: Written; keep: Written } & Pick<CheckpointPolicy, 'keep_final'>;
-  backend: BackendName | 'auto';
-  precision: Precision;
+  backend: RequestedBackend;
+  precision: RequestedPrecision;
 }
 
 /** The top level of a file: budgets and data may be left to the grids. */

@@ -1,53 +1,60 @@
-/** Rows to CSV and back: numbers as JavaScript prints them, nothing where a value is unknown. */
+/** Rows to CSV and back, by a table of columns: numbers as JavaScript prints them, an empty cell for null. */
 import { readFileSync } from 'node:fs';
 import { parse } from 'csv-parse/sync';
 import { stringify } from 'csv-stringify/sync';
 import { InputError, messageOf } from '../errors.js';
-import { type Column, LATER_COLUMNS, TEXT_COLUMNS } from '../results/columns.js';
 import { writeTextIfChanged } from './atomic.js';
 
-/** A table with a head line. Cells that a row lacks are empty; what is in no column is left out. */
-export function formatCsv<C extends Column>(
-  columns: readonly C[],
-  rows: readonly Partial<Record<C, string | number | null>>[],
-): string {
-  return formatLines([columns, ...rows.map((row) => columns.map((column) => row[column] ?? null))]);
+export interface CsvColumn {
+  /** `number`: cells are numbers; of any other type they are text. */
+  readonly type: string;
+  /** A file may lack the column, as one of an older version does: its cells are then null. */
+  readonly optional?: true;
 }
 
-/** One line of a table that has its head. */
-export function formatCsvLine<C extends Column>(
-  columns: readonly C[],
-  row: Partial<Record<C, string | number | null>>,
+/** The columns of a table by name, in the order of the file. */
+export type CsvTable<Name extends string> = Readonly<Record<Name, CsvColumn>>;
+
+/** A cell that is absent from a row, or null, is empty. */
+export type CsvCells<Name extends string> = Readonly<Partial<Record<Name, string | number | null>>>;
+
+/** A table with a head line. Only the columns of the table are written. */
+export function formatCsv<Name extends string>(
+  table: CsvTable<Name>,
+  rows: readonly CsvCells<Name>[],
 ): string {
-  return formatLines([columns.map((column) => row[column] ?? null)]);
+  return formatLines([namesOf(table), ...rows.map((row) => cellsOf(table, row))]);
 }
 
-/** Writes a whole table by atomic rename, unless it is there already. */
-export function writeCsv<C extends Column>(
+/** One line, for a table that has its head. */
+export function formatCsvLine<Name extends string>(table: CsvTable<Name>, row: CsvCells<Name>): string {
+  return formatLines([cellsOf(table, row)]);
+}
+
+/** Writes a whole table by atomic rename; a file that already holds it stays as it is. */
+export function writeCsv<Name extends string>(
   path: string,
-  columns: readonly C[],
-  rows: readonly Partial<Record<C, string | number | null>>[],
+  table: CsvTable<Name>,
+  rows: readonly CsvCells<Name>[],
 ): void {
-  writeTextIfChanged(path, formatCsv(columns, rows));
+  writeTextIfChanged(path, formatCsv(table, rows));
 }
 
 /**
- * Reads a table that has at least these columns, in any order; empty cells are null, and so are LATER_COLUMNS that it lacks.
+ * Reads a table that has at least these columns, in any order. Empty cells are null, and so are those of optional columns
+ * that are missing.
  *
- * @throws InputError naming the file, and the line and column of a cell that is no number where one belongs
+ * @throws InputError with the file and, for a cell that is not a number where one is expected, its line and column
  */
-export function readCsv<Row extends Partial<Record<Column, unknown>>>(
-  path: string,
-  columns: readonly (keyof Row & Column)[],
-): Row[] {
-  return parseCsv(path, readTable(path), columns);
+export function readCsv<Row extends object>(path: string, table: CsvTable<keyof Row & string>): Row[] {
+  return parseCsv(path, readTable(path), table);
 }
 
-/** The same of a text that has been read from there, or a part of it. */
-export function parseCsv<Row extends Partial<Record<Column, unknown>>>(
+/** As readCsv, from the text of the file, or a part of it. */
+export function parseCsv<Row extends object>(
   path: string,
   text: string,
-  columns: readonly (keyof Row & Column)[],
+  table: CsvTable<keyof Row & string>,
 ): Row[] {
   let records: { record: Record<string, string>; info: { lines: number } }[];
   let head: string[] = [];
@@ -64,18 +71,19 @@ export function parseCsv<Row extends Partial<Record<Column, unknown>>>(
   } catch (error) {
     throw unreadable(path, error);
   }
-  const missing = columns.find((column) => !head.includes(column) && !LATER_COLUMNS.has(column));
+  const names = namesOf(table);
+  const missing = names.find((name) => !head.includes(name) && !table[name].optional);
   if (missing !== undefined) throw new InputError(`${path}: the column ${missing} is missing`);
   return records.map(({ record, info }) => {
-    const cells = columns.map((column) => {
-      const cell = record[column] ?? '';
-      if (cell === '') return [column, null];
-      if (TEXT_COLUMNS.has(column)) return [column, cell];
+    const cells = names.map((name) => {
+      const cell = record[name] ?? '';
+      if (cell === '') return [name, null];
+      if (table[name].type !== 'number') return [name, cell];
       const value = Number(cell);
       if (Number.isNaN(value) && cell !== 'NaN') {
-        throw new InputError(`${path}:${info.lines}: ${column}: '${cell}' is no number`);
+        throw new InputError(`${path}:${info.lines}: ${name}: '${cell}' is not a number`);
       }
-      return [column, value];
+      return [name, value];
     });
     return Object.fromEntries(cells) as Row;
   });
@@ -94,7 +102,18 @@ function unreadable(path: string, error: unknown): InputError {
   return new InputError(`${path}: cannot be read as CSV: ${messageOf(error)}`);
 }
 
+function namesOf<Name extends string>(table: CsvTable<Name>): Name[] {
+  return Object.keys(table) as Name[];
+}
+
+function cellsOf<Name extends string>(
+  table: CsvTable<Name>,
+  row: CsvCells<Name>,
+): (string | number | null)[] {
+  return namesOf(table).map((name) => row[name] ?? null);
+}
+
 function formatLines(rows: readonly (readonly (string | number | null)[])[]): string {
-  // A carriage return at the end of a cell would be taken for half a line end.
+  // Unquoted, a carriage return at the end of a cell would read as part of the line end.
   return stringify(rows as (string | number | null)[][], { quoted_match: /\r/ });
 }

@@ -1,22 +1,17 @@
 /** How many sequences pass through the model at once: as many as a backend's memory holds comfortably. */
 
-import type { BackendName } from '../backends/names.js';
+import { BACKENDS, type BackendName } from '../backends/names.js';
+import type { Precision } from '../backends/precisions.js';
 import { blockTokens, expertSlots, isRouted, type ModelConfig } from './config.js';
 
 /** What a backend tells about itself that matters here. */
 export interface MicroBatchBackend {
   name: BackendName;
-  precision: 'fp32' | 'bf16';
+  precision: Precision;
   /** Memory of the GPU that computes, in all; null where it is the machine's own. */
   memoryBytes: number | null;
 }
 
-/** Bytes of activations that a micro-batch may save for its backward pass. wasm's whole address space is 4 GiB. */
-const ACTIVATION_BYTES: Record<BackendName, number> = {
-  wasm: 512 * 2 ** 20,
-  tensorflow: 2 * 2 ** 30,
-  cuda: 4 * 2 ** 30, // asked for a GPU whose size is not known
-};
 /** Of a GPU's memory: weights, moments and what a step needs beside are in the rest. */
 const SHARE_OF_GPU = 0.7;
 
@@ -24,9 +19,9 @@ const SHARE_OF_GPU = 0.7;
 function savedValuesPerSequence(model: ModelConfig, backend: BackendName): number {
   const { d_model: D, d_ff: F, n_layers, sequence_length: T, vocab_size: V, routing, experts } = model;
   // x, its norm, q, k, v, attention, the sum, its norm: 8·D; before and after gelu: 2·F; on the way back as much again
-  // of one block. On cuda the logits' gradient takes their place.
+  // of one block.
   const perToken = 8 * D + 2 * F;
-  let values = (backend === 'cuda' ? 1 : 2) * T * V + T * perToken;
+  let values = BACKENDS[backend].logitTensors * T * V + T * perToken;
   for (let block = 0; block < n_layers; block++) {
     const routed = routing !== null && isRouted(model, block);
     const tokens = blockTokens(model, block);
@@ -44,8 +39,9 @@ export function microBatchSequences(
   batchSequences: number,
   { name, precision, memoryBytes }: MicroBatchBackend,
 ): number {
-  const bytes = memoryBytes === null ? ACTIVATION_BYTES[name] : SHARE_OF_GPU * memoryBytes;
-  const bytesPerValue = name === 'cuda' && precision === 'bf16' ? 2 : 4;
+  const { activationBytes, bf16Activations } = BACKENDS[name];
+  const bytes = memoryBytes === null ? activationBytes : SHARE_OF_GPU * memoryBytes;
+  const bytesPerValue = bf16Activations && precision === 'bf16' ? 2 : 4;
   const fitting = Math.floor(bytes / (bytesPerValue * savedValuesPerSequence(model, name)));
   return Math.max(1, Math.min(batchSequences, fitting));
 }

@@ -1,5 +1,6 @@
 /** One planned run of a sweep: what `mod plan` prints, what a training process is given, what runs.csv starts from. */
-import type { BackendName, Precision } from '../backends/names.js';
+import type { RequestedBackend } from '../backends/names.js';
+import type { RequestedPrecision } from '../backends/precisions.js';
 import type { CheckpointPolicy } from '../config/checkpoint-policy.js';
 import type { DataConfig } from '../data/config.js';
 import type { ModelConfig } from '../model/config.js';
@@ -32,7 +33,7 @@ export interface RunSpec {
   data: DataConfig;
   training: TrainingConfig;
   evaluation: EvaluationConfig;
-  precision: Precision;
+  precision: RequestedPrecision;
 }
 
 export interface PlannedRun {
@@ -43,7 +44,7 @@ export interface PlannedRun {
   spec: RunSpec;
   checkpoint: CheckpointPolicy;
   /** `auto` or the name of the backend that the sweep file asks for. */
-  backend: BackendName | 'auto';
+  backend: RequestedBackend;
   params_total: number;
   params_non_embedding: number;
   /** Parameters that one token's pass may use; absent without experts. */

@@ -1,6 +1,7 @@
-/** The columns of runs.csv, eval.csv and steps.csv, in their order, and what their rows are. */
-
+/** The columns of runs.csv, eval.csv and steps.csv: an entry a column, in the order of the file. The rest is derived. */
 import type { BackendName } from '../backends/names.js';
+import type { RequestedPrecision } from '../backends/precisions.js';
+import type { CsvColumn } from '../files/csv.js';
 import type { RouterKind, RoutingMode } from '../model/config.js';
 import type { Variant } from '../model/variants.js';
 import type { Gate } from '../ops/gates.js';
@@ -16,223 +17,167 @@ export type RunStatus =
   /** Not feasible: the note says why. */
   | 'skipped';
 
-/** One run. Null is unknown, or does not apply; it is never 0. */
-export interface RunRow {
-  run_id: string;
+/** What a cell holds, by the type of its column. Every type but `number` is text in the file. */
+interface CellTypes {
+  number: number;
+  text: string;
+  /** ISO 8601 in UTC. */
+  time: string;
   status: RunStatus;
   variant: Variant;
-  flop_budget: number;
-  capacity: number | null;
-  routing_frequency: number | null;
-  router: RouterKind | null;
-  gate: Gate | null;
-  params_total: number;
-  params_non_embedding: number;
-  d_model: number;
-  n_layers: number;
-  n_heads: number;
-  d_ff: number;
-  sequence_length: number;
-  batch_sequences: number;
-  steps: number;
-  tokens: number;
-  flops_per_pass: number;
-  flops_per_pass_vs_dense: number;
-  train_flops: number;
-  /** Held-out LM loss under the training pass, in nats a token. */
-  loss: number | null;
-  loss_routing: RoutingMode | null;
+  router: RouterKind;
+  gate: Gate;
+  routing: RoutingMode;
+  backend: BackendName;
+  precision: RequestedPrecision;
+}
+
+interface Column extends CsvColumn {
+  type: keyof CellTypes;
+  /** As docs/results.md has it; none for counts without a unit, names and words. */
+  unit?: string;
+  /** Cells may be empty: the value is unknown or does not apply. Never 0 for that. */
+  nullable?: true;
+  /** Differs when the same run is trained again; all other columns are the same. */
+  timing?: true;
+}
+
+interface RunColumn extends Column {
+  /** Empty in the plan: the process that trains the run fills it in. */
+  measured?: true;
+}
+
+/** runs.csv: a row a run. */
+export const RUN_TABLE = {
+  run_id: { type: 'text' },
+  status: { type: 'status' },
+  variant: { type: 'variant' },
+  flop_budget: { type: 'number', unit: 'FLOPs' },
+  capacity: { type: 'number', unit: 'share', nullable: true },
+  routing_frequency: { type: 'number', unit: 'blocks', nullable: true },
+  router: { type: 'router', nullable: true },
+  gate: { type: 'gate', nullable: true },
+  params_total: { type: 'number', unit: 'parameters' },
+  params_non_embedding: { type: 'number', unit: 'parameters' },
+  d_model: { type: 'number' },
+  n_layers: { type: 'number' },
+  n_heads: { type: 'number' },
+  d_ff: { type: 'number' },
+  sequence_length: { type: 'number', unit: 'tokens' },
+  batch_sequences: { type: 'number', unit: 'sequences' },
+  steps: { type: 'number', unit: 'steps' },
+  tokens: { type: 'number', unit: 'tokens' },
+  flops_per_pass: { type: 'number', unit: 'FLOPs' },
+  flops_per_pass_vs_dense: { type: 'number', unit: 'ratio' },
+  train_flops: { type: 'number', unit: 'FLOPs' },
+  /** Held-out LM loss under the training pass. */
+  loss: { type: 'number', unit: 'nats a token', nullable: true, measured: true },
+  loss_routing: { type: 'routing', nullable: true, measured: true },
   /** Mean LM loss of the last tenth of the steps. */
-  train_loss: number | null;
-  /** Median, the first tenth of the steps left out, device work finished. */
-  step_ms: number | null;
-  tokens_per_s: number | null;
-  model_flops_utilization: number | null;
-  peak_memory_bytes: number | null;
-  wall_s: number | null;
-  backend: BackendName | null;
-  device: string | null;
-  precision: 'fp32' | 'bf16' | null;
-  seed: number;
-  /** ISO 8601, like every time. */
-  started_at: string | null;
-  finished_at: string | null;
-  git_commit: string | null;
-  config_hash: string;
-  note: string | null;
-  /** Parameters that one token's pass may use; null without experts: then all. */
-  params_active: number | null;
+  train_loss: { type: 'number', unit: 'nats a token', nullable: true, measured: true },
+  /** Median, without the first tenth of the steps, device work finished. */
+  step_ms: { type: 'number', unit: 'ms', nullable: true, measured: true, timing: true },
+  tokens_per_s: { type: 'number', unit: 'tokens/s', nullable: true, measured: true, timing: true },
+  model_flops_utilization: { type: 'number', unit: 'share', nullable: true, measured: true, timing: true },
+  peak_memory_bytes: { type: 'number', unit: 'bytes', nullable: true, measured: true, timing: true },
+  wall_s: { type: 'number', unit: 's', nullable: true, measured: true, timing: true },
+  backend: { type: 'backend', nullable: true },
+  device: { type: 'text', nullable: true, measured: true, timing: true },
+  precision: { type: 'precision', nullable: true },
+  seed: { type: 'number' },
+  started_at: { type: 'time', nullable: true, measured: true, timing: true },
+  finished_at: { type: 'time', nullable: true, measured: true, timing: true },
+  git_commit: { type: 'text', nullable: true, measured: true, timing: true },
+  config_hash: { type: 'text', unit: 'SHA-256' },
+  note: { type: 'text', nullable: true },
+  /** Parameters that one token's pass may use; null without experts: all of them. */
+  params_active: { type: 'number', unit: 'parameters', nullable: true, optional: true },
   /**
    * Share of tokens that chose each expert, from the most chosen to the least in every block, means over blocks: numbers
    * with a space between. This and the two that follow are means over the last tenth of the steps.
    */
-  expert_load: string | null;
+  expert_load: { type: 'text', unit: 'shares', nullable: true, measured: true, optional: true },
   /** Share of tokens that chose an expert whose slots were taken. */
-  expert_dropped: number | null;
-  /** Share of tokens that chose a no-op; null where there are none. */
-  expert_no_op: number | null;
-}
+  expert_dropped: { type: 'number', unit: 'share', nullable: true, measured: true, optional: true },
+  /** Share of tokens that chose a no-op; null without no-ops. */
+  expert_no_op: { type: 'number', unit: 'share', nullable: true, measured: true, optional: true },
+} as const satisfies Record<string, RunColumn>;
 
-export const RUN_COLUMNS = [
-  'run_id',
-  'status',
-  'variant',
-  'flop_budget',
-  'capacity',
-  'routing_frequency',
-  'router',
-  'gate',
-  'params_total',
-  'params_non_embedding',
-  'd_model',
-  'n_layers',
-  'n_heads',
-  'd_ff',
-  'sequence_length',
-  'batch_sequences',
-  'steps',
-  'tokens',
-  'flops_per_pass',
-  'flops_per_pass_vs_dense',
-  'train_flops',
-  'loss',
-  'loss_routing',
-  'train_loss',
-  'step_ms',
-  'tokens_per_s',
-  'model_flops_utilization',
-  'peak_memory_bytes',
-  'wall_s',
-  'backend',
-  'device',
-  'precision',
-  'seed',
-  'started_at',
-  'finished_at',
-  'git_commit',
-  'config_hash',
-  'note',
-  'params_active',
-  'expert_load',
-  'expert_dropped',
-  'expert_no_op',
-] as const satisfies readonly (keyof RunRow)[];
-
-/** One run in one routing mode. */
-export interface EvalRow {
-  run_id: string;
-  routing: RoutingMode;
-  sequences: number;
-  loss: number;
+/** eval.csv: a row a run and routing mode. */
+export const EVAL_TABLE = {
+  run_id: { type: 'text' },
+  routing: { type: 'routing' },
+  sequences: { type: 'number', unit: 'sequences' },
+  loss: { type: 'number', unit: 'nats a token' },
   /** Standard error of the loss over sequences. */
-  loss_se: number | null;
-  loss_minus_topk: number | null;
-  flops_per_pass: number;
-  /** Share of tokens that took part, mean over routed blocks; null for a dense model. */
-  participation: number | null;
-  predictor_accuracy: number | null;
-  always_skip_accuracy: number | null;
-  predictor_precision: number | null;
-  predictor_recall: number | null;
-  tokens_per_s: number | null;
-  peak_memory_bytes: number | null;
-  backend: BackendName;
-  device: string | null;
-  evaluated_at: string;
-}
+  loss_se: { type: 'number', unit: 'nats a token', nullable: true },
+  loss_minus_topk: { type: 'number', unit: 'nats a token', nullable: true },
+  flops_per_pass: { type: 'number', unit: 'FLOPs' },
+  /** Share of tokens that are selected, mean over routed blocks; null for a dense model. */
+  participation: { type: 'number', unit: 'share', nullable: true },
+  predictor_accuracy: { type: 'number', unit: 'share', nullable: true },
+  always_skip_accuracy: { type: 'number', unit: 'share', nullable: true },
+  predictor_precision: { type: 'number', unit: 'share', nullable: true },
+  predictor_recall: { type: 'number', unit: 'share', nullable: true },
+  tokens_per_s: { type: 'number', unit: 'tokens/s', nullable: true, timing: true },
+  peak_memory_bytes: { type: 'number', unit: 'bytes', nullable: true, timing: true },
+  backend: { type: 'backend' },
+  device: { type: 'text', nullable: true, timing: true },
+  evaluated_at: { type: 'time', timing: true },
+} as const satisfies Record<string, Column>;
 
-export const EVAL_COLUMNS = [
-  'run_id',
-  'routing',
-  'sequences',
-  'loss',
-  'loss_se',
-  'loss_minus_topk',
-  'flops_per_pass',
-  'participation',
-  'predictor_accuracy',
-  'always_skip_accuracy',
-  'predictor_precision',
-  'predictor_recall',
-  'tokens_per_s',
-  'peak_memory_bytes',
-  'backend',
-  'device',
-  'evaluated_at',
-] as const satisfies readonly (keyof EvalRow)[];
-
-/** One step, or in a run of more than a thousand several: then loss, accuracy and time are means over them. */
-export interface StepRow {
-  step: number;
+/** steps.csv: a row a step, or in a run of more than 1,000 steps a row every few: loss, accuracy, time are then means. */
+export const STEP_TABLE = {
+  step: { type: 'number' },
   /** Trained on so far. */
-  tokens: number;
-  loss: number;
-  heldout_loss: number | null;
-  learning_rate: number;
-  grad_norm: number;
-  predictor_accuracy: number | null;
-  step_ms: number;
-  /** Shares of the tokens, as in a run's row; absent without experts. */
-  expert_load?: string | null;
-  expert_dropped?: number | null;
-  expert_no_op?: number | null;
+  tokens: { type: 'number', unit: 'tokens' },
+  loss: { type: 'number', unit: 'nats a token' },
+  heldout_loss: { type: 'number', unit: 'nats a token', nullable: true },
+  learning_rate: { type: 'number' },
+  grad_norm: { type: 'number' },
+  predictor_accuracy: { type: 'number', unit: 'share', nullable: true },
+  step_ms: { type: 'number', unit: 'ms', timing: true },
+  /** Shares of the tokens, as in a run's row; null without experts. */
+  expert_load: { type: 'text', unit: 'shares', nullable: true, optional: true },
+  expert_dropped: { type: 'number', unit: 'share', nullable: true, optional: true },
+  expert_no_op: { type: 'number', unit: 'share', nullable: true, optional: true },
+} as const satisfies Record<string, Column>;
+
+type Row<Table extends Record<string, Column>> = {
+  -readonly [Name in keyof Table]:
+    | CellTypes[Table[Name]['type']]
+    | (Table[Name] extends { nullable: true } ? null : never);
+};
+
+export type RunRow = Row<typeof RUN_TABLE>;
+export type EvalRow = Row<typeof EVAL_TABLE>;
+export type StepRow = Row<typeof STEP_TABLE>;
+
+type MeasuredColumn = {
+  [Name in keyof RunRow]: (typeof RUN_TABLE)[Name] extends { measured: true } ? Name : never;
+}[keyof RunRow];
+
+/** What the plan knows of a run's row, and what the process that trains it adds. */
+export type PlannedColumns = Omit<RunRow, MeasuredColumn>;
+export type MeasuredColumns = Pick<RunRow, MeasuredColumn>;
+
+export const RUN_COLUMNS = namesOf(RUN_TABLE);
+export const EVAL_COLUMNS = namesOf(EVAL_TABLE);
+export const STEP_COLUMNS = namesOf(STEP_TABLE);
+
+/** A row without a value, in the order of the columns. */
+export const EMPTY_RUN = Object.fromEntries(RUN_COLUMNS.map((name) => [name, null])) as Record<
+  keyof RunRow,
+  null
+>;
+
+/** Columns that differ when the same run is trained again. */
+export const TIME_COLUMNS: ReadonlySet<string> = new Set(
+  [RUN_TABLE, EVAL_TABLE, STEP_TABLE].flatMap((table: Record<string, Column>) =>
+    Object.keys(table).filter((name) => table[name]?.timing),
+  ),
+);
+
+function namesOf<Name extends string>(table: Record<Name, Column>): readonly Name[] {
+  return Object.keys(table) as Name[];
 }
-
-export const STEP_COLUMNS = [
-  'step',
-  'tokens',
-  'loss',
-  'heldout_loss',
-  'learning_rate',
-  'grad_norm',
-  'predictor_accuracy',
-  'step_ms',
-  'expert_load',
-  'expert_dropped',
-  'expert_no_op',
-] as const satisfies readonly (keyof StepRow)[];
-
-export type Column = (typeof RUN_COLUMNS | typeof EVAL_COLUMNS | typeof STEP_COLUMNS)[number];
-
-/** Columns that differ when the same run is trained again; all others are the same. */
-export const TIME_COLUMNS: ReadonlySet<Column> = new Set<Column>([
-  'step_ms',
-  'tokens_per_s',
-  'model_flops_utilization',
-  'peak_memory_bytes',
-  'wall_s',
-  'device',
-  'started_at',
-  'finished_at',
-  'evaluated_at',
-  'git_commit',
-]);
-
-/** Columns that tables written by older versions lack: there they are empty. */
-export const LATER_COLUMNS: ReadonlySet<Column> = new Set<Column>([
-  'params_active',
-  'expert_load',
-  'expert_dropped',
-  'expert_no_op',
-]);
-
-/** Columns that hold words; all others hold numbers. */
-export const TEXT_COLUMNS: ReadonlySet<Column> = new Set<Column>([
-  'run_id',
-  'status',
-  'variant',
-  'router',
-  'gate',
-  'loss_routing',
-  'backend',
-  'device',
-  'precision',
-  'started_at',
-  'finished_at',
-  'git_commit',
-  'config_hash',
-  'note',
-  'routing',
-  'evaluated_at',
-  'expert_load',
-]);

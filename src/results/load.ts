@@ -4,7 +4,7 @@ import { basename } from 'node:path';
 import { readCsv } from '../files/csv.js';
 import type { PlannedRun, RunSpec } from '../plan/run.js';
 import { type Analysis, readAnalysis } from './analysis.js';
-import { EVAL_COLUMNS, type EvalRow, RUN_COLUMNS, type RunRow, type StepRow } from './columns.js';
+import { EVAL_TABLE, type EvalRow, RUN_TABLE, type RunRow, type StepRow } from './columns.js';
 import { currentRow, readEvaluations, runFiles } from './run-folder.js';
 import { readSteps } from './steps.js';
 import { findSweep, readPlan, runFolder, sweepFiles } from './sweep-folder.js';
@@ -64,7 +64,7 @@ class Tables {
   run(id: string): RunRow | null {
     if (this.runs === null) {
       const path = sweepFiles(this.folder).runs;
-      const rows = existsSync(path) ? readCsv<RunRow>(path, RUN_COLUMNS) : [];
+      const rows = existsSync(path) ? readCsv<RunRow>(path, RUN_TABLE) : [];
       this.runs = new Map(rows.map((row) => [row.run_id, row]));
     }
     return this.runs.get(id) ?? null;
@@ -73,7 +73,7 @@ class Tables {
   evaluations(id: string): EvalRow[] {
     if (this.evals === null) {
       const path = sweepFiles(this.folder).evaluations;
-      this.evals = existsSync(path) ? readCsv<EvalRow>(path, EVAL_COLUMNS) : [];
+      this.evals = existsSync(path) ? readCsv<EvalRow>(path, EVAL_TABLE) : [];
     }
     return this.evals.filter(({ run_id }) => run_id === id);
   }

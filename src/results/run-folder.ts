@@ -2,13 +2,14 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { BackendName } from '../backends/names.js';
+import type { Precision } from '../backends/precisions.js';
 import type { DataFiles } from '../data/config.js';
 import { InputError } from '../errors.js';
 import { readJson, writeJson } from '../files/json.js';
 import { isLocked } from '../files/lock.js';
 import { firstOf } from '../format.js';
 import type { PlannedRun, RunSpec } from '../plan/run.js';
-import type { EvalRow, RunRow } from './columns.js';
+import { EMPTY_RUN, type EvalRow, type PlannedColumns, type RunRow } from './columns.js';
 
 /** Written when training starts: what the run is made with. */
 export interface Manifest {
@@ -19,7 +20,7 @@ export interface Manifest {
   /** What the globs of `spec.data` matched; absent in what older versions wrote. */
   data_files?: Partial<DataFiles>;
   backend: BackendName;
-  precision: 'fp32' | 'bf16';
+  precision: Precision;
   device: string;
   /** Sequences that pass through the model at once. */
   micro_batch_sequences: number;
@@ -97,11 +98,11 @@ export function readEvaluations(folder: string): EvalRow[] {
   return (readJson(runFiles(folder).evaluation) ?? []) as EvalRow[];
 }
 
-/** The row of a run of which nothing is known but the plan. */
+/** The row of a run that has not been started. */
 export function planRow(run: PlannedRun): RunRow {
   const { spec } = run;
   const { model } = spec;
-  return {
+  const planned: PlannedColumns = {
     run_id: run.run_id,
     status: run.status,
     variant: spec.variant,
@@ -123,28 +124,14 @@ export function planRow(run: PlannedRun): RunRow {
     flops_per_pass: run.flops_per_pass,
     flops_per_pass_vs_dense: run.flops_per_pass / run.flops_per_pass_dense,
     train_flops: run.train_flops,
-    loss: null,
-    loss_routing: null,
-    train_loss: null,
-    step_ms: null,
-    tokens_per_s: null,
-    model_flops_utilization: null,
-    peak_memory_bytes: null,
-    wall_s: null,
     backend: run.backend === 'auto' ? null : run.backend,
-    device: null,
     precision: spec.precision === 'auto' ? null : spec.precision,
     seed: spec.seed,
-    started_at: null,
-    finished_at: null,
-    git_commit: null,
     config_hash: run.config_hash,
     note: run.note,
     params_active: run.params_active ?? null,
-    expert_load: null,
-    expert_dropped: null,
-    expert_no_op: null,
   };
+  return { ...EMPTY_RUN, ...planned };
 }
 
 /** The row of a run as it is now: its result, or the plan's row with what its lock and its manifest tell. */

@@ -2,14 +2,14 @@
 import { closeSync, existsSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { writeAll, writeFileAtomic } from '../files/atomic.js';
 import { formatCsv, formatCsvLine, parseCsv, readTable } from '../files/csv.js';
-import { STEP_COLUMNS, type StepRow } from './columns.js';
+import { STEP_TABLE, type StepRow } from './columns.js';
 
 /** Appends one line, after the head if the file is new. */
 export function appendStep(path: string, row: StepRow): void {
   const file = openSync(path, 'a');
   try {
     const isNew = fstatSync(file).size === 0;
-    writeAll(file, Buffer.from(isNew ? formatCsv(STEP_COLUMNS, [row]) : formatCsvLine(STEP_COLUMNS, row)));
+    writeAll(file, Buffer.from(isNew ? formatCsv(STEP_TABLE, [row]) : formatCsvLine(STEP_TABLE, row)));
   } finally {
     closeSync(file);
   }
@@ -22,7 +22,7 @@ export function appendStep(path: string, row: StepRow): void {
 export function cutSteps(path: string, step: number): void {
   if (!existsSync(path)) return;
   const lines = readFileSync(path, 'utf8').split('\n').slice(0, -1);
-  const head = formatCsv(STEP_COLUMNS, []);
+  const head = formatCsv(STEP_TABLE, []);
   const kept = lines.slice(1).filter((line) => Number(line.slice(0, line.indexOf(','))) <= step);
   writeFileAtomic(path, head, kept.map((line) => `${line}\n`).join(''));
 }
@@ -35,5 +35,5 @@ export function readSteps(path: string): StepRow[] {
   if (!existsSync(path)) return [];
   const text = readTable(path);
   const whole = text.slice(0, text.lastIndexOf('\n') + 1);
-  return whole === '' ? [] : parseCsv<StepRow>(path, whole, STEP_COLUMNS);
+  return whole === '' ? [] : parseCsv<StepRow>(path, whole, STEP_TABLE);
 }

@@ -4,7 +4,7 @@ import { TryLaterError } from '../errors.js';
 import { isDiskFull } from '../files/atomic.js';
 import { readCsv, writeCsv } from '../files/csv.js';
 import type { PlannedRun } from '../plan/run.js';
-import { EVAL_COLUMNS, RUN_COLUMNS, type RunRow } from './columns.js';
+import { EVAL_TABLE, RUN_TABLE, type RunRow } from './columns.js';
 import { currentRow, readEvaluations } from './run-folder.js';
 import { lockTables, runFolder, sweepFiles } from './sweep-folder.js';
 
@@ -25,9 +25,9 @@ export function writeTables(folder: string, runs: readonly PlannedRun[]): RunRow
   const lock = lockTables(folder, 'mod making tables');
   try {
     const rows = currentRows(folder, runs);
-    writeCsv(runsCsv, RUN_COLUMNS, rows);
+    writeCsv(runsCsv, RUN_TABLE, rows);
     const evaluated = runs.flatMap((run) => readEvaluations(runFolder(folder, run.run_id)));
-    writeCsv(evaluations, EVAL_COLUMNS, evaluated);
+    writeCsv(evaluations, EVAL_TABLE, evaluated);
     return rows;
   } finally {
     lock.release();
@@ -51,7 +51,7 @@ export function refreshTables(folder: string, runs: readonly PlannedRun[]): void
 function knowsMore(folder: string): boolean {
   const { runs } = sweepFiles(folder);
   if (!existsSync(runs)) return false;
-  return readCsv<RunRow>(runs, RUN_COLUMNS).some(
+  return readCsv<RunRow>(runs, RUN_TABLE).some(
     ({ run_id, started_at }) => started_at !== null && !existsSync(runFolder(folder, run_id)),
   );
 }

@@ -13,7 +13,7 @@ import { microBatchSequences } from '../model/memory.js';
 import { evaluationModes } from '../model/routing.js';
 import type { Transformer } from '../model/transformer.js';
 import type { PlannedRun } from '../plan/run.js';
-import type { RunRow } from '../results/columns.js';
+import type { MeasuredColumns, RunRow } from '../results/columns.js';
 import { gitCommit, versions } from '../results/provenance.js';
 import {
   type Manifest,
@@ -100,23 +100,19 @@ export async function trainRun(options: TrainRunOptions): Promise<RunEnd> {
   const ended = (status: RunEnd['status'], notes: string[], loss: number | null): RunEnd => {
     const advice = status === 'diverged' ? ['lower training.learning_rate, then --retry'] : [];
     const note = [...notes, ...skippedNote(skipped, spec.batch_sequences), ...advice].join('; ') || null;
-    const row: RunRow = {
-      ...planRow(run),
+    const measured: MeasuredColumns = {
       ...rates(run, training.steps.summary(), backend.peakFlopsPerSecond),
-      backend: backend.name,
-      precision: backend.precision,
-      device: backend.device,
-      started_at: manifest.started_at,
-      git_commit: manifest.git_commit,
-      status,
-      note,
       loss,
       loss_routing: loss === null ? null : 'topk',
       peak_memory_bytes: backend.peakMemoryBytes(),
       wall_s: training.wallSeconds,
+      device: backend.device,
+      started_at: manifest.started_at,
       finished_at: new Date(now()).toISOString(),
+      git_commit: manifest.git_commit,
     };
-    writeResult(folder, row);
+    const { name, precision } = backend;
+    writeResult(folder, { ...planRow(run), ...measured, backend: name, precision, status, note });
     return { runId: run_id, status, note };
   };
   const interrupted = (where: string): RunEnd => ({

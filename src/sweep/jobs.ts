@@ -1,6 +1,6 @@
 /** How many runs train side by side, on which GPU each, and keeping that many busy until all have ended. */
 
-import type { BackendName } from '../backends/names.js';
+import { BACKENDS, type BackendName } from '../backends/names.js';
 import { physicalCores } from '../machine.js';
 import type { PlannedRun } from '../plan/run.js';
 import { largestFirst } from '../plan/shard.js';
@@ -12,7 +12,7 @@ import { largestFirst } from '../plan/shard.js';
  * @param gpus how many this process may use
  */
 export function automaticJobs(backend: BackendName, gpus: number): number {
-  return backend === 'wasm' ? physicalCores() : Math.max(1, gpus);
+  return BACKENDS[backend].occupies === 'core' ? physicalCores() : Math.max(1, gpus);
 }
 
 /**

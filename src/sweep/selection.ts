@@ -1,6 +1,7 @@
 /** Which runs of a sweep file a call is about: all, those that it names, or its shard, and of these what is not done. */
 
-import type { BackendName, Precision } from '../backends/names.js';
+import type { RequestedBackend } from '../backends/names.js';
+import type { RequestedPrecision } from '../backends/precisions.js';
 import type { SweepFile } from '../config/sweep-file.js';
 import { InputError } from '../errors.js';
 import { configHash } from '../files/canonical.js';
@@ -23,8 +24,8 @@ export interface SelectionOptions {
   /** Train diverged runs again. */
   retry: boolean;
   /** Other than `auto`: instead of what the file says. */
-  backend: BackendName | 'auto';
-  precision: Precision;
+  backend: RequestedBackend;
+  precision: RequestedPrecision;
 }
 
 /** The plan of a sweep file under what the command line asks for in place of its words. */

@@ -5,6 +5,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { type BackendChoice, describeBackend } from '../backends/choose.js';
+import { BACKENDS } from '../backends/names.js';
 import { removeWeights } from '../checkpoint/pruning.js';
 import type { SweepFile } from '../config/sweep-file.js';
 import { InputError, messageOf } from '../errors.js';
@@ -124,7 +125,7 @@ async function trainAll(
 ): Promise<Ends> {
   const backends = await backendsOf(todo, options.program);
   const names = [...backends.values()].map(({ name }) => name);
-  const gpus = names.every((name) => name === 'wasm') ? [] : visibleGpus();
+  const gpus = names.every((name) => BACKENDS[name].occupies === 'core') ? [] : visibleGpus();
   const automatic = () => Math.min(...names.map((name) => automaticJobs(name, gpus.length)));
   const jobs = options.jobs === 'auto' ? automatic() : options.jobs;
   checkDisk(folder, todo, jobs);

@@ -24,7 +24,9 @@ function started(id: string, step: number | null): string {
   const folder = runFolder(sweep, id);
   makeResultsFolder(folder);
   writeManifest(folder, manifestOf(plannedRun(id)));
-  const rest = { tokens: 0, heldout_loss: null, learning_rate: 1, grad_norm: 1, predictor_accuracy: null };
+  const unused = { heldout_loss: null, learning_rate: 1, grad_norm: 1, predictor_accuracy: null };
+  const noExperts = { expert_load: null, expert_dropped: null, expert_no_op: null };
+  const rest = { tokens: 0, ...unused, ...noExperts };
   if (step !== null) appendStep(runFiles(folder).steps, { step, loss: 2.5, step_ms: 500, ...rest });
   return folder;
 }

@@ -68,7 +68,7 @@ it.each([
   [`${GOOD}training: 1e-3\n`, 's.yaml:5:11: training: found 1e-3; allowed: a mapping of learning_rate, weight_decay, gradient_clip, micro_batch_sequences, deterministic'],
   [`${GOOD}routers: [learned, lerned]\n`, "s.yaml:5:20: routers[1]: found the text 'lerned'; allowed: learned, random"],
   [`${GOOD}backend: gpu\n`, "s.yaml:5:10: backend: found the text 'gpu'; allowed: auto, cuda, tensorflow, wasm"],
-  [`${GOOD}precision: fp16\n`, "s.yaml:5:12: precision: found the text 'fp16'; allowed: auto, bf16, fp32"],
+  [`${GOOD}precision: fp16\n`, "s.yaml:5:12: precision: found the text 'fp16'; allowed: auto, fp32, bf16"],
   ['name: [a]\nflop_budgets: [1e9]\ndata: {text: a, heldout_text: b}\n', `s.yaml:1:7: name: found a list; allowed: ${NAME}`],
   ['name: ../a\nflop_budgets: [1e9]\ndata: {text: a, heldout_text: b}\n', `s.yaml:1:7: name: found the text '../a'; allowed: ${NAME}`],
   [GOOD.replace('name: a', `name: ${'b'.repeat(200)}`), 'accepted'],

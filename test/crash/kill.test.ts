@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { checkpointFolder } from '../../src/checkpoint/folder.js';
 import { readCsv } from '../../src/files/csv.js';
 import { randomStream } from '../../src/random.js';
-import { RUN_COLUMNS, STEP_COLUMNS } from '../../src/results/columns.js';
+import { RUN_TABLE, STEP_TABLE } from '../../src/results/columns.js';
 import { tensorflowMissing } from '../support/backends.js';
 import { mod, startMod } from '../support/mod.js';
 import { makeTinySweep, masked, TINY_SWEEP, type TinySweep, trainRunArgs } from '../support/tiny-sweep.js';
@@ -49,11 +49,11 @@ const sweepArgs = ({ config, results }: TinySweep, backend: string) => [
 /** All that must be the same. */
 function outcome({ results }: TinySweep) {
   const folder = join(results, 'tiny', RUN);
-  const rows = readCsv<Record<string, unknown>>(join(results, 'tiny', 'runs.csv'), RUN_COLUMNS as never);
+  const rows = readCsv<Record<string, unknown>>(join(results, 'tiny', 'runs.csv'), RUN_TABLE);
   const row = rows.find(({ run_id }) => run_id === RUN) as { steps: number };
   return {
     row: masked([row]),
-    steps: masked(readCsv(join(folder, 'steps.csv'), STEP_COLUMNS as never)),
+    steps: masked(readCsv(join(folder, 'steps.csv'), STEP_TABLE)),
     weights: readFileSync(join(checkpointFolder(folder, row.steps), 'weights.safetensors')),
   };
 }

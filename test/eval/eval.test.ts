@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readCsv } from '../../src/files/csv.js';
 import { readSafetensors, writeSafetensors } from '../../src/files/safetensors.js';
-import { EVAL_COLUMNS } from '../../src/results/columns.js';
+import { EVAL_TABLE } from '../../src/results/columns.js';
 import { mod } from '../support/mod.js';
 import { makeTinySweep, TINY_RUNS, TINY_SWEEP, type TinySweep } from '../support/tiny-sweep.js';
 
@@ -69,7 +69,7 @@ describe('of a sweep', () => {
   afterAll(() => rmSync(sweep.folder, { recursive: true }));
 
   const evaluations = () =>
-    readCsv<Record<string, unknown>>(join(sweep.results, 'tiny', 'eval.csv'), EVAL_COLUMNS as never);
+    readCsv<Record<string, unknown>>(join(sweep.results, 'tiny', 'eval.csv'), EVAL_TABLE);
   const evaluate = (...args: string[]) =>
     mod('eval', ...args, '--results', sweep.results, '--backend', 'wasm', '--json');
 

@@ -7,7 +7,7 @@ import { expandSweep } from '../../src/plan/expand.js';
 import type { PlannedRun } from '../../src/plan/run.js';
 import { randomStream } from '../../src/random.js';
 import { type Analysis, writeAnalysis } from '../../src/results/analysis.js';
-import { type EvalRow, STEP_COLUMNS, type StepRow } from '../../src/results/columns.js';
+import { type EvalRow, STEP_TABLE, type StepRow } from '../../src/results/columns.js';
 import type { ReportRun } from '../../src/results/load.js';
 import {
   planRow,
@@ -159,6 +159,9 @@ function stepsOf(
       grad_norm: 1,
       predictor_accuracy: accuracy?.(step / steps) ?? null,
       step_ms,
+      expert_load: null,
+      expert_dropped: null,
+      expert_no_op: null,
     };
   });
 }
@@ -229,7 +232,7 @@ export function writeSweep(results: string, runs: readonly ReportRun[], name = '
     writeManifest(folder, manifestOf(plan[i] as PlannedRun));
     writeResult(folder, row);
     writeEvaluations(folder, evaluations);
-    writeCsv(runFiles(folder).steps, STEP_COLUMNS, steps());
+    writeCsv(runFiles(folder).steps, STEP_TABLE, steps());
     if (analysis !== null) writeAnalysis(folder, analysis);
   });
   writeTables(sweep, plan);

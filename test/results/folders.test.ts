@@ -20,7 +20,7 @@ import { InputError } from '../../src/errors.js';
 import { makeResultsFolder } from '../../src/files/atomic.js';
 import { readCsv } from '../../src/files/csv.js';
 import { acquireLock } from '../../src/files/lock.js';
-import { EVAL_COLUMNS, type EvalRow, RUN_COLUMNS, type RunRow } from '../../src/results/columns.js';
+import { EVAL_TABLE, type EvalRow, RUN_COLUMNS, RUN_TABLE, type RunRow } from '../../src/results/columns.js';
 import { gitCommit, versions } from '../../src/results/provenance.js';
 import {
   assertSameConfig,
@@ -67,7 +67,7 @@ describe('runs.csv', () => {
     const ids = ['pending', 'again', 'done', 'broken', 'failed'];
     const runs = [skipped, ...ids.map((id) => plannedRun(id))];
     writeTables(sweep, runs);
-    const rows = readCsv<RunRow>(sweepFiles(sweep).runs, RUN_COLUMNS);
+    const rows = readCsv<RunRow>(sweepFiles(sweep).runs, RUN_TABLE);
     expect(rows.map(({ run_id, status, loss }) => [run_id, status, loss])).toEqual([
       ['skipped', 'skipped', null],
       ['pending', 'pending', null],
@@ -81,7 +81,7 @@ describe('runs.csv', () => {
     expect(rows[2]).toMatchObject({ backend: 'wasm', precision: 'fp32', device: 'a processor' });
     lock.release();
     writeTables(sweep, runs);
-    expect(readCsv<RunRow>(sweepFiles(sweep).runs, RUN_COLUMNS)[2]?.status).toBe('failed');
+    expect(readCsv<RunRow>(sweepFiles(sweep).runs, RUN_TABLE)[2]?.status).toBe('failed');
   });
 
   it('knows before training what the plan knows, and 0 for nothing', () => {
@@ -117,13 +117,13 @@ describe('tables that are made by somebody who looks', () => {
     ended('a', 'done', 1);
     refreshTables(sweep, [plannedRun('a')]);
     const { runs } = sweepFiles(sweep);
-    expect(readCsv<RunRow>(runs, RUN_COLUMNS)[0]).toMatchObject({ status: 'done', loss: 1 });
+    expect(readCsv<RunRow>(runs, RUN_TABLE)[0]).toMatchObject({ status: 'done', loss: 1 });
     utimesSync(runs, 1e9, 1e9);
     refreshTables(sweep, [plannedRun('a')]);
     expect(statSync(runs).mtimeMs).toBe(1e12);
     ended('b', 'failed', null);
     refreshTables(sweep, [plannedRun('a'), plannedRun('b')]);
-    expect(readCsv<RunRow>(runs, RUN_COLUMNS).map(({ status }) => status)).toEqual(['done', 'failed']);
+    expect(readCsv<RunRow>(runs, RUN_TABLE).map(({ status }) => status)).toEqual(['done', 'failed']);
   });
 
   it('keep what they tell of runs whose folders are not here', () => {
@@ -134,7 +134,7 @@ describe('tables that are made by somebody who looks', () => {
     writeTables(sweep, [plannedRun('a')]);
     rmSync(runFolder(sweep, 'a'), { recursive: true });
     refreshTables(sweep, [plannedRun('a')]);
-    expect(readCsv<RunRow>(sweepFiles(sweep).runs, RUN_COLUMNS)[0]?.status).toBe('done');
+    expect(readCsv<RunRow>(sweepFiles(sweep).runs, RUN_TABLE)[0]?.status).toBe('done');
   });
 
   it('wait for another maker, who may have read less', async () => {
@@ -153,7 +153,7 @@ describe('tables that are made by somebody who looks', () => {
     expect(existsSync(sweepFiles(sweep).runs)).toBe(false);
     lock.release();
     await end;
-    expect(readCsv<RunRow>(sweepFiles(sweep).runs, RUN_COLUMNS)[0]?.status).toBe('done');
+    expect(readCsv<RunRow>(sweepFiles(sweep).runs, RUN_TABLE)[0]?.status).toBe('done');
   });
 });
 
@@ -165,7 +165,7 @@ it('eval.csv has the rows of every evaluated run, in the order of the plan', () 
     sweep,
     ['a', 'none', 'b'].map((id) => plannedRun(id)),
   );
-  const rows = readCsv<EvalRow>(sweepFiles(sweep).evaluations, EVAL_COLUMNS);
+  const rows = readCsv<EvalRow>(sweepFiles(sweep).evaluations, EVAL_TABLE);
   expect(rows.map(({ run_id, routing }) => `${run_id} ${routing}`)).toEqual([
     'a topk',
     'a predictor',

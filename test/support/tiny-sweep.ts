@@ -3,7 +3,7 @@ import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readCsv } from '../../src/files/csv.js';
-import { RUN_COLUMNS, TIME_COLUMNS } from '../../src/results/columns.js';
+import { RUN_TABLE, TIME_COLUMNS } from '../../src/results/columns.js';
 import { readPlan } from '../../src/results/sweep-folder.js';
 
 /** Baseline, learned and random routing of one shape, about forty steps each. */
@@ -59,12 +59,12 @@ export function trainRunArgs({ results }: Pick<TinySweep, 'results'>, run: strin
 type Row = Record<string, unknown>;
 
 export function runRows({ results }: Pick<TinySweep, 'results'>, name = 'tiny'): Row[] {
-  return readCsv<Row>(join(results, name, 'runs.csv'), RUN_COLUMNS as never);
+  return readCsv<Row>(join(results, name, 'runs.csv'), RUN_TABLE);
 }
 
 /** Without the columns that differ from one training to the next. */
 export function masked(rows: Row[]): Row[] {
   return rows.map((row) =>
-    Object.fromEntries(Object.entries(row).filter(([column]) => !TIME_COLUMNS.has(column as never))),
+    Object.fromEntries(Object.entries(row).filter(([column]) => !TIME_COLUMNS.has(column))),
   );
 }

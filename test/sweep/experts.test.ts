@@ -3,7 +3,7 @@ import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { readCsv } from '../../src/files/csv.js';
-import { EVAL_COLUMNS } from '../../src/results/columns.js';
+import { EVAL_TABLE } from '../../src/results/columns.js';
 import { readSteps } from '../../src/results/steps.js';
 import { mod } from '../support/mod.js';
 import { makeTinySweep, masked, runRows, TINY_SWEEP, type TinySweep } from '../support/tiny-sweep.js';
@@ -48,10 +48,7 @@ it('is the same when it is trained again', async () => {
 }, 60_000);
 
 it('evaluates staged MoDE as in sampling, the others in the pass that is causal as it stands', () => {
-  const rows = readCsv<Record<string, unknown>>(
-    join(sweep.results, 'tiny', 'eval.csv'),
-    EVAL_COLUMNS as never,
-  );
+  const rows = readCsv<Record<string, unknown>>(join(sweep.results, 'tiny', 'eval.csv'), EVAL_TABLE);
   const modes = (variant: string) =>
     rows.filter(({ run_id }) => run_id === rowOf(variant).run_id).map(({ routing }) => routing);
   expect(modes('mode-staged')).toEqual(['topk', 'predictor']);

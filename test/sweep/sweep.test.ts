@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { readCsv } from '../../src/files/csv.js';
 import { acquireLock } from '../../src/files/lock.js';
-import { EVAL_COLUMNS, RUN_COLUMNS } from '../../src/results/columns.js';
+import { EVAL_TABLE, RUN_COLUMNS } from '../../src/results/columns.js';
 import { readManifest } from '../../src/results/run-folder.js';
 import { readSteps } from '../../src/results/steps.js';
 import { sweepFiles } from '../../src/results/sweep-folder.js';
@@ -81,10 +81,7 @@ describe('a sweep', () => {
       expect(steps.at(-1)?.tokens).toBe(row.tokens);
       expect(readFileSync(join(folder, 'log.txt'), 'utf8')).toMatch(/tok_embed\.weight +\[256,16\]/);
     }
-    const evaluations = readCsv<Record<string, unknown>>(
-      join(sweep.results, 'tiny', 'eval.csv'),
-      EVAL_COLUMNS as never,
-    );
+    const evaluations = readCsv<Record<string, unknown>>(join(sweep.results, 'tiny', 'eval.csv'), EVAL_TABLE);
     expect(evaluations.map(({ run_id, routing }) => [run_id, routing])).toEqual([
       [TINY_RUNS[0], 'topk'],
       [TINY_RUNS[1], 'topk'],

@@ -1,4 +1,5 @@
 /** What a GPU could do at most, by NVIDIA's data sheets: what model FLOPs utilization and a roofline are shares of. */
+import type { Precision } from '../precisions.js';
 
 /**
  * Dense bf16 products with float32 sums, and float32 products without tensor cores, in FLOP/s; the memory's bytes a second,
@@ -21,7 +22,7 @@ const PEAKS: [name: RegExp, bf16: number, fp32: number, bandwidth: number][] = [
 ];
 
 /** FLOP/s of a GPU by the name that its driver gives it; null for one that is not in the list. */
-export function peakFlops(device: string, precision: 'bf16' | 'fp32'): number | null {
+export function peakFlops(device: string, precision: Precision): number | null {
   const found = PEAKS.find(([name]) => name.test(device));
   if (found === undefined) return null;
   const [, bf16, fp32] = found;

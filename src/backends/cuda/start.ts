@@ -1,6 +1,8 @@
 /** Starts the cuda backend: finds the libraries, opens the GPU, registers the project's kernels. */
+
 import { findBackend, getBackend, ready, registerBackend, setBackend } from '@tensorflow/tfjs-core';
 import { messageOf } from '../../errors.js';
+import type { Precision } from '../precisions.js';
 import { registerAttention } from './attention.js';
 import { AttentionPlans } from './attention-plans.js';
 import { CUDA, CudaBackend } from './backend.js';
@@ -19,7 +21,7 @@ import { registerTfjs } from './tfjs.js';
 import { registerTokens } from './tokens.js';
 
 export interface CudaOptions {
-  precision: 'fp32' | 'bf16';
+  precision: Precision;
   /** `training.deterministic`. */
   deterministic?: boolean;
   /** Waits after every launch, so that a failure names its kernel. */

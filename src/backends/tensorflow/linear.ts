@@ -6,6 +6,7 @@ import {
   groupedLinearKernel,
 } from '../../ops/grouped-linear.js';
 import { linearGradInputKernel, linearGradWeightKernel, linearKernel } from '../../ops/linear.js';
+import type { Precision } from '../precisions.js';
 import {
   bool,
   type Calls,
@@ -16,10 +17,8 @@ import {
   registerTensorflowKernel,
 } from './calls.js';
 
-export type ProductPrecision = 'fp32' | 'bf16';
-
 /** `precision` is asked at every call: it is the process' choice, made when the backend starts. */
-export function registerLinear(precision: () => ProductPrecision): void {
+export function registerLinear(precision: () => Precision): void {
   const rows = (calls: Calls, x: Tensor): Handle => {
     const width = x.shape[x.rank - 1] as number;
     return x.rank === 2 ? calls.input(x) : calls.reshape(calls.input(x), [x.size / width, width]);

@@ -3,11 +3,12 @@ import { createRequire } from 'node:module';
 import util from 'node:util';
 import { engine, getBackend, ready, setBackend } from '@tensorflow/tfjs-core';
 import { messageOf } from '../../errors.js';
+import type { Precision } from '../precisions.js';
 import { registerAttention } from './attention.js';
 import { type NodeBackend, TENSORFLOW } from './calls.js';
 import { hasNvidiaGpu, refuseDevice } from './device.js';
 import { registerElementwise } from './elementwise.js';
-import { type ProductPrecision, registerLinear } from './linear.js';
+import { registerLinear } from './linear.js';
 import { registerLoss } from './loss.js';
 import { registerOptimizer } from './optimizer.js';
 import { hasOperations, INSTALL_COMMAND, installedBinding, PACKAGE, packageFolder } from './package.js';
@@ -15,13 +16,13 @@ import { quietly } from './quietly.js';
 import { registerTokens } from './tokens.js';
 
 let started: { onGpu: boolean } | null = null;
-let productPrecision: ProductPrecision = 'fp32';
+let productPrecision: Precision = 'fp32';
 
 /**
  * Makes tensorflow the active backend; says whether a GPU computes. Throws, saying why and what to do, where the
  * package or its library is missing, or where the machine has a GPU that TensorFlow does not see.
  */
-export async function startTensorflow(precision: ProductPrecision = 'fp32'): Promise<{ onGpu: boolean }> {
+export async function startTensorflow(precision: Precision = 'fp32'): Promise<{ onGpu: boolean }> {
   started ??= load();
   // setBackend answers false and stays with another backend where one does not start: ask again.
   await setBackend(TENSORFLOW);

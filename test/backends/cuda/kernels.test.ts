@@ -1,7 +1,9 @@
 /** Every kernel of the cuda backend against its composed definition, in float32 and in bf16, on odd shapes and on wide ones. */
+
 import { mean, sum, tensor2d } from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import type { Precision } from '../../../src/backends/precisions.js';
 import {
   KERNEL_CASES,
   type KernelCase,
@@ -39,7 +41,7 @@ const WIDE: Sizes[] = [
   { B: 2, T: 2101, H: 1, K: 8, V: 300, k: 1500, seed: 12 },
 ];
 
-async function worstError(each: KernelCase, s: Sizes, precision: 'fp32' | 'bf16'): Promise<number> {
+async function worstError(each: KernelCase, s: Sizes, precision: Precision): Promise<number> {
   const expected = await reference(each, s);
   const actual = await outputsOn(() => useCuda(precision), each, s);
   expect(actual.map(({ shape, dtype }) => ({ shape, dtype }))).toEqual(

@@ -1,7 +1,9 @@
 /** Training on cuda: bf16 follows float32, the same bits under deterministic, nothing left behind. */
+
 import { memory } from '@tensorflow/tfjs-core';
 import { describe, expect, it } from 'vitest';
 import { CudaRecorder } from '../../../src/backends/cuda/recorder.js';
+import type { Precision } from '../../../src/backends/precisions.js';
 import type { Batch } from '../../../src/data/batches.js';
 import type { ExpertsConfig, ModelConfig } from '../../../src/model/config.js';
 import { initialValues } from '../../../src/model/parameters.js';
@@ -57,7 +59,7 @@ function batch(step: number): Batch {
 }
 
 interface Way {
-  precision: 'fp32' | 'bf16';
+  precision: Precision;
   steps: number;
   deterministic?: boolean;
   recorded?: boolean;

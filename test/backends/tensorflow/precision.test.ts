@@ -1,5 +1,7 @@
 /** Under bf16 the products of Linear, and nothing else, are computed from operands of eight bits. */
+
 import { afterAll, describe, expect, it } from 'vitest';
+import type { Precision } from '../../../src/backends/precisions.js';
 import { startTensorflow } from '../../../src/backends/tensorflow/start.js';
 import { linearGradInputKernel, linearGradWeightKernel, linearKernel } from '../../../src/ops/linear.js';
 import { routerLogitsKernel } from '../../../src/ops/router-logits.js';
@@ -16,7 +18,7 @@ describe.skipIf(tensorflowMissing !== null)('precision on tensorflow', () => {
     () => linearGradWeightKernel({ dy: dy(), x: x(), gradAccum: undefined }, {})[0],
   ];
   const logits = () => routerLogitsKernel({ x: x(), weight: randomTensor([1, 32], 'w') }, {})[0];
-  const inPrecision = async (precision: 'fp32' | 'bf16') => {
+  const inPrecision = async (precision: Precision) => {
     await startTensorflow(precision);
     return { products: products.map((run) => run().dataSync()), logits: logits().dataSync() };
   };

@@ -1,0 +1,25 @@
+/** The cuda backend as the program starts it. */
+import type { BackendStarter } from '../starter.js';
+import { CudaDecodeLoops } from './decode-loop.js';
+import { peakBandwidth, peakFlops } from './peak.js';
+import { CudaRecorder } from './recorder.js';
+import { cudaDetails, startCuda } from './start.js';
+
+export const cudaStarter: BackendStarter = {
+  start: async (requested, deterministic) => {
+    const precision = requested === 'auto' ? 'bf16' : requested;
+    const backend = await startCuda({ precision, deterministic });
+    return {
+      device: backend.driver.deviceName,
+      precision,
+      peakMemoryBytes: () => backend.memoryUse().peak,
+      memoryBytes: backend.driver.memoryInfo().total,
+      peakFlopsPerSecond: peakFlops(backend.driver.deviceName, precision),
+      peakBytesPerSecond: peakBandwidth(backend.driver.deviceName),
+      recorder: new CudaRecorder(backend),
+      decodeLoops: new CudaDecodeLoops(backend),
+    };
+  },
+  advice: cudaDetails,
+  parts: cudaDetails,
+};

@@ -1,0 +1,47 @@
+/** What a backend's folder exports: how it starts in this process, and what a person needs to know to make it start. */
+import type { DecodeLoops } from '../ops/decode-loop.js';
+import type { Recorder } from '../ops/recording.js';
+import type { Precision, RequestedPrecision } from './precisions.js';
+
+export interface BackendStarter {
+  /**
+   * Makes the backend the active one.
+   *
+   * @param deterministic `training.deterministic`; only cuda has a faster form
+   * @throws an error whose message says what is missing on this machine
+   */
+  start: (precision: RequestedPrecision, deterministic: boolean) => Promise<StartedBackend>;
+  /** Lines for `mod doctor`: what to do about a backend that does not start. */
+  advice: () => string[];
+  /** Lines for `mod doctor`: the libraries of a backend that starts. */
+  parts: () => string[];
+}
+
+/** The backend that computes in this process. */
+export interface StartedBackend {
+  /** Name of the GPU or CPU that computes. */
+  device: string;
+  precision: Precision;
+  /** Peak memory of this process: of the GPU if one computes, else resident in RAM. */
+  peakMemoryBytes: () => number;
+  /** Memory of the GPU that computes, in bytes; null for the machine's own memory. */
+  memoryBytes: number | null;
+  /** Peak FLOP/s of the device in this precision; null if unknown. */
+  peakFlopsPerSecond: number | null;
+  /** Peak bandwidth of the device's memory in bytes/s; null if unknown. */
+  peakBytesPerSecond: number | null;
+  /** Records a training step and replays it; null if unsupported. */
+  recorder: Recorder | null;
+  /** Runs decoding steps without the host; null if unsupported. */
+  decodeLoops: DecodeLoops | null;
+}
+
+/** For a backend without a GPU, or with one that it does not describe. */
+export const HOST_ONLY: Omit<StartedBackend, 'device' | 'precision'> = {
+  peakMemoryBytes: () => process.resourceUsage().maxRSS * 1024,
+  memoryBytes: null,
+  peakFlopsPerSecond: null,
+  peakBytesPerSecond: null,
+  recorder: null,
+  decodeLoops: null,
+};
