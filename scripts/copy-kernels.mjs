@@ -1,8 +1,20 @@
-/** Puts CUDA kernels and TensorFlow operations beside the compiled TypeScript that uses them: tsc copies only its own. */
-import { cpSync, rmSync } from 'node:fs';
+/** Copies CUDA kernels and TensorFlow operations beside the compiled TypeScript that uses them: tsc copies only its own. */
+import { cpSync, readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
-for (const sources of ['backends/cuda/kernels', 'backends/tensorflow/native']) {
-  const target = new URL(`../dist/${sources}`, import.meta.url);
-  rmSync(target, { recursive: true, force: true });
-  cpSync(new URL(`../src/${sources}`, import.meta.url), target, { recursive: true });
-}
+const root = fileURLToPath(new URL('..', import.meta.url));
+const cuFiles = (folder) =>
+  readdirSync(folder).flatMap((name) => (name.endsWith('.cu') ? [join(folder, name)] : []));
+
+/** src/backends/cuda/kernels holds TypeScript too, of which dist has the compiled form. */
+const kernels = join(root, 'dist/backends/cuda/kernels');
+for (const old of cuFiles(kernels)) rmSync(old);
+cpSync(join(root, 'src/backends/cuda/kernels'), kernels, {
+  recursive: true,
+  filter: (path) => !path.endsWith('.ts'),
+});
+
+const native = join(root, 'dist/backends/tensorflow/native');
+rmSync(native, { recursive: true, force: true });
+cpSync(join(root, 'src/backends/tensorflow/native'), native, { recursive: true });

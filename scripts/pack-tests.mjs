@@ -55,7 +55,10 @@ for (const file of FILES) {
   await bundle.write({ file: join(target, `${name}.mjs`), format: 'esm', codeSplitting: false });
   rmSync(entry);
 }
-cpSync(join(root, 'src/backends/cuda/kernels'), join(target, 'kernels'), { recursive: true });
+// A bundle reads kernels from its own folder, as kernels/files.ts does.
+for (const file of readdirSync(join(root, 'src/backends/cuda/kernels'))) {
+  if (file.endsWith('.cu')) cpSync(join(root, 'src/backends/cuda/kernels', file), join(target, file));
+}
 const golden = join(root, 'test/golden');
 for (const each of readdirSync(golden, { withFileTypes: true })) {
   if (each.isDirectory())

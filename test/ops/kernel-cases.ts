@@ -17,6 +17,7 @@ import { embeddingGradKernel, embeddingKernel } from '../../src/ops/embedding.js
 import { entropyKernel } from '../../src/ops/entropy.js';
 import { expertLogitsGradKernel, expertLogitsKernel } from '../../src/ops/expert-logits.js';
 import { gatedScatterAddGradKernel, gatedScatterAddKernel } from '../../src/ops/gated-scatter-add.js';
+import { GATE_NAMES } from '../../src/ops/gates.js';
 import { gatherTokensKernel, scatterTokensKernel } from '../../src/ops/gather-tokens.js';
 import { geluGradKernel, geluKernel } from '../../src/ops/gelu.js';
 import { globalNormKernel } from '../../src/ops/global-norm.js';
@@ -340,7 +341,7 @@ export const KERNEL_CASES: KernelCase[] = [
       gradAccum: sometimes(s, r(s.B, s.T, multiple * s.K)),
     })),
   ),
-  ...(['raw', 'sigmoid'] as const).flatMap((gate) => [
+  ...GATE_NAMES.flatMap((gate) => [
     caseOf(
       gatedScatterAddKernel,
       (s, r) => ({ x: r(s.B, s.T, s.K), rows: r(s.B, s.k, s.K), r: r(s.B, s.T), indices: selection(s) }),

@@ -3,7 +3,7 @@ import { rmSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { keep, type Tensor, tensor } from '@tensorflow/tfjs-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { CudaRecorder } from '../../src/backends/cuda/recorder.js';
+import { CudaRecorder } from '../../src/backends/cuda/driver/recorder.js';
 import { checkpointFolder, checkpointSteps, writeCheckpoint } from '../../src/checkpoint/folder.js';
 import { DiskFullError } from '../../src/errors.js';
 import type { Recorder } from '../../src/ops/recording.js';

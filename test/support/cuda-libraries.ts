@@ -1,7 +1,7 @@
 /** NVIDIA's compilers where there is no GPU: `npm run cuda:libraries` brings them; tests that need them say so. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { findLibraries } from '../../src/backends/cuda/libraries.js';
+import { findLibraries } from '../../src/backends/cuda/driver/libraries.js';
 
 const root = join(import.meta.dirname, '../..');
 const folder = join(root, '.cuda');

@@ -10,28 +10,20 @@ import {
   KernelBackend,
   type TensorInfo,
 } from '@tensorflow/tfjs-core';
-import type { Compiler } from './compiler.js';
-import type { CublasLt } from './cublas.js';
-import type { Cudnn } from './cudnn.js';
-import type { Address, Driver } from './driver.js';
-import { Downloads, Uploads } from './host-copies.js';
-import {
-  type ActivationStorage,
-  type Argument,
-  address,
-  type KernelFile,
-  KernelLibrary,
-  type LaunchShape,
-  long,
-} from './kernels.js';
-import { type Block, DeviceMemory, type MemoryUse } from './memory.js';
-import { ProductTuning } from './tuning.js';
+import { AttentionPlans } from './driver/attention-plans.js';
+import type { Compiler } from './driver/compiler.js';
+import type { CublasLt } from './driver/cublas.js';
+import type { Cudnn } from './driver/cudnn.js';
+import { DeviceTables } from './driver/device-tables.js';
+import type { Address, Driver } from './driver/driver.js';
+import { Downloads, Uploads } from './driver/host-copies.js';
+import { type Argument, address, KernelLibrary, type LaunchShape, long } from './driver/kernel-library.js';
+import { type Block, DeviceMemory, type MemoryUse } from './driver/memory.js';
+import { type ActivationStorage, BYTES_PER_ELEMENT, type Storage } from './driver/storage.js';
+import { ProductTuning } from './driver/tuning.js';
+import type { KernelFile } from './kernels/files.js';
 
 export const CUDA = 'cuda';
-
-export type Storage = ActivationStorage | 'int32';
-
-export const BYTES_PER_ELEMENT: Record<Storage, number> = { float32: 4, bfloat16: 2, int32: 4 };
 /** Seconds after which a checked launch counts as one that never ends. */
 const LONGEST_LAUNCH = 10;
 
@@ -57,7 +49,10 @@ export class CudaBackend extends KernelBackend {
   readonly driver: Driver;
   readonly cublas: CublasLt;
   readonly cudnn: Cudnn;
+  readonly attentionPlans: AttentionPlans;
   readonly device: DeviceMemory;
+  /** Tables that kernels read, such as the optimizer's. */
+  readonly tables: DeviceTables;
   /** How activations are stored: bf16 under that precision. */
   activations: ActivationStorage = 'float32';
   /** Same bits in every run: slower where a faster form sums in any order. */
@@ -65,9 +60,9 @@ export class CudaBackend extends KernelBackend {
   /** Waits after every launch, so that an error names its kernel: for tests and profiles. */
   synchronous = false;
   private recording = false;
-  /** How many recordings have begun, and which of them were broken off. */
+  /** The number of recordings that have begun, and those that were abandoned. */
   private recordings = 0;
-  private readonly forgotten = new Set<number>();
+  private readonly abandoned = new Set<number>();
   private readonly library: KernelLibrary;
   private readonly uploads: Uploads;
   private readonly downloads: Downloads;
@@ -78,7 +73,11 @@ export class CudaBackend extends KernelBackend {
     this.driver = parts.driver;
     this.cublas = parts.cublas;
     this.cudnn = parts.cudnn;
-    this.device = new DeviceMemory(parts.driver);
+    const { driver } = parts;
+    const gpu = `${driver.deviceName} ${driver.architecture} ${driver.driverVersion}`;
+    this.attentionPlans = new AttentionPlans(parts.cudnn, gpu);
+    this.device = new DeviceMemory(driver);
+    this.tables = new DeviceTables(this);
     this.library = new KernelLibrary(parts.driver, parts.compiler);
     this.uploads = new Uploads(parts.driver);
     this.downloads = new Downloads(parts.driver);
@@ -157,14 +156,14 @@ export class CudaBackend extends KernelBackend {
     return this.recording ? this.recordings : 0;
   }
 
-  /** Breaks the recording off: what was part of it never runs. */
-  forgetRecording(): void {
-    this.forgotten.add(this.recordings);
+  /** Abandons the recording: its work never runs. */
+  abandonRecording(): void {
+    this.abandoned.add(this.recordings);
   }
 
-  /** Whether work of a recording will never run, so that what it was to write was never written. */
-  isForgotten(recording: number): boolean {
-    return this.forgotten.has(recording);
+  /** Whether a recording was abandoned, so that its writes never happen. */
+  isAbandoned(recording: number): boolean {
+    return this.abandoned.has(recording);
   }
 
   endRecording(): void {

@@ -3,22 +3,14 @@
 import { findBackend, getBackend, ready, registerBackend, setBackend } from '@tensorflow/tfjs-core';
 import { messageOf } from '../../errors.js';
 import type { Precision } from '../precisions.js';
-import { registerAttention } from './attention.js';
-import { AttentionPlans } from './attention-plans.js';
 import { CUDA, CudaBackend } from './backend.js';
-import { Compiler } from './compiler.js';
-import { CublasLt } from './cublas.js';
-import { Cudnn } from './cudnn.js';
-import { cudaVersion, Driver } from './driver.js';
-import { registerElementwise } from './elementwise.js';
-import { registerExperts } from './experts.js';
-import { registerGroupedLinear } from './grouped-linear.js';
-import { cudaOf, findLibraries, type LibraryName, missingLibraries } from './libraries.js';
-import { registerLinear } from './linear.js';
-import { registerOptimizer } from './optimizer.js';
-import { registerPredictor } from './predictor.js';
-import { registerTfjs } from './tfjs.js';
-import { registerTokens } from './tokens.js';
+import { registerCudaKernels } from './driver/call.js';
+import { Compiler } from './driver/compiler.js';
+import { CublasLt } from './driver/cublas.js';
+import { Cudnn } from './driver/cudnn.js';
+import { cudaVersion, Driver } from './driver/driver.js';
+import { cudaOf, findLibraries, type LibraryName, missingLibraries } from './driver/libraries.js';
+import { CUDA_KERNELS } from './kernels/all.js';
 
 export interface CudaOptions {
   precision: Precision;
@@ -75,17 +67,7 @@ function open(): CudaBackend {
   cudnn.useStream(driver.stream);
   const backend = new CudaBackend({ driver, compiler, cublas, cudnn });
   registerBackend(CUDA, () => backend, 3);
-  registerTfjs();
-  registerLinear();
-  registerAttention(
-    new AttentionPlans(cudnn, `${driver.deviceName} ${driver.architecture} ${driver.driverVersion}`),
-  );
-  registerElementwise();
-  registerTokens();
-  registerExperts();
-  registerGroupedLinear();
-  registerOptimizer();
-  registerPredictor();
+  registerCudaKernels(CUDA_KERNELS);
   return backend;
 }
 

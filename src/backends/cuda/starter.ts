@@ -1,8 +1,8 @@
 /** The cuda backend as the program starts it. */
 import type { BackendStarter } from '../starter.js';
-import { CudaDecodeLoops } from './decode-loop.js';
-import { peakBandwidth, peakFlops } from './peak.js';
-import { CudaRecorder } from './recorder.js';
+import { peakBandwidth, peakFlops } from './driver/peak.js';
+import { CudaRecorder } from './driver/recorder.js';
+import { CudaDecodeLoops } from './kernels/decode.js';
 import { cudaDetails, startCuda } from './start.js';
 
 export const cudaStarter: BackendStarter = {

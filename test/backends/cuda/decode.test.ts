@@ -1,10 +1,11 @@
 /** Decoding in the device's loop: each step against float64 on the host, each drawn token, and against op by op. */
 import { memory, type Tensor, tensor, tensor2d } from '@tensorflow/tfjs-core';
 import { describe, expect, it } from 'vitest';
-import { CudaDecodeLoops } from '../../../src/backends/cuda/decode-loop.js';
+import { CudaDecodeLoops } from '../../../src/backends/cuda/kernels/decode.js';
 import { loadModel } from '../../../src/checkpoint/model.js';
 import { type GenerateOptions, generate, sample } from '../../../src/eval/generate.js';
 import type { DecodeLoop, DecodeLoops, LoopBlock, LoopModel } from '../../../src/ops/decode-loop.js';
+import { GATE_NAMES, GATES, type Gate } from '../../../src/ops/gates.js';
 import { rotaryTable } from '../../../src/ops/rotary.js';
 import { scope } from '../../../src/ops/scope.js';
 import { randomStream } from '../../../src/random.js';
@@ -26,16 +27,16 @@ interface Sides {
   P: number;
   /** Moves every decision: far below 0 nobody goes through a routed block, far above all do. */
   bias: number;
-  gate: 'raw' | 'sigmoid';
+  gate: Gate;
 }
 
 const SIDES: Sides[] = [
+  ...GATE_NAMES.map((gate) => ({ S: 3, D: 32, H: 4, F: 64, V: 40, P: 0, bias: 0, gate })),
   { S: 1, D: 64, H: 2, F: 256, V: 100, P: 16, bias: 0, gate: 'raw' },
   { S: 1, D: 64, H: 2, F: 256, V: 100, P: 16, bias: -100, gate: 'raw' },
   { S: 1, D: 320, H: 5, F: 1280, V: 256, P: 64, bias: 100, gate: 'sigmoid' },
   { S: 1, D: 256, H: 1, F: 264, V: 40, P: 16, bias: 100, gate: 'raw' }, // several blocks share its head
   { S: 3, D: 72, H: 3, F: 136, V: 51, P: 5, bias: 0, gate: 'raw' },
-  { S: 3, D: 32, H: 4, F: 64, V: 40, P: 0, bias: 0, gate: 'sigmoid' },
   { S: 20, D: 128, H: 1, F: 256, V: 40, P: 16, bias: 100, gate: 'raw' },
   { S: 20, D: 64, H: 1, F: 256, V: 3000, P: 16, bias: -100, gate: 'raw' },
   { S: 20, D: 64, H: 1, F: 2048, V: 40, P: 16, bias: 0, gate: 'raw' }, // ... and a column's k
@@ -164,7 +165,7 @@ class Reference {
       const normed = norm(plus(x, branch), of(`${b} mlpNorm`));
       const hidden = times(of(`${b} up`), normed, this.sides.F).map(gelu);
       const added = plus(branch, times(of(`${b} down`), hidden, D));
-      x = plus(x, added, b !== 1 ? 1 : gate === 'raw' ? r : 1 / (1 + Math.exp(-r)));
+      x = plus(x, added, b !== 1 ? 1 : GATES[gate].value(r));
     }
     return { decision, logits: times(of('head'), norm(x, of('finalNorm')), V) };
   }

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
-import { findLibraries, missingLibraries } from '../../../src/backends/cuda/libraries.js';
+import { findLibraries, missingLibraries } from '../../../src/backends/cuda/driver/libraries.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'mod-libraries-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

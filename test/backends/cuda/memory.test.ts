@@ -1,7 +1,7 @@
 /** The allocator hands out what nobody holds, joins what is freed, and says so when the device has no more. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type Block, DeviceMemory } from '../../../src/backends/cuda/memory.js';
+import { type Block, DeviceMemory } from '../../../src/backends/cuda/driver/memory.js';
 import { DeviceMemoryError } from '../../../src/errors.js';
 
 const MIB = 2 ** 20;

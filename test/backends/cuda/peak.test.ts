@@ -1,6 +1,6 @@
 /** Data-sheet peaks by the names that drivers give. */
 import { expect, it } from 'vitest';
-import { peakFlops } from '../../../src/backends/cuda/peak.js';
+import { peakFlops } from '../../../src/backends/cuda/driver/peak.js';
 
 it.each([
   ['NVIDIA H100 80GB HBM3', 989.4e12],

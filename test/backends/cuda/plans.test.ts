@@ -5,9 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import koffi from 'koffi';
 import { afterAll, describe, expect, it } from 'vitest';
-import { AttentionPlans, cudnnTakes } from '../../../src/backends/cuda/attention-plans.js';
-import { Compiler } from '../../../src/backends/cuda/compiler.js';
-import { Cudnn } from '../../../src/backends/cuda/cudnn.js';
+import { AttentionPlans, cudnnTakes } from '../../../src/backends/cuda/driver/attention-plans.js';
+import { Compiler } from '../../../src/backends/cuda/driver/compiler.js';
+import { Cudnn } from '../../../src/backends/cuda/driver/cudnn.js';
 import { libraries } from '../../support/cuda-libraries.js';
 
 /** As a machine with this GPU describes it. */

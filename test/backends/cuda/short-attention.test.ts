@@ -1,6 +1,6 @@
 /** Rotary positions and attention of short sequences: cuDNN's way and the kernels that do both at once, whichever is faster. */
 import { afterEach, describe, expect, it } from 'vitest';
-import type { ProductTuning } from '../../../src/backends/cuda/tuning.js';
+import type { ProductTuning } from '../../../src/backends/cuda/driver/tuning.js';
 import { KERNEL_CASES, outputsOn, reference, type Sizes } from '../../ops/kernel-cases.js';
 import { cuda, useCuda } from '../../support/cuda.js';
 import { relativeError } from '../../support/numbers.js';

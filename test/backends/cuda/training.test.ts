@@ -2,7 +2,7 @@
 
 import { memory } from '@tensorflow/tfjs-core';
 import { describe, expect, it } from 'vitest';
-import { CudaRecorder } from '../../../src/backends/cuda/recorder.js';
+import { CudaRecorder } from '../../../src/backends/cuda/driver/recorder.js';
 import type { Precision } from '../../../src/backends/precisions.js';
 import type { Batch } from '../../../src/data/batches.js';
 import type { ExpertsConfig, ModelConfig } from '../../../src/model/config.js';

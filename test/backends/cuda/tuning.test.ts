@@ -3,9 +3,9 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
-import { readCache, writeCache } from '../../../src/backends/cuda/compiler.js';
-import type { Driver } from '../../../src/backends/cuda/driver.js';
-import { ProductTuning } from '../../../src/backends/cuda/tuning.js';
+import { readCache, writeCache } from '../../../src/backends/cuda/driver/compiler.js';
+import type { Driver } from '../../../src/backends/cuda/driver/driver.js';
+import { ProductTuning } from '../../../src/backends/cuda/driver/tuning.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'mod-tuning-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

@@ -6,6 +6,7 @@
 // goes through, the block's phases do not happen at all, and where some do, rows are theirs alone.
 // Must be launched so that all blocks are resident together (cuLaunchCooperativeKernel).
 
+#include "gate.cu"
 #include "decode-barrier.cu"
 #include "decode-products.cu"
 #include "decode-attention.cu"
@@ -46,7 +47,7 @@ struct Decode {
   float *partials;        // [blocks, K + 2], of heads whose keys several blocks share
   unsigned *arrived;      // at the grid's barrier; 0 at first, and so are the counters [2, blocks] behind it
   double topP;
-  int layerCount, routedCount, sequences, steps, D, heads, F, V, P, isSigmoid;
+  int layerCount, routedCount, sequences, steps, D, heads, F, V, P, gate;
   float temperature;
 };
 
@@ -204,7 +205,7 @@ __device__ __noinline__ int choose(const Layer &layer, int routed, int step) {
       if (takes) {
         int place = found + __popc(taking & ((1u << lane) - 1));
         kept.taken[place] = s;
-        kept.gates[place] = d.isSigmoid ? sigmoid(decision.y) : decision.y;
+        kept.gates[place] = gateValue(d.gate, decision.y);
       }
       if (blockIdx.x == 0 && s < d.sequences)
         d.engaged[((long long)step * d.routedCount + routed) * d.sequences + s] = takes;

@@ -2,6 +2,8 @@
 // back scaled by the gate. Router weights are float32 throughout. An index of T marks padding: it reads zeros and
 // writes nothing. `slots` are the B·k places of selected tokens, `tokens` the B·T of all.
 
+#include "gate.cu"
+
 // r[token] = x[token]·w, or of a residual sum: with a branch, sum = x + branch as stored, r = sum·w. One warp a token;
 // grid: tokens / warps of a block.
 template <int V>
@@ -202,23 +204,21 @@ __device__ void gatherRow(const activation *x, const int *indices, activation *r
   }
 }
 
-__device__ inline float gateOf(float r, int isSigmoid) { return isSigmoid ? sigmoid(r) : r; }
-
 // y[the slot's token] += gate·rows[slot], gate(r) of the token or 1 where r is none. Every token has one slot at most,
 // so nothing collides. Grid as gatherRow's.
 template <int V>
 __device__ void scatterRow(const activation *rows, const int *indices, const float *r, activation *y, int slots, int k,
-                           int length, int width, int isSigmoid) {
+                           int length, int width, int gate) {
   int slot = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
   if (slot >= slots || indices[slot] >= length) return;
   long long token = (long long)(slot / k) * length + indices[slot];
-  float gate = r != 0 ? gateOf(r[token], isSigmoid) : 1.0f;
+  float scale = r != 0 ? gateValue(gate, r[token]) : 1.0f;
   for (int i = lane * V; i < width; i += WARP * V) {
     float a[V], b[V];
     load<V>(y + token * width + i, a);
     load<V>(rows + (long long)slot * width + i, b);
 #pragma unroll
-    for (int j = 0; j < V; j++) a[j] += gate * b[j];
+    for (int j = 0; j < V; j++) a[j] += scale * b[j];
     store<V>(y + token * width + i, a);
   }
 }
@@ -227,13 +227,13 @@ __device__ void scatterRow(const activation *rows, const int *indices, const flo
 // already. Grid as gatherRow's.
 template <int V>
 __device__ void scatterGradRow(const activation *dout, const activation *rows, const float *r, const int *indices,
-                               activation *drows, float *dr, int slots, int k, int length, int width, int isSigmoid) {
+                               activation *drows, float *dr, int slots, int k, int length, int width, int gate) {
   int slot = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
   if (slot >= slots) return;
   int position = indices[slot];
   bool padding = position >= length;
   long long token = (long long)(slot / k) * length + (padding ? 0 : position);
-  float gate = padding ? 0.0f : gateOf(r[token], isSigmoid), dot = 0.0f;
+  float weight = padding ? 0.0f : r[token], value = padding ? 0.0f : gateValue(gate, weight), dot = 0.0f;
   for (int i = lane * V; i < width; i += WARP * V) {
     float d[V], a[V];
     load<V>(dout + token * width + i, d);
@@ -241,12 +241,12 @@ __device__ void scatterGradRow(const activation *dout, const activation *rows, c
 #pragma unroll
     for (int j = 0; j < V; j++) {
       dot += d[j] * a[j];
-      d[j] = padding ? 0.0f : d[j] * gate;
+      d[j] = padding ? 0.0f : d[j] * value;
     }
     store<V>(drows + (long long)slot * width + i, d);
   }
   dot = warpSum(dot);
-  if (lane == 0 && !padding) dr[token] = (isSigmoid ? gate * (1.0f - gate) : 1.0f) * dot;
+  if (lane == 0 && !padding) dr[token] = gateSlope(gate, weight, value) * dot;
 }
 
 #define ROUTING(V)                                                                                                    \
@@ -262,13 +262,13 @@ __device__ void scatterGradRow(const activation *dout, const activation *rows, c
     gatherRow<V>(x, indices, rows, slots, k, length, width);                                                          \
   }                                                                                                                   \
   extern "C" __global__ void scatterAdd##V(const activation *rows, const int *indices, const float *r, activation *y, \
-                                           int slots, int k, int length, int width, int isSigmoid) {                  \
-    scatterRow<V>(rows, indices, r, y, slots, k, length, width, isSigmoid);                                           \
+                                           int slots, int k, int length, int width, int gate) {                  \
+    scatterRow<V>(rows, indices, r, y, slots, k, length, width, gate);                                           \
   }                                                                                                                   \
   extern "C" __global__ void scatterAddGrad##V(const activation *dout, const activation *rows, const float *r,        \
                                                const int *indices, activation *drows, float *dr, int slots, int k,    \
-                                               int length, int width, int isSigmoid) {                                \
-    scatterGradRow<V>(dout, rows, r, indices, drows, dr, slots, k, length, width, isSigmoid);                         \
+                                               int length, int width, int gate) {                                \
+    scatterGradRow<V>(dout, rows, r, indices, drows, dr, slots, k, length, width, gate);                         \
   }
 FOR_EACH_WIDTH(ROUTING)
 

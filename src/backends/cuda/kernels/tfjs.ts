@@ -1,76 +1,109 @@
-/** tfjs' own kernels on cuda, as far as the training loop and the evaluation call them: all in float32, none in a hot place. */
+/** The kernels of tfjs itself that training and evaluation call: in float32, and none on a hot path. */
 import { type DataType, type Tensor, type TensorInfo, util } from '@tensorflow/tfjs-core';
-import type { Storage } from './backend.js';
-import { type Call, registerNamed, sizeOf } from './call.js';
-import { address, float, long } from './kernels.js';
+import type { KernelInputs } from '../../../ops/kernel.js';
+import { type Call, type CudaKernel, sizeOf } from '../driver/call.js';
+import { address, float, long } from '../driver/kernel-library.js';
+import type { Storage } from '../driver/storage.js';
+import { elementThreads, vectorOf } from './launch-shapes.js';
+import { activationProduct } from './products.js';
 import { stridedCopy, stridesOf } from './strided-copy.js';
 import { sumRows } from './sums.js';
 
-const THREADS = 256;
-/** What kernels/elementwise.cu calls them, and whether the result is a truth value. */
-const BINARY: Record<string, { operation: number; truth: boolean }> = {
-  Add: { operation: 0, truth: false },
-  Sub: { operation: 1, truth: false },
-  Multiply: { operation: 2, truth: false },
-  RealDiv: { operation: 3, truth: false },
-  Greater: { operation: 4, truth: true },
-  Equal: { operation: 5, truth: true },
+/** Codes of the operations in elementwise.cu, and whether the result is a boolean. */
+const BINARY_OPERATIONS = {
+  Add: { code: 0, isBoolean: false },
+  Sub: { code: 1, isBoolean: false },
+  Multiply: { code: 2, isBoolean: false },
+  RealDiv: { code: 3, isBoolean: false },
+  Greater: { code: 4, isBoolean: true },
+  Equal: { code: 5, isBoolean: true },
+} as const;
+type BinaryOperation = keyof typeof BINARY_OPERATIONS;
+
+const reshape: CudaKernel = {
+  kernelName: 'Reshape',
+  compute: (call, { x }, attrs) => {
+    const { shape } = attrs as { shape: number[] };
+    const { size } = x as Tensor;
+    return alias(call, x as Tensor, util.inferFromImplicitShape(shape, size));
+  },
 };
 
-export function registerTfjs(): void {
-  registerNamed('Identity', (call, inputs) => alias(call, inputs.x as Tensor, (inputs.x as Tensor).shape));
-  registerNamed('Reshape', (call, inputs, attrs) => {
-    const x = inputs.x as Tensor;
-    const { shape } = attrs as { shape: number[] };
-    return alias(call, x, util.inferFromImplicitShape(shape, x.size));
-  });
-  registerNamed('Cast', (call, inputs, attrs) =>
-    cast(call, inputs.x as Tensor, (attrs as { dtype: DataType }).dtype),
-  );
-
-  registerNamed('Fill', (call, _, attrs) => {
+const fill: CudaKernel = {
+  kernelName: 'Fill',
+  compute: (call, _, attrs) => {
     const { shape, value, dtype } = attrs as { shape: number[]; value: number; dtype?: DataType };
     return filled(call, shape, value, dtype ?? 'float32');
-  });
-  registerNamed('ZerosLike', (call, inputs) => {
-    const { shape, dtype } = inputs.x as Tensor;
-    return filled(call, shape, 0, dtype);
-  });
-  registerNamed('OnesLike', (call, inputs) => {
-    const { shape, dtype } = inputs.x as Tensor;
-    return filled(call, shape, 1, dtype);
-  });
+  },
+};
 
-  for (const [name, { operation, truth }] of Object.entries(BINARY)) {
-    registerNamed(name, (call, inputs) =>
-      binary(call, name, operation, truth, inputs.a as Tensor, inputs.b as Tensor),
-    );
-  }
-  registerNamed('AddN', (call, inputs) => {
+const addN: CudaKernel = {
+  kernelName: 'AddN',
+  compute: (call, inputs) => {
     const [first, ...rest] = Object.values(inputs) as [Tensor, ...Tensor[]];
-    return rest.reduce<Tensor>((sum, next) => binary(call, 'AddN', 0, false, sum, next), first.clone());
-  });
+    return rest.reduce<Tensor>((sum, next) => binary(call, 'Add', sum, next), first.clone());
+  },
+};
 
-  registerNamed('Slice', (call, inputs, attrs) => {
+/** A negative size of a side: up to its end. */
+const sliceKernel: CudaKernel = {
+  kernelName: 'Slice',
+  compute: (call, inputs, attrs) => {
     const { begin, size } = attrs as { begin: number[]; size: number[] };
     const x = inputs.x as Tensor;
-    return slice(
-      call,
-      x,
-      begin,
-      size.map((side, i) => (side < 0 ? (x.shape[i] as number) - (begin[i] as number) : side)),
-    );
-  });
-  registerNamed('Concat', (call, inputs, attrs) => {
-    const { axis } = attrs as { axis: number };
-    return concat(call, Object.values(inputs) as Tensor[], axis);
-  });
+    const sides = size.map((side, i) => (side < 0 ? (x.shape[i] as number) - (begin[i] as number) : side));
+    return slice(call, x, begin, sides);
+  },
+};
 
-  registerNamed('Sum', (call, inputs, attrs) => reduce(call, inputs.x as Tensor, attrs, () => 1));
-  registerNamed('Mean', (call, inputs, attrs) =>
-    reduce(call, inputs.x as Tensor, attrs, (width) => 1 / width),
-  );
-}
+/** The product of two matrices, which benchmarks compare with. */
+const batchMatMul: CudaKernel = {
+  kernelName: 'BatchMatMul',
+  compute: (call, inputs, attrs) => {
+    const [a, b] = [inputs.a as Tensor, inputs.b as Tensor];
+    const { transposeA, transposeB } = attrs as { transposeA: boolean; transposeB: boolean };
+    util.assert(
+      isMatrix(a) && isMatrix(b),
+      () => `the cuda backend multiplies single matrices, not [${a.shape}] by [${b.shape}]`,
+    );
+    const [rows, columns] = [a.shape.at(-2) as number, a.shape.at(-1) as number];
+    const [m, k] = transposeA ? [columns, rows] : [rows, columns];
+    const n = (transposeB ? b.shape.at(-2) : b.shape.at(-1)) as number;
+    const y = call.makeActivation([1, m, n]);
+    const product = activationProduct(call, { m, n, k, transposeA, transposeB });
+    call.backend.cublas.multiply(product, call.activation(a), call.activation(b), call.at(y));
+    return y;
+  },
+};
+
+export const tfjsKernels: CudaKernel[] = [
+  { kernelName: 'Identity', compute: (call, { x }) => alias(call, x as Tensor, (x as Tensor).shape) },
+  reshape,
+  {
+    kernelName: 'Cast',
+    compute: (call, { x }, attrs) => cast(call, x as Tensor, (attrs as { dtype: DataType }).dtype),
+  },
+  fill,
+  { kernelName: 'ZerosLike', compute: (call, { x }) => filledLike(call, x as Tensor, 0) },
+  { kernelName: 'OnesLike', compute: (call, { x }) => filledLike(call, x as Tensor, 1) },
+  ...(Object.keys(BINARY_OPERATIONS) as BinaryOperation[]).map((kernelName) => ({
+    kernelName,
+    compute: (call: Call, { a, b }: KernelInputs) => binary(call, kernelName, a as Tensor, b as Tensor),
+  })),
+  addN,
+  sliceKernel,
+  {
+    kernelName: 'Concat',
+    compute: (call, inputs, attrs) =>
+      concat(call, Object.values(inputs) as Tensor[], (attrs as { axis: number }).axis),
+  },
+  { kernelName: 'Sum', compute: (call, { x }, attrs) => reduce(call, x as Tensor, attrs, () => 1) },
+  {
+    kernelName: 'Mean',
+    compute: (call, { x }, attrs) => reduce(call, x as Tensor, attrs, (width) => 1 / width),
+  },
+  batchMatMul,
+];
 
 /** Another handle on a tensor's elements. */
 function alias(call: Call, x: Tensor, shape: number[], dtype: DataType = x.dtype): Tensor {
@@ -96,6 +129,10 @@ function cast(call: Call, x: Tensor, dtype: DataType): Tensor {
   return y;
 }
 
+function filledLike(call: Call, { shape, dtype }: Tensor, value: number): Tensor {
+  return filled(call, shape, value, dtype);
+}
+
 function filled(call: Call, shape: number[], value: number, dtype: DataType): Tensor {
   const storage = dtype === 'int32' ? 'int32' : 'float32';
   const x = call.make(shape, storage, dtype);
@@ -103,7 +140,7 @@ function filled(call: Call, shape: number[], value: number, dtype: DataType): Te
     call.backend.driver.zero(call.at(x), 4 * x.size);
   } else {
     util.assert(storage === 'float32', () => 'the cuda backend fills whole numbers with zeros alone');
-    call.launch('elementwise', 'fillFloat', { grid: Math.ceil(x.size / THREADS), block: THREADS }, [
+    call.launch('elementwise', 'fillFloat', elementThreads(x.size), [
       address(call.at(x)),
       float(value),
       long(x.size),
@@ -113,7 +150,8 @@ function filled(call: Call, shape: number[], value: number, dtype: DataType): Te
 }
 
 /** Two tensors of one shape, or one of them a single number. */
-function binary(call: Call, name: string, operation: number, truth: boolean, a: Tensor, b: Tensor): Tensor {
+function binary(call: Call, name: BinaryOperation, a: Tensor, b: Tensor): Tensor {
+  const { code, isBoolean } = BINARY_OPERATIONS[name];
   const fits = util.arraysEqual(a.shape, b.shape) || a.size === 1 || b.size === 1;
   util.assert(
     fits,
@@ -122,12 +160,11 @@ function binary(call: Call, name: string, operation: number, truth: boolean, a: 
   const shape = b.size === 1 ? a.shape : b.shape;
   const size = sizeOf(shape);
   // Gradients that are added up stay stored as they are.
-  const narrow = !truth && [a, b].every((x) => call.backend.dataOf(x).storage === 'bfloat16');
-  if (narrow && operation === 0 && a.size === b.size) {
+  const inBf16 = [a, b].every((x) => call.backend.dataOf(x).storage === 'bfloat16');
+  if (inBf16 && name === 'Add' && a.size === b.size) {
     const sum = call.makeActivation(shape);
-    const vector = size % 8 === 0 ? 8 : 1;
-    const grid = Math.ceil(size / (THREADS * vector));
-    call.launch('elementwise', `residual${vector}`, { grid, block: THREADS }, [
+    const vector = vectorOf(size);
+    call.launch('elementwise', `residual${vector}`, elementThreads(size, vector), [
       address(call.activation(a)),
       address(call.activation(b)),
       address(call.at(sum)),
@@ -135,13 +172,13 @@ function binary(call: Call, name: string, operation: number, truth: boolean, a: 
     ]);
     return sum;
   }
-  const y = call.make(shape, 'float32', truth ? 'bool' : 'float32');
-  call.launch('elementwise', 'binaryFloat', { grid: Math.ceil(size / THREADS), block: THREADS }, [
+  const y = call.make(shape, 'float32', isBoolean ? 'bool' : 'float32');
+  call.launch('elementwise', 'binaryFloat', elementThreads(size), [
     address(call.float(a)),
     address(call.float(b)),
     address(call.at(y)),
     long(size),
-    operation,
+    code,
     a.size === 1 ? 0 : 1,
     b.size === 1 ? 0 : 1,
   ]);
@@ -196,4 +233,9 @@ function reduce(call: Call, x: Tensor, attrs: object, scale: (width: number) => 
   const y = call.make(keepDims ? [...kept, ...axes.map(() => 1)] : kept, 'float32');
   sumRows(call, call.float(x), call.at(y), { rows: sizeOf(kept), width, scale: scale(width) });
   return y;
+}
+
+/** Whether all dimensions but the last two are 1. */
+function isMatrix(x: Tensor): boolean {
+  return x.shape.slice(0, -2).every((side) => side === 1);
 }

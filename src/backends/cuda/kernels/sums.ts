@@ -1,8 +1,8 @@
 /** Sums over the rows of a matrix on cuda, in two passes and always in the same order. */
 import type { Tensor } from '@tensorflow/tfjs-core';
-import type { Call } from './call.js';
-import type { Address } from './driver.js';
-import { address, float } from './kernels.js';
+import type { Call } from '../driver/call.js';
+import type { Address } from '../driver/driver.js';
+import { address, float } from '../driver/kernel-library.js';
 
 /** Enough chunks of rows to fill a GPU, few enough that adding them up costs nothing. */
 const CHUNKS = 512;

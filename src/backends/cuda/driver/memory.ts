@@ -2,7 +2,7 @@
  * The caching allocator: segments from the driver, cut into blocks that are merged again when they are freed. All work
  * runs on one stream, so a freed block can be handed out at once.
  */
-import { DeviceMemoryError } from '../../errors.js';
+import { DeviceMemoryError } from '../../../errors.js';
 import type { Address } from './driver.js';
 
 /** A piece of a segment. Neighbours are blocks of the same segment, so that free ones can be joined. */

@@ -1,5 +1,5 @@
 /** What a GPU could do at most, by NVIDIA's data sheets: what model FLOPs utilization and a roofline are shares of. */
-import type { Precision } from '../precisions.js';
+import type { Precision } from '../../precisions.js';
 
 /**
  * Dense bf16 products with float32 sums, and float32 products without tensor cores, in FLOP/s; the memory's bytes a second,

@@ -7,11 +7,13 @@ import {
   type Tensor,
   type TensorInfo,
 } from '@tensorflow/tfjs-core';
-import type { Kernel, KernelInputs } from '../../ops/kernel.js';
-import { BYTES_PER_ELEMENT, CUDA, type CudaBackend, type Storage } from './backend.js';
+import type { Kernel, KernelInputs } from '../../../ops/kernel.js';
+import { CUDA, type CudaBackend } from '../backend.js';
+import type { KernelFile } from '../kernels/files.js';
 import type { Address } from './driver.js';
-import type { Argument, KernelFile, LaunchShape } from './kernels.js';
+import type { Argument, LaunchShape } from './kernel-library.js';
 import type { Block } from './memory.js';
+import { BYTES_PER_ELEMENT, type Storage } from './storage.js';
 
 export class Call {
   private readonly scratchBlocks: Block[] = [];
@@ -132,28 +134,33 @@ export class Call {
   }
 }
 
-/** Registers a kernel of the project for the cuda backend. */
-export function registerCudaKernel<I extends KernelInputs, A extends object, O extends Tensor[]>(
-  kernel: Kernel<I, A, O>,
-  compute: (call: Call, inputs: I, attrs: A) => O,
-): void {
-  registerNamed(kernel.kernelName, (call, inputs, attrs) => compute(call, inputs as I, attrs as A));
+/** A kernel of the cuda backend, by the name under which tfjs runs it. */
+export interface CudaKernel {
+  readonly kernelName: string;
+  readonly compute: (call: Call, inputs: KernelInputs, attrs: object) => Tensor | Tensor[];
 }
 
-/** Registers a kernel by its name: one of tfjs' own. */
-export function registerNamed(
-  kernelName: string,
-  compute: (call: Call, inputs: KernelInputs, attrs: object) => Tensor | Tensor[],
-): void {
-  const kernelFunc: KernelFunc = ({ inputs, attrs, backend }) => {
-    const call = new Call(backend as CudaBackend);
-    try {
-      return compute(call, inputs as unknown as KernelInputs, attrs as unknown as object);
-    } finally {
-      call.end();
-    }
-  };
-  registerKernel({ kernelName, backendName: CUDA, kernelFunc });
+/** The cuda implementation of an op's kernel; the types are those of the kernel's definition. */
+export function cudaKernel<I extends KernelInputs, A extends object, O extends Tensor[]>(
+  { kernelName }: Kernel<I, A, O>,
+  compute: (call: Call, inputs: I, attrs: A) => O,
+): CudaKernel {
+  return { kernelName, compute: (call, inputs, attrs) => compute(call, inputs as I, attrs as A) };
+}
+
+/** Registers kernels with tfjs for the cuda backend. */
+export function registerCudaKernels(kernels: readonly CudaKernel[]): void {
+  for (const { kernelName, compute } of kernels) {
+    const kernelFunc: KernelFunc = ({ inputs, attrs, backend }) => {
+      const call = new Call(backend as CudaBackend);
+      try {
+        return compute(call, inputs as unknown as KernelInputs, attrs as unknown as object);
+      } finally {
+        call.end();
+      }
+    };
+    registerKernel({ kernelName, backendName: CUDA, kernelFunc });
+  }
 }
 
 /** Elements of a shape. */

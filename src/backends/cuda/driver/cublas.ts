@@ -1,7 +1,7 @@
 /** Matrix products through cuBLASLt, in the row-major terms of the ops; the algorithm of each shape is asked for once. */
 import koffi from 'koffi';
 import type { Address, Driver } from './driver.js';
-import type { ActivationStorage } from './kernels.js';
+import { type ActivationStorage, BYTES_PER_ELEMENT } from './storage.js';
 import type { ProductTuning } from './tuning.js';
 
 /** What a product is: y [m, n] = a·b, summed over k. Row-major; a transposed operand is stored the other way round. */
@@ -46,7 +46,6 @@ const EPILOGUE: Record<Epilogue, number> = { gelu: 160, 'gelu slope': 192 };
 const PREFERENCE_WORKSPACE = 1;
 /** cublasLtMatmulHeuristicResult_t: the algorithm's 64 bytes, its workspace, state, waves, 4 reserved words. */
 const RESULT_BYTES = 96;
-const BYTES_PER_ELEMENT = { float32: 4, bfloat16: 2 } as const;
 const STATE_OFFSET = 72;
 const ALGORITHM_BYTES = 64;
 /** Hopper's kernels want 32 MiB. */

@@ -1,11 +1,10 @@
 /** Copies of boxes between tensors on cuda: what slices, concatenations and caches are made of. */
 import { util } from '@tensorflow/tfjs-core';
-import { BYTES_PER_ELEMENT, type Storage } from './backend.js';
-import { type Call, sizeOf } from './call.js';
-import type { Address } from './driver.js';
-import { address, long } from './kernels.js';
-
-const THREADS = 256;
+import { type Call, sizeOf } from '../driver/call.js';
+import type { Address } from '../driver/driver.js';
+import { address, long } from '../driver/kernel-library.js';
+import { BYTES_PER_ELEMENT, type Storage } from '../driver/storage.js';
+import { elementThreads } from './launch-shapes.js';
 
 /** Of a row-major tensor. */
 export function stridesOf(shape: number[]): number[] {
@@ -29,7 +28,7 @@ export function stridedCopy(call: Call, storage: Storage, from: Place, to: Place
   ];
   const size = sizeOf(box);
   const name = bytes === 2 ? 'copyHalves' : 'copyWords';
-  call.launch('elementwise', name, { grid: Math.ceil(size / THREADS), block: THREADS }, [
+  call.launch('elementwise', name, elementThreads(size), [
     address(from.at + from.first * bytes),
     address(to.at + to.first * bytes),
     long(size),

@@ -1,8 +1,9 @@
 /** Records device work as a CUDA graph: one launch replays what took hundreds. */
 import { keep, type Tensor, tidy } from '@tensorflow/tfjs-core';
-import type { Recorder, Recording } from '../../ops/recording.js';
-import { BYTES_PER_ELEMENT, type CudaBackend } from './backend.js';
+import type { Recorder, Recording } from '../../../ops/recording.js';
+import type { CudaBackend } from '../backend.js';
 import type { Address } from './driver.js';
+import { BYTES_PER_ELEMENT } from './storage.js';
 
 export class CudaRecorder implements Recorder {
   /** Events that the last recording holds. */
@@ -25,7 +26,7 @@ export class CudaRecorder implements Recorder {
       } catch (error) {
         backend.driver.abandonCapture();
         for (const output of outputs) output.dispose();
-        backend.forgetRecording();
+        backend.abandonRecording();
         throw error;
       } finally {
         backend.endRecording();

@@ -7,12 +7,14 @@ import type {
   LoopModel,
   LoopStart,
   LoopSteps,
-} from '../../ops/decode-loop.js';
-import { BYTES_PER_ELEMENT, type CudaBackend } from './backend.js';
-import { Call } from './call.js';
-import type { Address } from './driver.js';
-import { type Argument, address, double, float, long } from './kernels.js';
-import type { Block } from './memory.js';
+} from '../../../ops/decode-loop.js';
+import type { CudaBackend } from '../backend.js';
+import { Call } from '../driver/call.js';
+import type { Address } from '../driver/driver.js';
+import { type Argument, address, double, float, long } from '../driver/kernel-library.js';
+import type { Block } from '../driver/memory.js';
+import { BYTES_PER_ELEMENT } from '../driver/storage.js';
+import { GATE_CODES } from './gate.js';
 import { stridedCopy } from './strided-copy.js';
 
 // As kernels/decode.cu and its parts have them.
@@ -143,7 +145,6 @@ class CudaDecodeLoop implements DecodeLoop {
     backend.driver.zero(this.arrived, this.arrivedBytes);
     const at = call.at(out);
     const { D, F, V, P } = sides;
-    const isSigmoid = model.gate === 'sigmoid' ? 1 : 0;
     const shape = { grid: backend.driver.multiprocessors, block: THREADS, shared: this.shared };
     backend.launchTogether('decode', 'decodeTokens', shape, [
       ...this.before,
@@ -153,7 +154,7 @@ class CudaDecodeLoop implements DecodeLoop {
       address(at + 4 * drawn),
       ...this.buffers,
       double(this.given.topP),
-      ...[model.blocks.length, this.routed, S, steps, D, model.heads, F, V, P, isSigmoid],
+      ...[model.blocks.length, this.routed, S, steps, D, model.heads, F, V, P, GATE_CODES[model.gate]],
       float(this.given.temperature),
     ]);
     call.end();

@@ -1,9 +1,11 @@
 /** Rotary positions and attention of short sequences in one pass each way: kernels/short-attention.cu. */
-import type { AttentionShape } from './attention-graph.js';
-import type { CudaBackend } from './backend.js';
-import type { Call } from './call.js';
-import type { Address } from './driver.js';
-import { address, float } from './kernels.js';
+
+import type { CudaBackend } from '../backend.js';
+import type { AttentionShape } from '../driver/attention-graph.js';
+import type { Call } from '../driver/call.js';
+import type { Address } from '../driver/driver.js';
+import { address, float } from '../driver/kernel-library.js';
+import type { Angles } from './rotary.js';
 
 /** Head sizes that there are kernels for. */
 const SIZES = [64, 128];
@@ -13,12 +15,6 @@ const STRIP = 16;
 const PADDING = 8;
 /** Up to this length four warps have enough to do, and more blocks fit beside each other. */
 const FEW_WARPS = 128;
-
-/** Where the rows' angles are: the table [P, K], and the position of each row or null. */
-export interface Angles {
-  table: Address;
-  positions: Address | null;
-}
 
 type Pass = 'forward' | 'backward';
 

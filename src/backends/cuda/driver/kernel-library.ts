@@ -1,29 +1,9 @@
 /** The project's CUDA kernels: compiled when a file is first needed, launched with their arguments packed. */
-import { readFileSync } from 'node:fs';
 import koffi from 'koffi';
+import { type KernelFile, kernelDefinitions, kernelSource } from '../kernels/files.js';
 import type { Compiler } from './compiler.js';
 import type { Address, Driver } from './driver.js';
-
-/** How activations are stored; every file is compiled for the one in use. */
-export type ActivationStorage = 'float32' | 'bfloat16';
-
-/** The files in kernels/, each with a sentence on its kernels at its head. */
-export const KERNEL_FILES = [
-  'attention',
-  'decode',
-  'elementwise',
-  'embedding',
-  'experts',
-  'losses',
-  'norm',
-  'optimizer',
-  'predictor',
-  'routing',
-  'rotary',
-  'short-attention',
-  'sums',
-] as const;
-export type KernelFile = (typeof KERNEL_FILES)[number];
+import type { ActivationStorage } from './storage.js';
 
 /** An argument that is no 32-bit integer: those are plain numbers. */
 export type Argument =
@@ -46,20 +26,6 @@ export interface LaunchShape {
 const ARGUMENT_BYTES = 1024;
 /** Dynamic shared memory that needs no opting in. */
 const PLAIN_SHARED = 48 * 1024;
-
-/** A file's source with what all files share before it and its parts in it, as NVRTC gets it: no headers. */
-export function kernelSource(file: KernelFile): string {
-  const read = (name: string): string => {
-    const text = readFileSync(new URL(`./kernels/${name}.cu`, import.meta.url), 'utf8');
-    return `#line 1 "${name}.cu"\n${text.replace(/^#include "(.+)\.cu"$/gm, (_, part: string) => read(part))}`;
-  };
-  return `${read('common')}\n${read(file)}`;
-}
-
-/** The compiler's options for a way of storing activations. */
-export function kernelDefinitions(storage: ActivationStorage): string[] {
-  return [`-DACTIVATIONS_BF16=${storage === 'bfloat16' ? 1 : 0}`];
-}
 
 export class KernelLibrary {
   private readonly modules = new Map<string, Address>();

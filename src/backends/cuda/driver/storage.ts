@@ -1,0 +1,7 @@
+/** How the elements of a tensor are stored in device memory. */
+
+/** Storage of activations; every kernel file is compiled for the one in use. */
+export type ActivationStorage = 'float32' | 'bfloat16';
+export type Storage = ActivationStorage | 'int32';
+
+export const BYTES_PER_ELEMENT: Record<Storage, number> = { float32: 4, bfloat16: 2, int32: 4 };

@@ -1,0 +1,246 @@
+/** Causal attention by cuDNN or by the kernels of attention.cu; packed sequences, and one new token over a cache. */
+import type { Tensor } from '@tensorflow/tfjs-core';
+import {
+  causalAttentionGradKernel,
+  causalAttentionKernel,
+  varlenAttentionKernel,
+} from '../../../ops/causal-attention.js';
+import { decodeAttentionKernel } from '../../../ops/decode-attention.js';
+import { prefillCacheKernel } from '../../../ops/prefill-cache.js';
+import type { CudaBackend } from '../backend.js';
+import { type AttentionShape, TENSOR } from '../driver/attention-graph.js';
+import { type AttentionPass, cudnnTakes } from '../driver/attention-plans.js';
+import { type Call, cudaKernel } from '../driver/call.js';
+import type { Address } from '../driver/driver.js';
+import { address, float } from '../driver/kernel-library.js';
+import { BYTES_PER_ELEMENT } from '../driver/storage.js';
+import { THREADS, warpRows } from './launch-shapes.js';
+import { stridedCopy } from './strided-copy.js';
+
+/** Rows of a block, as in attention.cu. */
+const TILE = 32;
+const LARGEST_HEAD = 256;
+/** Up to this length cuDNN's deterministic backward pass is the faster one, and its workspace small. */
+const SHORT = 256;
+
+const causalAttention = cudaKernel(causalAttentionKernel, (call, { qkv }, { heads }) => {
+  const shape = attentionShape(qkv, heads);
+  const [out, logSumExp] = attentionOutputs(call, shape);
+  attend(call, shape, [call.activation(qkv), call.at(out), call.at(logSumExp)]);
+  return [out, logSumExp];
+});
+
+const causalAttentionGrad = cudaKernel(
+  causalAttentionGradKernel,
+  (call, { qkv, out, logSumExp, dout }, { heads }) => {
+    const dqkv = call.makeActivation(qkv.shape);
+    attendGrad(call, attentionShape(qkv, heads), {
+      qkv: call.activation(qkv),
+      out: call.activation(out),
+      logSumExp: call.float(logSumExp),
+      dout: call.activation(dout),
+      dqkv: call.at(dqkv),
+    });
+    return [dqkv];
+  },
+);
+
+const varlenAttention = cudaKernel(varlenAttentionKernel, (call, { qkv }, { heads, lengths }) => {
+  const { size } = attentionShape(qkv, heads);
+  const out = call.makeActivation([1, qkv.shape[1] as number, heads * size]);
+  let next = 0;
+  const starts = lengths.map((length) => {
+    next += length;
+    return next - length;
+  });
+  const table = call.upload(Int32Array.of(...starts, ...lengths));
+  const tiles = Math.ceil(Math.max(...lengths) / TILE);
+  const shared = forwardShared(size);
+  checkHeadSize(call, size, shared);
+  const grid = [tiles, lengths.length * heads, 1] as const;
+  call.launch('attention', 'attentionSegments', { grid, block: THREADS, shared }, [
+    address(call.activation(qkv)),
+    address(call.at(out)),
+    address(table),
+    address(table + 4 * lengths.length),
+    heads,
+    size,
+    float(1 / Math.sqrt(size)),
+  ]);
+  return [out];
+});
+
+/** Keys and values of packed sequences, copied into a cache [S, L, 2·D]; the rest is 0. */
+const prefillCache = cudaKernel(prefillCacheKernel, (call, { qkv }, { lengths, slots }) => {
+  const { activations, driver } = call.backend;
+  const width = qkv.shape[2] as number;
+  const D = width / 3;
+  const cache = call.make([lengths.length, slots, 2 * D], activations);
+  driver.zero(call.at(cache), cache.size * BYTES_PER_ELEMENT[activations]);
+  const [from, to] = [call.activation(qkv), call.at(cache)];
+  let start = 0;
+  lengths.forEach((length, i) => {
+    const source = { at: from, first: start * width + D, strides: [width, 1] };
+    const target = { at: to, first: i * slots * 2 * D, strides: [2 * D, 1] };
+    stridedCopy(call, activations, source, target, [length, 2 * D]);
+    start += length;
+  });
+  return [cache];
+});
+
+const decodeAttention = cudaKernel(
+  decodeAttentionKernel,
+  (call, { qkv, cache, rows, lengths }, { heads }) => {
+    const { size } = attentionShape(qkv, heads);
+    const slots = cache.shape[1] as number;
+    const out = call.makeActivation([1, rows.size, heads * size]);
+    const next = call.reuse(cache, call.backend.activations);
+    const grid = [rows.size, heads, 1] as const;
+    call.launch('attention', 'attentionCached', { grid, block: THREADS, shared: 4 * slots }, [
+      address(call.activation(qkv)),
+      address(call.at(next)),
+      address(call.int(rows)),
+      address(call.int(lengths)),
+      address(call.at(out)),
+      slots,
+      heads,
+      size,
+      float(1 / Math.sqrt(size)),
+    ]);
+    return [out, next];
+  },
+);
+
+export const attentionKernels = [
+  causalAttention,
+  causalAttentionGrad,
+  varlenAttention,
+  prefillCache,
+  decodeAttention,
+];
+
+const INPUTS = [TENSOR.q, TENSOR.k, TENSOR.v];
+const GRADIENTS = [TENSOR.dq, TENSOR.dk, TENSOR.dv];
+
+/** From packed rows [B, n, 3·H·K]. */
+export function attentionShape(qkv: Tensor, heads: number): AttentionShape {
+  const [batch, n, width] = qkv.shape as [number, number, number];
+  return { batch, heads, n, size: width / 3 / heads };
+}
+
+/** cuDNN computes in bf16 alone. */
+function usesCudnn(backend: CudaBackend, shape: AttentionShape): boolean {
+  return backend.activations === 'bfloat16' && cudnnTakes(shape);
+}
+
+/** Where q, k and v begin in packed rows [B, n, 3, H, K] of bf16. */
+function packed(
+  at: Address,
+  { heads, size }: AttentionShape,
+  ids: readonly number[],
+): (readonly [id: number, at: Address])[] {
+  return ids.map((id, i) => [id, at + 2 * i * heads * size] as const);
+}
+
+export function attentionOutputs(
+  call: Call,
+  { batch, heads, n, size }: AttentionShape,
+): [out: Tensor, logSumExp: Tensor] {
+  return [call.makeActivation([batch, n, heads * size]), call.make([batch, heads, n], 'float32')];
+}
+
+/** Of rotated rows. */
+export function attend(
+  call: Call,
+  shape: AttentionShape,
+  [qkv, out, logSumExp]: [Address, Address, Address],
+): void {
+  if (usesCudnn(call.backend, shape)) {
+    const outputs = [
+      [TENSOR.out, out],
+      [TENSOR.logSumExp, logSumExp],
+    ] as const;
+    execute(call, 'forward', shape, [...packed(qkv, shape, INPUTS), ...outputs]);
+  } else {
+    launchOwn(call, 'attention', shape, forwardShared(shape.size), [qkv, out, logSumExp]);
+  }
+}
+
+export interface GradAddresses {
+  qkv: Address;
+  out: Address;
+  logSumExp: Address;
+  dout: Address;
+  dqkv: Address;
+}
+
+/** From rotated rows to their gradients. */
+export function attendGrad(call: Call, shape: AttentionShape, at: GradAddresses): void {
+  const { batch, heads, n, size } = shape;
+  const delta = call.scratch(4 * batch * heads * n);
+  if (usesCudnn(call.backend, shape)) {
+    const isDeterministic = call.backend.deterministic || n <= SHORT;
+    const pass = isDeterministic ? 'deterministic backward' : 'backward';
+    const dqSum = pass === 'backward' ? call.scratch(4 * batch * heads * n * size) : null;
+    execute(call, pass, shape, [
+      ...packed(at.qkv, shape, INPUTS),
+      ...packed(at.dqkv, shape, GRADIENTS),
+      [TENSOR.out, at.out],
+      [TENSOR.dout, at.dout],
+      [TENSOR.logSumExp, at.logSumExp],
+      [TENSOR.delta, delta],
+      ...(dqSum === null ? [] : [[TENSOR.dqSum, dqSum] as const]),
+    ]);
+  } else {
+    const rows = batch * n * heads;
+    const args = [address(at.dout), address(at.out), address(delta), n, heads, size, rows];
+    call.launch('attention', 'attentionDelta', warpRows(rows), args);
+    const tiles = 4 * TILE * (size + 1);
+    const addresses = [at.qkv, at.dout, at.logSumExp, delta, at.dqkv];
+    launchOwn(call, 'attentionGradQuery', shape, 4 * (tiles + TILE * (TILE + 1)), addresses);
+    launchOwn(call, 'attentionGradKeyValue', shape, 4 * (tiles + 2 * TILE * (TILE + 1)), addresses);
+  }
+}
+
+/** Runs cuDNN's plan for a pass. */
+function execute(
+  call: Call,
+  pass: AttentionPass,
+  shape: AttentionShape,
+  tensors: (readonly [id: number, at: Address])[],
+): void {
+  const { attentionPlans, cudnn } = call.backend;
+  const plan = attentionPlans.plan(pass, shape);
+  const workspace = plan.workspaceBytes > 0 ? call.scratch(plan.workspaceBytes) : 0;
+  cudnn.execute(plan, [...tensors, ...attentionPlans.scalars(pass, shape.size)], workspace);
+  call.backend.settle('attention');
+}
+
+/** Launches a kernel of attention.cu, a block for each tile of rows of a head. */
+function launchOwn(
+  call: Call,
+  name: string,
+  { batch, heads, n, size }: AttentionShape,
+  shared: number,
+  addresses: Address[],
+): void {
+  checkHeadSize(call, size, shared);
+  const grid = [Math.ceil(n / TILE), batch * heads, 1] as const;
+  call.launch('attention', name, { grid, block: THREADS, shared }, [
+    ...addresses.map(address),
+    n,
+    heads,
+    size,
+    float(1 / Math.sqrt(size)),
+  ]);
+}
+
+/** Bytes of shared memory of a forward block: a tile of queries, one of keys or values, and their weights. */
+function forwardShared(size: number): number {
+  return 4 * (2 * TILE * (size + 1) + TILE * (TILE + 1));
+}
+
+function checkHeadSize({ backend }: Call, size: number, shared: number): void {
+  if (size > LARGEST_HEAD || shared > backend.driver.sharedMemory)
+    throw new Error(`attention heads of size ${size} are too large for this GPU in ${backend.activations}`);
+}

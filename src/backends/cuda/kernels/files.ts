@@ -1,0 +1,35 @@
+/** The .cu files of this folder and their source text, as NVRTC compiles it. */
+import { readFileSync } from 'node:fs';
+import type { ActivationStorage } from '../driver/storage.js';
+
+/** The files that are compiled, each described at its head. The others are included: common.cu by all, the rest by name. */
+export const KERNEL_FILES = [
+  'attention',
+  'decode',
+  'elementwise',
+  'embedding',
+  'experts',
+  'losses',
+  'norm',
+  'optimizer',
+  'predictor',
+  'routing',
+  'rotary',
+  'short-attention',
+  'sums',
+] as const;
+export type KernelFile = (typeof KERNEL_FILES)[number];
+
+/** Source of a file: common.cu, then the file with its includes in place. There are no headers: NVRTC may find none. */
+export function kernelSource(file: KernelFile): string {
+  const read = (name: string): string => {
+    const text = readFileSync(new URL(`./${name}.cu`, import.meta.url), 'utf8');
+    return `#line 1 "${name}.cu"\n${text.replace(/^#include "(.+)\.cu"$/gm, (_, part: string) => read(part))}`;
+  };
+  return `${read('common')}\n${read(file)}`;
+}
+
+/** Compiler options for a storage of activations. */
+export function kernelDefinitions(storage: ActivationStorage): string[] {
+  return [`-DACTIVATIONS_BF16=${storage === 'bfloat16' ? 1 : 0}`];
+}

@@ -1,0 +1,69 @@
+/** Linear layers and their gradients as cuBLASLt products; weight gradients are accumulated by the product itself. */
+import { linearGradInputKernel, linearGradWeightKernel, linearKernel } from '../../../ops/linear.js';
+import { linearGeluKernel, linearGradInputGeluKernel } from '../../../ops/mlp.js';
+import { cudaKernel, rowsOf } from '../driver/call.js';
+import { activationProduct, productAndGelu, productAndSlope } from './products.js';
+
+const linear = cudaKernel(linearKernel, (call, { x, weight }) => {
+  const [rows, inner] = rowsOf(x);
+  const outer = weight.shape[0] as number;
+  const y = call.makeActivation([...x.shape.slice(0, -1), outer]);
+  call.backend.cublas.multiply(
+    activationProduct(call, { m: rows, n: outer, k: inner, transposeB: true }),
+    call.activation(x),
+    call.weight(weight),
+    call.at(y),
+  );
+  return [y];
+});
+
+const linearGradInput = cudaKernel(linearGradInputKernel, (call, { dy, weight }) => {
+  const [rows, outer] = rowsOf(dy);
+  const inner = weight.shape[1] as number;
+  const dx = call.makeActivation([...dy.shape.slice(0, -1), inner]);
+  call.backend.cublas.multiply(
+    activationProduct(call, { m: rows, n: inner, k: outer, transposeB: false }),
+    call.activation(dy),
+    call.weight(weight),
+    call.at(dx),
+  );
+  return [dx];
+});
+
+const linearGelu = cudaKernel(linearGeluKernel, (call, { x, weight }) => {
+  const [rows, inner] = rowsOf(x);
+  const outer = weight.shape[0] as number;
+  const shape = [...x.shape.slice(0, -1), outer];
+  const [after, before] = [call.makeActivation(shape), call.makeActivation(shape)];
+  const product = activationProduct(call, { m: rows, n: outer, k: inner, transposeB: true });
+  productAndGelu(call, product, [call.activation(x), call.weight(weight)], before, after);
+  return [after, before];
+});
+
+const linearGradInputGelu = cudaKernel(linearGradInputGeluKernel, (call, { dy, weight, before }) => {
+  const [rows, outer] = rowsOf(dy);
+  const inner = weight.shape[1] as number;
+  const dbefore = call.makeActivation(before.shape);
+  const product = activationProduct(call, { m: rows, n: inner, k: outer, transposeB: false });
+  productAndSlope(call, product, [call.activation(dy), call.weight(weight)], before, dbefore);
+  return [dbefore];
+});
+
+const linearGradWeight = cudaKernel(linearGradWeightKernel, (call, { dy, x, gradAccum }) => {
+  const [rows, outer] = rowsOf(dy);
+  const [, inner] = rowsOf(x);
+  const { sum, accumulate } = call.accumulator(gradAccum, [outer, inner], 'float32');
+  call.backend.cublas.multiply(
+    {
+      ...activationProduct(call, { m: outer, n: inner, k: rows, transposeA: true, transposeB: false }),
+      result: 'float32',
+      accumulate: accumulate === 1,
+    },
+    call.activation(dy),
+    call.activation(x),
+    call.at(sum),
+  );
+  return [sum];
+});
+
+export const linearKernels = [linear, linearGradInput, linearGelu, linearGradInputGelu, linearGradWeight];
