@@ -9,6 +9,7 @@ import { routerNoise } from '../../src/model/noise.js';
 import { type BlockParameters, initialValues, makeParameters } from '../../src/model/parameters.js';
 import { evaluationModes, refuseMode } from '../../src/model/routing.js';
 import { Transformer } from '../../src/model/transformer.js';
+import { GATE_NAMES } from '../../src/ops/gates.js';
 import { rotaryTable } from '../../src/ops/rotary.js';
 import { scope } from '../../src/ops/scope.js';
 import { randomStream } from '../../src/random.js';
@@ -138,7 +139,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
 
     it('leaves skipped tokens as they are, to the bit', () => {
       fc.assert(
-        fc.property(shapes, fc.constantFrom('raw' as const, 'sigmoid' as const), (shape, gate) => {
+        fc.property(shapes, fc.constantFrom(...GATE_NAMES), (shape, gate) => {
           scope(() => {
             const { block, x, table, routing, model } = loneBlock(shape, { gate });
             const context = { tape: null, table, routing, mode: 'topk', noise: null } as const;

@@ -8,6 +8,7 @@ import { dispatchTokensKernel } from '../../src/ops/dispatch-tokens.js';
 import { embedding } from '../../src/ops/embedding.js';
 import { expertLogits } from '../../src/ops/expert-logits.js';
 import { gatedScatterAdd } from '../../src/ops/gated-scatter-add.js';
+import { GATE_NAMES } from '../../src/ops/gates.js';
 import { gatherTokens } from '../../src/ops/gather-tokens.js';
 import { groupedMlp } from '../../src/ops/grouped-mlp.js';
 import { linear } from '../../src/ops/linear.js';
@@ -160,7 +161,7 @@ const CASES: Case[] = [
     shapes: [[2, 6, 4]],
     forward: (t, [x]) => [gatherTokens(t, x as Tensor, padded())],
   },
-  ...(['raw', 'sigmoid'] as const).flatMap((gate) =>
+  ...GATE_NAMES.flatMap((gate) =>
     [indices, padded].map((at) => ({
       op: `gated scatter-add, ${gate}${at === padded ? ', padded' : ''}`,
       shapes: [

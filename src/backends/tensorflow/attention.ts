@@ -3,36 +3,37 @@
  * of the masked half is never computed. What stands between the products is the project's own operations (native/).
  */
 import { causalAttentionGradKernel, causalAttentionKernel } from '../../ops/causal-attention.js';
-import { bool, type Calls, type Handle, last, type Operand, registerTensorflowKernel } from './calls.js';
+import { bool, type Calls, type Handle, last, type Operand, tensorflowKernel } from './calls.js';
 
 /** Queries or keys at a time: products still run at full rate, and of T = 512 only 5/8 are computed. */
 const BLOCK = 128;
 
-export function registerAttention(): void {
-  registerTensorflowKernel(causalAttentionKernel, (calls, { qkv }, { heads }) => {
-    const [batch, n, width] = qkv.shape as [number, number, number];
-    const scale = 1 / Math.sqrt(width / 3 / heads);
-    const [queries, keys, values] = splitHeads(calls, calls.input(qkv), heads, 3) as [Handle, Handle, Handle];
-    const blocks = blocksOf(n).map(({ start, end }) =>
-      calls.scope(() => {
-        const scores = product(calls, between(calls, queries, start, end), between(calls, keys, 0, end), {
-          transposeB: true,
-        });
-        const inputs = [last(scores), calls.scalar(scale), calls.whole(start)];
-        const [weights, logSumExp] = calls.runAll('ModAttentionWeights', inputs, [], 2) as [Handle, Handle];
-        return [product(calls, last(weights), between(calls, values, 0, end)), logSumExp];
-      }),
-    );
-    const [out, logSumExp] = [0, 1].map((i) =>
-      calls.concat(
-        blocks.map((block) => block[i] as Handle),
-        1,
-      ),
-    ) as [Handle, Handle];
-    return [mergeHeads(calls, [out], heads), calls.reshape(logSumExp, [batch, heads, n])];
-  });
+const causalAttention = tensorflowKernel(causalAttentionKernel, (calls, { qkv }, { heads }) => {
+  const [batch, n, width] = qkv.shape as [number, number, number];
+  const scale = 1 / Math.sqrt(width / 3 / heads);
+  const [queries, keys, values] = splitHeads(calls, calls.input(qkv), heads, 3) as [Handle, Handle, Handle];
+  const blocks = blocksOf(n).map(({ start, end }) =>
+    calls.scope(() => {
+      const scores = product(calls, between(calls, queries, start, end), between(calls, keys, 0, end), {
+        transposeB: true,
+      });
+      const inputs = [last(scores), calls.scalar(scale), calls.whole(start)];
+      const [weights, logSumExp] = calls.runAll('ModAttentionWeights', inputs, [], 2) as [Handle, Handle];
+      return [product(calls, last(weights), between(calls, values, 0, end)), logSumExp];
+    }),
+  );
+  const [out, logSumExp] = [0, 1].map((i) =>
+    calls.concat(
+      blocks.map((block) => block[i] as Handle),
+      1,
+    ),
+  ) as [Handle, Handle];
+  return [mergeHeads(calls, [out], heads), calls.reshape(logSumExp, [batch, heads, n])];
+});
 
-  registerTensorflowKernel(causalAttentionGradKernel, (calls, { qkv, out, logSumExp, dout }, { heads }) => {
+const causalAttentionGrad = tensorflowKernel(
+  causalAttentionGradKernel,
+  (calls, { qkv, out, logSumExp, dout }, { heads }) => {
     const [batch, n, width] = qkv.shape as [number, number, number];
     const scale = 1 / Math.sqrt(width / 3 / heads);
     const [queries, keys, values] = splitHeads(calls, calls.input(qkv), heads, 3) as [Handle, Handle, Handle];
@@ -70,8 +71,8 @@ export function registerAttention(): void {
     }
     const gradients = [done.dq, done.dk, done.dv].map((blocks) => calls.concat(blocks, 1));
     return [mergeHeads(calls, gradients, heads)];
-  });
-}
+  },
+);
 
 /** Packed rows [B, n, P, H, K] as P matrices for each head, [B·H, n, K]. */
 function splitHeads(calls: Calls, packed: Handle, heads: number, parts: number): Handle[] {
@@ -137,3 +138,5 @@ function attendBack(calls: Calls, block: KeyBlock, scale: number): [dk: Handle, 
   const dk = product(calls, dScores, queries, { transposeA: true });
   return [dk, dv, product(calls, last(dScores), keys)];
 }
+
+export const attentionKernels = [causalAttention, causalAttentionGrad];

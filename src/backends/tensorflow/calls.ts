@@ -134,7 +134,7 @@ export class Calls {
   }
 
   /** Gives results to tfjs and frees the rest: the end of a kernel. */
-  finish(results: Handle[]): Tensor[] {
+  finish(results: readonly Handle[]): Tensor[] {
     const [made] = this.frames as [Handle[]];
     this.free(made.filter((handle) => !results.includes(handle)));
     made.length = 0;
@@ -234,20 +234,35 @@ export class Calls {
   }
 }
 
-/** Registers a kernel of the project for the tensorflow backend; `compute` gives handles in the shapes of its results. */
-export function registerTensorflowKernel<I extends KernelInputs, A extends object, O extends Tensor[]>(
-  kernel: Kernel<I, A, O>,
+/** A kernel of the tensorflow backend, by the name under which tfjs runs it. */
+export interface TensorflowKernel {
+  readonly kernelName: string;
+  readonly compute: (calls: Calls, inputs: KernelInputs, attrs: object) => readonly Handle[];
+}
+
+/**
+ * The tensorflow implementation of an op's kernel; the types are those of the kernel's definition. `compute` returns handles
+ * that have the shapes of the kernel's outputs.
+ */
+export function tensorflowKernel<I extends KernelInputs, A extends object, O extends Tensor[]>(
+  { kernelName }: Kernel<I, A, O>,
   compute: (calls: Calls, inputs: I, attrs: A) => { [K in keyof O]: Handle },
-): void {
-  const kernelFunc: KernelFunc = ({ inputs, attrs, backend }) => {
-    const calls = new Calls(backend as unknown as NodeBackend);
-    try {
-      const results = compute(calls, inputs as unknown as I, attrs as unknown as A);
-      return calls.finish(results as unknown as Handle[]);
-    } catch (error) {
-      calls.abandon();
-      throw error;
-    }
-  };
-  registerKernel({ kernelName: kernel.kernelName, backendName: TENSORFLOW, kernelFunc });
+): TensorflowKernel {
+  return { kernelName, compute: (calls, inputs, attrs) => compute(calls, inputs as I, attrs as A) };
+}
+
+/** Registers kernels with tfjs for the tensorflow backend. */
+export function registerTensorflowKernels(kernels: readonly TensorflowKernel[]): void {
+  for (const { kernelName, compute } of kernels) {
+    const kernelFunc: KernelFunc = ({ inputs, attrs, backend }) => {
+      const calls = new Calls(backend as unknown as NodeBackend);
+      try {
+        return calls.finish(compute(calls, inputs as unknown as KernelInputs, attrs as unknown as object));
+      } catch (error) {
+        calls.abandon();
+        throw error;
+      }
+    };
+    registerKernel({ kernelName, backendName: TENSORFLOW, kernelFunc });
+  }
 }

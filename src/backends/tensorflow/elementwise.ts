@@ -3,35 +3,35 @@ import type { Tensor } from '@tensorflow/tfjs-core';
 import { geluGradKernel, geluKernel } from '../../ops/gelu.js';
 import { addRmsNormKernel, RMS_NORM_EPSILON, rmsNormGradKernel, rmsNormKernel } from '../../ops/rms-norm.js';
 import { rotaryGradKernel, rotaryKernel } from '../../ops/rotary.js';
-import { type Calls, type Handle, optional, registerTensorflowKernel } from './calls.js';
+import { type Calls, type Handle, optional, tensorflowKernel } from './calls.js';
 
-export function registerElementwise(): void {
-  registerTensorflowKernel(geluKernel, (calls, { x }) => [calls.run('ModGelu', [calls.input(x)])]);
+const gelu = tensorflowKernel(geluKernel, (calls, { x }) => [calls.run('ModGelu', [calls.input(x)])]);
 
-  registerTensorflowKernel(geluGradKernel, (calls, { dy, x }) => [
-    calls.run('ModGeluGrad', [calls.dead(dy), calls.input(x)]),
-  ]);
+const geluGrad = tensorflowKernel(geluGradKernel, (calls, { dy, x }) => [
+  calls.run('ModGeluGrad', [calls.dead(dy), calls.input(x)]),
+]);
 
-  registerTensorflowKernel(rmsNormKernel, (calls, { x, gain }) => {
-    const inputs = [calls.input(x), calls.input(gain), calls.scalar(RMS_NORM_EPSILON)];
-    return calls.runAll('ModRmsNorm', inputs, [], 2) as [Handle, Handle];
-  });
+const rmsNorm = tensorflowKernel(rmsNormKernel, (calls, { x, gain }) => {
+  const inputs = [calls.input(x), calls.input(gain), calls.scalar(RMS_NORM_EPSILON)];
+  return calls.runAll('ModRmsNorm', inputs, [], 2) as [Handle, Handle];
+});
 
-  registerTensorflowKernel(addRmsNormKernel, (calls, { x, branch, gain }) => {
-    const inputs = [calls.input(x), calls.input(branch), calls.input(gain), calls.scalar(RMS_NORM_EPSILON)];
-    return calls.runAll('ModAddRmsNorm', inputs, [], 3) as [Handle, Handle, Handle];
-  });
+const addRmsNorm = tensorflowKernel(addRmsNormKernel, (calls, { x, branch, gain }) => {
+  const inputs = [calls.input(x), calls.input(branch), calls.input(gain), calls.scalar(RMS_NORM_EPSILON)];
+  return calls.runAll('ModAddRmsNorm', inputs, [], 3) as [Handle, Handle, Handle];
+});
 
-  registerTensorflowKernel(rmsNormGradKernel, (calls, { dy, x, gain, inverseRms, gradAccum }) => {
-    const inputs = [dy, x, gain, inverseRms].map((tensor) => calls.input(tensor));
-    const { given, attrs } = optional(gradAccum && calls.dead(gradAccum));
-    return calls.runAll('ModRmsNormGrad', [...inputs, ...given], attrs, 2) as [Handle, Handle];
-  });
+const rmsNormGrad = tensorflowKernel(rmsNormGradKernel, (calls, { dy, x, gain, inverseRms, gradAccum }) => {
+  const inputs = [dy, x, gain, inverseRms].map((tensor) => calls.input(tensor));
+  const { given, attrs } = optional(gradAccum && calls.dead(gradAccum));
+  return calls.runAll('ModRmsNormGrad', [...inputs, ...given], attrs, 2) as [Handle, Handle];
+});
 
-  registerTensorflowKernel(rotaryKernel, (calls, { qkv, ...angles }) => [turn(calls, qkv, angles, 1)]);
+const rotary = tensorflowKernel(rotaryKernel, (calls, { qkv, ...angles }) => [turn(calls, qkv, angles, 1)]);
 
-  registerTensorflowKernel(rotaryGradKernel, (calls, { dqkv, ...angles }) => [turn(calls, dqkv, angles, -1)]);
-}
+const rotaryGrad = tensorflowKernel(rotaryGradKernel, (calls, { dqkv, ...angles }) => [
+  turn(calls, dqkv, angles, -1),
+]);
 
 function turn(
   calls: Calls,
@@ -46,3 +46,5 @@ function turn(
     attrs,
   );
 }
+
+export const elementwiseKernels = [gelu, geluGrad, rmsNorm, addRmsNorm, rmsNormGrad, rotary, rotaryGrad];

@@ -1,25 +1,23 @@
 /** The token loss on TensorFlow: its own operation, which keeps no probabilities. */
 import type { Tensor } from '@tensorflow/tfjs-core';
 import { crossEntropyGradKernel, crossEntropyKernel } from '../../ops/cross-entropy.js';
-import { type Calls, type Handle, int, registerTensorflowKernel } from './calls.js';
+import { type Calls, type Handle, int, tensorflowKernel } from './calls.js';
 
-export function registerLoss(): void {
-  registerTensorflowKernel(crossEntropyKernel, (calls, { logits, targets }) => {
-    const [rows, ids] = [rowsOf(calls, logits), calls.reshape(calls.input(targets), [targets.size])];
-    const [losses] = sparseCrossEntropy(calls, rows, ids);
-    const column = calls.reshape(ids, [targets.size, 1]);
-    const own = calls.run('GatherV2', [rows, column, calls.whole(1)], [int('batch_dims', 1)]);
-    const logSumExp = calls.add(losses, calls.reshape(own, [targets.size]));
-    return [calls.reshape(losses, targets.shape), calls.reshape(logSumExp, targets.shape)];
-  });
+const crossEntropy = tensorflowKernel(crossEntropyKernel, (calls, { logits, targets }) => {
+  const [rows, ids] = [rowsOf(calls, logits), calls.reshape(calls.input(targets), [targets.size])];
+  const [losses] = sparseCrossEntropy(calls, rows, ids);
+  const column = calls.reshape(ids, [targets.size, 1]);
+  const own = calls.run('GatherV2', [rows, column, calls.whole(1)], [int('batch_dims', 1)]);
+  const logSumExp = calls.add(losses, calls.reshape(own, [targets.size]));
+  return [calls.reshape(losses, targets.shape), calls.reshape(logSumExp, targets.shape)];
+});
 
-  registerTensorflowKernel(crossEntropyGradKernel, (calls, { logits, targets, dlosses }) => {
-    const ids = calls.reshape(calls.input(targets), [targets.size]);
-    const [, gradient] = sparseCrossEntropy(calls, rowsOf(calls, logits), ids);
-    const dlogits = calls.mul(gradient, calls.reshape(calls.input(dlosses), [targets.size, 1]));
-    return [calls.reshape(dlogits, logits.shape)];
-  });
-}
+const crossEntropyGrad = tensorflowKernel(crossEntropyGradKernel, (calls, { logits, targets, dlosses }) => {
+  const ids = calls.reshape(calls.input(targets), [targets.size]);
+  const [, gradient] = sparseCrossEntropy(calls, rowsOf(calls, logits), ids);
+  const dlogits = calls.mul(gradient, calls.reshape(calls.input(dlosses), [targets.size, 1]));
+  return [calls.reshape(dlogits, logits.shape)];
+});
 
 /** As a matrix: the last axis is a row. */
 function rowsOf(calls: Calls, x: Tensor): Handle {
@@ -32,3 +30,5 @@ function sparseCrossEntropy(calls: Calls, logits: Handle, targets: Handle): [Han
   const inputs = [logits, targets];
   return calls.runAll('SparseSoftmaxCrossEntropyWithLogits', inputs, [], 2) as [Handle, Handle];
 }
+
+export const lossKernels = [crossEntropy, crossEntropyGrad];

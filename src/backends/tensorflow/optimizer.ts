@@ -2,50 +2,48 @@
 import type { Tensor } from '@tensorflow/tfjs-core';
 import { adamWKernel, CLIP_EPSILON } from '../../ops/adamw.js';
 import { globalNormKernel } from '../../ops/global-norm.js';
-import { type Calls, DTYPE, dtype, type Handle, registerTensorflowKernel, shapeOf, text } from './calls.js';
+import { type Calls, DTYPE, dtype, type Handle, shapeOf, tensorflowKernel, text } from './calls.js';
 
 /** The name that makes a variable nobody else's: it goes when its handle is freed. */
 const ANONYMOUS = 'cd2c89b7-88b7-44c8-ad83-06c2a9158347';
 
-export function registerOptimizer(): void {
-  registerTensorflowKernel(globalNormKernel, (calls, gradients) => {
-    // L2Loss is half the sum of squares, in one pass.
-    const halves = Object.values(gradients).map((gradient) => calls.run('L2Loss', [calls.input(gradient)]));
-    return [calls.run('Sqrt', [calls.scale(calls.addAll(halves), 2)])];
-  });
+const globalNorm = tensorflowKernel(globalNormKernel, (calls, gradients) => {
+  // L2Loss is half the sum of squares, in one pass.
+  const halves = Object.values(gradients).map((gradient) => calls.run('L2Loss', [calls.input(gradient)]));
+  return [calls.run('Sqrt', [calls.scale(calls.addAll(halves), 2)])];
+});
 
-  registerTensorflowKernel(adamWKernel, (calls, inputs, attrs) => {
-    const { beta1, beta2, epsilon, weightDecay, maxNorm } = attrs;
-    const [scheduled, correction1, correction2] = [0, 1, 2].map((i) =>
-      calls.reshape(calls.slice(calls.input(inputs.schedule), 0, i, 1), []),
-    ) as [Handle, Handle, Handle];
-    // Under a norm that is not finite the rate is 0, both betas are 1 and the gradient is 0: nothing changes.
-    const finite = calls.run('IsFinite', [calls.input(inputs.norm)]);
-    const ifFinite = (value: Handle, otherwise: number) =>
-      calls.run('SelectV2', [finite, value, calls.scalar(otherwise)], [dtype('T', DTYPE.float32)]);
-    const rate = ifFinite(scheduled, 0);
-    const share = ifFinite(clippingShare(calls, inputs.norm, maxNorm), 0);
-    const gradient = calls.run('MulNoNan', [calls.input(inputs.grad), share]);
-    const kept = calls.sub(calls.scalar(1), calls.scale(rate, weightDecay));
-    const decayed =
-      weightDecay === 0 ? takeOver(calls, inputs.value) : calls.mul(calls.input(inputs.value), kept);
-    const variables = {
-      value: variable(calls, decayed, inputs.value.shape),
-      mean: variable(calls, takeOver(calls, inputs.mean), inputs.mean.shape),
-      variance: variable(calls, takeOver(calls, inputs.variance), inputs.variance.shape),
-    };
-    // TensorFlow computes rate·sqrt(1 - power2)/(1 - power1) · mean/(sqrt(variance) + epsilon), Kingma and Ba's
-    // shorter form: the epsilon of the longer one, scaled so, gives the same.
-    const one = calls.scalar(1);
-    const powers = [calls.sub(one, correction1), calls.sub(one, correction2)];
-    const scaledEpsilon = calls.scale(calls.run('Sqrt', [correction2]), epsilon);
-    const betas = [ifFinite(calls.scalar(beta1), 1), ifFinite(calls.scalar(beta2), 1)];
-    const rates = [rate, ...betas, scaledEpsilon, gradient];
-    const { value, mean, variance } = variables;
-    calls.runAll('ResourceApplyAdam', [value, mean, variance, ...powers, ...rates], [], 0);
-    return [read(calls, value), read(calls, mean), read(calls, variance)];
-  });
-}
+const adamW = tensorflowKernel(adamWKernel, (calls, inputs, attrs) => {
+  const { beta1, beta2, epsilon, weightDecay, maxNorm } = attrs;
+  const [scheduled, correction1, correction2] = [0, 1, 2].map((i) =>
+    calls.reshape(calls.slice(calls.input(inputs.schedule), 0, i, 1), []),
+  ) as [Handle, Handle, Handle];
+  // Under a norm that is not finite the rate is 0, both betas are 1 and the gradient is 0: nothing changes.
+  const finite = calls.run('IsFinite', [calls.input(inputs.norm)]);
+  const ifFinite = (value: Handle, otherwise: number) =>
+    calls.run('SelectV2', [finite, value, calls.scalar(otherwise)], [dtype('T', DTYPE.float32)]);
+  const rate = ifFinite(scheduled, 0);
+  const share = ifFinite(clippingShare(calls, inputs.norm, maxNorm), 0);
+  const gradient = calls.run('MulNoNan', [calls.input(inputs.grad), share]);
+  const kept = calls.sub(calls.scalar(1), calls.scale(rate, weightDecay));
+  const decayed =
+    weightDecay === 0 ? takeOver(calls, inputs.value) : calls.mul(calls.input(inputs.value), kept);
+  const variables = {
+    value: variable(calls, decayed, inputs.value.shape),
+    mean: variable(calls, takeOver(calls, inputs.mean), inputs.mean.shape),
+    variance: variable(calls, takeOver(calls, inputs.variance), inputs.variance.shape),
+  };
+  // TensorFlow computes rate·sqrt(1 - power2)/(1 - power1) · mean/(sqrt(variance) + epsilon), Kingma and Ba's
+  // shorter form: the epsilon of the longer one, scaled so, gives the same.
+  const one = calls.scalar(1);
+  const powers = [calls.sub(one, correction1), calls.sub(one, correction2)];
+  const scaledEpsilon = calls.scale(calls.run('Sqrt', [correction2]), epsilon);
+  const betas = [ifFinite(calls.scalar(beta1), 1), ifFinite(calls.scalar(beta2), 1)];
+  const rates = [rate, ...betas, scaledEpsilon, gradient];
+  const { value, mean, variance } = variables;
+  calls.runAll('ResourceApplyAdam', [value, mean, variance, ...powers, ...rates], [], 0);
+  return [read(calls, value), read(calls, mean), read(calls, variance)];
+});
 
 /** What gradients are scaled by: min(1, maxNorm / (norm + CLIP_EPSILON)), or 1 without clipping. */
 function clippingShare(calls: Calls, norm: Tensor, maxNorm: number): Handle {
@@ -79,3 +77,5 @@ function variable(calls: Calls, start: Handle, shape: number[]): Handle {
 function read(calls: Calls, handle: Handle): Handle {
   return calls.run('ReadVariableOp', [handle], [dtype('dtype', DTYPE.float32)]);
 }
+
+export const optimizerKernels = [globalNorm, adamW];

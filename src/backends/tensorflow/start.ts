@@ -4,19 +4,14 @@ import util from 'node:util';
 import { engine, getBackend, ready, setBackend } from '@tensorflow/tfjs-core';
 import { messageOf } from '../../errors.js';
 import type { Precision } from '../precisions.js';
-import { registerAttention } from './attention.js';
-import { type NodeBackend, TENSORFLOW } from './calls.js';
+import { type NodeBackend, registerTensorflowKernels, TENSORFLOW } from './calls.js';
 import { hasNvidiaGpu, refuseDevice } from './device.js';
-import { registerElementwise } from './elementwise.js';
-import { registerLinear } from './linear.js';
-import { registerLoss } from './loss.js';
-import { registerOptimizer } from './optimizer.js';
+import { CPU_KERNELS, DEVICE_KERNELS } from './kernels.js';
+import { setProductPrecision } from './linear.js';
 import { hasOperations, INSTALL_COMMAND, installedBinding, PACKAGE, packageFolder } from './package.js';
 import { quietly } from './quietly.js';
-import { registerTokens } from './tokens.js';
 
 let started: { onGpu: boolean } | null = null;
-let productPrecision: Precision = 'fp32';
 
 /**
  * Makes tensorflow the active backend; says whether a GPU computes. Throws, saying why and what to do, where the
@@ -28,7 +23,7 @@ export async function startTensorflow(precision: Precision = 'fp32'): Promise<{ 
   await setBackend(TENSORFLOW);
   await ready();
   if (getBackend() !== TENSORFLOW) throw new Error(`${PACKAGE} was loaded, but its backend did not start`);
-  productPrecision = precision;
+  setProductPrecision(precision);
   return started;
 }
 
@@ -48,16 +43,11 @@ function load(): { onGpu: boolean } {
   const { isUsingGpuDevice: onGpu } = engine().findBackend(TENSORFLOW) as unknown as NodeBackend;
   const refusal = refuseDevice({ machineHasGpu: hasNvidiaGpu(), onGpu });
   if (refusal !== null) throw new Error(refusal);
-  registerLinear(() => productPrecision);
-  registerLoss();
-  registerTokens();
-  registerOptimizer();
-  // The project's own operations are for CPUs: on a GPU these kernels are their composed definitions.
+  registerTensorflowKernels(DEVICE_KERNELS);
   if (!onGpu) {
     if (!hasOperations(binding))
       throw new Error(`${PACKAGE} lacks this version's own operations: run ${INSTALL_COMMAND}`);
-    registerAttention();
-    registerElementwise();
+    registerTensorflowKernels(CPU_KERNELS);
   }
   return { onGpu };
 }

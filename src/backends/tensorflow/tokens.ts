@@ -6,72 +6,84 @@ import { gatedScatterAddGradKernel, gatedScatterAddKernel } from '../../ops/gate
 import { gatherTokensKernel, scatterTokensKernel } from '../../ops/gather-tokens.js';
 import { routerLogitsKernel } from '../../ops/router-logits.js';
 import { selectTopKKernel } from '../../ops/select-top-k.js';
-import { bool, type Calls, DTYPE, type Handle, registerTensorflowKernel } from './calls.js';
+import { bool, type Calls, DTYPE, type Handle, tensorflowKernel } from './calls.js';
+import { GATE_OPERATIONS } from './gates.js';
 
-export function registerTokens(): void {
-  registerTensorflowKernel(embeddingKernel, (calls, { table, tokens }) => [
-    gatherRows(calls, calls.input(table), calls.input(tokens)),
-  ]);
+const embedding = tensorflowKernel(embeddingKernel, (calls, { table, tokens }) => [
+  gatherRows(calls, calls.input(table), calls.input(tokens)),
+]);
 
-  registerTensorflowKernel(embeddingGradKernel, (calls, { dy, tokens, gradAccum }, { vocabSize }) => {
+const embeddingGrad = tensorflowKernel(
+  embeddingGradKernel,
+  (calls, { dy, tokens, gradAccum }, { vocabSize }) => {
     const width = dy.shape[dy.rank - 1] as number;
     const rows = calls.reshape(calls.input(dy), [tokens.size, width]);
     const ids = calls.reshape(calls.input(tokens), [tokens.size]);
     const gradient = calls.run('UnsortedSegmentSum', [rows, ids, calls.whole(vocabSize)]);
     return [gradAccum === undefined ? gradient : calls.add(calls.input(gradAccum), gradient)];
-  });
+  },
+);
 
-  // Row sums and not a product, which promises no order of summation: equal tokens must tie exactly.
-  registerTensorflowKernel(routerLogitsKernel, (calls, { x, weight }) => {
-    const w = calls.reshape(calls.input(weight), [weight.size]);
-    return [calls.reduce('Sum', calls.mul(calls.input(x), w), 2)];
-  });
+// Row sums and not a product, which promises no order of summation: equal tokens must tie exactly.
+const routerLogits = tensorflowKernel(routerLogitsKernel, (calls, { x, weight }) => {
+  const w = calls.reshape(calls.input(weight), [weight.size]);
+  return [calls.reduce('Sum', calls.mul(calls.input(x), w), 2)];
+});
 
-  registerTensorflowKernel(selectTopKKernel, (calls, { r }, { k }) => {
-    const [batch, length] = r.shape as [number, number];
-    const topK = (x: Handle) => calls.runAll('TopKV2', [x, calls.whole(k)], [bool('sorted', true)], 2);
-    const [, best] = topK(calls.input(r)) as [Handle, Handle];
-    // The largest of the negated indices, in descending order, are the indices in ascending order.
-    const [descending] = topK(calls.run('Neg', [best])) as [Handle, Handle];
-    const indices = calls.run('Neg', [descending]);
-    const ones = calls.run('Fill', [calls.vector([batch * k]), calls.scalar(1)]);
-    const mask = scatterRows(calls, flatPositions(calls, indices, length), ones, [batch * length]);
-    return [indices, calls.reshape(mask, [batch, length])];
-  });
+const selectTopK = tensorflowKernel(selectTopKKernel, (calls, { r }, { k }) => {
+  const [batch, length] = r.shape as [number, number];
+  const topK = (x: Handle) => calls.runAll('TopKV2', [x, calls.whole(k)], [bool('sorted', true)], 2);
+  const [, best] = topK(calls.input(r)) as [Handle, Handle];
+  // The largest of the negated indices, in descending order, are the indices in ascending order.
+  const [descending] = topK(calls.run('Neg', [best])) as [Handle, Handle];
+  const indices = calls.run('Neg', [descending]);
+  const ones = calls.run('Fill', [calls.vector([batch * k]), calls.scalar(1)]);
+  const mask = scatterRows(calls, flatPositions(calls, indices, length), ones, [batch * length]);
+  return [indices, calls.reshape(mask, [batch, length])];
+});
 
-  registerTensorflowKernel(gatherTokensKernel, (calls, { x, indices }) => [
-    gatherSelected(calls, x, calls.input(indices)),
-  ]);
+const gatherTokens = tensorflowKernel(gatherTokensKernel, (calls, { x, indices }) => [
+  gatherSelected(calls, x, calls.input(indices)),
+]);
 
-  registerTensorflowKernel(scatterTokensKernel, (calls, { rows, indices, gradAccum }, { length }) => {
+const scatterTokens = tensorflowKernel(
+  scatterTokensKernel,
+  (calls, { rows, indices, gradAccum }, { length }) => {
     const [batch, k, width] = rows.shape as [number, number, number];
     const flat = calls.reshape(calls.input(rows), [batch * k, width]);
     return [addSelected(calls, gradAccum, flat, calls.input(indices), [batch, length, width])];
-  });
+  },
+);
 
-  registerTensorflowKernel(gatedScatterAddKernel, (calls, { x, rows, r, indices }, { gate }) => {
+const gatedScatterAdd = tensorflowKernel(
+  gatedScatterAddKernel,
+  (calls, { x, rows, r, indices }, { gate }) => {
     const [batch, k, width] = rows.shape as [number, number, number];
     const at = calls.input(indices);
-    const weights = gatherSelected(calls, r, at);
-    const value = gate === 'sigmoid' ? calls.run('Sigmoid', [weights]) : weights;
+    const value = GATE_OPERATIONS[gate].value(calls, gatherSelected(calls, r, at));
     const gated = calls.mul(calls.reshape(value, [batch, k, 1]), calls.input(rows));
     return [addSelected(calls, x, calls.reshape(gated, [batch * k, width]), at, x.shape)];
-  });
+  },
+);
 
-  registerTensorflowKernel(gatedScatterAddGradKernel, (calls, { dout, rows, r, indices }, { gate }) => {
+const gatedScatterAddGrad = tensorflowKernel(
+  gatedScatterAddGradKernel,
+  (calls, { dout, rows, r, indices }, { gate }) => {
     const [batch, k] = indices.shape as [number, number];
     const at = calls.input(indices);
     const weights = gatherSelected(calls, r, at);
-    const value = gate === 'sigmoid' ? calls.run('Sigmoid', [weights]) : weights;
     const selected = gatherSelected(calls, dout, at); // [B, k, D]
     const dots = calls.reduce('Sum', calls.mul(selected, calls.input(rows)), 2);
-    // SigmoidGrad(y, dy) = dy·y·(1 - y)
-    const slopes = gate === 'sigmoid' ? calls.run('SigmoidGrad', [value, dots]) : dots;
+    const value = GATE_OPERATIONS[gate].value(calls, weights);
+    const dweights = GATE_OPERATIONS[gate].gradient(calls, weights, dots);
     const drows = calls.mul(calls.reshape(value, [batch, k, 1]), selected);
-    return [drows, addSelected(calls, undefined, calls.reshape(slopes, [batch * k]), at, r.shape)];
-  });
+    return [drows, addSelected(calls, undefined, calls.reshape(dweights, [batch * k]), at, r.shape)];
+  },
+);
 
-  registerTensorflowKernel(dispatchTokensKernel, (calls, { choice }, { experts, choices, slots }) => {
+const dispatchTokens = tensorflowKernel(
+  dispatchTokensKernel,
+  (calls, { choice }, { experts, choices, slots }) => {
     const [batch, n] = choice.shape as [number, number];
     const [tokens, places] = [batch * n, experts * batch * slots];
     const chosen = calls.input(choice);
@@ -98,8 +110,8 @@ export function registerTokens(): void {
     const kept = calls.run('Minimum', [calls.slice(totals, 0, 0, experts), calls.scalar(slots)]);
     const indices = calls.reshape(calls.slice(held, 0, 0, places), [1, places]);
     return [indices, calls.concat([totals, kept], 0)];
-  });
-}
+  },
+);
 
 function gatherRows(calls: Calls, x: Handle, indices: Handle): Handle {
   return calls.run('GatherV2', [x, indices, calls.whole(0)]);
@@ -162,3 +174,15 @@ function addSelected(
 function scatterRows(calls: Calls, positions: Handle, rows: Handle, shape: number[]): Handle {
   return calls.run('ScatterNd', [calls.reshape(positions, [-1, 1]), rows, calls.vector(shape)]);
 }
+
+export const tokenKernels = [
+  embedding,
+  embeddingGrad,
+  routerLogits,
+  selectTopK,
+  gatherTokens,
+  scatterTokens,
+  gatedScatterAdd,
+  gatedScatterAddGrad,
+  dispatchTokens,
+];

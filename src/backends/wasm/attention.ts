@@ -7,7 +7,7 @@ import { causalAttentionGradKernel, causalAttentionKernel } from '../../ops/caus
 import { rotaryGradKernel, rotaryKernel } from '../../ops/rotary.js';
 import { scope } from '../../ops/scope.js';
 import { exponential } from './exponential.js';
-import { type Heap, product, registerWasmKernel, transposeInto } from './heap.js';
+import { type Heap, product, transposeInto, wasmKernel } from './heap.js';
 
 /** Queries at a time: large enough for products to run at full rate, small enough to skip most of the masked half. */
 const QUERY_BLOCK = 128;
@@ -15,33 +15,34 @@ const QUERY_BLOCK = 128;
 /** Where q, k and v stand in packed rows [B, n, 3, H, K]. */
 const [Q, K, V] = [0, 1, 2];
 
-export function registerAttention(): void {
-  registerWasmKernel(rotaryKernel, (heap, { qkv, table, positions }) => {
-    const turned = heap.reuse(qkv);
-    turn(heap, turned, table, positions, 1);
-    return [turned];
-  });
+const rotary = wasmKernel(rotaryKernel, (heap, { qkv, table, positions }) => {
+  const turned = heap.reuse(qkv);
+  turn(heap, turned, table, positions, 1);
+  return [turned];
+});
 
-  registerWasmKernel(rotaryGradKernel, (heap, { dqkv, table, positions }) => {
-    const turned = heap.reuse(dqkv);
-    turn(heap, turned, table, positions, -1);
-    return [turned];
-  });
+const rotaryGrad = wasmKernel(rotaryGradKernel, (heap, { dqkv, table, positions }) => {
+  const turned = heap.reuse(dqkv);
+  turn(heap, turned, table, positions, -1);
+  return [turned];
+});
 
-  registerWasmKernel(causalAttentionKernel, (heap, { qkv }, { heads }) => {
-    const [batch, n, width] = qkv.shape as [number, number, number];
-    const out = heap.make([batch, n, width / 3]);
-    const logSumExp = heap.make([batch, heads, n]);
-    const attention = { qkv, size: width / 3 / heads, out, logSumExp };
-    for (let head = 0; head < batch * heads; head++) {
-      for (let start = 0; start < n; start += QUERY_BLOCK) {
-        scope(() => attend(heap, attention, head, start, Math.min(start + QUERY_BLOCK, n)));
-      }
+const causalAttention = wasmKernel(causalAttentionKernel, (heap, { qkv }, { heads }) => {
+  const [batch, n, width] = qkv.shape as [number, number, number];
+  const out = heap.make([batch, n, width / 3]);
+  const logSumExp = heap.make([batch, heads, n]);
+  const attention = { qkv, size: width / 3 / heads, out, logSumExp };
+  for (let head = 0; head < batch * heads; head++) {
+    for (let start = 0; start < n; start += QUERY_BLOCK) {
+      scope(() => attend(heap, attention, head, start, Math.min(start + QUERY_BLOCK, n)));
     }
-    return [out, logSumExp];
-  });
+  }
+  return [out, logSumExp];
+});
 
-  registerWasmKernel(causalAttentionGradKernel, (heap, { qkv, out, logSumExp, dout }, { heads }) => {
+const causalAttentionGrad = wasmKernel(
+  causalAttentionGradKernel,
+  (heap, { qkv, out, logSumExp, dout }, { heads }) => {
     const dqkv = heap.make(qkv.shape);
     heap.floats(dqkv).fill(0);
     const [batch, n, width] = qkv.shape as [number, number, number];
@@ -52,8 +53,8 @@ export function registerAttention(): void {
       }
     }
     return [dqkv];
-  });
-}
+  },
+);
 
 /** Turns q and k of packed rows [B, n, 3, H, K] by their positions' angles, in place; v stays. */
 function turn(
@@ -259,3 +260,5 @@ function softmaxGradient(
     }
   }
 }
+
+export const attentionKernels = [rotary, rotaryGrad, causalAttention, causalAttentionGrad];

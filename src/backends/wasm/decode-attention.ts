@@ -2,24 +2,25 @@
 import { decodeAttentionKernel } from '../../ops/decode-attention.js';
 import { prefillCacheKernel } from '../../ops/prefill-cache.js';
 import { exponential } from './exponential.js';
-import { registerWasmKernel } from './heap.js';
+import { wasmKernel } from './heap.js';
 
-export function registerDecodeAttention(): void {
-  registerWasmKernel(prefillCacheKernel, (heap, { qkv }, { lengths, slots }) => {
-    const D = (qkv.shape[2] as number) / 3;
-    const cache = heap.make([lengths.length, slots, 2 * D]);
-    const [from, to] = [heap.floats(qkv), heap.floats(cache)];
-    to.fill(0);
-    let row = 0;
-    lengths.forEach((length, sequence) => {
-      for (let t = 0; t < length; t++, row++) {
-        to.set(from.subarray(row * 3 * D + D, (row + 1) * 3 * D), (sequence * slots + t) * 2 * D);
-      }
-    });
-    return [cache];
+const prefillCache = wasmKernel(prefillCacheKernel, (heap, { qkv }, { lengths, slots }) => {
+  const D = (qkv.shape[2] as number) / 3;
+  const cache = heap.make([lengths.length, slots, 2 * D]);
+  const [from, to] = [heap.floats(qkv), heap.floats(cache)];
+  to.fill(0);
+  let row = 0;
+  lengths.forEach((length, sequence) => {
+    for (let t = 0; t < length; t++, row++) {
+      to.set(from.subarray(row * 3 * D + D, (row + 1) * 3 * D), (sequence * slots + t) * 2 * D);
+    }
   });
+  return [cache];
+});
 
-  registerWasmKernel(decodeAttentionKernel, (heap, { qkv, cache, rows, lengths }, { heads }) => {
+const decodeAttention = wasmKernel(
+  decodeAttentionKernel,
+  (heap, { qkv, cache, rows, lengths }, { heads }) => {
     const [, slots, width] = cache.shape as [number, number, number];
     const D = width / 2;
     const size = D / heads;
@@ -40,8 +41,8 @@ export function registerDecodeAttention(): void {
       }
     }
     return [out, next];
-  });
-}
+  },
+);
 
 /** weights ← softmax(q·k/sqrt(K)) of one head over rows of keys, one every `pitch`. */
 function weigh(
@@ -106,3 +107,5 @@ function gatherValues(
     }
   }
 }
+
+export const decodeKernels = [prefillCache, decodeAttention];

@@ -6,73 +6,74 @@ import { entropyKernel } from '../../ops/entropy.js';
 import { GELU_CUBIC, GELU_SCALE, geluGradKernel, geluKernel } from '../../ops/gelu.js';
 import { addRmsNormKernel, RMS_NORM_EPSILON, rmsNormGradKernel, rmsNormKernel } from '../../ops/rms-norm.js';
 import { exponential, logistic } from './exponential.js';
-import { type Heap, registerWasmKernel } from './heap.js';
+import { type Heap, wasmKernel } from './heap.js';
 
-export function registerElementwise(): void {
-  registerWasmKernel(rmsNormKernel, (heap, { x, gain }) => {
-    const y = heap.make(x.shape);
-    const inverseRms = heap.make(x.shape.slice(0, -1));
-    normalise(heap.floats(x), heap.floats(gain), heap.floats(y), heap.floats(inverseRms));
-    return [y, inverseRms];
-  });
+const rmsNorm = wasmKernel(rmsNormKernel, (heap, { x, gain }) => {
+  const y = heap.make(x.shape);
+  const inverseRms = heap.make(x.shape.slice(0, -1));
+  normalise(heap.floats(x), heap.floats(gain), heap.floats(y), heap.floats(inverseRms));
+  return [y, inverseRms];
+});
 
-  registerWasmKernel(addRmsNormKernel, (heap, { x, branch, gain }) => {
-    const [sum, y] = [heap.make(x.shape), heap.make(x.shape)];
-    const inverseRms = heap.make(x.shape.slice(0, -1));
-    const [a, b, total] = [heap.floats(x), heap.floats(branch), heap.floats(sum)];
-    for (let i = 0; i < total.length; i++) total[i] = (a[i] as number) + (b[i] as number);
-    normalise(total, heap.floats(gain), heap.floats(y), heap.floats(inverseRms));
-    return [sum, y, inverseRms];
-  });
+const addRmsNorm = wasmKernel(addRmsNormKernel, (heap, { x, branch, gain }) => {
+  const [sum, y] = [heap.make(x.shape), heap.make(x.shape)];
+  const inverseRms = heap.make(x.shape.slice(0, -1));
+  const [a, b, total] = [heap.floats(x), heap.floats(branch), heap.floats(sum)];
+  for (let i = 0; i < total.length; i++) total[i] = (a[i] as number) + (b[i] as number);
+  normalise(total, heap.floats(gain), heap.floats(y), heap.floats(inverseRms));
+  return [sum, y, inverseRms];
+});
 
-  registerWasmKernel(rmsNormGradKernel, (heap, { dy, x, gain, inverseRms, gradAccum }) => {
-    const dx = gradAccum === undefined ? heap.make(x.shape) : heap.reuse(gradAccum);
-    const dgain = heap.make(gain.shape);
-    if (gradAccum === undefined) heap.floats(dx).fill(0);
-    const sums = addNormGradient(
-      heap.floats(dy),
-      heap.floats(x),
-      heap.floats(gain),
-      heap.floats(inverseRms),
-      heap.floats(dx),
-    );
-    heap.floats(dgain).set(sums);
-    return [dx, dgain];
-  });
+const rmsNormGrad = wasmKernel(rmsNormGradKernel, (heap, { dy, x, gain, inverseRms, gradAccum }) => {
+  const dx = gradAccum === undefined ? heap.make(x.shape) : heap.reuse(gradAccum);
+  const dgain = heap.make(gain.shape);
+  if (gradAccum === undefined) heap.floats(dx).fill(0);
+  const sums = addNormGradient(
+    heap.floats(dy),
+    heap.floats(x),
+    heap.floats(gain),
+    heap.floats(inverseRms),
+    heap.floats(dx),
+  );
+  heap.floats(dgain).set(sums);
+  return [dx, dgain];
+});
 
-  // The sigmoid is tfjs' own: it is vectorised, and a scalar loop is not.
-  registerWasmKernel(geluKernel, (heap, { x }) => {
-    const gate = gateOf(heap, x);
-    const [from, to] = [heap.floats(x), heap.floats(gate)];
-    for (let i = 0; i < to.length; i++) to[i] = (to[i] as number) * (from[i] as number);
-    return [gate];
-  });
+// The sigmoid is tfjs' own: it is vectorised, and a scalar loop is not.
+const gelu = wasmKernel(geluKernel, (heap, { x }) => {
+  const gate = gateOf(heap, x);
+  const [from, to] = [heap.floats(x), heap.floats(gate)];
+  for (let i = 0; i < to.length; i++) to[i] = (to[i] as number) * (from[i] as number);
+  return [gate];
+});
 
-  registerWasmKernel(geluGradKernel, (heap, { dy, x }) => {
-    const gate = gateOf(heap, x);
-    const [from, to, d] = [heap.floats(x), heap.floats(gate), heap.floats(dy)];
-    for (let i = 0; i < to.length; i++) {
-      const [value, s] = [from[i] as number, to[i] as number];
-      const slope = GELU_SCALE * (1 + 3 * GELU_CUBIC * value * value);
-      to[i] = (d[i] as number) * s * (1 + value * slope * (1 - s));
-    }
-    return [gate];
-  });
+const geluGrad = wasmKernel(geluGradKernel, (heap, { dy, x }) => {
+  const gate = gateOf(heap, x);
+  const [from, to, d] = [heap.floats(x), heap.floats(gate), heap.floats(dy)];
+  for (let i = 0; i < to.length; i++) {
+    const [value, s] = [from[i] as number, to[i] as number];
+    const slope = GELU_SCALE * (1 + 3 * GELU_CUBIC * value * value);
+    to[i] = (d[i] as number) * s * (1 + value * slope * (1 - s));
+  }
+  return [gate];
+});
 
-  registerWasmKernel(crossEntropyKernel, (heap, { logits, targets }) => {
-    const [losses, logSumExp] = [heap.make(targets.shape), heap.make(targets.shape)];
-    const vocabSize = logits.shape[logits.rank - 1] as number;
-    const [values, classes] = [heap.floats(logits), heap.ints(targets)];
-    const [loss, sums] = [heap.floats(losses), heap.floats(logSumExp)];
-    for (let row = 0; row < loss.length; row++) {
-      const logSum = logSumExpOf(values.subarray(row * vocabSize, (row + 1) * vocabSize));
-      sums[row] = logSum;
-      loss[row] = logSum - (values[row * vocabSize + (classes[row] as number)] as number);
-    }
-    return [losses, logSumExp];
-  });
+const crossEntropy = wasmKernel(crossEntropyKernel, (heap, { logits, targets }) => {
+  const [losses, logSumExp] = [heap.make(targets.shape), heap.make(targets.shape)];
+  const vocabSize = logits.shape[logits.rank - 1] as number;
+  const [values, classes] = [heap.floats(logits), heap.ints(targets)];
+  const [loss, sums] = [heap.floats(losses), heap.floats(logSumExp)];
+  for (let row = 0; row < loss.length; row++) {
+    const logSum = logSumExpOf(values.subarray(row * vocabSize, (row + 1) * vocabSize));
+    sums[row] = logSum;
+    loss[row] = logSum - (values[row * vocabSize + (classes[row] as number)] as number);
+  }
+  return [losses, logSumExp];
+});
 
-  registerWasmKernel(crossEntropyGradKernel, (heap, { logits, targets, logSumExp, dlosses }) => {
+const crossEntropyGrad = wasmKernel(
+  crossEntropyGradKernel,
+  (heap, { logits, targets, logSumExp, dlosses }) => {
     const dlogits = heap.make(logits.shape);
     const vocabSize = logits.shape[logits.rank - 1] as number;
     const [values, classes, sums] = [heap.floats(logits), heap.ints(targets), heap.floats(logSumExp)];
@@ -86,33 +87,36 @@ export function registerElementwise(): void {
       to[target] = (to[target] as number) - weight;
     }
     return [dlogits];
-  });
+  },
+);
 
-  registerWasmKernel(entropyKernel, (heap, { logits }) => {
-    const vocabSize = logits.shape[logits.rank - 1] as number;
-    const entropy = heap.make(logits.shape.slice(0, -1));
-    const [values, to] = [heap.floats(logits), heap.floats(entropy)];
-    for (let row = 0; row < to.length; row++) {
-      const x = values.subarray(row * vocabSize, (row + 1) * vocabSize);
-      const logSum = logSumExpOf(x);
-      let sum = 0;
-      for (let i = 0; i < vocabSize; i++) {
-        const surprise = logSum - (x[i] as number);
-        sum += exponential(-surprise) * surprise;
-      }
-      to[row] = sum;
+const entropy = wasmKernel(entropyKernel, (heap, { logits }) => {
+  const vocabSize = logits.shape[logits.rank - 1] as number;
+  const entropy = heap.make(logits.shape.slice(0, -1));
+  const [values, to] = [heap.floats(logits), heap.floats(entropy)];
+  for (let row = 0; row < to.length; row++) {
+    const x = values.subarray(row * vocabSize, (row + 1) * vocabSize);
+    const logSum = logSumExpOf(x);
+    let sum = 0;
+    for (let i = 0; i < vocabSize; i++) {
+      const surprise = logSum - (x[i] as number);
+      sum += exponential(-surprise) * surprise;
     }
-    return [entropy];
-  });
+    to[row] = sum;
+  }
+  return [entropy];
+});
 
-  registerWasmKernel(binaryCrossEntropyGradKernel, (heap, { logits, labels }, { weight }) => {
+const binaryCrossEntropyGrad = wasmKernel(
+  binaryCrossEntropyGradKernel,
+  (heap, { logits, labels }, { weight }) => {
     const dlogits = heap.make(logits.shape);
     const [x, y, to] = [heap.floats(logits), heap.floats(labels), heap.floats(dlogits)];
     const scale = weight / to.length;
     for (let i = 0; i < to.length; i++) to[i] = scale * (logistic(x[i] as number) - (y[i] as number));
     return [dlogits];
-  });
-}
+  },
+);
 
 function normalise(x: Float32Array, gain: Float32Array, y: Float32Array, inverseRms: Float32Array): void {
   const width = gain.length;
@@ -175,3 +179,15 @@ function logSumExpOf(x: Float32Array): number {
   for (let i = 0; i < x.length; i++) total += exponential((x[i] as number) - top);
   return top + Math.log(total);
 }
+
+export const elementwiseKernels = [
+  rmsNorm,
+  addRmsNorm,
+  rmsNormGrad,
+  gelu,
+  geluGrad,
+  crossEntropy,
+  crossEntropyGrad,
+  entropy,
+  binaryCrossEntropyGrad,
+];

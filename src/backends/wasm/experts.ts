@@ -11,170 +11,171 @@ import {
 import { scope } from '../../ops/scope.js';
 import { top1ExpertGradKernel, top1ExpertKernel } from '../../ops/top1-expert.js';
 import { exponential } from './exponential.js';
-import { type Heap, registerWasmKernel } from './heap.js';
+import { type Heap, wasmKernel } from './heap.js';
 import { addInto, gradInput, gradWeight, matrix, multiplied } from './linear.js';
 
-export function registerExperts(): void {
-  registerWasmKernel(expertLogitsKernel, (heap, { x, weight }) => [multiplied(heap, x, weight)]);
+const expertLogits = wasmKernel(expertLogitsKernel, (heap, { x, weight }) => [multiplied(heap, x, weight)]);
 
-  registerWasmKernel(expertLogitsGradKernel, (heap, { dlogits, x, weight, gradAccum }) =>
-    scope(() => {
-      const dx = gradInput(dlogits, weight);
-      const dweight = gradWeight(heap, matrix(dlogits), matrix(x));
-      return [gradAccum === undefined ? dx : addInto(heap, gradAccum, dx), dweight];
-    }),
-  );
+const expertLogitsGrad = wasmKernel(expertLogitsGradKernel, (heap, { dlogits, x, weight, gradAccum }) =>
+  scope(() => {
+    const dx = gradInput(dlogits, weight);
+    const dweight = gradWeight(heap, matrix(dlogits), matrix(x));
+    return [gradAccum === undefined ? dx : addInto(heap, gradAccum, dx), dweight];
+  }),
+);
 
-  registerWasmKernel(groupedLinearKernel, (heap, { x, weight }, { experts }) =>
-    eachExpert(
-      heap,
-      [matrix(x), weight],
-      experts,
-      [...x.shape.slice(0, -1), rowsEach(weight, experts)],
-      (parts) => multiplied(heap, ...(parts as [Tensor, Tensor])),
-    ),
-  );
+const groupedLinear = wasmKernel(groupedLinearKernel, (heap, { x, weight }, { experts }) =>
+  eachExpert(
+    heap,
+    [matrix(x), weight],
+    experts,
+    [...x.shape.slice(0, -1), rowsEach(weight, experts)],
+    (parts) => multiplied(heap, ...(parts as [Tensor, Tensor])),
+  ),
+);
 
-  registerWasmKernel(groupedLinearGradInputKernel, (heap, { dy, weight }, { experts }) =>
-    eachExpert(
-      heap,
-      [matrix(dy), weight],
-      experts,
-      [...dy.shape.slice(0, -1), weight.shape[1] as number],
-      (parts) => gradInput(...(parts as [Tensor, Tensor])),
-    ),
-  );
+const groupedLinearGradInput = wasmKernel(groupedLinearGradInputKernel, (heap, { dy, weight }, { experts }) =>
+  eachExpert(
+    heap,
+    [matrix(dy), weight],
+    experts,
+    [...dy.shape.slice(0, -1), weight.shape[1] as number],
+    (parts) => gradInput(...(parts as [Tensor, Tensor])),
+  ),
+);
 
-  registerWasmKernel(groupedLinearGradWeightKernel, (heap, { dy, x, gradAccum }, { experts }) => {
+const groupedLinearGradWeight = wasmKernel(
+  groupedLinearGradWeightKernel,
+  (heap, { dy, x, gradAccum }, { experts }) => {
     const [ofDy, ofX] = [matrix(dy), matrix(x)];
     const shape = [experts * (ofDy.shape[1] as number), ofX.shape[1] as number];
     const [gradient] = eachExpert(heap, [ofDy, ofX], experts, shape, (parts) =>
       gradWeight(heap, ...(parts as [Tensor, Tensor])),
     );
     return [gradAccum === undefined ? gradient : addInto(heap, gradAccum, gradient)];
-  });
+  },
+);
 
-  registerWasmKernel(top1ExpertKernel, (heap, { logits }) => {
-    const shape = logits.shape.slice(0, -1);
-    const choices = logits.shape[logits.rank - 1] as number;
-    const [probabilities, gate] = [heap.make(logits.shape), heap.make(shape)];
-    const choice = heap.make(shape, 'int32');
-    const [x, p, gates, chosen] = [
-      heap.floats(logits),
-      heap.floats(probabilities),
-      heap.floats(gate),
-      heap.ints(choice),
-    ];
-    for (let token = 0; token < gates.length; token++) {
-      const first = token * choices;
-      let best = 0;
-      for (let i = 1; i < choices; i++) {
-        if ((x[first + i] as number) > (x[first + best] as number)) best = i;
-      }
-      let total = 0;
-      for (let i = 0; i < choices; i++) {
-        const weight = exponential((x[first + i] as number) - (x[first + best] as number));
-        p[first + i] = weight;
-        total += weight;
-      }
-      for (let i = 0; i < choices; i++) p[first + i] = (p[first + i] as number) / total;
-      gates[token] = p[first + best] as number;
-      chosen[token] = best;
+const top1Expert = wasmKernel(top1ExpertKernel, (heap, { logits }) => {
+  const shape = logits.shape.slice(0, -1);
+  const choices = logits.shape[logits.rank - 1] as number;
+  const [probabilities, gate] = [heap.make(logits.shape), heap.make(shape)];
+  const choice = heap.make(shape, 'int32');
+  const [x, p, gates, chosen] = [
+    heap.floats(logits),
+    heap.floats(probabilities),
+    heap.floats(gate),
+    heap.ints(choice),
+  ];
+  for (let token = 0; token < gates.length; token++) {
+    const first = token * choices;
+    let best = 0;
+    for (let i = 1; i < choices; i++) {
+      if ((x[first + i] as number) > (x[first + best] as number)) best = i;
     }
-    return [probabilities, gate, choice];
-  });
+    let total = 0;
+    for (let i = 0; i < choices; i++) {
+      const weight = exponential((x[first + i] as number) - (x[first + best] as number));
+      p[first + i] = weight;
+      total += weight;
+    }
+    for (let i = 0; i < choices; i++) p[first + i] = (p[first + i] as number) / total;
+    gates[token] = p[first + best] as number;
+    chosen[token] = best;
+  }
+  return [probabilities, gate, choice];
+});
 
-  registerWasmKernel(top1ExpertGradKernel, (heap, { probabilities, choice, dgate }) => {
-    const dlogits = heap.make(probabilities.shape);
-    const choices = probabilities.shape[probabilities.rank - 1] as number;
-    const [p, chosen, d, to] = [
-      heap.floats(probabilities),
-      heap.ints(choice),
-      heap.floats(dgate),
-      heap.floats(dlogits),
-    ];
-    for (let token = 0; token < d.length; token++) {
-      const [first, own] = [token * choices, chosen[token] as number];
-      const scale = (d[token] as number) * (p[first + own] as number);
-      for (let i = 0; i < choices; i++) {
-        to[first + i] = scale * ((i === own ? 1 : 0) - (p[first + i] as number));
-      }
+const top1ExpertGrad = wasmKernel(top1ExpertGradKernel, (heap, { probabilities, choice, dgate }) => {
+  const dlogits = heap.make(probabilities.shape);
+  const choices = probabilities.shape[probabilities.rank - 1] as number;
+  const [p, chosen, d, to] = [
+    heap.floats(probabilities),
+    heap.ints(choice),
+    heap.floats(dgate),
+    heap.floats(dlogits),
+  ];
+  for (let token = 0; token < d.length; token++) {
+    const [first, own] = [token * choices, chosen[token] as number];
+    const scale = (d[token] as number) * (p[first + own] as number);
+    for (let i = 0; i < choices; i++) {
+      to[first + i] = scale * ((i === own ? 1 : 0) - (p[first + i] as number));
     }
-    return [dlogits];
-  });
+  }
+  return [dlogits];
+});
 
-  registerWasmKernel(dispatchTokensKernel, (heap, { choice }, { experts, choices, slots }) => {
-    const [batch, n] = choice.shape as [number, number];
-    const indices = heap.make([1, experts * batch * slots], 'int32');
-    const counts = heap.make([choices + experts, batch]);
-    const [chosen, to, numbers] = [heap.ints(choice), heap.ints(indices), heap.floats(counts)];
-    to.fill(batch * n);
-    numbers.fill(0);
-    for (let token = 0; token < batch * n; token++) {
-      const [sequence, expert] = [Math.floor(token / n), chosen[token] as number];
-      const at = expert * batch + sequence;
-      const rank = numbers[at] as number;
-      numbers[at] = rank + 1;
-      if (expert < experts && rank < slots) to[at * slots + rank] = token;
-    }
-    for (let i = 0; i < experts * batch; i++) {
-      numbers[choices * batch + i] = Math.min(numbers[i] as number, slots);
-    }
-    return [indices, counts];
-  });
+const dispatchTokens = wasmKernel(dispatchTokensKernel, (heap, { choice }, { experts, choices, slots }) => {
+  const [batch, n] = choice.shape as [number, number];
+  const indices = heap.make([1, experts * batch * slots], 'int32');
+  const counts = heap.make([choices + experts, batch]);
+  const [chosen, to, numbers] = [heap.ints(choice), heap.ints(indices), heap.floats(counts)];
+  to.fill(batch * n);
+  numbers.fill(0);
+  for (let token = 0; token < batch * n; token++) {
+    const [sequence, expert] = [Math.floor(token / n), chosen[token] as number];
+    const at = expert * batch + sequence;
+    const rank = numbers[at] as number;
+    numbers[at] = rank + 1;
+    if (expert < experts && rank < slots) to[at * slots + rank] = token;
+  }
+  for (let i = 0; i < experts * batch; i++) {
+    numbers[choices * batch + i] = Math.min(numbers[i] as number, slots);
+  }
+  return [indices, counts];
+});
 
-  registerWasmKernel(balanceLossKernel, (heap, { probabilities, counts }, { balanced }) => {
+const balanceLoss = wasmKernel(balanceLossKernel, (heap, { probabilities, counts }, { balanced }) => {
+  const [batch, n, choices] = probabilities.shape as [number, number, number];
+  const [losses, sums] = [heap.make([batch]), heap.make([batch, balanced])];
+  const [p, c] = [heap.floats(probabilities), heap.floats(counts)];
+  const [loss, to] = [heap.floats(losses), heap.floats(sums)];
+  for (let b = 0; b < batch; b++) {
+    let [total, chosen, along] = [0, 0, 0];
+    for (let i = 0; i < balanced; i++) {
+      let mass = 0;
+      for (let t = 0; t < n; t++) mass += p[(b * n + t) * choices + i] as number;
+      to[b * balanced + i] = mass;
+      total += mass;
+      chosen += c[i * batch + b] as number;
+      along += mass * (c[i * batch + b] as number);
+    }
+    loss[b] = (balanced * along) / (total * Math.max(1, chosen));
+  }
+  return [losses, sums];
+});
+
+const balanceLossGrad = wasmKernel(
+  balanceLossGradKernel,
+  (heap, { probabilities, counts, sums, dlosses }, { balanced }) => {
     const [batch, n, choices] = probabilities.shape as [number, number, number];
-    const [losses, sums] = [heap.make([batch]), heap.make([batch, balanced])];
-    const [p, c] = [heap.floats(probabilities), heap.floats(counts)];
-    const [loss, to] = [heap.floats(losses), heap.floats(sums)];
+    const dlogits = heap.make(probabilities.shape);
+    const [p, c, s] = [heap.floats(probabilities), heap.floats(counts), heap.floats(sums)];
+    const [d, to] = [heap.floats(dlosses), heap.floats(dlogits)];
+    const g = new Float64Array(choices);
     for (let b = 0; b < batch; b++) {
       let [total, chosen, along] = [0, 0, 0];
       for (let i = 0; i < balanced; i++) {
-        let mass = 0;
-        for (let t = 0; t < n; t++) mass += p[(b * n + t) * choices + i] as number;
-        to[b * balanced + i] = mass;
+        const [mass, count] = [s[b * balanced + i] as number, c[i * batch + b] as number];
         total += mass;
-        chosen += c[i * batch + b] as number;
-        along += mass * (c[i * batch + b] as number);
+        chosen += count;
+        along += mass * count;
       }
-      loss[b] = (balanced * along) / (total * Math.max(1, chosen));
+      chosen = Math.max(1, chosen);
+      for (let i = 0; i < balanced; i++) {
+        const share = (c[i * batch + b] as number) / chosen;
+        g[i] = ((d[b] as number) * balanced * (share - along / chosen / total)) / total;
+      }
+      for (let first = b * n * choices; first < (b + 1) * n * choices; first += choices) {
+        let mean = 0;
+        for (let i = 0; i < choices; i++) mean += (p[first + i] as number) * (g[i] as number);
+        for (let i = 0; i < choices; i++)
+          to[first + i] = (p[first + i] as number) * ((g[i] as number) - mean);
+      }
     }
-    return [losses, sums];
-  });
-
-  registerWasmKernel(
-    balanceLossGradKernel,
-    (heap, { probabilities, counts, sums, dlosses }, { balanced }) => {
-      const [batch, n, choices] = probabilities.shape as [number, number, number];
-      const dlogits = heap.make(probabilities.shape);
-      const [p, c, s] = [heap.floats(probabilities), heap.floats(counts), heap.floats(sums)];
-      const [d, to] = [heap.floats(dlosses), heap.floats(dlogits)];
-      const g = new Float64Array(choices);
-      for (let b = 0; b < batch; b++) {
-        let [total, chosen, along] = [0, 0, 0];
-        for (let i = 0; i < balanced; i++) {
-          const [mass, count] = [s[b * balanced + i] as number, c[i * batch + b] as number];
-          total += mass;
-          chosen += count;
-          along += mass * count;
-        }
-        chosen = Math.max(1, chosen);
-        for (let i = 0; i < balanced; i++) {
-          const share = (c[i * batch + b] as number) / chosen;
-          g[i] = ((d[b] as number) * balanced * (share - along / chosen / total)) / total;
-        }
-        for (let first = b * n * choices; first < (b + 1) * n * choices; first += choices) {
-          let mean = 0;
-          for (let i = 0; i < choices; i++) mean += (p[first + i] as number) * (g[i] as number);
-          for (let i = 0; i < choices; i++)
-            to[first + i] = (p[first + i] as number) * ((g[i] as number) - mean);
-        }
-      }
-      return [dlogits];
-    },
-  );
-}
+    return [dlogits];
+  },
+);
 
 const rowsEach = (x: Tensor, experts: number) => (x.shape[0] as number) / experts;
 
@@ -202,3 +203,16 @@ function eachExpert(
     return [result];
   });
 }
+
+export const expertKernels = [
+  expertLogits,
+  expertLogitsGrad,
+  groupedLinear,
+  groupedLinearGradInput,
+  groupedLinearGradWeight,
+  top1Expert,
+  top1ExpertGrad,
+  dispatchTokens,
+  balanceLoss,
+  balanceLossGrad,
+];

@@ -54,14 +54,31 @@ export class Heap {
   }
 }
 
-/** Registers a kernel of the project for the wasm backend. */
-export function registerWasmKernel<I extends KernelInputs, A extends object, O extends Tensor[]>(
-  kernel: Kernel<I, A, O>,
+/** A kernel of the wasm backend, by the name under which tfjs runs it. */
+export interface WasmKernel {
+  readonly kernelName: string;
+  readonly compute: (heap: Heap, inputs: KernelInputs, attrs: object) => Tensor[];
+}
+
+/** The wasm implementation of an op's kernel; the types are those of the kernel's definition. */
+export function wasmKernel<I extends KernelInputs, A extends object, O extends Tensor[]>(
+  { kernelName }: Kernel<I, A, O>,
   compute: (heap: Heap, inputs: I, attrs: A) => O,
-): void {
-  const kernelFunc: KernelFunc = ({ inputs, attrs, backend }) =>
-    compute(new Heap(backend as BackendWasm), inputs as unknown as I, attrs as unknown as A);
-  registerKernel({ kernelName: kernel.kernelName, backendName: WASM, kernelFunc });
+): WasmKernel {
+  return { kernelName, compute: (heap, inputs, attrs) => compute(heap, inputs as I, attrs as A) };
+}
+
+/** Registers kernels with tfjs for the wasm backend. */
+export function registerWasmKernels(kernels: readonly WasmKernel[]): void {
+  for (const { kernelName, compute } of kernels) {
+    const kernelFunc: KernelFunc = ({ inputs, attrs, backend }) =>
+      compute(
+        new Heap(backend as BackendWasm),
+        inputs as unknown as KernelInputs,
+        attrs as unknown as object,
+      );
+    registerKernel({ kernelName, backendName: WASM, kernelFunc });
+  }
 }
 
 /**

@@ -3,7 +3,7 @@ import { reshape, type Tensor } from '@tensorflow/tfjs-core';
 import { biasGradKernel, biasKernel } from '../../ops/bias.js';
 import { linearGradInputKernel, linearGradWeightKernel, linearKernel } from '../../ops/linear.js';
 import { scope } from '../../ops/scope.js';
-import { type Heap, product, registerWasmKernel, transposeInto } from './heap.js';
+import { type Heap, product, transposeInto, wasmKernel } from './heap.js';
 
 /** A tensor as rows of its last dimension: another handle on its elements. */
 export function matrix(x: Tensor): Tensor {
@@ -19,38 +19,36 @@ export function transposed(heap: Heap, x: Tensor): Tensor {
   return target;
 }
 
-export function registerLinear(): void {
-  registerWasmKernel(linearKernel, (heap, { x, weight }) => [multiplied(heap, x, weight)]);
+const linear = wasmKernel(linearKernel, (heap, { x, weight }) => [multiplied(heap, x, weight)]);
 
-  registerWasmKernel(linearGradInputKernel, (_, { dy, weight }) => [gradInput(dy, weight)]);
+const linearGradInput = wasmKernel(linearGradInputKernel, (_, { dy, weight }) => [gradInput(dy, weight)]);
 
-  registerWasmKernel(linearGradWeightKernel, (heap, { dy, x, gradAccum }) =>
-    scope(() => {
-      const gradient = gradWeight(heap, matrix(dy), matrix(x));
-      return [gradAccum === undefined ? gradient : addInto(heap, gradAccum, gradient)];
-    }),
-  );
+const linearGradWeight = wasmKernel(linearGradWeightKernel, (heap, { dy, x, gradAccum }) =>
+  scope(() => {
+    const gradient = gradWeight(heap, matrix(dy), matrix(x));
+    return [gradAccum === undefined ? gradient : addInto(heap, gradAccum, gradient)];
+  }),
+);
 
-  registerWasmKernel(biasKernel, (heap, { x, bias }) => {
-    const y = heap.make(x.shape);
-    const [from, to, b] = [heap.floats(x), heap.floats(y), heap.floats(bias)];
-    for (let at = 0; at < from.length; at += b.length) {
-      for (let d = 0; d < b.length; d++) to[at + d] = (from[at + d] as number) + (b[d] as number);
-    }
-    return [y];
-  });
+const bias = wasmKernel(biasKernel, (heap, { x, bias }) => {
+  const y = heap.make(x.shape);
+  const [from, to, b] = [heap.floats(x), heap.floats(y), heap.floats(bias)];
+  for (let at = 0; at < from.length; at += b.length) {
+    for (let d = 0; d < b.length; d++) to[at + d] = (from[at + d] as number) + (b[d] as number);
+  }
+  return [y];
+});
 
-  registerWasmKernel(biasGradKernel, (heap, { dy }, { width }) => {
-    const db = heap.make([width]);
-    const from = heap.floats(dy);
-    const sums = new Float64Array(width);
-    for (let at = 0; at < from.length; at += width) {
-      for (let d = 0; d < width; d++) sums[d] = (sums[d] as number) + (from[at + d] as number);
-    }
-    heap.floats(db).set(sums);
-    return [db];
-  });
-}
+const biasGrad = wasmKernel(biasGradKernel, (heap, { dy }, { width }) => {
+  const db = heap.make([width]);
+  const from = heap.floats(dy);
+  const sums = new Float64Array(width);
+  for (let at = 0; at < from.length; at += width) {
+    for (let d = 0; d < width; d++) sums[d] = (sums[d] as number) + (from[at + d] as number);
+  }
+  heap.floats(db).set(sums);
+  return [db];
+});
 
 /** x·weightᵀ. x [.., in], weight [out, in] → [.., out] */
 export function multiplied(heap: Heap, x: Tensor, weight: Tensor): Tensor {
@@ -87,3 +85,5 @@ export function gradWeight(heap: Heap, dy: Tensor, x: Tensor): Tensor {
     ? product(transposed(heap, dy), x)
     : transposed(heap, product(transposed(heap, x), dy));
 }
+
+export const linearKernels = [linear, linearGradInput, linearGradWeight, bias, biasGrad];

@@ -1,14 +1,8 @@
 /** Starts tfjs' WebAssembly backend with the project's kernels: the embedded default, one thread, float32. */
 import '@tensorflow/tfjs-backend-wasm';
 import { getBackend, ready, setBackend } from '@tensorflow/tfjs-core';
-import { registerAttention } from './attention.js';
-import { registerDecodeAttention } from './decode-attention.js';
-import { registerElementwise } from './elementwise.js';
-import { registerExperts } from './experts.js';
-import { WASM } from './heap.js';
-import { registerLinear } from './linear.js';
-import { registerOptimizer } from './optimizer.js';
-import { registerTokens } from './tokens.js';
+import { registerWasmKernels, WASM } from './heap.js';
+import { WASM_KERNELS } from './kernels.js';
 
 let registered = false;
 
@@ -20,11 +14,5 @@ export async function startWasm(): Promise<void> {
   if (getBackend() !== WASM) throw new Error('the WebAssembly backend did not start');
   if (registered) return;
   registered = true;
-  registerLinear();
-  registerAttention();
-  registerDecodeAttention();
-  registerElementwise();
-  registerTokens();
-  registerExperts();
-  registerOptimizer();
+  registerWasmKernels(WASM_KERNELS);
 }
