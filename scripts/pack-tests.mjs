@@ -21,7 +21,7 @@ const FILES = [
   'model/decoder',
   'model/experts',
   'model/properties',
-  'sweep/resume',
+  'run/resume',
   'train/adamw',
   'train/deterministic',
 ];

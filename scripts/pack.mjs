@@ -1,7 +1,8 @@
 /**
  * `npm run pack`: one archive that runs `mod` on a bare Linux x64 box, with no Node and no network. Into pack/ goes
- * mod-<version>-linux-x64.tar.xz: Node's own binary, stripped, the compiled program, the packages it needs without what
- * only builds and types need, configs and the text that quick.yaml trains on. NVIDIA's libraries are the box's own.
+ * mod-<version>-linux-x64.tar.xz: Node's own binary, stripped, the files of the npm package (the compiled program, configs,
+ * docs, licence), the packages it needs without their types, sources and documentation, and the text that quick.yaml trains
+ * on. NVIDIA's libraries must be on the box.
  *
  *   tar -xf mod-0.1.0-linux-x64.tar.xz && mod-0.1.0-linux-x64/mod bench
  */
@@ -25,6 +26,8 @@ const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 const name = `mod-${manifest.version}-linux-x64`;
 const target = join(root, 'pack', name);
 
+/** What npm adds to `files` of package.json by itself. */
+const NPM_ADDS = ['README.md', 'LICENSE'];
 /** Files of tfjs' packages that are used: they come in seven builds each, with their sources and tests. */
 const TFJS_FILES = /^(package\.json|dist\/tf-(core|backend-wasm)\.(node|fesm)\.js|dist\/[^/]+\.wasm)$/;
 /** What a package runs with, as opposed to what documents, types and builds it. */
@@ -37,12 +40,11 @@ const TYPES_ALONE = /@types\/|@webgpu\/|tfjs-backend-cpu/;
 
 rmSync(target, { recursive: true, force: true });
 mkdirSync(join(target, 'node_modules'), { recursive: true });
-for (const folder of ['bin', 'configs'])
-  cpSync(join(root, folder), join(target, folder), { recursive: true });
-cpSync(join(root, 'dist'), join(target, 'dist'), {
-  recursive: true,
-  filter: (path) => !path.endsWith('.map'),
-});
+for (const path of [...manifest.files, ...NPM_ADDS])
+  cpSync(join(root, path), join(target, path), {
+    recursive: true,
+    filter: (file) => !/\.map$|__pycache__/.test(file),
+  });
 const gitHead = execFileSync('git', ['-C', root, 'rev-parse', 'HEAD'], { encoding: 'utf8' }).trim();
 writeFileSync(join(target, 'package.json'), `${JSON.stringify({ ...manifest, gitHead }, null, 2)}\n`);
 for (const folder of productionPackages()) copyPackage(folder);

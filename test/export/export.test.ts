@@ -1,4 +1,4 @@
-/** `mod export`: event files read back byte by byte and by TensorBoard where it is, W&B's files, and the README's Python lines. */
+/** `mod export`: event files read back byte by byte and by TensorBoard where it is, W&B's files, and the Python lines of docs/results.md. */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -103,8 +103,8 @@ it('exports one run where the target is one, and says which sweep has nothing to
   );
 });
 
-describe('the README’s Python lines', () => {
-  const lines = /```python\n([\s\S]*?)```/.exec(readFileSync('README.md', 'utf8'))?.[1] ?? '';
+describe('the Python lines of docs/results.md', () => {
+  const lines = /```python\n([\s\S]*?)```/.exec(readFileSync('docs/results.md', 'utf8'))?.[1] ?? '';
 
   it('are five', () => expect(lines.trim().split('\n')).toHaveLength(5));
 
