@@ -1,6 +1,6 @@
-/** The documents name what the program knows, all of it and nothing else. */
-import { readFileSync } from 'node:fs';
-import { basename } from 'node:path';
+/** The documents name every key, column and file of the program and nothing else; their links and paths exist. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { parse, stringify } from 'yaml';
 import { z } from 'zod';
@@ -123,5 +123,103 @@ describe('docs/results.md', () => {
   it('has a row for every file of a run folder', () => {
     const files = Object.values(runFiles('run')).map((path) => basename(path));
     expect(names(section(results, "The files of a run's folder"))).toEqual(expect.arrayContaining(files));
+  });
+});
+
+describe('README.md', () => {
+  const readme = readFileSync('README.md', 'utf8');
+
+  it('has at most 11 KB', () => expect(Buffer.byteLength(readme)).toBeLessThanOrEqual(11 * 1024));
+
+  it('begins with what the program does, a figure, and what Mixture-of-Depths is', () => {
+    const [title, purpose, figure, caption, method] = readme.split('\n\n');
+    expect(title).toBe('# mod');
+    expect(purpose).toMatch(/^`mod` .*\.$/);
+    expect(figure).toMatch(/^!\[.*\]\(results\/linux-bytes\/report\/figures\/isoflop-3e16\.svg\)$/);
+    expect(caption).toMatch(/^\*.*\*$/);
+    expect(method).toMatch(/^A Mixture-of-Depths \(MoD\) transformer/);
+  });
+
+  it('has its sections in this order', () => {
+    expect([...readme.matchAll(/^## (.+)$/gm)].map(([, heading]) => heading)).toEqual([
+      'Quick start',
+      'How it works',
+      'Findings',
+      'Speed',
+      'Your own text',
+      'Commands',
+      'Backends',
+      'Unattended and on clusters',
+      'Layout',
+      'Developing',
+      'Citing',
+      'Licence',
+    ]);
+  });
+
+  it('has the two commands of .ci/run as its first code block', () => {
+    expect(/```sh\n(.*?)```/s.exec(readme)?.[1]).toBe('npm ci && npx mod sweep configs/quick.yaml\nnpm test\n');
+    expect(readme.indexOf('```')).toBe(readme.indexOf('```sh'));
+  });
+
+  it('has a sweep file of as many runs as it states, one of which its commands sample from', () => {
+    const yaml = /```yaml\n(.*?)```/s.exec(readme)?.[1] as string;
+    const plan = expandSweep(parseSweepFile('mine.yaml', yaml));
+    expect(plan.filter(({ status }) => status === 'pending')).toHaveLength(
+      Number(/= (\d+) runs/.exec(readme)?.[1]),
+    );
+    const sampled = /mod generate mine\/(\S+)/.exec(readme)?.[1];
+    expect(plan.map(({ runId }) => runId)).toContain(sampled);
+  });
+});
+
+describe('the documents', () => {
+  const inFolder = (folder: string) => readdirSync(folder).filter((name) => name.endsWith('.md'));
+  const pages = [...inFolder('.'), ...inFolder('docs').map((name) => join('docs', name))];
+  const textOf = (page: string) => readFileSync(page, 'utf8');
+  /** GitHub's anchor of a heading. */
+  const anchorOf = (heading: string) => heading.toLowerCase().replace(/[^\w\- ]/g, '').replaceAll(' ', '-');
+
+  it.each(pages)('%s links to pages and headings that exist', (page) => {
+    const links = [...textOf(page).matchAll(/\]\((?!https?:)([^)#]*)#?([^)]*)\)/g)];
+    const broken = links.filter(([, path, anchor]) => {
+      const target = path === '' ? page : join(dirname(page), path as string);
+      if (!existsSync(target)) return true;
+      if (anchor === '') return false;
+      const headings = [...textOf(target).matchAll(/^#+ (.+)$/gm)].map(([, heading]) => heading as string);
+      return !headings.map(anchorOf).includes(anchor as string);
+    });
+    expect(broken.map(([link]) => link)).toEqual([]);
+  });
+
+  it.each(pages)('%s names files of the repository that exist', (page) => {
+    const named = [...textOf(page).matchAll(/(?<![\w/.-])(?:src|test|scripts|configs|examples|bin)\/[\w./-]*\w\/?/g)];
+    const built = /^configs\/(?:one-|mine)/;
+    const missing = named.map(([path]) => path).filter((path) => !existsSync(path) && !built.test(path));
+    expect(missing).toEqual([]);
+  });
+
+  it.each(pages)('%s has no table cell of more than 200 characters', (page) => {
+    const cells = textOf(page)
+      .split('\n')
+      .filter((line) => line.startsWith('|'))
+      .flatMap((line) => line.split('|').map((cell) => cell.trim()));
+    expect(cells.filter((cell) => cell.length > 200)).toEqual([]);
+  });
+
+  it.each(pages.filter((page) => page.startsWith('docs')))('%s begins with its purpose', (page) => {
+    expect(textOf(page)).toMatch(/^# .+\n\nThis page .+\./);
+  });
+
+  it('are all linked from the README or from a page that it links', () => {
+    const linked = ['README.md', 'CONTRIBUTING.md', 'docs/architecture.md'].filter(existsSync).map(textOf).join();
+    const alone = pages.filter((page) => page !== 'README.md' && !linked.includes(basename(page)));
+    expect(alone).toEqual([]);
+  });
+
+  it('travel in the package, with the licence and the figures', () => {
+    const { files } = JSON.parse(readFileSync('package.json', 'utf8'));
+    expect(files).toEqual(expect.arrayContaining(['docs', 'examples', 'CHANGELOG.md', 'CONTRIBUTING.md']));
+    for (const path of [...files, 'LICENSE'].filter((path) => path !== 'dist')) expect(existsSync(path)).toBe(true);
   });
 });
