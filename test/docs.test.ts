@@ -158,7 +158,9 @@ describe('README.md', () => {
   });
 
   it('has the two commands of .ci/run as its first code block', () => {
-    expect(/```sh\n(.*?)```/s.exec(readme)?.[1]).toBe('npm ci && npx mod sweep configs/quick.yaml\nnpm test\n');
+    expect(/```sh\n(.*?)```/s.exec(readme)?.[1]).toBe(
+      'npm ci && npx mod sweep configs/quick.yaml\nnpm test\n',
+    );
     expect(readme.indexOf('```')).toBe(readme.indexOf('```sh'));
   });
 
@@ -169,7 +171,7 @@ describe('README.md', () => {
       Number(/= (\d+) runs/.exec(readme)?.[1]),
     );
     const sampled = /mod generate mine\/(\S+)/.exec(readme)?.[1];
-    expect(plan.map(({ runId }) => runId)).toContain(sampled);
+    expect(plan.map((run) => run.run_id)).toContain(sampled);
   });
 });
 
@@ -178,7 +180,11 @@ describe('the documents', () => {
   const pages = [...inFolder('.'), ...inFolder('docs').map((name) => join('docs', name))];
   const textOf = (page: string) => readFileSync(page, 'utf8');
   /** GitHub's anchor of a heading. */
-  const anchorOf = (heading: string) => heading.toLowerCase().replace(/[^\w\- ]/g, '').replaceAll(' ', '-');
+  const anchorOf = (heading: string) =>
+    heading
+      .toLowerCase()
+      .replace(/[^\w\- ]/g, '')
+      .replaceAll(' ', '-');
 
   it.each(pages)('%s links to pages and headings that exist', (page) => {
     const links = [...textOf(page).matchAll(/\]\((?!https?:)([^)#]*)#?([^)]*)\)/g)];
@@ -193,7 +199,9 @@ describe('the documents', () => {
   });
 
   it.each(pages)('%s names files of the repository that exist', (page) => {
-    const named = [...textOf(page).matchAll(/(?<![\w/.-])(?:src|test|scripts|configs|examples|bin)\/[\w./-]*\w\/?/g)];
+    const named = [
+      ...textOf(page).matchAll(/(?<![\w/.-])(?:src|test|scripts|configs|examples|bin)\/[\w./-]*\w\/?/g),
+    ];
     const built = /^configs\/(?:one-|mine)/;
     const missing = named.map(([path]) => path).filter((path) => !existsSync(path) && !built.test(path));
     expect(missing).toEqual([]);
@@ -212,7 +220,10 @@ describe('the documents', () => {
   });
 
   it('are all linked from the README or from a page that it links', () => {
-    const linked = ['README.md', 'CONTRIBUTING.md', 'docs/architecture.md'].filter(existsSync).map(textOf).join();
+    const linked = ['README.md', 'CONTRIBUTING.md', 'docs/architecture.md']
+      .filter(existsSync)
+      .map(textOf)
+      .join();
     const alone = pages.filter((page) => page !== 'README.md' && !linked.includes(basename(page)));
     expect(alone).toEqual([]);
   });
@@ -220,6 +231,7 @@ describe('the documents', () => {
   it('travel in the package, with the licence and the figures', () => {
     const { files } = JSON.parse(readFileSync('package.json', 'utf8'));
     expect(files).toEqual(expect.arrayContaining(['docs', 'examples', 'CHANGELOG.md', 'CONTRIBUTING.md']));
-    for (const path of [...files, 'LICENSE'].filter((path) => path !== 'dist')) expect(existsSync(path)).toBe(true);
+    for (const path of [...files, 'LICENSE'].filter((path) => path !== 'dist'))
+      expect(existsSync(path)).toBe(true);
   });
 });
