@@ -4,15 +4,35 @@ import { InputError, messageOf } from '../errors.js';
 import { writeFileAtomic, writeTextIfChanged } from './atomic.js';
 
 export function writeJson(path: string, value: unknown): void {
-  writeFileAtomic(path, textOf(value));
+  writeFileAtomic(path, formatJson(value));
 }
 
-/** Leaves a file that holds just this alone. */
+/** Leaves a file that already holds exactly this untouched. */
 export function writeJsonIfChanged(path: string, value: unknown): void {
-  writeTextIfChanged(path, textOf(value));
+  writeTextIfChanged(path, formatJson(value));
 }
 
-const textOf = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`;
+/**
+ * Two spaces a level, as `JSON.stringify(value, null, 2)`, except that what holds plain values alone is written on one line:
+ * half the bytes, and a diff still shows what changed.
+ */
+export function formatJson(value: unknown): string {
+  return `${layOut(JSON.parse(JSON.stringify(value)), '')}\n`;
+}
+
+function layOut(value: unknown, indentation: string): string {
+  if (!isNested(value)) return JSON.stringify(value);
+  const isList = Array.isArray(value);
+  const inner = `${indentation}  `;
+  const entries = Object.entries(value).map(
+    ([key, item]) => (isList ? '' : `${JSON.stringify(key)}: `) + layOut(item, inner),
+  );
+  const [open, close] = isList ? '[]' : '{}';
+  if (!Object.values(value).some(isNested)) return `${open}${entries.join(', ')}${close}`;
+  return `${open}\n${entries.map((entry) => inner + entry).join(',\n')}\n${indentation}${close}`;
+}
+
+const isNested = (value: unknown): value is object => typeof value === 'object' && value !== null;
 
 /**
  * An object or array from a file; null where there is no file.
