@@ -32,6 +32,7 @@ import { probeCommand } from './commands/probe.js';
 import { statusCommand } from './commands/status.js';
 import { sweepCommand } from './commands/sweep.js';
 import { sweepSlurmCommand } from './commands/sweep-slurm.js';
+import { thinCommand } from './commands/thin.js';
 import { trainRunCommand } from './commands/train-run.js';
 import { DEFAULT_PART_BYTES } from './data/prepare.js';
 import { InputError, messageOf, TryLaterError } from './errors.js';
@@ -81,6 +82,7 @@ function program(): Command {
     addGenerate,
     addReport,
     addExport,
+    addThin,
     addData,
     addBench,
     addDoctor,
@@ -310,6 +312,18 @@ function addExport(mod: Command): void {
       '\nExample:\n  $ mod export results/quick --format tensorboard && tensorboard --logdir results/quick/export',
     )
     .action((target, options) => exportCommand(target, options, print));
+}
+
+function addThin(mod: Command): void {
+  mod
+    .command('thin')
+    .description(
+      'make finished runs small enough for git: steps.csv as means over 48 parts of the run. The rows before are lost',
+    )
+    .argument('<target>', 'a sweep, or one run of it')
+    .addOption(resultsOption())
+    .addHelpText('after', '\nExample:\n  $ mod thin results/6e18')
+    .action((target, options) => thinCommand(target, options, print));
 }
 
 function addBench(mod: Command): void {

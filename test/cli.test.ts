@@ -9,6 +9,7 @@ it.each([
   'eval',
   'report',
   'export',
+  'thin',
   'data prepare',
   'data info',
   'bench',

@@ -13,23 +13,22 @@ export function writeJsonIfChanged(path: string, value: unknown): void {
 }
 
 /**
- * Two spaces a level, as `JSON.stringify(value, null, 2)`, except that what holds plain values alone is written on one line:
- * half the bytes, and a diff still shows what changed.
+ * Two spaces a level, as `JSON.stringify(value, null, 2)`, except that a list or object of plain values alone stands on one
+ * line: half the bytes, and a diff still shows what changed.
  */
 export function formatJson(value: unknown): string {
   return `${layOut(JSON.parse(JSON.stringify(value)), '')}\n`;
 }
 
 function layOut(value: unknown, indentation: string): string {
-  if (!isNested(value)) return JSON.stringify(value);
-  const isList = Array.isArray(value);
+  if (!isNested(value) || !Object.values(value).some(isNested)) return JSON.stringify(value);
   const inner = `${indentation}  `;
-  const entries = Object.entries(value).map(
-    ([key, item]) => (isList ? '' : `${JSON.stringify(key)}: `) + layOut(item, inner),
-  );
+  const isList = Array.isArray(value);
   const [open, close] = isList ? '[]' : '{}';
-  if (!Object.values(value).some(isNested)) return `${open}${entries.join(', ')}${close}`;
-  return `${open}\n${entries.map((entry) => inner + entry).join(',\n')}\n${indentation}${close}`;
+  const entries = Object.entries(value).map(
+    ([key, item]) => `${inner}${isList ? '' : `${JSON.stringify(key)}: `}${layOut(item, inner)}`,
+  );
+  return `${open}\n${entries.join(',\n')}\n${indentation}${close}`;
 }
 
 const isNested = (value: unknown): value is object => typeof value === 'object' && value !== null;

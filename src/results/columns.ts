@@ -101,6 +101,9 @@ export const RUN_TABLE = {
   expert_dropped: { type: 'number', unit: 'share', nullable: true, measured: true, optional: true },
   /** Share of tokens that chose a no-op; null without no-ops. */
   expert_no_op: { type: 'number', unit: 'share', nullable: true, measured: true, optional: true },
+  /** Quartiles of the step times that `step_ms` is the median of: half of the steps took between these two. */
+  step_ms_q1: { type: 'number', unit: 'ms', nullable: true, measured: true, timing: true, optional: true },
+  step_ms_q3: { type: 'number', unit: 'ms', nullable: true, measured: true, timing: true, optional: true },
 } as const satisfies Record<string, RunColumn>;
 
 /** eval.csv: a row a run and routing mode. */

@@ -2,7 +2,8 @@
 import { closeSync, existsSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { writeAll, writeFileAtomic } from '../files/atomic.js';
 import { formatCsv, formatCsvLine, parseCsv, readTable } from '../files/csv.js';
-import { STEP_TABLE, type StepRow } from './columns.js';
+import { median, quantile } from '../statistics.js';
+import { type RunRow, STEP_TABLE, type StepRow } from './columns.js';
 
 /** Appends one line, after the head if the file is new. */
 export function appendStep(path: string, row: StepRow): void {
@@ -37,3 +38,19 @@ export function readSteps(path: string): StepRow[] {
   const whole = text.slice(0, text.lastIndexOf('\n') + 1);
   return whole === '' ? [] : parseCsv<StepRow>(path, whole, STEP_TABLE);
 }
+
+/** Steps in a tenth of a run: its step time leaves the first tenth out, its training loss is the mean over the last. */
+export const tenthOf = (steps: number): number => Math.max(1, Math.floor(steps / 10));
+
+/** Median and quartiles of step times in ms; null without any. */
+export function stepTimes(times: readonly number[]): Pick<RunRow, 'step_ms' | 'step_ms_q1' | 'step_ms_q3'> {
+  if (times.length === 0) return { step_ms: null, step_ms_q1: null, step_ms_q3: null };
+  return { step_ms: median(times), step_ms_q1: quantile(times, 0.25), step_ms_q3: quantile(times, 0.75) };
+}
+
+/** Digits of a share in the list of loads. */
+const LOAD_DIGITS = 4;
+
+/** The column `expert_load`: shares with a space between. */
+export const formatLoad = (load: readonly number[]): string =>
+  load.map((share) => share.toFixed(LOAD_DIGITS)).join(' ');

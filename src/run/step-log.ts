@@ -1,13 +1,12 @@
 /** What a run keeps of its steps: lines of steps.csv as it goes, and the figures of its row at the end. */
 import type { RunRow, StepRow } from '../results/columns.js';
-import { mean, median } from '../statistics.js';
+import { formatLoad, stepTimes, tenthOf } from '../results/steps.js';
+import { mean } from '../statistics.js';
 import { type ExpertShares, meanShares } from '../train/expert-shares.js';
 import type { StepReport } from '../train/trainer.js';
 
 /** A longer run gets a line for every few steps, with the means over them. */
 const MAX_LINES = 1000;
-/** Share of the steps that the train loss is the mean of, from the end; and that the step time leaves out, from the start. */
-const TENTH = 0.1;
 
 /** All that a log knows after some steps: plain numbers, to be saved and gone on from. */
 export interface StepLogState {
@@ -58,13 +57,13 @@ export class StepLog {
     if (due || report.heldoutLoss !== null || !Number.isFinite(report.loss)) this.flush(report);
   }
 
-  /** Means over the last tenth of the steps, and the median time of a step, the first tenth left out. */
-  summary(): { train_loss: number | null; step_ms: number | null } & ExpertColumns {
+  /** Means over the last tenth of the steps, and the time of a step, median and quartiles, the first tenth left out. */
+  summary(): Pick<RunRow, 'train_loss' | 'step_ms' | 'step_ms_q1' | 'step_ms_q3'> & ExpertColumns {
     const tenth = tenthOf(this.losses.length);
     const times = this.times.slice(this.times.length > 1 ? tenth : 0);
     return {
       train_loss: this.losses.length === 0 ? null : mean(this.losses.slice(-tenth)),
-      step_ms: times.length === 0 ? null : median(times),
+      ...stepTimes(times),
       ...expertColumns(this.experts.slice(-tenth)),
     };
   }
@@ -86,19 +85,14 @@ export class StepLog {
   }
 }
 
-const tenthOf = (steps: number) => Math.max(1, Math.floor(steps * TENTH));
-
 type ExpertColumns = Pick<RunRow, 'expert_load' | 'expert_dropped' | 'expert_no_op'>;
-
-/** Digits of a share in the list of loads. */
-const DIGITS = 4;
 
 /** The means of some steps; all empty without experts. */
 function expertColumns(shares: readonly ExpertShares[]): ExpertColumns {
   if (shares.length === 0) return { expert_load: null, expert_dropped: null, expert_no_op: null };
   const { load, dropped, noOp } = meanShares(shares);
   return {
-    expert_load: load.map((share) => share.toFixed(DIGITS)).join(' '),
+    expert_load: formatLoad(load),
     expert_dropped: dropped,
     expert_no_op: noOp,
   };

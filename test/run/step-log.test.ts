@@ -57,8 +57,14 @@ it('a held-out loss and a loss that is no number have their line at once', () =>
   expect(rows[2]?.loss).toBeNaN();
 });
 
-it('sums up: the loss of the last tenth, the median time without the first', () => {
-  expect(logged(100).summary).toMatchObject({ train_loss: 95.5, step_ms: 10 });
+it('sums up: the loss of the last tenth, median and quartiles of the time without the first', () => {
+  const timed = logged(100, (step) => ({ stepMs: step <= 10 ? 1000 : step }));
+  expect(timed.summary).toMatchObject({
+    train_loss: 95.5,
+    step_ms: 55.5,
+    step_ms_q1: 33.25,
+    step_ms_q3: 77.75,
+  });
   expect(logged(1).summary).toMatchObject({ train_loss: 1, step_ms: 1000, expert_load: null });
 });
 

@@ -1,0 +1,32 @@
+/** `mod thin`: step tables of finished runs made small enough for git. */
+import { counted } from '../report/words.js';
+import { findSweep, readPlan, runFolder } from '../results/sweep-folder.js';
+import { refreshTables } from '../results/tables.js';
+import { thinRun } from '../results/thin.js';
+
+export interface ThinCommandOptions {
+  results: string;
+}
+
+/**
+ * Thins the steps.csv of every run of the target that has ended, makes the tables again and prints how many rows are left.
+ *
+ * @throws InputError for a target that is neither a sweep nor a run
+ */
+export function thinCommand(
+  target: string,
+  { results }: ThinCommandOptions,
+  print: (text: string) => void,
+): void {
+  const { sweepFolder, runId } = findSweep(target, results);
+  const { runs } = readPlan(sweepFolder);
+  const chosen = runs.filter(({ run_id }) => runId === null || run_id === runId);
+  const thinned = chosen.flatMap(({ run_id }) => thinRun(runFolder(sweepFolder, run_id)) ?? []);
+  refreshTables(sweepFolder, runs);
+  const rowsOf = (count: 'before' | 'after') => thinned.reduce((sum, one) => sum + one[count], 0);
+  const left = chosen.length - thinned.length;
+  const others = left === 0 ? '' : `; ${counted(left, 'run')} not ended: left as they are`;
+  print(
+    `${sweepFolder}: ${counted(thinned.length, 'run')}, ${rowsOf('before')} rows of steps.csv thinned to ${rowsOf('after')}${others}`,
+  );
+}

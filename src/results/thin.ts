@@ -1,0 +1,103 @@
+/** `mod thin`: steps.csv of a run that has ended, cut to as many rows as a figure draws, small enough for git. */
+import { writeCsv } from '../files/csv.js';
+import { isLocked } from '../files/lock.js';
+import { mean } from '../statistics.js';
+import { type RunRow, STEP_TABLE, type StepRow } from './columns.js';
+import { readResult, runFiles, writeResult } from './run-folder.js';
+import { formatLoad, readSteps, stepTimes, tenthOf } from './steps.js';
+
+/** Rows that a curve is drawn from. More cannot be told apart in a figure. */
+export const CURVE_ROWS = 48;
+
+/** Significant digits that are kept of the columns that no mean is taken of later. */
+const DIGITS = 6;
+
+/** Rows of steps.csv before and after. */
+export interface Thinned {
+  before: number;
+  after: number;
+}
+
+/**
+ * Thins the steps.csv of a run that has ended and will not be resumed; null for any other run. Quartiles of the step time,
+ * which runs of older versions lack, are taken from the rows and put into result.json first.
+ */
+export function thinRun(folder: string): Thinned | null {
+  const result = readResult(folder);
+  if (result?.status !== 'done' && result?.status !== 'diverged') return null;
+  const { steps: path, lock } = runFiles(folder);
+  if (isLocked(lock)) return null;
+  const rows = readSteps(path);
+  if (rows.length <= CURVE_ROWS) return { before: rows.length, after: rows.length };
+  if (result.step_ms_q1 == null) writeResult(folder, { ...result, ...quartilesOf(rows) });
+  const thinned = thinSteps(rows);
+  writeCsv(path, STEP_TABLE, thinned);
+  return { before: rows.length, after: thinned.length };
+}
+
+/**
+ * Means over `CURVE_ROWS` parts of equal length. A held-out loss and a loss that is not finite end a row, as in a run's own
+ * steps.csv, so that they keep their step.
+ */
+export function thinSteps(rows: readonly StepRow[]): StepRow[] {
+  return equalParts(rows, CURVE_ROWS).flatMap((part) => splitAtMarks(part).map(meanRow));
+}
+
+/** At most `count` consecutive parts, whose lengths differ by at most one. */
+export function equalParts<T>(items: readonly T[], count: number): T[][] {
+  const parts = Math.min(count, items.length);
+  const bound = (i: number) => Math.round((i * items.length) / parts);
+  return Array.from({ length: parts }, (_, i) => items.slice(bound(i), bound(i + 1)));
+}
+
+/** Parts that end at each row with a held-out loss or with a loss that is not finite. */
+function splitAtMarks(rows: readonly StepRow[]): StepRow[][] {
+  const parts: StepRow[][] = [];
+  let isOpen = false;
+  for (const row of rows) {
+    if (isOpen) parts.at(-1)?.push(row);
+    else parts.push([row]);
+    isOpen = row.heldout_loss === null && Number.isFinite(row.loss);
+  }
+  return parts;
+}
+
+function meanRow(rows: readonly StepRow[]): StepRow {
+  const last = rows.at(-1) as StepRow;
+  const meanOf = (values: (number | null | undefined)[]) => {
+    const known = values.filter((value) => value != null);
+    return known.length === 0 ? null : mean(known);
+  };
+  return {
+    step: last.step,
+    tokens: last.tokens,
+    // Unrounded: the report's means over these rows are then the same as over the rows that they stand for.
+    loss: mean(rows.map(({ loss }) => loss)),
+    heldout_loss: last.heldout_loss,
+    learning_rate: rounded(last.learning_rate),
+    grad_norm: rounded(last.grad_norm),
+    predictor_accuracy: meanOf(rows.map(({ predictor_accuracy }) => predictor_accuracy)),
+    step_ms: rounded(mean(rows.map(({ step_ms }) => step_ms))),
+    expert_load: meanLoad(rows.flatMap(({ expert_load }) => expert_load ?? [])),
+    expert_dropped: meanOf(rows.map(({ expert_dropped }) => expert_dropped)),
+    expert_no_op: meanOf(rows.map(({ expert_no_op }) => expert_no_op)),
+  };
+}
+
+const rounded = (value: number) => Number(value.toPrecision(DIGITS));
+
+/** Lists of shares that are separated by spaces, averaged position by position; null for no list. */
+function meanLoad(loads: readonly string[]): string | null {
+  const shares = loads.map((load) => load.split(' ').map(Number));
+  const [first] = shares;
+  if (first === undefined) return null;
+  return formatLoad(first.map((_, i) => mean(shares.map((load) => load[i] as number))));
+}
+
+/** Of the rows after the first tenth of the steps: where a row stands for several steps, quartiles of their means. */
+function quartilesOf(rows: readonly StepRow[]): Pick<RunRow, 'step_ms_q1' | 'step_ms_q3'> {
+  const warmUp = tenthOf(rows.at(-1)?.step ?? 0);
+  const timed = rows.filter(({ step }) => step > warmUp);
+  const { step_ms_q1, step_ms_q3 } = stepTimes(timed.map(({ step_ms }) => step_ms));
+  return { step_ms_q1, step_ms_q3 };
+}
