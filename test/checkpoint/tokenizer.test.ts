@@ -11,26 +11,23 @@ import {
   readModelConfig,
 } from '../../src/checkpoint/model.js';
 import { writeFileAtomic } from '../../src/files/atomic.js';
-import type { ModelConfig } from '../../src/model/config.js';
 import { initialValues } from '../../src/model/parameters.js';
 import { Transformer } from '../../src/model/transformer.js';
+import { modelConfig } from '../support/model-config.js';
 import { TINY_VOCABULARY, writeTinyTokenizer } from '../support/tokenizer.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'mod-checkpoint-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 beforeAll(startWasm);
 
-const CONFIG: ModelConfig = {
+const CONFIG = modelConfig({
   vocab_size: TINY_VOCABULARY,
   d_model: 8,
   n_layers: 1,
   n_heads: 1,
   d_ff: 16,
   sequence_length: 4,
-  tie_embeddings: true,
-  routing: null,
-  experts: null,
-};
+});
 
 function saved(name: string, tokenizer: string | null, vocab_size = TINY_VOCABULARY): string {
   const path = join(folder, name);

@@ -13,6 +13,7 @@ import { randomStream } from '../../src/random.js';
 import { expertShares } from '../../src/train/expert-shares.js';
 import { accumulateGradients } from '../../src/train/loss.js';
 import { FAST_BACKENDS, TEST_BACKENDS, useBackend } from '../support/backends.js';
+import { modelConfig } from '../support/model-config.js';
 import { randomTensor, relativeError } from '../support/numbers.js';
 
 const EXPERTS: ExpertsConfig = {
@@ -36,18 +37,14 @@ type Shape = typeof shapes extends fc.Arbitrary<infer S> ? S : never;
 
 function config({ heads, half, T, ...own }: Shape, changes: Partial<ModelConfig> = {}): ModelConfig {
   const { count, no_ops, capacity_factor } = own;
-  return {
-    vocab_size: 11,
+  return modelConfig({
     d_model: 2 * heads * half,
-    n_layers: 2,
     n_heads: heads,
     d_ff: 6 * heads * half,
     sequence_length: T,
-    tie_embeddings: true,
-    routing: null,
     experts: { ...EXPERTS, count, no_ops, capacity_factor },
     ...changes,
-  };
+  });
 }
 
 /** Weights far from initialisation, so that every path matters. */

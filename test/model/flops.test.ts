@@ -6,18 +6,16 @@ import { flopsPerPass } from '../../src/model/flops.js';
 import { initialValues } from '../../src/model/parameters.js';
 import { Transformer } from '../../src/model/transformer.js';
 import { useBackend } from '../support/backends.js';
+import { modelConfig } from '../support/model-config.js';
 
-const DENSE: ModelConfig = {
+const DENSE = modelConfig({
   vocab_size: 13,
   d_model: 12,
   n_layers: 4,
   n_heads: 3,
   d_ff: 20,
   sequence_length: 16,
-  tie_embeddings: true,
-  routing: null,
-  experts: null,
-};
+});
 const ROUTED: RoutingConfig = {
   frequency: 2,
   capacity: 0.25,

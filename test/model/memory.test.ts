@@ -4,7 +4,6 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { TrainingBatches } from '../../src/data/batches.js';
 import type { TokenSource } from '../../src/data/token-source.js';
 import { DeviceMemoryError } from '../../src/errors.js';
-import type { ModelConfig } from '../../src/model/config.js';
 import { microBatchSequences } from '../../src/model/memory.js';
 import { initialValues } from '../../src/model/parameters.js';
 import { type ForwardOptions, type ForwardResult, Transformer } from '../../src/model/transformer.js';
@@ -12,18 +11,9 @@ import type { RunSpec } from '../../src/plan/run.js';
 import { AdamW } from '../../src/train/adamw.js';
 import { type StepReport, train } from '../../src/train/trainer.js';
 import { useBackend } from '../support/backends.js';
+import { modelConfig } from '../support/model-config.js';
 
-const MODEL: ModelConfig = {
-  vocab_size: 32,
-  d_model: 16,
-  n_layers: 2,
-  n_heads: 2,
-  d_ff: 64,
-  sequence_length: 12,
-  tie_embeddings: true,
-  routing: null,
-  experts: null,
-};
+const MODEL = modelConfig({ vocab_size: 32 });
 const SPEC = {
   model: MODEL,
   batch_sequences: 8,

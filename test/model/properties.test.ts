@@ -15,6 +15,7 @@ import { scope } from '../../src/ops/scope.js';
 import { randomStream } from '../../src/random.js';
 import { accumulateGradients } from '../../src/train/loss.js';
 import { FAST_BACKENDS, useBackend } from '../support/backends.js';
+import { modelConfig } from '../support/model-config.js';
 import { randomTensor, relativeError } from '../support/numbers.js';
 
 const ROUTING: RoutingConfig = {
@@ -47,17 +48,13 @@ const shapes = fc.record({
 function config(shape: Shape, routing: Partial<RoutingConfig> | null = {}): ModelConfig {
   const { heads, half, T, layers, capacity } = shape;
   const k = Math.max(capacity, 0.6 / T); // at least one token
-  return {
-    vocab_size: 11,
+  return modelConfig({
     d_model: 2 * heads * half,
     n_layers: layers,
     n_heads: heads,
-    d_ff: 8 * heads * half,
     sequence_length: T,
-    tie_embeddings: true,
     routing: routing === null ? null : { ...ROUTING, capacity: k, ...routing },
-    experts: null,
-  };
+  });
 }
 
 /** Weights far from initialisation, so that every path matters. */

@@ -18,27 +18,20 @@ import { expandSweep } from '../../src/plan/expand.js';
 import { matchFlops } from '../../src/plan/match-flops.js';
 import { baselinesOf } from '../../src/report/baseline.js';
 import { optimalFlops, plannedRuns, syntheticRuns, writeSweep } from '../report/synthetic.js';
+import { modelConfig } from '../support/model-config.js';
 
 const results = mkdtempSync(join(tmpdir(), 'mod-match-'));
 afterAll(() => rmSync(results, { recursive: true }));
 
 const modelOf =
   (capacity: number, frequency: number) =>
-  ({ name: _, ...sizes }: Shape): ModelConfig => ({
-    vocab_size: 32000,
-    ...sizes,
-    sequence_length: 2048,
-    tie_embeddings: true,
-    routing: {
-      frequency,
-      capacity,
-      router: 'learned',
-      gate: 'raw',
-      aux_loss_weight: 0,
-      predictor_hidden: 64,
-    },
-    experts: null,
-  });
+  ({ name: _, ...sizes }: Shape): ModelConfig =>
+    modelConfig({
+      vocab_size: 32000,
+      ...sizes,
+      sequence_length: 2048,
+      routing: { frequency, capacity, predictor_hidden: 64 },
+    });
 
 describe.each([
   [0.125, 2],

@@ -3,28 +3,18 @@
 import type { PlannedRun, RunSpec } from '../../src/plan/run.js';
 import type { EvalRow } from '../../src/results/columns.js';
 import type { Manifest } from '../../src/results/run-folder.js';
+import { modelConfig } from '../support/model-config.js';
 
 const spec: RunSpec = {
   variant: 'mod',
   flop_budget: 6e18,
-  model: {
+  model: modelConfig({
     vocab_size: 256,
     d_model: 64,
     n_layers: 4,
-    n_heads: 2,
-    d_ff: 256,
     sequence_length: 128,
-    tie_embeddings: true,
-    routing: {
-      frequency: 2,
-      capacity: 0.125,
-      router: 'learned',
-      gate: 'raw',
-      aux_loss_weight: 0,
-      predictor_hidden: 64,
-    },
-    experts: null,
-  },
+    routing: { capacity: 0.125, predictor_hidden: 64 },
+  }),
   batch_sequences: 8,
   steps: 100,
   seed: 0,

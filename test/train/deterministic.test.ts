@@ -1,31 +1,19 @@
 /** Training twice gives the same bits: on every backend that runs without asking, threads or not. */
 import { describe, expect, it } from 'vitest';
-import type { ModelConfig } from '../../src/model/config.js';
 import { initialValues } from '../../src/model/parameters.js';
 import { Transformer } from '../../src/model/transformer.js';
 import { AdamW } from '../../src/train/adamw.js';
 import { accumulateGradients } from '../../src/train/loss.js';
 import { FAST_BACKENDS, useBackend } from '../support/backends.js';
+import { modelConfig } from '../support/model-config.js';
 
 /** Large enough for products and sums to be divided among threads, and for attention to take several blocks. */
-const MODEL: ModelConfig = {
+const MODEL = modelConfig({
   vocab_size: 256,
   d_model: 128,
-  n_layers: 2,
-  n_heads: 2,
-  d_ff: 512,
   sequence_length: 200,
-  tie_embeddings: true,
-  routing: {
-    frequency: 2,
-    capacity: 0.25,
-    router: 'learned',
-    gate: 'raw',
-    aux_loss_weight: 0.01,
-    predictor_hidden: 16,
-  },
-  experts: null,
-};
+  routing: { aux_loss_weight: 0.01, predictor_hidden: 16 },
+});
 const SEQUENCES = 4;
 
 /** The weights after three steps, each of two micro-batches. */

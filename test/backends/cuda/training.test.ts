@@ -5,32 +5,22 @@ import { describe, expect, it } from 'vitest';
 import { CudaRecorder } from '../../../src/backends/cuda/driver/recorder.js';
 import type { Precision } from '../../../src/backends/precisions.js';
 import type { Batch } from '../../../src/data/batches.js';
-import type { ExpertsConfig, ModelConfig } from '../../../src/model/config.js';
+import type { ExpertsConfig } from '../../../src/model/config.js';
 import { initialValues } from '../../../src/model/parameters.js';
 import { Transformer } from '../../../src/model/transformer.js';
 import { randomStream } from '../../../src/random.js';
 import { AdamW } from '../../../src/train/adamw.js';
 import { TrainingStep } from '../../../src/train/step.js';
 import { cuda, useCuda } from '../../support/cuda.js';
+import { modelConfig } from '../../support/model-config.js';
 
-const MODEL: ModelConfig = {
+const MODEL = modelConfig({
   vocab_size: 256,
   d_model: 128,
   n_layers: 4,
-  n_heads: 2,
-  d_ff: 512,
   sequence_length: 128,
-  tie_embeddings: true,
-  routing: {
-    frequency: 2,
-    capacity: 0.25,
-    router: 'learned',
-    gate: 'raw',
-    aux_loss_weight: 0,
-    predictor_hidden: 32,
-  },
-  experts: null,
-};
+  routing: { predictor_hidden: 32 },
+});
 const SEQUENCES = 8;
 /** With no-ops, and too few slots for all. */
 const EXPERTS: ExpertsConfig = {
