@@ -1,14 +1,54 @@
 import { availableParallelism } from 'node:os';
-import { defineConfig } from 'vitest/config';
+import { configDefaults, defineConfig } from 'vitest/config';
 
-/** `npm run test:crash` is mode `long`: kills, bit flips and fuzz cases by the hundred. */
+/** Sweeps on a real Slurm of two nodes on this machine. */
+export const CLUSTER = ['test/slurm/cluster.test.ts'];
+/** Tests that start the program, train models or open a browser: seconds to minutes each. */
+export const INTEGRATION = [
+  'test/backends/cuda/{compile,plans}.test.ts',
+  'test/backends/tensorflow/**/*.test.ts',
+  'test/bench/{plan,tokenizers}.test.ts',
+  'test/cli.test.ts',
+  'test/commands/{data,generate}.test.ts',
+  'test/crash/**/*.test.ts',
+  'test/eval/eval.test.ts',
+  'test/export/export.test.ts',
+  'test/files/{atomic,lock}.test.ts',
+  'test/golden/**/*.test.ts',
+  'test/model/{decoder,experts,memory,properties}.test.ts',
+  'test/ops/{gradients,kernels}.test.ts',
+  'test/report/{any-sweep,page}.test.ts',
+  'test/results/folders.test.ts',
+  'test/run/resume.test.ts',
+  'test/slurm/submit.test.ts',
+  'test/sweep/{cron,experts,sweep}.test.ts',
+  'test/train/deterministic.test.ts',
+];
+
+/**
+ * `npx vitest --project unit` is what one runs while writing: under a minute on two cores. `npm test` runs all three.
+ * `npm run test:crash` is mode `long`: kills, bit flips and fuzz cases by the hundred.
+ */
 export default defineConfig(({ mode }) => ({
   test: {
-    include: ['test/**/*.test.ts'],
     pool: 'forks',
-    // Vitest leaves a core to itself. Of two that is one file at a time, and the longest file, Slurm's, mostly waits.
+    // Vitest keeps one core free by default. On two cores that is one file at a time; Slurm's, the longest, mostly waits.
     maxWorkers: Math.max(2, availableParallelism() - 1),
     testTimeout: mode === 'long' ? 1_800_000 : 60_000,
     provide: { long: mode === 'long' },
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: 'unit',
+          include: ['test/**/*.test.ts'],
+          exclude: [...configDefaults.exclude, ...INTEGRATION, ...CLUSTER],
+          // Loading tfjs takes longer than most of these tests: files of one worker share it.
+          isolate: false,
+        },
+      },
+      { extends: true, test: { name: 'integration', include: INTEGRATION } },
+      { extends: true, test: { name: 'cluster', include: CLUSTER } },
+    ],
   },
 }));

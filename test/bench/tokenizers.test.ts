@@ -6,6 +6,7 @@ import { afterAll, expect, it } from 'vitest';
 import { type PrepareSettings, preparePart } from '../../src/data/prepare.js';
 import { openTokenizer } from '../../src/data/tokenizers.js';
 import { openTokenFile } from '../../src/data/tokens.js';
+import { timed } from '../support/cpu.js';
 import { writeGpt2Tokenizer } from '../support/tokenizer.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'mod-rates-'));
@@ -38,10 +39,8 @@ async function bytesPerSecond(tokenizer: string, megabytes: number): Promise<num
   const settings = { ...SETTINGS, tokenizer, vocab_size: opened.vocabSize };
   const part = { index: 0, slices: [{ path, start: 0, end: null }] };
   mkdirSync(join(folder, 'parts'), { recursive: true });
-  const before = process.cpuUsage();
-  const { bytes } = await preparePart(part, settings, opened, folder);
-  const { user, system } = process.cpuUsage(before);
-  const rate = bytes / ((user + system) / 1e6);
+  const { result, seconds } = await timed(() => preparePart(part, settings, opened, folder));
+  const rate = result.bytes / seconds;
   console.log(`${tokenizer}: ${(rate / 1e6).toFixed(1)} MB a second of processor time, JSONL to shards`);
   return rate;
 }
@@ -57,16 +56,14 @@ it('byte-pair encodings pass, at the rates that are printed', async () => {
   }
 });
 
-it('a training run reads text as bytes at 20 MB a second and core at least', () => {
+it('a training run reads text as bytes at 20 MB a second and core at least', async () => {
   const path = join(folder, 'text.txt');
   writeFileSync(path, SOURCE.repeat(20));
   const source = openTokenFile(path, 1, 256);
   const tokens = new Int32Array(source.tokens);
-  const before = process.cpuUsage();
-  source.read(0, tokens);
-  const { user, system } = process.cpuUsage(before);
+  const { seconds } = await timed(() => source.read(0, tokens));
   source.close();
-  const rate = tokens.length / ((user + system) / 1e6);
+  const rate = tokens.length / seconds;
   console.log(`reading tokens: ${(rate / 1e6).toFixed(1)} MB a second of processor time`);
   expect(rate).toBeGreaterThan(20e6);
 });

@@ -219,14 +219,6 @@ it('every budget is met to half a step, and to 1% where there are fifty', () => 
   );
 });
 
-it('plans a thousand runs in under two seconds', () => {
-  const seeds = Array.from({ length: 20 }, (_, i) => i).join(', ');
-  const text = `name: a\nflop_budgets: [1e18, 6e18]\n${DATA}capacities: [0.125, 0.5]\nseeds: [${seeds}]\nrouters: [learned, random]\n`;
-  const started = performance.now();
-  expect(plan(text).length).toBeGreaterThan(1000);
-  expect(performance.now() - started).toBeLessThan(2000);
-});
-
 it('canonical JSON does not depend on the order of keys', () => {
   expect(canonicalJson({ b: [1, { d: 2, c: null }], a: 'x' })).toBe('{"a":"x","b":[1,{"c":null,"d":2}]}');
 });

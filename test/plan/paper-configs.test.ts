@@ -1,22 +1,12 @@
-/** The sweeps of the paper's budgets: what they hold, that every budget is met, and how long planning takes. */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+/** The sweeps of the paper's budgets: what they hold, and that every budget is met. */
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
 import { type PlanRow, planCommand } from '../../src/commands/plan.js';
 
-const folder = mkdtempSync(join(tmpdir(), 'mod-paper-'));
-afterAll(() => rmSync(folder, { recursive: true }));
-
-/** Slow and busy machines plan too: the limits that users are promised, times this. */
-const CI_MARGIN = 5;
-
-async function timedPlan(path: string): Promise<{ rows: PlanRow[]; seconds: number }> {
+async function planOf(path: string): Promise<PlanRow[]> {
   const printed: string[] = [];
-  const started = performance.now();
   await planCommand(path, { json: true, results: 'results' }, (part) => printed.push(part), undefined, []);
-  const seconds = (performance.now() - started) / 1000;
-  return { rows: JSON.parse(printed.join()), seconds };
+  return JSON.parse(printed.join());
 }
 
 describe.each([
@@ -24,10 +14,8 @@ describe.each([
   ['2e19', 32],
   ['1e20', 24],
 ])('configs/%s.yaml', (name, runs) => {
-  it('expands within a second, without its data, to runs that meet the budget to 1%', async () => {
-    const { rows, seconds } = await timedPlan(`configs/${name}.yaml`);
-    console.log(`${name}: ${rows.length} runs planned in ${seconds.toFixed(3)} s`);
-    expect(seconds).toBeLessThan(1 * CI_MARGIN);
+  it('expands without its data to runs that meet the budget to 1%', async () => {
+    const rows = await planOf(`configs/${name}.yaml`);
     expect(rows).toHaveLength(runs);
     for (const { status, budget_error, flop_budget, epochs } of rows) {
       expect(status).toBe('pending');
@@ -38,7 +26,7 @@ describe.each([
   });
 
   it('has both curves at every size, and capacities, every block and the control beside them', async () => {
-    const { rows } = await timedPlan(`configs/${name}.yaml`);
+    const rows = await planOf(`configs/${name}.yaml`);
     const N0 = Math.sqrt(Number(name) / 120);
     const baseline = rows.filter(({ variant }) => variant === 'baseline');
     const paper = rows.filter(
@@ -61,17 +49,4 @@ describe.each([
   it('says in its comments how many runs there are', () => {
     expect(readFileSync(`configs/${name}.yaml`, 'utf8')).toContain(`= ${runs} runs of ${name} FLOPs`);
   });
-});
-
-it('plans a thousand runs within two seconds', async () => {
-  const path = join(folder, 'thousand.yaml');
-  const text = readFileSync('configs/6e18.yaml', 'utf8')
-    .replace(/grids:.*/s, '')
-    .replace('capacities: [0.125]', 'capacities: [0.0625, 0.125, 0.25, 0.5, 0.75, 0.95]')
-    .replace('routing_frequencies: [2]', 'routing_frequencies: [1, 2]');
-  writeFileSync(path, `${text}routers: [learned, random]\nseeds: [0, 1, 2, 3, 4]\n`);
-  const { rows, seconds } = await timedPlan(path);
-  console.log(`${rows.length} runs planned in ${seconds.toFixed(3)} s`);
-  expect(rows.length).toBeGreaterThan(1000);
-  expect(seconds).toBeLessThan(2 * CI_MARGIN);
 });
