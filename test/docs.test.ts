@@ -175,6 +175,26 @@ describe('README.md', () => {
   });
 });
 
+describe('the commands', () => {
+  const declared = [
+    ...readFileSync('src/cli.ts', 'utf8').matchAll(/\.command\('([\w-]+)'(, { hidden: true })?/g),
+  ];
+  const visible = declared.filter(([, , hidden]) => hidden === undefined).map(([, name]) => name as string);
+  const ofData = ['prepare', 'info'];
+  const top = visible.filter((name) => !ofData.includes(name));
+
+  it('have a section each in docs/commands.md', () => {
+    const sections = [...readFileSync('docs/commands.md', 'utf8').matchAll(/^## mod (.+)$/gm)];
+    expect(sections.map(([, name]) => name).sort()).toEqual([...top].sort());
+  });
+
+  it('have a line each in the README', () => {
+    const table = section(readFileSync('README.md', 'utf8'), 'Commands');
+    const lines = [...new Set([...table.matchAll(/`mod ([\w-]+)/g)].map(([, name]) => name as string))];
+    expect(lines.sort()).toEqual([...top].sort());
+  });
+});
+
 describe('the documents', () => {
   const inFolder = (folder: string) => readdirSync(folder).filter((name) => name.endsWith('.md'));
   const pages = [...inFolder('.'), ...inFolder('docs').map((name) => join('docs', name))];

@@ -13,7 +13,7 @@ export function times(bounded: number, long: number): number {
   return inject('long') ? long : bounded;
 }
 
-/** A figure for the README: what was done, and how often. */
+/** A figure for docs/reliability.md: what was done, and how often. */
 export function figure(what: string, count: number | string): void {
   console.info(`figure: ${what}: ${count}`);
 }
