@@ -37,6 +37,7 @@ import { trainRunCommand } from './commands/train-run.js';
 import { DEFAULT_PART_BYTES } from './data/prepare.js';
 import { InputError, messageOf, TryLaterError } from './errors.js';
 import { EXIT, exitCodeOf, exitCodeOfRun, exitCodeOfStop, exitCodeOfSweep } from './exit-codes.js';
+import { CAUSAL_MODES, ROUTING_MODES } from './model/config.js';
 import { programVersion } from './results/provenance.js';
 import { signalExitCode } from './run/stop-request.js';
 
@@ -208,7 +209,7 @@ function addEval(mod: Command): void {
         .default(false)
         .conflicts('routing'),
     )
-    .addOption(new Option('--routing <mode>', 'in this mode').choices(['topk', 'predictor', 'threshold']))
+    .addOption(new Option('--routing <mode>', 'in this mode').choices(ROUTING_MODES))
     .option('--sequences <n>', 'evaluate on at most so many', wholeNumber)
     .option('--checkpoint <dir>', 'a checkpoint’s folder, or a run’s, in place of a target')
     .option('--tokens <file>', 'the tokens for --checkpoint: an llm.c shard, or bare tokens')
@@ -230,11 +231,7 @@ function addAnalyze(mod: Command): void {
     .argument('<run>', 'a run, by folder or as SWEEP/RUN')
     .option('--sequences <n>', 'held-out sequences to analyse', wholeNumber, 64)
     .option('--heatmaps <n>', 'of these, to keep token by token', wholeNumber, 4)
-    .addOption(
-      new Option('--routing <mode>', 'in this mode')
-        .choices(['topk', 'predictor', 'threshold'])
-        .default('topk'),
-    )
+    .addOption(new Option('--routing <mode>', 'in this mode').choices(ROUTING_MODES).default('topk'))
     .addOption(resultsOption())
     .addOption(jsonOption())
     .addOption(backendOption())
@@ -253,12 +250,7 @@ function addGenerate(mod: Command): void {
     .option('--temperature <t>', '0: always the likeliest token', notNegative, 1)
     .option('--top-p <p>', 'draw from the likeliest tokens that together reach this', probability, 1)
     .option('--seed <n>', 'of the draws', wholeOrZero, 0)
-    .addOption(
-      new Option('--routing <mode>', 'default: predictor where there is one').choices([
-        'predictor',
-        'threshold',
-      ]),
-    )
+    .addOption(new Option('--routing <mode>', 'default: predictor where there is one').choices(CAUSAL_MODES))
     .option('--tokenizer <name>', 'bytes, gpt2 or a tokenizer.json, in place of the checkpoint’s own')
     .addOption(resultsOption())
     .addOption(jsonOption())

@@ -57,7 +57,7 @@ const LAYERS: Record<string, readonly string[]> = {
   ],
   'exit-codes': ['run', 'sweep'],
   'cli-options': ['plan'],
-  cli: ['cli-options', 'commands', 'data', 'exit-codes', 'results', 'run'],
+  cli: ['cli-options', 'commands', 'data', 'exit-codes', 'model', 'results', 'run'],
 };
 
 interface Import {

@@ -52,7 +52,7 @@ export async function measureDecode(model: ModelConfig, options: DecodeOptions):
   transformer.dispose();
   const [first] = runs as [(typeof runs)[number]];
   const stepMs = median(runs.map(({ decodeMs }) => decodeMs / (newTokens - 1)));
-  const decisions = first.engaged.flatMap((tokens) => tokens.slice(promptTokens)).flat();
+  const decisions = first.selected.flatMap((tokens) => tokens.slice(promptTokens)).flat();
   return {
     stepMs,
     tokensPerSecond: (sequences * 1000) / stepMs,
@@ -92,7 +92,7 @@ function calibratePredictors(transformer: Transformer, length: number): void {
     const logits = scope(() => {
       const drawn = randomTokens(config, CALIBRATED_ON * length, -1);
       const tokens = tensor2d(drawn, [CALIBRATED_ON, length], 'int32');
-      const { routed } = transformer.forward(tokens, { tape: null, mode: 'predictor', noise: null });
+      const { routed } = transformer.forward(tokens, { tape: null, mode: 'predictor', drawn: null });
       const trace = routed.find((candidate) => candidate.block === index);
       return Float32Array.from(trace?.predictor?.dataSync() ?? []).sort();
     });

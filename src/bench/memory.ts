@@ -3,7 +3,7 @@
 import { InputError } from '../errors.js';
 import { isRouted, type ModelConfig, selectedTokens } from '../model/config.js';
 import { flopsPerPass } from '../model/flops.js';
-import { parameterCounts } from '../model/params.js';
+import { parameterCounts } from '../model/parameter-count.js';
 import { type BenchShape, parseShape } from './shape.js';
 
 /** The paper's best setting. */

@@ -7,7 +7,7 @@ import type { Tokenizer } from '../data/tokenizer.js';
 import { BUILT_IN_TOKENIZERS, isBuiltIn, openTokenizer } from '../data/tokenizers.js';
 import { InputError, messageOf } from '../errors.js';
 import { readSafetensors, type SafeTensor, safetensorsParts } from '../files/safetensors.js';
-import { type ModelConfig, ROUTERS } from '../model/config.js';
+import { type ModelConfig, ROUTER_NAMES } from '../model/config.js';
 import type { TensorSpec } from '../model/parameters.js';
 import { Transformer } from '../model/transformer.js';
 import { GATE_NAMES } from '../ops/gates.js';
@@ -30,7 +30,7 @@ const modelSchema: z.ZodType<ModelConfig> = z.strictObject({
     .strictObject({
       frequency: positive,
       capacity: z.number().gt(0).max(1),
-      router: z.enum(ROUTERS),
+      router: z.enum(ROUTER_NAMES),
       gate: z.enum(GATE_NAMES),
       aux_loss_weight: z.number().nonnegative(),
       predictor_hidden: z.int().nonnegative(),
@@ -49,7 +49,7 @@ const modelSchema: z.ZodType<ModelConfig> = z.strictObject({
 
 const CONFIG_FILE = 'config.json';
 const WEIGHTS_FILE = 'weights.safetensors';
-/** What `tokenizer` says of a tokenizer.json: that it lies beside config.json, where other programs look for it. */
+/** The value of `tokenizer` for a tokenizer.json, and the file's name in the folder: where other programs look for it. */
 const TOKENIZER_FILE = 'tokenizer.json';
 
 const checkpointSchema = z.looseObject({
@@ -59,9 +59,9 @@ const checkpointSchema = z.looseObject({
 });
 
 /**
- * config.json, weights.safetensors and, where there is one, tokenizer.json, with the values of this moment.
+ * The files of a model with its present values: config.json, weights.safetensors and, if there is one, tokenizer.json.
  *
- * @param tokenizer of the model's tokens: `bytes`, `gpt2`, the path of a tokenizer.json, or null where it is not known
+ * @param tokenizer of the model's tokens: `bytes`, `gpt2`, the path of a tokenizer.json, or null if unknown
  */
 export function modelFiles(model: Transformer, tokenizer: string | null): CheckpointFile[] {
   const own = tokenizer === null || isBuiltIn(tokenizer) ? null : readFileSync(tokenizer);
@@ -79,9 +79,9 @@ export function modelFiles(model: Transformer, tokenizer: string | null): Checkp
 }
 
 /**
- * The tokenizer of a checkpoint; null where it carries none.
+ * The tokenizer of a checkpoint; null if it has none.
  *
- * @throws InputError where the tokenizer is missing or damaged, or has tokens that the model does not know
+ * @throws InputError if the tokenizer is missing or damaged, or has more tokens than the model's vocabulary
  */
 export async function openCheckpointTokenizer(folder: string): Promise<Tokenizer | null> {
   const { model, tokenizer: name } = readConfig(folder);
@@ -91,7 +91,7 @@ export async function openCheckpointTokenizer(folder: string): Promise<Tokenizer
 }
 
 /**
- * Another tokenizer than the checkpoint's own.
+ * A tokenizer in place of the checkpoint's own.
  *
  * @param name as in a sweep file: `bytes`, `gpt2`, or the path of a tokenizer.json
  * @throws InputError as openCheckpointTokenizer does
@@ -100,7 +100,7 @@ export async function openTokenizerFor(folder: string, name: string): Promise<To
   return fitting(await openTokenizer(name, '.'), name, readModelConfig(folder));
 }
 
-/** A tokenizer whose tokens the model knows: of another one rows would be read that no embedding has. */
+/** The tokenizer if its tokens fit in the model's vocabulary: the embedding has no rows for others. */
 function fitting(tokenizer: Tokenizer, name: string, { vocab_size }: ModelConfig): Tokenizer {
   if (tokenizer.vocabSize <= vocab_size) return tokenizer;
   throw new InputError(
@@ -109,16 +109,20 @@ function fitting(tokenizer: Tokenizer, name: string, { vocab_size }: ModelConfig
 }
 
 /**
- * The model of a checkpoint of which nobody has seen that it is whole, on the active backend.
+ * The model of a checkpoint on the active backend, its files checked against the checkpoint's manifest first.
  *
- * @throws InputError for a file that is not what the checkpoint's manifest says, and as loadModel does
+ * @throws InputError for a file that differs from the manifest, and as loadModel does
  */
 export function loadCheckedModel(folder: string): Transformer {
   checkFiles(folder, [CONFIG_FILE, WEIGHTS_FILE]);
   return loadModel(folder);
 }
 
-/** The model of a checkpoint, on the active backend. InputError where config and weights do not fit each other. */
+/**
+ * The model of a checkpoint on the active backend; for a checkpoint whose files have been checked.
+ *
+ * @throws InputError if config and weights do not fit each other
+ */
 export function loadModel(folder: string): Transformer {
   const config = readModelConfig(folder);
   const path = join(folder, WEIGHTS_FILE);
@@ -161,7 +165,7 @@ function readConfig(folder: string): z.output<typeof checkpointSchema> {
   return parsed.data;
 }
 
-/** A parameter, or another tensor of its shape, by the names of a checkpoint, each behind `prefix`: q, k and v apart. */
+/** The parts of a parameter, or of another tensor of its shape, by their names in a checkpoint behind `prefix`: q, k, v apart. */
 export function tensorsOf(parameter: Parameter, tensor: Tensor, prefix = ''): SafeTensor[] {
   const values = tensor.dataSync() as Float32Array;
   const parts = parameter.tensorNames.length;
@@ -174,10 +178,10 @@ export function tensorsOf(parameter: Parameter, tensor: Tensor, prefix = ''): Sa
   }));
 }
 
-/** Where a checkpoint's tensors come from that were made with `tensorsOf`. */
+/** Gives the values of the tensors that `tensorsOf` names. */
 export type StoredTensors = (spec: Pick<TensorSpec, 'name' | 'shape'>) => Float32Array;
 
-/** The tensors of a file, by name, each checked against what it ought to be, and which of them nobody asked for. */
+/** The tensors of a file by name, each checked against the expected type and shape, and the names of those not used. */
 export function tensorSource(path: string): { source: StoredTensors; unused(): string[] } {
   const tensors = readSafetensors(path);
   const used = new Set<string>();
@@ -192,7 +196,7 @@ export function tensorSource(path: string): { source: StoredTensors; unused(): s
     const broken = found.data.findIndex((value) => !Number.isFinite(value));
     if (broken !== -1) {
       throw new InputError(
-        `${path}: the tensor ${name} holds ${found.data[broken]} at ${broken}: no finite number`,
+        `${path}: the tensor ${name} holds ${found.data[broken]} at ${broken}: not a finite number`,
       );
     }
     used.add(name);

@@ -13,7 +13,7 @@ import { keptCheckpoint, openRunHeldout } from '../eval/targets.js';
 import { writeFileAtomic } from '../files/atomic.js';
 import { table } from '../format.js';
 import type { RoutingMode } from '../model/config.js';
-import { refuseMode } from '../model/routing.js';
+import { refuseMode } from '../model/routing-modes.js';
 import { type Analysis, analysisFile, writeAnalysis } from '../results/analysis.js';
 import { findSweep, readPlan, runFolder } from '../results/sweep-folder.js';
 
@@ -85,7 +85,7 @@ function writeTables(folder: string, analysis: Analysis, tokens: TokenTable, len
     Math.floor(i / length),
     i % length,
     token,
-    tokens.engaged[i] as number,
+    tokens.blocksEngaged[i] as number,
     tokens.entropy[i] as number,
     tokens.loss[i] as number,
   ]);

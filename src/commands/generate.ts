@@ -8,8 +8,8 @@ import { InputError } from '../errors.js';
 import { type Generated, generate } from '../eval/generate.js';
 import { checkpointAt } from '../eval/targets.js';
 import { bytes } from '../format.js';
-import { hasPredictor, type ModelConfig } from '../model/config.js';
-import { NO_CAUSAL_FORM, refuseMode } from '../model/routing.js';
+import type { CausalMode, ModelConfig } from '../model/config.js';
+import { causalModes, refuseMode } from '../model/routing-modes.js';
 import { mean } from '../statistics.js';
 
 export interface GenerateCommandOptions {
@@ -19,7 +19,7 @@ export interface GenerateCommandOptions {
   temperature: number;
   topP: number;
   seed: number;
-  routing?: 'predictor' | 'threshold';
+  routing?: CausalMode;
   /** In place of the checkpoint's own. */
   tokenizer?: string;
   json: boolean;
@@ -97,16 +97,14 @@ export async function generateCommand(
   }
 }
 
-function modeOf(
-  model: ModelConfig,
-  { routing }: GenerateCommandOptions,
-  folder: string,
-): 'predictor' | 'threshold' {
-  if (model.routing?.router === 'random') {
-    throw new InputError(`${folder}: ${NO_CAUSAL_FORM}: it cannot generate`);
+function modeOf(model: ModelConfig, { routing }: GenerateCommandOptions, folder: string): CausalMode {
+  const [preferred] = causalModes(model);
+  if (preferred === undefined) {
+    throw new InputError(
+      `${folder}: ${model.routing?.router} routing has no causal form: it cannot generate`,
+    );
   }
-  const usual = model.routing !== null && !hasPredictor(model.routing) ? 'threshold' : 'predictor';
-  const mode = routing ?? usual;
+  const mode = routing ?? preferred;
   const refused = refuseMode(model, mode);
   if (refused !== null) throw new InputError(`${folder}: it cannot generate under ${mode}: ${refused}`);
   return mode;
@@ -154,7 +152,7 @@ class TextStream {
 }
 
 async function printable(
-  { tokens, engaged, prefillMs, decodeMs, cacheBytes }: Generated,
+  { tokens, selected, prefillMs, decodeMs, cacheBytes }: Generated,
   options: GenerateCommandOptions,
   routing: string,
   tokenizer: Tokenizer,
@@ -166,7 +164,7 @@ async function printable(
     text: texts[i] as string,
     tokens: [...row],
     routing,
-    participation: (engaged[i] as boolean[][]).flatMap((blocks) =>
+    participation: (selected[i] as boolean[][]).flatMap((blocks) =>
       blocks.length === 0 ? [] : [mean(blocks.map(Number))],
     ),
     prefill_ms: prefillMs,

@@ -2,7 +2,8 @@
 import { z } from 'zod';
 import { REQUESTED_BACKENDS } from '../backends/names.js';
 import { REQUESTED_PRECISIONS } from '../backends/precisions.js';
-import { ROUTERS } from '../model/config.js';
+import { ROUTER_NAMES } from '../model/config.js';
+import { EXPERT_VARIANTS } from '../model/variants.js';
 import { GATE_NAMES } from '../ops/gates.js';
 import { Written } from './document.js';
 import {
@@ -185,8 +186,6 @@ const data = mapping(
     };
   });
 
-const EXPERT_VARIANTS = ['moe', 'mode-staged', 'mode-integrated', 'moe-reduced'] as const;
-
 const capacity = number('a number above 0 and at most 1', (value) => value > 0 && value <= 1);
 
 /** The keys that a grid may override: all but the name and the grids. */
@@ -196,7 +195,7 @@ const keys = {
   // An empty list is the dense model alone.
   capacities: z.array(capacity, { error: 'a list of numbers above 0 and at most 1' }).exactOptional(),
   routing_frequencies: list(whole(1), 'whole numbers').exactOptional(),
-  routers: list(oneOf(ROUTERS), `routers: ${ROUTERS.join(', ')}`).exactOptional(),
+  routers: list(oneOf(ROUTER_NAMES), `routers: ${ROUTER_NAMES.join(', ')}`).exactOptional(),
   gates: list(oneOf(GATE_NAMES), `gates: ${GATE_NAMES.join(', ')}`).exactOptional(),
   // An empty list is no experts.
   expert_variants: z

@@ -8,7 +8,7 @@ import { isFile } from '../data/files.js';
 import { tokenizerJsonVocabSize } from '../data/tokenizer-json.js';
 import { isBuiltIn } from '../data/tokenizers.js';
 import { InputError, messageOf } from '../errors.js';
-import type { RouterKind } from '../model/config.js';
+import type { RouterName } from '../model/config.js';
 import type { ExpertVariant } from '../model/variants.js';
 import type { Gate } from '../ops/gates.js';
 import type { CheckpointPolicy } from './checkpoint-policy.js';
@@ -29,7 +29,7 @@ export interface Product {
   baseline: boolean;
   capacities: Written[];
   routing_frequencies: Written[];
-  routers: RouterKind[];
+  routers: RouterName[];
   gates: Gate[];
   expert_variants: ExpertVariant[];
   model_sizes: 'auto' | Shape[] | MatchedSizes;

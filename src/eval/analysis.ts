@@ -1,8 +1,8 @@
-/** Routing analysis: which tokens go through which routed blocks, and what that has to do with how hard they are. */
+/** Routing analysis: which tokens the routed blocks select, and how that correlates with the tokens' entropy and loss. */
 import { tensor2d } from '@tensorflow/tfjs-core';
 import type { HeldoutWindows } from '../data/batches.js';
-import { isRouted, type RoutingMode } from '../model/config.js';
-import { routerNoise } from '../model/noise.js';
+import { type RoutingMode, routedBlocks } from '../model/config.js';
+import { drawnWeights } from '../model/routers.js';
 import type { Transformer } from '../model/transformer.js';
 import { crossEntropy } from '../ops/cross-entropy.js';
 import { entropyKernel } from '../ops/entropy.js';
@@ -14,29 +14,29 @@ export interface AnalysisOptions {
   mode: RoutingMode;
   /** At most this many held-out windows, from the first. */
   sequences: number;
-  /** How many of them are shown token by token. */
+  /** How many of them get a heatmap, token by token. */
   heatmaps: number;
   seed: number;
-  /** The text of each token; null where nobody can tell. */
+  /** Gives the text of each token; null without a tokenizer. */
   texts: ((tokens: Int32Array) => Promise<string[]>) | null;
   onProgress?: (done: number, total: number) => void;
 }
 
-/** The analysis without what the caller knows: whose it is, and when it was made. */
+/** The analysis without the run's id and the time, which the caller adds. */
 export type RoutingAnalysis = Omit<Analysis, 'run_id' | 'analyzed_at'>;
 
-/** Every token of the sequences that were analysed, one sequence after another. */
+/** Every token of the analysed sequences, one sequence after another. */
 export interface TokenTable {
   tokens: Int32Array;
-  /** How many routed blocks it went through. */
-  engaged: Uint8Array;
-  /** Of the prediction at the token, in nats. */
+  /** Number of routed blocks that selected it. */
+  blocksEngaged: Uint8Array;
+  /** Entropy of the prediction at the token, in nats. */
   entropy: Float32Array;
-  /** Of the token that follows, in nats. */
+  /** Loss of the token that follows, in nats. */
   loss: Float32Array;
 }
 
-/** Bins of the histogram of router weights, and the share of the weights that may lie beyond its edges on either side. */
+/** Bins of the histogram of router weights, and the share of the weights beyond its edges on either side. */
 const BINS = 60;
 const BEYOND = 0.001;
 
@@ -49,11 +49,11 @@ export async function analyzeRouting(
   const { config } = model;
   const length = config.sequence_length;
   const total = Math.min(options.sequences, windows.count);
-  const blocks = Array.from({ length: config.n_layers }, (_, i) => i).filter((i) => isRouted(config, i));
+  const blocks = routedBlocks(config);
   const size = total * length;
   const table: TokenTable = {
     tokens: new Int32Array(size),
-    engaged: new Uint8Array(size),
+    blocksEngaged: new Uint8Array(size),
     entropy: new Float32Array(size),
     loss: new Float32Array(size),
   };
@@ -65,9 +65,9 @@ export async function analyzeRouting(
     const { inputs, targets } = windows.read(sequence, 1);
     table.tokens.set(inputs, at);
     scope(() => {
-      const noise = routerNoise(config, options.seed, 'heldout', sequence, 1);
+      const drawn = drawnWeights(config, options.seed, 'heldout', sequence, 1);
       const ids = tensor2d(inputs, [1, length], 'int32');
-      const { logits, routed } = model.forward(ids, { tape: null, mode: options.mode, noise });
+      const { logits, routed } = model.forward(ids, { tape: null, mode: options.mode, drawn });
       table.loss.set(crossEntropy(null, logits, tensor2d(targets, [1, length], 'int32')).dataSync(), at);
       table.entropy.set(entropyKernel({ logits }, {})[0].dataSync(), at);
       routed.forEach(({ r, mask }, block) => {
@@ -77,7 +77,7 @@ export async function analyzeRouting(
     });
     for (const mask of masks) {
       for (let i = at; i < at + length; i++)
-        table.engaged[i] = (table.engaged[i] as number) + (mask[i] as number);
+        table.blocksEngaged[i] = (table.blocksEngaged[i] as number) + (mask[i] as number);
     }
     if (sequence < options.heatmaps) {
       const engaged = masks.map((mask) => mask.subarray(at, at + length).join(''));
@@ -92,13 +92,13 @@ export async function analyzeRouting(
     blocks,
     heatmaps,
     router_weights: histogram(weights, masks),
-    share_by_blocks_engaged: sharesByCount(table.engaged, blocks.length),
+    share_by_blocks_engaged: sharesByCount(table.blocksEngaged, blocks.length),
     correlations: correlations(table, length),
   };
   return { analysis, table };
 }
 
-/** Counts of router weights in equal bins, the same for all blocks. */
+/** Counts of router weights in bins of equal width, the same for all blocks. */
 function histogram(weights: Float32Array[], masks: Uint8Array[]): Analysis['router_weights'] {
   const all = new Float32Array(weights.reduce((sum, block) => sum + block.length, 0));
   weights.forEach((block, b) => {
@@ -125,19 +125,23 @@ function histogram(weights: Float32Array[], masks: Uint8Array[]): Analysis['rout
   };
 }
 
-function sharesByCount(engaged: Uint8Array, blocks: number): number[] {
+/** Share of tokens that 0, 1, ... blocks selected. */
+function sharesByCount(blocksEngaged: Uint8Array, blocks: number): number[] {
   const counts = new Array<number>(blocks + 1).fill(0);
-  for (const count of engaged) counts[count] = (counts[count] as number) + 1;
-  return counts.map((count) => count / engaged.length);
+  for (const count of blocksEngaged) counts[count] = (counts[count] as number) + 1;
+  return counts.map((count) => count / blocksEngaged.length);
 }
 
-function correlations({ engaged, entropy, loss }: TokenTable, length: number): Analysis['correlations'] {
-  const n = engaged.length;
+function correlations(
+  { blocksEngaged, entropy, loss }: TokenTable,
+  length: number,
+): Analysis['correlations'] {
+  const n = blocksEngaged.length;
   return (['entropy', 'loss'] as const).flatMap((other) => {
     const values = other === 'entropy' ? entropy : loss;
     return [
-      { with: other, coefficient: 'pearson' as const, ...pearson(engaged, values, length), n },
-      { with: other, coefficient: 'spearman' as const, ...spearman(engaged, values, length), n },
+      { with: other, coefficient: 'pearson' as const, ...pearson(blocksEngaged, values, length), n },
+      { with: other, coefficient: 'spearman' as const, ...spearman(blocksEngaged, values, length), n },
     ];
   });
 }

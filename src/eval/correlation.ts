@@ -1,19 +1,19 @@
-/** Correlation coefficients over tokens, with intervals from resampling whole sequences: their tokens are not independent. */
+/** Correlation coefficients over tokens, with bootstrap intervals over sequences: tokens of one are not independent. */
 import { randomStream } from '../random.js';
 
 export interface Correlation {
-  /** Null where one of the two does not vary. */
+  /** Null if one of the two variables is constant. */
   r: number | null;
-  /** 95%, percentiles of the resampled coefficients; null where r is, or with fewer than two sequences. */
+  /** 95%: percentiles of the resampled coefficients; null if r is null, or with fewer than two sequences. */
   interval: [low: number, high: number] | null;
 }
 
 const RESAMPLES = 1000;
 
-/** n, Σx, Σy, Σx², Σy², Σxy: all that Pearson's coefficient needs to know of a sequence. */
+/** n, Σx, Σy, Σx², Σy², Σxy of a sequence: Pearson's coefficient follows from them. */
 type Sums = [number, number, number, number, number, number];
 
-/** Pearson's r. x and y hold `length` values of one sequence after another. */
+/** Pearson's r of x and y: `length` values a sequence, one sequence after another. */
 export function pearson(x: ArrayLike<number>, y: ArrayLike<number>, length: number): Correlation {
   const sequences: Sums[] = [];
   for (let start = 0; start < x.length; start += length) sequences.push(sumsOf(x, y, start, length));
@@ -30,12 +30,12 @@ export function pearson(x: ArrayLike<number>, y: ArrayLike<number>, length: numb
   return { r, interval: [at(0.025), at(0.975)] };
 }
 
-/** Spearman's rho: Pearson's r of the ranks over all tokens, equal values sharing the mean of theirs. */
+/** Spearman's rho: Pearson's r of the ranks over all tokens, equal values with their mean rank. */
 export function spearman(x: ArrayLike<number>, y: ArrayLike<number>, length: number): Correlation {
   return pearson(ranks(x), ranks(y), length);
 }
 
-/** 1 for the smallest; equal values get the mean of the ranks that they take up. */
+/** Ranks from 1, the smallest value's; equal values get their mean rank. */
 export function ranks(values: ArrayLike<number>): Float64Array {
   const order = Uint32Array.from({ length: values.length }, (_, i) => i);
   order.sort((a, b) => (values[a] as number) - (values[b] as number));
@@ -70,7 +70,7 @@ function coefficient(sequences: readonly Sums[]): number | null {
     for (let i = 0; i < 6; i++) total[i] = (total[i] as number) + (sums[i] as number);
   const [n, x, y, xx, yy, xy] = total;
   const [varianceX, varianceY] = [xx - (x * x) / n, yy - (y * y) / n];
-  // What rounding leaves of values that are all the same.
+  // Constant values leave a variance of rounding errors.
   if (varianceX <= 1e-12 * xx || varianceY <= 1e-12 * yy) return null;
   return Math.max(-1, Math.min(1, (xy - (x * y) / n) / Math.sqrt(varianceX * varianceY)));
 }

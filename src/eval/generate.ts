@@ -1,6 +1,6 @@
-/** Generating text: prompts in, tokens out, one step at a time through a decoder. */
+/** Generation: continues prompts token by token through a decoder. */
 import type { Tensor } from '@tensorflow/tfjs-core';
-import type { RoutingMode } from '../model/config.js';
+import type { CausalMode } from '../model/config.js';
 import { type CacheBytes, Decoder } from '../model/decoder.js';
 import { LoopDecoder, refuseLoop } from '../model/loop-decoder.js';
 import type { Transformer } from '../model/transformer.js';
@@ -8,17 +8,17 @@ import type { DecodeLoops } from '../ops/decode-loop.js';
 import { type RandomStream, randomStream } from '../random.js';
 
 export interface GenerateOptions {
-  mode: Exclude<RoutingMode, 'topk'>;
-  /** New tokens for every prompt. */
+  mode: CausalMode;
+  /** Number of new tokens for every prompt. */
   tokens: number;
   /** 0: always the likeliest token. */
   temperature: number;
-  /** The smallest set of tokens whose probabilities sum to this is drawn from (Holtzman et al. 2020); 1: all. */
+  /** Nucleus sampling: draw from the smallest set of tokens whose probabilities reach this sum (Holtzman et al. 2020); 1: all. */
   topP: number;
   seed: number;
-  /** Told of every new token, in order, when it is known here. */
+  /** Called for every new token, in order, as soon as the host has it. */
   onToken?: (sequence: number, token: number) => void | Promise<void>;
-  /** Where the backend can run steps on the device alone; absent or null: every step is queued op by op. */
+  /** The backend's loops on the device; absent or null: every step is queued op by op. */
   loops?: DecodeLoops | null;
   /** Milliseconds; injected in tests. */
   now: () => number;
@@ -27,17 +27,21 @@ export interface GenerateOptions {
 export interface Generated {
   /** The new tokens of each prompt. */
   tokens: Int32Array[];
-  /** [sequence][token][routed block]: whether the token went through; of prompt and new tokens, all but the last. */
-  engaged: boolean[][][];
+  /** [sequence][token][routed block]: whether the block selected the token; prompt and new tokens, all but the last. */
+  selected: boolean[][][];
   prefillMs: number;
   decodeMs: number;
   cacheBytes: CacheBytes;
 }
 
-/** Steps that the device takes in one go: tokens come at most twice as many late. */
+/** Steps of one call of the loop. Two calls are queued at a time: a token arrives at most 32 steps late. */
 const LOOP_STEPS = 16;
 
-/** Continues every prompt, side by side. Yields to the event loop between steps. */
+/**
+ * Continues every prompt, side by side. Yields to the event loop between steps.
+ *
+ * @throws RangeError if a prompt and its new tokens exceed the model's sequence length
+ */
 export async function generate(
   model: Transformer,
   prompts: readonly Int32Array[],
@@ -51,8 +55,8 @@ export async function generate(
   let loop: LoopDecoder | null = null;
   try {
     const started = options.now();
-    const { logits, engaged } = decoder.prefill(prompts);
-    const progress = new Progress(prompts, engaged, options);
+    const { logits, selected } = decoder.prefill(prompts);
+    const progress = new Progress(prompts, selected, options);
     await progress.draw(logits);
     if (inLoop) {
       loop = new LoopDecoder(
@@ -64,16 +68,16 @@ export async function generate(
         progress.last(),
         options,
       );
-      decoder.dispose(); // the loop has caches of its own
+      decoder.dispose(); // the loop has copied its caches
       await loop.ready();
     }
     const prefilled = options.now();
-    await progress.tell();
+    await progress.notify();
     if (loop !== null) await runLoop(loop, progress);
     else await runSteps(decoder, progress);
     return {
       tokens: progress.tokens,
-      engaged: progress.engaged,
+      selected: progress.selected,
       prefillMs: prefilled - started,
       decodeMs: options.now() - prefilled,
       cacheBytes: (loop ?? decoder).cacheBytes(),
@@ -84,63 +88,63 @@ export async function generate(
   }
 }
 
-/** One step after another, each queued op by op once the token before it is known. */
+/** Step by step, each queued op by op once the previous token is known. */
 async function runSteps(decoder: Decoder, progress: Progress): Promise<void> {
   while (progress.left() > 0) {
-    const { logits, engaged } = decoder.step(progress.last());
-    progress.note(engaged);
+    const { logits, selected } = decoder.step(progress.last());
+    progress.note(selected);
     await progress.draw(logits);
-    await progress.tell();
+    await progress.notify();
     await new Promise((resolve) => setImmediate(resolve));
   }
 }
 
-/** Several steps at once on the device, the next ones queued before the last ones are read. */
+/** Several steps at once on the device; the next are queued before the last are read. */
 async function runLoop(loop: LoopDecoder, progress: Progress): Promise<void> {
   let queued = 0;
   const all = progress.left();
-  const underWay: ReturnType<LoopDecoder['run']>[] = [];
+  const pending: ReturnType<LoopDecoder['run']>[] = [];
   try {
     while (progress.left() > 0) {
-      while (queued < all && underWay.length < 2) {
+      while (queued < all && pending.length < 2) {
         const steps = Math.min(LOOP_STEPS, all - queued);
-        underWay.push(loop.run(progress.uniforms(steps)));
+        pending.push(loop.run(progress.uniforms(steps)));
         queued += steps;
       }
-      for (const { tokens, engaged } of (await underWay.shift()) ?? []) {
-        progress.note(engaged);
+      for (const { tokens, selected } of (await pending.shift()) ?? []) {
+        progress.note(selected);
         progress.add(tokens);
-        await progress.tell();
+        await progress.notify();
       }
     }
   } catch (error) {
-    await Promise.allSettled(underWay);
+    await Promise.allSettled(pending);
     throw error;
   }
 }
 
-/** Tokens as they come, and which blocks they went through. */
+/** The tokens generated so far, and which routed blocks selected them. */
 class Progress {
   readonly tokens: Int32Array[];
-  /** As Generated's. */
-  readonly engaged: boolean[][][];
+  /** As in Generated. */
+  readonly selected: boolean[][][];
   private readonly streams: RandomStream[];
   private known = 0;
 
   constructor(
     prompts: readonly Int32Array[],
-    engaged: boolean[][][],
+    selected: boolean[][][],
     private readonly options: GenerateOptions,
   ) {
     this.tokens = prompts.map(() => new Int32Array(options.tokens));
-    // By token: a new one appends what every routed block did with it.
-    this.engaged = engaged.map((blocks, i) =>
+    // Token by token: a step appends one entry.
+    this.selected = selected.map((blocks, i) =>
       Array.from(prompts[i] as Int32Array, (_, t) => blocks.map((block) => block[t] as boolean)),
     );
     this.streams = prompts.map((_, i) => randomStream(options.seed, 'generate', i));
   }
 
-  /** Tokens of each sequence that are still to come: nobody asks what follows the last. */
+  /** Tokens of each sequence that are not known yet. */
   left(): number {
     return this.options.tokens - this.known;
   }
@@ -150,7 +154,7 @@ class Progress {
     return Int32Array.from(this.tokens, (row) => row[this.known - 1] as number);
   }
 
-  /** Draws the next tokens from what follows the last ones: [S, V], disposed here. */
+  /** Draws the next tokens from the logits [S, V] after the last ones, and disposes them. */
   async draw(logits: Tensor): Promise<void> {
     const scores = (await logits.data()) as Float32Array;
     logits.dispose();
@@ -162,7 +166,7 @@ class Progress {
     );
   }
 
-  /** Numbers that the tokens of the next steps are to be drawn with: [steps, S] */
+  /** Numbers in (0, 1) [steps, S] with which the tokens of the next steps are drawn. */
   uniforms(steps: number): Float64Array {
     return Float64Array.from({ length: steps * this.streams.length }, (_, i) =>
       (this.streams[i % this.streams.length] as RandomStream).uniform(),
@@ -176,23 +180,23 @@ class Progress {
     this.known += 1;
   }
 
-  /** What each routed block did with the tokens that a step read: [routed block][sequence] */
-  note(engaged: boolean[][]): void {
-    this.engaged.forEach((row, i) => {
-      row.push(engaged.map((block) => block[i] as boolean));
+  /** Records which blocks selected the tokens that a step read: [routed block][sequence] */
+  note(selected: boolean[][]): void {
+    this.selected.forEach((row, i) => {
+      row.push(selected.map((block) => block[i] as boolean));
     });
   }
 
-  /** Tells of the newest tokens. */
-  async tell(): Promise<void> {
+  /** Calls `onToken` for the newest tokens. */
+  async notify(): Promise<void> {
     for (const [i, token] of this.last().entries()) await this.options.onToken?.(i, token);
   }
 }
 
 /**
- * A token drawn from softmax(logits / temperature), cut to the likeliest ones that together reach `topP`.
+ * Draws a token from softmax(logits / temperature), cut to the likeliest tokens that together reach `topP`. logits [V]
  *
- * @param uniform a number in (0, 1); asked for once, and not at all for temperature 0
+ * @param uniform gives a number in (0, 1); called once, and not at all for temperature 0
  */
 export function sample(
   logits: Float32Array,

@@ -1,10 +1,10 @@
-/** Held-out evaluation: the loss of every sequence in one routing mode, and what the routed blocks decided. */
+/** Held-out evaluation: the loss of every sequence in one routing mode, and the decisions of the routed blocks. */
 import { mean, type Tensor, tensor2d } from '@tensorflow/tfjs-core';
 import type { Batch, HeldoutWindows } from '../data/batches.js';
 import type { RoutedTrace } from '../model/block.js';
-import { hasPredictor, type RoutingMode, routedBlockCount } from '../model/config.js';
+import { type RoutingMode, routedBlocks } from '../model/config.js';
 import type { Participation } from '../model/flops.js';
-import { routerNoise } from '../model/noise.js';
+import { drawnWeights, hasPredictor } from '../model/routers.js';
 import type { Transformer } from '../model/transformer.js';
 import { crossEntropy } from '../ops/cross-entropy.js';
 import { scope } from '../ops/scope.js';
@@ -17,19 +17,19 @@ export interface EvaluationOptions {
   sequences: number;
   /** Sequences that pass through the model at once. */
   batchSequences: number;
-  /** Seed of the random router's draws, which depend on the window and nothing else. */
+  /** Seed for routers that draw their weights: the draws depend on seed, block and window only. */
   seed: number;
-  /** Where an earlier evaluation of the same model on the same windows was broken off. */
+  /** The state of an interrupted evaluation of the same model on the same windows. */
   from?: EvaluationState | undefined;
   onProgress?: (state: EvaluationState, total: number) => void;
 }
 
-/** All that an evaluation knows after some of its windows: plain numbers, to be saved and gone on from. */
+/** An evaluation after some of its windows: plain numbers, to be saved and resumed from. */
 export interface EvaluationState {
   sequences: number;
-  /** Of the losses of the sequences. */
+  /** Mean, and sum of squared deviations, of the losses of the sequences. */
   loss: { mean: number; squares: number };
-  /** One a routed block. */
+  /** One a routed block, in order. */
   tallies: BlockTally[];
 }
 
@@ -38,13 +38,13 @@ export interface Evaluation {
   sequences: number;
   /** LM loss in nats a token. */
   loss: number;
-  /** Standard error of the loss over sequences; null for a single one. */
+  /** Standard error of the loss over sequences; null for a single sequence. */
   lossStandardError: number | null;
-  /** Mean share of tokens that took part, one number a routed block. */
+  /** Share of tokens that each routed block selected, in order. */
   participation: number[];
-  /** The tokens of a sequence that took part, one entry a routed block. */
+  /** The number of selected tokens of a sequence, one entry a routed block. */
   participants: Participation[];
-  /** In `topk` mode alone: there the activations are those of training. */
+  /** Null but in `topk` mode, where the activations are those of training. */
   predictor: PredictorScore | null;
   /** Accuracy of each routed block's predictor, in order; empty where `predictor` is null. */
   predictorAccuracyByBlock: number[];
@@ -57,7 +57,7 @@ export async function evaluate(
   options: EvaluationOptions,
 ): Promise<Evaluation> {
   const total = Math.min(options.sequences, windows.count);
-  const tallies = options.from?.tallies ?? Array.from({ length: routedBlockCount(model.config) }, emptyTally);
+  const tallies = options.from?.tallies ?? routedBlocks(model.config).map(emptyTally);
   const losses = new RunningMean(options.from && { count: options.from.sequences, ...options.from.loss });
   while (losses.count < total) {
     const first = losses.count;
@@ -86,7 +86,7 @@ export async function evaluate(
   };
 }
 
-/** The mean LM loss of each sequence of a batch; adds what the routed blocks decided to their tallies. */
+/** The mean LM loss of each sequence of a batch, in nats a token; counts the decisions of the routed blocks in their tallies. */
 function batchLosses(
   model: Transformer,
   batch: Batch,
@@ -100,32 +100,32 @@ function batchLosses(
     const { logits, routed } = model.forward(tensor2d(batch.inputs, [sequences, length], 'int32'), {
       tape: null,
       mode: options.mode,
-      noise: routerNoise(model.config, options.seed, 'heldout', first, sequences),
+      drawn: drawnWeights(model.config, options.seed, 'heldout', first, sequences),
     });
     const losses = crossEntropy(null, logits, tensor2d(batch.targets, [sequences, length], 'int32'));
     routed.forEach((trace, i) => {
-      count(tallies[i] as BlockTally, trace);
+      addDecisions(tallies[i] as BlockTally, trace);
     });
     return (mean(losses, 1) as Tensor).dataSync() as Float32Array;
   });
 }
 
-function count(tally: BlockTally, { mask, predictor }: RoutedTrace): void {
+function addDecisions(tally: BlockTally, { mask, predictor }: RoutedTrace): void {
   const [sequences, length] = mask.shape as [number, number];
-  const members = mask.dataSync();
+  const selections = mask.dataSync();
   const logits = predictor?.dataSync() ?? null;
   for (let sequence = 0; sequence < sequences; sequence++) {
-    let took = 0;
+    let count = 0;
     for (let i = sequence * length; i < (sequence + 1) * length; i++) {
-      const selected = members[i] === 1;
-      if (selected) took += 1;
+      const selected = selections[i] === 1;
+      if (selected) count += 1;
       if (logits === null) continue;
       const positive = (logits[i] as number) > 0;
       if (positive === selected) tally.agreed += 1;
       if (positive) tally.positive += 1;
       if (positive && selected) tally.truePositive += 1;
     }
-    tally.member += took;
-    tally.memberSquares += took * took;
+    tally.member += count;
+    tally.memberSquares += count * count;
   }
 }

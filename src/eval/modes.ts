@@ -1,4 +1,4 @@
-/** A model in several routing modes over the same held-out windows, as rows of eval.csv. */
+/** Evaluates a model in several routing modes on the same held-out windows, as rows of eval.csv. */
 import type { HeldoutWindows } from '../data/batches.js';
 import type { ModelConfig, RoutingMode } from '../model/config.js';
 import { causalFlopsPerPass, flopsPerPass } from '../model/flops.js';
@@ -9,7 +9,7 @@ import { mean } from '../statistics.js';
 import { type Evaluation, evaluate } from './heldout.js';
 import type { EvaluationProgress } from './progress.js';
 
-/** A row of eval.csv, and the participation of each routed block that its mean is made from. */
+/** A row of eval.csv, and the participation of each routed block, of which the row has the mean. */
 export interface ModeResult {
   row: EvalRow;
   participation: number[];
@@ -17,7 +17,7 @@ export interface ModeResult {
 
 export interface ModesOptions {
   runId: string;
-  /** In the order of evaluation. `topk` first gives the others something to be compared with. */
+  /** In the order of evaluation: `loss_minus_topk` is known for modes after `topk`. */
   modes: readonly RoutingMode[];
   sequences: number;
   batchSequences: number;
@@ -26,11 +26,11 @@ export interface ModesOptions {
   /** Milliseconds since 1970; injected in tests. */
   now: () => number;
   onProgress?: (runId: string, mode: RoutingMode, done: number, total: number) => void;
-  /** Where a broken-off evaluation left its states, and this one leaves its own. */
+  /** The states of an interrupted evaluation, and those of this one. */
   progress?: EvaluationProgress | undefined;
 }
 
-/** Evaluates in each mode. The caller has made sure that the model knows them (`refuseMode`). */
+/** Evaluates in each mode. The model must have them (`refuseMode`). */
 export async function evaluateModes(
   model: Transformer,
   windows: HeldoutWindows,
@@ -80,7 +80,7 @@ export async function evaluateModes(
   return results;
 }
 
-/** FLOPs per pass of what ran: in the causal modes the tokens that took part. */
+/** FLOPs per pass of what ran: in the causal modes of the selected tokens. */
 function flopsOf(model: ModelConfig, { mode, participants }: Evaluation): number {
   return mode === 'topk' ? flopsPerPass(model).total : causalFlopsPerPass(model, mode, participants).total;
 }

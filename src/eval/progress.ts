@@ -1,11 +1,11 @@
-/** An evaluation's own checkpoint: how far each routing mode has come, in one small file that is gone at the end. */
+/** The checkpoint of an evaluation: its state in each routing mode, in one small file that is removed at the end. */
 import { rmSync } from 'node:fs';
 import { configHash } from '../files/canonical.js';
 import { readJson, writeJson } from '../files/json.js';
 import type { RoutingMode } from '../model/config.js';
 import type { EvaluationState } from './heldout.js';
 
-/** Milliseconds between two writes, but at the end of a mode. */
+/** Milliseconds between two writes; the end of a mode is always written. */
 const INTERVAL = 30_000;
 
 interface Saved {
@@ -19,7 +19,7 @@ export class EvaluationProgress {
   private written: number;
 
   /**
-   * @param subject what is evaluated on what: a file that was left by anything else is not gone on from
+   * @param subject model, data and backend: a file with another subject is ignored
    * @param now milliseconds; injected in tests
    */
   constructor(
@@ -32,19 +32,19 @@ export class EvaluationProgress {
     this.written = now();
   }
 
-  /** Where an earlier evaluation was broken off in this mode; undefined for the start. */
+  /** The state of an interrupted evaluation in this mode; undefined if there is none. */
   state(mode: RoutingMode): EvaluationState | undefined {
     return this.modes[mode];
   }
 
   update(mode: RoutingMode, state: EvaluationState, isLast: boolean): void {
     this.modes[mode] = state;
-    if (!isLast && Math.abs(this.now() - this.written) < INTERVAL) return; // backwards: the clock was set
+    if (!isLast && Math.abs(this.now() - this.written) < INTERVAL) return; // abs: the clock may have been set back
     writeJson(this.path, { key: this.key, modes: this.modes } satisfies Saved);
     this.written = this.now();
   }
 
-  /** Forgets everything: the rows are written. */
+  /** Removes the file, once the rows are written. */
   remove(): void {
     rmSync(this.path, { force: true });
   }
@@ -54,7 +54,7 @@ export class EvaluationProgress {
       const saved = readJson(this.path) as Saved | null;
       return saved?.key === this.key ? saved.modes : {};
     } catch {
-      return {}; // a file that cannot be read is worth no more than none
+      return {}; // an unreadable file counts as missing
     }
   }
 }

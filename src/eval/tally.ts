@@ -1,25 +1,27 @@
-/** Counts of what one routed block and its predictor decided, over tokens, and the scores that follow from them. */
+/** Counts of the decisions of one routed block and its predictor over tokens, and the scores that follow from them. */
 
+/** The names are those of an evaluation's progress file. */
 export interface BlockTally {
-  /** Tokens that took part. */
+  /** Selected tokens. */
   member: number;
   /** Σ over sequences of the square of their number: attention costs by it. */
   memberSquares: number;
-  /** Tokens for which the predictor said what was so. */
+  /** Tokens whose selection the predictor predicts correctly. */
   agreed: number;
-  /** Tokens for which it said 'take'. */
+  /** Tokens that the predictor selects. */
   positive: number;
-  /** And was right. */
+  /** Tokens that it selects and top-k selects too. */
   truePositive: number;
 }
 
-/** How the predictor's answers compare with membership of the top-k set, over tokens and routed blocks. */
+/** Agreement of the predictor with the top-k selection, over tokens and routed blocks. */
 export interface PredictorScore {
   accuracy: number;
-  /** Accuracy of always answering 'skip'. */
+  /** Accuracy of never selecting. */
   alwaysSkip: number;
-  /** Null where the predictor never says 'take'. */
+  /** Null if the predictor selects no token. */
   precision: number | null;
+  /** Null if top-k selects no token. */
   recall: number | null;
 }
 
@@ -27,7 +29,7 @@ export function emptyTally(): BlockTally {
   return { member: 0, memberSquares: 0, agreed: 0, positive: 0, truePositive: 0 };
 }
 
-/** @param tokens that each block decided on */
+/** @param tokens number of tokens that each block decided on */
 export function scorePredictor(tallies: readonly BlockTally[], tokens: number): PredictorScore {
   const sum = (key: keyof BlockTally) => tallies.reduce((total, tally) => total + tally[key], 0);
   const decisions = tokens * tallies.length;

@@ -1,4 +1,4 @@
-/** What can be evaluated: a checkpoint on any tokens, a finished run on the held-out tokens of its sweep. */
+/** Evaluates a checkpoint on any tokens, or a finished run on the held-out tokens of its sweep. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { latestCheckpoint } from '../checkpoint/folder.js';
@@ -9,7 +9,7 @@ import type { TokenSource } from '../data/token-source.js';
 import { InputError } from '../errors.js';
 import type { ModelConfig, RoutingMode } from '../model/config.js';
 import { microBatchSequences } from '../model/memory.js';
-import { evaluationModes, refuseMode } from '../model/routing.js';
+import { evaluationModes, refuseMode } from '../model/routing-modes.js';
 import type { Transformer } from '../model/transformer.js';
 import type { PlannedRun } from '../plan/run.js';
 import { assertSameHeldout, readEvaluations, runFiles, writeEvaluations } from '../results/run-folder.js';
@@ -17,21 +17,21 @@ import { evaluateModes, type ModeResult, type ModesOptions } from './modes.js';
 import { EvaluationProgress } from './progress.js';
 
 export interface TargetOptions extends Pick<ModesOptions, 'backend' | 'now' | 'onProgress'> {
-  /** The one mode that is asked for beside `topk`; undefined: as `autoregressive` says. */
+  /** This mode alone (for a run, `topk` and this mode); undefined: see `autoregressive`. */
   routing: RoutingMode | undefined;
-  /** All modes that a model has been trained for. */
+  /** True: all modes for which a model was trained (`evaluationModes`); false: `topk`. */
   autoregressive: boolean;
-  /** At most this many; undefined: the run's own number, of a checkpoint's tokens all. */
+  /** At most this many; undefined: as many as the sweep file says for a run, all for a checkpoint. */
   sequences: number | undefined;
 }
 
-/** Sequences that pass through the model at once, if they fit. */
+/** Sequences that pass through the model at once, if they fit in memory. */
 const BATCH_SEQUENCES = 128;
 
 /**
- * Evaluates a checkpoint, which has no seed: the random control draws under seed 0.
+ * Evaluates a checkpoint. It has no seed: routers that draw their weights draw with seed 0.
  *
- * @throws InputError for a checkpoint that is not right, a mode that its model lacks, tokens short of one sequence
+ * @throws InputError for a damaged checkpoint, a mode that its model does not have, fewer tokens than one sequence
  */
 export async function evaluateCheckpoint(
   folder: string,
@@ -54,10 +54,10 @@ export async function evaluateCheckpoint(
 }
 
 /**
- * Evaluates the last checkpoint of a run, `topk` always among the modes, and keeps the rows in the run's folder: rows of
- * other modes stay where they are of as many sequences.
+ * Evaluates the last checkpoint of a run, in `topk` among other modes, and writes the rows to the run's folder. Its rows of
+ * other modes are kept if they have the same number of sequences.
  *
- * @throws InputError if the run has no checkpoint, or the data or the checkpoint is not right
+ * @throws InputError if the run has no checkpoint, or if data or checkpoint are damaged
  */
 export async function evaluateRun(
   run: PlannedRun,
@@ -71,14 +71,14 @@ export async function evaluateRun(
   const model = loadCheckedModel(checkpoint);
   try {
     const { routing } = options;
-    const asked =
+    const modes =
       routing === undefined || spec.model.routing === null || refuseMode(spec.model, routing) !== null
         ? usualModes(spec.model, options)
         : new Set<RoutingMode>(['topk', routing]);
     const sequences = options.sequences ?? spec.evaluation.sequences;
     const subject = { spec, checkpoint, sequences, windows: windows.count, backend: options.backend.name };
     const progress = new EvaluationProgress(runFiles(folder).evaluationProgress, subject);
-    const results = await evaluateModel(model, windows, [...asked], {
+    const results = await evaluateModel(model, windows, [...modes], {
       ...options,
       sequences,
       runId: run_id,
@@ -99,9 +99,9 @@ export async function evaluateRun(
 }
 
 /**
- * The held-out data that a run was trained beside.
+ * The held-out data of a run.
  *
- * @throws InputError if they are others by now, or not right
+ * @throws InputError if the files have changed since it was trained, or are damaged
  */
 export function openRunHeldout(
   { spec }: PlannedRun,
@@ -113,7 +113,7 @@ export function openRunHeldout(
 }
 
 /**
- * The checkpoint that a path means: one's folder, or a run's, here or in the results; of a run the last one.
+ * The checkpoint at a path, here or in the results: a checkpoint's folder, or a run's, which means its last checkpoint.
  *
  * @throws InputError if there is none
  */
@@ -129,7 +129,7 @@ export function checkpointAt(path: string, resultsDir: string): string {
 /**
  * The last checkpoint of a run.
  *
- * @throws InputError if it is gone, saying why
+ * @throws InputError if the run keeps none, with the reason
  */
 export function keptCheckpoint({ checkpoint }: PlannedRun, folder: string): string {
   const latest = latestCheckpoint(folder);

@@ -1,4 +1,7 @@
-/** One block of the transformer: attention, then MLP, for all tokens or for those that a router selects. */
+/**
+ * One block of the transformer. A dense block gives x + f(x) with f(x) = a + mlp(norm(x + a)), a = attention(norm(x)); a
+ * routed block applies f to the tokens that its router selects (`routedBlock`: paper, equation 1).
+ */
 import { reshape, type Tensor, zerosLike } from '@tensorflow/tfjs-core';
 import { varlenAttentionKernel } from '../ops/causal-attention.js';
 import { gatedScatterAdd } from '../ops/gated-scatter-add.js';
@@ -10,10 +13,8 @@ import { residual } from '../ops/residual.js';
 import { addRmsNorm, rmsNorm } from '../ops/rms-norm.js';
 import { rotaryKernel } from '../ops/rotary.js';
 import { rotaryAttention } from '../ops/rotary-attention.js';
-import { routedGather } from '../ops/routed-gather.js';
-import { addRouterLogits, recordRouterLogits, routerLogits } from '../ops/router-logits.js';
-import type { Parameter, Tape } from '../ops/tape.js';
-import type { ExpertsConfig, RoutingConfig, RoutingMode } from './config.js';
+import type { Tape } from '../ops/tape.js';
+import type { CausalMode, ExpertsConfig, RoutingConfig, RoutingMode } from './config.js';
 import {
   type Assign,
   addExperts,
@@ -22,21 +23,24 @@ import {
   type ExpertTrace,
   emptyTrace,
 } from './experts.js';
-import type { BlockParameters, RoutedParameters } from './parameters.js';
-import { type Selection, selectByCapacity, selectPositive } from './routing.js';
+import type { BlockParameters } from './parameters.js';
+import { type DrawnWeights, ROUTERS, type RoutedParameters } from './routers.js';
+import { decidingLogits, MODES } from './routing-modes.js';
+import { selectByCapacity, selectPositive } from './selection.js';
+import { normOf, type Stream } from './stream.js';
 
 /** What a routed block decided: for the extra losses, the statistics and the analysis. */
 export interface RoutedTrace {
   block: number;
   /** Router weights [B, T]. */
   r: Tensor;
-  /** [B, T] float32: 1 where a token went through the block. */
+  /** [B, T] float32: 1 for a selected token, else 0. */
   mask: Tensor;
   /** The selected positions [B, k] int32 under `topk`; null in the causal modes. */
   indices: Tensor | null;
-  /** The predictor's logits [B, T]; null without one, where the mode does not ask it, and where it learns instead. */
+  /** Logits of the predictor [B, T]; null without one, in training, and in a mode that does not run it. */
   predictor: Tensor | null;
-  /** In training: the share of the tokens whose selection the predictor foresaw, a scalar; null without one. */
+  /** In training: the share of tokens whose selection the predictor predicts correctly, a scalar; null without one. */
   predictorCorrect: Tensor | null;
 }
 
@@ -48,95 +52,75 @@ export interface BlockExperts {
 
 export interface BlockContext {
   tape: Tape | null;
-  /** Of the rotary positions. */
+  /** Cosines and sines of the rotary positions, [P, K]. */
   table: Tensor;
   /** Absent or null: one MLP for all tokens. */
   experts?: BlockExperts | null;
-  /** Told of the rotated projections, and of the lengths of the sequences that are packed in them, if they are. */
+  /** Receives the rotated projections, and the lengths of the sequences if these are packed in one row, else null. */
   onKeys?: (qkv: Tensor, lengths: number[] | null) => void;
 }
 
 export interface RoutedContext extends BlockContext {
   routing: RoutingConfig;
   mode: RoutingMode;
-  /** r [B, T] of this block for `router: random`. */
-  noise: ((block: number) => Tensor) | null;
-  /** The weight with which its predictor learns, in training. */
-  share?: number;
+  /** Router weights for a router that draws them; else null. */
+  drawn: DrawnWeights | null;
+  /** Factor of the predictor's loss in training; 1 if absent. */
+  lossScale?: number;
 }
 
 interface AttentionHalf {
-  /** attention(norm(x)) */
+  /** attention(norm(x)) [B, n, D] */
   attention: Tensor;
-  /** x + attention */
+  /** x + attention [B, n, D] */
   middle: Tensor;
-  /** norm(x + attention): what the MLP reads. */
+  /** norm(x + attention) [B, n, D]: the input of the MLP. */
   normed: Tensor;
 }
 
-/**
- * The residual stream between two blocks: x, or x + branch, which whoever reads it adds in one pass with its own work. A
- * block takes it over: what a routed block adds may take its place.
- */
-export interface Stream {
-  x: Tensor;
-  branch: Tensor | null;
-}
-
-/** What a block gives, and what its experts did; null without experts. */
+/** The output x [B, n, D] of a block, and what its experts did; null without experts. */
 export interface BlockOutput {
   x: Tensor;
   experts: ExpertTrace | null;
 }
 
-/** The same where the last addition is left to the next reader. */
+/** The same with the last addition left to the next reader. */
 export interface StreamOutput {
   stream: Stream;
   experts: ExpertTrace | null;
 }
 
-/** The stream as one tensor. */
-export function sumOf(tape: Tape | null, { x, branch }: Stream): Tensor {
-  return branch === null ? x : residual(tape, x, branch);
-}
+/** Attention from the projections qkv [B, n, 3D], not to be used afterwards, to the heads' outputs [B, n, D]. */
+type Attend = (qkv: Tensor) => Tensor;
 
-/** [the stream as one tensor, its norm] */
-export function normOf(tape: Tape | null, { x, branch }: Stream, gain: Parameter): [sum: Tensor, y: Tensor] {
-  return branch === null ? [x, rmsNorm(tape, x, gain)] : addRmsNorm(tape, x, branch, gain);
-}
-
-/**
- * The first half of f(x) = a + mlp(norm(x + a)): a = attention(norm(x)). x [B, n, D]
- *
- * @param attend from the projections [B, n, 3D], dead afterwards, to what the heads gather, [B, n, D]
- */
+/** The first half of f: a = attention(norm(x)), and norm(x + a). x [B, n, D] */
 export function attentionHalf(
   tape: Tape | null,
   x: Tensor,
   block: BlockParameters,
-  attend: (qkv: Tensor) => Tensor,
+  attend: Attend,
 ): AttentionHalf {
   return attentionOf(tape, x, rmsNorm(tape, x, block.attnNorm), block, attend);
 }
 
-/** The same of an x whose norm is known. */
+/** The same for an x whose norm is given. */
 function attentionOf(
   tape: Tape | null,
   x: Tensor,
   normedX: Tensor,
   block: BlockParameters,
-  attend: (qkv: Tensor) => Tensor,
+  attend: Attend,
 ): AttentionHalf {
-  const qkv = linear(tape, normedX, block.qkv); // [B, n, 3D]
-  const attention = linear(tape, attend(qkv), block.attnOut); // [B, n, D]
-  const [middle, normed] = addRmsNorm(tape, x, attention, block.mlpNorm);
+  const qkv = linear(tape, normedX, block.qkv); // [B, n, D] → [B, n, 3D]
+  const attention = linear(tape, attend(qkv), block.attnOut); // [B, n, 3D] → [B, n, D]
+  const [middle, normed] = addRmsNorm(tape, x, attention, block.mlpNorm); // [B, n, D] each
   return { attention, middle, normed };
 }
 
 /**
- * The second half: to + mlp(normed), by experts where the block has them. to, normed [B, n, D]
+ * The second half of f: to + mlp(normed), by experts where the block has them. to, normed [B, n, D] → [B, n, D]
  *
- * @param assign which tokens the experts take; not asked where there are none
+ * @param assign gives the tokens of each expert; not called for a block without experts
  */
 export function addMlp(
   { tape, experts }: Pick<BlockContext, 'tape' | 'experts'>,
@@ -149,28 +133,21 @@ export function addMlp(
   if (expertRouter === null) {
     return { x: residual(tape, to, mlp(tape, normed, up, down)), experts: null };
   }
-  if (experts === undefined || experts === null) throw new Error('a block of experts needs to know them');
+  if (experts === undefined || experts === null)
+    throw new Error('a block with experts was run without their config');
   const parameters = { expertRouter, up, down };
   const { sum, trace } = addExperts(tape, to, normed, parameters, experts.config, assign(experts), index);
   return { x: sum, experts: trace };
 }
 
-/** Heads of a model, as its rotary table and the width of its residual stream tell. */
-function headsOf(x: Tensor, table: Tensor): number {
-  return (x.shape[2] as number) / (table.shape[1] as number);
-}
-
 /**
- * Every row of the batch attends within itself.
+ * Causal attention within each row of the batch.
  *
- * @param positions [B, n] int32; null: row t has position t
+ * @param positions [B, n] int32; null: token t of a row has position t
  */
-function attendWithin(
-  { tape, table, onKeys }: BlockContext,
-  positions: Tensor | null,
-): (qkv: Tensor) => Tensor {
+function attendWithin({ tape, table, onKeys }: BlockContext, positions: Tensor | null): Attend {
   return (qkv) => {
-    const [out, rotated] = rotaryAttention(tape, qkv, table, positions);
+    const [out, rotated] = rotaryAttention(tape, qkv, table, positions); // [B, n, D], [B, n, 3D]
     onKeys?.(rotated, null);
     return out;
   };
@@ -184,7 +161,7 @@ export function denseBlock(
   block: BlockParameters,
 ): StreamOutput {
   const { tape } = context;
-  const [x, normedX] = normOf(tape, stream, block.attnNorm);
+  const [x, normedX] = normOf(tape, stream, block.attnNorm); // [B, T, D] each
   const { middle, normed } = attentionOf(tape, x, normedX, block, attendWithin(context, null));
   if (block.expertRouter === null) {
     return { stream: { x: middle, branch: mlp(tape, normed, block.up, block.down) }, experts: null };
@@ -194,8 +171,13 @@ export function denseBlock(
 }
 
 /**
- * x_t + gate(r_t)·f(x_S)_t for the selected tokens, x_t to the bit for the others (paper, equation 1). The selected
- * attend among themselves, at their original positions. x [B, T, D] → [B, T, D]
+ * A routed block (Raposo et al. 2024, equation 1), for each sequence on its own:
+ *
+ *     x'_t = x_t + gate(r_t) · f(x_S)_t   for t in S, the selected tokens
+ *     x'_t = x_t                          for the others, bit for bit
+ *
+ * with the router weights r, S the k largest r (`topk`) or those whose logit is above 0 (the causal modes). The selected
+ * tokens attend among themselves, at their original positions. x [B, T, D] → [B, T, D]
  */
 export function routedBlock(
   context: RoutedContext,
@@ -203,98 +185,90 @@ export function routedBlock(
   index: number,
   block: BlockParameters,
 ): StreamOutput & { trace: RoutedTrace } {
-  const { tape, routing, mode } = context;
-  const { router, predictor } = block.routed as RoutedParameters;
-  const [x, r] = routerWeights(context, stream, index, router);
-  const asked = predictor !== null && mode !== 'threshold' && tape === null;
-  const logits = asked ? predictorLogits(x, predictor) : null;
-  const trace = { block: index, r, indices: null, predictor: logits, predictorCorrect: null };
-  const whole = (sum: Tensor): Stream => ({ x: sum, branch: null });
-  if (mode !== 'topk') {
-    const deciding = mode === 'predictor' ? logits : r;
-    const packed = packedBlock(context, x, index, r, deciding, block);
-    return { stream: whole(packed.x), experts: packed.experts, trace: { ...trace, mask: packed.mask } };
-  }
-  const { indices, mask } = selectByCapacity(r, routing.capacity);
-  // Before the block's output takes x's place; no gradient reaches the trunk.
-  const learns = predictor !== null && tape !== null;
-  const predictorCorrect = learns ? accumulatePredictorGrad(x, predictor, mask, context.share ?? 1) : null;
-  const { rows, isSaved } = take(context, x, r, router, indices);
-  const { attention, normed } = attentionHalf(tape, rows, block, attendWithin(context, indices));
-  const added = addMlp(context, attention, normed, block, index);
-  const out = gatedScatterAdd(tape, x, added.x, r, indices, routing.gate, !isSaved);
-  return {
-    stream: whole(out),
-    experts: added.experts,
-    trace: { ...trace, mask, indices, predictorCorrect },
-  };
+  const { tape, routing, mode, drawn } = context;
+  const parameters = routedParameters(block);
+  const [x, r] = ROUTERS[routing.router].weights({ tape, stream, parameters, block: index, drawn }); // [B, T, D], [B, T]
+  const {
+    x: out,
+    experts,
+    trace,
+  } = mode === 'topk'
+    ? topKBlock(context, x, r, index, block)
+    : packedBlock(context, mode, x, r, index, block);
+  return { stream: { x: out, branch: null }, experts, trace: { block: index, r, ...trace } };
 }
 
-/** x at the indices [B, k, D], and whether the tape has saved x: where every token's r is to get a gradient. */
-function take(
-  { tape, routing }: RoutedContext,
+type RoutedOutput = BlockOutput & { trace: Omit<RoutedTrace, 'block' | 'r'> };
+
+/** Equation 1 with S the k largest router weights of each sequence: the training pass. x [B, T, D], r [B, T] */
+function topKBlock(
+  context: RoutedContext,
   x: Tensor,
   r: Tensor,
-  router: Parameter | null,
-  indices: Selection['indices'],
-): { rows: Tensor; isSaved: boolean } {
-  if (router === null) return { rows: gatherTokens(tape, x, indices), isSaved: false };
-  if (routing.aux_loss_weight === 0 || tape === null)
-    return { rows: routedGather(tape, x, r, router, indices), isSaved: false };
-  recordRouterLogits(tape, x, r, router);
-  return { rows: gatherTokens(tape, x, indices), isSaved: true };
-}
-
-/** [the stream as one tensor, r [B, T]] */
-function routerWeights(
-  context: RoutedContext,
-  stream: Stream,
   index: number,
-  router: Parameter | null,
-): [sum: Tensor, r: Tensor] {
-  const { tape } = context;
-  const { x, branch } = stream;
-  if (router === null) return [sumOf(tape, stream), noiseOf(context, index)];
-  return branch === null ? [x, routerLogits(x, router)] : addRouterLogits(tape, x, branch, router);
+  block: BlockParameters,
+): RoutedOutput {
+  const { tape, routing } = context;
+  const parameters = routedParameters(block);
+  const { predictor } = parameters;
+  const logits = predictor !== null && tape === null ? predictorLogits(x, predictor) : null; // [B, T]
+  const { indices, mask } = selectByCapacity(r, routing.capacity); // [B, k], [B, T]
+  // Before the block's output takes x's place. No gradient of the predictor reaches the trunk.
+  const predictorCorrect =
+    predictor !== null && tape !== null
+      ? accumulatePredictorGrad(x, predictor, mask, context.lossScale ?? 1)
+      : null;
+  const everyWeight = routing.aux_loss_weight !== 0;
+  const gathered = ROUTERS[routing.router].gather({ tape, x, r, indices, parameters, everyWeight });
+  const rows = gathered.rows; // x_S [B, k, D]
+  const { attention, normed } = attentionHalf(tape, rows, block, attendWithin(context, indices)); // [B, k, D] each
+  const f = addMlp(context, attention, normed, block, index); // f(x_S) [B, k, D]
+  const out = gatedScatterAdd(tape, x, f.x, r, indices, routing.gate, !gathered.isSaved); // [B, T, D]
+  return { x: out, experts: f.experts, trace: { mask, indices, predictor: logits, predictorCorrect } };
 }
 
-/** A routed block in a causal mode: the tokens whose logit is above 0, of all sequences packed into one row. */
+/**
+ * Equation 1 with S the tokens whose logit is above 0: evaluation in a causal mode. The selected tokens of all sequences,
+ * N in all, are packed into one row. x [B, T, D], r [B, T]
+ */
 function packedBlock(
   context: RoutedContext,
+  mode: CausalMode,
   x: Tensor,
-  index: number,
   r: Tensor,
-  logits: Tensor | null,
+  index: number,
   block: BlockParameters,
-): BlockOutput & { mask: Tensor } {
-  const { tape, routing, mode, experts } = context;
-  if (logits === null) throw new Error(`the mode "${mode}" needs a predictor`);
+): RoutedOutput {
+  const { tape, routing, experts, table, onKeys } = context;
   if (tape !== null) throw new Error(`the mode "${mode}" is for evaluation: training selects by top-k`);
-  const selection = selectPositive(logits);
+  const { predictor } = routedParameters(block);
+  const logits = predictor !== null && MODES[mode].runsPredictor ? predictorLogits(x, predictor) : null; // [B, T]
+  const trace = { indices: null, predictor: logits, predictorCorrect: null };
+  const selection = selectPositive(decidingLogits(mode, r, logits));
   const [batch, length, width] = x.shape as [number, number, number];
   if (selection === null) {
     const none = experts ? emptyTrace(experts.config, batch, index) : null;
-    return { x: x.clone(), experts: none, mask: zerosLike(r) };
+    return { x: x.clone(), experts: none, trace: { ...trace, mask: zerosLike(r) } };
   }
-  const { rows, positions, lengths, mask } = selection;
-  const packed = reshape(x, [1, batch * length, width]);
-  const heads = headsOf(x, context.table);
-  const taken = gatherTokens(null, packed, rows);
-  const { attention, normed } = attentionHalf(null, taken, block, (projected) => {
-    const [qkv] = rotaryKernel({ qkv: projected, table: context.table, positions }, {});
-    context.onKeys?.(qkv, lengths);
-    return varlenAttentionKernel({ qkv }, { heads, lengths })[0];
+  const { rows: indices, positions, lengths, mask } = selection; // [1, N], [1, N], [B], [B, T]
+  const heads = width / (table.shape[1] as number);
+  const packed = reshape(x, [1, batch * length, width]); // [B, T, D] → [1, B·T, D]
+  const rows = gatherTokens(null, packed, indices); // x_S [1, N, D]
+  const { attention, normed } = attentionHalf(null, rows, block, (projected) => {
+    const [qkv] = rotaryKernel({ qkv: projected, table, positions }, {}); // [1, N, 3D]
+    onKeys?.(qkv, lengths);
+    return varlenAttentionKernel({ qkv }, { heads, lengths })[0]; // [1, N, D]
   });
-  const weights = reshape(r, [1, batch * length]);
-  const sequenceOf = lengths.flatMap((taken, sequence) => Array<number>(taken).fill(sequence));
-  const added = addMlp(context, attention, normed, block, index, ({ config, slots }) =>
+  const sequenceOf = lengths.flatMap((selected, sequence) => Array<number>(selected).fill(sequence)); // [N]
+  const f = addMlp(context, attention, normed, block, index, ({ config, slots }) =>
     new ExpertOccupancy(config, slots, batch).assign(sequenceOf),
-  );
-  const out = gatedScatterAdd(null, packed, added.x, weights, rows, routing.gate, true);
-  return { x: reshape(out, x.shape), experts: added.experts, mask };
+  ); // f(x_S) [1, N, D]
+  const weights = reshape(r, [1, batch * length]); // [B, T] → [1, B·T]
+  const out = gatedScatterAdd(null, packed, f.x, weights, indices, routing.gate, true); // [1, B·T, D]
+  return { x: reshape(out, x.shape), experts: f.experts, trace: { ...trace, mask } };
 }
 
-function noiseOf(context: RoutedContext, index: number): Tensor {
-  if (context.noise === null) throw new Error('a model with random routing needs its random numbers');
-  return context.noise(index);
+function routedParameters({ routed }: BlockParameters): RoutedParameters {
+  if (routed === null) throw new Error('a dense block was run as a routed one');
+  return routed;
 }

@@ -1,19 +1,25 @@
-/** What a model is: the `model` entry of a checkpoint's config.json, and the few sizes that follow from it. */
+/** What a model is: the `model` entry of a checkpoint's config.json, and the sizes that follow from it. */
 import type { Gate } from '../ops/gates.js';
 
-/** How the tokens of a routed block are chosen. */
-export const ROUTERS = ['learned', 'random'] as const;
-export type RouterKind = (typeof ROUTERS)[number];
-/** How a routed block selects tokens: `topk` is the training pass (not causal), the others are causal. */
-export type RoutingMode = 'topk' | 'predictor' | 'threshold';
+/** Where a routed block's router weights come from: see routers.ts. */
+export const ROUTER_NAMES = ['learned', 'random'] as const;
+export type RouterName = (typeof ROUTER_NAMES)[number];
+
+/** Modes in which a token's selection depends on no later token, the preferred one first: for sampling. */
+export const CAUSAL_MODES = ['predictor', 'threshold'] as const;
+export type CausalMode = (typeof CAUSAL_MODES)[number];
+/** How a routed block selects tokens: `topk` is the training pass, which is not causal. See routing-modes.ts. */
+export const ROUTING_MODES = ['topk', ...CAUSAL_MODES] as const;
+export type RoutingMode = (typeof ROUTING_MODES)[number];
 
 export interface RoutingConfig {
   /** Block i (from 0) is routed when i mod frequency = frequency - 1. */
   frequency: number;
   /** Share of a sequence's tokens that a routed block processes, in (0, 1]. */
   capacity: number;
-  router: RouterKind;
+  router: RouterName;
   gate: Gate;
+  /** Weight of the auxiliary loss on the router weights; 0: none. */
   aux_loss_weight: number;
   /** Hidden width of the causal predictor; 0: none. */
   predictor_hidden: number;
@@ -23,12 +29,12 @@ export interface RoutingConfig {
 export interface ExpertsConfig {
   /** Experts, each an MLP of its own. */
   count: number;
-  /** No-op experts among the choices: who chooses one passes by the experts (Raposo et al. 2024, section 4.3). */
+  /** No-op experts among the choices: a token that chooses one bypasses the experts (Raposo et al. 2024, section 4.3). */
   no_ops: number;
-  /** What an expert has room for, over its even share of the tokens. */
+  /** Slots of an expert, as a multiple of its even share of the tokens. */
   capacity_factor: number;
   balance_loss_weight: number;
-  /** Whether the balance loss evens out the no-ops, too; else the experts among themselves. */
+  /** Whether the balance loss covers the no-ops too; false: the experts alone. */
   balance_no_ops: boolean;
 }
 
@@ -40,7 +46,9 @@ export interface ModelConfig {
   d_ff: number;
   sequence_length: number;
   tie_embeddings: boolean;
+  /** Null: no block is routed. */
   routing: RoutingConfig | null;
+  /** Null: one MLP a block. */
   experts: ExpertsConfig | null;
 }
 
@@ -49,15 +57,16 @@ export function selectedTokens(capacity: number, sequenceLength: number): number
   return Math.floor(capacity * sequenceLength + 0.5);
 }
 
-/** What an expert router chooses from: the experts, then the no-ops. */
+/** Choices of an expert router: the experts, then the no-ops. */
 export function expertChoices({ count, no_ops }: ExpertsConfig): number {
   return count + no_ops;
 }
 
 /**
  * Slots of each expert in a sequence of which a block processes n tokens: ceil(capacity_factor·n / choices), at least 1
- * and at most n. Of the model's sequence length even where fewer tokens are there: a token's place may not depend on later
- * ones. The ceiling forgives rounding, so that a factor and its product with a ratio of whole numbers give the same slots.
+ * and at most n. n is that of the model's sequence length even where a sequence is shorter: a token's slot may not depend
+ * on later tokens. The ceiling allows for rounding, so that a factor and its product with a ratio of whole numbers give
+ * the same slots.
  */
 export function expertSlots(experts: ExpertsConfig, n: number): number {
   const share = (experts.capacity_factor * n) / expertChoices(experts);
@@ -73,17 +82,13 @@ export function blockTokens(model: ModelConfig, block: number): number {
 }
 
 /** Whether block `block` (from 0) is routed. */
-export function isRouted(model: ModelConfig, block: number): boolean {
-  const frequency = model.routing?.frequency;
-  return frequency !== undefined && block % frequency === frequency - 1;
+export function isRouted({ routing }: Pick<ModelConfig, 'routing'>, block: number): boolean {
+  return routing !== null && block % routing.frequency === routing.frequency - 1;
 }
 
-/** How many blocks are routed. */
-export function routedBlockCount({ routing, n_layers }: ModelConfig): number {
-  return routing === null ? 0 : Math.floor(n_layers / routing.frequency);
-}
-
-/** Whether the routed blocks of this model carry a predictor: the random control has nothing to predict. */
-export function hasPredictor(routing: RoutingConfig): boolean {
-  return routing.router === 'learned' && routing.predictor_hidden > 0;
+/** The routed blocks, from 0, ascending. */
+export function routedBlocks(model: Pick<ModelConfig, 'routing' | 'n_layers'>): number[] {
+  return Array.from({ length: model.n_layers }, (_, block) => block).filter((block) =>
+    isRouted(model, block),
+  );
 }

@@ -1,4 +1,4 @@
-/** Step-by-step decoding: every block keeps the keys and values of the tokens that went through it, and of no others. */
+/** Step-by-step decoding: each block caches the keys and values of the tokens that it processed, and of no others. */
 import { concat, keep, reshape, slice, type Tensor, tensor1d, tensor2d, zeros } from '@tensorflow/tfjs-core';
 import { decodeAttentionKernel } from '../ops/decode-attention.js';
 import { embedding } from '../ops/embedding.js';
@@ -9,30 +9,31 @@ import { predictorLogits } from '../ops/predictor-logits.js';
 import { prefillCacheKernel } from '../ops/prefill-cache.js';
 import { rmsNorm } from '../ops/rms-norm.js';
 import { rotaryKernel } from '../ops/rotary.js';
-import { routerLogits } from '../ops/router-logits.js';
 import { scope } from '../ops/scope.js';
 import { addMlp, attentionHalf } from './block.js';
-import { expertChoices, type RoutingMode } from './config.js';
+import { type CausalMode, expertChoices } from './config.js';
 import { ExpertOccupancy, type ExpertTrace } from './experts.js';
-import type { BlockParameters, RoutedParameters } from './parameters.js';
+import type { BlockParameters } from './parameters.js';
+import { ROUTERS, type RoutedParameters } from './routers.js';
+import { decidingLogits, MODES } from './routing-modes.js';
 import type { Transformer } from './transformer.js';
 
 /** Keys and values of one block. */
 export interface BlockCache {
-  /** [S, L, 2D] */
+  /** [S, L, 2D]: keys, then values, of L tokens a sequence, as many as there are slots. */
   kv: Tensor;
-  /** Tokens of each sequence that it holds. */
+  /** Tokens of each sequence in the cache. */
   lengths: Int32Array;
 }
 
-/** What reading prompts leaves of one block. */
+/** One block after reading prompts. */
 interface BlockState {
   cache: BlockCache;
-  /** [sequences, choices], as ExpertOccupancy has it; none without experts. */
+  /** [sequences, choices], as in ExpertOccupancy; empty without experts. */
   chosen: Int32Array;
 }
 
-/** Bytes of keys and values in float32: in use, allocated, and in use by a dense model of the same tokens. */
+/** Bytes of keys and values in float32: in use, allocated, and in use in the dense model. */
 export interface CacheBytes {
   used: number;
   allocated: number;
@@ -40,7 +41,7 @@ export interface CacheBytes {
 }
 
 export interface DecoderState {
-  /** Of each sequence's next token. */
+  /** Position of each sequence's next token. */
   positions: Int32Array;
   caches: BlockCache[];
 }
@@ -48,28 +49,29 @@ export interface DecoderState {
 export interface DecoderStep {
   /** For the next token of every sequence: [S, V]. The caller disposes it. */
   logits: Tensor;
-  /** For each routed block, in order, whether each sequence's token went through. */
-  engaged: boolean[][];
+  /** [routed block][sequence]: whether the block selected the sequence's token. */
+  selected: boolean[][];
 }
 
-/** Room that a routed block's cache starts with beyond its capacity's share, and how much it grows by when full. */
+/** Slots of a routed block's cache beyond its capacity's share at the start, and its factor of growth when it is full. */
 const SLACK_TOKENS = 16;
 const GROWTH = 1.5;
 
 export class Decoder {
   private readonly caches: BlockCache[] = [];
-  /** How full the experts of each block are; empty for a model without. */
+  /** Occupancy of each block's experts; empty without experts. */
   private readonly occupancies: ExpertOccupancy[] = [];
   private readonly positions: Int32Array;
 
   /**
-   * @param mode `predictor` or `threshold`; a dense model takes either
+   * @param mode one that the model has (`causalModes`)
    * @param sequences decoded side by side
-   * @param maxTokens of a sequence, prompt and all: at most the model's sequence length
+   * @param maxTokens of a sequence, prompt included: at most the model's sequence length
+   * @throws RangeError if maxTokens exceeds that
    */
   constructor(
     private readonly model: Transformer,
-    private readonly mode: Exclude<RoutingMode, 'topk'>,
+    private readonly mode: CausalMode,
     private readonly sequences: number,
     private readonly maxTokens: number,
   ) {
@@ -80,14 +82,14 @@ export class Decoder {
   }
 
   /**
-   * Reads the prompts, one a sequence, each of at least one token: in one forward pass where they are of one length.
-   * Returns what follows their last tokens, and for each prompt which of its tokens went through which routed block:
-   * [sequence][routed block][token].
+   * Reads the prompts, one a sequence, each of at least one token: in one forward pass if they have the same length.
+   * Returns the logits after their last tokens [S, V], which the caller disposes, and which tokens the routed blocks
+   * selected: [sequence][routed block][token].
    */
-  prefill(prompts: readonly Int32Array[]): { logits: Tensor; engaged: boolean[][][] } {
+  prefill(prompts: readonly Int32Array[]): { logits: Tensor; selected: boolean[][][] } {
     const [first] = prompts as [Int32Array];
-    const alike = prompts.every(({ length }) => length === first.length);
-    const batches = alike ? [prompts] : prompts.map((prompt) => [prompt]);
+    const sameLength = prompts.every(({ length }) => length === first.length);
+    const batches = sameLength ? [prompts] : prompts.map((prompt) => [prompt]);
     const read = batches.map((batch) => this.readPrompts(batch));
     const logits = scope(() => {
       this.model.tree.blocks.forEach((_, i) => {
@@ -96,7 +98,7 @@ export class Decoder {
         const slots = Math.max(...parts.map(({ kv }) => kv.shape[1] as number));
         const lengths = Int32Array.from(parts.flatMap((part) => [...part.lengths]));
         this.caches.push({ kv: keep(concat(parts.map(({ kv }) => widened(kv, slots)))), lengths });
-        this.seat(
+        this.occupy(
           i,
           states.flatMap(({ chosen }) => [...chosen]),
         );
@@ -110,12 +112,12 @@ export class Decoder {
     prompts.forEach(({ length }, i) => {
       this.positions[i] = length;
     });
-    return { logits, engaged: read.flatMap((part) => part.engaged) };
+    return { logits, selected: read.flatMap((part) => part.selected) };
   }
 
   /** One more token for every sequence. tokens [S] */
   step(tokens: Int32Array): DecoderStep {
-    const engaged: boolean[][] = [];
+    const selected: boolean[][] = [];
     const logits = scope(() => {
       const { tree } = this.model;
       const positions = tensor2d(this.positions, [1, this.sequences], 'int32');
@@ -125,22 +127,22 @@ export class Decoder {
         x = scope(() =>
           block.routed === null
             ? this.dense(before, i, block, positions)
-            : this.routed(before, i, block, engaged),
+            : this.routed(before, i, block, selected),
         );
       });
       const head = tree.lmHead ?? tree.tokenEmbedding;
       return reshape(linear(null, rmsNorm(null, x, tree.finalNorm), head), [this.sequences, -1]);
     });
     for (let i = 0; i < this.sequences; i++) this.positions[i] = (this.positions[i] as number) + 1;
-    return { logits, engaged };
+    return { logits, selected };
   }
 
   cacheBytes(): CacheBytes {
-    const rooms = this.caches.map(({ kv }) => kv.shape[1] as number);
-    return cacheBytes(this.state(), rooms, this.model.config.d_model);
+    const slots = this.caches.map(({ kv }) => kv.shape[1] as number);
+    return cacheBytes(this.state(), slots, this.model.config.d_model);
   }
 
-  /** Where it stands: what a loop on the device begins with. The decoder keeps the tensors. */
+  /** The state after the tokens so far, from which a loop on the device starts. The decoder still owns the tensors. */
   state(): DecoderState {
     return { positions: this.positions, caches: this.caches };
   }
@@ -150,31 +152,31 @@ export class Decoder {
     this.caches.length = 0;
   }
 
-  /** A full forward pass over prompts of one length: what follows their last tokens, [S, V], and the blocks' caches. */
+  /** A full forward pass over prompts of one length: the logits after their last tokens [S, V], and the blocks' states. */
   private readPrompts(prompts: readonly Int32Array[]): {
     logits: Tensor;
     states: BlockState[];
-    engaged: boolean[][][];
+    selected: boolean[][][];
   } {
     const [sequences, n] = [prompts.length, (prompts[0] as Int32Array).length];
     const { d_model, vocab_size } = this.model.config;
-    const told = new Map<number, BlockCache>();
-    let engaged: boolean[][][] = [];
+    const caches = new Map<number, BlockCache>();
+    let selected: boolean[][][] = [];
     let chosen: Int32Array[] = [];
     const logits = scope(() => {
       const ids = Int32Array.from(prompts.flatMap((prompt) => [...prompt]));
       const result = this.model.forward(tensor2d(ids, [sequences, n], 'int32'), {
         tape: null,
         mode: this.mode,
-        noise: null,
+        drawn: null,
         onKeys: (block, qkv, packed) => {
           const lengths = packed ?? prompts.map(() => n);
           const slots = this.slotsOf(block, Math.max(...lengths));
           const kv = keep(prefillCacheKernel({ qkv }, { lengths, slots })[0]);
-          told.set(block, { kv, lengths: Int32Array.from(lengths) });
+          caches.set(block, { kv, lengths: Int32Array.from(lengths) });
         },
       });
-      engaged = prompts.map((_, i) =>
+      selected = prompts.map((_, i) =>
         result.routed.map(({ mask }) =>
           Array.from(mask.dataSync().subarray(i * n, (i + 1) * n), (value) => value === 1),
         ),
@@ -182,16 +184,16 @@ export class Decoder {
       chosen = result.experts.map((trace) => this.chosenBy(trace));
       return reshape(slice(result.logits, [0, n - 1, 0], [sequences, 1, vocab_size]), [sequences, -1]);
     });
-    // A routed block through which no token went has nothing to tell. Zeros come from the host: no more than needed.
+    // onKeys is not called for a routed block that selects no token. Zeros come from the host: no more than needed.
     const empty = (i: number): BlockCache => ({
       kv: keep(zeros([sequences, this.slotsOf(i, 0), 2 * d_model])),
       lengths: new Int32Array(sequences),
     });
     const states = this.model.tree.blocks.map((_, i) => ({
-      cache: told.get(i) ?? empty(i),
+      cache: caches.get(i) ?? empty(i),
       chosen: chosen[i] ?? new Int32Array(0),
     }));
-    return { logits, states, engaged };
+    return { logits, states, selected };
   }
 
   /** Tokens of each sequence that made each choice: [sequences, choices] */
@@ -206,8 +208,8 @@ export class Decoder {
     );
   }
 
-  /** Begins with what the prompts have taken of a block's experts. */
-  private seat(block: number, chosen: number[]): void {
+  /** Starts a block's experts with the slots that the prompts have filled. */
+  private occupy(block: number, chosen: number[]): void {
     const experts = this.model.expertsOf(block);
     if (experts === null) return;
     const occupancy = new ExpertOccupancy(experts.config, experts.slots, this.sequences);
@@ -215,7 +217,7 @@ export class Decoder {
     this.occupancies.push(occupancy);
   }
 
-  /** Tokens that a sequence's cache in a block can hold: in a routed block, its capacity's share and a margin. */
+  /** Slots of a sequence in a block's cache: in a routed block its capacity's share and some more. */
   private slotsOf(block: number, atLeast: number): number {
     const { routing } = this.model.config;
     if (this.model.tree.blocks[block]?.routed === null || routing === null) return this.maxTokens;
@@ -228,16 +230,19 @@ export class Decoder {
     return this.branch(x, i, block, positions, all, 'middle');
   }
 
-  private routed(x: Tensor, i: number, block: BlockParameters, engaged: boolean[][]): Tensor {
-    const { router, predictor } = block.routed as RoutedParameters;
+  /** Equation 1 for one token of each sequence (see routedBlock). x [1, S, D] → [1, S, D] */
+  private routed(x: Tensor, i: number, block: BlockParameters, selected: boolean[][]): Tensor {
     const { routing } = this.model.config;
-    if (router === null || routing === null) throw new Error('random routing has no causal form');
-    const r = routerLogits(x, router); // [1, S]
-    if (this.mode === 'predictor' && predictor === null) throw new Error('the model has no predictor');
-    const logits = this.mode === 'predictor' && predictor !== null ? predictorLogits(x, predictor) : r;
-    const takes = Array.from(logits.dataSync(), (logit) => logit > 0);
-    engaged.push(takes);
-    const rows = takes.flatMap((taken, row) => (taken ? [row] : []));
+    if (routing === null) throw new Error('a dense model has no routed block');
+    const parameters = block.routed as RoutedParameters;
+    const { predictor } = parameters;
+    const input = { tape: null, stream: { x, branch: null }, parameters, block: i, drawn: null };
+    const [, r] = ROUTERS[routing.router].weights(input); // [1, S]
+    const predicted =
+      predictor !== null && MODES[this.mode].runsPredictor ? predictorLogits(x, predictor) : null;
+    const mask = Array.from(decidingLogits(this.mode, r, predicted).dataSync(), (logit) => logit > 0);
+    selected.push(mask);
+    const rows = mask.flatMap((isSelected, row) => (isSelected ? [row] : []));
     if (rows.length === 0) return x.clone();
     const indices = tensor2d(rows, [1, rows.length], 'int32');
     const own = tensor2d(
@@ -245,13 +250,13 @@ export class Decoder {
       [1, rows.length],
       'int32',
     );
-    const added = this.branch(gatherTokens(null, x, indices), i, block, own, rows, 'attention');
+    const added = this.branch(gatherTokens(null, x, indices), i, block, own, rows, 'attention'); // [1, b, D]
     return gatedScatterAdd(null, x, added, r, indices, routing.gate);
   }
 
   /**
-   * What a block makes of new tokens of the sequences `rows`, whose keys and values its cache takes: its MLP's output added
-   * to its attention's, or to that and x. x [1, b, D]
+   * Attention and MLP of a block for one new token of each of the sequences `rows`; the cache takes their keys and values.
+   * The MLP's output is added to `attention`, or to `middle` = x + attention. x [1, b, D] → [1, b, D]
    */
   private branch(
     x: Tensor,
@@ -284,18 +289,20 @@ export class Decoder {
     return out;
   }
 
+  /** Enlarges a cache in which one of the sequences has no free slot. */
   private grow(cache: BlockCache, rows: number[]): void {
     const slots = cache.kv.shape[1] as number;
     if (rows.every((row) => (cache.lengths[row] as number) < slots)) return;
     const larger = Math.min(this.maxTokens, Math.ceil(slots * GROWTH));
-    if (larger === slots) throw new RangeError(`the decoder was made for ${this.maxTokens} tokens`);
+    if (larger === slots)
+      throw new RangeError(`a sequence is longer than the decoder's ${this.maxTokens} tokens`);
     const grown = keep(widened(cache.kv, larger));
     cache.kv.dispose();
     cache.kv = grown;
   }
 }
 
-/** Bytes of caches that can hold `slots` tokens of each sequence, one number for each block. */
+/** @param slots of a sequence in each cache */
 export function cacheBytes(
   { positions, caches }: { positions: Int32Array; caches: Pick<BlockCache, 'lengths'>[] },
   slots: number[],
@@ -304,11 +311,11 @@ export function cacheBytes(
   const perToken = 2 * width * 4;
   const tokens = (lengths: Int32Array) => lengths.reduce((sum, length) => sum + length, 0);
   const used = caches.reduce((sum, { lengths }) => sum + tokens(lengths), 0) * perToken;
-  const allocated = slots.reduce((sum, each) => sum + each, 0) * positions.length * perToken;
+  const allocated = slots.reduce((sum, count) => sum + count, 0) * positions.length * perToken;
   return { used, allocated, dense: caches.length * tokens(positions) * perToken };
 }
 
-/** A cache [S, L, 2D] widened to hold `slots` tokens; the tensor itself if it already does. */
+/** A cache [S, L, 2D] enlarged to [S, slots, 2D]; the same tensor if L = slots. */
 function widened(kv: Tensor, slots: number): Tensor {
   const [sequences, own, width] = kv.shape as [number, number, number];
   return own === slots ? kv : concat([kv, zeros([sequences, slots - own, width])], 1);

@@ -1,4 +1,7 @@
-/** The MLP of a block as experts: each token goes to its likeliest one, if that has a slot left, scaled by its probability. */
+/**
+ * The MLP of a block as experts: each token goes to its likeliest expert, if that has a slot left, and the output is scaled
+ * by the expert's probability (Fedus et al. 2022).
+ */
 import { type Tensor, tensor2d, zeros } from '@tensorflow/tfjs-core';
 import { dispatchTokensKernel } from '../ops/dispatch-tokens.js';
 import { expertLogits } from '../ops/expert-logits.js';
@@ -13,23 +16,23 @@ import { type ExpertsConfig, expertChoices } from './config.js';
 /** What the experts of a block did: for the balance loss and the statistics. C choices: E experts, then the no-ops. */
 export interface ExpertTrace {
   block: number;
-  /** [B, n, C]; of sequences packed in one [1, N, C]; null where no token came. */
+  /** [B, n, C], or [1, N, C] of packed sequences; null if no token reached the block. */
   logits: Tensor | null;
-  /** Their softmax. */
+  /** Softmax of the logits. */
   probabilities: Tensor | null;
-  /** [C + E, B]: of each sequence the tokens that made each choice, then those that each expert took. */
+  /** [C + E, B]: of each sequence the tokens that made each choice, then those that each expert processed. */
   counts: Tensor;
 }
 
-/** Which tokens the experts take, expert by expert in as many slots each. */
+/** Which tokens the experts process, expert by expert, the same number of slots each. */
 export interface Assignment {
-  /** [1, E·slots] int32 among the B·n tokens of the batch, B·n where a slot is empty. Null: no expert takes any. */
+  /** [1, E·slots] int32 into the B·n tokens of the batch, B·n for an empty slot; null if every slot is empty. */
   indices: Tensor | null;
-  /** As ExpertTrace has it. */
+  /** As in ExpertTrace. */
   counts: Tensor;
 }
 
-/** From the choice [B, n] int32 of every token to what the experts take. */
+/** From the choice [B, n] int32 of every token to the tokens of each expert. */
 export type Assign = (choice: Tensor) => Assignment;
 
 export interface ExpertParameters {
@@ -38,19 +41,19 @@ export interface ExpertParameters {
   down: Parameter;
 }
 
-/** On the device, without looking: rows of equal length that begin at their sequences' starts. */
+/** Assigns on the device, without reading the choices back: for rows of equal length that start their sequences. */
 export function assignOnDevice(experts: ExpertsConfig, slots: number): Assign {
   return (choice) => {
-    const room = Math.min(slots, choice.shape[1] as number); // an expert gets no more tokens than there are
-    const attrs = { experts: experts.count, choices: expertChoices(experts), slots: room };
+    const used = Math.min(slots, choice.shape[1] as number); // a short sequence cannot fill more
+    const attrs = { experts: experts.count, choices: expertChoices(experts), slots: used };
     const [indices, counts] = dispatchTokensKernel({ choice }, attrs);
     return { indices, counts };
   };
 }
 
 /**
- * How full the experts of a block are, sequence by sequence, as far as the sequences have come. The choices are read back:
- * this form is for evaluation of packed sequences and for decoding.
+ * How many slots of a block's experts the tokens so far have filled, sequence by sequence. Reads the choices back to the
+ * host: for the evaluation of packed sequences and for decoding.
  */
 export class ExpertOccupancy {
   /** Tokens of each sequence that made each choice: [sequences, choices]. */
@@ -64,33 +67,33 @@ export class ExpertOccupancy {
     this.chosen = new Int32Array(sequences * expertChoices(experts));
   }
 
-  /** @param sequenceOf the sequence of each of the next tokens, those of a sequence in its order */
+  /** @param sequenceOf the sequence of each new token; tokens of one sequence are in its order */
   assign(sequenceOf: readonly number[]): Assign {
     return (choice) => {
       const { count } = this.experts;
       const choices = expertChoices(this.experts);
-      const taken = Array.from({ length: count }, (): number[] => []);
+      const rowsOf = Array.from({ length: count }, (): number[] => []);
       const made = choice.dataSync() as Int32Array;
       sequenceOf.forEach((sequence, row) => {
         const chosen = made[row] as number;
         const at = sequence * choices + chosen;
         const rank = this.chosen[at] as number;
         this.chosen[at] = rank + 1;
-        if (chosen < count && rank < this.slots) taken[chosen]?.push(row);
+        if (chosen < count && rank < this.slots) rowsOf[chosen]?.push(row);
       });
-      const room = Math.max(...taken.map(({ length }) => length));
-      const padded = taken.flatMap((rows) => [
+      const slots = Math.max(...rowsOf.map(({ length }) => length));
+      const padded = rowsOf.flatMap((rows) => [
         ...rows,
-        ...Array<number>(room - rows.length).fill(made.length),
+        ...Array<number>(slots - rows.length).fill(made.length),
       ]);
       return {
-        indices: room === 0 ? null : tensor2d(padded, [1, count * room], 'int32'),
+        indices: slots === 0 ? null : tensor2d(padded, [1, count * slots], 'int32'),
         counts: this.counts(),
       };
     };
   }
 
-  /** As ExpertTrace has them, of all tokens so far. */
+  /** The counts of ExpertTrace, over all tokens so far. */
   counts(): Tensor {
     const choices = expertChoices(this.experts);
     const of = (choice: number, sequence: number) => this.chosen[sequence * choices + choice] as number;
@@ -102,8 +105,8 @@ export class ExpertOccupancy {
 }
 
 /**
- * to_t + p_t·expert(x_t) for a token whose likeliest choice is an expert with a slot left, p its probability; to_t to the
- * bit for those that chose a no-op or came too late (Fedus et al. 2022, section 2.2). to, x [B, n, D]
+ * to_t + p_t·expert(x_t) for a token whose likeliest choice is an expert with a slot left, p its probability; to_t, bit for
+ * bit, for a token that chose a no-op or a full expert (Fedus et al. 2022, section 2.2). to, x [B, n, D] → sum [B, n, D]
  */
 export function addExperts(
   tape: Tape | null,
@@ -115,20 +118,20 @@ export function addExperts(
   block: number,
 ): { sum: Tensor; trace: ExpertTrace } {
   const [batch, n, width] = x.shape as [number, number, number];
-  const logits = expertLogits(tape, x, expertRouter);
-  const { probabilities, gate, choice } = top1Expert(tape, logits);
+  const logits = expertLogits(tape, x, expertRouter); // [B, n, C]
+  const { probabilities, gate, choice } = top1Expert(tape, logits); // [B, n, C], [B, n], [B, n]
   const { indices, counts } = assign(choice);
   const trace = { block, logits, probabilities, counts };
   if (indices === null) return { sum: to.clone(), trace };
   const asOne = (rows: Tensor) => reshaped(tape, rows, [1, batch * n, width]);
   const rows = gatherTokens(tape, asOne(x), indices); // [1, E·slots, D]
-  const out = groupedMlp(tape, rows, up, down, count);
+  const out = groupedMlp(tape, rows, up, down, count); // [1, E·slots, D]
   const scale = reshaped(tape, gate, [1, batch * n]);
-  const sum = gatedScatterAdd(tape, asOne(to), out, scale, indices, 'raw');
+  const sum = gatedScatterAdd(tape, asOne(to), out, scale, indices, 'raw'); // [1, B·n, D]
   return { sum: reshaped(tape, sum, to.shape), trace };
 }
 
-/** The trace of a block that no token of a batch went through. */
+/** The trace of a block that no token of a batch reached. */
 export function emptyTrace(experts: ExpertsConfig, sequences: number, block: number): ExpertTrace {
   const counts = zeros([expertChoices(experts) + experts.count, sequences]);
   return { block, logits: null, probabilities: null, counts };

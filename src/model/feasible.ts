@@ -1,7 +1,7 @@
-/** Which models there can be: what a sweep plans as skipped, and a benchmark refuses. */
+/** Whether a routed model can be trained: a sweep plans the others as skipped, a benchmark refuses them. */
 import { type ModelConfig, selectedTokens } from './config.js';
 
-/** Every reason why no block of a model is routed, though it is called a routed one; none: it is, or is dense. */
+/** Every reason why the routing of a model is not feasible; empty if it is, or if the model is dense. */
 export function routingProblems({ routing, n_layers, sequence_length }: ModelConfig): string[] {
   const reasons: string[] = [];
   if (routing !== null && routing.frequency > n_layers) {

@@ -1,13 +1,15 @@
 /** FLOPs per pass: the forward FLOPs of one sequence, term by term. */
 import {
   blockTokens,
+  type CausalMode,
   expertChoices,
   expertSlots,
-  hasPredictor,
   isRouted,
   type ModelConfig,
-  selectedTokens,
+  type RoutingMode,
 } from './config.js';
+import { ROUTERS } from './routers.js';
+import { MODES } from './routing-modes.js';
 
 /** Forward FLOPs of one sequence by term; `total` is their sum. */
 export interface FlopTerms {
@@ -27,10 +29,10 @@ type BlockTerms = Pick<FlopTerms, 'qkv' | 'scores' | 'softmax' | 'values' | 'att
 
 /**
  * The terms of one block that processes n tokens (Hoffmann et al. 2022, appendix F): q, k, v 6·n·D²; scores 2·n²·D;
- * softmax 3·H·n²; values 2·n²·D; output 2·n·D²; MLP 4·n·D·F. A multiply-add is two. The causal mask halves nothing.
- * Norms, gelu, rotary positions, residual additions and the gate are left out, as there: they are of order n·D.
+ * softmax 3·H·n²; values 2·n²·D; output 2·n·D²; MLP 4·n·D·F. A multiply-add counts as two. The causal mask halves nothing.
+ * Norms, gelu, rotary positions, residual additions and the gate are left out, as in Chinchilla: they are of order n·D.
  *
- * @param nSquared n², or its mean where n is one
+ * @param nSquared n², or the mean of n² if n is a mean
  */
 export function blockFlops(
   model: Pick<ModelConfig, 'd_model' | 'd_ff' | 'n_heads'>,
@@ -49,14 +51,16 @@ export function blockFlops(
 }
 
 /**
- * FLOPs of the training pass of one sequence: every dense block at n = T, every routed one at n = k, with its router
- * 2·T·D and predictor 2·T·(D·P + P) where learned; logits 2·T·D·V. The embedding is a look-up and costs nothing.
- * Where the MLP is experts, those compute all their slots, filled or not: 4·E·slots·D·F in place of 4·n·D·F; their router
- * adds 2·n·D·(E + no-ops) to that term. To hand tokens out and to choose a no-op costs nothing.
+ * FLOPs of the training pass of one sequence: every dense block at n = T, every routed one at n = k and in addition its
+ * router and predictor (`Router.flops`); logits 2·T·D·V. The embedding is a look-up and costs nothing.
+ * Experts compute all their slots, filled or not: 4·E·slots·D·F in place of 4·n·D·F; their router adds
+ * 2·n·D·(E + no-ops) to the router term. Dispatching tokens and choosing a no-op cost nothing.
  */
 export function flopsPerPass(model: ModelConfig): FlopTerms {
-  const k = model.routing === null ? 0 : selectedTokens(model.routing.capacity, model.sequence_length);
-  return sumOverBlocks(model, () => ({ mean: k, meanSquare: k * k }), { predictor: true, allSlots: true });
+  return sumOverBlocks(model, 'topk', (block) => {
+    const n = blockTokens(model, block);
+    return { mean: n, meanSquare: n * n };
+  });
 }
 
 /** FLOPs per pass of the dense model of the same shape. */
@@ -67,29 +71,26 @@ export function denseFlopsPerPass(model: ModelConfig): number {
 /** Tokens of a sequence that a routed block processed, as means over sequences. */
 export interface Participation {
   mean: number;
-  /** Of the square of their number. */
+  /** Mean of the square of their number: attention costs by it. */
   meanSquare: number;
 }
 
 /**
- * FLOPs of a causal pass, the mean over sequences of what ran: every routed block over the tokens that took part in it,
- * with its router; `predictor` pays for the predictor, `threshold` does not run it. There experts compute the tokens that
- * they have, at most as many as took part or as they have slots for.
+ * FLOPs of a causal pass, the mean over sequences of what ran: every routed block at n = its selected tokens, with its
+ * router, and with its predictor in a mode that runs it. In routed blocks experts compute the tokens that they have, at
+ * most as many as were selected and as they have slots for.
  *
  * @param participants one entry a routed block, in order
  */
 export function causalFlopsPerPass(
   model: ModelConfig,
-  mode: 'predictor' | 'threshold',
+  mode: CausalMode,
   participants: readonly Participation[],
 ): FlopTerms {
-  return sumOverBlocks(model, (routedBlock) => participants[routedBlock] as Participation, {
-    predictor: mode === 'predictor',
-    allSlots: false,
-  });
+  return sumOverBlocks(model, mode, (_, routedBlock) => participants[routedBlock] as Participation);
 }
 
-/** Of a block's experts, n tokens before them; null for a model without. */
+/** The terms of a block's experts, n tokens before them; null for a model without experts. */
 function expertFlops(
   model: ModelConfig,
   block: number,
@@ -105,10 +106,11 @@ function expertFlops(
   };
 }
 
+/** @param participants of a routed block, by its index among all blocks and among the routed ones */
 function sumOverBlocks(
   model: ModelConfig,
-  participants: (routedBlock: number) => Participation,
-  counts: { predictor: boolean; allSlots: boolean },
+  mode: RoutingMode,
+  participants: (block: number, routedBlock: number) => Participation,
 ): FlopTerms {
   const { d_model: D, sequence_length: T, vocab_size: V, routing } = model;
   const sum: FlopTerms = {
@@ -123,23 +125,22 @@ function sumOverBlocks(
     logits: 2 * T * D * V,
     total: 0,
   };
-  let routedSoFar = 0;
+  let routedBlock = 0;
   for (let i = 0; i < model.n_layers; i++) {
     const routed = isRouted(model, i);
-    const { mean, meanSquare } = routed ? participants(routedSoFar) : { mean: T, meanSquare: T * T };
+    const { mean, meanSquare } = routed ? participants(i, routedBlock) : { mean: T, meanSquare: T * T };
     const terms = blockFlops(model, mean, meanSquare);
-    const { mlp, router } = expertFlops(model, i, mean, !counts.allSlots && routed) ?? {
+    const { mlp, router } = expertFlops(model, i, mean, mode !== 'topk' && routed) ?? {
       mlp: terms.mlp,
       router: 0,
     };
     for (const [term, flops] of Object.entries({ ...terms, mlp })) sum[term as keyof BlockTerms] += flops;
     sum.router += router;
     if (!routed || routing === null) continue;
-    routedSoFar += 1;
-    if (routing.router === 'learned') sum.router += 2 * T * D;
-    if (counts.predictor && hasPredictor(routing)) {
-      sum.predictor += 2 * T * (D * routing.predictor_hidden + routing.predictor_hidden);
-    }
+    routedBlock += 1;
+    const own = ROUTERS[routing.router].flops(model, routing);
+    sum.router += own.router;
+    if (MODES[mode].runsPredictor) sum.predictor += own.predictor;
   }
   sum.total = Object.values(sum).reduce((a, b) => a + b, 0);
   return sum;

@@ -1,16 +1,16 @@
-/** Decoding whose steps run on the device alone, many at a time, where the backend has a loop for that. */
+/** Decoding in a backend's loop: many steps in a row on the device, without the host between them. */
 import type { DecodeLoop, DecodeLoops, LoopBlock, LoopModel } from '../ops/decode-loop.js';
 import type { Parameter } from '../ops/tape.js';
-import { type RoutingMode, routedBlockCount } from './config.js';
+import { type CausalMode, routedBlocks } from './config.js';
 import { type CacheBytes, cacheBytes, type DecoderState } from './decoder.js';
-import type { BlockParameters, RoutedParameters } from './parameters.js';
+import type { BlockParameters } from './parameters.js';
+import type { RoutedParameters } from './routers.js';
+import { MODES } from './routing-modes.js';
 import type { Transformer } from './transformer.js';
 
-type CausalMode = Exclude<RoutingMode, 'topk'>;
-
 /**
- * Why steps of this model cannot run in the backend's loop, so that they are to be queued op by op by a Decoder; null
- * where they can. Experts are not part of any loop yet.
+ * Why steps of this model cannot run in the backend's loop, so that a Decoder must queue them op by op; null if they can.
+ * No loop supports experts.
  */
 export function refuseLoop(
   model: Transformer,
@@ -19,24 +19,24 @@ export function refuseLoop(
   sequences: number,
   maxTokens: number,
 ): string | null {
-  if (model.config.experts !== null) return 'a model of experts is decoded op by op';
+  if (model.config.experts !== null) return 'models with experts are decoded op by op';
   return loops.refuses(loopModel(model, mode, maxTokens), sequences);
 }
 
-/** What a step did with the tokens that it read, and those that it drew. */
+/** One step: the tokens that it drew, and what became of those that it read. */
 export interface LoopStep {
   /** [S] */
   tokens: Int32Array;
-  /** [routed block][sequence] */
-  engaged: boolean[][];
+  /** [routed block][sequence]: whether the block selected the token that was read. */
+  selected: boolean[][];
 }
 
-/** Goes on where a Decoder has read the prompts. */
+/** Continues from the state of a Decoder that has read the prompts. */
 export class LoopDecoder {
   private readonly loop: DecodeLoop;
   private readonly positions: Int32Array;
 
-  /** @param tokens the first to be read: drawn from what the prompts left */
+  /** @param tokens [S], the first that the loop reads: drawn from the prompts' logits */
   constructor(
     private readonly model: Transformer,
     mode: CausalMode,
@@ -51,21 +51,21 @@ export class LoopDecoder {
     this.loop = loops.start(loopModel(model, mode, maxTokens), start);
   }
 
-  /** Resolves when the loop has what it needs. */
+  /** Resolves when the loop is ready to run. */
   ready(): Promise<void> {
     return this.loop.ready();
   }
 
-  /** A step for each row of numbers in (0, 1), [steps, S], that the tokens are drawn with. */
+  /** Runs one step for each row of uniforms [steps, S], numbers in (0, 1) with which the tokens are drawn. */
   async run(uniforms: Float64Array): Promise<LoopStep[]> {
     const S = this.positions.length;
-    const routed = routedBlockCount(this.model.config);
+    const routed = routedBlocks(this.model.config).length;
     const { tokens, mask } = await this.loop.run(uniforms);
     const steps = uniforms.length / S;
     for (let s = 0; s < S; s++) this.positions[s] = (this.positions[s] as number) + steps;
     return Array.from({ length: steps }, (_, step) => ({
       tokens: tokens.slice(step * S, (step + 1) * S),
-      engaged: Array.from({ length: routed }, (_, block) =>
+      selected: Array.from({ length: routed }, (_, block) =>
         Array.from({ length: S }, (_, s) => mask[(step * routed + block) * S + s] === 1),
       ),
     }));
@@ -104,11 +104,19 @@ function loopBlock(block: BlockParameters, mode: CausalMode): LoopBlock {
 }
 
 function loopRouting({ router, predictor }: RoutedParameters, mode: CausalMode): LoopBlock['routed'] {
-  if (router === null) throw new Error('random routing has no causal form');
-  if (mode === 'threshold') return { router: router.value, predictor: null };
-  if (predictor === null) throw new Error('the model has no predictor');
-  const { fc1, fc1Bias, fc2, fc2Bias } = predictor;
-  return { router: router.value, predictor: valuesOf({ fc1, fc1Bias, fc2, fc2Bias }) };
+  if (router === null) throw new Error('a decode loop selects by a learned router');
+  const { selectsBy } = MODES[mode];
+  switch (selectsBy) {
+    case 'router':
+      return { router: router.value, predictor: null };
+    case 'predictor': {
+      if (predictor === null) throw new Error('the model has no predictor');
+      const { fc1, fc1Bias, fc2, fc2Bias } = predictor;
+      return { router: router.value, predictor: valuesOf({ fc1, fc1Bias, fc2, fc2Bias }) };
+    }
+    default:
+      return selectsBy satisfies never;
+  }
 }
 
 function valuesOf<Name extends string>(parameters: Record<Name, Parameter>) {

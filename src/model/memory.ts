@@ -1,31 +1,30 @@
-/** How many sequences pass through the model at once: as many as a backend's memory holds comfortably. */
-
+/** The micro-batch: how many sequences pass through the model at once, estimated from the backend's memory. */
 import { BACKENDS, type BackendName } from '../backends/names.js';
 import type { Precision } from '../backends/precisions.js';
 import { blockTokens, expertSlots, isRouted, type ModelConfig } from './config.js';
 
-/** What a backend tells about itself that matters here. */
+/** The properties of a backend that the estimate depends on. */
 export interface MicroBatchBackend {
   name: BackendName;
   precision: Precision;
-  /** Memory of the GPU that computes, in all; null where it is the machine's own. */
+  /** Total memory of the GPU in bytes; null for a backend that computes in the machine's memory. */
   memoryBytes: number | null;
 }
 
-/** Of a GPU's memory: weights, moments and what a step needs beside are in the rest. */
+/** Share of a GPU's memory for activations: weights, moments and temporaries of a step take the rest. */
 const SHARE_OF_GPU = 0.7;
 
 /** Values saved for each token of a sequence, all blocks and the logits together. */
 function savedValuesPerSequence(model: ModelConfig, backend: BackendName): number {
   const { d_model: D, d_ff: F, n_layers, sequence_length: T, vocab_size: V, routing, experts } = model;
-  // x, its norm, q, k, v, attention, the sum, its norm: 8·D; before and after gelu: 2·F; on the way back as much again
-  // of one block.
+  // x, its norm, q, k, v, attention, the sum, its norm: 8·D; before and after gelu: 2·F; in the backward pass as much
+  // again for one block.
   const perToken = 8 * D + 2 * F;
   let values = BACKENDS[backend].logitTensors * T * V + T * perToken;
   for (let block = 0; block < n_layers; block++) {
     const routed = routing !== null && isRouted(model, block);
     const tokens = blockTokens(model, block);
-    // Experts hold their slots in place of the tokens, what goes in and comes out beside the hidden values.
+    // Experts hold slots in place of tokens: input and output 2·D, hidden values 2·F each.
     const slots = experts === null ? 0 : experts.count * expertSlots(experts, tokens);
     values += experts === null ? tokens * perToken : tokens * 8 * D + slots * (2 * D + 2 * F);
     values += routed ? T * (D + 2 * routing.predictor_hidden) : 0;
@@ -33,7 +32,7 @@ function savedValuesPerSequence(model: ModelConfig, backend: BackendName): numbe
   return values;
 }
 
-/** Sequences of a micro-batch: at most the batch, at least one. An estimate, not a promise. */
+/** Sequences of a micro-batch, from 1 to the batch: an estimate that is halved when the device runs out of memory. */
 export function microBatchSequences(
   model: ModelConfig,
   batchSequences: number,

@@ -1,47 +1,43 @@
-/** The parameters of a transformer: their names, shapes and initial values, and how a checkpoint names their parts. */
+/**
+ * The parameters of a transformer as tensors: their shapes, initial values and names in a checkpoint. How many scalars they
+ * are is counted from the config alone in parameter-count.ts.
+ */
 import { type Tensor, tensor } from '@tensorflow/tfjs-core';
 import { Parameter } from '../ops/tape.js';
 import { randomStream } from '../random.js';
-import { expertChoices, hasPredictor, isRouted, type ModelConfig } from './config.js';
-
-export interface PredictorParameters {
-  fc1: Parameter;
-  fc1Bias: Parameter;
-  fc2: Parameter;
-  fc2Bias: Parameter;
-}
-
-export interface RoutedParameters {
-  /** Null for the random control, which has nothing to learn about routing. */
-  router: Parameter | null;
-  predictor: PredictorParameters | null;
-}
+import { expertChoices, isRouted, type ModelConfig, type RoutingConfig } from './config.js';
+import { type ParameterMaker, ROUTERS, type RoutedParameters } from './routers.js';
 
 export interface BlockParameters {
+  /** [D] */
   attnNorm: Parameter;
   /** q, k and v as one product: [3D, D]. */
   qkv: Parameter;
+  /** [D, D] */
   attnOut: Parameter;
+  /** [D] */
   mlpNorm: Parameter;
-  /** Of a block with experts: [experts and no-ops, D]. Null: one MLP for all tokens. */
+  /** [experts and no-ops, D]; null: one MLP for all tokens. */
   expertRouter: Parameter | null;
-  /** [F, D]; of experts one after another, [E·F, D]. */
+  /** [F, D]; with E experts, one after another, [E·F, D]. */
   up: Parameter;
-  /** [D, F]; of experts one after another, [E·D, F]. */
+  /** [D, F]; with E experts, one after another, [E·D, F]. */
   down: Parameter;
   /** Null in a dense block. */
   routed: RoutedParameters | null;
 }
 
 export interface TransformerParameters {
+  /** [V, D] */
   tokenEmbedding: Parameter;
   blocks: BlockParameters[];
+  /** [D] */
   finalNorm: Parameter;
-  /** Null where the embedding's weights serve. */
+  /** [V, D]; null: tied to the embedding. */
   lmHead: Parameter | null;
 }
 
-/** A tensor of a checkpoint: its PyTorch name, shape, and how it starts. */
+/** A tensor of a checkpoint: its PyTorch name, shape and initialisation. */
 export interface TensorSpec {
   name: string;
   shape: number[];
@@ -50,16 +46,16 @@ export interface TensorSpec {
 
 const INIT_STD = 0.02;
 
-/** A parameter as the model holds it: one tensor of a checkpoint, or several stacked by rows. */
+/** A parameter of the model: one tensor of a checkpoint, or several of one shape stacked by rows. */
 interface ParameterSpec {
   name: string;
   parts: TensorSpec[];
 }
 
-/** Where the values of a checkpoint's tensor come from; values are in row-major order. */
+/** Gives the values of a checkpoint's tensor, in row-major order. */
 export type TensorSource = (spec: TensorSpec) => Float32Array;
 
-/** Initial values, the same for a seed on every backend. */
+/** Initial values: the same for a seed on every backend. */
 export function initialValues(seed: number): TensorSource {
   return ({ name, shape, init }) => {
     const values = new Float32Array(shape.reduce((a, b) => a * b, 1));
@@ -69,9 +65,9 @@ export function initialValues(seed: number): TensorSource {
   };
 }
 
-/** Makes all parameters of a model on the active backend, in the fixed order of a checkpoint. */
+/** Makes all parameters of a model on the active backend, in the order of a checkpoint. */
 export function makeParameters(model: ModelConfig, source: TensorSource): TransformerParameters {
-  const { d_model: D, d_ff: F, vocab_size: V, n_layers: layers } = model;
+  const { d_model: D, d_ff: F, vocab_size: V, n_layers: layers, routing } = model;
   const residualStd = INIT_STD / Math.sqrt(2 * layers);
   const make = (spec: ParameterSpec) =>
     new Parameter(
@@ -118,29 +114,15 @@ export function makeParameters(model: ModelConfig, source: TensorSource): Transf
       attnOut: single(matrix(at('attn.o_proj.weight'), D, D, residualStd)),
       mlpNorm: single(gain(at('mlp_norm.weight'))),
       ...mlp(at),
-      routed: isRouted(model, i) ? routed(at) : null,
+      routed: routing !== null && isRouted(model, i) ? routed(routing, at) : null,
     };
   };
-  const routed = (at: (name: string) => string): RoutedParameters => {
-    const routing = model.routing;
-    if (routing === null || routing.router === 'random') return { router: null, predictor: null };
-    const router = single(matrix(at('router.weight'), 1, D));
-    const P = routing.predictor_hidden;
-    if (!hasPredictor(routing)) return { router, predictor: null };
-    const bias = (name: string, size: number): TensorSpec => ({
-      name,
-      shape: [size],
-      init: { kind: 'zeros' },
-    });
-    return {
-      router,
-      predictor: {
-        fc1: single(matrix(at('predictor.fc1.weight'), P, D)),
-        fc1Bias: single(bias(at('predictor.fc1.bias'), P)),
-        fc2: single(matrix(at('predictor.fc2.weight'), 1, P)),
-        fc2Bias: single(bias(at('predictor.fc2.bias'), 1)),
-      },
+  const routed = (routing: RoutingConfig, at: (name: string) => string): RoutedParameters => {
+    const maker: ParameterMaker = {
+      matrix: (name, rows, columns) => single(matrix(at(name), rows, columns)),
+      bias: (name, size) => single({ name: at(name), shape: [size], init: { kind: 'zeros' } }),
     };
+    return ROUTERS[routing.router].parameters(model, routing, maker);
   };
 
   return {
@@ -151,7 +133,7 @@ export function makeParameters(model: ModelConfig, source: TensorSource): Transf
   };
 }
 
-/** All parameters in the order in which they were made. */
+/** All parameters, in the order in which makeParameters makes them. */
 export function listParameters(parameters: TransformerParameters): Parameter[] {
   const ofBlock = (block: BlockParameters): Parameter[] => {
     const { routed, ...dense } = block;

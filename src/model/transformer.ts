@@ -1,19 +1,11 @@
-/** The transformer: embedding, blocks, final norm, logits; written in ops alone, it knows no backend. */
+/** The transformer: embedding, blocks, final norm, logits; written in ops, independent of the backend. */
 import { keep, type Tensor } from '@tensorflow/tfjs-core';
 import { embedding } from '../ops/embedding.js';
 import { linear } from '../ops/linear.js';
 import { rotaryTable } from '../ops/rotary.js';
 import { scope } from '../ops/scope.js';
 import { discard, type Parameter, type Tape } from '../ops/tape.js';
-import {
-  type BlockExperts,
-  denseBlock,
-  normOf,
-  type RoutedTrace,
-  routedBlock,
-  type Stream,
-  type StreamOutput,
-} from './block.js';
+import { type BlockExperts, denseBlock, type RoutedTrace, routedBlock, type StreamOutput } from './block.js';
 import { blockTokens, expertSlots, type ModelConfig, type RoutingMode } from './config.js';
 import type { ExpertTrace } from './experts.js';
 import {
@@ -22,21 +14,23 @@ import {
   type TensorSource,
   type TransformerParameters,
 } from './parameters.js';
+import type { DrawnWeights } from './routers.js';
+import { normOf, type Stream } from './stream.js';
 
 export interface ForwardOptions {
   /** Null: nothing is saved for a backward pass. */
   tape: Tape | null;
   mode: RoutingMode;
-  /** Router weights [B, T] of a block for `router: random`; null for other models. */
-  noise: ((block: number) => Tensor) | null;
+  /** Router weights of each block for a router that draws them (`drawnWeights`); null for the others. */
+  drawn: DrawnWeights | null;
   /**
-   * In training: the weight of the predictors' cross-entropy in the total loss. They learn during the forward pass, which
-   * adds to their gradients. 1 unless said otherwise.
+   * Factor of the predictors' loss in training; 1 if absent. Predictors learn during the forward pass, which adds to their
+   * gradients.
    */
-  share?: number;
+  lossScale?: number;
   /**
-   * Told of the rotated projections of every block before they are freed: [B, n, 3D], or [1, N, 3D] of sequences of
-   * these lengths one after another. A decoder's cache begins with them.
+   * Receives each block's rotated projections before they are freed: [B, n, 3D], or [1, N, 3D] packed from sequences of
+   * these lengths. A decoder's caches start from them.
    */
   onKeys?: (block: number, qkv: Tensor, lengths: number[] | null) => void;
 }
@@ -44,16 +38,16 @@ export interface ForwardOptions {
 export interface ForwardResult {
   /** [B, T, V] */
   logits: Tensor;
-  /** One for each routed block, in order. */
+  /** One a routed block, in order. */
   routed: RoutedTrace[];
-  /** One for each block with experts, in order. */
+  /** One a block with experts, in order. */
   experts: ExpertTrace[];
 }
 
 export class Transformer {
   readonly parameters: Parameter[];
   readonly tree: TransformerParameters;
-  /** Cosines and sines for T positions and one more: the position that marks padding. */
+  /** Cosines and sines [T + 1, K] of the rotary positions: position T marks padding. */
   readonly table: Tensor;
 
   constructor(
@@ -67,7 +61,7 @@ export class Transformer {
   }
 
   /**
-   * Logits for every token. tokens [B, T] int32, T at most the model's sequence length. Call it in a scope: the caller
+   * The logits of every token. tokens [B, T] int32, T at most the model's sequence length. Call it in a scope: the caller
    * owns what it returns.
    */
   forward(tokens: Tensor, options: ForwardOptions): ForwardResult {
@@ -77,9 +71,9 @@ export class Transformer {
     const embedded = embedding(tape, this.tree.tokenEmbedding, tokens); // [B, T, D]
     let stream: Stream = { x: embedded, branch: null };
     this.tree.blocks.forEach((_, i) => {
-      // What a block makes and nobody saved is freed with its scope.
+      // The scope frees the block's tensors that the tape has not saved.
       const output = scope(() => this.block(stream, i, options));
-      leave(stream);
+      release(stream);
       stream = output.stream;
       if (output.trace !== null) routed.push(output.trace);
       if (output.experts !== null) experts.push(output.experts);
@@ -88,7 +82,7 @@ export class Transformer {
       const head = this.tree.lmHead ?? this.tree.tokenEmbedding;
       return linear(tape, normOf(tape, stream, this.tree.finalNorm)[1], head);
     });
-    leave(stream);
+    release(stream);
     return { logits, routed, experts };
   }
 
@@ -100,7 +94,7 @@ export class Transformer {
     }
   }
 
-  /** The experts of a block and their slots; null for a model without. */
+  /** The experts of a block and their slots; null for a model without experts. */
   expertsOf(block: number): BlockExperts | null {
     const { experts } = this.config;
     return experts === null
@@ -117,19 +111,18 @@ export class Transformer {
     const { routing } = this.config;
     const { table } = this;
     if (block === undefined) throw new Error(`there is no block ${i}`);
-    const { onKeys, ...rest } = options;
+    const { onKeys: onBlockKeys, ...rest } = options;
     const experts = this.expertsOf(i);
-    const told = (qkv: Tensor, lengths: number[] | null) => onKeys?.(i, qkv, lengths);
+    const onKeys = (qkv: Tensor, lengths: number[] | null) => onBlockKeys?.(i, qkv, lengths);
     if (block.routed === null || routing === null) {
-      const context = { tape: options.tape, table, experts, onKeys: told };
-      return { ...denseBlock(context, stream, i, block), trace: null };
+      return { ...denseBlock({ tape: options.tape, table, experts, onKeys }, stream, i, block), trace: null };
     }
-    return routedBlock({ ...rest, table, routing, experts, onKeys: told }, stream, i, block);
+    return routedBlock({ ...rest, table, routing, experts, onKeys }, stream, i, block);
   }
 }
 
-/** Frees what a block has read, unless a tape still needs it. */
-function leave({ x, branch }: Stream): void {
+/** Frees a stream that a block has read, unless a tape has saved it. */
+function release({ x, branch }: Stream): void {
   discard(x);
   if (branch !== null) discard(branch);
 }

@@ -1,25 +1,27 @@
-/** From a sweep file to the list of its runs: a pure function, the same list for the same file. */
-
+/** From a sweep file to the list of its runs: a pure function. */
 import type { CheckpointPolicy } from '../config/checkpoint-policy.js';
 import type { Product, SweepFile, TopLevel } from '../config/sweep-file.js';
 import { InputError } from '../errors.js';
 import { configHash } from '../files/canonical.js';
 import { routingProblems } from '../model/feasible.js';
 import { denseFlopsPerPass, flopsPerPass } from '../model/flops.js';
-import { parameterCounts } from '../model/params.js';
+import { parameterCounts } from '../model/parameter-count.js';
+import { automaticLearningRate } from './learning-rate.js';
 import { modelOf } from './model-of.js';
-import { type BaselineOf, noBaselines, type Point, pointsOf } from './points.js';
+import type { Point } from './point.js';
+import { type BaselineOf, noBaselines, pointsOf } from './points.js';
 import type { PlannedRun, RunSpec } from './run.js';
 import { runId } from './run-id.js';
 
-/** Fewer steps than these are no training: the warm-up alone takes some. */
+/** A point with fewer steps is not feasible: the warm-up alone takes some. */
 const MIN_STEPS = 10;
 
 /**
- * The union of the file's products in its order; of equal runs (equal in what decides their result) the first alone.
+ * The runs of a sweep file: the union of its products, in the file's order. Runs that are equal in everything that decides
+ * their result appear once.
  *
- * @param baselineOf what `match_flops` of a sweep's folder means
- * @throws InputError for a file of which no point can be trained
+ * @param baselineOf resolves `match_flops: FOLDER` to the baseline of a finished sweep
+ * @throws InputError for a file without a feasible point
  */
 export function expandSweep(file: SweepFile, baselineOf: BaselineOf = noBaselines): PlannedRun[] {
   const runs = new Map<string, PlannedRun>();
@@ -85,7 +87,7 @@ function planRun(point: Point, top: TopLevel): PlannedRun {
 
 function trainingOf({ product: { training }, learningRate, shape }: Point): RunSpec['training'] {
   return {
-    learning_rate: learningRate === 'auto' ? 2e-3 * Math.min(1, 384 / shape.d_model) : learningRate.value,
+    learning_rate: learningRate === 'auto' ? automaticLearningRate(shape.d_model) : learningRate.value,
     weight_decay: training.weight_decay.value,
     gradient_clip: training.gradient_clip.value,
     micro_batch_sequences: training.micro_batch_sequences?.value ?? null,
@@ -93,7 +95,7 @@ function trainingOf({ product: { training }, learningRate, shape }: Point): RunS
   };
 }
 
-/** Every reason why a point cannot be trained; none: it can. */
+/** Every reason why a point is not feasible; empty if it is. */
 function whyNotFeasible({ model, steps, batch_sequences }: RunSpec): string[] {
   const reasons = routingProblems(model);
   if (steps < MIN_STEPS) {

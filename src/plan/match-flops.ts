@@ -1,18 +1,19 @@
-/** The shape whose FLOPs per pass are closest to a baseline's: what routing saves goes into depth, the rest into width. */
+/** `match_flops`: the shape whose FLOPs per pass are closest to a baseline's. Saved FLOPs go into depth, then into width. */
 import { customShape, type Shape } from '../config/shapes.js';
 import type { ModelConfig } from '../model/config.js';
 import { flopsPerPass } from '../model/flops.js';
 
-/** What models are matched to. */
+/** The baseline that models are matched to. */
 export interface FlopsTarget {
-  /** The shape that deeper and wider ones start from, and that the baseline has. */
+  /** The baseline's shape, from which deeper and wider ones are derived. */
   shape: Shape;
-  /** Null: those of the dense model of this shape. */
+  /** Null: that of the dense model of this shape. */
   flopsPerPass: number | null;
 }
 
-/** Beyond this no wider or narrower shape is looked for. */
+/** Relative difference of FLOPs per pass below which the baseline's width is kept. */
 const CLOSE_ENOUGH = 0.01;
+/** Largest relative change of width. */
 const WIDEST_CHANGE = 0.15;
 const WIDTH_STEP = 8;
 const MAX_LAYERS = 4096;
@@ -24,12 +25,12 @@ interface Match {
 }
 
 /**
- * At the baseline's width the depth that comes closest (Raposo et al. 2024, section 4.1: depth is worth more than width);
- * where that misses by more than 1%, the best of all widths up to 15% away, each at its own best depth. Widths go in steps
- * that keep the number of heads and leave it heads of an even size (rotary positions pair their halves) and a multiple of 8
- * (tensor cores read 16 bytes at once); d_ff keeps its ratio.
+ * The shape whose FLOPs per pass are closest to `wanted`: at the baseline's width the best depth (Raposo et al. 2024,
+ * section 4.1: depth is worth more than width); if that misses by more than 1%, the best of all widths up to 15% away, each
+ * at its own best depth. All widths keep the number of heads, give heads of an even size (rotary positions pair their
+ * halves) and are multiples of 8 (tensor cores read 16 bytes at once); d_ff keeps its ratio.
  *
- * @param modelOf the model of a shape under the setting that is matched
+ * @param modelOf the model of a shape, under the setting that is matched
  */
 export function matchFlops(wanted: number, base: Shape, modelOf: (shape: Shape) => ModelConfig): Shape {
   const match = (width: number): Match => bestDepth(wanted, width, base, modelOf);
@@ -37,7 +38,7 @@ export function matchFlops(wanted: number, base: Shape, modelOf: (shape: Shape) 
   if (own.miss <= Math.log1p(CLOSE_ENOUGH)) return own.shape;
   const step = leastCommonMultiple(2 * base.n_heads, WIDTH_STEP);
   const reach = Math.floor((WIDEST_CHANGE * base.d_model) / step);
-  // From the nearest width outwards: of equal matches the first is taken.
+  // From the nearest width outwards: the first of equal matches wins.
   const widths = Array.from({ length: reach }, (_, i) => (i + 1) * step).flatMap((change) => [
     base.d_model + change,
     base.d_model - change,

@@ -1,9 +1,10 @@
 /** The model that a point of a sweep trains. */
 import type { ExpertsConfig, ModelConfig, RoutingConfig } from '../model/config.js';
-import { isExpertVariant } from '../model/variants.js';
-import type { Point } from './points.js';
+import { ROUTERS } from '../model/routers.js';
+import { type ExpertsForm, VARIANTS } from '../model/variants.js';
+import type { Point } from './point.js';
 
-/** The model of a shape under the settings of a product: no block routed where `routing` is null. */
+/** The model of a shape under the settings of a product; no block is routed if `routing` is null. */
 export function modelOf({
   product,
   shape,
@@ -11,13 +12,14 @@ export function modelOf({
   routing,
 }: Pick<Point, 'product' | 'shape' | 'variant' | 'routing'>): ModelConfig {
   const { name: _, ...sizes } = shape;
+  const form = VARIANTS[variant].experts;
   return {
     vocab_size: product.data.vocab_size,
     ...sizes,
     sequence_length: product.sequence_length.value,
     tie_embeddings: product.tie_embeddings,
     routing: routing === null ? null : routingOf(routing, product),
-    experts: isExpertVariant(variant) ? expertsOf(variant, product) : null,
+    experts: form === null ? null : expertsOf(form, product),
   };
 }
 
@@ -25,34 +27,32 @@ function routingOf(
   { capacity, frequency, router, gate }: NonNullable<Point['routing']>,
   { routing }: Point['product'],
 ): RoutingConfig {
-  // The random control has neither predictor nor auxiliary loss: runs that differ in them alone are one run.
-  const learned = router === 'learned';
+  // Runs that differ only in keys that do not concern their router are one run: these are 0 for it.
+  const { learns } = ROUTERS[router];
   return {
     frequency: frequency.value,
     capacity: capacity.value,
     router,
     gate,
-    aux_loss_weight: learned ? routing.aux_loss_weight.value : 0,
-    predictor_hidden: learned ? routing.predictor_hidden.value : 0,
+    aux_loss_weight: learns ? routing.aux_loss_weight.value : 0,
+    predictor_hidden: learns ? routing.predictor_hidden.value : 0,
   };
 }
 
 /**
- * `mode-integrated` has no-ops among its choices. `moe-reduced` has none and experts with as many slots as there: each
- * choice's even share of the tokens, no-ops counted, so that the FLOPs of both experts are equal.
+ * With reduced capacity the experts have each choice's even share of the tokens, no-ops counted, but no no-ops: their FLOPs
+ * equal those of the form with no-ops.
  */
-function expertsOf(variant: Point['variant'], { experts }: Point['product']): ExpertsConfig {
+function expertsOf(form: ExpertsForm, { experts }: Point['product']): ExpertsConfig {
   const count = experts.count.value;
   const no_ops = experts.no_ops?.value ?? count;
   const capacity_factor = experts.capacity_factor.value;
-  const integrated = variant === 'mode-integrated';
   return {
     count,
-    no_ops: integrated ? no_ops : 0,
-    capacity_factor:
-      variant === 'moe-reduced' ? (capacity_factor * count) / (count + no_ops) : capacity_factor,
+    no_ops: form.noOps ? no_ops : 0,
+    capacity_factor: form.reducedCapacity ? (capacity_factor * count) / (count + no_ops) : capacity_factor,
     balance_loss_weight: experts.balance_loss_weight.value,
-    // Where there are no no-ops it makes no difference: runs that differ in it alone are one run.
-    balance_no_ops: integrated ? experts.balance_no_ops : true,
+    // Has no effect without no-ops: runs that differ only in it are one run.
+    balance_no_ops: form.noOps ? experts.balance_no_ops : true,
   };
 }

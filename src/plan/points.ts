@@ -1,39 +1,20 @@
 /** The points of a product of settings, in the plan's order. */
-import type { Written } from '../config/document.js';
 import type { Shape } from '../config/shapes.js';
 import type { Product } from '../config/sweep-file.js';
 import { InputError } from '../errors.js';
-import type { RouterKind } from '../model/config.js';
+import type { RouterName } from '../model/config.js';
 import { denseFlopsPerPass } from '../model/flops.js';
-import type { Variant } from '../model/variants.js';
-import type { Gate } from '../ops/gates.js';
+import { ROUTERS } from '../model/routers.js';
+import { VARIANTS, type Variant } from '../model/variants.js';
 import { type FlopsTarget, matchFlops } from './match-flops.js';
 import { modelOf } from './model-of.js';
+import type { Point, RoutingPoint } from './point.js';
 import { autoSizes } from './sizes.js';
 
-export interface RoutingPoint {
-  capacity: Written;
-  frequency: Written;
-  router: RouterKind;
-  gate: Gate;
-}
-
-/** One choice on every axis of a product. */
-export interface Point {
-  product: Product;
-  budget: Written;
-  variant: Variant;
-  /** Null: no block is routed. */
-  routing: RoutingPoint | null;
-  shape: Shape;
-  learningRate: 'auto' | Written;
-  seed: Written;
-}
-
-/** The optimal baseline of a finished sweep, by its folder, at a budget. */
+/** Gives the optimal baseline of a finished sweep, by its folder, at a budget. */
 export type BaselineOf = (sweep: string, budget: number) => FlopsTarget;
 
-/** For callers that read no results. */
+/** For callers without a results folder: `match_flops` of a sweep is an error. */
 export const noBaselines: BaselineOf = (sweep) => {
   throw new InputError(`match_flops: ${sweep}: no sweep can be read here`);
 };
@@ -53,34 +34,33 @@ export function pointsOf(product: Product, baselineOf: BaselineOf): Point[] {
   });
 }
 
-const VARIANT_OF: Record<RouterKind, Variant> = { learned: 'mod', random: 'random' };
+type Setting = Pick<Point, 'variant' | 'routing'>;
 
-function variantsOf(product: Product): Pick<Point, 'variant' | 'routing'>[] {
-  const routed = product.capacities.flatMap((capacity) =>
-    product.routing_frequencies.flatMap((frequency) =>
-      product.routers.flatMap((router) =>
-        product.gates.map((gate) => ({
-          variant: VARIANT_OF[router],
-          routing: { capacity, frequency, router, gate },
-        })),
-      ),
-    ),
-  );
-  const staged = product.capacities.flatMap((capacity) =>
-    product.routing_frequencies.flatMap((frequency) =>
-      product.gates.map((gate): RoutingPoint => ({ capacity, frequency, router: 'learned', gate })),
-    ),
-  );
-  const experts = product.expert_variants.flatMap((variant): Pick<Point, 'variant' | 'routing'>[] =>
-    variant === 'mode-staged'
-      ? staged.map((routing) => ({ variant, routing }))
-      : [{ variant, routing: null }],
-  );
-  const baseline = product.baseline ? [{ variant: 'baseline' as const, routing: null }] : [];
+function variantsOf(product: Product): Setting[] {
+  const baseline: Setting[] = product.baseline ? [{ variant: 'baseline', routing: null }] : [];
+  const routed = routingsOf(product, product.routers).map((routing): Setting => {
+    return { variant: ROUTERS[routing.router].variant, routing };
+  });
+  const experts = product.expert_variants.flatMap((variant): Setting[] => {
+    const { router } = VARIANTS[variant].experts;
+    if (router === null) return [{ variant, routing: null }];
+    return routingsOf(product, [router]).map((routing) => ({ variant, routing }));
+  });
   return [...baseline, ...routed, ...experts];
 }
 
-type SizesOf = (kind: Pick<Point, 'variant' | 'routing'>) => Shape[];
+/** Every choice of routing by these routers: by capacity, then frequency, router, gate. */
+function routingsOf(product: Product, routers: readonly RouterName[]): RoutingPoint[] {
+  return product.capacities.flatMap((capacity) =>
+    product.routing_frequencies.flatMap((frequency) =>
+      routers.flatMap((router) =>
+        ROUTERS[router].gates(product.gates).map((gate) => ({ capacity, frequency, router, gate })),
+      ),
+    ),
+  );
+}
+
+type SizesOf = (setting: Setting) => Shape[];
 
 function sizesFor(budget: number, product: Product, baselineOf: BaselineOf): SizesOf {
   const { model_sizes, data, tie_embeddings, routing } = product;
@@ -101,8 +81,8 @@ function sizesFor(budget: number, product: Product, baselineOf: BaselineOf): Siz
 function matchedSizes({ shape, flopsPerPass }: FlopsTarget, product: Product): SizesOf {
   const dense = { product, shape, variant: 'baseline', routing: null } as const;
   const wanted = flopsPerPass ?? denseFlopsPerPass(modelOf(dense));
-  return (kind) =>
-    kind.variant === 'baseline'
+  return (setting) =>
+    setting.variant === 'baseline'
       ? [shape]
-      : [matchFlops(wanted, shape, (other) => modelOf({ product, shape: other, ...kind }))];
+      : [matchFlops(wanted, shape, (other) => modelOf({ product, shape: other, ...setting }))];
 }

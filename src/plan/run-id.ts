@@ -1,16 +1,17 @@
-/** Run ids: what a run is, in the words of its sweep file, as a file name. */
+/** Run ids: the settings of a run as its sweep file wrote them, as a file name. */
 import { Written } from '../config/document.js';
 import type { Product, TopLevel } from '../config/sweep-file.js';
 import { canonicalJson, configHash } from '../files/canonical.js';
-import { isExpertVariant } from '../model/variants.js';
-import type { Point } from './points.js';
+import { ROUTERS } from '../model/routers.js';
+import { VARIANTS } from '../model/variants.js';
+import type { Point } from './point.js';
 
 /**
- * Budget, variant, capacity and frequency where routed, `sigmoid` where that is the gate, size, seed, then every other
- * key in which the run differs from the file's top level: `6e18-mod-c0.125-f2-217M-s0`,
- * `1e16-baseline-d256l4-s1-learning_rate-1e-3`. Depends on the run and the top level alone, so that adding grids renames
- * nothing. A learning rate is also named where the top level has several. What would make the id longer than a file name
- * may be stands as a hash at its end.
+ * The id of a run: budget, variant, capacity and frequency if routed, the gate if it is not raw, size, seed, then every
+ * other key in which the run differs from the file's top level: `6e18-mod-c0.125-f2-217M-s0`,
+ * `1e16-baseline-d256l4-s1-learning_rate-1e-3`. It depends on the run and the top level only, so that adding grids renames
+ * nothing. The learning rate is also named if the top level lists several. An id that would be too long for a file name
+ * ends in a hash of the parts left out.
  */
 export function runId(point: Point, top: TopLevel): string {
   const { routing } = point;
@@ -32,11 +33,11 @@ export function runId(point: Point, top: TopLevel): string {
   return shortened(parts);
 }
 
-/** File systems take names of 255 bytes; some of them are left to whoever archives or mounts the results. */
+/** File systems allow names of 255 bytes; the difference is left for suffixes of archives and mounts. */
 const LONGEST = 200;
 const HASH_DIGITS = 12;
 
-/** The parts as a file name: as many from the first as there is room for, and a hash of the others. */
+/** The parts as a file name: as many from the first as fit, and a hash of the others. */
 function shortened(parts: readonly string[]): string {
   const whole = parts.join('-');
   if (whole.length <= LONGEST) return whole;
@@ -45,9 +46,9 @@ function shortened(parts: readonly string[]): string {
   return [...parts.slice(0, kept), configHash(parts.slice(kept)).slice(0, HASH_DIGITS)].join('-');
 }
 
-/** The random control and models without routing have nothing that these could change. */
+/** Keys that concern routers that learn. */
 const LEARNED_ROUTER_KEYS = new Set(['predictor_hidden', 'aux_loss_weight']);
-/** As ids name the keys of `experts`. */
+/** The keys of `experts`, by their names in ids. */
 const EXPERT_KEYS = new Set([
   'experts',
   'capacity_factor',
@@ -56,22 +57,23 @@ const EXPERT_KEYS = new Set([
   'balance_no_ops',
 ]);
 
-/** Whether a key could change anything about a run. */
+/** Whether a key can change the result of a run. */
 function concerns({ variant, routing }: Point, key: string): boolean {
-  if (LEARNED_ROUTER_KEYS.has(key)) return routing?.router === 'learned';
+  if (LEARNED_ROUTER_KEYS.has(key)) return routing !== null && ROUTERS[routing.router].learns;
   if (!EXPERT_KEYS.has(key)) return true;
-  if (key === 'no_ops') return variant === 'mode-integrated' || variant === 'moe-reduced';
-  return key === 'balance_no_ops' ? variant === 'mode-integrated' : isExpertVariant(variant);
+  const { experts } = VARIANTS[variant];
+  if (key === 'no_ops') return experts !== null && (experts.noOps || experts.reducedCapacity);
+  return key === 'balance_no_ops' ? experts?.noOps === true : experts !== null;
 }
 
 interface Setting {
-  /** Equal values are equal texts. */
+  /** Equal for equal values, however they are written. */
   value: string;
-  /** As the file wrote it. */
+  /** As the file writes it. */
   text: string;
 }
 
-/** The keys that the fixed part of an id leaves out. Data is named by its hash: globs are no file names. */
+/** The keys that are not in the fixed part of an id. Data is named by its hash: globs are not valid in file names. */
 function otherKeys(
   product: Product | TopLevel,
   learningRates: ('auto' | Written)[],

@@ -1,4 +1,4 @@
-/** One planned run of a sweep: what `mod plan` prints, what a training process is given, what runs.csv starts from. */
+/** One planned run of a sweep: `mod plan` prints it, a training process reads it, runs.csv starts from it. */
 import type { RequestedBackend } from '../backends/names.js';
 import type { RequestedPrecision } from '../backends/precisions.js';
 import type { CheckpointPolicy } from '../config/checkpoint-policy.js';
@@ -7,11 +7,11 @@ import type { ModelConfig } from '../model/config.js';
 import type { Variant } from '../model/variants.js';
 
 export interface TrainingConfig {
-  /** Peak learning rate, `auto` already resolved. */
+  /** Peak learning rate; `auto` is resolved. */
   learning_rate: number;
   weight_decay: number;
   gradient_clip: number;
-  /** Sequences that pass through the model at once; null: the trainer's choice. Never changes the result. */
+  /** Sequences that pass through the model at once; null: the trainer's estimate. Does not change the result. */
   micro_batch_sequences: number | null;
   deterministic: boolean;
 }
@@ -38,16 +38,16 @@ export interface RunSpec {
 
 export interface PlannedRun {
   run_id: string;
-  /** `skipped`: a point that is not feasible, `note` says why. */
+  /** `skipped`: not feasible, for the reason in `note`. */
   status: 'pending' | 'skipped';
   note: string | null;
   spec: RunSpec;
   checkpoint: CheckpointPolicy;
-  /** `auto` or the name of the backend that the sweep file asks for. */
+  /** As in the sweep file. */
   backend: RequestedBackend;
   params_total: number;
   params_non_embedding: number;
-  /** Parameters that one token's pass may use; absent without experts. */
+  /** Parameters used by the pass of one token at most; absent without experts. */
   params_active?: number;
   /** Forward FLOPs of one sequence in the training pass. */
   flops_per_pass: number;

@@ -1,9 +1,9 @@
-/** `model_sizes: auto`: the shapes that a budget asks for, so that every curve of a sweep shows its minimum. */
+/** `model_sizes: auto`: shapes around the optimum of a budget, so that every isoFLOP curve has its minimum in range. */
 import { CHINCHILLA_SHAPES, customShape, type Shape } from '../config/shapes.js';
 import type { ModelConfig, RoutingConfig } from '../model/config.js';
-import { parameterCounts } from '../model/params.js';
+import { parameterCounts } from '../model/parameter-count.js';
 
-/** What the number of parameters depends on beside the shape. */
+/** What the number of parameters depends on in addition to the shape. */
 export type SizeContext = Pick<ModelConfig, 'vocab_size' | 'tie_embeddings'> & { predictor_hidden: number };
 
 export interface AutoSizes {
@@ -17,12 +17,12 @@ const DEEPER_SIZES = 2;
 const SMALLEST_WIDTH = 16;
 const SMALLEST_DEPTH = 2;
 const MAX_LAYERS = 128;
-/** What the widest and deepest of them hold: larger budgets get the sizes for this one. */
+/** Parameters of the largest optimum: larger budgets get the sizes for this one. */
 const LARGEST_OPTIMUM = 1e12;
-/** A row of table A9 is taken where it lies this near to the size that is wanted, as a ratio. */
+/** A row of table A9 is used if its parameters are within this ratio of the target. */
 const NEAR_ENOUGH = 1.12;
 
-/** Widths to choose from, steps that grow with them. */
+/** Candidate widths, in steps that grow with the width. */
 const widths = [
   ...range(SMALLEST_WIDTH, 128, 16),
   ...range(160, 512, 32),
@@ -41,7 +41,7 @@ function range(first: number, last: number, step: number): number[] {
  * (Hoffmann et al. 2022: 20 tokens a parameter, 6 FLOPs each): seven from N0/8 to 2·N0, evenly spaced in their logarithm;
  * for routed models, whose best is larger, the same and two up to 4·N0, the largest baseline's made deeper (Raposo et al.
  * 2024: what routing saves is better spent on depth than on width). Rows of table A9 where they are near.
- * Where the vocabulary alone is larger than N0/8 the sizes begin at the smallest model that there is.
+ * If the vocabulary alone is larger than N0/8 the sizes start at the smallest model.
  */
 export function autoSizes(budget: number, context: SizeContext): AutoSizes {
   const optimum = Math.min(Math.sqrt(budget / 120), LARGEST_OPTIMUM);
@@ -67,7 +67,7 @@ export function autoSizes(budget: number, context: SizeContext): AutoSizes {
   return { baseline, routed: [...baseline, ...deeper(baseline.at(-1) as Shape, high, context)] };
 }
 
-/** The shapes of this width just under and just over `target` parameters, as far as depths go. */
+/** The shapes of this width just under and just over `target` parameters, within the range of depths. */
 function depthsNear(width: number, target: number, context: SizeContext): Shape[] {
   const params = (layers: number) => dense(customShape(width, layers), context);
   const depth = Math.floor((target - params(0)) / (params(1) - params(0)));
@@ -108,7 +108,7 @@ function leastBy<T>(items: T[], cost: (item: T) => number): T {
   return items.reduce((best, item) => (cost(item) < cost(best) ? item : best));
 }
 
-/** How far width over depth is from what table A9 has, about 56, and less for models narrower than its own. */
+/** Log distance of width over depth from the ratio of table A9, about 56, and smaller for narrower models than its own. */
 function disproportion({ d_model, n_layers }: Shape): number {
   const usual = 56 * Math.min(1, Math.sqrt(d_model / 512));
   return Math.abs(Math.log(d_model / n_layers / usual));
@@ -119,7 +119,7 @@ function dense(shape: Shape, { vocab_size, tie_embeddings }: SizeContext): numbe
   return parameterCounts({ ...shape, ...rest, vocab_size, tie_embeddings }).total;
 }
 
-/** Parameters with every block routed, a predictor in each: no routed model of the shape has more. */
+/** Parameters with every block routed and a predictor in each: the most that a routed model of the shape has. */
 function largestRouted(shape: Shape, { vocab_size, tie_embeddings, predictor_hidden }: SizeContext): number {
   const routing: RoutingConfig = {
     frequency: 1,

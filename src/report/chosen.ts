@@ -1,4 +1,5 @@
 /** The few models of a budget that a report shows one by one: the best of each kind, and the fastest that is as good. */
+import { VARIANTS } from '../model/variants.js';
 import { fastestAsGood } from './claims/speed.js';
 import { type BudgetStudy, leastLoss, type SizeMean } from './study.js';
 
@@ -12,9 +13,7 @@ export interface ChosenModel {
 export function chosenModels(budget: BudgetStudy): ChosenModel[] {
   const { baseline, mod, curves } = budget;
   const random = leastLoss(curves.filter(({ setting }) => setting.variant === 'random'));
-  const experts = leastLoss(
-    curves.filter(({ setting }) => !['baseline', 'mod', 'random'].includes(setting.variant)),
-  );
+  const experts = leastLoss(curves.filter(({ setting }) => VARIANTS[setting.variant].family === 'experts'));
   const roles: [string, SizeMean | undefined][] = [
     ['best dense', baseline?.best],
     ['best MoD', mod?.best],

@@ -1,6 +1,7 @@
 /** Which runs belong to one curve: those that are equal in all but budget, size and seed. */
 
-import type { Variant } from '../model/variants.js';
+import { VARIANTS, type Variant } from '../model/variants.js';
+import { automaticLearningRate } from '../plan/learning-rate.js';
 import type { RunSpec } from '../plan/run.js';
 
 /** A curve's worth of runs: how they route, and whatever else tells them from other curves. */
@@ -52,18 +53,8 @@ function settingOf(spec: RunSpec, distinguishing: ReadonlySet<string>): Setting 
   };
 }
 
-const VARIANT_LABELS: Record<Variant, string> = {
-  baseline: 'dense',
-  mod: 'MoD',
-  random: 'random',
-  moe: 'MoE',
-  'mode-staged': 'staged MoDE',
-  'mode-integrated': 'integrated MoDE',
-  'moe-reduced': 'MoE of reduced capacity',
-};
-
 function mainLabel({ variant, model: { routing } }: RunSpec): string[] {
-  const name = VARIANT_LABELS[variant];
+  const name = VARIANTS[variant].label;
   if (routing === null) return [name];
   const { capacity, frequency, gate, aux_loss_weight } = routing;
   return [
@@ -115,9 +106,9 @@ function otherKeys(spec: RunSpec): Named {
   };
 }
 
-/** The automatic rate depends on the width (`trainingOf` in src/plan/expand.ts): all models under it are one setting. */
+/** The automatic rate depends on the width: all models trained with it are one setting. */
 function rateName(rate: number, d_model: number): string {
-  const automatic = 2e-3 * Math.min(1, 384 / d_model);
+  const automatic = automaticLearningRate(d_model);
   return Math.abs(rate / automatic - 1) < 1e-9 ? 'auto' : String(Number(rate.toPrecision(4)));
 }
 

@@ -2,7 +2,7 @@
 import type { BackendName } from '../backends/names.js';
 import type { RequestedPrecision } from '../backends/precisions.js';
 import type { CsvColumn } from '../files/csv.js';
-import type { RouterKind, RoutingMode } from '../model/config.js';
+import type { RouterName, RoutingMode } from '../model/config.js';
 import type { Variant } from '../model/variants.js';
 import type { Gate } from '../ops/gates.js';
 
@@ -25,7 +25,7 @@ interface CellTypes {
   time: string;
   status: RunStatus;
   variant: Variant;
-  router: RouterKind;
+  router: RouterName;
   gate: Gate;
   routing: RoutingMode;
   backend: BackendName;

@@ -10,7 +10,7 @@ import { InterruptedError } from '../errors.js';
 import { evaluateModes, type ModeResult } from '../eval/modes.js';
 import { EvaluationProgress } from '../eval/progress.js';
 import { microBatchSequences } from '../model/memory.js';
-import { evaluationModes } from '../model/routing.js';
+import { evaluationModes } from '../model/routing-modes.js';
 import type { Transformer } from '../model/transformer.js';
 import type { PlannedRun } from '../plan/run.js';
 import type { MeasuredColumns, RunRow } from '../results/columns.js';

@@ -1,9 +1,10 @@
-/** The losses of a batch and their gradients: the language model's, the auxiliary one, the predictors' and the experts'. */
+/** The losses of a batch and their gradients: LM loss, auxiliary loss, predictors' loss and experts' balance loss. */
 import { addN, concat, div, fill, mean, sum, type Tensor, tensor2d } from '@tensorflow/tfjs-core';
 import type { Batch } from '../data/batches.js';
 import type { RoutedTrace } from '../model/block.js';
 import { expertChoices } from '../model/config.js';
 import type { ExpertTrace } from '../model/experts.js';
+import type { DrawnWeights } from '../model/routers.js';
 import type { Transformer } from '../model/transformer.js';
 import { balanceLoss } from '../ops/balance-loss.js';
 import { binaryCrossEntropyGrad } from '../ops/binary-cross-entropy.js';
@@ -15,46 +16,48 @@ import { type OutputGradient, Tape } from '../ops/tape.js';
 export interface BatchMetrics {
   /** LM loss in nats a token, without the extra losses. */
   loss: Tensor;
-  /** Share of tokens whose selection the predictors foresaw, mean over routed blocks; null without predictors. */
+  /** Share of tokens whose selection the predictors predict correctly, mean over routed blocks; null without predictors. */
   predictorAccuracy: Tensor | null;
-  /** A row a block, [blocks · (C + E)]: tokens by choice, then those that each expert took; null without experts. */
+  /** [blocks · (C + E)]: in each block the tokens by choice, then those that each expert processed; null without experts. */
   expertCounts: Tensor | null;
 }
 
 /**
- * Adds `share` times the gradient of the batch's total loss to every parameter's gradient. The total is
+ * Adds `lossScale` times the gradient of the batch's total loss to every parameter's gradient. The total is
  * LM loss + aux_loss_weight · Σ router cross-entropy + Σ predictor cross-entropy, each a mean over tokens, +
- * balance_loss_weight · Σ balance loss, a mean over sequences; the sums are over blocks. `share` is the micro-batch's part
- * of the batch, so that micro-batches add up to the gradient of the whole. inputs, targets [B, T] int32. Where it fails,
- * what the forward pass kept is freed; gradients may hold a part.
+ * balance_loss_weight · Σ balance loss, a mean over sequences; the sums are over blocks. inputs, targets [B, T] int32.
+ * On an error the tensors of the forward pass are freed; gradients may be incomplete.
+ *
+ * @param drawn router weights for a router that draws them; null for the others
+ * @param lossScale the micro-batch's share of the batch: the gradients of micro-batches add up to that of the batch
  */
 export function backpropagate(
   model: Transformer,
   inputs: Tensor,
   targets: Tensor,
-  noise: ((block: number) => Tensor) | null,
-  share: number,
+  drawn: DrawnWeights | null,
+  lossScale: number,
 ): BatchMetrics {
   const tape = new Tape();
   try {
-    return scope(() => forwardAndBack(tape, model, inputs, targets, noise, share));
+    return scope(() => forwardAndBack(tape, model, inputs, targets, drawn, lossScale));
   } catch (error) {
     tape.dispose();
     throw error;
   }
 }
 
-/** The same from a batch in the host's memory. */
+/** `backpropagate` of a batch in the host's memory. */
 export function accumulateGradients(
   model: Transformer,
   batch: Batch,
-  noise: ((block: number) => Tensor) | null,
-  share = 1,
+  drawn: DrawnWeights | null,
+  lossScale = 1,
 ): BatchMetrics {
   return scope(() => {
     const shape: [number, number] = [batch.sequences, batch.inputs.length / batch.sequences];
     const [inputs, targets] = [batch.inputs, batch.targets].map((tokens) => tensor2d(tokens, shape, 'int32'));
-    return backpropagate(model, inputs as Tensor, targets as Tensor, noise, share);
+    return backpropagate(model, inputs as Tensor, targets as Tensor, drawn, lossScale);
   });
 }
 
@@ -63,19 +66,19 @@ function forwardAndBack(
   model: Transformer,
   inputs: Tensor,
   targets: Tensor,
-  noise: ((block: number) => Tensor) | null,
-  share: number,
+  drawn: DrawnWeights | null,
+  lossScale: number,
 ): BatchMetrics {
-  const { logits, routed, experts } = model.forward(inputs, { tape, mode: 'topk', noise, share });
+  const { logits, routed, experts } = model.forward(inputs, { tape, mode: 'topk', drawn, lossScale });
   const losses = crossEntropy(tape, logits, targets);
   const gradientOf = (output: Tensor, weight: number): OutputGradient => ({
     output,
-    gradient: fill(output.shape, (weight * share) / output.size),
+    gradient: fill(output.shape, (weight * lossScale) / output.size),
   });
   const gradients = [gradientOf(losses, 1)];
   const auxiliary = model.config.routing?.aux_loss_weight ?? 0;
   for (const { r, mask } of auxiliary === 0 ? [] : routed) {
-    gradients.push({ output: r, gradient: binaryCrossEntropyGrad(r, mask, auxiliary * share) });
+    gradients.push({ output: r, gradient: binaryCrossEntropyGrad(r, mask, auxiliary * lossScale) });
   }
   for (const trace of experts) {
     const balance = weightedBalance(tape, model, trace);
@@ -95,7 +98,7 @@ function predictorAccuracy(routed: RoutedTrace[]): Tensor | null {
   return blocks.length === 0 ? null : div(addN(blocks), blocks.length);
 }
 
-/** The balance loss of each sequence in a block, and its weight; null where it has none. */
+/** The balance loss of each sequence in a block, [B], and its weight; null without one. */
 function weightedBalance(
   tape: Tape,
   { config: { experts } }: Transformer,

@@ -1,10 +1,9 @@
-/** One training step on the device: gradients of all micro-batches, then the update; recorded once where that is possible. */
+/** One training step on the device: gradients of all micro-batches, then the update; recorded once if the backend can. */
 import { keep, type Tensor, tensor } from '@tensorflow/tfjs-core';
 import type { Batch } from '../data/batches.js';
-import { isRouted } from '../model/config.js';
-import { routerKey } from '../model/noise.js';
+import { routedBlocks } from '../model/config.js';
+import { type DrawnWeights, ROUTERS, type RouterDraws } from '../model/routers.js';
 import type { Transformer } from '../model/transformer.js';
-import { normalDrawsKernel } from '../ops/normal-draws.js';
 import type { Recorder, Recording } from '../ops/recording.js';
 import { scope } from '../ops/scope.js';
 import type { AdamW } from './adamw.js';
@@ -27,16 +26,16 @@ export interface TrainingStepOptions {
   batchSequences: number;
   /** Sequences that pass through the model at once. */
   microBatchSequences: number;
-  /** The run's seed, for the random router's draws. */
+  /** The run's seed, for routers that draw their weights. */
   seed: number;
-  /** Null: every step is queued op by op. */
+  /** Null if the backend cannot record: every step is queued op by op. */
   recorder: Recorder | null;
 }
 
-/** Steps queued op by op before one is recorded: by then everything that is made once has been made. */
+/** Steps queued op by op before one is recorded: they allocate what later steps reuse. */
 const STEPS_BEFORE_RECORDING = 2;
 
-/** A tensor that the device work reads, with new values for every step: in its place where the work is recorded. */
+/** An input of the device work, with new values for every step: written into the same memory if the work is recorded. */
 class StepInput {
   private current: Tensor | null = null;
 
@@ -46,7 +45,7 @@ class StepInput {
   ) {}
 
   get tensor(): Tensor {
-    if (this.current === null) throw new Error('a step was not given its numbers');
+    if (this.current === null) throw new Error('a step input was read before it was set');
     return this.current;
   }
 
@@ -71,15 +70,17 @@ interface MicroBatch {
   sequences: number;
   inputs: StepInput;
   targets: StepInput;
-  /** The number of its first sequence [1], for `router: random`; else null. */
-  drawnFrom: StepInput | null;
+  /** The number of its first sequence [1], for a router that draws its weights; else null. */
+  firstSequence: StepInput | null;
 }
 
 export class TrainingStep {
   private readonly microBatches: MicroBatch[] = [];
-  /** As AdamW takes it. */
+  /** The schedule's numbers for the optimizer. */
   private readonly schedule: StepInput;
-  /** What the router weights of each block are drawn by, for `router: random`; else none. */
+  /** How the router draws its weights; null for a router that draws none. */
+  private readonly draws: RouterDraws | null;
+  /** The key of each routed block's draws; empty without draws. */
   private readonly drawKeys: ReadonlyMap<number, StepInput>;
   private recording: Recording | null = null;
   private steps = 0;
@@ -88,23 +89,27 @@ export class TrainingStep {
     const { batchSequences, microBatchSequences, recorder, seed } = options;
     const { config } = options.model;
     this.schedule = new StepInput([3], recorder);
-    const random = config.routing?.router === 'random';
-    const drawn = Array.from({ length: config.n_layers }, (_, block) => block).filter(
-      (block) => random && isRouted(config, block),
-    );
-    this.drawKeys = new Map(drawn.map((block) => [block, new StepInput([2], recorder)]));
-    for (const [block, key] of this.drawKeys) key.set(routerKey(seed, 'training', block));
+    this.draws = config.routing === null ? null : ROUTERS[config.routing.router].draws;
+    const keys = new Map<number, StepInput>();
+    if (this.draws !== null) {
+      for (const block of routedBlocks(config)) {
+        const key = new StepInput([2], recorder);
+        key.set(this.draws.key(seed, 'training', block));
+        keys.set(block, key);
+      }
+    }
+    this.drawKeys = keys;
     for (let first = 0; first < batchSequences; first += microBatchSequences) {
       const sequences = Math.min(microBatchSequences, batchSequences - first);
       const input = () => new StepInput([sequences, config.sequence_length], recorder);
-      const drawnFrom = random ? new StepInput([1], recorder) : null;
-      this.microBatches.push({ first, sequences, inputs: input(), targets: input(), drawnFrom });
+      const firstSequence = this.draws === null ? null : new StepInput([1], recorder);
+      this.microBatches.push({ first, sequences, inputs: input(), targets: input(), firstSequence });
     }
   }
 
   /**
-   * Queues a step; its metrics arrive when the device has come so far. The batch's sequences are numbered from
-   * `firstSequence` on. Where it fails, by DeviceMemoryError for one, no parameter has changed and no step is counted.
+   * Queues a step; its metrics resolve when the device has finished it. The batch's sequences are numbered from
+   * `firstSequence` on. On an error, such as DeviceMemoryError, no parameter has changed and no step is counted.
    */
   run(batch: Batch, firstSequence: number, learningRate: number): Promise<StepMetrics> {
     const { optimizer, recorder, model } = this.options;
@@ -134,29 +139,29 @@ export class TrainingStep {
     this.recording = null;
     this.schedule.dispose();
     for (const key of this.drawKeys.values()) key.dispose();
-    for (const { inputs, targets, drawnFrom } of this.microBatches) {
-      for (const input of [inputs, targets, drawnFrom]) input?.dispose();
+    for (const { inputs, targets, firstSequence } of this.microBatches) {
+      for (const input of [inputs, targets, firstSequence]) input?.dispose();
     }
   }
 
-  /** Puts a batch where the device work reads it. */
+  /** Writes a batch to the inputs of the device work. */
   private supply(batch: Batch, firstSequence: number): void {
     const T = this.options.model.config.sequence_length;
-    for (const { first, sequences, inputs, targets, drawnFrom } of this.microBatches) {
+    for (const { first, sequences, inputs, targets, firstSequence: number } of this.microBatches) {
       inputs.set(batch.inputs.subarray(first * T, (first + sequences) * T));
       targets.set(batch.targets.subarray(first * T, (first + sequences) * T));
-      drawnFrom?.set(Int32Array.of(firstSequence + first));
+      number?.set(Int32Array.of(firstSequence + first));
     }
   }
 
-  /** The device work: the gradient norm, each micro-batch's loss, then each one's predictor accuracy and expert counts, if any. */
+  /** The device work. Returns the gradient norm, each micro-batch's loss, predictor accuracy and expert counts, if any. */
   private work(): Tensor[] {
     const { model, optimizer, batchSequences } = this.options;
-    const metrics = this.microBatches.map(({ sequences, inputs, targets, drawnFrom }): BatchMetrics => {
-      const noise = drawnFrom === null ? null : this.draws(drawnFrom.tensor, sequences);
-      // Handles of their own, since a tape frees what it saved.
+    const metrics = this.microBatches.map(({ sequences, inputs, targets, firstSequence }): BatchMetrics => {
+      const drawn = firstSequence === null ? null : this.drawnWeights(firstSequence.tensor, sequences);
+      // Clones, since a tape disposes the tensors that it saved.
       const [tokens, next] = [inputs.tensor.clone(), targets.tensor.clone()];
-      return backpropagate(model, tokens, next, noise, sequences / batchSequences);
+      return backpropagate(model, tokens, next, drawn, sequences / batchSequences);
     });
     const losses = metrics.map(({ loss }) => loss);
     const norm = optimizer.apply(this.schedule.tensor, losses);
@@ -165,16 +170,17 @@ export class TrainingStep {
     return [norm, ...losses, ...accuracies, ...counts];
   }
 
-  /** Router weights [sequences, T] of a block, for the sequences from `first` on. */
-  private draws(first: Tensor, sequences: number): (block: number) => Tensor {
+  /** Router weights [sequences, T] of each block, for the sequences from `first` [1] on. */
+  private drawnWeights(first: Tensor, sequences: number): DrawnWeights {
     const length = this.options.model.config.sequence_length;
     return (block) => {
-      const key = (this.drawKeys.get(block) as StepInput).tensor;
-      return normalDrawsKernel({ key, first }, { sequences, length })[0];
+      const key = this.drawKeys.get(block);
+      if (this.draws === null || key === undefined) throw new Error(`block ${block} draws no router weights`);
+      return this.draws.weights(key.tensor, first, sequences, length);
     };
   }
 
-  /** Queues the copies of the metrics to the host, so that later steps may overwrite them. */
+  /** Queues the copies of the metrics to the host: later steps may overwrite the outputs. */
   private async read(outputs: Tensor[]): Promise<StepMetrics> {
     const all = await Promise.all(outputs.map(async (output) => (await output.data()) as Float32Array));
     const { batchSequences, model } = this.options;

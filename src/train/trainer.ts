@@ -1,4 +1,4 @@
-/** The training loop of one run: batches in, a row a step out. It knows no files and no processes. */
+/** The training loop of one run: batches in, a report a step out. It reads and writes no files. */
 import type { Batch, TrainingBatches } from '../data/batches.js';
 import { DeviceMemoryError } from '../errors.js';
 import type { Transformer } from '../model/transformer.js';
@@ -11,7 +11,7 @@ import { type StepMetrics, TrainingStep } from './step.js';
 
 export interface StepReport {
   step: number;
-  /** Tokens trained on so far, this step's among them. */
+  /** Tokens trained on so far, including this step's. */
   tokens: number;
   /** LM loss of the step's batch, before its update, in nats a token. */
   loss: number;
@@ -30,44 +30,48 @@ export interface TrainerOptions {
   model: Transformer;
   optimizer: AdamW;
   batches: TrainingBatches;
-  /** Sequences that pass through the model at once, to begin with. */
+  /** Sequences that pass through the model at once, at the start. */
   microBatchSequences: number;
-  /** Where the backend can record a step: then the next step is queued before this one's numbers are read. */
+  /** If the backend can record steps: then the next step is queued before the metrics of this one are read. */
   recorder?: Recorder | null;
-  /** Batches that are passed over, by the number of their first sequence. */
+  /** Batches to skip, by the number of their first sequence. */
   skipped?: ReadonlySet<number>;
-  /** Whether to come to rest after a step: its numbers are reported and nothing is queued on the device. */
+  /** Whether to pause after a step: it is reported, and nothing is queued on the device. */
   restsAfter?: (step: number) => boolean;
-  /** At rest after a step: what the model and the optimizer hold is that step's. False: training stops there. */
+  /** Called in a pause: model and optimizer have the state after that step. False stops the training. */
   atRest?: () => Promise<boolean>;
-  /** The device's memory did not do: from here on so many sequences at once, for the same batches. */
+  /** Out of device memory: training continues on the same batches with this smaller micro-batch. */
   onMicroBatch?: (sequences: number) => void;
   onStep: (report: StepReport) => void;
   /** Held-out loss, for `evaluation.every_steps`. */
   heldoutLoss: () => Promise<number>;
-  /** Milliseconds; injected, so that tests decide how time passes. */
+  /** Milliseconds; injected for tests. */
   now: () => number;
 }
 
 export type TrainingOutcome =
   | { kind: 'done' }
-  /** `atRest` asked for it. */
+  /** `atRest` returned false. */
   | { kind: 'stopped' }
   /**
-   * A loss or gradient norm that is not a finite number. The step is not reported to `onStep`, and its update left the
-   * weights as they were; where steps are recorded the next one has been taken, with the schedule of one step on.
+   * The loss or gradient norm is not finite. The step is not reported to `onStep`, and its update left the weights
+   * unchanged; if steps are recorded the next step has run too, one step further in the schedule.
    */
   | { kind: 'not finite'; report: StepReport; firstSequence: number };
 
-/** Trains from the optimizer's step to the run's last. Yields to the event loop between steps. */
+/**
+ * Trains from the optimizer's step to the run's last. Yields to the event loop between steps.
+ *
+ * @throws DeviceMemoryError if the device cannot hold a micro-batch of one sequence
+ */
 export async function train(options: TrainerOptions): Promise<TrainingOutcome> {
   const { spec, optimizer, batches, recorder = null, skipped = new Set() } = options;
   const { restsAfter = () => false, atRest = async () => true } = options;
   const stepper = new Stepper(options);
-  /** The step that is queued but not reported: none, or one where steps are recorded. */
+  /** The step that is queued but not reported: at most one, and only if steps are recorded. */
   let queued: QueuedStep | null = null;
   let reported = options.now();
-  /** Null, or the end of training. */
+  /** Reports a step; null, or the outcome if it ends the training. */
   const report = async (queuedStep: QueuedStep): Promise<TrainingOutcome | null> => {
     const { step, firstSequence, learningRate: rate } = queuedStep;
     const { loss, gradNorm, predictorAccuracy, experts } = await queuedStep.metrics;
@@ -87,7 +91,7 @@ export async function train(options: TrainerOptions): Promise<TrainingOutcome> {
     };
     if (!finite) return { kind: 'not finite', report: reportOfStep, firstSequence };
     options.onStep(reportOfStep);
-    // The device is at the next step already where steps are queued ahead: reporting takes none of its time.
+    // With steps queued ahead the device already runs the next one: reporting costs it no time.
     reported = recorder !== null && !evaluates ? now : options.now();
     return null;
   };
@@ -98,12 +102,12 @@ export async function train(options: TrainerOptions): Promise<TrainingOutcome> {
       while (skipped.has(batches.cursor)) batches.cursor += spec.batch_sequences;
       const firstSequence = batches.cursor;
       const metrics = stepper.run(batches.next(spec.batch_sequences), firstSequence, rate);
-      metrics.catch(() => undefined); // whoever reports the step hears of it
+      metrics.catch(() => undefined); // the error is thrown when the step is reported
       const before: QueuedStep | null = queued;
       queued = { step, firstSequence, learningRate: rate, metrics };
       const outcome = before === null ? null : await report(before);
       if (outcome !== null) return outcome;
-      // The device goes on with this step while the host prepares the next, unless somebody must see this one's end.
+      // The device runs this step while the host prepares the next, unless this one must be finished first.
       const rests = restsAfter(step);
       if (recorder === null || rests || evaluatesAfter(step, spec) || step === spec.steps) {
         const last = queued;
@@ -124,13 +128,13 @@ export async function train(options: TrainerOptions): Promise<TrainingOutcome> {
 
 interface QueuedStep {
   step: number;
-  /** Of its batch. */
+  /** The number of its batch's first sequence. */
   firstSequence: number;
   learningRate: number;
   metrics: Promise<StepMetrics>;
 }
 
-/** Training steps of as many sequences at once as the device's memory turns out to hold. */
+/** Training steps with a micro-batch that is halved whenever the device runs out of memory. */
 class Stepper {
   private step: TrainingStep;
   private microBatch: number;

@@ -63,7 +63,7 @@ describe('generate', () => {
     expect(told).toEqual(first.tokens.map((row) => [...row]));
     expect((await generate(model, prompts, options)).tokens).toEqual(first.tokens);
     expect((await generate(model, prompts, { ...options, seed: 4 })).tokens).not.toEqual(first.tokens);
-    expect(first.engaged.map((row) => row.length)).toEqual([3 + 7, 5 + 7]);
+    expect(first.selected.map((row) => row.length)).toEqual([3 + 7, 5 + 7]);
     model.dispose();
   });
 
@@ -74,7 +74,7 @@ describe('generate', () => {
     for (const [i, prompt] of prompts.entries()) {
       const alone = await generate(model, [prompt], greedy);
       expect(alone.tokens[0]).toEqual(together.tokens[i]);
-      expect(alone.engaged[0]).toEqual(together.engaged[i]);
+      expect(alone.selected[0]).toEqual(together.selected[i]);
     }
     model.dispose();
   });

@@ -8,6 +8,7 @@ import { HeldoutWindows } from '../../src/data/batches.js';
 import { openTokenFile } from '../../src/data/tokens.js';
 import { evaluateModes } from '../../src/eval/modes.js';
 import { EvaluationProgress } from '../../src/eval/progress.js';
+import { ROUTING_MODES } from '../../src/model/config.js';
 import { useBackend } from '../support/backends.js';
 
 const CASE = 'test/golden/mod-sigmoid-f1-aux-untied';
@@ -28,7 +29,7 @@ async function evaluated(stopAfter: number, subject = 'a') {
   try {
     const results = await evaluateModes(model, new HeldoutWindows(source, model.config.sequence_length), {
       runId: 'a',
-      modes: ['topk', 'predictor', 'threshold'],
+      modes: ROUTING_MODES,
       sequences: 8,
       batchSequences: 2,
       seed: 0,

@@ -9,7 +9,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { loadModel, tensorsOf } from '../../src/checkpoint/model.js';
 import type { Batch } from '../../src/data/batches.js';
 import { readSafetensors } from '../../src/files/safetensors.js';
-import type { RoutingMode } from '../../src/model/config.js';
+import { ROUTING_MODES, type RoutingMode } from '../../src/model/config.js';
 import type { Transformer } from '../../src/model/transformer.js';
 import { scope } from '../../src/ops/scope.js';
 import { AdamW } from '../../src/train/adamw.js';
@@ -90,7 +90,7 @@ function forward(model: Transformer, batch: Batch, mode: RoutingMode) {
     const { logits, routed, experts } = model.forward(tensor2d(batch.inputs, shape, 'int32'), {
       tape: null,
       mode,
-      noise: null,
+      drawn: null,
     });
     return {
       logits: logits.dataSync(),
@@ -110,7 +110,7 @@ describe.each(TEST_BACKENDS)('on %s', (backend) => {
     it('gives the logits and selects the tokens of the reference in every routing mode', () => {
       const model = loadModel(folder);
       const batch = batchOf(read('tokens').data, model.config.sequence_length);
-      for (const mode of ['topk', 'predictor', 'threshold'] as const) {
+      for (const mode of ROUTING_MODES) {
         if (!has(`logits_${mode}`)) continue;
         const { logits, selected, participation, counts } = forward(model, batch, mode);
         expect(relativeError(logits, read(`logits_${mode}`).data), mode).toBeLessThan(TOLERANCE);

@@ -3,13 +3,12 @@ import { memory, tensor2d } from '@tensorflow/tfjs-core';
 import * as fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { loadModel } from '../../src/checkpoint/model.js';
+import { CAUSAL_MODES, type CausalMode } from '../../src/model/config.js';
 import { Decoder } from '../../src/model/decoder.js';
 import type { Transformer } from '../../src/model/transformer.js';
 import { scope } from '../../src/ops/scope.js';
 import { TEST_BACKENDS, useBackend } from '../support/backends.js';
 import { randomValues, relativeError } from '../support/numbers.js';
-
-type Mode = 'predictor' | 'threshold';
 
 function randomTokens(count: number, vocabSize: number, seed: number): Int32Array {
   return Int32Array.from(
@@ -18,23 +17,23 @@ function randomTokens(count: number, vocabSize: number, seed: number): Int32Arra
   );
 }
 
-/** Logits of every position, and which tokens went through which routed block. */
-function fullForward(model: Transformer, tokens: Int32Array, mode: Mode) {
+/** Logits of every position, and which tokens each routed block selected. */
+function fullForward(model: Transformer, tokens: Int32Array, mode: CausalMode) {
   return scope(() => {
     const result = model.forward(tensor2d(tokens, [1, tokens.length], 'int32'), {
       tape: null,
       mode,
-      noise: null,
+      drawn: null,
     });
     return {
       logits: result.logits.dataSync() as Float32Array,
-      engaged: result.routed.map(({ mask }) => Array.from(mask.dataSync(), (value) => value === 1)),
+      selected: result.routed.map(({ mask }) => Array.from(mask.dataSync(), (value) => value === 1)),
     };
   });
 }
 
 /** The same by a decoder: the first `prompt` tokens read at once, the others one by one. */
-function decoded(model: Transformer, sequences: Int32Array[], prompts: number[], mode: Mode) {
+function decoded(model: Transformer, sequences: Int32Array[], prompts: number[], mode: CausalMode) {
   const length = (sequences[0] as Int32Array).length;
   const V = model.config.vocab_size;
   const decoder = new Decoder(model, mode, sequences.length, length + Math.max(...prompts));
@@ -42,36 +41,32 @@ function decoded(model: Transformer, sequences: Int32Array[], prompts: number[],
   const logits = sequences.map((_, i) => [
     [...(start.logits.dataSync().slice(i * V, (i + 1) * V) as Float32Array)],
   ]);
-  const engaged = start.engaged;
+  const selected = start.selected;
   start.logits.dispose();
   for (let step = 0; step < length - Math.max(...prompts); step++) {
     const next = Int32Array.from(sequences, (tokens, i) => tokens[(prompts[i] as number) + step] as number);
     const result = decoder.step(next);
     sequences.forEach((_, i) => {
       logits[i]?.push([...(result.logits.dataSync().slice(i * V, (i + 1) * V) as Float32Array)]);
-      for (const [j, block] of result.engaged.entries()) engaged[i]?.[j]?.push(block[i] as boolean);
+      for (const [j, block] of result.selected.entries()) selected[i]?.[j]?.push(block[i] as boolean);
     });
     result.logits.dispose();
   }
   const bytes = decoder.cacheBytes();
   decoder.dispose();
-  return { logits, engaged, bytes };
+  return { logits, selected, bytes };
 }
 
 describe.each(TEST_BACKENDS)('on %s', (backend) => {
   beforeAll(() => useBackend(backend));
 
   it.each([
-    ['baseline', 'predictor'],
-    ['mod-raw-f2', 'predictor'],
-    ['mod-raw-f2', 'threshold'],
-    ['mod-sigmoid-f1-aux-untied', 'predictor'],
-    ['mod-sigmoid-f1-aux-untied', 'threshold'],
-    ['moe', 'predictor'],
-    ['mode-integrated', 'predictor'],
-    ['mode-staged', 'predictor'],
-    ['mode-staged', 'threshold'],
-  ] as [string, Mode][])(
+    // A model without routed blocks decodes alike in every mode.
+    ...['baseline', 'moe', 'mode-integrated'].map((name) => [name, CAUSAL_MODES[0]]),
+    ...['mod-raw-f2', 'mod-sigmoid-f1-aux-untied', 'mode-staged'].flatMap((name) =>
+      CAUSAL_MODES.map((mode) => [name, mode]),
+    ),
+  ] as [string, CausalMode][])(
     '%s under %s decodes to the logits of the full causal forward pass',
     (name, mode) => {
       const model = loadModel(`test/golden/${name}`);
@@ -85,7 +80,7 @@ describe.each(TEST_BACKENDS)('on %s', (backend) => {
             const sequences = prompts.map((_, i) => randomTokens(length, V, seed + i));
             if (Math.max(...prompts) > length) return;
             const before = memory().numTensors;
-            const { logits, engaged } = decoded(model, sequences, prompts, mode);
+            const { logits, selected } = decoded(model, sequences, prompts, mode);
             expect(memory().numTensors).toBe(before);
             sequences.forEach((tokens, i) => {
               const prompt = prompts[i] as number;
@@ -93,7 +88,7 @@ describe.each(TEST_BACKENDS)('on %s', (backend) => {
               const full = fullForward(model, tokens.slice(0, prompt + steps - 1), mode);
               const reference = full.logits.slice((prompt - 1) * V);
               expect(relativeError((logits[i] as number[][]).flat(), reference)).toBeLessThan(1e-4);
-              expect(engaged[i]).toEqual(full.engaged);
+              expect(selected[i]).toEqual(full.selected);
             });
           },
         ),
@@ -103,14 +98,14 @@ describe.each(TEST_BACKENDS)('on %s', (backend) => {
     },
   );
 
-  it('a routed block caches the tokens that went through it, a dense one all', () => {
+  it('a routed block caches the tokens that it selects, a dense one all', () => {
     const model = loadModel('test/golden/mod-raw-f2');
     const { n_layers, d_model, vocab_size, sequence_length: T } = model.config;
-    const { engaged, bytes } = decoded(model, [randomTokens(T - 4, vocab_size, 1)], [4], 'predictor');
-    const taken = (engaged[0] as boolean[][]).flat().filter(Boolean).length;
-    const tokens = engaged[0]?.[0]?.length as number;
+    const { selected, bytes } = decoded(model, [randomTokens(T - 4, vocab_size, 1)], [4], 'predictor');
+    const cached = (selected[0] as boolean[][]).flat().filter(Boolean).length;
+    const tokens = selected[0]?.[0]?.length as number;
     const perToken = 2 * d_model * 4;
-    expect(bytes.used).toBe((taken + (tokens * n_layers) / 2) * perToken);
+    expect(bytes.used).toBe((cached + (tokens * n_layers) / 2) * perToken);
     expect(bytes.dense).toBe(tokens * n_layers * perToken);
     expect(bytes.allocated).toBeLessThanOrEqual(2 * bytes.dense);
     model.dispose();

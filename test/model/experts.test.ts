@@ -3,10 +3,17 @@ import { memory, slice, tensor, tensor2d } from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { addMlp, attentionHalf, denseBlock } from '../../src/model/block.js';
-import { type ExpertsConfig, expertChoices, expertSlots, type ModelConfig } from '../../src/model/config.js';
+import {
+  CAUSAL_MODES,
+  type ExpertsConfig,
+  expertChoices,
+  expertSlots,
+  type ModelConfig,
+  type RoutingMode,
+} from '../../src/model/config.js';
 import { ExpertOccupancy } from '../../src/model/experts.js';
 import { type BlockParameters, initialValues, type TensorSpec } from '../../src/model/parameters.js';
-import { evaluationModes, refuseMode } from '../../src/model/routing.js';
+import { evaluationModes, refuseMode } from '../../src/model/routing-modes.js';
 import { Transformer } from '../../src/model/transformer.js';
 import { scope } from '../../src/ops/scope.js';
 import { randomStream } from '../../src/random.js';
@@ -64,11 +71,11 @@ function tokens({ vocab_size, sequence_length }: ModelConfig, sequences: number,
   return Int32Array.from({ length: sequences * sequence_length }, () => stream.bits() % vocab_size);
 }
 
-function logits(model: Transformer, ids: Int32Array, mode: 'topk' | 'predictor' = 'topk'): Float32Array {
+function logits(model: Transformer, ids: Int32Array, mode: RoutingMode = 'topk'): Float32Array {
   const T = model.config.sequence_length;
   return scope(() => {
     const batch = tensor2d(ids, [ids.length / T, T], 'int32');
-    return model.forward(batch, { tape: null, mode, noise: null }).logits.dataSync() as Float32Array;
+    return model.forward(batch, { tape: null, mode, drawn: null }).logits.dataSync() as Float32Array;
   });
 }
 
@@ -351,10 +358,10 @@ describe('slots', () => {
 it('a model of experts without routing is evaluated in its training pass, which is causal, and takes every mode', () => {
   const own = config({ heads: 1, half: 2, T: 8, count: 2, no_ops: 1, capacity_factor: 1, seed: 0 });
   expect(evaluationModes(own)).toEqual(['topk']);
-  expect(refuseMode(own, 'predictor')).toBeNull();
+  for (const mode of CAUSAL_MODES) expect(refuseMode(own, mode), mode).toBeNull();
 });
 
-it('a block of experts is not run without knowing them', async () => {
+it('a block with experts is not run without their config', async () => {
   await useBackend('cpu');
   const own = config({ heads: 1, half: 2, T: 8, count: 2, no_ops: 0, capacity_factor: 1, seed: 0 });
   const model = withTensors(own, 0, () => null);
@@ -362,7 +369,7 @@ it('a block of experts is not run without knowing them', async () => {
     const { block, x } = firstBlock(model, 0);
     const stream = { x, branch: null };
     const without = { tape: null, table: model.table };
-    expect(() => denseBlock(without, stream, 0, block)).toThrow('needs to know them');
+    expect(() => denseBlock(without, stream, 0, block)).toThrow('without their config');
   });
   model.dispose();
 });

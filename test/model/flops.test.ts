@@ -41,7 +41,7 @@ async function countedProducts(config: ModelConfig): Promise<number> {
   const tokens = tensor2d(new Int32Array(config.sequence_length), [1, config.sequence_length], 'int32');
   const { kernels } = await engine().profile(() => {
     engine().tidy(() => {
-      model.forward(tokens, { tape: null, mode: 'topk', noise: null });
+      model.forward(tokens, { tape: null, mode: 'topk', drawn: null });
     });
     return [];
   });

@@ -2,12 +2,20 @@
 import { memory, onesLike, type Tensor, tensor2d, zerosLike } from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { denseBlock, routedBlock, type Stream, sumOf } from '../../src/model/block.js';
-import type { ModelConfig, RoutingConfig, RoutingMode } from '../../src/model/config.js';
-import { selectedTokens } from '../../src/model/config.js';
-import { routerNoise } from '../../src/model/noise.js';
+import { denseBlock, routedBlock } from '../../src/model/block.js';
+import {
+  CAUSAL_MODES,
+  type ModelConfig,
+  ROUTER_NAMES,
+  ROUTING_MODES,
+  type RoutingConfig,
+  type RoutingMode,
+  selectedTokens,
+} from '../../src/model/config.js';
 import { type BlockParameters, initialValues, makeParameters } from '../../src/model/parameters.js';
-import { evaluationModes, refuseMode } from '../../src/model/routing.js';
+import { drawnWeights, ROUTERS } from '../../src/model/routers.js';
+import { causalModes, evaluationModes, refuseMode } from '../../src/model/routing-modes.js';
+import { type Stream, sumOf } from '../../src/model/stream.js';
 import { Transformer } from '../../src/model/transformer.js';
 import { GATE_NAMES } from '../../src/ops/gates.js';
 import { rotaryTable } from '../../src/ops/rotary.js';
@@ -76,15 +84,15 @@ function logits(
   model: Transformer,
   ids: Int32Array,
   mode: RoutingMode,
-): { logits: Float32Array; mask: Float32Array[] } {
+): { logits: Float32Array; masks: Float32Array[] } {
   return scope(() => {
     const T = model.config.sequence_length;
     const sequences = ids.length / T;
-    const noise = routerNoise(model.config, 0, 'heldout', 0, sequences);
-    const result = model.forward(tensor2d(ids, [sequences, T], 'int32'), { tape: null, mode, noise });
+    const drawn = drawnWeights(model.config, 0, 'heldout', 0, sequences);
+    const result = model.forward(tensor2d(ids, [sequences, T], 'int32'), { tape: null, mode, drawn });
     return {
       logits: result.logits.dataSync() as Float32Array,
-      mask: result.routed.map(({ mask }) => mask.dataSync() as Float32Array),
+      masks: result.routed.map(({ mask }) => mask.dataSync() as Float32Array),
     };
   });
 }
@@ -110,7 +118,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
           scope(() => {
             const { model, block, x, table, routing } = loneBlock(shape, {});
             const { trace } = routedBlock(
-              { tape: null, table, routing, mode: 'topk', noise: null },
+              { tape: null, table, routing, mode: 'topk', drawn: null },
               whole(x),
               0,
               block,
@@ -139,7 +147,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
         fc.property(shapes, fc.constantFrom(...GATE_NAMES), (shape, gate) => {
           scope(() => {
             const { block, x, table, routing, model } = loneBlock(shape, { gate });
-            const context = { tape: null, table, routing, mode: 'topk', noise: null } as const;
+            const context = { tape: null, table, routing, mode: 'topk', drawn: null } as const;
             const before = x.dataSync().slice(); // the block may write over it
             const { stream, trace } = routedBlock(context, whole(x), 0, block);
             const after = sumOf(null, stream).dataSync();
@@ -164,14 +172,14 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
             const { block, x, table, routing } = loneBlock({ ...shape, capacity: 1 }, { router: 'random' });
             const [batch, T] = x.shape as [number, number];
             const before = x.dataSync().slice(); // a routed block may write over it
-            const at = (noise: (like: Tensor) => Tensor) => {
+            const at = (weights: (like: Tensor) => Tensor) => {
               const { stream } = routedBlock(
                 {
                   tape: null,
                   table,
                   routing: { ...routing, capacity: 1 },
                   mode: 'topk',
-                  noise: () => noise(tensor2d(new Float32Array(batch * T), [batch, T])),
+                  drawn: () => weights(tensor2d(new Float32Array(batch * T), [batch, T])),
                 },
                 whole(x),
                 0,
@@ -195,21 +203,35 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
         config({ heads: 2, half: 4, T: 24, layers: 4, capacity: 0.3, seed: 1 }),
         initialValues(1),
       );
-      const { mask } = logits(model, tokens(model.config, 2, 3), 'topk');
-      expect(mask).toHaveLength(2);
-      expect(mask[0]).not.toEqual(mask[1]);
+      const { masks } = logits(model, tokens(model.config, 2, 3), 'topk');
+      expect(masks).toHaveLength(2);
+      expect(masks[0]).not.toEqual(masks[1]);
       model.dispose();
     });
 
-    it('that are random draw the same for a sequence however it is batched', () => {
+    const drawing = ROUTER_NAMES.filter((router) => ROUTERS[router].draws !== null);
+    it.each(drawing)('%s draws the same for a sequence however it is batched', (router) => {
       const shape = { heads: 2, half: 2, T: 16, layers: 2, capacity: 0.25, seed: 4 };
-      const model = new Transformer(config(shape, { router: 'random', predictor_hidden: 0 }), lively(4));
-      const drawn = routerNoise(model.config, 7, 'training', 10, 4)?.(1).dataSync();
-      const later = routerNoise(model.config, 7, 'training', 12, 2)?.(1).dataSync();
+      const model = config(shape, { router, predictor_hidden: 0 });
+      const drawn = drawnWeights(model, 7, 'training', 10, 4)?.(1).dataSync();
+      const later = drawnWeights(model, 7, 'training', 12, 2)?.(1).dataSync();
       expect(drawn?.slice(32)).toEqual(later);
-      expect(routerNoise(model.config, 7, 'training', 10, 4)?.(0).dataSync()).not.toEqual(drawn);
-      model.dispose();
+      expect(drawnWeights(model, 7, 'training', 10, 4)?.(0).dataSync()).not.toEqual(drawn);
     });
+
+    it.each(ROUTER_NAMES)(
+      '%s gives finite logits in the training pass and in each of its modes',
+      (router) => {
+        const shape = { heads: 2, half: 2, T: 16, layers: 2, capacity: 0.25, seed: 4 };
+        const predictor_hidden = ROUTERS[router].learns ? 4 : 0;
+        const model = new Transformer(config(shape, { router, predictor_hidden }), lively(4));
+        const ids = tokens(model.config, 2, 3);
+        for (const mode of ['topk' as const, ...ROUTERS[router].causalModes]) {
+          expect(logits(model, ids, mode).logits.every(Number.isFinite), mode).toBe(true);
+        }
+        model.dispose();
+      },
+    );
   });
 
   describe('causality', () => {
@@ -222,7 +244,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
       return relativeError(logits(model, changed, mode).logits.slice(0, upTo), before);
     }
 
-    it.each(['predictor', 'threshold'] as const)('under %s no output depends on a later token', (mode) => {
+    it.each(CAUSAL_MODES)('under %s no output depends on a later token', (mode) => {
       fc.assert(
         fc.property(shapes, fc.nat(), (shape, at) => {
           const model = new Transformer(config(shape), lively(shape.seed));
@@ -248,7 +270,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
         config({ heads: 2, half: 2, T: 9, layers: 2, capacity: 1, seed: 2 }, null),
         lively(2),
       );
-      for (const mode of ['topk', 'predictor', 'threshold'] as const) {
+      for (const mode of ROUTING_MODES) {
         expect(refuseMode(model.config, mode)).toBeNull();
         expect(changesBefore(model, mode, 4, 3)).toBeLessThan(1e-5);
       }
@@ -303,6 +325,14 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
       const shape = { heads: 1, half: 2, T: 8, layers: 2, capacity: 0.5, seed: 0 };
       expect(evaluationModes(config(shape, routing))).toEqual(modes);
     });
+
+    it.each(ROUTER_NAMES)('of a %s router without a predictor leave the mode predictor out', (router) => {
+      const shape = { heads: 1, half: 2, T: 8, layers: 2, capacity: 0.5, seed: 0 };
+      const model = config(shape, { router, predictor_hidden: 0 });
+      expect(causalModes(model)).toEqual(ROUTERS[router].causalModes.filter((mode) => mode !== 'predictor'));
+      expect(refuseMode(model, 'predictor')).toMatch(/; use topk/);
+      expect(refuseMode(model, 'topk')).toBeNull();
+    });
   });
 
   it('a forward pass without a tape frees all but its results', () => {
@@ -311,8 +341,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
       lively(6),
     );
     const before = memory().numTensors;
-    for (const mode of ['topk', 'predictor', 'threshold'] as const)
-      logits(model, tokens(model.config, 3, 1), mode);
+    for (const mode of ROUTING_MODES) logits(model, tokens(model.config, 3, 1), mode);
     expect(memory().numTensors).toBe(before);
     model.dispose();
   });

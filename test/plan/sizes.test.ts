@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import type { Shape } from '../../src/config/shapes.js';
 import type { RoutingConfig } from '../../src/model/config.js';
-import { parameterCounts } from '../../src/model/params.js';
+import { parameterCounts } from '../../src/model/parameter-count.js';
 import { autoSizes } from '../../src/plan/sizes.js';
 
 const ROUTING: RoutingConfig = {

@@ -3,6 +3,8 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseSweepFile } from '../../src/config/sweep-file.js';
 import { writeCsv } from '../../src/files/csv.js';
+import { hasPredictor } from '../../src/model/routers.js';
+import { evaluationModes } from '../../src/model/routing-modes.js';
 import { expandSweep } from '../../src/plan/expand.js';
 import type { PlannedRun } from '../../src/plan/run.js';
 import { randomStream } from '../../src/random.js';
@@ -119,8 +121,8 @@ function evaluationsOf(run: PlannedRun, loss: number, { causalRise, accuracy }: 
     loss_minus_topk: 0,
     flops_per_pass: run.flops_per_pass,
     participation: routing?.capacity ?? null,
-    predictor_accuracy: routing?.router === 'learned' ? accuracy(1) : null,
-    always_skip_accuracy: routing?.router === 'learned' ? 1 - routing.capacity : null,
+    predictor_accuracy: routing !== null && hasPredictor(routing) ? accuracy(1) : null,
+    always_skip_accuracy: routing !== null && hasPredictor(routing) ? 1 - routing.capacity : null,
     predictor_precision: null,
     predictor_recall: null,
     tokens_per_s: 1e4,
@@ -129,7 +131,6 @@ function evaluationsOf(run: PlannedRun, loss: number, { causalRise, accuracy }: 
     device: 'a processor',
     evaluated_at: '2026-01-01T00:00:00.000Z',
   };
-  if (routing === null || routing.router === 'random') return [topk];
   const causal = (mode: EvalRow['routing']): EvalRow => ({
     ...topk,
     routing: mode,
@@ -137,7 +138,7 @@ function evaluationsOf(run: PlannedRun, loss: number, { causalRise, accuracy }: 
     loss_minus_topk: loss * causalRise,
     flops_per_pass: 0.98 * run.flops_per_pass,
   });
-  return [topk, causal('predictor'), ...(routing.aux_loss_weight > 0 ? [causal('threshold')] : [])];
+  return evaluationModes(run.spec.model).map((mode) => (mode === 'topk' ? topk : causal(mode)));
 }
 
 function stepsOf(

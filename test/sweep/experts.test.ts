@@ -3,14 +3,14 @@ import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { readCsv } from '../../src/files/csv.js';
+import { EXPERT_VARIANTS, VARIANTS } from '../../src/model/variants.js';
 import { EVAL_TABLE } from '../../src/results/columns.js';
 import { readSteps } from '../../src/results/steps.js';
 import { mod } from '../support/mod.js';
 import { makeTinySweep, masked, runRows, TINY_SWEEP, type TinySweep } from '../support/tiny-sweep.js';
 
-const VARIANTS = ['moe', 'mode-staged', 'mode-integrated', 'moe-reduced'];
 const TEXT = `${TINY_SWEEP.replace('routers: [learned, random]', 'routers: [learned]')}baseline: false
-expert_variants: [${VARIANTS.join(', ')}]
+expert_variants: [${EXPERT_VARIANTS.join(', ')}]
 experts: {count: 2}
 `;
 
@@ -24,9 +24,9 @@ afterAll(() => rmSync(sweep.folder, { recursive: true }));
 const rowOf = (variant: string) => runRows(sweep).find((row) => row.variant === variant) ?? {};
 const folderOf = (variant: string) => join(sweep.results, 'tiny', rowOf(variant).run_id as string);
 
-it.each(VARIANTS)('%s trains, and says where its tokens went', (variant) => {
+it.each(EXPERT_VARIANTS)('%s trains, and says where its tokens went', (variant) => {
   const row = rowOf(variant);
-  expect(row).toMatchObject({ status: 'done', router: variant === 'mode-staged' ? 'learned' : null });
+  expect(row).toMatchObject({ status: 'done', router: VARIANTS[variant].experts.router });
   expect(row.loss).toBeGreaterThan(1);
   expect(row.loss).toBeLessThan(Math.log(256));
   expect(row.params_active).toBeLessThan(row.params_total as number);
@@ -36,7 +36,7 @@ it.each(VARIANTS)('%s trains, and says where its tokens went', (variant) => {
     const noOp = (line.expert_no_op as number | null) ?? 0;
     expect(load.reduce((a, b) => a + b, 0) + noOp).toBeCloseTo(1, 3); // printed with four digits
     expect(line.expert_dropped).toBeGreaterThanOrEqual(0);
-    expect(line.expert_no_op === null).toBe(variant !== 'mode-integrated');
+    expect(line.expert_no_op === null).toBe(!VARIANTS[variant].experts.noOps);
   }
 });
 
@@ -52,10 +52,11 @@ it('evaluates staged MoDE as in sampling, the others in the pass that is causal 
   const modes = (variant: string) =>
     rows.filter(({ run_id }) => run_id === rowOf(variant).run_id).map(({ routing }) => routing);
   expect(modes('mode-staged')).toEqual(['topk', 'predictor']);
-  for (const variant of ['moe', 'mode-integrated', 'moe-reduced']) expect(modes(variant)).toEqual(['topk']);
+  const unrouted = EXPERT_VARIANTS.filter((variant) => VARIANTS[variant].experts.router === null);
+  for (const variant of unrouted) expect(modes(variant)).toEqual(['topk']);
 });
 
-it.each(VARIANTS)('%s continues a prompt from its checkpoint', async (variant) => {
+it.each(EXPERT_VARIANTS)('%s continues a prompt from its checkpoint', async (variant) => {
   const args = ['--backend', 'wasm', '--prompt', 'the ', '--tokens', '8', '--temperature', '0', '--json'];
   const { code, stdout } = await mod('generate', folderOf(variant), ...args);
   expect(code).toBe(0);

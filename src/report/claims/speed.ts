@@ -1,5 +1,6 @@
 /** Claims about step time, wall-clock time and memory: Raposo et al. 2024, sections 4.1 and 5. */
-import { hasPredictor, isRouted } from '../../model/config.js';
+import { routedBlocks } from '../../model/config.js';
+import { hasPredictor } from '../../model/routers.js';
 import { mean, median } from '../../statistics.js';
 import { groupBy } from '../group.js';
 import { sameMachine, stepTimes } from '../step-time.js';
@@ -241,6 +242,6 @@ function cacheShare({ spec: { model }, evaluations }: DoneRun): number | null {
   if (routing === null || !hasPredictor(routing)) return null;
   const causal = evaluations.find(({ routing: mode }) => mode === 'predictor');
   if (causal?.participation == null) return null;
-  const routed = Array.from({ length: n_layers }, (_, i) => isRouted(model, i)).filter(Boolean).length;
+  const routed = routedBlocks(model).length;
   return (n_layers - routed + routed * causal.participation) / n_layers;
 }

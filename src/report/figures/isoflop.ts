@@ -1,5 +1,6 @@
 /** IsoFLOP curves: loss against parameters at one budget and at all (figures 3, left, 4, left, and 7). */
 import * as Plot from '@observablehq/plot';
+import { VARIANTS } from '../../model/variants.js';
 import { bestModel, difference, lossDifference, modelDifference, trainedAlike } from '../claims/claim.js';
 import { groupBy } from '../group.js';
 import { type Interval, parabolaAt } from '../parabola.js';
@@ -26,8 +27,7 @@ import { legendOf, type Style } from './style.js';
 
 type Styles = ReadonlyMap<string, Style>;
 
-const EXPERTS = new Set(['moe', 'mode-staged', 'mode-integrated', 'moe-reduced']);
-export const isExpert = ({ setting }: Curve) => EXPERTS.has(setting.variant);
+export const isExpert = ({ setting }: Curve) => VARIANTS[setting.variant].family === 'experts';
 
 export const isoflopId = ({ budget }: BudgetStudy) => `isoflop-${budgetName(budget)}`;
 

@@ -1,6 +1,6 @@
 /** Models evaluated as in sampling: loss against FLOPs per pass (figure 6, left). */
 import * as Plot from '@observablehq/plot';
-import type { RoutingMode } from '../../model/config.js';
+import { ROUTING_MODES, type RoutingMode } from '../../model/config.js';
 import { shownBudget } from '../chosen.js';
 import { type SampledSize, sampledRuns, sampledSizes } from '../claims/sampling.js';
 import type { DoneRun, Study } from '../study.js';
@@ -47,9 +47,7 @@ export function samplingFigure(
   const points = [...topk, ...causal];
   const { domain, beyond } = lossFrame(points.map(({ y }) => y));
   const settings = [...new Map([...shown].map(({ setting }) => [setting.key, setting])).values()];
-  const modes = (['topk', 'predictor', 'threshold'] as const).filter((mode) =>
-    points.some((point) => point.mode === mode),
-  );
+  const modes = ROUTING_MODES.filter((mode) => points.some((point) => point.mode === mode));
   const color = ({ setting }: DoneRun) => (styles.get(setting.key) as Style).color;
   const svg = draw({
     title,

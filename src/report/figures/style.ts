@@ -1,4 +1,5 @@
 /** One look for a setting in every figure: its colour and its symbol, readable on light and dark grounds. */
+import { VARIANTS, type VariantFamily } from '../../model/variants.js';
 import type { Setting } from '../settings.js';
 import type { LegendEntry, MarkSymbol } from './figure.js';
 
@@ -22,7 +23,7 @@ export function stylesOf(settings: readonly Setting[]): Map<string, Style> {
   const ofForms = new Map<string, Style>();
   for (const { form, variant } of settings) {
     if (ofForms.has(form)) continue;
-    const family = familyOf(variant);
+    const { family } = VARIANTS[variant];
     const { colors, symbol } = FAMILIES[family];
     ofForms.set(form, { color: colors[taken[family]] ?? anotherColor(taken[family]), symbol });
     taken[family] += 1;
@@ -36,20 +37,12 @@ function anotherColor(n: number): string {
   return `hsl(${hue}, ${n % 2 === 0 ? 55 : 40}%, 48%)`;
 }
 
-const FAMILIES: Record<string, { colors: string[]; symbol: MarkSymbol }> &
-  Record<Family, { colors: string[]; symbol: MarkSymbol }> = {
+const FAMILIES: Record<VariantFamily, { colors: string[]; symbol: MarkSymbol }> = {
   dense: { colors: DENSE_COLORS, symbol: 'circle' },
   mod: { colors: MOD_COLORS, symbol: 'square' },
   random: { colors: RANDOM_COLORS, symbol: 'triangle' },
   experts: { colors: EXPERT_COLORS, symbol: 'diamond2' },
 };
-
-type Family = 'dense' | 'mod' | 'random' | 'experts';
-
-function familyOf(variant: Setting['variant']): Family {
-  if (variant === 'baseline') return 'dense';
-  return variant === 'mod' || variant === 'random' ? variant : 'experts';
-}
 
 /** The legend of some settings; how they are trained is left out where it is the same for all. */
 export function legendOf(settings: readonly Setting[], styles: ReadonlyMap<string, Style>): LegendEntry[] {

@@ -295,7 +295,7 @@ describe.skipIf(!cuda.usable)('generating in the loop', () => {
             await generate(model, promptsOf(n), { ...request, loops }),
           ];
           expect(inLoop.tokens).toEqual(plain.tokens);
-          expect(inLoop.engaged).toEqual(plain.engaged);
+          expect(inLoop.selected).toEqual(plain.selected);
           expect(inLoop.cacheBytes.used).toBe(plain.cacheBytes.used);
           expect(inLoop.cacheBytes.dense).toBe(plain.cacheBytes.dense);
         }
@@ -319,7 +319,7 @@ describe.skipIf(!cuda.usable)('generating in the loop', () => {
     const read = Int32Array.from([...prompt, ...(tokens[0] as Int32Array).slice(0, -1)]);
     const full = scope(() =>
       model
-        .forward(tensor2d(read, [1, read.length], 'int32'), { tape: null, mode: 'predictor', noise: null })
+        .forward(tensor2d(read, [1, read.length], 'int32'), { tape: null, mode: 'predictor', drawn: null })
         .logits.dataSync(),
     ) as Float32Array;
     const logits = (last as Tensor | null)?.dataSync() ?? [];

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import type { ModelConfig } from '../../src/model/config.js';
-import { parameterCounts } from '../../src/model/params.js';
+import { parameterCounts } from '../../src/model/parameter-count.js';
 
 const golden = (name: string): ModelConfig =>
   JSON.parse(readFileSync(`test/golden/${name}/config.json`, 'utf8')).model;
