@@ -5,7 +5,7 @@ import { InputError } from '../errors.js';
 import type { RouterName } from '../model/config.js';
 import { denseFlopsPerPass } from '../model/flops.js';
 import { ROUTERS } from '../model/routers.js';
-import { VARIANTS, type Variant } from '../model/variants.js';
+import { VARIANTS } from '../model/variants.js';
 import { type FlopsTarget, matchFlops } from './match-flops.js';
 import { modelOf } from './model-of.js';
 import type { Point, RoutingPoint } from './point.js';
