@@ -19,7 +19,7 @@ import type { Recorder } from '../ops/recording.js';
 import { scope } from '../ops/scope.js';
 import { randomStream } from '../random.js';
 import { median } from '../statistics.js';
-import { AdamW } from '../train/adamw.js';
+import { createOptimizer } from '../train/optimizers.js';
 import { TrainingStep, type TrainingStepOptions } from '../train/step.js';
 import { leastMs, type Peak } from './roofline.js';
 
@@ -65,7 +65,7 @@ const STEPS_AHEAD = 4;
 export async function measureStep(model: ModelConfig, options: StepOptions): Promise<StepMeasurement> {
   const { batchSequences, recorder } = options;
   const transformer = new Transformer(model, initialValues(0));
-  const optimizer = new AdamW(transformer.parameters, { weightDecay: 0.1, gradientClip: 1 });
+  const optimizer = createOptimizer(transformer.parameters, { weightDecay: 0.1, gradientClip: 1 });
   const batch = randomBatch(model, batchSequences);
   const whole = {
     model: transformer,

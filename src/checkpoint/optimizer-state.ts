@@ -1,37 +1,31 @@
-/** AdamW's moments in a checkpoint: optimizer.safetensors, under PyTorch's names of its state and of the parameters. */
-import { keep, tensor } from '@tensorflow/tfjs-core';
+/** The optimizer's state in a checkpoint: optimizer.safetensors, its names as in `exp_avg.blocks.0.attn.q_proj.weight`. */
+import { keep, type Tensor, tensor } from '@tensorflow/tfjs-core';
 import { InputError } from '../errors.js';
-import { type SafeTensor, safetensorsParts } from '../files/safetensors.js';
+import { safetensorsParts } from '../files/safetensors.js';
 import type { Parameter } from '../ops/tape.js';
-import type { AdamW, Moments } from '../train/adamw.js';
+import type { Optimizer } from '../train/optimizer.js';
 import { tensorSource, tensorsOf } from './model.js';
 
-/** What torch.optim.AdamW calls the two. */
-const STATE_NAMES: Record<keyof Moments, string> = { mean: 'exp_avg', variance: 'exp_avg_sq' };
-const MOMENTS = Object.keys(STATE_NAMES) as (keyof Moments)[];
-
-/** Both moments of every parameter, with the values of this moment: exp_avg.blocks.0.attn.q_proj.weight, ... */
-export function momentParts({ moments }: AdamW): Uint8Array[] {
-  const tensors = [...moments].flatMap(([parameter, pair]) =>
-    MOMENTS.flatMap((which): SafeTensor[] => tensorsOf(parameter, pair[which], prefixOf(which))),
+/** The bytes of the file, with the values of this moment. */
+export function optimizerStateParts({ state }: Optimizer): Uint8Array[] {
+  const tensors = [...state].flatMap(([parameter, tensors]) =>
+    Object.entries(tensors).flatMap(([name, value]) => tensorsOf(parameter, value, `${name}.`)),
   );
   return safetensorsParts(tensors);
 }
 
 /**
- * Gives an optimizer the moments of a file, and the number of steps that it has taken.
+ * Replaces an optimizer's state by that of a file, and sets its step.
  *
- * @throws InputError where they are not those of its parameters
+ * @throws InputError if the file's tensors are not those of the optimizer and its parameters
  */
-export function loadMoments(path: string, optimizer: AdamW, step: number): void {
+export function loadOptimizerState(path: string, optimizer: Optimizer, step: number): void {
   const { source, unused } = tensorSource(path);
-  for (const [parameter, moments] of optimizer.moments) {
-    for (const which of MOMENTS) {
-      const values = stackedValues(parameter, (name, shape) =>
-        source({ name: `${prefixOf(which)}${name}`, shape }),
-      );
-      moments[which].dispose();
-      moments[which] = keep(tensor(values, parameter.value.shape));
+  for (const [parameter, tensors] of optimizer.state) {
+    for (const [name, before] of Object.entries<Tensor>(tensors)) {
+      const values = stackedValues(parameter, (part, shape) => source({ name: `${name}.${part}`, shape }));
+      before.dispose();
+      tensors[name] = keep(tensor(values, parameter.value.shape));
     }
   }
   const [extra] = unused();
@@ -39,6 +33,7 @@ export function loadMoments(path: string, optimizer: AdamW, step: number): void 
   optimizer.step = step;
 }
 
+/** The values of a parameter that a checkpoint stores in parts, as q, k and v. */
 function stackedValues(
   { value, tensorNames }: Parameter,
   read: (name: string, shape: number[]) => Float32Array,
@@ -50,5 +45,3 @@ function stackedValues(
   });
   return values;
 }
-
-const prefixOf = (which: keyof Moments) => `${STATE_NAMES[which]}.`;

@@ -5,9 +5,7 @@ import { isDiskFull } from '../files/atomic.js';
 import { bytes } from '../format.js';
 import { freeDiskBytes } from '../machine.js';
 import { type CheckpointJob, checkpointFileBytes } from './folder.js';
-
-/** What the thread says in the end. */
-export type ThreadResult = { written: true } | { written: false; message: string; code: string | null };
+import type { ThreadResult } from './writer-thread.js';
 
 /**
  * Writes a checkpoint in a thread of its own. The memory of its files goes there and is gone here.
@@ -29,7 +27,7 @@ function inThread(job: CheckpointJob): Promise<ThreadResult> {
   const buffers = new Set(job.files.flatMap(({ parts }) => parts.map(({ buffer }) => buffer as ArrayBuffer)));
   const large = [...buffers].filter(({ byteLength }) => byteLength > Buffer.poolSize);
   return new Promise((resolve, reject) => {
-    const worker = new Worker(new URL('./thread.js', import.meta.url), {
+    const worker = new Worker(new URL('./writer-thread.js', import.meta.url), {
       workerData: job,
       transferList: large,
     });

@@ -7,7 +7,7 @@ import { eventFile } from '../export/tensorboard.js';
 import { wandbFiles } from '../export/wandb.js';
 import { makeResultsFolder, writeFileAtomic } from '../files/atomic.js';
 import { counted } from '../report/words.js';
-import { loadRuns, type ReportRun } from '../results/load.js';
+import { type LoadedRun, loadRuns } from '../results/load.js';
 import { findSweep } from '../results/sweep-folder.js';
 
 export interface ExportCommandOptions {
@@ -39,7 +39,7 @@ export async function exportCommand(
   print(`${folder}: ${counted(written.length, 'run')}`);
 }
 
-function exportRun(run: ReportRun, folder: string, format: ExportCommandOptions['format']): boolean {
+function exportRun(run: LoadedRun, folder: string, format: ExportCommandOptions['format']): boolean {
   const curves = curvesOf(run);
   if (curves.length === 0) return false;
   const runFolder = join(folder, run.row.run_id);

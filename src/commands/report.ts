@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { makeResultsFolder } from '../files/atomic.js';
 import { numbersOf, reportOf, writeReport } from '../report/report.js';
 import { counted } from '../report/words.js';
-import { loadRuns, type ReportRun, sweepFolders } from '../results/load.js';
+import { type LoadedRun, loadRuns, sweepFolders } from '../results/load.js';
 import { isSweeping, readPlan, sweepFiles } from '../results/sweep-folder.js';
 import { refreshTables } from '../results/tables.js';
 import { isMoreToCome } from '../sweep/status.js';
@@ -61,7 +61,7 @@ export async function reportCommand(
 }
 
 /** Changes when a run starts or ends, or is evaluated or analysed. */
-function stateOf(runs: readonly ReportRun[]): string {
+function stateOf(runs: readonly LoadedRun[]): string {
   return JSON.stringify(
     runs.map(({ row, evaluations, analysis }) => [
       row.status,

@@ -1,9 +1,10 @@
 /** `mod sweep --slurm`: puts what a sweep file asks for into a cluster's queue, and says what is there. */
 import { loadSweepFile } from '../config/sweep-file.js';
+import { baselinesOf } from '../report/baseline.js';
 import type { RunEnd } from '../run/messages.js';
 import { drySubmit, type SubmitOptions, type SubmitOutcome, submitSweep } from '../slurm/submit.js';
 
-export interface SweepSlurmOptions extends SubmitOptions {
+export interface SweepSlurmOptions extends Omit<SubmitOptions, 'baselineOf'> {
   /** Print the scripts, submit nothing. */
   dryRun: boolean;
   quiet: boolean;
@@ -17,11 +18,12 @@ export async function sweepSlurmCommand(
   err: (text: string) => void,
 ): Promise<{ failed: RunEnd[] }> {
   const file = loadSweepFile(configPath);
+  const submission = { ...options, baselineOf: baselinesOf(file, options.resultsDir) };
   if (dryRun) {
-    out((await drySubmit(file, options)).trimEnd());
+    out((await drySubmit(file, submission)).trimEnd());
     return { failed: [] };
   }
-  const outcome = await submitSweep(file, options);
+  const outcome = await submitSweep(file, submission);
   if (!quiet) out(report(outcome));
   for (const { runId, status, note } of outcome.failed) err(`${runId}: ${status}: ${note}`);
   return outcome;

@@ -1,20 +1,23 @@
 /** `mod sweep`: trains what a sweep file asks for and is not done, and says in the end what there is. */
 import { loadSweepFile } from '../config/sweep-file.js';
 import { rate, table } from '../format.js';
+import { baselinesOf } from '../report/baseline.js';
 import type { RunRow } from '../results/columns.js';
 import { sweepFiles } from '../results/sweep-folder.js';
 import { summaryOf, tellFinished } from '../sweep/on-finish.js';
 import { isPart } from '../sweep/selection.js';
 import { type SweepOptions, type SweepOutcome, sweep } from '../sweep/sweep.js';
 
+export type SweepCommandOptions = Omit<SweepOptions, 'baselineOf'>;
+
 /** Prints the runs that are done, unless quiet, and on `err` every run that a person must look at. */
 export async function sweepCommand(
   configPath: string,
-  options: SweepOptions,
+  options: SweepCommandOptions,
   err: (text: string) => void,
 ): Promise<SweepOutcome> {
   const file = loadSweepFile(configPath);
-  const outcome = await sweep(file, options);
+  const outcome = await sweep(file, { ...options, baselineOf: baselinesOf(file, options.resultsDir) });
   const { folder, failed, unfinished, rows } = outcome;
   if (!options.quiet) {
     options.out.write(`\n${summary(rows)}\n\n${sweepFiles(folder).runs}\n`);
@@ -29,7 +32,7 @@ export async function sweepCommand(
 }
 
 /** Not a call that had nothing to do, nor one of several parts, nor one that a signal wants gone. */
-function isToldOf({ trained, stoppedBy }: SweepOutcome, options: SweepOptions): boolean {
+function isToldOf({ trained, stoppedBy }: SweepOutcome, options: SweepCommandOptions): boolean {
   return trained.length > 0 && !isPart(options) && (stoppedBy === null || stoppedBy === 'max-hours');
 }
 

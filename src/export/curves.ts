@@ -1,7 +1,7 @@
 /** The curves of a run as other tools want them: a name, a step, a value, a time. */
 
 import type { EvalRow, StepRow } from '../results/columns.js';
-import type { ReportRun } from '../results/load.js';
+import type { LoadedRun } from '../results/load.js';
 
 /** What is known at one step, by name; names as the tools group them. */
 export interface CurveStep {
@@ -37,7 +37,7 @@ const EVALUATED = [
  * Every line of steps.csv, its time counted up from the run's start by step times, and at the last step the evaluations:
  * `eval/topk/loss`, `eval/predictor/loss`. Values that are not known or not finite are left out.
  */
-export function curvesOf({ row, evaluations, steps }: ReportRun): CurveStep[] {
+export function curvesOf({ row, evaluations, steps }: LoadedRun): CurveStep[] {
   const started = row.started_at === null ? 0 : Date.parse(row.started_at) / 1000;
   let runtime = 0;
   let before = 0;

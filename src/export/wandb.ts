@@ -1,5 +1,5 @@
 /** A run as Weights & Biases keeps one: its config, its history a line a step, its summary. */
-import type { ReportRun } from '../results/load.js';
+import type { LoadedRun } from '../results/load.js';
 import { type CurveStep, evaluationValues } from './curves.js';
 
 export interface WandbFiles {
@@ -11,7 +11,7 @@ export interface WandbFiles {
 }
 
 /** Text of each file; nothing in them that JSON cannot hold. */
-export function wandbFiles(run: ReportRun, curves: readonly CurveStep[]): WandbFiles {
+export function wandbFiles(run: LoadedRun, curves: readonly CurveStep[]): WandbFiles {
   const { sweep, row, spec, evaluations } = run;
   const init = {
     name: row.run_id,

@@ -3,7 +3,7 @@ import { mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeFileAtomic } from '../files/atomic.js';
 import { writeJson } from '../files/json.js';
-import type { ReportRun } from '../results/load.js';
+import type { LoadedRun } from '../results/load.js';
 import { gitCommit, programVersion } from '../results/provenance.js';
 import { cautionsOf } from './cautions.js';
 import { claimsOf } from './claims/all.js';
@@ -20,7 +20,7 @@ export interface Report {
 }
 
 /** Everything of a report, computed from runs alone. */
-export function reportOf(runs: readonly ReportRun[]): Report {
+export function reportOf(runs: readonly LoadedRun[]): Report {
   const study = studyOf(runs);
   return { study, claims: claimsOf(study), figures: figuresOf(study) };
 }

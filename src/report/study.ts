@@ -1,7 +1,7 @@
 /** Everything that the report computes from runs before it draws or judges: curves, their optima, laws across budgets. */
 import { randomStream } from '../random.js';
 import type { RunStatus } from '../results/columns.js';
-import type { ReportRun } from '../results/load.js';
+import type { LoadedRun } from '../results/load.js';
 import { groupBy } from './group.js';
 import { fitNoise, runInterval, seedNoise } from './noise.js';
 import { type Fit, fitOptimum, type Interval } from './parabola.js';
@@ -10,7 +10,7 @@ import { fitPowerLaw, type PowerLaw } from './power-law.js';
 import { type Setting, settingsOf } from './settings.js';
 
 /** A run that is done and has a loss. */
-export interface DoneRun extends ReportRun {
+export interface DoneRun extends LoadedRun {
   loss: number;
   setting: Setting;
 }
@@ -82,7 +82,7 @@ export interface LeftOut {
 }
 
 export interface Study {
-  runs: ReportRun[];
+  runs: LoadedRun[];
   done: DoneRun[];
   budgets: BudgetStudy[];
   scalings: Scaling[];
@@ -90,7 +90,7 @@ export interface Study {
 }
 
 /** Computes it all; the same runs give the same numbers. */
-export function studyOf(runs: readonly ReportRun[]): Study {
+export function studyOf(runs: readonly LoadedRun[]): Study {
   const settings = settingsOf(runs.map(({ spec }) => spec));
   const done = runs.flatMap((run, i) => {
     const { status, loss } = run.row;
@@ -269,7 +269,7 @@ function scalingOf(curves: Curve[]): Scaling {
 /** The resamples of a fit's place whose interval is known; of one that seldom has its optimum in range there are none. */
 export const sampledX = (fit: Fit): number[] => (fit.xInterval === null ? [] : fit.samples.map(({ x }) => x));
 
-function leftOut({ sweep, row }: ReportRun): LeftOut[] {
+function leftOut({ sweep, row }: LoadedRun): LeftOut[] {
   const { run_id, status, loss, note } = row;
   if (status === 'done' && loss !== null && Number.isFinite(loss)) return [];
   return [{ sweep, run_id, status, reason: note ?? REASONS[status] }];

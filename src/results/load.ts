@@ -9,8 +9,8 @@ import { currentRow, readEvaluations, runFiles } from './run-folder.js';
 import { readSteps } from './steps.js';
 import { findSweep, readPlan, runFolder, sweepFiles } from './sweep-folder.js';
 
-/** A run as the report sees it. */
-export interface ReportRun {
+/** A run of a sweep with all that its folder, or else the sweep's tables, hold of it. */
+export interface LoadedRun {
   /** The sweep's name. */
   sweep: string;
   row: RunRow;
@@ -33,7 +33,7 @@ export function sweepFolders(targets: readonly string[], resultsDir: string): st
  *
  * @throws InputError for a file that cannot be read
  */
-export function loadRuns(folders: readonly string[]): ReportRun[] {
+export function loadRuns(folders: readonly string[]): LoadedRun[] {
   return folders.flatMap((folder) => {
     const { name, runs } = readPlan(folder);
     const tables = new Tables(folder);
@@ -41,7 +41,7 @@ export function loadRuns(folders: readonly string[]): ReportRun[] {
   });
 }
 
-function loadRun(sweep: string, sweepFolder: string, run: PlannedRun, tables: Tables): ReportRun {
+function loadRun(sweep: string, sweepFolder: string, run: PlannedRun, tables: Tables): LoadedRun {
   const folder = runFolder(sweepFolder, run.run_id);
   const own = existsSync(folder);
   return {

@@ -4,7 +4,7 @@ import type { ChosenBackend } from '../backends/choose.js';
 import { Checkpointer } from '../checkpoint/checkpointer.js';
 import type { CheckpointFile, CheckpointJob } from '../checkpoint/folder.js';
 import { loadModel, modelFiles } from '../checkpoint/model.js';
-import { loadMoments, momentParts } from '../checkpoint/optimizer-state.js';
+import { loadOptimizerState, optimizerStateParts } from '../checkpoint/optimizer-state.js';
 import {
   type RunState,
   stateText,
@@ -18,7 +18,8 @@ import { Transformer } from '../model/transformer.js';
 import type { PlannedRun } from '../plan/run.js';
 import { runFiles } from '../results/run-folder.js';
 import { appendStep, cutSteps } from '../results/steps.js';
-import { AdamW } from '../train/adamw.js';
+import type { Optimizer } from '../train/optimizer.js';
+import { createOptimizer } from '../train/optimizers.js';
 import { type StepReport, type TrainingOutcome, train } from '../train/trainer.js';
 import { StepLog } from './step-log.js';
 import type { StopRequest } from './stop-request.js';
@@ -58,7 +59,7 @@ export const MOST_SKIPPED = 3;
 export class RunTraining {
   model!: Transformer;
   steps!: StepLog;
-  private optimizer!: AdamW;
+  private optimizer!: Optimizer;
   private checkpointer!: Checkpointer;
   private microBatch: number;
   private readonly started: number;
@@ -133,13 +134,14 @@ export class RunTraining {
     const state = from?.state ?? null;
     this.model =
       from === null ? new Transformer(spec.model, initialValues(spec.seed)) : loadModel(from.folder);
-    this.optimizer = new AdamW(this.model.parameters, {
+    this.optimizer = createOptimizer(this.model.parameters, {
       weightDecay: spec.training.weight_decay,
       gradientClip: spec.training.gradient_clip,
     });
     if (from !== null) {
       const { step } = from.state;
-      if (step < spec.steps) loadMoments(join(from.folder, 'optimizer.safetensors'), this.optimizer, step);
+      if (step < spec.steps)
+        loadOptimizerState(join(from.folder, 'optimizer.safetensors'), this.optimizer, step);
       this.optimizer.step = step;
       // Another size of micro-batch adds the same gradients up in another order.
       this.microBatch = Math.min(this.microBatch, from.state.micro_batch_sequences);
@@ -198,7 +200,7 @@ export class RunTraining {
     const isLast = this.step === run.spec.steps; // nothing will be trained from it
     return [
       ...modelFiles(this.model, tokenizer),
-      ...(isLast ? [] : [{ name: 'optimizer.safetensors', parts: momentParts(this.optimizer) }]),
+      ...(isLast ? [] : [{ name: 'optimizer.safetensors', parts: optimizerStateParts(this.optimizer) }]),
       { name: 'state.json', parts: [Buffer.from(stateText(this.state()))] },
     ];
   }

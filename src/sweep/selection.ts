@@ -6,15 +6,17 @@ import type { SweepFile } from '../config/sweep-file.js';
 import { InputError } from '../errors.js';
 import { configHash } from '../files/canonical.js';
 import { expandSweep } from '../plan/expand.js';
+import type { BaselineOf } from '../plan/points.js';
 import type { PlannedRun } from '../plan/run.js';
 import { type Shard, shardOf } from '../plan/shard.js';
-import { baselinesOf } from '../report/baseline.js';
 import { readResult, specDifferences } from '../results/run-folder.js';
 import { runFolder, tryReadPlan } from '../results/sweep-folder.js';
 import type { RunEnd } from '../run/messages.js';
 
 export interface SelectionOptions {
   resultsDir: string;
+  /** Finds the baselines that `match_flops` names. */
+  baselineOf: BaselineOf;
   /** Ids of the runs that the call is about; none: all. */
   only: readonly string[];
   /** Of `only`, in its order: the config_hash that each must have; none: whatever the file says now. */
@@ -30,8 +32,8 @@ export interface SelectionOptions {
 
 /** The plan of a sweep file under what the command line asks for in place of its words. */
 export function planSweep(file: SweepFile, options: SelectionOptions): PlannedRun[] {
-  const { backend, precision, resultsDir } = options;
-  return expandSweep(file, baselinesOf(file, resultsDir)).map((run) => {
+  const { backend, precision, baselineOf } = options;
+  return expandSweep(file, baselineOf).map((run) => {
     const spec = precision === 'auto' ? run.spec : { ...run.spec, precision };
     const override = backend === 'auto' ? run.backend : backend;
     return { ...run, spec, config_hash: configHash(spec), backend: override };

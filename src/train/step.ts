@@ -6,9 +6,9 @@ import { type DrawnWeights, ROUTERS, type RouterDraws } from '../model/routers.j
 import type { Transformer } from '../model/transformer.js';
 import type { Recorder, Recording } from '../ops/recording.js';
 import { scope } from '../ops/scope.js';
-import type { AdamW } from './adamw.js';
 import { type ExpertShares, expertShares } from './expert-shares.js';
 import { type BatchMetrics, backpropagate } from './loss.js';
+import type { Optimizer } from './optimizer.js';
 
 export interface StepMetrics {
   /** LM loss of the batch, before the update, in nats a token. */
@@ -22,7 +22,7 @@ export interface StepMetrics {
 
 export interface TrainingStepOptions {
   model: Transformer;
-  optimizer: AdamW;
+  optimizer: Optimizer;
   batchSequences: number;
   /** Sequences that pass through the model at once. */
   microBatchSequences: number;
@@ -76,7 +76,7 @@ interface MicroBatch {
 
 export class TrainingStep {
   private readonly microBatches: MicroBatch[] = [];
-  /** The schedule's numbers for the optimizer. */
+  /** As `Optimizer.apply` takes it. */
   private readonly schedule: StepInput;
   /** How the router draws its weights; null for a router that draws none. */
   private readonly draws: RouterDraws | null;
@@ -86,9 +86,9 @@ export class TrainingStep {
   private steps = 0;
 
   constructor(private readonly options: TrainingStepOptions) {
-    const { batchSequences, microBatchSequences, recorder, seed } = options;
+    const { batchSequences, microBatchSequences, optimizer, recorder, seed } = options;
     const { config } = options.model;
-    this.schedule = new StepInput([3], recorder);
+    this.schedule = new StepInput([optimizer.scheduleLength], recorder);
     this.draws = config.routing === null ? null : ROUTERS[config.routing.router].draws;
     const keys = new Map<number, StepInput>();
     if (this.draws !== null) {

@@ -4,8 +4,8 @@ import { DeviceMemoryError } from '../errors.js';
 import type { Transformer } from '../model/transformer.js';
 import type { Recorder } from '../ops/recording.js';
 import type { RunSpec } from '../plan/run.js';
-import type { AdamW } from './adamw.js';
 import type { ExpertShares } from './expert-shares.js';
+import type { Optimizer } from './optimizer.js';
 import { learningRate } from './schedule.js';
 import { type StepMetrics, TrainingStep } from './step.js';
 
@@ -28,7 +28,7 @@ export interface StepReport {
 export interface TrainerOptions {
   spec: RunSpec;
   model: Transformer;
-  optimizer: AdamW;
+  optimizer: Optimizer;
   batches: TrainingBatches;
   /** Sequences that pass through the model at once, at the start. */
   microBatchSequences: number;

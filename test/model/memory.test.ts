@@ -8,7 +8,7 @@ import { microBatchSequences } from '../../src/model/memory.js';
 import { initialValues } from '../../src/model/parameters.js';
 import { type ForwardOptions, type ForwardResult, Transformer } from '../../src/model/transformer.js';
 import type { RunSpec } from '../../src/plan/run.js';
-import { AdamW } from '../../src/train/adamw.js';
+import { createOptimizer } from '../../src/train/optimizers.js';
 import { type StepReport, train } from '../../src/train/trainer.js';
 import { useBackend } from '../support/backends.js';
 import { modelConfig } from '../support/model-config.js';
@@ -39,7 +39,7 @@ class TightModel extends Transformer {
 async function trained(most: number, microBatch: number) {
   const before = memory().numTensors;
   const model = new TightModel(most);
-  const optimizer = new AdamW(model.parameters, { weightDecay: 0.1, gradientClip: 1 });
+  const optimizer = createOptimizer(model.parameters, { weightDecay: 0.1, gradientClip: 1 });
   const source: TokenSource = {
     tokens: 4000,
     files: [],

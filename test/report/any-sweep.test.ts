@@ -4,14 +4,14 @@ import { expect, it } from 'vitest';
 import { pageOf } from '../../src/report/page.js';
 import { reportOf } from '../../src/report/report.js';
 import type { RunRow } from '../../src/results/columns.js';
-import type { ReportRun } from '../../src/results/load.js';
+import type { LoadedRun } from '../../src/results/load.js';
 import { syntheticRuns } from './synthetic.js';
 
 const ALL = syntheticRuns({
   file: 'flop_budgets: [1e15, 4e15]\ncapacities: [0.125]\nrouters: [learned, random]\ngrids: [{}, {routing: {aux_loss_weight: 0.01}, baseline: false}]\n',
 });
 
-type Change = (run: ReportRun) => ReportRun;
+type Change = (run: LoadedRun) => LoadedRun;
 const row =
   (change: Partial<RunRow>): Change =>
   (run) => ({ ...run, row: { ...run.row, ...change } });
@@ -33,7 +33,7 @@ it('has no holes in its sentences and no broken numbers in its figures', () => {
   const part = fc.array(fc.tuple(fc.nat(ALL.length - 1), fc.nat(CHANGES.length - 1)), { maxLength: 40 });
   fc.assert(
     fc.property(part, (picks) => {
-      const runs = [...new Map(picks)].map(([i, change]) => (CHANGES[change] as Change)(ALL[i] as ReportRun));
+      const runs = [...new Map(picks)].map(([i, change]) => (CHANGES[change] as Change)(ALL[i] as LoadedRun));
       const report = reportOf(runs);
       const { study, claims, figures } = report;
       expect(study.done.length + study.leftOut.length).toBe(runs.length);

@@ -5,7 +5,7 @@ import type { PlannedRun } from '../../src/plan/run.js';
 import { claimsOf } from '../../src/report/claims/all.js';
 import type { Claim } from '../../src/report/claims/claim.js';
 import { studyOf } from '../../src/report/study.js';
-import type { ReportRun } from '../../src/results/load.js';
+import type { LoadedRun } from '../../src/results/load.js';
 import { syntheticRuns, type Truth } from './synthetic.js';
 
 function claim(id: string, changes: Partial<Truth> = {}): Claim {
@@ -143,7 +143,7 @@ it('times are those of all seeds: a slow first one shuts no model out', () => {
     const factor = variant === 'mod' ? (seed === 0 ? 1.3 : 0.7) : 1;
     return { ...run, row: { ...run.row, step_ms: (step_ms as number) * factor } };
   });
-  const inTime = (of: ReportRun[]) => claimsOf(studyOf(of)).find(({ id }) => id === 'better-at-equal-time');
+  const inTime = (of: LoadedRun[]) => claimsOf(studyOf(of)).find(({ id }) => id === 'better-at-equal-time');
   const share = inTime(runs)?.numbers[1]?.value as number;
   expect(share).toBeCloseTo(inTime(syntheticRuns({ file }))?.numbers[1]?.value as number, 9);
 });

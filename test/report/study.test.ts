@@ -13,7 +13,7 @@ import {
   significant,
   withInterval,
 } from '../../src/report/words.js';
-import type { ReportRun } from '../../src/results/load.js';
+import type { LoadedRun } from '../../src/results/load.js';
 import { CURVATURE, optimalFlops, plannedRuns, syntheticRuns } from './synthetic.js';
 
 const labels = (file: string) => [
@@ -79,18 +79,18 @@ describe('of deeper and wider shapes of one size', () => {
   // Seven layers of 96 have 6% more FLOPs per pass than four of 128.
   const file = (seeds: string) =>
     `flop_budgets: [1e15]\ncapacities: []\nseeds: ${seeds}\nmodel_sizes: [${[64, 128, 256].map((width) => `{d_model: ${width}, n_layers: 4}`)}, {d_model: 96, n_layers: 7}]\n`;
-  const isDeep = ({ row }: ReportRun) => row.n_layers === 7;
-  const fitOf = (of: ReportRun[]) => studyOf(of).budgets[0]?.baseline?.fits.params_total;
+  const isDeep = ({ row }: LoadedRun) => row.n_layers === 7;
+  const fitOf = (of: LoadedRun[]) => studyOf(of).budgets[0]?.baseline?.fits.params_total;
   const shifted = (by: number, runs = syntheticRuns({ file: file('[0, 1]') })) =>
     runs.map((run) =>
       isDeep(run) ? { ...run, row: { ...run.row, loss: (run.row.loss as number) + by } } : run,
     );
-  const without = (runs: ReportRun[], left: (run: ReportRun) => boolean) =>
+  const without = (runs: LoadedRun[], left: (run: LoadedRun) => boolean) =>
     fitOf(runs.filter((run) => !left(run)));
 
   it('one that is worse beyond the noise between seeds is not fitted', () => {
     expect(fitOf(shifted(0.03))?.parabola).toEqual(without(shifted(0.03), isDeep)?.parabola);
-    const wide = ({ row }: ReportRun) => row.d_model === 128;
+    const wide = ({ row }: LoadedRun) => row.d_model === 128;
     expect(fitOf(shifted(-0.03))?.parabola).toEqual(without(shifted(-0.03), wide)?.parabola);
   });
 
@@ -123,7 +123,7 @@ it('an optimum outside the sizes is the best run’s, is said to be so, and gets
 it('a run that did not train stands on the edge of the frame and does not press the others together', () => {
   const runs = syntheticRuns({ file: 'flop_budgets: [1e15]\ncapacities: [0.125]\n' });
   const losses = runs.map(({ row }) => row.loss as number);
-  const [first, ...rest] = runs as [ReportRun, ...ReportRun[]];
+  const [first, ...rest] = runs as [LoadedRun, ...LoadedRun[]];
   const broken = { ...first, row: { ...first.row, loss: 20 } };
   const [figure] = figuresOf(studyOf([broken, ...rest])).drawn;
   expect(figure?.notes).toMatch(/Above the frame: a run at 20\.00 nats\.$/);
@@ -203,7 +203,7 @@ it('draws figure 7 when there are runs with experts, and keeps them out of figur
 it('draws the step times of one machine, forms and not learning rates', () => {
   const rates = '{training: {learning_rate: 1e-3}}, {training: {learning_rate: 4e-3}}';
   const file = `flop_budgets: [1e15]\ncapacities: [0.125]\n${SIZES}grids: [${rates}]\n`;
-  const [first, ...rest] = syntheticRuns({ file }) as [ReportRun, ...ReportRun[]];
+  const [first, ...rest] = syntheticRuns({ file }) as [LoadedRun, ...LoadedRun[]];
   const slow = { ...first, row: { ...first.row, device: 'another', step_ms: 1e6 } };
   const { drawn } = figuresOf(studyOf([slow, ...rest]));
   const figure = drawn.find(({ id }) => id === 'step-time');
@@ -235,7 +235,7 @@ it('an optimum without an interval is shown without one, and lends none to the l
 it('warns of runs that do not compare, and of budgets that were missed', () => {
   const runs = syntheticRuns();
   expect(cautionsOf(studyOf(runs)).filter((one) => !one.includes('budget'))).toEqual([]);
-  const [first, ...rest] = runs as [ReportRun, ...ReportRun[]];
+  const [first, ...rest] = runs as [LoadedRun, ...LoadedRun[]];
   const other = {
     ...first,
     row: { ...first.row, train_flops: 1.05 * first.row.flop_budget },

@@ -10,7 +10,7 @@ import type { PlannedRun } from '../../src/plan/run.js';
 import { randomStream } from '../../src/random.js';
 import { type Analysis, writeAnalysis } from '../../src/results/analysis.js';
 import { type EvalRow, STEP_TABLE, type StepRow } from '../../src/results/columns.js';
-import type { ReportRun } from '../../src/results/load.js';
+import type { LoadedRun } from '../../src/results/load.js';
 import {
   planRow,
   runFiles,
@@ -70,13 +70,13 @@ export function optimalFlops(runs: readonly PlannedRun[], budget: number): numbe
 }
 
 /** The runs of a sweep, all ended. */
-export function syntheticRuns(changes: Partial<Truth> = {}): ReportRun[] {
+export function syntheticRuns(changes: Partial<Truth> = {}): LoadedRun[] {
   const truth = { ...PAPER, ...changes };
   const plan = plannedRuns(truth.file);
   return plan.map((run) => syntheticRun(run, truth, optimalFlops(plan, run.spec.flop_budget)));
 }
 
-function syntheticRun(run: PlannedRun, truth: Truth, optimum: number): ReportRun {
+function syntheticRun(run: PlannedRun, truth: Truth, optimum: number): LoadedRun {
   const { spec, flops_per_pass } = run;
   const gain = truth.gain(run);
   const decades = Math.log10(flops_per_pass / (optimum * truth.flopsFactor(run)));
@@ -84,7 +84,7 @@ function syntheticRun(run: PlannedRun, truth: Truth, optimum: number): ReportRun
   const loss = floorAt(spec.flop_budget) + (gain ?? 0) + CURVATURE * decades ** 2 + noise;
   const flopsPerStep = 3 * spec.batch_sequences * flops_per_pass;
   const step_ms = truth.stepMs(flopsPerStep, (flopsPerStep * run.flops_per_pass_dense) / flops_per_pass);
-  const row: ReportRun['row'] = {
+  const row: LoadedRun['row'] = {
     ...planRow(run),
     status: gain === null ? 'diverged' : 'done',
     note: gain === null ? 'loss is NaN at step 7' : null,
@@ -204,7 +204,7 @@ function analysisOf(run: PlannedRun, r: number): Analysis {
 }
 
 /** Leaves runs as a sweep's folder, `results/made`, as training would; those not done have their plan alone. */
-export function writeSweep(results: string, runs: readonly ReportRun[], name = 'made'): string {
+export function writeSweep(results: string, runs: readonly LoadedRun[], name = 'made'): string {
   const sweep = join(results, name);
   mkdirSync(sweep, { recursive: true });
   const plan = runs.map(({ row, spec }): PlannedRun => {

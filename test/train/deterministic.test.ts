@@ -2,10 +2,11 @@
 import { describe, expect, it } from 'vitest';
 import { initialValues } from '../../src/model/parameters.js';
 import { Transformer } from '../../src/model/transformer.js';
-import { AdamW } from '../../src/train/adamw.js';
 import { accumulateGradients } from '../../src/train/loss.js';
+import { createOptimizer } from '../../src/train/optimizers.js';
 import { FAST_BACKENDS, useBackend } from '../support/backends.js';
 import { modelConfig } from '../support/model-config.js';
+import { updateOnce } from '../support/optimizer.js';
 
 /** Large enough for products and sums to be divided among threads, and for attention to take several blocks. */
 const MODEL = modelConfig({
@@ -19,7 +20,7 @@ const SEQUENCES = 4;
 /** The weights after three steps, each of two micro-batches. */
 function trained(): Float32Array[] {
   const model = new Transformer(MODEL, initialValues(0));
-  const optimizer = new AdamW(model.parameters, { weightDecay: 0.1, gradientClip: 1 });
+  const optimizer = createOptimizer(model.parameters, { weightDecay: 0.1, gradientClip: 1 });
   const tokens = Int32Array.from({ length: SEQUENCES * MODEL.sequence_length }, (_, i) => (i * 7919) % 251);
   for (let step = 0; step < 3; step++) {
     for (let part = 0; part < 2; part++) {
@@ -28,7 +29,7 @@ function trained(): Float32Array[] {
       loss.dispose();
       predictorAccuracy?.dispose();
     }
-    optimizer.update(1e-3).dispose();
+    updateOnce(optimizer, 1e-3).dispose();
   }
   const weights = model.parameters.map(({ value }) => value.dataSync() as Float32Array);
   optimizer.dispose();

@@ -9,7 +9,7 @@ import type { ExpertsConfig } from '../../../src/model/config.js';
 import { initialValues } from '../../../src/model/parameters.js';
 import { Transformer } from '../../../src/model/transformer.js';
 import { randomStream } from '../../../src/random.js';
-import { AdamW } from '../../../src/train/adamw.js';
+import { createOptimizer } from '../../../src/train/optimizers.js';
 import { TrainingStep } from '../../../src/train/step.js';
 import { cuda, useCuda } from '../../support/cuda.js';
 import { modelConfig } from '../../support/model-config.js';
@@ -68,7 +68,7 @@ async function train(way: Way) {
     { ...MODEL, routing, experts: way.experts ? EXPERTS : null },
     initialValues(3),
   );
-  const optimizer = new AdamW(model.parameters, { weightDecay: 0.1, gradientClip: 1 });
+  const optimizer = createOptimizer(model.parameters, { weightDecay: 0.1, gradientClip: 1 });
   const step = new TrainingStep({
     model,
     optimizer,

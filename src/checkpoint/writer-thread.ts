@@ -1,8 +1,10 @@
-/** A thread that writes the one checkpoint that it is started with: training goes on beside it. */
+/** The thread that writes one checkpoint while training continues. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { messageOf } from '../errors.js';
 import { type CheckpointJob, writeCheckpoint } from './folder.js';
-import type { ThreadResult } from './writer.js';
+
+/** What the thread posts when it ends. */
+export type ThreadResult = { written: true } | { written: false; message: string; code: string | null };
 
 let result: ThreadResult;
 try {

@@ -1,0 +1,20 @@
+/** The optimizers by name. */
+import type { Parameter } from '../ops/tape.js';
+import { AdamW } from './adamw.js';
+import type { Optimizer, OptimizerOptions } from './optimizer.js';
+
+type CreateOptimizer = (parameters: readonly Parameter[], options: OptimizerOptions) => Optimizer;
+
+const OPTIMIZERS = {
+  adamw: (parameters, options) => new AdamW(parameters, options),
+} satisfies Record<string, CreateOptimizer>;
+
+export type OptimizerName = keyof typeof OPTIMIZERS;
+
+export function createOptimizer(
+  parameters: readonly Parameter[],
+  options: OptimizerOptions,
+  name: OptimizerName = 'adamw',
+): Optimizer {
+  return OPTIMIZERS[name](parameters, options);
+}
