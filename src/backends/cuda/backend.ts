@@ -1,6 +1,6 @@
 /**
- * tfjs' view of the GPU: tensors live in device memory, float32 to tfjs and stored in bf16 where they are activations
- * under that precision. One stream, one caching allocator; nothing waits for the device but reading.
+ * The cuda backend of tfjs. Tensors are in device memory; activations are float32 to tfjs and stored in bf16 under that
+ * precision. There is one stream and one caching allocator; only reading a tensor waits for the device.
  */
 import {
   type BackendValues,
@@ -24,17 +24,17 @@ import { ProductTuning } from './driver/tuning.js';
 import type { KernelFile } from './kernels/files.js';
 
 export const CUDA = 'cuda';
-/** Seconds after which a checked launch counts as one that never ends. */
-const LONGEST_LAUNCH = 10;
+/** Seconds after which a checked launch is an error. */
+const LAUNCH_TIMEOUT = 10;
 
-/** What is behind a tensor's dataId. */
+/** The data of a tensor, by its dataId. */
 export interface DeviceData {
   block: Block;
   storage: Storage;
   elements: number;
   dtype: DataType;
   refCount: number;
-  /** A weight's values in bf16, kept equal to the float32 ones by whoever writes those. */
+  /** The bf16 copy of a float32 weight; a kernel that writes the weight updates or frees it. */
   shadow: Block | null;
 }
 
@@ -53,11 +53,11 @@ export class CudaBackend extends KernelBackend {
   readonly device: DeviceMemory;
   /** Tables that kernels read, such as the optimizer's. */
   readonly tables: DeviceTables;
-  /** How activations are stored: bf16 under that precision. */
+  /** Storage of activations: bfloat16 under precision bf16. */
   activations: ActivationStorage = 'float32';
-  /** Same bits in every run: slower where a faster form sums in any order. */
+  /** Same bits in every run; slower, since the fastest algorithms sum in any order. */
   deterministic = false;
-  /** Waits after every launch, so that an error names its kernel: for tests and profiles. */
+  /** Wait after every launch, so that an error names its kernel: for tests and profiles. */
   synchronous = false;
   private recording = false;
   /** The number of recordings that have begun, and those that were abandoned. */
@@ -83,11 +83,11 @@ export class CudaBackend extends KernelBackend {
     this.downloads = new Downloads(parts.driver);
     this.data = new DataStorage(this, engine());
     const tuning = new ProductTuning(parts.driver, `cublasLt ${parts.cublas.version}`, () => !this.recording);
-    // float32 is for exactness, not for speed; and a measured choice may differ from one run to the next.
+    // float32 is for accuracy, not for speed, and a measured choice may differ between runs.
     this.cublas.tuning = () => (this.deterministic || this.activations === 'float32' ? null : tuning);
   }
 
-  /** A new tensor's data, not initialised. */
+  /** A new tensor, uninitialised. */
   create(shape: number[], storage: Storage, dtype: DataType): TensorInfo {
     const dataId = {};
     this.put(dataId, shape, storage, dtype, 1);
@@ -104,19 +104,19 @@ export class CudaBackend extends KernelBackend {
   }
 
   /** A launch whose blocks wait for each other. */
-  launchTogether(
+  launchCooperative(
     file: KernelFile,
     name: string,
     shape: LaunchShape & { grid: number },
     args: readonly Argument[],
   ): void {
-    this.library.launchTogether(this.activations, file, name, shape, args);
+    this.library.launchCooperative(this.activations, file, name, shape, args);
     this.settle(name);
   }
 
-  /** Waits for the device where every launch is to be checked: that of `what`, which may not take longer than a test may. */
+  /** If every launch is checked, waits for the device; an error names `what`. */
   settle(what: string): void {
-    if (this.synchronous && !this.recording) this.driver.synchronizeWithin(LONGEST_LAUNCH, what);
+    if (this.synchronous && !this.recording) this.driver.synchronizeWithin(LAUNCH_TIMEOUT, what);
   }
 
   /** Copies elements to another storage on the device. */
@@ -133,25 +133,25 @@ export class CudaBackend extends KernelBackend {
     ]);
   }
 
-  /** Bytes in use, at most in use, and held from the driver. */
+  /** Bytes in use now, at their peak, and reserved from the driver. */
   memoryUse(): MemoryUse {
     return this.device.memory();
   }
 
-  /** Queues a copy of these bytes to the device; they may change as soon as this returns. */
+  /** Queues a copy of these bytes to the device. The caller may change them after this returns. */
   upload(to: Address, bytes: Uint8Array): void {
-    if (this.recording) this.uploads.uploadForever(to, bytes);
+    if (this.recording) this.uploads.uploadRecorded(to, bytes);
     else this.uploads.upload(to, bytes);
   }
 
-  /** From here on work is recorded, not run, until endRecording. */
+  /** Until endRecording, work is recorded and not run. */
   beginRecording(): void {
     this.driver.beginCapture();
     this.recording = true;
     this.recordings += 1;
   }
 
-  /** The recording that work is part of now; 0 where it runs at once. */
+  /** The number of the current recording; 0 if none: work runs at once. */
   get recordedIn(): number {
     return this.recording ? this.recordings : 0;
   }
@@ -170,11 +170,11 @@ export class CudaBackend extends KernelBackend {
     this.recording = false;
   }
 
-  /** Writes new values over a tensor's, at the same address: what a captured step reads. */
+  /** Replaces a tensor's values at the same address, which a recorded step reads. */
   overwrite(tensor: TensorInfo, values: Float32Array | Int32Array): void {
     const data = this.dataOf(tensor);
     if (data.storage === 'bfloat16' || values.length !== data.elements) {
-      throw new Error('only a tensor of the same size, stored as it is written, can be overwritten');
+      throw new Error('values to overwrite a tensor must have its size and storage');
     }
     this.uploads.upload(data.block.address, bytesOf(values));
   }
@@ -195,9 +195,9 @@ export class CudaBackend extends KernelBackend {
     const storage: Storage = dtype === 'int32' ? 'int32' : 'float32';
     const data = this.put(dataId, shape, storage, dtype, refCount);
     if (values === null || values === undefined) return;
-    // A constant is the same in every replay; anything larger would go stale.
+    // A single number is a constant, the same in every replay; more would be values of this step alone.
     if (this.recording && data.elements > 1)
-      throw new Error('a recorded step cannot take numbers from the host');
+      throw new Error('a recorded step cannot read values from the host');
     this.upload(data.block.address, bytesOf(storage === 'int32' ? ints(values) : floats(values)));
   }
 
@@ -226,7 +226,7 @@ export class CudaBackend extends KernelBackend {
     return true;
   }
 
-  /** Forgets the bf16 form of a weight whose float32 form changes. */
+  /** Frees the bf16 copy of a weight that is about to change. */
   dropShadow(data: DeviceData): void {
     if (data.shadow !== null) this.device.release(data.shadow);
     data.shadow = null;
@@ -268,7 +268,7 @@ export class CudaBackend extends KernelBackend {
     refCount: number,
   ): DeviceData {
     if (dtype !== 'float32' && dtype !== 'int32' && dtype !== 'bool') {
-      throw new Error(`the cuda backend has no tensors of ${dtype}`);
+      throw new Error(`the cuda backend does not support tensors of ${dtype}`);
     }
     const elements = shape.reduce((product, side) => product * side, 1);
     const block = this.device.allocate(elements * BYTES_PER_ELEMENT[storage]);
@@ -287,7 +287,7 @@ export class CudaBackend extends KernelBackend {
       this.convert(data.block.address, 'bfloat16', wide.address, 'float32', data.elements);
       return valuesOf(download(wide.address, 4 * data.elements), data.dtype);
     } finally {
-      this.device.release(wide); // the download is queued before whoever gets the block next
+      this.device.release(wide); // the download is queued before the block's next use
     }
   }
 }

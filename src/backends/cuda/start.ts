@@ -1,5 +1,4 @@
-/** Starts the cuda backend: finds the libraries, opens the GPU, registers the project's kernels. */
-
+/** Starts the cuda backend: finds the libraries, opens the GPU, registers the kernels. */
 import { findBackend, getBackend, ready, registerBackend, setBackend } from '@tensorflow/tfjs-core';
 import { messageOf } from '../../errors.js';
 import type { Precision } from '../precisions.js';
@@ -16,11 +15,15 @@ export interface CudaOptions {
   precision: Precision;
   /** `training.deterministic`. */
   deterministic?: boolean;
-  /** Waits after every launch, so that a failure names its kernel. */
+  /** Wait after every launch, so that an error names its kernel. */
   synchronous?: boolean;
 }
 
-/** Makes cuda the active backend and returns it; throws, for the reader, where something is missing or too old. */
+/**
+ * Makes cuda the active backend.
+ *
+ * @throws an error for the user if a library or GPU is missing or too old
+ */
 export async function startCuda(options: CudaOptions): Promise<CudaBackend> {
   const backend = (findBackend(CUDA) as CudaBackend | null) ?? open();
   backend.activations = options.precision === 'bf16' ? 'bfloat16' : 'float32';
@@ -32,7 +35,7 @@ export async function startCuda(options: CudaOptions): Promise<CudaBackend> {
   return backend;
 }
 
-/** Which file each of NVIDIA's libraries is, or what to install. */
+/** The path of each of NVIDIA's libraries, or what to install. */
 export function cudaDetails(): string[] {
   return Object.values(findLibraries()).map(({ name, path, install }) =>
     path === null ? `${name}: missing; install ${install}` : `${name}: ${path}`,
@@ -42,7 +45,7 @@ export function cudaDetails(): string[] {
 function open(): CudaBackend {
   let found = findLibraries();
   const missing = missingLibraries(found);
-  // Without a driver the rest would be of no use: one sentence for a machine that has no GPU.
+  // Without a driver, the other libraries are of no use: one sentence for a machine that has no GPU.
   if (found.cuda.path === null) throw new Error(missing[0]);
   if (missing.length > 0) throw new Error(missing.join('; '));
   const opened = <T>(name: LibraryName, how: (path: string) => T): T => {
@@ -55,11 +58,11 @@ function open(): CudaBackend {
   };
   const driver = opened('cuda', (path) => new Driver(path));
   found = librariesFor(driver, found);
-  // NVRTC and cuBLASLt first: cuDNN asks for them by name.
+  // NVRTC and cuBLASLt before cuDNN, which loads them by name.
   const compiler = opened('nvrtc', (path) => new Compiler(path));
   if (!compiler.architectures().includes(driver.architecture)) {
     throw new Error(
-      `${found.nvrtc.path}: NVRTC ${compiler.version} does not know this GPU, ${driver.deviceName} of compute capability ${driver.architecture / 10}; install a newer CUDA`,
+      `${found.nvrtc.path}: NVRTC ${compiler.version} does not support ${driver.deviceName}, of compute capability ${driver.architecture / 10}; install a newer CUDA`,
     );
   }
   const cublas = opened('cublasLt', (path) => new CublasLt(path, driver));
@@ -73,7 +76,7 @@ function open(): CudaBackend {
 
 type Libraries = ReturnType<typeof findLibraries>;
 
-/** The libraries that start under a driver: where those that were found are of a later CUDA, older ones beside them. */
+/** Libraries that the driver supports: those found, or older ones on this machine if those need a newer driver. */
 function librariesFor({ driverVersion }: Driver, found: Libraries): Libraries {
   const newest = Math.floor(driverVersion / 1000);
   const path = found.cublasLt.path as string;
@@ -81,6 +84,6 @@ function librariesFor({ driverVersion }: Driver, found: Libraries): Libraries {
   const older = findLibraries(process.env, undefined, newest);
   if (missingLibraries(older).length === 0) return older;
   throw new Error(
-    `${path} is of CUDA ${cudaOf(path)}, the driver knows ${cudaVersion(driverVersion)}: install a newer driver, or pip install nvidia-cublas-cu${newest} nvidia-cuda-nvrtc-cu${newest} nvidia-cudnn-cu${newest}`,
+    `${path} is of CUDA ${cudaOf(path)}, the driver supports up to ${cudaVersion(driverVersion)}: install a newer driver, or pip install nvidia-cublas-cu${newest} nvidia-cuda-nvrtc-cu${newest} nvidia-cudnn-cu${newest}`,
   );
 }

@@ -54,7 +54,7 @@ describe.skipIf(path === null)('NVRTC', () => {
 
   it('says what is wrong with a source', () => {
     expect(() => compiler.compile('bad', 'extern "C" __global__ void f() { undeclared(); }', 80)).toThrow(
-      /does not compile bad:\n.*undeclared/s,
+      /failed to compile bad:\n.*undeclared/s,
     );
   });
 

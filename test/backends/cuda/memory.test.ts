@@ -87,10 +87,10 @@ describe('device memory', () => {
     const large = memory.allocate(90 * MIB);
     expect(() => memory.allocate(20 * MIB)).toThrow(DeviceMemoryError);
     expect(() => memory.allocate(20 * MIB)).toThrow(
-      /no 20 MiB left: 90 MiB in use here, 10 MiB of 100 MiB free/,
+      /cannot allocate 20 MiB; 90 MiB in use here, 10 MiB of 100 MiB free/,
     );
     memory.release(large);
-    expect(() => memory.release(large)).toThrow(/freed twice/);
+    expect(() => memory.release(large)).toThrow(/double free/);
   });
 
   it('says that memory does not do while a step is captured, and leaves nothing behind', () => {

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import koffi from 'koffi';
 import { afterAll, describe, expect, it } from 'vitest';
-import { AttentionPlans, cudnnTakes } from '../../../src/backends/cuda/driver/attention-plans.js';
+import { AttentionPlans, cudnnSupports } from '../../../src/backends/cuda/driver/attention-plans.js';
 import { Compiler } from '../../../src/backends/cuda/driver/compiler.js';
 import { Cudnn } from '../../../src/backends/cuda/driver/cudnn.js';
 import { libraries } from '../../support/cuda-libraries.js';
@@ -75,7 +75,7 @@ describe.skipIf(typeof cudnn === 'string')('cuDNN', () => {
     { batch: 1, heads: 2, n: 77, size: 32 },
     { batch: 2, heads: 2, n: 200, size: 128 },
   ])('plans attention of $batch sequences of $n tokens, $heads heads of $size', (shape) => {
-    expect(cudnnTakes(shape)).toBe(true);
+    expect(cudnnSupports(shape)).toBe(true);
     const plans = new AttentionPlans(opened, 'H200', folder);
     for (const pass of ['forward', 'backward', 'deterministic backward'] as const) {
       expect(plans.plan(pass, shape).workspaceBytes, pass).toBeLessThan(4 * 2 ** 30);
@@ -99,5 +99,5 @@ it.each([
   [{ batch: 1, heads: 1, n: 1, size: 64 }, false],
   [{ batch: 1, heads: 1, n: 64, size: 64 }, true],
 ])('cuDNN takes %j: %s', (shape, takes) => {
-  expect(cudnnTakes(shape)).toBe(takes);
+  expect(cudnnSupports(shape)).toBe(takes);
 });

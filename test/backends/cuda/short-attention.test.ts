@@ -1,4 +1,4 @@
-/** Rotary positions and attention of short sequences: cuDNN's way and the kernels that do both at once, whichever is faster. */
+/** Rotary positions and attention of short sequences: cuDNN's variant and the kernels that do both at once, whichever is faster. */
 import { afterEach, describe, expect, it } from 'vitest';
 import type { ProductTuning } from '../../../src/backends/cuda/driver/tuning.js';
 import { KERNEL_CASES, outputsOn, reference, type Sizes } from '../../ops/kernel-cases.js';
@@ -25,18 +25,21 @@ const SHAPES: Sizes[] = [
   { B: 1, T: 180, H: 1, K: 128, V: 2, k: 180, seed: 7 },
 ];
 
-/** The backend, told which way to go. */
-async function useWay(way: number) {
+/** The backend, told which variant to go. */
+async function useVariant(variant: number) {
   const backend = await useCuda('bf16');
   backend.cublas.tuning = () =>
-    ({ quickest: () => way, fastest: (_, [first]) => first }) as Partial<ProductTuning> as ProductTuning;
+    ({
+      fastestVariant: () => variant,
+      fastestAlgorithm: (_, [first]) => first,
+    }) as Partial<ProductTuning> as ProductTuning;
   return backend;
 }
 
 describe.skipIf(!cuda.usable).each([
-  { name: 'apart', way: 0 },
-  { name: 'together', way: 1 },
-])('$name', ({ way }) => {
+  { name: 'apart', variant: 0 },
+  { name: 'together', variant: 1 },
+])('$name', ({ variant }) => {
   afterEach(async () => {
     const backend = await useCuda('bf16');
     backend.cublas.tuning = () => null;
@@ -46,10 +49,10 @@ describe.skipIf(!cuda.usable).each([
     '$name of $n tokens',
     async ({ each, s }) => {
       const expected = await reference(each, s);
-      const actual = await outputsOn(() => useWay(way), each, s);
+      const actual = await outputsOn(() => useVariant(variant), each, s);
       const errors = actual.map(({ values }, i) => relativeError(values, expected[i]?.values ?? [], TERMS));
       expect(Math.max(...errors), JSON.stringify(errors)).toBeLessThan(TOLERANCE);
-      expect(await outputsOn(() => useWay(way), each, s)).toEqual(actual); // sums are always in the same order
+      expect(await outputsOn(() => useVariant(variant), each, s)).toEqual(actual); // sums are always in the same order
     },
   );
 });

@@ -1,4 +1,4 @@
-/** A way that was measured to be the fastest is remembered, and what a foreign file says of it is not believed. */
+/** A variant that was measured to be the fastest is remembered, and what a foreign file says of it is not believed. */
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,7 +10,7 @@ import { ProductTuning } from '../../../src/backends/cuda/driver/tuning.js';
 const folder = mkdtempSync(join(tmpdir(), 'mod-tuning-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-/** A device on which ways take these times, one after another. */
+/** A device on which variants take these times, one after another. */
 function device(...times: number[]) {
   const driver = {
     deviceName: 'a GPU',
@@ -27,44 +27,44 @@ function device(...times: number[]) {
 }
 
 const ran: number[] = [];
-const ways = [0, 1, 2].map((way) => () => {
-  ran.push(way);
+const variants = [0, 1, 2].map((variant) => () => {
+  ran.push(variant);
 });
 
 it('measures once, remembers, and takes the first where nothing may run', () => {
-  expect(device()(false).quickest('a product', ways)).toBe(0);
+  expect(device()(false).fastestVariant('a product', variants)).toBe(0);
   expect(ran).toEqual([]);
-  expect(device(3, 1, 2)().quickest('a product', ways)).toBe(1);
+  expect(device(3, 1, 2)().fastestVariant('a product', variants)).toBe(1);
   expect(new Set(ran)).toEqual(new Set([0, 1, 2]));
-  expect(device()(false).quickest('a product', ways)).toBe(1);
+  expect(device()(false).fastestVariant('a product', variants)).toBe(1);
 });
 
 it('compares all algorithms, and the fastest of them once more', () => {
   const algorithms = [0, 1, 2, 3, 4, 5].map((i) => Uint8Array.of(i));
   const asked: number[] = [];
   const fastest = (...times: number[]) =>
-    device(...times)().fastest('another product', algorithms, 16, ([i]) => asked.push(i as number));
+    device(...times)().fastestAlgorithm('another product', algorithms, 16, ([i]) => asked.push(i as number));
   expect(fastest(9, 2, 3, 8, 1, 4, 2, 1.5, 3, 4)).toEqual(Uint8Array.of(1));
   expect([...new Set(asked.slice(-4 * 4))]).toEqual([4, 1, 2, 5]);
   expect(fastest()).toEqual(Uint8Array.of(1)); // remembered
 });
 
-it('measures again where the file names no way that there is', () => {
+it('measures again where the file names no variant that there is', () => {
   const [file] = readdirSync(folder) as [string];
   for (const content of ['[["a product","7"]]', '[["a product","x"]]', 'no JSON']) {
     writeCache(join(folder, file), Buffer.from(content));
-    expect(device(3, 2, 1)().quickest('a product', ways)).toBe(2);
+    expect(device(3, 2, 1)().fastestVariant('a product', variants)).toBe(2);
   }
 });
 
-it('remembers no choice among ways of which one could not run, and keeps what another process has measured', () => {
+it('remembers no choice among variants of which one could not run, and keeps what another process has measured', () => {
   const fails = () => {
     throw new Error('no memory');
   };
   const tuning = device(1, 2, 2, 1)();
-  expect(tuning.quickest('a full GPU', [() => undefined, fails])).toBe(0);
-  device(2, 1)().quickest('of another process', [() => undefined, () => undefined]);
-  tuning.quickest('of this one', [() => undefined, () => undefined]);
+  expect(tuning.fastestVariant('a full GPU', [() => undefined, fails])).toBe(0);
+  device(2, 1)().fastestVariant('of another process', [() => undefined, () => undefined]);
+  tuning.fastestVariant('of this one', [() => undefined, () => undefined]);
   const [file] = readdirSync(folder) as [string];
   const known = new Map(JSON.parse(String(readCache(join(folder, file)))) as [string, string][]);
   expect(known.get('of another process')).toBe('1');

@@ -1,6 +1,6 @@
 /**
- * Causal attention as cuDNN's composite graphs, forward and backward: 14 and 22 operations that its engines recognise
- * as one kernel each. They equal, attribute for attribute, what NVIDIA's own frontend builds.
+ * Causal attention as cuDNN graphs, forward and backward: 14 and 22 operations that its engines fuse into one kernel each.
+ * They equal those of NVIDIA's cudnn-frontend in every attribute.
  */
 import { type Cudnn, DESCRIPTOR, Descriptor } from './cudnn.js';
 
@@ -12,7 +12,7 @@ export interface AttentionShape {
   size: number;
 }
 
-/** Unique ids of the tensors that whoever executes a plan supplies. */
+/** Unique ids of the tensors that are passed with each execution. */
 export const TENSOR = {
   q: 1,
   k: 2,
@@ -77,7 +77,7 @@ class Graph {
     );
   }
 
-  /** q, k, v or their gradients in packed rows [B, n, 3, H, K]; transposed, the last two dimensions change places. */
+  /** q, k, v or their gradients in packed rows [B, n, 3, H, K]; `transposed` swaps the last two dimensions. */
   packed(id: number, transposed = false): Descriptor {
     const { batch, heads, n, size } = this.shape;
     const width = 3 * heads * size;
@@ -93,7 +93,7 @@ class Graph {
     return this.tensor([batch, heads, n, size], strides, DATA.bf16, 'given', id);
   }
 
-  /** A float32 number that is passed with every execution. */
+  /** A float32 number, passed with each execution. */
   scalar(id: number): Descriptor {
     return this.tensor([1, 1, 1, 1], [1, 1, 1, 1], DATA.float, 'by value', id);
   }
@@ -177,7 +177,7 @@ class Graph {
     return y;
   }
 
-  /** Minus infinity where the column is after the row. */
+  /** Scores, with minus infinity in columns after the row. */
   causal(scores: Descriptor): Descriptor {
     const row = this.pointwise(POINTWISE.index, scores, this.square(DATA.int32), { axis: 2 });
     const column = this.pointwise(POINTWISE.index, scores, this.square(DATA.int32), { axis: 3 });
@@ -210,8 +210,8 @@ export function forwardGraph(cudnn: Cudnn, shape: AttentionShape): Descriptor[] 
 }
 
 /**
- * The gradients of q, k and v. dq is summed in float32 memory of the caller's, in any order; the deterministic form
- * writes it itself, for a larger workspace.
+ * The gradients of q, k and v. dq is summed in float32 memory of the caller in any order; the deterministic graph writes it
+ * directly and needs a larger workspace.
  */
 export function backwardGraph(cudnn: Cudnn, shape: AttentionShape, deterministic: boolean): Descriptor[] {
   const { batch, heads, n, size } = shape;
@@ -220,7 +220,7 @@ export function backwardGraph(cudnn: Cudnn, shape: AttentionShape, deterministic
   const [out, dout, logSumExp] = [g.merged(TENSOR.out), g.merged(TENSOR.dout), g.row(TENSOR.logSumExp)];
   const [dq, dk, dv] = [g.packed(TENSOR.dq), g.packed(TENSOR.dk), g.packed(TENSOR.dv)];
   const [delta, scale] = [g.row(TENSOR.delta), g.scalar(TENSOR.scale)];
-  const outStrides = [heads * n * size, n * size, heads * size, 1]; // odd strides, as NVIDIA's frontend has them
+  const outStrides = [heads * n * size, n * size, heads * size, 1]; // not the packed strides, as in cudnn-frontend
   const doutOut = g.pointwise(
     POINTWISE.multiply,
     dout,

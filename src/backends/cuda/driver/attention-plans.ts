@@ -1,4 +1,4 @@
-/** Attention by cuDNN: a plan for each shape, kept in memory and, with its compiled kernel, on disk. */
+/** cuDNN's attention: a plan for each shape, cached in memory and, with its compiled kernel, on disk. */
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import koffi from 'koffi';
@@ -10,15 +10,15 @@ import type { Address } from './driver.js';
 /** Which of the three graphs. */
 export type AttentionPass = 'forward' | 'backward' | 'deterministic backward';
 
-/** Head sizes that cuDNN's kernels take: multiples of 8 up to this. */
+/** Head sizes that cuDNN supports are multiples of 8 up to this. */
 const LARGEST_HEAD = 128;
 
-/** Whether cuDNN can do it: the caller has its own kernels for the rest. */
-export function cudnnTakes({ size, n }: AttentionShape): boolean {
+/** Whether cuDNN supports a shape; attention.cu has kernels for the others. */
+export function cudnnSupports({ size, n }: AttentionShape): boolean {
   return size % 8 === 0 && size <= LARGEST_HEAD && n > 1;
 }
 
-/** A by-value tensor of a graph: a float in host memory that stays where it is. */
+/** A by-value tensor of a graph: a float at a fixed address in host memory. */
 function hostScalar(value: number): Address {
   const at = koffi.alloc('float', 1) as bigint;
   koffi.encode(at, 'float', value);
@@ -33,12 +33,12 @@ export class AttentionPlans {
 
   constructor(
     private readonly cudnn: Cudnn,
-    /** Names the GPU: a plan's kernel is compiled for it. */
+    /** The GPU: a plan's kernel is compiled for it. */
     private readonly device: string,
     private readonly folder = cacheFolder(),
   ) {}
 
-  /** The plan of a shape: from memory, else from disk, else made and kept. */
+  /** The plan of a shape: from memory, else from disk, else a new one, which is stored. */
   plan(pass: AttentionPass, shape: AttentionShape): CudnnPlan {
     const { batch, heads, n, size } = shape;
     const key = `${pass} ${batch} ${heads} ${n} ${size}`;
@@ -51,7 +51,7 @@ export class AttentionPlans {
     return plan;
   }
 
-  /** The tensors that every pass needs beside its own. */
+  /** The by-value tensors of a pass. */
   scalars(pass: AttentionPass, size: number): (readonly [id: number, at: Address])[] {
     let scale = this.scales.get(size);
     if (scale === undefined) {
@@ -68,7 +68,7 @@ export class AttentionPlans {
     try {
       return this.cudnn.planFromJson(json);
     } catch {
-      return null; // of another cuDNN or GPU after all: it is made anew and the file replaced
+      return null; // of another cuDNN or GPU: a new plan replaces it
     }
   }
 

@@ -1,4 +1,4 @@
-/** What a kernel's TypeScript works with: its inputs' addresses, its outputs, scratch memory and launches. */
+/** The call of a kernel: addresses of its inputs, its outputs, scratch memory and launches; and the registration of kernels. */
 import {
   type DataType,
   engine,
@@ -20,12 +20,12 @@ export class Call {
 
   constructor(readonly backend: CudaBackend) {}
 
-  /** A new float tensor, stored as activations are. Not initialised. */
+  /** A new float tensor, stored as activations are; uninitialised. */
   makeActivation(shape: number[]): Tensor {
     return this.make(shape, this.backend.activations);
   }
 
-  /** A new tensor, stored as asked. Not initialised. */
+  /** A new tensor in this storage; uninitialised. */
   make(
     shape: number[],
     storage: Storage,
@@ -34,17 +34,17 @@ export class Call {
     return engine().makeTensorFromTensorInfo(this.backend.create(shape, storage, dtype));
   }
 
-  /** Where the elements of a tensor are, as it is stored. */
+  /** The address of a tensor's elements, in the tensor's storage. */
   at(tensor: TensorInfo): Address {
     return this.backend.dataOf(tensor).block.address;
   }
 
-  /** The elements stored as activations are: the tensor's own, or a converted copy. */
+  /** The address of the elements stored as activations are: the tensor's own, or a converted copy. */
   activation(tensor: TensorInfo): Address {
     return this.stored(tensor, this.backend.activations);
   }
 
-  /** The elements in float32. */
+  /** The same in float32. */
   float(tensor: TensorInfo): Address {
     return this.stored(tensor, 'float32');
   }
@@ -53,7 +53,7 @@ export class Call {
     return this.stored(tensor, 'int32');
   }
 
-  /** A weight as an operand of products: its bf16 form is kept with it until the weight is freed or changed. */
+  /** A weight as an operand of products: its bf16 copy is kept until the weight changes or is freed. */
   weight(tensor: TensorInfo): Address {
     const data = this.backend.dataOf(tensor);
     if (this.backend.activations === 'float32' || data.storage !== 'float32') return this.activation(tensor);
@@ -65,8 +65,8 @@ export class Call {
   }
 
   /**
-   * An input to write into and to return, stored as asked: another handle on its elements, or a copy if somebody else
-   * holds them too or they are stored otherwise.
+   * An input to write into and to return, in this storage: another handle on its elements, or a copy if they have other
+   * handles or another storage.
    */
   reuse(tensor: Tensor, storage: Storage): Tensor {
     return this.backend.dataOf(tensor).refCount === 1
@@ -74,7 +74,7 @@ export class Call {
       : this.copy(tensor, storage);
   }
 
-  /** The same whoever else holds the elements: the kernel's inputs say that nobody reads them any more. */
+  /** The same with any number of handles, for kernels whose contract is that the input is not read again. */
   overwrite(tensor: Tensor, storage: Storage): Tensor {
     const data = this.backend.dataOf(tensor);
     if (data.storage !== storage) return this.copy(tensor, storage);
@@ -82,7 +82,7 @@ export class Call {
     return tensor.clone();
   }
 
-  /** A new tensor of the same elements, stored as asked. */
+  /** A new tensor of the same elements in this storage. */
   copy(tensor: Tensor, storage: Storage): Tensor {
     const data = this.backend.dataOf(tensor);
     const copy = this.make(tensor.shape, storage, tensor.dtype);
@@ -90,7 +90,7 @@ export class Call {
     return copy;
   }
 
-  /** A gradient to add to, and whether it holds anything: what was accumulated so far, or a new tensor. */
+  /** The tensor to accumulate a gradient into, and whether it holds a sum already: the one so far, or a new one. */
   accumulator(
     gradAccum: Tensor | undefined,
     shape: number[],
@@ -101,14 +101,14 @@ export class Call {
       : { sum: this.reuse(gradAccum, storage), accumulate: 1 };
   }
 
-  /** Memory until the end of this call. */
+  /** Memory that is freed at the end of this call. */
   scratch(bytes: number): Address {
     const block = this.backend.device.allocate(bytes);
     this.scratchBlocks.push(block);
     return block.address;
   }
 
-  /** Whole numbers in device memory until the end of this call. */
+  /** Integers in device memory, freed at the end of this call. */
   upload(values: Int32Array): Address {
     const at = this.scratch(values.byteLength);
     this.backend.upload(at, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
@@ -119,7 +119,7 @@ export class Call {
     this.backend.launch(file, name, shape, args);
   }
 
-  /** The elements stored as asked: the tensor's own, or a converted copy. */
+  /** The address of the elements in this storage: the tensor's own, or a converted copy. */
   stored(tensor: TensorInfo, storage: Storage): Address {
     const data = this.backend.dataOf(tensor);
     if (data.storage === storage) return data.block.address;
@@ -128,7 +128,7 @@ export class Call {
     return copy;
   }
 
-  /** Frees the scratch memory; the stream's order keeps it valid for what was launched. */
+  /** Frees the scratch memory. It stays valid for launched work: its next use is later in the stream. */
   end(): void {
     for (const block of this.scratchBlocks) this.backend.device.release(block);
   }

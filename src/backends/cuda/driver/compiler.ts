@@ -1,4 +1,4 @@
-/** Compiles the project's kernels with NVRTC and keeps what it made on disk, by source, architecture and compiler. */
+/** Compiles kernels with NVRTC and caches the machine code on disk by source, architecture and compiler version. */
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
@@ -43,7 +43,7 @@ export class Compiler {
     this.version = `${major[0]}.${minor[0]}`;
   }
 
-  /** Compute capabilities that this NVRTC compiles for, as 80 or 90. */
+  /** Compute capabilities that this NVRTC supports, as 80 or 90. */
   architectures(): number[] {
     const count = [0];
     this.check(this.nvrtc.architectureCount(count), 'nvrtcGetNumSupportedArchs');
@@ -52,7 +52,7 @@ export class Compiler {
     return [...archs];
   }
 
-  /** Machine code for one architecture. Throws with the compiler's own words. */
+  /** Machine code for one architecture; throws with the compiler's log. */
   compile(name: string, source: string, architecture: number, definitions: string[] = []): Buffer {
     const program = [0];
     this.check(this.nvrtc.create(program, source, name, 0, null, null), 'nvrtcCreateProgram');
@@ -66,7 +66,7 @@ export class Compiler {
       ];
       const code = this.nvrtc.compile(handle, options.length, options);
       if (code !== 0)
-        throw new Error(`NVRTC ${this.version} does not compile ${name}:\n${this.logOf(handle)}`);
+        throw new Error(`NVRTC ${this.version} failed to compile ${name}:\n${this.logOf(handle)}`);
       const size = [0];
       this.check(this.nvrtc.cubinSize(handle, size), 'nvrtcGetCUBINSize');
       const cubin = Buffer.alloc(Number(size[0]));
@@ -77,7 +77,7 @@ export class Compiler {
     }
   }
 
-  /** The same, from the cache where it has it: a broken or foreign file there is compiled anew and replaced. */
+  /** The same, from the cache if possible; a damaged cache file is replaced. */
   cached(
     name: string,
     source: string,
@@ -109,12 +109,12 @@ export class Compiler {
   }
 }
 
-/** Where compiled kernels and cuDNN's plans are kept between runs. */
+/** The folder of compiled kernels, cuDNN plans and measured choices, kept between runs. */
 export function cacheFolder(): string {
   return join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'mod', 'cuda');
 }
 
-/** What writeCache wrote, or null for a file that is missing, cut short, altered or something else. */
+/** The content that writeCache wrote; null if the file is missing, truncated, altered or another kind of file. */
 export function readCache(path: string): Buffer | null {
   try {
     const file = readFileSync(path);
@@ -127,7 +127,7 @@ export function readCache(path: string): Buffer | null {
   }
 }
 
-/** Writes a cache file whole or not at all. A cache that cannot be written is not an error: the next start compiles. */
+/** Writes a cache file atomically. A cache that cannot be written is not an error: the next start computes it again. */
 export function writeCache(path: string, content: Uint8Array): void {
   const temporary = `${path}.${process.pid}`;
   try {
@@ -143,7 +143,7 @@ function removeQuietly(path: string): void {
   try {
     rmSync(path, { force: true });
   } catch {
-    // no folder to remove it from
+    // the folder does not exist
   }
 }
 

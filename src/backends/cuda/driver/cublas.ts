@@ -1,27 +1,27 @@
-/** Matrix products through cuBLASLt, in the row-major terms of the ops; the algorithm of each shape is asked for once. */
+/** Matrix products through cuBLASLt, row-major as in the ops; the algorithm of each shape is chosen once. */
 import koffi from 'koffi';
 import type { Address, Driver } from './driver.js';
 import { type ActivationStorage, BYTES_PER_ELEMENT } from './storage.js';
 import type { ProductTuning } from './tuning.js';
 
-/** What a product is: y [m, n] = a·b, summed over k. Row-major; a transposed operand is stored the other way round. */
+/** A product y [m, n] = a·b, summed over k. Row-major; a transposed operand is stored transposed. */
 export interface Product {
   m: number;
   n: number;
   k: number;
   transposeA: boolean;
   transposeB: boolean;
-  /** How a and b are stored. */
+  /** Storage of a and b. */
   operands: ActivationStorage;
-  /** How y is stored. */
+  /** Storage of y. */
   result: ActivationStorage;
-  /** Whether y is added to: its old values plus the product. */
+  /** Whether the product is added to y's values. */
   accumulate: boolean;
-  /** Several products of one shape in one call, their operands and results one after another; 1 unless given. */
+  /** Products of one shape in one call, operands and results contiguous; default 1. */
   batches?: number;
   /**
-   * What happens to a product before it is stored: `gelu` stores gelu of it, and itself in another matrix; `gelu slope`
-   * multiplies it by gelu's derivative at that other matrix. Both in bf16 alone, for n a multiple of 8.
+   * Applied to the product before it is stored: `gelu` stores its gelu, and the product itself in the auxiliary matrix;
+   * `gelu slope` multiplies it by the derivative of gelu at the auxiliary matrix. In bf16 only, for n a multiple of 8.
    */
   epilogue?: Epilogue;
 }
@@ -36,19 +36,19 @@ const DESCRIPTOR = {
   transposeA: 3,
   transposeB: 4,
   epilogue: 7,
-  other: 11,
-  otherPitch: 12,
-  otherOffset: 13,
+  auxiliary: 11,
+  auxiliaryPitch: 12,
+  auxiliaryOffset: 13,
 } as const;
 const LAYOUT = { batchCount: 5, batchOffset: 6 } as const;
-/** CUBLASLT_EPILOGUE_GELU_AUX and CUBLASLT_EPILOGUE_DGELU; gelu is its tanh form there. */
+/** CUBLASLT_EPILOGUE_GELU_AUX and CUBLASLT_EPILOGUE_DGELU; both are the tanh approximation. */
 const EPILOGUE: Record<Epilogue, number> = { gelu: 160, 'gelu slope': 192 };
 const PREFERENCE_WORKSPACE = 1;
 /** cublasLtMatmulHeuristicResult_t: the algorithm's 64 bytes, its workspace, state, waves, 4 reserved words. */
 const RESULT_BYTES = 96;
 const STATE_OFFSET = 72;
 const ALGORITHM_BYTES = 64;
-/** Hopper's kernels want 32 MiB. */
+/** Hopper's fastest kernels need 32 MiB. */
 const WORKSPACE_BYTES = 64 * 2 ** 20;
 
 function bind(path: string) {
@@ -83,10 +83,10 @@ function bind(path: string) {
   };
 }
 
-/** Algorithms that are measured against each other; the heuristics name the likeliest first. */
+/** Algorithms that are measured, of those that the heuristics list best first. */
 const CANDIDATES = 24;
 
-/** What one shape needs at every call: handles that live as long as the process. */
+/** The handles and the algorithm of one shape, kept as long as the process. */
 interface Plan {
   descriptor: Address;
   layouts: [a: Address, b: Address, d: Address];
@@ -102,7 +102,7 @@ export class CublasLt {
   private readonly workspace: Address;
   private readonly plans = new Map<string, Plan>();
   private readonly supported = new Map<string, boolean>();
-  /** What measures algorithms against each other, or null where the likeliest is to be taken. */
+  /** Measures algorithms; null to use the first of the heuristics. */
   tuning: () => ProductTuning | null = () => null;
   private readonly one = Float32Array.of(1);
   private readonly zero = Float32Array.of(0);
@@ -122,15 +122,15 @@ export class CublasLt {
       'setting the workspace',
     );
     const workspace = driver.allocate(WORKSPACE_BYTES);
-    if (workspace === null) throw new Error("the GPU has no room for cuBLASLt's workspace");
+    if (workspace === null) throw new Error("out of GPU memory: cannot allocate cuBLASLt's workspace");
     this.workspace = workspace;
   }
 
-  /** y = a·b, or y += a·b, of every batch; `other` is the epilogue's other matrix, of y's shape. */
-  multiply(product: Product, a: Address, b: Address, y: Address, other: Address = 0): void {
+  /** y = a·b, or y += a·b, for every batch; `auxiliary` is the epilogue's matrix, of y's shape. */
+  multiply(product: Product, a: Address, b: Address, y: Address, auxiliary: Address = 0): void {
     if (product.m === 0 || product.n === 0) return;
-    const plan = this.plan(product, a, b, other);
-    if (product.epilogue !== undefined) this.setOther(plan.descriptor, other);
+    const plan = this.plan(product, a, b, auxiliary);
+    if (product.epilogue !== undefined) this.setAuxiliary(plan.descriptor, auxiliary);
     this.execute(product, plan, a, b, y);
   }
 
@@ -163,20 +163,20 @@ export class CublasLt {
     this.check(code, `the product ${nameOf(product)}`);
   }
 
-  private plan(product: Product, a: Address, b: Address, other: Address): Plan {
+  private plan(product: Product, a: Address, b: Address, auxiliary: Address): Plan {
     const key = nameOf(product);
     const tuning = this.tuning();
     const name = tuning === null ? key : `${key} tuned`;
     const known = this.plans.get(name);
     if (known !== undefined) return known;
-    const { descriptor, layouts } = this.describe(product, other);
+    const { descriptor, layouts } = this.describe(product, auxiliary);
     const candidates = this.candidates(key, descriptor, layouts, tuning === null ? 1 : CANDIDATES);
     const { m, n, batches = 1, result } = product;
     const resultBytes = batches * m * n * BYTES_PER_ELEMENT[result];
     const algorithm =
       tuning === null
         ? (candidates[0] as Uint8Array)
-        : tuning.fastest(key, candidates, resultBytes, (candidate, scratch) =>
+        : tuning.fastestAlgorithm(key, candidates, resultBytes, (candidate, scratch) =>
             this.execute(product, { descriptor, layouts, algorithm: candidate }, a, b, scratch),
           );
     const plan = { descriptor, layouts, algorithm };
@@ -184,7 +184,7 @@ export class CublasLt {
     return plan;
   }
 
-  /** Whether there is an algorithm for a product; an answer is remembered. */
+  /** Whether cuBLASLt has an algorithm for a product. */
   supports(product: Product): boolean {
     const key = nameOf(product);
     const known = this.supported.get(key);
@@ -200,8 +200,8 @@ export class CublasLt {
     return supported;
   }
 
-  /** A product as cuBLASLt is told of it. */
-  private describe(product: Product, other: Address): Pick<Plan, 'descriptor' | 'layouts'> {
+  /** cuBLASLt's descriptor and layouts of a product. */
+  private describe(product: Product, auxiliary: Address): Pick<Plan, 'descriptor' | 'layouts'> {
     const { m, n, k, transposeA, transposeB, batches = 1 } = product;
     const [operands, result] = [DATA_TYPE[product.operands], DATA_TYPE[product.result]];
     const descriptor = this.get(this.lt.descriptorCreate, COMPUTE_32F, DATA_TYPE.float32);
@@ -215,14 +215,17 @@ export class CublasLt {
       const epilogue = Int32Array.of(EPILOGUE[product.epilogue]);
       this.check(this.lt.descriptorSet(descriptor, DESCRIPTOR.epilogue, epilogue, 4), 'setting an epilogue');
       const pitch = BigInt64Array.of(BigInt(n));
-      this.check(this.lt.descriptorSet(descriptor, DESCRIPTOR.otherPitch, pitch, 8), 'setting an epilogue');
+      this.check(
+        this.lt.descriptorSet(descriptor, DESCRIPTOR.auxiliaryPitch, pitch, 8),
+        'setting an epilogue',
+      );
       const offset = BigInt64Array.of(BigInt(m * n));
       if (batches > 1)
         this.check(
-          this.lt.descriptorSet(descriptor, DESCRIPTOR.otherOffset, offset, 8),
+          this.lt.descriptorSet(descriptor, DESCRIPTOR.auxiliaryOffset, offset, 8),
           'setting an epilogue',
         );
-      this.setOther(descriptor, other);
+      this.setAuxiliary(descriptor, auxiliary);
     }
     // A row-major [rows, columns] matrix is a column-major [columns, rows] one.
     const layout = (type: number, rows: number, columns: number) => {
@@ -238,7 +241,7 @@ export class CublasLt {
     return { descriptor, layouts };
   }
 
-  /** At most so many algorithms for a product, the likeliest first. */
+  /** Up to `most` algorithms for a product, the heuristics' best first. */
   private candidates(key: string, descriptor: Address, layouts: Plan['layouts'], most: number): Uint8Array[] {
     const results = new Uint8Array(RESULT_BYTES * most);
     const found = [0];
@@ -261,15 +264,15 @@ export class CublasLt {
     return usable;
   }
 
-  private setOther(descriptor: Address, other: Address): void {
-    this.pointer[0] = BigInt(other);
+  private setAuxiliary(descriptor: Address, auxiliary: Address): void {
+    this.pointer[0] = BigInt(auxiliary);
     this.check(
-      this.lt.descriptorSet(descriptor, DESCRIPTOR.other, this.pointer, 8),
+      this.lt.descriptorSet(descriptor, DESCRIPTOR.auxiliary, this.pointer, 8),
       "setting an epilogue's matrix",
     );
   }
 
-  /** Makes a layout that of several matrices one after another. */
+  /** Makes a layout that of several contiguous matrices. */
   private batch(layout: Address, batches: number, elements: number): void {
     const set = (attribute: number, value: Int32Array | BigInt64Array) =>
       this.check(
@@ -291,7 +294,7 @@ export class CublasLt {
   }
 }
 
-/** A product as errors and tuning name it. */
+/** The name of a product in errors and in the cache of tuning. */
 export function nameOf(product: Product): string {
   const {
     m,

@@ -1,4 +1,4 @@
-/** cuDNN's graph API through koffi: descriptors and their attributes, engines by heuristics, plans that can be kept. */
+/** cuDNN's graph API through koffi: descriptors and their attributes, engines by heuristics, plans as JSON. */
 import koffi from 'koffi';
 import type { Address } from './driver.js';
 
@@ -20,7 +20,7 @@ export const DESCRIPTOR = {
   deviceProperties: 38,
 } as const;
 
-/** cudnnBackendAttributeType_t: how a value is laid out, and how many bytes it takes. */
+/** cudnnBackendAttributeType_t and the bytes of a value. */
 const TYPE = {
   handle: { id: 0, bytes: 8 },
   dataType: { id: 1, bytes: 4 },
@@ -54,7 +54,7 @@ const ATTRIBUTE = {
   deviceJson: 2702,
 } as const;
 
-/** Tried in this order: the heuristics that know most, those that answer at once, those that always have an answer. */
+/** Modes of the heuristics in the order of trying: the most accurate, the instant ones, the fallback. */
 const HEURISTICS_MODES = [3, 0, 2];
 
 function bind(path: string) {
@@ -81,7 +81,7 @@ function bind(path: string) {
   };
 }
 
-/** A graph that an engine was found for. */
+/** An executable graph. */
 export interface CudnnPlan {
   descriptor: Descriptor;
   workspaceBytes: number;
@@ -94,7 +94,7 @@ export class Cudnn {
   private handle: Address | null = null;
   private device: Descriptor | null = null;
 
-  /** Loads the library. Call `useStream` for a GPU, or `describeDevice` to plan for one that is not here. */
+  /** Loads the library. Call `useStream` for a GPU, or `describeDevice` to plan for one that this machine lacks. */
   constructor(path: string) {
     this.lib = bind(path);
     this.version = Number(this.lib.version());
@@ -107,14 +107,14 @@ export class Cudnn {
     this.check(this.lib.setStream(this.handle, stream), 'cudnnSetStream');
   }
 
-  /** The properties of a GPU as JSON: plans can then be made without one. */
+  /** Sets the properties of the GPU to plan for, on a machine without one. */
   describeDevice(properties: object): void {
     this.device = new Descriptor(this, DESCRIPTOR.deviceProperties)
       .setText(ATTRIBUTE.deviceJson, JSON.stringify(properties))
       .finalize();
   }
 
-  /** The first engine of the heuristics' list that takes the graph; throws where none does. */
+  /** A plan with the first engine of the heuristics' list that supports the graph; throws if none does. */
   plan(operations: Descriptor[]): CudnnPlan {
     const graph = new Descriptor(this, DESCRIPTOR.graph).set(
       ATTRIBUTE.graphOperations,
@@ -123,7 +123,7 @@ export class Cudnn {
     );
     if (this.handle !== null) graph.set(ATTRIBUTE.graphHandle, 'handle', [this.handle]);
     graph.finalize();
-    let reason = 'its heuristics name no engine';
+    let reason = 'its heuristics list no engine';
     for (const mode of HEURISTICS_MODES) {
       for (const config of this.configurations(graph, mode)) {
         try {
@@ -139,19 +139,19 @@ export class Cudnn {
     throw new Error(`cuDNN ${this.version} has no plan for this attention: ${reason}`);
   }
 
-  /** A plan from what `planJson` gave; throws where it is from another cuDNN or GPU. */
+  /** A plan from the JSON of `planJson`; throws if it is of another cuDNN or GPU. */
   planFromJson(json: Uint8Array): CudnnPlan {
     const descriptor = this.newPlan().setBytes(ATTRIBUTE.planJson, json).finalize();
     return { descriptor, workspaceBytes: workspaceOf(descriptor) };
   }
 
-  /** A plan as text, its compiled kernel included. */
+  /** A plan as JSON, with its compiled kernel. */
   planJson({ descriptor }: CudnnPlan): Uint8Array {
     const size = descriptor.count(ATTRIBUTE.planJson, 'char');
     return descriptor.getBytes(ATTRIBUTE.planJson, size);
   }
 
-  /** Runs a plan on tensors named by their unique ids. Addresses of by-value tensors are on the host. */
+  /** Runs a plan on tensors, given by unique id. Addresses of by-value tensors are host addresses. */
   execute(
     plan: CudnnPlan,
     tensors: readonly (readonly [id: number, at: Address])[],
@@ -183,7 +183,7 @@ export class Cudnn {
     throw new Error(`${what}: cuDNN error ${code}${message === '' ? '' : `: ${message}`}`);
   }
 
-  /** Handle or described device, whichever there is. */
+  /** A plan descriptor for the stream's GPU or the described one. */
   private newPlan(): Descriptor {
     const plan = new Descriptor(this, DESCRIPTOR.plan);
     if (this.handle !== null) return plan.set(ATTRIBUTE.planHandle, 'handle', [this.handle]);
@@ -199,7 +199,7 @@ export class Cudnn {
     try {
       heuristics.finalize();
     } catch {
-      return []; // this mode does not know such a graph
+      return []; // this mode does not support the graph
     }
     const count = heuristics.count(ATTRIBUTE.heuristicsResults, 'descriptor');
     const configs = Array.from({ length: count }, () => new Descriptor(this, DESCRIPTOR.engineConfig));
@@ -207,7 +207,7 @@ export class Cudnn {
   }
 }
 
-/** One of cuDNN's descriptors: made, given attributes, finalized. */
+/** A descriptor of cuDNN: created, given attributes, finalized. */
 export class Descriptor {
   readonly address: Address;
 
@@ -216,7 +216,7 @@ export class Descriptor {
     private readonly type: number,
   ) {
     const out = [0];
-    cudnn.check(cudnn.lib.descriptorCreate(type, out), `making a descriptor of type ${type}`);
+    cudnn.check(cudnn.lib.descriptorCreate(type, out), `creating a descriptor of type ${type}`);
     this.address = Number(out[0]);
   }
 
@@ -249,7 +249,7 @@ export class Descriptor {
     this.cudnn.lib.descriptorDestroy(this.address);
   }
 
-  /** How many values an attribute has. */
+  /** The number of values of an attribute. */
   count(attribute: number, type: AttributeType): number {
     return this.read(attribute, TYPE[type].id, 0, null);
   }
@@ -265,7 +265,7 @@ export class Descriptor {
     return bytes.subarray(0, this.read(attribute, TYPE.char.id, size, bytes));
   }
 
-  /** Fills empty descriptors; returns how many were. */
+  /** Fills descriptors with an attribute's values; returns how many there are. */
   fill(attribute: number, descriptors: Descriptor[]): number {
     const addresses = BigInt64Array.from(descriptors, ({ address }) => BigInt(address));
     return this.read(attribute, TYPE.descriptor.id, descriptors.length, addresses);

@@ -1,7 +1,7 @@
-/** The CUDA driver through koffi: context, memory, stream, events, modules, launches and graphs. Addresses are numbers. */
+/** The CUDA driver API through koffi: context, memory, stream, events, modules, launches and graphs. */
 import koffi from 'koffi';
 
-/** An address on the device or a handle of the driver: below 2^53 on every platform that CUDA knows. */
+/** A device address or a handle of the driver: below 2^53 on every platform that CUDA supports. */
 export type Address = number;
 
 export class CudaError extends Error {
@@ -16,9 +16,9 @@ export class CudaError extends Error {
 
 const CUDA_ERROR_OUT_OF_MEMORY = 2;
 const CUDA_ERROR_NOT_READY = 600;
-/** Compute capability 8.0, Ampere, is the first with bf16 in its tensor cores. */
+/** Compute capability 8.0 (Ampere) is the first whose tensor cores support bf16. */
 const OLDEST_COMPUTE_CAPABILITY = 80;
-/** CUDA 12's first driver speaks this version. */
+/** The API version of CUDA 12's first driver. */
 const OLDEST_DRIVER = 12000;
 
 const DEVICE_ATTRIBUTE = { multiprocessors: 16, major: 75, minor: 76, sharedMemoryOptIn: 97 } as const;
@@ -79,36 +79,36 @@ function bind(path: string) {
   };
 }
 
-/** One GPU's primary context, current on this thread, with the one stream on which everything runs. */
+/** The primary context of one GPU, current on this thread, and the one stream on which all work runs. */
 export class Driver {
   readonly deviceName: string;
   /** 90 for compute capability 9.0. */
   readonly architecture: number;
   readonly multiprocessors: number;
-  /** Bytes of shared memory that a block may opt in to. */
+  /** Bytes of shared memory that a block may use by opting in. */
   readonly sharedMemory: number;
   readonly driverVersion: number;
   readonly stream: Address;
   private readonly cu: ReturnType<typeof bind>;
-  /** The event of synchronizeWithin. */
-  private limit: Address | null = null;
-  private endless: string | null = null;
+  /** The event that synchronizeWithin waits for. */
+  private waitEvent: Address | null = null;
+  /** The launch that did not end in time; null if none. */
+  private hungLaunch: string | null = null;
 
-  /** Throws, for the reader, where there is no driver, no GPU, or one that is too old. */
+  /** @throws an error for the user if there is no driver or GPU, or one that is too old */
   constructor(path: string, ordinal = 0) {
     this.cu = bind(path);
     const started = this.cu.init(0);
-    if (started !== 0)
-      throw new CudaError(started, `no NVIDIA GPU can be used here: ${this.describe(started)}`);
+    if (started !== 0) throw new CudaError(started, `no usable NVIDIA GPU: ${this.describe(started)}`);
     this.driverVersion = this.get(this.cu.driverVersion);
     if (this.driverVersion < OLDEST_DRIVER) {
       throw new CudaError(
         0,
-        `the NVIDIA driver knows CUDA ${cudaVersion(this.driverVersion)}; 12.0 or later is needed`,
+        `the NVIDIA driver supports CUDA ${cudaVersion(this.driverVersion)}; 12.0 or later is required`,
       );
     }
     const count = this.get(this.cu.deviceCount);
-    if (count === 0) throw new CudaError(0, 'the NVIDIA driver is there, but it shows no GPU');
+    if (count === 0) throw new CudaError(0, 'the NVIDIA driver is installed but finds no GPU');
     const device = this.get(this.cu.device, ordinal);
     const name = Buffer.alloc(256);
     this.check(this.cu.deviceName(name, name.length, device), 'cuDeviceGetName');
@@ -120,7 +120,7 @@ export class Driver {
     if (this.architecture < OLDEST_COMPUTE_CAPABILITY) {
       throw new CudaError(
         0,
-        `${this.deviceName} has compute capability ${this.architecture / 10}; 8.0 (Ampere) or later is needed`,
+        `${this.deviceName} has compute capability ${this.architecture / 10}; 8.0 (Ampere) or later is required`,
       );
     }
     const context = this.get(this.cu.retainContext, device);
@@ -128,19 +128,19 @@ export class Driver {
     this.stream = this.get(this.cu.streamCreate, NON_BLOCKING);
   }
 
-  /** Throws a CudaError that says which call failed and how. */
+  /** Throws a CudaError that names the call and the error, unless the code is 0. */
   check(code: number, what: string): void {
     if (code !== 0) throw new CudaError(code, `${what}: ${this.describe(code)}`);
   }
 
-  /** Bytes free on the device, and in all. */
+  /** Free and total bytes of device memory. */
   memoryInfo(): { free: number; total: number } {
     const [free, total] = [[0], [0]];
     this.check(this.cu.memoryInfo(free, total), 'cuMemGetInfo');
     return { free: Number(free[0]), total: Number(total[0]) };
   }
 
-  /** Device memory, or null where there is none left. */
+  /** Device memory; null if out of memory. */
   allocate(bytes: number): Address | null {
     const out = [0];
     const code = this.cu.allocate(out, bytes);
@@ -153,7 +153,7 @@ export class Driver {
     this.check(this.cu.free(address), 'cuMemFree');
   }
 
-  /** Host memory that the device copies from and to without a detour. */
+  /** Pinned host memory, which the device copies from and to directly. */
   allocateHost(bytes: number): Address {
     const out = [0];
     this.check(this.cu.allocateHost(out, bytes, 0), 'cuMemHostAlloc');
@@ -176,20 +176,20 @@ export class Driver {
     if (bytes > 0) this.check(this.cu.fill8(to, 0, bytes, this.stream), 'cuMemsetD8');
   }
 
-  /** Waits for the stream, blocking this thread; errors of launches before it surface here. */
+  /** Waits for the stream, blocking this thread; throws errors of earlier launches. */
   synchronize(): void {
     this.check(this.cu.streamSynchronize(this.stream), 'the device');
   }
 
-  /** The same for checked launches: throws where the stream has not come to its end after `seconds`. */
+  /** The same for checked launches: throws if the stream is still busy after `seconds`. */
   synchronizeWithin(seconds: number, what: string): void {
-    this.limit ??= this.event();
-    this.record(this.limit);
+    this.waitEvent ??= this.event();
+    this.record(this.waitEvent);
     const deadline = performance.now() + 1000 * seconds;
-    while (!this.reached(this.limit)) {
-      if (performance.now() < deadline && this.endless === null) continue;
-      this.endless ??= what; // nothing behind it will begin: whoever tries again need not wait again
-      throw new CudaError(0, `${this.endless} has not ended after ${seconds} s`);
+    while (!this.reached(this.waitEvent)) {
+      if (performance.now() < deadline && this.hungLaunch === null) continue;
+      this.hungLaunch ??= what; // no later work will start: later calls fail without waiting
+      throw new CudaError(0, `${this.hungLaunch} did not finish within ${seconds} s`);
     }
   }
 
@@ -201,13 +201,13 @@ export class Driver {
     this.check(this.cu.eventRecord(event, this.stream), 'cuEventRecord');
   }
 
-  /** While work is captured: the graph records the event whenever it is launched. */
+  /** During capture: each launch of the graph records the event. */
   recordInGraph(event: Address): void {
     const external = 1;
     this.check(this.cu.eventRecordWithFlags(event, this.stream, external), 'cuEventRecordWithFlags');
   }
 
-  /** Whether everything before the event's recording is finished; throws what failed before it. */
+  /** Whether all work before the event has finished; throws errors of that work. */
   reached(event: Address): boolean {
     const code = this.cu.eventQuery(event);
     if (code === CUDA_ERROR_NOT_READY) return false;
@@ -233,7 +233,7 @@ export class Driver {
     return this.get(this.cu.moduleFunction, module, name);
   }
 
-  /** Opts in to more shared memory than every kernel may use. */
+  /** Opts a kernel in to more shared memory than the default. */
   allowSharedMemory(kernel: Address, bytes: number): void {
     this.check(this.cu.functionAttribute(kernel, MAX_DYNAMIC_SHARED, bytes), 'cuFuncSetAttribute');
   }
@@ -250,7 +250,7 @@ export class Driver {
     if (code !== 0) this.check(code, `launching ${name} on a grid of ${gx}×${gy}×${gz}, blocks of ${block}`);
   }
 
-  /** A launch whose blocks are resident together, so that they can wait for each other: an error where they cannot be. */
+  /** A launch whose blocks are all resident at once, so that they can wait for each other; an error if they do not fit. */
   launchCooperative(
     kernel: Address,
     grid: number,
@@ -260,26 +260,26 @@ export class Driver {
     name: string,
   ): void {
     const code = this.cu.launchCooperative(kernel, grid, 1, 1, block, 1, 1, shared, this.stream, parameters);
-    if (code !== 0) this.check(code, `launching ${name}, ${grid} blocks of ${block} together`);
+    if (code !== 0) this.check(code, `launching ${name} cooperatively, ${grid} blocks of ${block}`);
   }
 
-  /** Records what is launched until endCapture instead of running it. */
+  /** Until endCapture, launches are captured and not run. */
   beginCapture(): void {
-    const relaxed = 2; // memory may be allocated meanwhile
+    const relaxed = 2; // allows allocations during capture
     this.check(this.cu.beginCapture(this.stream, relaxed), 'cuStreamBeginCapture');
   }
 
-  /** The executable graph of what was recorded. */
+  /** The executable graph of the captured work. */
   endCapture(): Address {
-    const recorded = [0];
-    this.check(this.cu.endCapture(this.stream, recorded), 'cuStreamEndCapture');
-    const graph = Number(recorded[0]);
+    const captured = [0];
+    this.check(this.cu.endCapture(this.stream, captured), 'cuStreamEndCapture');
+    const graph = Number(captured[0]);
     const executable = this.get(this.cu.graphInstantiate, graph, 0);
     this.check(this.cu.graphDestroy(graph), 'cuGraphDestroy');
     return executable;
   }
 
-  /** Ends a capture that went wrong. */
+  /** Ends a capture that failed. */
   abandonCapture(): void {
     this.cu.endCapture(this.stream, [0]);
   }
@@ -292,7 +292,7 @@ export class Driver {
     this.check(this.cu.graphExecDestroy(executable), 'cuGraphExecDestroy');
   }
 
-  /** The result of a call whose first parameter is where it goes. */
+  /** The result of a call that writes it to its first parameter. */
   private get(call: (...args: unknown[]) => number, ...args: unknown[]): number {
     const out = [0];
     this.check(call(out, ...args), 'CUDA');

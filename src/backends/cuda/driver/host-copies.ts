@@ -1,11 +1,11 @@
-/** Copies between JavaScript's memory and the device through pinned memory, so that the stream need not stand still. */
+/** Copies between JavaScript's memory and the device through pinned memory, so that the stream keeps running. */
 import koffi from 'koffi';
 import type { Address, Driver } from './driver.js';
 
 const HALF = 4 * 2 ** 20;
 const SMALLEST_READ = 4096;
 
-/** Pinned host memory and JavaScript's view of it. */
+/** Pinned host memory and a JavaScript view of it. */
 interface Pinned {
   address: Address;
   bytes: Uint8Array;
@@ -16,7 +16,7 @@ function pin(driver: Driver, size: number): Pinned {
   return { address, bytes: new Uint8Array(koffi.view(BigInt(address), size)) };
 }
 
-/** Uploads through two halves of one buffer: a half is written again once the device has read it. */
+/** Uploads through two buffers: one is written again after the device has read it. */
 export class Uploads {
   private readonly halves: { pinned: Pinned; event: Address; pending: boolean }[];
   private current = 0;
@@ -26,28 +26,28 @@ export class Uploads {
     this.halves = [0, 1].map(() => ({ pinned: pin(driver, HALF), event: driver.event(), pending: false }));
   }
 
-  /** Queues a copy of these bytes; they may change as soon as this returns. */
+  /** Queues a copy of these bytes. The caller may change them after this returns. */
   upload(to: Address, bytes: Uint8Array): void {
     for (let done = 0; done < bytes.length; ) {
-      if (this.used === HALF) this.turn();
+      if (this.used === HALF) this.switchHalf();
       const size = Math.min(bytes.length - done, HALF - this.used);
       const { pinned } = this.halves[this.current] as (typeof this.halves)[number];
       pinned.bytes.set(bytes.subarray(done, done + size), this.used);
       this.driver.copyToDevice(to + done, pinned.address + this.used, size);
-      // Pieces stay aligned, whatever their sizes.
+      // Keeps the next piece aligned.
       this.used = Math.min(HALF, this.used + Math.ceil(size / 64) * 64);
       done += size;
     }
   }
 
-  /** The same for a recording, which reads the bytes again whenever it is replayed. They are kept for good: few and small. */
-  uploadForever(to: Address, bytes: Uint8Array): void {
+  /** The same in a recording, which reads the bytes at each replay: they are never freed, being few and small. */
+  uploadRecorded(to: Address, bytes: Uint8Array): void {
     const pinned = pin(this.driver, bytes.length);
     pinned.bytes.set(bytes);
     this.driver.copyToDevice(to, pinned.address, bytes.length);
   }
 
-  private turn(): void {
+  private switchHalf(): void {
     const left = this.halves[this.current] as (typeof this.halves)[number];
     this.driver.record(left.event);
     left.pending = true;
@@ -59,13 +59,13 @@ export class Uploads {
   }
 }
 
-/** Downloads: queued on the stream, finished when their event is reached. */
+/** Downloads: queued on the stream, complete when their event is reached. */
 export class Downloads {
   private readonly idle: Pinned[] = [];
 
   constructor(private readonly driver: Driver) {}
 
-  /** The bytes at an address once all work queued so far is done; blocks this thread. */
+  /** The bytes at an address after all work queued so far; blocks this thread. */
   now(from: Address, size: number): Uint8Array {
     const bytes = new Uint8Array(size);
     if (size === 0) return bytes;
@@ -74,7 +74,7 @@ export class Downloads {
     return bytes;
   }
 
-  /** The same without blocking: polls an event, so that signals and messages are still served. */
+  /** The same without blocking: polls an event, so that signals and messages are handled meanwhile. */
   async later(from: Address, size: number): Promise<Uint8Array> {
     if (size === 0) return new Uint8Array(0);
     const pinned = this.take(size);
@@ -90,7 +90,7 @@ export class Downloads {
     }
   }
 
-  /** Resolves when the device has come to an event. Short waits spin through the event loop, long ones sleep. */
+  /** Resolves when the device has reached an event. Short waits spin through the event loop, long ones sleep. */
   private async reached(event: Address): Promise<void> {
     for (let polls = 0; !this.driver.reached(event); polls++) {
       await new Promise<void>((resolve) => {

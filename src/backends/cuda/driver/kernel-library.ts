@@ -1,11 +1,11 @@
-/** The project's CUDA kernels: compiled when a file is first needed, launched with their arguments packed. */
+/** Compiles a kernel file at its first use and launches kernels with packed arguments. */
 import koffi from 'koffi';
 import { type KernelFile, kernelDefinitions, kernelSource } from '../kernels/files.js';
 import type { Compiler } from './compiler.js';
 import type { Address, Driver } from './driver.js';
 import type { ActivationStorage } from './storage.js';
 
-/** An argument that is no 32-bit integer: those are plain numbers. */
+/** A kernel argument; 32-bit integers are plain numbers. */
 export type Argument =
   | number
   | { readonly kind: 'address' | 'double' | 'float' | 'long'; readonly value: number };
@@ -24,7 +24,7 @@ export interface LaunchShape {
 }
 
 const ARGUMENT_BYTES = 1024;
-/** Dynamic shared memory that needs no opting in. */
+/** Bytes of dynamic shared memory that every kernel may use without opting in. */
 const PLAIN_SHARED = 48 * 1024;
 
 export class KernelLibrary {
@@ -40,8 +40,8 @@ export class KernelLibrary {
     private readonly driver: Driver,
     private readonly compiler: Compiler,
   ) {
-    // Memory of its own, since launches hold its address: arguments, their size, the list that names both, and the
-    // arguments' address.
+    // Memory at a fixed address, which launches pass on: the arguments, their size, the list of both, and the arguments'
+    // address.
     const words = 8;
     const base = koffi.alloc('uint8_t', ARGUMENT_BYTES + 8 * words) as bigint;
     const memory = koffi.view(base, ARGUMENT_BYTES + 8 * words);
@@ -70,8 +70,8 @@ export class KernelLibrary {
     this.driver.launch(kernel, shape, block, shared, this.extra, name);
   }
 
-  /** Launches blocks that are all resident together; the arguments are the members of the kernel's one structure. */
-  launchTogether(
+  /** Launches blocks that are all resident at once; the arguments are the fields of the kernel's one struct. */
+  launchCooperative(
     storage: ActivationStorage,
     file: KernelFile,
     name: string,
@@ -111,7 +111,7 @@ export class KernelLibrary {
     return kernel;
   }
 
-  /** Lays the arguments out as C does: each aligned to its own size. */
+  /** Packs the arguments as C does: each aligned to its own size. */
   private pack(args: readonly Argument[]): void {
     let at = 0;
     for (const argument of args) {

@@ -1,6 +1,6 @@
 /**
- * Finds NVIDIA's libraries on this machine: CUDA_HOME, pip's nvidia-* wheels, /usr/local/cuda, the loader's own search.
- * It loads nothing, so that a check-up can print what is there and what to install.
+ * Finds NVIDIA's libraries: in CUDA_HOME and LD_LIBRARY_PATH, /usr/local/cuda, pip's nvidia-* wheels and the folders of the
+ * loader. It loads none of them, so that `mod doctor` can list what is installed and what is missing.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
@@ -10,13 +10,13 @@ export type LibraryName = 'cuda' | 'cublasLt' | 'cudnn' | 'nvrtc';
 
 export interface FoundLibrary {
   name: LibraryName;
-  /** An absolute path; a bare file name where only the loader knows; null where it is missing. */
+  /** An absolute path; a file name if the loader resolves it; null if missing. */
   path: string | null;
-  /** What to install where it is missing. */
+  /** What to install if it is missing. */
   install: string;
 }
 
-/** File names, newest first. CUDA 13, then 12; cuDNN 9 serves both. */
+/** File names, newest first: CUDA 13, then 12; cuDNN 9 supports both. */
 const FILES: Record<LibraryName, string[]> = {
   cuda: ['libcuda.so.1'],
   cublasLt: ['libcublasLt.so.13', 'libcublasLt.so.12'],
@@ -31,15 +31,17 @@ const INSTALL: Record<LibraryName, string> = {
   nvrtc: 'CUDA 12 or 13, or: pip install nvidia-cuda-nvrtc (nvidia-cuda-nvrtc-cu12 for CUDA 12)',
 };
 
-/** Folders of a wheel below site-packages: CUDA 13's common one, CUDA 12's one a library. */
+/** Folders of wheels below site-packages: CUDA 13 has a common one, CUDA 12 one for each library. */
 const WHEEL_FOLDERS = ['cu13', 'cu12', 'cublas', 'cudnn', 'cuda_nvrtc', 'cuda_runtime'].map((name) =>
   join('nvidia', name, 'lib'),
 );
 
 /**
- * Where each library is. `environment` and `sitePackages` are this process' own unless a test says otherwise.
+ * Finds each library.
  *
- * @param newest the CUDA version that the driver knows, as 12: libraries of a later one do not start
+ * @param environment the environment variables; this process' own outside tests
+ * @param sitePackages the search path of Python; that of this machine outside tests
+ * @param newest the latest CUDA version that the driver supports, as 12
  */
 export function findLibraries(
   environment: NodeJS.ProcessEnv = process.env,
@@ -48,14 +50,14 @@ export function findLibraries(
 ): Record<LibraryName, FoundLibrary> {
   const folders = searchFolders(environment);
   let wheels: string[] | null = null;
-  /** Asking Python takes a tenth of a second: only where it is needed, and once. */
+  /** Running Python takes 0.1 s: once, and only if needed. */
   const inWheels = (files: string[]) => {
     wheels ??= wheelFolders(sitePackages());
     return fileIn(wheels, files);
   };
   let major = '';
   const find = (name: LibraryName): FoundLibrary => {
-    // cuBLASLt and NVRTC come from one CUDA version: the first that is found decides.
+    // cuBLASLt and NVRTC must be of one CUDA version: that of the first one found.
     const files = FILES[name].filter(
       (file) => FILES[name].length === 1 || (major === '' ? cudaOf(file) <= newest : file.endsWith(major)),
     );
@@ -70,19 +72,19 @@ export function findLibraries(
   return { cuda: find('cuda'), cublasLt: find('cublasLt'), nvrtc: find('nvrtc'), cudnn: find('cudnn') };
 }
 
-/** The CUDA version of cuBLASLt or NVRTC by its file name: 13 of libnvrtc.so.13. */
+/** The CUDA version in the file name of cuBLASLt or NVRTC: 13 for libnvrtc.so.13. */
 export function cudaOf(path: string): number {
   return Number(path.slice(path.lastIndexOf('.') + 1));
 }
 
-/** One sentence for each missing library; empty where all are there. */
+/** One sentence for each missing library; empty if none is missing. */
 export function missingLibraries(found: Record<LibraryName, FoundLibrary>): string[] {
   return Object.values(found)
     .filter(({ path }) => path === null)
     .map(({ name, install }) => `${FILES[name][0]} was not found; install ${install}`);
 }
 
-/** libnvrtc opens its builtins by name: where it lies in no folder of the loader they are opened first, by path. */
+/** The path of NVRTC's builtins, which libnvrtc loads by name: they must be loaded first if the loader cannot find them. */
 export function nvrtcBuiltins(nvrtcPath: string): string | null {
   const folder = nvrtcPath.includes('/') ? nvrtcPath.slice(0, nvrtcPath.lastIndexOf('/')) : null;
   if (folder === null) return null;
@@ -104,7 +106,7 @@ function searchFolders(environment: NodeJS.ProcessEnv): string[] {
   ];
 }
 
-/** The first of these files in the first of these folders that has one. */
+/** The first existing file, by folder, then by name. */
 function fileIn(folders: string[], files: string[]): string | undefined {
   return folders
     .flatMap((folder) => files.map((file) => join(folder, file)))
@@ -115,7 +117,7 @@ function wheelFolders(sitePackages: string[]): string[] {
   return sitePackages.flatMap((site) => WHEEL_FOLDERS.map((folder) => join(site, folder)));
 }
 
-/** The module search path of the active Python, empty where there is none. */
+/** The module search path of Python; empty if Python is missing. */
 function pythonSitePackages(): string[] {
   for (const python of ['python3', 'python']) {
     try {
@@ -126,7 +128,7 @@ function pythonSitePackages(): string[] {
       });
       return printed.split('\n').filter(isText);
     } catch {
-      // no such Python, or a broken one
+      // missing, or it does not run
     }
   }
   return [];
@@ -140,7 +142,7 @@ function firstOf<T>(files: readonly string[], find: (file: string) => T | null):
   return null;
 }
 
-/** How to open a file of this name in a usual folder, or in one that only the loader's cache knows; null where it is not. */
+/** The path of a file in a usual folder, or its name if the loader's cache lists it; null if neither. */
 function ofLoader(file: string): string | null {
   const usual = [
     '/usr/lib/x86_64-linux-gnu',
@@ -159,7 +161,7 @@ function ofLoader(file: string): string | null {
       });
       return printed.includes(`${file} `) ? file : null;
     } catch {
-      // not on this system
+      // no ldconfig here
     }
   }
   return null;

@@ -1,11 +1,11 @@
 /**
- * The caching allocator: segments from the driver, cut into blocks that are merged again when they are freed. All work
- * runs on one stream, so a freed block can be handed out at once.
+ * The caching allocator: segments from the driver, split into blocks that are merged again when they are freed. All work
+ * runs on one stream, so a freed block can be allocated again at once.
  */
 import { DeviceMemoryError } from '../../../errors.js';
 import type { Address } from './driver.js';
 
-/** A piece of a segment. Neighbours are blocks of the same segment, so that free ones can be joined. */
+/** A part of a segment, with its neighbours in the segment, so that free ones can be merged. */
 export interface Block {
   address: Address;
   bytes: number;
@@ -15,7 +15,7 @@ export interface Block {
   segment: Segment;
 }
 
-/** What the driver gave in one piece. */
+/** One allocation of the driver. */
 interface Segment {
   small: boolean;
   pool: Pool;
@@ -31,19 +31,19 @@ export interface MemorySource {
 
 const GRANULARITY = 512;
 const MIB = 2 ** 20;
-/** Smaller requests share segments of 2 MiB, larger ones of 32 MiB or their own size. */
+/** Requests below this size share segments of 2 MiB; larger ones have segments of 32 MiB or of their own size. */
 const SMALL = MIB;
 const SMALL_SEGMENT = 2 * MIB;
 const LARGE_SEGMENT = 32 * MIB;
 
-/** Bytes in use now and at most so far; bytes held from the driver. */
+/** Bytes in use now and at their peak; bytes reserved from the driver. */
 export interface MemoryUse {
   current: number;
   peak: number;
   reserved: number;
 }
 
-/** Free blocks in small and in large segments, each list sorted by size. A captured step has a pool of its own. */
+/** Free blocks of small and of large segments, sorted by size. A recorded step has a pool of its own. */
 interface Pool {
   small: Block[];
   large: Block[];
@@ -57,7 +57,7 @@ export class DeviceMemory {
 
   constructor(private readonly source: MemorySource) {}
 
-  /** A block of at least so many bytes, aligned to 512. DeviceMemoryError where the device has no more. */
+  /** A block of at least this many bytes, aligned to 512; throws DeviceMemoryError if out of memory. */
   allocate(bytes: number): Block {
     const size = Math.max(GRANULARITY, Math.ceil(bytes / GRANULARITY) * GRANULARITY);
     const block = this.takeFree(size) ?? this.takeNew(size);
@@ -68,7 +68,7 @@ export class DeviceMemory {
   }
 
   release(block: Block): void {
-    if (block.free) throw new Error('a block of device memory was freed twice');
+    if (block.free) throw new Error('double free of device memory');
     this.use.current -= block.bytes;
     block.free = true;
     let joined = block;
@@ -89,7 +89,7 @@ export class DeviceMemory {
     return { ...this.use };
   }
 
-  /** Runs a body whose allocations come from a pool that nobody else uses: a captured step replays onto it. */
+  /** Runs a body whose allocations come from a new pool, which later replays of a recorded step write to. */
   inOwnPool<T>(body: () => T): { result: T; pool: object } {
     const pool: Pool = { small: [], large: [] };
     this.pool = pool;
@@ -103,14 +103,14 @@ export class DeviceMemory {
     }
   }
 
-  /** Gives a pool of inOwnPool back to everybody. */
+  /** Merges a pool of inOwnPool into the shared one. */
   dissolve(pool: object): void {
     for (const segment of this.segments) if (segment.pool === pool) segment.pool = this.shared;
     const { small, large } = pool as Pool;
     for (const block of [...small, ...large]) insert(listOf(block), block);
   }
 
-  /** Returns whole free segments to the driver; not while a step is captured, which neither waits nor gives back. */
+  /** Returns free segments to the driver. Not during capture, in which the stream cannot be synchronized. */
   trim(): void {
     this.source.synchronize();
     for (const list of [this.shared.small, this.shared.large]) {
@@ -145,7 +145,7 @@ export class DeviceMemory {
     if (address === null) {
       const { free, total } = this.source.memoryInfo();
       throw new DeviceMemoryError(
-        `the GPU has no ${mebibytes(size)} left: ${mebibytes(this.use.current)} in use here, ` +
+        `out of GPU memory: cannot allocate ${mebibytes(size)}; ${mebibytes(this.use.current)} in use here, ` +
           `${mebibytes(free)} of ${mebibytes(total)} free`,
       );
     }
@@ -155,10 +155,10 @@ export class DeviceMemory {
     return this.cut({ address, bytes: wanted, free: true, previous: null, next: null, segment }, size);
   }
 
-  /** The first `size` bytes of a block that is in no list; the rest becomes a free block where it is worth keeping. */
+  /** The first `size` bytes of a block that is in no list; the rest becomes a free block if it is large enough. */
   private cut(block: Block, size: number): Block {
     const rest = block.bytes - size;
-    // A small remainder of a large segment would never be asked for.
+    // Requests this small come from small segments: a small remainder of a large one would stay unused.
     if (rest < (block.segment.small ? GRANULARITY : SMALL)) return block;
     const tail: Block = {
       address: block.address + size,
@@ -180,14 +180,14 @@ function listOf({ segment }: Block): Block[] {
   return segment.small ? segment.pool.small : segment.pool.large;
 }
 
-/** Makes the block that follows a part of this one. */
+/** Merges the next block into this one. */
 function absorb(block: Block, next: Block): void {
   block.bytes += next.bytes;
   block.next = next.next;
   if (next.next !== null) next.next.previous = block;
 }
 
-/** Where the first block of at least `size` bytes is in a list sorted by size. */
+/** Index of the first block of at least `size` bytes in a list sorted by size. */
 function firstAtLeast(list: Block[], size: number): number {
   let [low, high] = [0, list.length];
   while (low < high) {

@@ -1,9 +1,9 @@
-/** What a GPU could do at most, by NVIDIA's data sheets: what model FLOPs utilization and a roofline are shares of. */
+/** Peak FLOP/s and memory bandwidth of GPUs by NVIDIA's data sheets, for model FLOPs utilization and rooflines. */
 import type { Precision } from '../../precisions.js';
 
 /**
- * Dense bf16 products with float32 sums, and float32 products without tensor cores, in FLOP/s; the memory's bytes a second,
- * of a card that comes with several the fastest's.
+ * FLOP/s of dense bf16 products with float32 sums and of float32 products without tensor cores; bytes per second of the
+ * memory, of the fastest variant of a card.
  */
 const PEAKS: [name: RegExp, bf16: number, fp32: number, bandwidth: number][] = [
   [/\bB200\b/, 2250e12, 80e12, 8000e9],
@@ -21,7 +21,7 @@ const PEAKS: [name: RegExp, bf16: number, fp32: number, bandwidth: number][] = [
   [/RTX 3090/, 71e12, 35.6e12, 936e9],
 ];
 
-/** FLOP/s of a GPU by the name that its driver gives it; null for one that is not in the list. */
+/** Peak FLOP/s of a GPU by the driver's name for it; null if unknown. */
 export function peakFlops(device: string, precision: Precision): number | null {
   const found = PEAKS.find(([name]) => name.test(device));
   if (found === undefined) return null;
@@ -29,7 +29,7 @@ export function peakFlops(device: string, precision: Precision): number | null {
   return precision === 'bf16' ? bf16 : fp32;
 }
 
-/** Bytes a second of a GPU's memory; null for one that is not in the list. */
+/** Peak bytes per second of a GPU's memory; null if unknown. */
 export function peakBandwidth(device: string): number | null {
   return PEAKS.find(([name]) => name.test(device))?.[3] ?? null;
 }

@@ -1,4 +1,4 @@
-/** Records device work as a CUDA graph: one launch replays what took hundreds. */
+/** Records device work as a CUDA graph: one launch replays hundreds. */
 import { keep, type Tensor, tidy } from '@tensorflow/tfjs-core';
 import type { Recorder, Recording } from '../../../ops/recording.js';
 import type { CudaBackend } from '../backend.js';
@@ -6,16 +6,16 @@ import type { Address } from './driver.js';
 import { BYTES_PER_ELEMENT } from './storage.js';
 
 export class CudaRecorder implements Recorder {
-  /** Events that the last recording holds. */
-  private readonly moments: Address[] = [];
+  /** Events of the last recording. */
+  private readonly marks: Address[] = [];
 
   constructor(private readonly backend: CudaBackend) {}
 
   record(body: () => Tensor[]): Recording {
     const { backend } = this;
-    for (const event of this.moments.splice(0)) backend.driver.destroyEvent(event);
-    // Blocks that the graph writes to must not be handed to anybody else while it lives: a pool of its own, which asks the
-    // driver for what the steps before have left free.
+    for (const event of this.marks.splice(0)) backend.driver.destroyEvent(event);
+    // The blocks that the graph writes to must not be allocated for anything else while it exists: it has a pool of its
+    // own, which gets from the driver what earlier steps have left free.
     backend.device.trim();
     const { result, pool } = backend.device.inOwnPool(() => {
       backend.beginRecording();
@@ -48,13 +48,13 @@ export class CudaRecorder implements Recorder {
   mark(): void {
     const event = this.backend.driver.event(true);
     this.backend.driver.recordInGraph(event);
-    this.moments.push(event);
+    this.marks.push(event);
   }
 
   intervals(): number[] {
     const { driver } = this.backend;
     driver.synchronize();
-    return this.moments.slice(1).map((event, i) => driver.elapsed(this.moments[i] as Address, event));
+    return this.marks.slice(1).map((event, i) => driver.elapsed(this.marks[i] as Address, event));
   }
 
   bytesOf(tensor: Tensor): number {

@@ -1,26 +1,26 @@
-/** Which of several algorithms for a product, or ways to make it, is the fastest here: measured once, remembered on disk. */
+/** The fastest algorithm for a product, or the fastest variant of a kernel: measured once on this GPU, cached on disk. */
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { cacheFolder, readCache, writeCache } from './compiler.js';
 import type { Address, Driver } from './driver.js';
 
-/** Timed runs, after one that is not: of all candidates, then of the few fastest. */
+/** Timed runs after one warm-up: of all candidates, then of the fastest few. */
 const FIRST_RUNS = 1;
 const RUNS = 3;
 const FINALISTS = 4;
-/** A larger result is not worth the memory that trying takes. */
+/** Bytes of a product's result above which its algorithms are not measured, as that takes as much memory again. */
 const LARGEST_RESULT = 2 ** 30;
 
 export class ProductTuning {
   private readonly path: string;
-  /** By product: the algorithm that won, in hexadecimal, or the number of the way. */
-  private readonly known: Map<string, string>;
+  /** By product: the fastest algorithm in hexadecimal, or the index of the fastest variant. */
+  private readonly choices: Map<string, string>;
 
-  /** @param library names cuBLASLt's version: another one has other algorithms */
+  /** @param library cuBLASLt's version: algorithms differ between versions */
   constructor(
     private readonly driver: Driver,
     library: string,
-    /** Whether work runs now: while it is only recorded nothing can be measured. */
+    /** Whether work runs now: nothing can be measured during a recording. */
     private readonly mayRun: () => boolean,
     folder = cacheFolder(),
   ) {
@@ -28,14 +28,14 @@ export class ProductTuning {
       .update(`${library}\0${driver.deviceName}\0${driver.driverVersion}`)
       .digest('hex');
     this.path = join(folder, `products-${digest.slice(0, 32)}.json`);
-    this.known = remembered(this.path);
+    this.choices = storedChoices(this.path);
   }
 
   /**
-   * The fastest of the candidates for a product, by running each into memory of the result's size, which is the driver's
-   * again at once: a first step needs it, training does not. One that is remembered is taken where it is still among them.
+   * The fastest of the candidates for a product: the stored choice if it is still a candidate, else measured by running
+   * each. The results go to memory that is returned to the driver at once: only a first step needs it.
    */
-  fastest(
+  fastestAlgorithm(
     product: string,
     candidates: Uint8Array[],
     resultBytes: number,
@@ -43,9 +43,9 @@ export class ProductTuning {
   ): Uint8Array {
     const [first] = candidates as [Uint8Array];
     if (candidates.length === 1 || resultBytes > LARGEST_RESULT || !this.mayRun()) return first;
-    const name = this.known.get(product);
-    const before = candidates.find((candidate) => hex(candidate) === name);
-    if (before !== undefined) return before;
+    const choice = this.choices.get(product);
+    const stored = candidates.find((candidate) => hex(candidate) === choice);
+    if (stored !== undefined) return stored;
     const result = this.driver.allocate(resultBytes);
     if (result === null) return first;
     try {
@@ -58,33 +58,33 @@ export class ProductTuning {
       const finalists = timed(candidates, FIRST_RUNS).slice(0, FINALISTS);
       const [best] = timed(finalists, RUNS);
       if (best === undefined) return first;
-      this.remember(product, hex(best));
+      this.store(product, hex(best));
       return best;
     } finally {
       this.driver.free(result);
     }
   }
 
-  /** The number of the fastest of several ways to the same result, by running each; the first where nothing may run. */
-  quickest(name: string, ways: (() => void)[]): number {
-    const before = Number(this.known.get(name));
-    if (ways[before] !== undefined) return before;
+  /** The index of the fastest of several variants with the same result, by running each; 0 if nothing may run. */
+  fastestVariant(name: string, variants: (() => void)[]): number {
+    const stored = Number(this.choices.get(name));
+    if (variants[stored] !== undefined) return stored;
     if (!this.mayRun()) return 0;
-    const times = ways.map((way) => this.time(way, RUNS));
+    const times = variants.map((variant) => this.time(variant, RUNS));
     const best = Math.max(0, times.indexOf(Math.min(...times)));
-    // One that found no memory this time may be the fastest the next.
-    if (times.every(Number.isFinite)) this.remember(name, String(best));
+    // A variant that ran out of memory this time may be the fastest next time.
+    if (times.every(Number.isFinite)) this.store(name, String(best));
     return best;
   }
 
-  private remember(name: string, choice: string): void {
-    // Processes on other GPUs of the machine measure at the same time.
-    for (const [other, theirs] of remembered(this.path)) this.known.set(other, theirs);
-    this.known.set(name, choice);
-    writeCache(this.path, Buffer.from(JSON.stringify([...this.known])));
+  private store(name: string, choice: string): void {
+    // Other processes of this machine may have stored choices meanwhile.
+    for (const [other, theirs] of storedChoices(this.path)) this.choices.set(other, theirs);
+    this.choices.set(name, choice);
+    writeCache(this.path, Buffer.from(JSON.stringify([...this.choices])));
   }
 
-  /** Milliseconds of some runs; infinitely many where the candidate does not run after all. */
+  /** Milliseconds of some runs; infinity if the candidate fails. */
   private time(run: () => void, runs: number): number {
     const [start, end] = [this.driver.event(true), this.driver.event(true)];
     try {
@@ -107,8 +107,8 @@ function hex(algorithm: Uint8Array): string {
   return Buffer.from(algorithm).toString('hex');
 }
 
-/** What a file remembers; nothing where it is broken or something else. */
-function remembered(path: string): Map<string, string> {
+/** The choices in a cache file; none if it is damaged or another kind of file. */
+function storedChoices(path: string): Map<string, string> {
   try {
     const entries: unknown = JSON.parse(readCache(path)?.toString('utf8') ?? '[]');
     const isPair = (entry: unknown): entry is [string, string] =>

@@ -9,7 +9,7 @@ import { decodeAttentionKernel } from '../../../ops/decode-attention.js';
 import { prefillCacheKernel } from '../../../ops/prefill-cache.js';
 import type { CudaBackend } from '../backend.js';
 import { type AttentionShape, TENSOR } from '../driver/attention-graph.js';
-import { type AttentionPass, cudnnTakes } from '../driver/attention-plans.js';
+import { type AttentionPass, cudnnSupports } from '../driver/attention-plans.js';
 import { type Call, cudaKernel } from '../driver/call.js';
 import type { Address } from '../driver/driver.js';
 import { address, float } from '../driver/kernel-library.js';
@@ -45,6 +45,7 @@ const causalAttentionGrad = cudaKernel(
   },
 );
 
+/** Causal attention within each of the packed sequences. */
 const varlenAttention = cudaKernel(varlenAttentionKernel, (call, { qkv }, { heads, lengths }) => {
   const { size } = attentionShape(qkv, heads);
   const out = call.makeActivation([1, qkv.shape[1] as number, heads * size]);
@@ -88,6 +89,7 @@ const prefillCache = cudaKernel(prefillCacheKernel, (call, { qkv }, { lengths, s
   return [cache];
 });
 
+/** Appends the new token's key and value to the cache, then attends to all of it. */
 const decodeAttention = cudaKernel(
   decodeAttentionKernel,
   (call, { qkv, cache, rows, lengths }, { heads }) => {
@@ -128,12 +130,12 @@ export function attentionShape(qkv: Tensor, heads: number): AttentionShape {
   return { batch, heads, n, size: width / 3 / heads };
 }
 
-/** cuDNN computes in bf16 alone. */
+/** cuDNN's attention needs bf16. */
 function usesCudnn(backend: CudaBackend, shape: AttentionShape): boolean {
-  return backend.activations === 'bfloat16' && cudnnTakes(shape);
+  return backend.activations === 'bfloat16' && cudnnSupports(shape);
 }
 
-/** Where q, k and v begin in packed rows [B, n, 3, H, K] of bf16. */
+/** Addresses of q, k and v in packed rows [B, n, 3, H, K] of bf16, by tensor id. */
 function packed(
   at: Address,
   { heads, size }: AttentionShape,

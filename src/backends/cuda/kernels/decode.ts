@@ -1,4 +1,4 @@
-/** Decoding on cuda: all steps of some tokens in one launch of a kernel whose blocks stay and wait for each other. */
+/** Decoding on the device: one launch runs several steps, its blocks synchronized by barriers of the grid: decode.cu. */
 import type { Tensor } from '@tensorflow/tfjs-core';
 import type {
   DecodeLoop,
@@ -17,30 +17,30 @@ import { BYTES_PER_ELEMENT } from '../driver/storage.js';
 import { GATE_CODES } from './gate.js';
 import { stridedCopy } from './strided-copy.js';
 
-// As kernels/decode.cu and its parts have them.
+// As in decode.cu and the files that it includes.
 const THREADS = 512;
 const WARPS = THREADS / 32;
 const TILE = 8;
-const MOST_TILES = 3;
+const MAX_TILES = 3;
 const LARGEST_HEAD = 256;
 const LAYER_WORDS = 11;
-/** Shared memory of the kernel's own variables, and some more. */
+/** Bytes of static shared memory, rounded up. */
 const STATIC_SHARED = 2048;
 
-/** Room that a routed block's cache gets beyond what is needed at once. */
+/** Slots by which a routed block's cache grows beyond what the next steps need. */
 const SLACK_TOKENS = 64;
 
 export class CudaDecodeLoops implements DecodeLoops {
   constructor(private readonly backend: CudaBackend) {}
 
   refuses(model: LoopModel, sequences: number): string | null {
-    const { size, F } = sidesOf(model);
+    const { size, F } = sizesOf(model);
     if (size % TILE !== 0 || size > LARGEST_HEAD)
-      return `heads of ${size} are no multiple of ${TILE} up to ${LARGEST_HEAD}`;
-    if (F % TILE !== 0) return `a hidden layer of ${F} is no multiple of ${TILE}`;
+      return `the head size ${size} is not a multiple of ${TILE} up to ${LARGEST_HEAD}`;
+    if (F % TILE !== 0) return `d_ff ${F} is not a multiple of ${TILE}`;
     const shared = sharedBytes(this.backend, model, sequences);
     if (shared > this.backend.driver.sharedMemory - STATIC_SHARED)
-      return `${sequences} sequences are too many for this GPU's shared memory`;
+      return `${sequences} sequences do not fit in this GPU's shared memory`;
     return null;
   }
 
@@ -49,35 +49,35 @@ export class CudaDecodeLoops implements DecodeLoops {
   }
 }
 
-/** A block's keys and values: [S, 2, H, slots, K], stored as activations are. */
+/** Keys and values of a block: [S, 2, H, slots, K], stored as activations are. */
 interface Cache {
   block: Block;
   slots: number;
-  /** Tokens of each sequence, as far as steps have been awaited. */
+  /** Tokens of each sequence, up to the last step that was awaited. */
   lengths: Int32Array;
   isRouted: boolean;
 }
 
 class CudaDecodeLoop implements DecodeLoop {
-  /** Holds what lives as long as the loop. */
+  /** Owns the memory of the loop. */
   private readonly call: Call;
   private readonly sequences: number;
-  private readonly sides: ReturnType<typeof sidesOf>;
+  private readonly sizes: ReturnType<typeof sizesOf>;
   private readonly kept: Cache[];
   private readonly layers: Address;
-  /** The barrier's counter and those of items that blocks share. */
+  /** Counters: of the barrier, and of heads that several blocks share. */
   private readonly arrived: Address;
   private readonly arrivedBytes: number;
   private readonly logitsAt: Address;
   private readonly weights: BigUint64Array;
-  /** The kernel's arguments around those that change with every launch. */
+  /** The kernel's arguments, without those that change with each launch. */
   private readonly before: Argument[];
   private readonly state: Argument[];
   private readonly buffers: Argument[];
   private readonly routed: number;
   private readonly shared: number;
-  /** Steps that are queued and not awaited yet: caches may have grown by as many tokens. */
-  private underWay = 0;
+  /** Steps that are queued and not awaited: the caches may have as many more tokens. */
+  private pendingSteps = 0;
 
   constructor(
     private readonly backend: CudaBackend,
@@ -86,9 +86,9 @@ class CudaDecodeLoop implements DecodeLoop {
   ) {
     this.call = new Call(backend);
     this.sequences = given.tokens.length;
-    this.sides = sidesOf(model);
+    this.sizes = sizesOf(model);
     const { call, sequences: S } = this;
-    const { D, F, V } = this.sides;
+    const { D, F, V } = this.sizes;
     this.routed = model.blocks.filter(({ routed }) => routed !== null).length;
     this.shared = sharedBytes(backend, model, S);
     this.kept = model.blocks.map((_, i) => this.filledCache(i));
@@ -120,7 +120,7 @@ class CudaDecodeLoop implements DecodeLoop {
       activations(S * F),
       address(this.logitsAt),
       address(call.scratch(bytesOfDecisions)),
-      address(call.scratch(4 * multiprocessors * (this.sides.size + 2))),
+      address(call.scratch(4 * multiprocessors * (this.sizes.size + 2))),
       address(this.arrived),
     ];
     this.writeLayers();
@@ -133,7 +133,7 @@ class CudaDecodeLoop implements DecodeLoop {
   }
 
   async run(uniforms: Float64Array): Promise<LoopSteps> {
-    const { backend, sequences: S, sides, model } = this;
+    const { backend, sequences: S, sizes, model } = this;
     const steps = uniforms.length / S;
     this.growCaches(steps);
     const [drawn, decided] = [steps * S, steps * this.routed * S];
@@ -144,9 +144,9 @@ class CudaDecodeLoop implements DecodeLoop {
     backend.upload(draws, bytes);
     backend.driver.zero(this.arrived, this.arrivedBytes);
     const at = call.at(out);
-    const { D, F, V, P } = sides;
+    const { D, F, V, P } = sizes;
     const shape = { grid: backend.driver.multiprocessors, block: THREADS, shared: this.shared };
-    backend.launchTogether('decode', 'decodeTokens', shape, [
+    backend.launchCooperative('decode', 'decodeTokens', shape, [
       ...this.before,
       address(draws),
       ...this.state,
@@ -158,7 +158,7 @@ class CudaDecodeLoop implements DecodeLoop {
       float(this.given.temperature),
     ]);
     call.end();
-    this.underWay += steps;
+    this.pendingSteps += steps;
     const values = (await out.data()) as Int32Array;
     out.dispose();
     const result = { tokens: values.slice(0, drawn), mask: values.slice(drawn, drawn + decided) };
@@ -167,7 +167,7 @@ class CudaDecodeLoop implements DecodeLoop {
   }
 
   logits(): Tensor {
-    const { V } = this.sides;
+    const { V } = this.sizes;
     const copy = this.call.make([this.sequences, V], 'float32');
     this.backend.driver.copyOnDevice(this.call.at(copy), this.logitsAt, 4 * this.sequences * V);
     return copy;
@@ -182,16 +182,16 @@ class CudaDecodeLoop implements DecodeLoop {
     this.call.end();
   }
 
-  /** Adds what awaited steps left in the caches. */
+  /** Adds the tokens of awaited steps to the caches' lengths. */
   private count(mask: Int32Array, steps: number): void {
-    this.underWay -= steps;
+    this.pendingSteps -= steps;
     const S = this.sequences;
     let routed = 0;
     for (const { lengths, isRouted } of this.kept) {
       for (let i = 0; i < steps * S; i++) {
         const [step, s] = [Math.floor(i / S), i % S];
-        const took = isRouted ? (mask[(step * this.routed + routed) * S + s] as number) : 1;
-        lengths[s] = (lengths[s] as number) + took;
+        const added = isRouted ? (mask[(step * this.routed + routed) * S + s] as number) : 1;
+        lengths[s] = (lengths[s] as number) + added;
       }
       if (isRouted) routed += 1;
     }
@@ -200,23 +200,23 @@ class CudaDecodeLoop implements DecodeLoop {
   /** Grows every cache that cannot hold this many more tokens. */
   private growCaches(steps: number): void {
     const short = this.kept.filter(
-      ({ lengths, slots }) => slots < Math.max(...lengths) + this.underWay + steps,
+      ({ lengths, slots }) => slots < Math.max(...lengths) + this.pendingSteps + steps,
     );
     if (short.length === 0) return;
     for (const cache of short) {
-      const needed = Math.max(...cache.lengths) + this.underWay + steps;
+      const needed = Math.max(...cache.lengths) + this.pendingSteps + steps;
       if (needed > this.model.maxTokens && !cache.isRouted)
-        throw new RangeError(`the model was made for ${this.model.maxTokens} tokens`);
+        throw new RangeError(`the model supports at most ${this.model.maxTokens} tokens`);
       const slots = Math.max(needed, Math.min(this.model.maxTokens, needed + SLACK_TOKENS));
       const { block: old, slots: before } = cache;
       Object.assign(cache, { block: this.cacheBlock(slots), slots });
       this.copyRows(old.address, this.stridesOf(before), cache, before);
-      this.backend.device.release(old); // whoever gets it is queued behind the copy
+      this.backend.device.release(old); // its next use is queued after the copy
     }
     this.writeLayers();
   }
 
-  /** A block's cache as reading the prompts left it. */
+  /** A copy of a block's cache of the prompts. */
   private filledCache(i: number): Cache {
     const { kv, lengths } = this.given.caches[i] as LoopStart['caches'][number];
     const isRouted = this.model.blocks[i]?.routed !== null;
@@ -224,7 +224,7 @@ class CudaDecodeLoop implements DecodeLoop {
     const slots = isRouted ? L : this.model.maxTokens;
     const cache = { block: this.cacheBlock(slots), slots, lengths: Int32Array.from(lengths), isRouted };
     const call = new Call(this.backend);
-    const { D, size } = this.sides;
+    const { D, size } = this.sizes;
     this.copyRows(call.activation(kv), [L * 2 * D, size, 2 * D, 1], cache, Math.max(...lengths));
     call.end();
     return cache;
@@ -232,16 +232,16 @@ class CudaDecodeLoop implements DecodeLoop {
 
   private cacheBlock(slots: number): Block {
     const { activations, device } = this.backend;
-    return device.allocate(BYTES_PER_ELEMENT[activations] * this.sequences * slots * 2 * this.sides.D);
+    return device.allocate(BYTES_PER_ELEMENT[activations] * this.sequences * slots * 2 * this.sizes.D);
   }
 
-  /** Of [S, 2H, slots, K]. */
+  /** Strides of [S, 2H, slots, K]. */
   private stridesOf(slots: number): number[] {
-    const { size } = this.sides;
+    const { size } = this.sizes;
     return [2 * this.model.heads * slots * size, slots * size, size, 1];
   }
 
-  /** Copies the first tokens of each sequence from somewhere into a cache. */
+  /** Copies the first tokens of each sequence into a cache. */
   private copyRows(from: Address, strides: number[], cache: Cache, tokens: number): void {
     if (tokens === 0) return;
     const target = { at: cache.block.address, first: 0, strides: this.stridesOf(cache.slots) };
@@ -249,11 +249,11 @@ class CudaDecodeLoop implements DecodeLoop {
       this.sequences,
       2 * this.model.heads,
       tokens,
-      this.sides.size,
+      this.sizes.size,
     ]);
   }
 
-  /** struct Layer of kernels/decode.cu; the cache's address and slots are filled in by writeLayers. */
+  /** struct Layer of decode.cu; writeLayers fills in the cache's address and slots. */
   private weightsOf({ attnNorm, qkv, attnOut, mlpNorm, up, down, routed }: LoopBlock): bigint[] {
     const { call } = this;
     const predictor = routed?.predictor ?? null;
@@ -283,7 +283,7 @@ class CudaDecodeLoop implements DecodeLoop {
     this.backend.upload(this.layers, new Uint8Array(this.weights.buffer));
   }
 
-  /** A weight with the gain of the norm before it taken in. */
+  /** A weight multiplied by the gain of the norm before it. */
   private folded(weight: Tensor, gain: Tensor): Address {
     const { call } = this;
     const out = call.scratch(weight.size * BYTES_PER_ELEMENT[this.backend.activations]);
@@ -299,20 +299,20 @@ class CudaDecodeLoop implements DecodeLoop {
   }
 }
 
-/** Sides of the model: width D, MLP F, vocabulary V, and the like. */
-function sidesOf({ tokenEmbedding, blocks, heads }: LoopModel) {
+/** Sizes of the model: vocabulary V, width D, MLP F, predictor P, head size. */
+function sizesOf({ tokenEmbedding, blocks, heads }: LoopModel) {
   const [V, D] = tokenEmbedding.shape as [number, number];
   const [first] = blocks as [LoopBlock];
   const fc1 = blocks.find(({ routed }) => routed !== null)?.routed?.predictor?.fc1;
   return { V, D, F: first.up.shape[0] as number, P: fc1?.shape[0] ?? 0, size: D / heads };
 }
 
-/** Dynamic shared memory: the layers, counts and rows of each sequence, and a phase's scratch, as decode.cu lays it out. */
+/** Bytes of dynamic shared memory: the layers, lengths and rows of the sequences, and scratch, as layOut of decode.cu has it. */
 function sharedBytes(backend: CudaBackend, model: LoopModel, sequences: number): number {
   const { length: layers } = model.blocks;
   const kept = 8 * LAYER_WORDS * layers + 4 * sequences * (layers + 4);
-  const tiles = backend.activations === 'float32' ? 1 : MOST_TILES;
+  const tiles = backend.activations === 'float32' ? 1 : MAX_TILES;
   const product = WARPS * 16 * (TILE * tiles + 1);
-  const attention = WARPS * (sidesOf(model).size + 2);
+  const attention = WARPS * (sizesOf(model).size + 2);
   return 16 * Math.ceil(kept / 16) + 4 * Math.max(product, attention, 2 * WARPS);
 }

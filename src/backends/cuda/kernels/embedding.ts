@@ -30,7 +30,7 @@ const embeddingGrad = cudaKernel(embeddingGradKernel, (call, { dy, tokens, gradA
   const [count, width] = rowsOf(dy);
   const { sum: dtable, accumulate } = call.accumulator(gradAccum, [vocabSize, width], 'float32');
   if (!accumulate) call.backend.driver.zero(call.at(dtable), 4 * vocabSize * width);
-  const { keys, places } = sortTokens(call, call.int(tokens), count, vocabSize);
+  const { keys, positions } = sortTokens(call, call.int(tokens), count, vocabSize);
   const chunks = Math.ceil(count / RUN_CHUNK);
   const heads = address(call.scratch(4 * chunks * width));
   const tails = address(call.scratch(4 * chunks * width));
@@ -39,7 +39,7 @@ const embeddingGrad = cudaKernel(embeddingGradKernel, (call, { dy, tokens, gradA
   const shape = { grid: [chunks, Math.ceil(width / vector / block), 1], block } as const;
   const sizes = [count, width, RUN_CHUNK];
   const table = address(call.at(dtable));
-  const from = [address(call.activation(dy)), address(keys), address(places)];
+  const from = [address(call.activation(dy)), address(keys), address(positions)];
   call.launch('embedding', `sumRuns${vector}`, shape, [...from, table, heads, tails, ...sizes]);
   call.launch('embedding', `joinRuns${vector}`, shape, [address(keys), table, heads, tails, ...sizes]);
   return [dtable];
@@ -47,33 +47,33 @@ const embeddingGrad = cudaKernel(embeddingGradKernel, (call, { dy, tokens, gradA
 
 export const embeddingKernels = [embedding, embeddingGrad];
 
-/** The tokens in ascending order, equal ones by place, and the place of each. Tokens are below `limit`. */
+/** The tokens in ascending order, a stable sort, and the position of each. Tokens are below `limit`. */
 function sortTokens(
   call: Call,
   tokens: Address,
   count: number,
   limit: number,
-): { keys: Address; places: Address } {
+): { keys: Address; positions: Address } {
   const blocks = Math.ceil(count / PAIRS_PER_BLOCK);
   const counts = call.scratch(4 * DIGITS * blocks);
   const passes = Math.max(1, Math.ceil(Math.ceil(Math.log2(limit)) / BITS_PER_DIGIT));
   const shape = { grid: blocks, block: DIGITS };
-  let [keys, places]: [Address, Address | null] = [tokens, null];
+  let [keys, positions]: [Address, Address | null] = [tokens, null];
   for (let pass = 0; pass < passes; pass++) {
     const shift = BITS_PER_DIGIT * pass;
-    const [keysOut, placesOut] = [call.scratch(4 * count), call.scratch(4 * count)];
+    const [keysOut, positionsOut] = [call.scratch(4 * count), call.scratch(4 * count)];
     call.launch('embedding', 'countDigits', shape, [address(keys), address(counts), count, shift]);
     call.launch('embedding', 'scanCounts', { grid: 1, block: 1024 }, [address(counts), DIGITS * blocks]);
     call.launch('embedding', 'moveByDigit', shape, [
       address(keys),
-      address(places),
+      address(positions),
       address(counts),
       address(keysOut),
-      address(placesOut),
+      address(positionsOut),
       count,
       shift,
     ]);
-    [keys, places] = [keysOut, placesOut];
+    [keys, positions] = [keysOut, positionsOut];
   }
-  return { keys, places: places as Address };
+  return { keys, positions: positions as Address };
 }

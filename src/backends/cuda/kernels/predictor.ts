@@ -6,12 +6,12 @@ import { address, float } from '../driver/kernel-library.js';
 import { THREADS } from './launch-shapes.js';
 import { sumChunks } from './sums.js';
 
-/** Tokens that a block takes at once: eight lanes each, as in predictor.cu. */
+/** Tokens that a block processes at once, eight lanes each, as in predictor.cu. */
 const TOKENS_PER_BLOCK = THREADS / 8;
 /** Groups of 64 hidden values for which the gradient has a kernel that keeps its sums in registers. */
 const HIDDEN_GROUPS = [1, 2, 4];
 /** Blocks of the gradient that a multiprocessor holds. */
-const BLOCKS = 4;
+const BLOCKS_PER_MULTIPROCESSOR = 4;
 
 const predictorLogits = cudaKernel(predictorLogitsKernel, (call, inputs) => {
   const { before, bias, weight, bias2 } = inputs;
@@ -37,7 +37,10 @@ const predictorLossGrad = cudaKernel(predictorLossGradKernel, (call, inputs, { l
   const groups = HIDDEN_GROUPS.find((count) => hidden % 8 === 0 && hidden <= 64 * count);
   if (groups === undefined) return tidy(() => predictorLossGradKernel.composed(inputs, { lossScale }));
   const dbefore = call.makeActivation(before.shape);
-  const grid = Math.min(Math.ceil(tokens / TOKENS_PER_BLOCK), BLOCKS * call.backend.driver.multiprocessors);
+  const grid = Math.min(
+    Math.ceil(tokens / TOKENS_PER_BLOCK),
+    BLOCKS_PER_MULTIPROCESSOR * call.backend.driver.multiprocessors,
+  );
   const partials = call.scratch(4 * grid * (2 * hidden + 2));
   call.launch('predictor', `predictorLossGrad${groups}`, { grid, block: THREADS }, [
     address(call.activation(before)),

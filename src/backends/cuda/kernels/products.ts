@@ -66,6 +66,6 @@ function runFaster(
     return;
   }
   const both = [() => variants.fused(fused), variants.separate];
-  const chosen = cublas.tuning()?.quickest(`${nameOf(fused)}, fused or separate`, both) ?? 0;
+  const chosen = cublas.tuning()?.fastestVariant(`${nameOf(fused)}, fused or separate`, both) ?? 0;
   both[chosen]?.();
 }

@@ -7,7 +7,7 @@ import type { Address } from '../driver/driver.js';
 import { BYTES_PER_ELEMENT } from '../driver/storage.js';
 import { attend, attendGrad, attentionOutputs, attentionShape, type GradAddresses } from './attention.js';
 import { anglesOf, rotate } from './rotary.js';
-import { shortAttention, shortAttentionGrad, shortTakes } from './short-attention.js';
+import { shortAttention, shortAttentionGrad, supportsShortAttention } from './short-attention.js';
 
 const rotaryAttention = cudaKernel(rotaryAttentionKernel, (call, { qkv, ...where }, { heads }) => {
   const { backend } = call;
@@ -21,14 +21,14 @@ const rotaryAttention = cudaKernel(rotaryAttentionKernel, (call, { qkv, ...where
   };
   const fused = (rows: Address) =>
     shortAttention(call, shape, angles, [rows, call.at(out), call.at(logSumExp)]);
-  const variants = shortTakes(backend, 'forward', shape) ? [separate, fused] : [separate];
+  const variants = supportsShortAttention(backend, 'forward', shape) ? [separate, fused] : [separate];
   // Rows are rotated in place and must be rotated once: measurements run on other memory.
   let others: Address | null = null;
   const measured = variants.map((variant) => () => {
     others ??= call.scratch(rotated.size * BYTES_PER_ELEMENT[backend.activations]);
     variant(others);
   });
-  variants[fastest(backend, 'attention', shape, measured)]?.(call.at(rotated));
+  variants[fastestOf(backend, 'attention', shape, measured)]?.(call.at(rotated));
   return [out, rotated, logSumExp];
 });
 
@@ -50,15 +50,15 @@ const rotaryAttentionGrad = cudaKernel(rotaryAttentionGradKernel, (call, inputs,
   };
   const fused = () =>
     shortAttentionGrad(call, shape, angles, [at.qkv, at.out, at.logSumExp, at.dout, at.dqkv]);
-  const variants = shortTakes(call.backend, 'backward', shape) ? [separate, fused] : [separate];
-  variants[fastest(call.backend, 'gradient of attention', shape, variants)]?.();
+  const variants = supportsShortAttention(call.backend, 'backward', shape) ? [separate, fused] : [separate];
+  variants[fastestOf(call.backend, 'gradient of attention', shape, variants)]?.();
   return [dqkv];
 });
 
 export const rotaryAttentionKernels = [rotaryAttention, rotaryAttentionGrad];
 
 /** Index of the fastest variant; 0, the separate kernels, if nothing may be measured. */
-function fastest(
+function fastestOf(
   { cublas }: CudaBackend,
   what: string,
   { batch, heads, n, size }: AttentionShape,
@@ -66,6 +66,8 @@ function fastest(
 ): number {
   if (variants.length === 1) return 0;
   return (
-    cublas.tuning()?.quickest(`${what} [${batch},${heads},${n},${size}], separate or fused`, variants) ?? 0
+    cublas
+      .tuning()
+      ?.fastestVariant(`${what} [${batch},${heads},${n},${size}], separate or fused`, variants) ?? 0
   );
 }

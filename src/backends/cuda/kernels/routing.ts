@@ -16,7 +16,7 @@ import type { Address } from '../driver/driver.js';
 import { address } from '../driver/kernel-library.js';
 import { BYTES_PER_ELEMENT } from '../driver/storage.js';
 import { GATE_CODES } from './gate.js';
-import { persistentGrid, rowTiling, vectorOf, WARP, warpRows } from './launch-shapes.js';
+import { elementThreads, persistentGrid, rowTiling, vectorOf, WARP, warpRows } from './launch-shapes.js';
 import { sumChunks, sumColumns } from './sums.js';
 
 const routerLogits = cudaKernel(routerLogitsKernel, (call, { x, weight }) => {
@@ -32,6 +32,7 @@ const routerLogits = cudaKernel(routerLogitsKernel, (call, { x, weight }) => {
   return [r];
 });
 
+/** The logits of a residual sum, which is an output too. */
 const addRouterLogits = cudaKernel(addRouterLogitsKernel, (call, { x, branch, weight }) => {
   const [tokens, width] = rowsOf(x);
   const [sum, r] = [call.makeActivation(x.shape), call.make(x.shape.slice(0, 2), 'float32')];
@@ -47,6 +48,7 @@ const addRouterLogits = cudaKernel(addRouterLogitsKernel, (call, { x, branch, we
   return [sum, r];
 });
 
+/** dx and the router's gradient in one pass; in two for widths without a tiling. */
 const routerLogitsGrad = cudaKernel(routerLogitsGradKernel, (call, { dr, x, weight, gradAccum }) => {
   const [tokens, width] = rowsOf(x);
   const { sum: dx, accumulate } = call.accumulator(gradAccum, x.shape, call.backend.activations);
@@ -81,7 +83,7 @@ const routerLogitsGrad = cudaKernel(routerLogitsGradKernel, (call, { dr, x, weig
 const normalDraws = cudaKernel(normalDrawsKernel, (call, { key, first }, { sequences, length }) => {
   const draws = call.make([sequences, length], 'float32');
   const groups = Math.ceil(length / 4);
-  call.launch('routing', 'normalDraws', { grid: Math.ceil((sequences * groups) / 256), block: 256 }, [
+  call.launch('routing', 'normalDraws', elementThreads(sequences * groups), [
     address(call.int(key)),
     address(call.int(first)),
     address(call.at(draws)),
@@ -92,6 +94,7 @@ const normalDraws = cudaKernel(normalDrawsKernel, (call, { key, first }, { seque
   return [draws];
 });
 
+/** One block a sequence. */
 const selectTopK = cudaKernel(selectTopKKernel, (call, { r }, { k }) => {
   const [batch, length] = r.shape as [number, number];
   const [indices, mask] = [call.make([batch, k], 'int32'), call.make(r.shape, 'float32')];
@@ -121,6 +124,7 @@ const gatherTokens = cudaKernel(gatherTokensKernel, (call, { x, indices }) => {
   return [rows];
 });
 
+/** Adds into gradAccum, or into zeros: no two rows have the same token. */
 const scatterTokens = cudaKernel(scatterTokensKernel, (call, { rows, indices, gradAccum }, { length }) => {
   const [batch, , width] = rows.shape as [number, number, number];
   const { sum: y, accumulate } = call.accumulator(
@@ -133,6 +137,7 @@ const scatterTokens = cudaKernel(scatterTokensKernel, (call, { rows, indices, gr
   return [y];
 });
 
+/** dx and the router's gradient in one pass over the selected rows; in two for widths without a tiling. */
 const routedGatherGrad = cudaKernel(
   routedGatherGradKernel,
   (call, { dr, drows, rows, indices, weight, gradAccum }) => {
@@ -153,13 +158,14 @@ const routedGatherGrad = cudaKernel(
     }
     const { name, shape } = persistentGrid(call, 'routedGatherGrad', tiling, batch * k, width);
     const partials = call.scratch(4 * shape.grid * width);
-    const taken = address(call.activation(rows));
-    const args = [ofTokens, gradient, taken, at, w, address(call.at(dx)), address(partials), ...sizes];
+    const selected = address(call.activation(rows));
+    const args = [ofTokens, gradient, selected, at, w, address(call.at(dx)), address(partials), ...sizes];
     call.launch('routing', name, shape, args);
     return [dx, sumChunks(call, partials, shape.grid, weight.shape)[0] as Tensor];
   },
 );
 
+/** Written over x if `inPlace`: only selected tokens change. */
 const gatedScatterAdd = cudaKernel(
   gatedScatterAddKernel,
   (call, { x, rows, r, indices }, { gate, inPlace }) => {

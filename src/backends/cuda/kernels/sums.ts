@@ -1,14 +1,14 @@
-/** Sums over the rows of a matrix on cuda, in two passes and always in the same order. */
+/** Sums over rows, columns and chunks, in two passes and always in the same order: sums.cu. */
 import type { Tensor } from '@tensorflow/tfjs-core';
 import type { Call } from '../driver/call.js';
 import type { Address } from '../driver/driver.js';
 import { address, float } from '../driver/kernel-library.js';
 
-/** Enough chunks of rows to fill a GPU, few enough that adding them up costs nothing. */
+/** Chunks of rows: enough to fill a GPU, few enough for a cheap second pass; and the rows of a chunk at least. */
 const CHUNKS = 512;
-const LEAST_ROWS = 32;
-/** Numbers of a row that one block adds up: four of each thread. */
-const OF_BLOCK = 4096;
+const MIN_ROWS = 32;
+/** Numbers of a row that one block adds up: four for each thread. */
+const NUMBERS_PER_BLOCK = 4096;
 
 export interface ColumnSums {
   /** [rows, width] */
@@ -17,19 +17,19 @@ export interface ColumnSums {
   width: number;
   /** Another factor [rows, width]. */
   x?: Tensor;
-  /** A factor for each row, float32 [rows]; rows whose factor is 0 are skipped. */
+  /** A factor for each row, float32 [rows]; rows with factor 0 are skipped. */
   scale?: Address;
-  /** The result's shape; [width] unless given. */
+  /** The result's shape; default [width]. */
   shape?: number[];
 }
 
-/** How rows are divided for the first pass. */
+/** The chunks of the first pass. */
 export function chunksOf(rows: number): { chunks: number; rowsOfChunk: number } {
-  const rowsOfChunk = Math.max(LEAST_ROWS, Math.ceil(rows / CHUNKS));
+  const rowsOfChunk = Math.max(MIN_ROWS, Math.ceil(rows / CHUNKS));
   return { chunks: Math.max(1, Math.ceil(rows / rowsOfChunk)), rowsOfChunk };
 }
 
-/** Σ over rows of dy·x·scale, `width` numbers in float32. */
+/** Σ dy·x·scale over the rows: `width` numbers in float32. */
 export function sumColumns(call: Call, { dy, rows, width, x, scale, shape = [width] }: ColumnSums): Tensor {
   const { chunks, rowsOfChunk } = chunksOf(rows);
   const partials = call.scratch(4 * chunks * width);
@@ -53,10 +53,7 @@ export function sumColumns(call: Call, { dy, rows, width, x, scale, shape = [wid
   return sumChunks(call, partials, chunks, shape)[0] as Tensor;
 }
 
-/**
- * Σ over chunks of partials [chunks, width], float32: the columns are those of tensors of these shapes, one after another,
- * at most four.
- */
+/** Σ partials [chunks, width] over the chunks, in float32, split by columns into at most four tensors of these shapes. */
 export function sumChunks(call: Call, partials: Address, chunks: number, ...shapes: number[][]): Tensor[] {
   const outputs = shapes.map((shape) => call.make(shape, 'float32'));
   const [second, third, fourth, width] = [1, 2, 3, 4].map((count) =>
@@ -77,14 +74,14 @@ export function sumChunks(call: Call, partials: Address, chunks: number, ...shap
   return outputs;
 }
 
-/** sums[row] = scale · Σ x[row, ·] of float32 rows; long rows in two passes, so that one block does not add up all. */
+/** sums[row] = scale · Σ x[row, ·] of float32 rows; long rows in two passes, so that several blocks add them up. */
 export function sumRows(
   call: Call,
   x: Address,
   sums: Address,
   { rows, width, scale }: { rows: number; width: number; scale: number },
 ): void {
-  const chunks = Math.ceil(width / OF_BLOCK);
+  const chunks = Math.ceil(width / NUMBERS_PER_BLOCK);
   const pass = (from: Address, to: Address, across: number, chunk: number, times: number) =>
     call.launch('sums', 'sumRows', { grid: [rows, Math.max(1, Math.ceil(across / chunk)), 1], block: 1024 }, [
       address(from),
@@ -94,10 +91,10 @@ export function sumRows(
       float(times),
     ]);
   if (chunks <= 1) {
-    pass(x, sums, width, OF_BLOCK, scale);
+    pass(x, sums, width, NUMBERS_PER_BLOCK, scale);
     return;
   }
   const partials = call.scratch(4 * rows * chunks);
-  pass(x, partials, width, OF_BLOCK, 1);
+  pass(x, partials, width, NUMBERS_PER_BLOCK, 1);
   pass(partials, sums, chunks, chunks, scale);
 }

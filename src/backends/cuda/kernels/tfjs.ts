@@ -45,7 +45,7 @@ const addN: CudaKernel = {
   },
 };
 
-/** A negative size of a side: up to its end. */
+/** A negative size reaches to the end of its axis. */
 const sliceKernel: CudaKernel = {
   kernelName: 'Slice',
   compute: (call, inputs, attrs) => {
@@ -112,7 +112,7 @@ function alias(call: Call, x: Tensor, shape: number[], dtype: DataType = x.dtype
 }
 
 function cast(call: Call, x: Tensor, dtype: DataType): Tensor {
-  // A truth value is stored as a float: 0 or 1.
+  // A boolean is stored as a float: 0 or 1.
   const stored = (type: DataType) => (type === 'int32' ? 'int32' : 'float32');
   if (stored(x.dtype) === stored(dtype)) {
     if (dtype === x.dtype || dtype === 'float32') return alias(call, x, x.shape, dtype);
@@ -139,7 +139,7 @@ function filled(call: Call, shape: number[], value: number, dtype: DataType): Te
   if (value === 0) {
     call.backend.driver.zero(call.at(x), 4 * x.size);
   } else {
-    util.assert(storage === 'float32', () => 'the cuda backend fills whole numbers with zeros alone');
+    util.assert(storage === 'float32', () => 'the cuda backend fills integer tensors with 0 only');
     call.launch('elementwise', 'fillFloat', elementThreads(x.size), [
       address(call.at(x)),
       float(value),
@@ -149,17 +149,17 @@ function filled(call: Call, shape: number[], value: number, dtype: DataType): Te
   return x;
 }
 
-/** Two tensors of one shape, or one of them a single number. */
+/** An operation on two tensors of one shape, or on a tensor and a single number. */
 function binary(call: Call, name: BinaryOperation, a: Tensor, b: Tensor): Tensor {
   const { code, isBoolean } = BINARY_OPERATIONS[name];
   const fits = util.arraysEqual(a.shape, b.shape) || a.size === 1 || b.size === 1;
   util.assert(
     fits,
-    () => `the cuda backend's ${name} takes equal shapes or a number, not [${a.shape}] and [${b.shape}]`,
+    () => `${name} on cuda needs equal shapes or a single number, not [${a.shape}] and [${b.shape}]`,
   );
   const shape = b.size === 1 ? a.shape : b.shape;
   const size = sizeOf(shape);
-  // Gradients that are added up stay stored as they are.
+  // Sums of gradients stay in bf16.
   const inBf16 = [a, b].every((x) => call.backend.dataOf(x).storage === 'bfloat16');
   if (inBf16 && name === 'Add' && a.size === b.size) {
     const sum = call.makeActivation(shape);
@@ -200,7 +200,7 @@ function slice(call: Call, x: Tensor, begin: number[], size: number[]): Tensor {
   return y;
 }
 
-/** Stored as activations are where any part is. */
+/** The result is stored in bf16 if any part is. */
 function concat(call: Call, parts: Tensor[], axis: number): Tensor {
   const [head] = parts as [Tensor, ...Tensor[]];
   const along = util.parseAxisParam(axis, head.shape)[0] as number;
@@ -219,14 +219,14 @@ function concat(call: Call, parts: Tensor[], axis: number): Tensor {
   return y;
 }
 
-/** Over the last axes, whichever they are. */
+/** A sum over the last axes, times a factor. */
 function reduce(call: Call, x: Tensor, attrs: object, scale: (width: number) => number): Tensor {
   const { axis, keepDims } = attrs as { axis?: number | number[]; keepDims?: boolean };
   const axes = util.parseAxisParam(axis ?? x.shape.map((_, i) => i), x.shape);
   const first = x.rank - axes.length;
   util.assert(
     axes.every((each, i) => each === first + i),
-    () => 'the cuda backend sums over the last axes alone',
+    () => 'the cuda backend sums over the last axes only',
   );
   const kept = x.shape.slice(0, first);
   const width = sizeOf(x.shape.slice(first));
