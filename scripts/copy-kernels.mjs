@@ -1,4 +1,4 @@
-/** Copies CUDA kernels and TensorFlow operations beside the compiled TypeScript that uses them: tsc copies only its own. */
+/** Copies CUDA kernels and TensorFlow operations into dist/, beside the compiled TypeScript that uses them. */
 import { cpSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';

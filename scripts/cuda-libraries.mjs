@@ -1,19 +1,18 @@
 /**
- * npm run cuda:libraries: NVRTC and cuDNN from PyPI into .cuda/, so that the project's kernels are compiled and
- * attention is planned in tests on a machine without a GPU. 575 MB to fetch, once; where PyPI cannot be reached it says
- * so and leaves nothing, and those tests say that they are skipped.
+ * npm run cuda:libraries: installs NVRTC and cuDNN from PyPI in .cuda/, so that tests compile the kernels and plan attention on
+ * a machine without a GPU. Downloads 575 MB, once. If PyPI cannot be reached it installs nothing, and those tests are skipped.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** The versions that the tests were written against. */
+/** The versions that the tests are written for. */
 const WHEELS = ['nvidia-cuda-nvrtc==13.5.37', 'nvidia-cudnn-cu13==9.19.0.56'];
-/** What planning needs of them: the rest is a gigabyte of kernels for other purposes. */
+/** The files that the tests need: the rest is a gigabyte of other kernels. */
 const NEEDED = /libnvrtc|libcudnn(_graph|_engines_runtime_compiled)?\.so/;
 
-/** A wheel is a zip archive; the members that match a pattern, below a folder. */
+/** Extracts the files of a wheel, a zip archive, that match a pattern. */
 const UNPACK = `
 import re, sys, zipfile
 wheel, folder, pattern = sys.argv[1:]
@@ -24,7 +23,7 @@ with zipfile.ZipFile(wheel) as archive:
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const target = join(root, '.cuda');
 
-if (existsSync(target)) console.log('.cuda is there already');
+if (existsSync(target)) console.log('.cuda exists already');
 else install();
 
 function install() {
@@ -38,11 +37,11 @@ function install() {
     }
     rmSync(wheels, { recursive: true });
     renameSync(unfinished, target);
-    console.log(`${WHEELS.join(' and ')} are in .cuda`);
+    console.log(`installed ${WHEELS.join(' and ')} in .cuda`);
   } catch (error) {
     rmSync(unfinished, { recursive: true, force: true });
     console.log(
-      `not installed, the tests that compile kernels are skipped: ${String(error.message).split('\n').at(-1)}`,
+      `not installed, tests that compile kernels are skipped: ${String(error.message).split('\n').at(-1)}`,
     );
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Bundles the tests that have something to say on a GPU, for a box without network: node scripts/pack-tests.mjs after
- * `npm run pack`. They go into the unpacked archive's test/ and run there by: ./node test/<file>.mjs [names to run]
+ * Bundles the tests that need a GPU, for a machine without network: node scripts/pack-tests.mjs after `npm run pack`. They go
+ * to test/ of the unpacked archive and run there by: ./node test/<file>.mjs [names to run]
  */
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -26,7 +26,7 @@ const FILES = [
   'train/deterministic',
 ];
 
-/** Packages of the program lie in the archive already, and tfjs may be there but once. */
+/** Packages that the archive has already: tfjs must be loaded once only. */
 const { dependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 const packed = [...Object.keys(dependencies), '@tensorflow/tfjs-backend-cpu'];
 const isPacked = (id) => packed.some((name) => id === name || id.startsWith(`${name}/`));

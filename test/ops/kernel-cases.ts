@@ -1,4 +1,4 @@
-/** For every kernel of src/ops random inputs of given sizes: what a backend's own kernels are compared on. */
+/** Random inputs of given sizes for every kernel of src/ops, on which backends are compared with composed definitions. */
 import { mul, type Tensor, tensor } from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { adamWKernel, adamWStepKernel } from '../../src/ops/adamw.js';
@@ -49,7 +49,7 @@ import { top1ExpertGradKernel, top1ExpertKernel } from '../../src/ops/top1-exper
 import { useBackend } from '../support/backends.js';
 import { randomTensor, randomValues } from '../support/numbers.js';
 
-/** Sizes of one random case: B sequences of T tokens, H heads of size K, D = H·K, V words, k selected. */
+/** Sizes of a random case: B sequences of T tokens, H heads of size K, vocabulary V, k selected tokens. */
 export interface Sizes {
   B: number;
   T: number;
@@ -67,15 +67,15 @@ export const sizes = fc
     H: fc.integer({ min: 1, max: 3 }),
     K: fc.integer({ min: 1, max: 5 }).map((half) => 2 * half),
     V: fc.integer({ min: 2, max: 40 }),
-    share: fc.double({ min: 0.01, max: 1, noNaN: true }),
+    capacity: fc.double({ min: 0.01, max: 1, noNaN: true }),
     seed: fc.nat(),
   })
-  .map(({ share, ...rest }): Sizes => ({ ...rest, k: Math.max(1, Math.round(share * rest.T)) }));
+  .map(({ capacity, ...rest }): Sizes => ({ ...rest, k: Math.max(1, Math.round(capacity * rest.T)) }));
 
 const integers = (count: number, below: number, seed: number) =>
   Int32Array.from(randomValues(count, seed, 'integers'), (x) => Math.abs(Math.floor(x * 1e4)) % below);
 
-/** Ascending positions, the last ones of every other sequence T: padding. */
+/** Ascending positions; every other sequence ends with padding, which is T. */
 function selection({ B, T, k, seed }: Sizes): Tensor {
   const rows = Array.from({ length: B }, (_, b) => {
     const order = [...randomValues(T, seed, 'order', b)].map((value, t) => [value, t] as const);
@@ -92,7 +92,7 @@ export interface KernelCase {
   attrs?(s: Sizes): object;
 }
 
-/** Erases the input names, which the table below pairs by hand. */
+/** A case with the types of its kernel checked, then erased. */
 function caseOf<I extends KernelInputs, A extends object, O extends Tensor[]>(
   kernel: Kernel<I, A, O>,
   inputs: (s: Sizes, random: (...shape: number[]) => Tensor) => I,
@@ -101,7 +101,7 @@ function caseOf<I extends KernelInputs, A extends object, O extends Tensor[]>(
   return { kernel: kernel as unknown as KernelCase['kernel'], inputs, attrs };
 }
 
-/** Rotary positions of k tokens a sequence. */
+/** Rotary angles of k tokens a sequence. */
 const angles = (s: Sizes) => ({
   table: rotaryTable(s.T + 1, s.K),
   positions: sometimes(s, selection(s)),
@@ -119,7 +119,7 @@ function adamWInputs(name: string, random: (...shape: number[]) => Tensor, shape
   };
 }
 
-/** Of H balanced choices and `others` more: probabilities, and how often each was chosen. */
+/** Probabilities and counts of H balanced choices and `others` more. */
 function balanceInputs({ B, T, H, seed }: Sizes, random: (...shape: number[]) => Tensor, others: number) {
   const [probabilities, , choice] = top1ExpertKernel.composed({ logits: random(B, T, H + others) }, {});
   const attrs = { experts: H, choices: H + others, slots: 1 + (seed % T) };
@@ -134,7 +134,7 @@ export const KERNEL_CASES: KernelCase[] = [
     x: r(s.B, s.T, s.K),
     gradAccum: sometimes(s, r(s.V, s.K)),
   })),
-  // Widths that are a multiple of 8 and others: a product may take gelu along or not.
+  // Widths that are a multiple of 8 and others: gelu may be fused with the product or not.
   caseOf(linearGeluKernel, ({ B, T, K, V }, r) => ({ x: r(B, T, K), weight: r(V, K) })),
   caseOf(linearGeluKernel, ({ B, T, K, V }, r) => ({
     x: r(B, T, 8 * K),
@@ -235,7 +235,7 @@ export const KERNEL_CASES: KernelCase[] = [
     }),
     ({ V }) => ({ vocabSize: V }),
   ),
-  // Two words alone: each has many rows.
+  // Two different tokens: each has many rows.
   caseOf(
     embeddingGradKernel,
     (s, r) => ({
@@ -274,7 +274,7 @@ export const KERNEL_CASES: KernelCase[] = [
     weight: r(1, s.K),
     gradAccum: sometimes(s, r(s.B, s.T, s.K)),
   })),
-  // As a gate leaves it: 0 for most tokens.
+  // As the gate's gradient is: 0 for most tokens.
   caseOf(routerLogitsGradKernel, (s, r) => ({
     dr: tensor(
       randomValues(s.B * s.T, s.seed, 'sparse').map((value, i) => (i % 4 === s.seed % 4 ? value : 0)),
@@ -297,7 +297,7 @@ export const KERNEL_CASES: KernelCase[] = [
       ({ B, T, K, seed }, r) => ({
         before: r(B, T, multiple * K),
         bias: r(multiple * K),
-        // Logits of order 1: where they are large, the slope tells their rounding and not how it was made.
+        // Logits of order 1: the slope of large ones would be rounding error alone.
         weight: mul(r(1, multiple * K), 1 / Math.sqrt(multiple * K)) as Tensor,
         bias2: r(1),
         labels: tensor(Float32Array.from(integers(B * T, 2, seed)), [B, T]),
@@ -312,7 +312,7 @@ export const KERNEL_CASES: KernelCase[] = [
   ),
   caseOf(
     selectTopKKernel,
-    // Few different values: most of the order is ties.
+    // Few different values, so most are ties.
     ({ B, T, seed }) => ({ r: tensor(Float32Array.from(integers(B * T, 3, seed)), [B, T]) }),
     ({ k }) => ({ k }),
   ),
@@ -472,7 +472,7 @@ export interface Output {
   values: ArrayLike<number>;
 }
 
-/** An input or output as numbers, so that it can go from one backend to another. */
+/** The values of an input or output, to pass it from one backend to another. */
 interface Values {
   shape: number[];
   dtype: 'float32' | 'int32' | 'bool';
@@ -481,7 +481,7 @@ interface Values {
 
 const read = (tensor: Tensor) => ({ shape: tensor.shape, dtype: tensor.dtype, values: tensor.dataSync() });
 
-/** What a kernel gives on a backend; its inputs are made on the cpu backend, the same for every one. */
+/** A kernel's outputs on a backend, for inputs that are made on the cpu backend. */
 export async function outputsOn(
   start: () => Promise<unknown>,
   each: KernelCase,
@@ -503,7 +503,7 @@ export async function outputsOn(
   });
 }
 
-/** The composed definition's outputs: the cpu backend has no other. */
+/** The outputs of the composed definition, the only one of the cpu backend. */
 export function reference(each: KernelCase, s: Sizes): Promise<Output[]> {
   return outputsOn(() => useBackend('cpu'), each, s);
 }

@@ -1,4 +1,4 @@
-/** Every kernel of a fast backend against its composed definition, on random shapes, odd ones too. */
+/** Every kernel of a fast backend against its composed definition, on random shapes. */
 import { tensor } from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -9,7 +9,7 @@ import { KERNEL_CASES, type KernelCase, outputsOn, reference, type Sizes, sizes 
 
 const casesOf = (names: RegExp) => KERNEL_CASES.filter(({ kernel }) => names.test(kernel.kernelName));
 
-/** Inputs are of order 1: where their products cancel, a rounding error of theirs is left and not of the result. */
+/** Added to the scale of errors: inputs are of order 1, and where their products cancel, their rounding errors remain. */
 const TERMS = 0.3;
 
 async function expectSame(backend: TestBackend, each: KernelCase, s: Sizes): Promise<void> {
@@ -18,13 +18,13 @@ async function expectSame(backend: TestBackend, each: KernelCase, s: Sizes): Pro
   expect(actual.map(({ shape, dtype }) => ({ shape, dtype }))).toEqual(
     expected.map(({ shape, dtype }) => ({ shape, dtype })),
   );
-  // float32 sums in another order; indices and masks agree exactly, and fail this bound if they do not.
+  // float32 sums in another order; indices and masks agree exactly, as any difference exceeds this bound.
   actual.forEach(({ values }, i) => {
     expect(relativeError(values, expected[i]?.values ?? [], TERMS)).toBeLessThan(1e-5);
   });
 }
 
-describe.each(FAST_BACKENDS)('a kernel of %s gives what its composed definition gives', (backend) => {
+describe.each(FAST_BACKENDS)('a kernel of %s equals its composed definition', (backend) => {
   it.each(KERNEL_CASES.map((each, i) => ({ name: `${each.kernel.kernelName} ${i}`, each })))(
     '$name',
     async ({ each }) => {
@@ -35,7 +35,7 @@ describe.each(FAST_BACKENDS)('a kernel of %s gives what its composed definition 
     },
   );
 
-  it('gives equal tokens equal router weights, to the bit, wherever they stand', async () => {
+  it('gives equal tokens bit-identical router weights at every position', async () => {
     await useBackend(backend);
     for (const [tokens, width] of [
       [1, 8],
@@ -53,14 +53,14 @@ describe.each(FAST_BACKENDS)('a kernel of %s gives what its composed definition 
     }
   });
 
-  it('covers queries in several blocks, the last one of a single row', async () => {
+  it('computes queries in several blocks, the last one of a single row', async () => {
     for (const each of casesOf(/^CausalAttention/)) {
       await expectSame(backend, each, { B: 1, T: 300, H: 2, K: 8, V: 2, k: 1, seed: 1 });
       await expectSame(backend, each, { B: 2, T: 129, H: 3, K: 34, V: 2, k: 1, seed: 1 });
     }
   });
 
-  it('covers work that threads share', async () => {
+  it('computes tensors that are divided among threads', async () => {
     for (const each of casesOf(/^(Gelu|RmsNorm|AddRmsNorm|Rotary(Grad)?$)/)) {
       for (const seed of [1, 2])
         await expectSame(backend, each, { B: 3, T: 15000, H: 2, K: 6, V: 2, k: 4000, seed });

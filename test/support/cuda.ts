@@ -1,4 +1,4 @@
-/** Whether this machine has what the cuda backend needs, and why not where it has not: tests on a GPU say so. */
+/** Whether the cuda backend starts on this machine, and why not: tests that need a GPU are skipped with the reason. */
 import type { CudaBackend } from '../../src/backends/cuda/backend.js';
 import { type CudaOptions, startCuda } from '../../src/backends/cuda/start.js';
 import { messageOf } from '../../src/errors.js';
@@ -12,11 +12,11 @@ async function tryCuda(): Promise<{ usable: boolean; reason: string }> {
   }
 }
 
-/** Asked once a test file. */
+/** Once for each test file. */
 export const cuda = await tryCuda();
 if (!cuda.usable) console.info(`skipped, no usable GPU: ${cuda.reason}`);
 
-/** The cuda backend, every launch checked. */
+/** The cuda backend; every launch is checked. */
 export function useCuda(precision: CudaOptions['precision'], deterministic = false): Promise<CudaBackend> {
   return startCuda({ precision, deterministic, synchronous: true });
 }

@@ -1,4 +1,4 @@
-/** The project's kernels compile, without headers, for every architecture that is supported; the cache is never trusted. */
+/** Every kernel file compiles without headers for every supported architecture; a damaged cache is compiled again. */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,13 +12,15 @@ const { path } = libraries.nvrtc;
 const folder = mkdtempSync(join(tmpdir(), 'mod-cuda-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
+/** Milliseconds; the largest file takes tens of seconds on a busy machine. */
+const COMPILE_TIMEOUT = 300_000;
 const ELF = '\x7fELF';
 const SOURCE = 'extern "C" __global__ void nothing() {}';
 
 const KERNELS = new URL('../../../src/backends/cuda/kernels/', import.meta.url);
 const sourceOf = (file: string) => readFileSync(new URL(`${file}.cu`, KERNELS), 'utf8');
 
-it('every file of kernels/ is compiled: on its own, or included by one that is', () => {
+it('compiles or includes every .cu file', () => {
   const included = (text: string): string[] =>
     [...text.matchAll(/^#include "(.+)\.cu"$/gm)].flatMap(([, part = '']) => [
       part,
@@ -39,52 +41,52 @@ it.each(Object.entries(GATE_CODES))('gate.cu has a value and a slope of the gate
 describe.skipIf(path === null)('NVRTC', () => {
   const compiler = path === null ? (null as never) : new Compiler(path);
 
-  const known = new Set(path === null ? [] : compiler.architectures());
-  it.each([80, 90, 100].filter((architecture) => known.has(architecture)))(
-    'compiles every kernel for sm_%i, in float32 and in bf16',
-    (architecture) => {
-      for (const file of KERNEL_FILES) {
-        for (const storage of ['float32', 'bfloat16'] as const) {
-          const cubin = compiler.compile(file, kernelSource(file), architecture, kernelDefinitions(storage));
-          expect(cubin.toString('latin1', 0, 4), `${file} ${storage}`).toBe(ELF);
-        }
+  const supported = new Set(path === null ? [] : compiler.architectures());
+  const architectures = [80, 90, 100].filter((architecture) => supported.has(architecture));
+  it.each(architectures.flatMap((architecture) => KERNEL_FILES.map((file) => ({ file, architecture }))))(
+    'compiles $file for sm_$architecture, in float32 and in bf16',
+    { timeout: COMPILE_TIMEOUT },
+    ({ file, architecture }) => {
+      for (const storage of ['float32', 'bfloat16'] as const) {
+        const cubin = compiler.compile(file, kernelSource(file), architecture, kernelDefinitions(storage));
+        expect(cubin.toString('latin1', 0, 4), storage).toBe(ELF);
       }
     },
   );
 
-  it('says what is wrong with a source', () => {
+  it('reports the compiler log of a wrong source', () => {
     expect(() => compiler.compile('bad', 'extern "C" __global__ void f() { undeclared(); }', 80)).toThrow(
       /failed to compile bad:\n.*undeclared/s,
     );
   });
 
   it.each([
-    ['cut short', (file: Buffer) => file.subarray(0, file.length - 7)],
+    ['truncated', (file: Buffer) => file.subarray(0, file.length - 7)],
     [
       'altered',
       (file: Buffer) => Buffer.from(file.map((byte, i) => (i === file.length - 1 ? byte ^ 1 : byte))),
     ],
-    ['of something else', () => Buffer.from('{"not": "a cubin"}')],
+    ['another kind of file', () => Buffer.from('{"not": "a cubin"}')],
     ['empty', () => Buffer.alloc(0)],
-  ])('compiles anew where its cache file is %s', (what, spoil) => {
+  ])('compiles again if its cache file is %s', (what, damage) => {
     const own = join(folder, what);
     const first = compiler.cached('nothing', SOURCE, 80, [], own);
     const [name] = readdirSync(own) as [string];
     const file = readFileSync(join(own, name));
-    writeFileSync(join(own, name), spoil(file));
+    writeFileSync(join(own, name), damage(file));
     expect(compiler.cached('nothing', SOURCE, 80, [], own).equals(first)).toBe(true);
     expect(readFileSync(join(own, name)).equals(file)).toBe(true);
   });
 });
 
 describe('a cache file', () => {
-  it('gives back what was written', () => {
+  it('returns what was written', () => {
     const file = join(folder, 'kept', 'x.cubin');
     writeCache(file, Buffer.from('content'));
     expect(readCache(file)?.toString()).toBe('content');
   });
 
-  it('that is not there, or cannot be written, is no error', () => {
+  it('may be missing or impossible to write', () => {
     expect(readCache(join(folder, 'missing'))).toBeNull();
     expect(() => writeCache('/dev/null/x', Buffer.from('content'))).not.toThrow();
   });

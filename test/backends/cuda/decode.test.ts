@@ -1,4 +1,4 @@
-/** Decoding in the device's loop: each step against float64 on the host, each drawn token, and against op by op. */
+/** Decoding on the device: each step and drawn token against float64 on the host, and whole texts against op by op. */
 import { memory, type Tensor, tensor, tensor2d } from '@tensorflow/tfjs-core';
 import { describe, expect, it } from 'vitest';
 import { CudaDecodeLoops } from '../../../src/backends/cuda/kernels/decode.js';
@@ -14,7 +14,7 @@ import { randomValues, relativeError } from '../../support/numbers.js';
 
 /** float32 sums in another order, through three blocks; bf16 has eight bits of precision, and rounds between them. */
 const TOLERANCE = { fp32: 1e-4, bf16: 4e-2 } as const;
-/** A routing decision may go either way where its logit is this near to 0. */
+/** A routing decision may differ if its logit is this close to 0. */
 const UNDECIDED = { fp32: 1e-4, bf16: 0.1 } as const;
 
 interface Sides {
@@ -23,9 +23,9 @@ interface Sides {
   H: number;
   F: number;
   V: number;
-  /** 0: the router decides. */
+  /** Size of the predictor; 0: the router decides. */
   P: number;
-  /** Moves every decision: far below 0 nobody goes through a routed block, far above all do. */
+  /** Added to every decision's logit: far below 0 no token is selected, far above every one. */
   bias: number;
   gate: Gate;
 }
@@ -35,7 +35,7 @@ const SIDES: Sides[] = [
   { S: 1, D: 64, H: 2, F: 256, V: 100, P: 16, bias: 0, gate: 'raw' },
   { S: 1, D: 64, H: 2, F: 256, V: 100, P: 16, bias: -100, gate: 'raw' },
   { S: 1, D: 320, H: 5, F: 1280, V: 256, P: 64, bias: 100, gate: 'sigmoid' },
-  { S: 1, D: 256, H: 1, F: 264, V: 40, P: 16, bias: 100, gate: 'raw' }, // several blocks share its head
+  { S: 1, D: 256, H: 1, F: 264, V: 40, P: 16, bias: 100, gate: 'raw' }, // several blocks share a head
   { S: 3, D: 72, H: 3, F: 136, V: 51, P: 5, bias: 0, gate: 'raw' },
   { S: 20, D: 128, H: 1, F: 256, V: 40, P: 16, bias: 100, gate: 'raw' },
   { S: 20, D: 64, H: 1, F: 256, V: 3000, P: 16, bias: -100, gate: 'raw' },
@@ -46,7 +46,7 @@ const SIDES: Sides[] = [
 ];
 const BLOCKS = 3; // the middle one is routed
 const STEPS = 4;
-const ROOM = 40;
+const SLOTS = 40;
 
 /** The same numbers on the host and on the device. */
 interface Values {
@@ -68,7 +68,7 @@ function valuesOf({ S, D, F, V, P, bias }: Sides): Values {
     add(`${b} attnOut`, D * D, 1 / Math.sqrt(D));
     add(`${b} up`, F * D, 1 / Math.sqrt(D));
     add(`${b} down`, F * D, 1 / Math.sqrt(F));
-    add(`${b} kv`, S * ROOM * 2 * D, 1);
+    add(`${b} kv`, S * SLOTS * 2 * D, 1);
   }
   add('router', D, 1 / Math.sqrt(D));
   add('fc1', P * D, 1 / Math.sqrt(D));
@@ -109,10 +109,10 @@ function modelOf(sides: Sides, values: Values): LoopModel {
     blocks: Array.from({ length: BLOCKS }, (_, b) => block(b)),
     finalNorm: at('finalNorm', [D]),
     head: at('head', [V, D]),
-    table: rotaryTable(ROOM + STEPS + 1, D / H),
+    table: rotaryTable(SLOTS + STEPS + 1, D / H),
     heads: H,
     gate,
-    maxTokens: ROOM + STEPS,
+    maxTokens: SLOTS + STEPS,
   };
 }
 
@@ -142,14 +142,14 @@ class Reference {
     const { D } = sides;
     this.cached = lengths.map((length, b) =>
       Array.from({ length }, (_, t) => {
-        const kv = row(values[`${b} kv`] as Float32Array, sequence * ROOM + t, 2 * D);
+        const kv = row(values[`${b} kv`] as Float32Array, sequence * SLOTS + t, 2 * D);
         return { key: kv.slice(0, D), value: kv.slice(D) };
       }),
     );
   }
 
-  /** The routing logit of a token and what follows it; `engaged` says what the device decided. */
-  step(token: number, position: number, engaged: boolean): { decision: number; logits: number[] } {
+  /** The routing logit of a token and the logits after it, given the device's routing decision. */
+  step(token: number, position: number, selected: boolean): { decision: number; logits: number[] } {
     const { D, V, P, gate } = this.sides;
     const of = (name: string) => this.values[name] as Float32Array;
     let x = row(of('embedding'), token, D);
@@ -159,7 +159,7 @@ class Reference {
       if (b === 1) {
         const hidden = times(of('fc1'), x, P).map((h, i) => gelu(h + (of('fc1Bias')[i] as number)));
         decision = P === 0 ? r : (times(of('fc2'), hidden, 1)[0] as number) + (of('fc2Bias')[0] as number);
-        if (!engaged) continue;
+        if (!selected) continue;
       }
       const branch = times(of(`${b} attnOut`), this.attend(b, norm(x, of(`${b} attnNorm`)), position), D);
       const normed = norm(plus(x, branch), of(`${b} mlpNorm`));
@@ -174,7 +174,7 @@ class Reference {
     const { D, H } = this.sides;
     const K = D / H;
     const qkv = times(this.values[`${b} qkv`] as Float32Array, x, 3 * D);
-    const turned = qkv.map((value, i) => {
+    const rotated = qkv.map((value, i) => {
       const c = i % K;
       if (i >= 2 * D) return value;
       const angle = position * 10000 ** (-(c % (K / 2)) / (K / 2));
@@ -182,9 +182,9 @@ class Reference {
       return value * Math.cos(angle) + (c < K / 2 ? -1 : 1) * partner * Math.sin(angle);
     });
     const tokens = this.cached[b] as { key: number[]; value: number[] }[];
-    tokens.push({ key: turned.slice(D, 2 * D), value: turned.slice(2 * D) });
+    tokens.push({ key: rotated.slice(D, 2 * D), value: rotated.slice(2 * D) });
     return Array.from({ length: H }, (_, h) => {
-      const q = turned.slice(h * K, (h + 1) * K);
+      const q = rotated.slice(h * K, (h + 1) * K);
       const scores = tokens.map(({ key }) =>
         Math.exp(q.reduce((sum, a, i) => sum + a * (key[h * K + i] as number), 0) / Math.sqrt(K)),
       );
@@ -200,7 +200,7 @@ class Reference {
 }
 
 /** Ragged: of a sequence in a block. */
-const lengthOf = (sequence: number, block: number) => (sequence * 7 + block * 5 + 3) % ROOM;
+const lengthOf = (sequence: number, block: number) => (sequence * 7 + block * 5 + 3) % SLOTS;
 
 describe.skipIf(!cuda.usable).each(['fp32', 'bf16'] as const)('a step of the loop in %s', (precision) => {
   it.each(SIDES)(
@@ -212,7 +212,7 @@ describe.skipIf(!cuda.usable).each(['fp32', 'bf16'] as const)('a step of the loo
       const model = modelOf(sides, values);
       const positions = Int32Array.from({ length: S }, (_, s) => lengthOf(s, 0));
       const caches = Array.from({ length: BLOCKS }, (_, b) => ({
-        kv: tensor(values[`${b} kv`] as Float32Array, [S, ROOM, 2 * D]),
+        kv: tensor(values[`${b} kv`] as Float32Array, [S, SLOTS, 2 * D]),
         lengths: Int32Array.from({ length: S }, (_, s) => lengthOf(s, b)),
       }));
       let tokens = Int32Array.from({ length: S }, (_, s) => (5 * s + 1) % V);
@@ -231,7 +231,7 @@ describe.skipIf(!cuda.usable).each(['fp32', 'bf16'] as const)('a step of the loo
           ),
       );
       const stream = randomStream(1, 'decode-test');
-      let taken = 0;
+      let selections = 0;
       for (let step = 0; step < STEPS; step++) {
         const uniforms = Float64Array.from({ length: S }, () => stream.uniform());
         const result = await loop.run(uniforms);
@@ -239,23 +239,24 @@ describe.skipIf(!cuda.usable).each(['fp32', 'bf16'] as const)('a step of the loo
         const actual = logits.dataSync() as Float32Array;
         logits.dispose();
         for (let s = 0; s < S; s++) {
-          const engaged = result.mask[s] === 1;
-          taken += engaged ? 1 : 0;
+          const selected = result.mask[s] === 1;
+          selections += selected ? 1 : 0;
           const own = actual.subarray(s * V, (s + 1) * V);
           const expected = (references[s] as Reference).step(
             tokens[s] as number,
             (positions[s] as number) + step,
-            engaged,
+            selected,
           );
           expect(relativeError(own, expected.logits), `step ${step}, sequence ${s}`).toBeLessThan(
             TOLERANCE[precision],
           );
-          if (Math.abs(expected.decision) > UNDECIDED[precision]) expect(engaged).toBe(expected.decision > 0);
+          if (Math.abs(expected.decision) > UNDECIDED[precision])
+            expect(selected).toBe(expected.decision > 0);
           expect(result.tokens[s]).toBe(sample(own, sampling, () => uniforms[s] as number));
         }
         tokens = result.tokens as Int32Array<ArrayBuffer>;
       }
-      if (bias !== 0) expect(taken).toBe(bias > 0 ? S * STEPS : 0);
+      if (bias !== 0) expect(selections).toBe(bias > 0 ? S * STEPS : 0);
       loop.dispose();
     },
   );
@@ -271,7 +272,7 @@ const SAMPLINGS = [
 describe.skipIf(!cuda.usable)('generating in the loop', () => {
   const options: GenerateOptions = {
     mode: 'predictor',
-    tokens: 20, // more than the loop takes at once, and than a routed block's cache begins with
+    tokens: 20, // more than one launch draws, and more than a routed block's cache has slots at first
     temperature: 1,
     topP: 1,
     seed: 3,
@@ -283,7 +284,7 @@ describe.skipIf(!cuda.usable)('generating in the loop', () => {
     );
 
   it.each(CHECKPOINTS.flatMap((name) => SAMPLINGS.map((sampling) => ({ name, ...sampling }))))(
-    'gives what op by op gives: $name, temperature $temperature, top-p $topP',
+    'gives the tokens of decoding op by op: $name, temperature $temperature, top-p $topP',
     async ({ name, temperature, topP }) => {
       const loops = new CudaDecodeLoops(await useCuda('fp32'));
       const model = loadModel(`test/golden/${name}`);
@@ -328,15 +329,15 @@ describe.skipIf(!cuda.usable)('generating in the loop', () => {
     model.dispose();
   });
 
-  it('tells tokens in order, gives the same for a seed and leaves nothing behind', async () => {
+  it('reports tokens in order, gives the same for a seed and leaks no memory', async () => {
     const backend = await useCuda('fp32');
     const loops = new CudaDecodeLoops(backend);
     const model = loadModel('test/golden/mod-raw-f2');
-    const told: number[] = [];
+    const reported: number[] = [];
     const once = () =>
-      generate(model, promptsOf(1), { ...options, loops, onToken: (_, token) => void told.push(token) });
+      generate(model, promptsOf(1), { ...options, loops, onToken: (_, token) => void reported.push(token) });
     const first = await once();
-    expect(told).toEqual([...(first.tokens[0] as Int32Array)]);
+    expect(reported).toEqual([...(first.tokens[0] as Int32Array)]);
     const [tensors, bytes] = [memory().numTensors, backend.memoryUse().current];
     expect((await once()).tokens).toEqual(first.tokens);
     expect(memory().numTensors).toBe(tensors);
@@ -344,7 +345,7 @@ describe.skipIf(!cuda.usable)('generating in the loop', () => {
     model.dispose();
   });
 
-  it('leaves experts to the decoder that works op by op', async () => {
+  it('is not used for experts', async () => {
     const { loops, opened } = watched(new CudaDecodeLoops(await useCuda('fp32')));
     const model = loadModel('test/golden/moe');
     const { tokens } = await generate(model, [Int32Array.of(1, 2)], { ...options, tokens: 4, loops });
@@ -367,7 +368,7 @@ function watched(inner: CudaDecodeLoops): { loops: DecodeLoops; opened: () => nu
   return { loops, opened: () => count };
 }
 
-/** A loop that gives its last logits away before it goes. */
+/** A loop that passes its last logits on before it is disposed. */
 function keepLogits(loop: DecodeLoop, give: (logits: Tensor) => void): DecodeLoop {
   return {
     ready: () => loop.ready(),

@@ -1,4 +1,4 @@
-/** What a routed block adds takes the residual stream's place on cuda, and nothing else changes by that. */
+/** On cuda a routed block writes its output over the residual stream, with the same values and gradients. */
 import { type Tensor, tensor2d } from '@tensorflow/tfjs-core';
 import { describe, expect, it } from 'vitest';
 import { gatedScatterAdd } from '../../../src/ops/gated-scatter-add.js';
@@ -10,7 +10,7 @@ import { Parameter, Tape } from '../../../src/ops/tape.js';
 import { cuda, useCuda } from '../../support/cuda.js';
 import { randomTensor } from '../../support/numbers.js';
 
-/** [B, T, D] and the positions that are taken of each sequence, T for padding. */
+/** [B, T, D] and the selected positions of each sequence, T for padding. */
 const CASES: { shape: [number, number, number]; positions: number[][] }[] = [
   {
     shape: [2, 9, 320],
@@ -23,7 +23,7 @@ const CASES: { shape: [number, number, number]; positions: number[][] }[] = [
   { shape: [1, 5, 24], positions: [[0, 1, 2, 3, 4]] },
 ];
 
-/** [the stream behind two routed blocks, and the gradients of where it began and of the router] */
+/** [the stream after two routed blocks, the gradients of its start and of the router] */
 function numbers(shape: [number, number, number], positions: number[][], inPlace: boolean): Float32Array[] {
   return scope(() => {
     const indices = tensor2d(positions, [shape[0], (positions[0] as number[]).length], 'int32');
@@ -35,8 +35,8 @@ function numbers(shape: [number, number, number], positions: number[][], inPlace
     let x = residual(tape, tracked, tracked); // stored as activations are
     for (let block = 0; block < 2; block++) {
       const r = routerLogits(x, router);
-      const taken = routedGather(tape, x, r, router, indices);
-      const out = gatedScatterAdd(tape, x, residual(tape, taken, taken), r, indices, 'raw', inPlace);
+      const selected = routedGather(tape, x, r, router, indices);
+      const out = gatedScatterAdd(tape, x, residual(tape, selected, selected), r, indices, 'raw', inPlace);
       expect(out.dataId === x.dataId).toBe(inPlace);
       x = out;
     }
@@ -49,7 +49,7 @@ function numbers(shape: [number, number, number], positions: number[][], inPlace
 }
 
 describe.skipIf(!cuda.usable).each(['fp32', 'bf16'] as const)('in %s', (precision) => {
-  it.each(CASES)('a stream of $shape gives the same in its own place', async ({ shape, positions }) => {
+  it.each(CASES)('a stream of $shape gives the same in place', async ({ shape, positions }) => {
     await useCuda(precision);
     expect(numbers(shape, positions, true)).toEqual(numbers(shape, positions, false));
   });

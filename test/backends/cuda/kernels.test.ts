@@ -1,5 +1,4 @@
-/** Every kernel of the cuda backend against its composed definition, in float32 and in bf16, on odd shapes and on wide ones. */
-
+/** Every kernel of the cuda backend against its composed definition, in float32 and in bf16, on odd and on wide shapes. */
 import { mean, sum, tensor2d } from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -18,17 +17,17 @@ import { randomValues, relativeError } from '../../support/numbers.js';
 /** float32 sums in another order; bf16 has eight bits of precision. Indices and masks agree exactly in both. */
 const TOLERANCE = { fp32: 1e-5, bf16: 2e-2 } as const;
 
-/** Inputs are of order 1: where their products cancel, a rounding error of theirs is left and not of the result. */
+/** Added to the scale of errors: inputs are of order 1, and where their products cancel, their rounding errors remain. */
 const TERMS = 0.3;
 
-/** Heads that cuDNN takes, and lengths that fill no tile. */
+/** Heads that cuDNN supports and one that it does not, and lengths that are not multiples of a tile. */
 const HEADS: Sizes[] = [
   { B: 2, T: 130, H: 3, K: 64, V: 1000, k: 40, seed: 2 },
   { B: 3, T: 77, H: 2, K: 32, V: 256, k: 33, seed: 3 },
   { B: 1, T: 200, H: 2, K: 128, V: 2056, k: 77, seed: 4 },
   { B: 2, T: 45, H: 2, K: 20, V: 2051, k: 11, seed: 5 },
 ];
-/** Each form of the norms' gradient, sorts of several blocks and passes, rows longer than a block. */
+/** Each tiling of the norm's gradient, sorts of several blocks and passes, rows wider than a block. */
 const WIDE: Sizes[] = [
   { B: 3, T: 37, H: 1, K: 320, V: 50, k: 9, seed: 6 },
   { B: 2, T: 21, H: 1, K: 192, V: 50, k: 9, seed: 13 },
@@ -51,7 +50,7 @@ async function worstError(each: KernelCase, s: Sizes, precision: Precision): Pro
 }
 
 describe.skipIf(!cuda.usable).each(['fp32', 'bf16'] as const)(
-  'in %s a cuda kernel gives what its composed definition gives',
+  'in %s a cuda kernel equals its composed definition',
   (precision) => {
     it.each(KERNEL_CASES.map((each, i) => ({ name: `${each.kernel.kernelName} ${i}`, each })))(
       '$name',

@@ -1,4 +1,4 @@
-/** Where NVIDIA's libraries are looked for, and in which order. */
+/** Where NVIDIA's libraries are searched for, and in which order. */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -57,7 +57,7 @@ it.each([
     ],
   },
   {
-    name: 'wheels of an older CUDA, for a driver that knows no later one',
+    name: 'wheels of an older CUDA, for a driver that supports no later one',
     environment: {},
     sites: [at('site13'), at('site12')],
     newest: 12,
@@ -72,10 +72,10 @@ it.each([
   expect([libraries.cublasLt.path, libraries.nvrtc.path, libraries.cudnn.path]).toEqual(found.map(at));
 });
 
-it('says what to install for each that is missing', () => {
+it('lists what to install for each missing library', () => {
   const found = findLibraries({}, () => []);
-  const nothing = { ...found, cudnn: { ...found.cudnn, path: null } };
-  expect(missingLibraries(nothing).join()).toMatch(
+  const without = { ...found, cudnn: { ...found.cudnn, path: null } };
+  expect(missingLibraries(without).join()).toMatch(
     /libcudnn\.so\.9 was not found; install cuDNN 9, or: pip install/,
   );
 });

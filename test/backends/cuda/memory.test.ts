@@ -1,4 +1,4 @@
-/** The allocator hands out what nobody holds, joins what is freed, and says so when the device has no more. */
+/** The allocator: blocks never overlap, freed ones are merged, and out of memory is an error with its figures. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type Block, DeviceMemory } from '../../../src/backends/cuda/driver/memory.js';
@@ -6,7 +6,7 @@ import { DeviceMemoryError } from '../../../src/errors.js';
 
 const MIB = 2 ** 20;
 
-/** A device of so many bytes. */
+/** A device with this many bytes. */
 function device(total: number) {
   let [used, next, calls, capturing] = [0, 4096, 0, false];
   const sizes = new Map<number, number>();
@@ -25,11 +25,11 @@ function device(total: number) {
       sizes.delete(address);
     },
     synchronize: () => {
-      if (capturing) throw new Error('a stream that is captured cannot be waited for');
+      if (capturing) throw new Error('a stream cannot be synchronized during capture');
     },
     memoryInfo: () => ({ free: total - used, total }),
   });
-  /** As a step is captured: into a pool of its own, and without waiting. */
+  /** As during capture: in a pool of its own and without waiting. */
   const capture = <T>(body: () => T) =>
     memory.inOwnPool(() => {
       capturing = true;
@@ -43,7 +43,7 @@ function device(total: number) {
 }
 
 describe('device memory', () => {
-  it('never hands out a byte twice, and counts what is in use', () => {
+  it('never allocates a byte twice, and counts the bytes in use', () => {
     const request = fc.record({ bytes: fc.integer({ min: 0, max: 6 * MIB }), free: fc.nat() });
     fc.assert(
       fc.property(fc.array(request, { maxLength: 60 }), (requests) => {
@@ -69,7 +69,7 @@ describe('device memory', () => {
     );
   });
 
-  it('asks the driver for nothing in a second round of the same requests', () => {
+  it('needs nothing from the driver in a second round of the same requests', () => {
     const { memory, calls } = device(2 ** 40);
     const round = () => {
       const blocks = [3, 70, 0.1, 12, 0.5].map((size) => memory.allocate(size * MIB));
@@ -81,7 +81,7 @@ describe('device memory', () => {
     expect(calls()).toBe(before);
   });
 
-  it('gives back free segments before it gives up, then says what is left', () => {
+  it('returns free segments to the driver before it fails, then reports the figures', () => {
     const { memory } = device(100 * MIB);
     memory.release(memory.allocate(60 * MIB));
     const large = memory.allocate(90 * MIB);
@@ -93,7 +93,7 @@ describe('device memory', () => {
     expect(() => memory.release(large)).toThrow(/double free/);
   });
 
-  it('says that memory does not do while a step is captured, and leaves nothing behind', () => {
+  it('fails during capture without leaking memory', () => {
     const { memory, capture } = device(100 * MIB);
     memory.release(memory.allocate(60 * MIB));
     const attempt = () =>
@@ -108,10 +108,10 @@ describe('device memory', () => {
     expect(attempt).toThrow(DeviceMemoryError);
     memory.trim();
     expect(memory.memory()).toMatchObject({ current: 0, reserved: 0 });
-    expect(attempt).not.toThrow(); // what was free is the driver's again
+    expect(attempt).not.toThrow(); // free segments have been returned to the driver
   });
 
-  it('keeps the pool of a recorded step from everybody else until it is dissolved', () => {
+  it('allocates nothing else from the pool of a recorded step until it is dissolved', () => {
     const { memory, calls } = device(2 ** 40);
     const { pool, result } = memory.inOwnPool(() => memory.allocate(40 * MIB));
     memory.release(result);

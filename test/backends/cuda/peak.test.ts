@@ -1,4 +1,4 @@
-/** Data-sheet peaks by the names that drivers give. */
+/** Peak FLOP/s by the driver's name of a GPU. */
 import { expect, it } from 'vitest';
 import { peakFlops } from '../../../src/backends/cuda/driver/peak.js';
 

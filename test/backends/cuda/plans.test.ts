@@ -1,4 +1,4 @@
-/** cuDNN finalizes the attention plans of a described GPU, where there is none, and its plans come back from disk. */
+/** cuDNN plans attention for a described GPU on a machine without one, and reads plans back from disk. */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -10,7 +10,7 @@ import { Compiler } from '../../../src/backends/cuda/driver/compiler.js';
 import { Cudnn } from '../../../src/backends/cuda/driver/cudnn.js';
 import { libraries } from '../../support/cuda-libraries.js';
 
-/** As a machine with this GPU describes it. */
+/** The properties that cuDNN reads on a machine with this GPU. */
 const H200 = {
   maxGridSize: [2147483647, 65535, 65535],
   maxBlockSize: [1024, 1024, 64],
@@ -46,15 +46,15 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 /** cuDNN without a GPU, or why not. */
 function open(): Cudnn | string {
   const { nvrtc, cudnn } = libraries;
-  if (nvrtc.path === null || cudnn.path === null) return 'cuDNN or NVRTC is not here';
+  if (nvrtc.path === null || cudnn.path === null) return 'cuDNN or NVRTC is missing';
   const stub = join(folder, 'libcuda.so.1');
   const source = join(import.meta.dirname, '../../support/libcuda-stub.c');
   try {
     execFileSync('cc', ['-shared', '-w', '-Wl,-soname,libcuda.so.1', '-o', stub, source]);
   } catch {
-    return 'there is no C compiler for a stand-in of the driver';
+    return 'no C compiler for a stub of the driver';
   }
-  // Only what compiles plans is loaded, and none of the ready-made kernels.
+  // Loads the engines that compile kernels at run time only.
   process.env.CUDNN_LIB_CONFIG = 'GRAPH_JIT_ONLY';
   koffi.load(stub, { global: true });
   new Compiler(nvrtc.path);
@@ -82,7 +82,7 @@ describe.skipIf(typeof cudnn === 'string')('cuDNN', () => {
     }
   });
 
-  it('takes plans from disk, and makes them anew where a file is broken', () => {
+  it('reads plans from disk, and makes new ones if a file is damaged', () => {
     const shape = { batch: 2, heads: 1, n: 48, size: 64 };
     const own = join(folder, 'own');
     const bytes = new AttentionPlans(opened, 'H200', own).plan('forward', shape).workspaceBytes;
@@ -98,6 +98,6 @@ it.each([
   [{ batch: 1, heads: 1, n: 64, size: 160 }, false],
   [{ batch: 1, heads: 1, n: 1, size: 64 }, false],
   [{ batch: 1, heads: 1, n: 64, size: 64 }, true],
-])('cuDNN takes %j: %s', (shape, takes) => {
-  expect(cudnnSupports(shape)).toBe(takes);
+])('cuDNN supports %j: %s', (shape, supported) => {
+  expect(cudnnSupports(shape)).toBe(supported);
 });

@@ -1,4 +1,4 @@
-/** Rotary positions and attention of short sequences: cuDNN's variant and the kernels that do both at once, whichever is faster. */
+/** Rotary positions and attention of short sequences: the separate kernels and the fused ones. */
 import { afterEach, describe, expect, it } from 'vitest';
 import type { ProductTuning } from '../../../src/backends/cuda/driver/tuning.js';
 import { KERNEL_CASES, outputsOn, reference, type Sizes } from '../../ops/kernel-cases.js';
@@ -7,7 +7,7 @@ import { relativeError } from '../../support/numbers.js';
 
 /** bf16 has eight bits of precision. */
 const TOLERANCE = 2e-2;
-/** Inputs are of order 1: where their products cancel, a rounding error of theirs is left and not of the result. */
+/** Added to the scale of errors: inputs are of order 1, and where their products cancel, their rounding errors remain. */
 const TERMS = 0.3;
 
 const cases = KERNEL_CASES.filter(({ kernel }) => kernel.kernelName.startsWith('RotaryAttention'));
@@ -25,7 +25,7 @@ const SHAPES: Sizes[] = [
   { B: 1, T: 180, H: 1, K: 128, V: 2, k: 180, seed: 7 },
 ];
 
-/** The backend, told which variant to go. */
+/** The backend, which always runs this variant. */
 async function useVariant(variant: number) {
   const backend = await useCuda('bf16');
   backend.cublas.tuning = () =>
@@ -37,8 +37,8 @@ async function useVariant(variant: number) {
 }
 
 describe.skipIf(!cuda.usable).each([
-  { name: 'apart', variant: 0 },
-  { name: 'together', variant: 1 },
+  { name: 'separate', variant: 0 },
+  { name: 'fused', variant: 1 },
 ])('$name', ({ variant }) => {
   afterEach(async () => {
     const backend = await useCuda('bf16');

@@ -1,5 +1,4 @@
-/** Training on cuda: bf16 follows float32, the same bits under deterministic, nothing left behind. */
-
+/** Training on cuda: bf16 follows float32, deterministic gives the same bits, and memory does not leak. */
 import { memory } from '@tensorflow/tfjs-core';
 import { describe, expect, it } from 'vitest';
 import { CudaRecorder } from '../../../src/backends/cuda/driver/recorder.js';
@@ -22,7 +21,7 @@ const MODEL = modelConfig({
   routing: { predictor_hidden: 32 },
 });
 const SEQUENCES = 8;
-/** With no-ops, and too few slots for all. */
+/** With no-ops, and fewer slots than tokens. */
 const EXPERTS: ExpertsConfig = {
   count: 4,
   no_ops: 2,
@@ -103,7 +102,7 @@ describe.skipIf(!cuda.usable)('training on cuda', () => {
     expect(mean(wide.losses.slice(-20))).toBeLessThan(0.8 * (wide.losses[0] as number));
     for (let from = 0; from < 200; from += 20) {
       const [a, b] = [wide.losses, narrow.losses].map((losses) => mean(losses.slice(from, from + 20)));
-      // Top-k routing is chaotic, so runs part in single steps; means of twenty stay within two hundredths.
+      // Top-k routing is chaotic, so runs differ in single steps; means of twenty stay within 2 %.
       expect(Math.abs((b as number) / (a as number) - 1), `steps ${from} to ${from + 20}`).toBeLessThan(0.02);
     }
     expect(wide.leaked + narrow.leaked).toBe(0);
@@ -116,18 +115,21 @@ describe.skipIf(!cuda.usable)('training on cuda', () => {
     ];
     for (let from = 0; from < 100; from += 20) {
       const [a, b] = [wide.losses, narrow.losses].map((losses) => mean(losses.slice(from, from + 20)));
-      // A token's expert flips where two are near, beside the top-k choice: as above.
+      // As above; a token's expert flips too if two have close logits.
       expect(Math.abs((b as number) / (a as number) - 1), `steps ${from} to ${from + 20}`).toBeLessThan(0.02);
     }
     expect(wide.leaked + narrow.leaked).toBe(0);
   });
 
-  it.each(['fp32', 'bf16'] as const)('in %s gives the same bits again where it must', async (precision) => {
-    const way = { precision, steps: 20, deterministic: true };
-    const [once, again] = [await train(way), await train(way)];
-    expect(again.losses).toEqual(once.losses);
-    expect(again.weights).toEqual(once.weights);
-  });
+  it.each(['fp32', 'bf16'] as const)(
+    'in %s gives the same bits again if deterministic',
+    async (precision) => {
+      const way = { precision, steps: 20, deterministic: true };
+      const [once, again] = [await train(way), await train(way)];
+      expect(again.losses).toEqual(once.losses);
+      expect(again.weights).toEqual(once.weights);
+    },
+  );
 
   it.each([
     { precision: 'bf16', microBatch: 8, router: 'learned' },
@@ -136,7 +138,7 @@ describe.skipIf(!cuda.usable)('training on cuda', () => {
     { precision: 'fp32', microBatch: 3, router: 'learned' },
     { precision: 'bf16', microBatch: 4, router: 'random' },
   ] as const)(
-    'gives the same bits recorded as op by op: $precision, $microBatch at once, $router, experts $experts',
+    'gives the same bits recorded as op by op: $precision, micro-batch $microBatch, $router, experts $experts',
     async (way: Omit<Way, 'steps'>) => {
       const steps = { ...way, steps: 8, deterministic: true };
       const [plain, recorded] = [await train(steps), await train({ ...steps, recorded: true })];

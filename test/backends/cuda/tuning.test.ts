@@ -1,4 +1,4 @@
-/** A variant that was measured to be the fastest is remembered, and what a foreign file says of it is not believed. */
+/** The fastest variant is measured once and stored; stored choices that do not exist are measured again. */
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,7 +10,7 @@ import { ProductTuning } from '../../../src/backends/cuda/driver/tuning.js';
 const folder = mkdtempSync(join(tmpdir(), 'mod-tuning-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-/** A device on which variants take these times, one after another. */
+/** A device on which runs take these times, in this order. */
 function device(...times: number[]) {
   const driver = {
     deviceName: 'a GPU',
@@ -31,7 +31,7 @@ const variants = [0, 1, 2].map((variant) => () => {
   ran.push(variant);
 });
 
-it('measures once, remembers, and takes the first where nothing may run', () => {
+it('measures once, stores the choice, and takes the first variant if nothing may run', () => {
   expect(device()(false).fastestVariant('a product', variants)).toBe(0);
   expect(ran).toEqual([]);
   expect(device(3, 1, 2)().fastestVariant('a product', variants)).toBe(1);
@@ -39,17 +39,17 @@ it('measures once, remembers, and takes the first where nothing may run', () => 
   expect(device()(false).fastestVariant('a product', variants)).toBe(1);
 });
 
-it('compares all algorithms, and the fastest of them once more', () => {
+it('measures all algorithms, then the fastest few again', () => {
   const algorithms = [0, 1, 2, 3, 4, 5].map((i) => Uint8Array.of(i));
   const asked: number[] = [];
   const fastest = (...times: number[]) =>
     device(...times)().fastestAlgorithm('another product', algorithms, 16, ([i]) => asked.push(i as number));
   expect(fastest(9, 2, 3, 8, 1, 4, 2, 1.5, 3, 4)).toEqual(Uint8Array.of(1));
   expect([...new Set(asked.slice(-4 * 4))]).toEqual([4, 1, 2, 5]);
-  expect(fastest()).toEqual(Uint8Array.of(1)); // remembered
+  expect(fastest()).toEqual(Uint8Array.of(1)); // stored
 });
 
-it('measures again where the file names no variant that there is', () => {
+it('measures again if the file names a variant that does not exist', () => {
   const [file] = readdirSync(folder) as [string];
   for (const content of ['[["a product","7"]]', '[["a product","x"]]', 'no JSON']) {
     writeCache(join(folder, file), Buffer.from(content));
@@ -57,7 +57,7 @@ it('measures again where the file names no variant that there is', () => {
   }
 });
 
-it('remembers no choice among variants of which one could not run, and keeps what another process has measured', () => {
+it('stores no choice if a variant failed, and keeps those of other processes', () => {
   const fails = () => {
     throw new Error('no memory');
   };

@@ -1,19 +1,20 @@
-// Causal attention for what cuDNN does not take: float32, and head sizes that are no multiple of eight. Softmax is taken
-// along the way (Dao et al. 2022), so that no [n, n] matrix is stored; sums are always in the same order.
-// qkv [B, n, 3, H, K] with positions turned in already; out [B, n, H, K]; logSumExp and delta [B, H, n]. At the end, what
-// evaluation and decoding need: packed sequences of different lengths, and one new token that attends to a cache.
+// Causal attention where cuDNN has none, in float32 and for head sizes that are not a multiple of eight:
+//   P = softmax(scale·q·kᵀ) over the keys up to the query, out = P·v, logSumExp = log Σ exp(scale·q·kᵀ)
+// with an online softmax (Dao et al. 2022), so that no [n, n] matrix is stored; sums are always in the same order.
+// qkv [B, n, 3, H, K], its q and k rotated; out [B, n, H, K]; logSumExp and delta [B, H, n].
 // Blocks of 256 threads, 32 rows × 8: thread (i, j) has row i and every eighth column from j. Grid: (tiles of 32, B·H).
+// At the end the kernels of evaluation and decoding: packed sequences, and one new token that attends to a cache.
 
 #define TILE 32
 #define LANES 8
-#define MOST_COLUMNS 32 // of a thread: heads of at most 256
+#define MAX_COLUMNS 32 // of a thread: heads of at most 256
 
 struct Heads {
   int n, heads, size, batch, head;
   long long first; // the row of the sequence's first token
   __device__ Heads(int n, int heads, int size)
       : n(n), heads(heads), size(size), batch(blockIdx.y / heads), head(blockIdx.y % heads), first((long long)batch * n) {}
-  // Where row t of q, k or v (0, 1, 2) is, and of an output with heads merged, and of one number a row.
+  // Offsets of row t: of q, k or v (0, 1, 2), of a tensor with heads merged, and of one number a row.
   __device__ long long packed(int t, int which) const {
     return ((first + t) * 3 + which) * heads * size + head * size;
   }
@@ -21,7 +22,7 @@ struct Heads {
   __device__ long long scalar(int t) const { return ((long long)batch * heads + head) * n + t; }
 };
 
-// Rows start.. of q, k or v, or of a merged tensor (which 3), into shared memory, 0 beyond the end.
+// Copies the rows from `start` of q, k or v, or of a merged tensor (which = 3), to shared memory; 0 beyond the end.
 __device__ inline void loadTile(const activation *x, const Heads &h, int which, int start, float *tile) {
   for (int i = threadIdx.x; i < TILE * h.size; i += blockDim.x) {
     int row = i / h.size, column = i % h.size, t = start + row;
@@ -32,7 +33,7 @@ __device__ inline void loadTile(const activation *x, const Heads &h, int which, 
 }
 
 __device__ inline float dot(const float *a, const float *b, int size) {
-  float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f}; // four sums round less than one, and do not wait for each other
+  float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f}; // four sums round less than one and are independent
   int c = 0;
   for (; c + 4 <= size; c += 4) {
 #pragma unroll
@@ -42,7 +43,7 @@ __device__ inline float dot(const float *a, const float *b, int size) {
   return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
-// The sum and the maximum over the eight threads of a row.
+// The sum, and the maximum, over the eight threads of a row.
 __device__ inline float rowSum(float x) {
 #pragma unroll
   for (int offset = LANES / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(FULL, x, offset);
@@ -54,15 +55,16 @@ __device__ inline float rowMax(float x) {
   return x;
 }
 
+// A tile of queries, against all tiles of keys up to it.
 __device__ void attend(const Heads &h, const activation *qkv, activation *out, float *logSumExp, float scale) {
   extern __shared__ float shared[];
   int n = h.n, size = h.size;
   int pitch = size + 1, i = threadIdx.x / LANES, j = threadIdx.x % LANES, start = blockIdx.x * TILE, query = start + i;
   float *q = shared, *kv = q + TILE * pitch, *weights = kv + TILE * pitch; // [TILE][TILE + 1]
   loadTile(qkv, h, 0, start, q);
-  float sum[MOST_COLUMNS], top = NEGATIVE_INFINITY, total = 0.0f;
+  float sum[MAX_COLUMNS], top = NEGATIVE_INFINITY, total = 0.0f;
 #pragma unroll
-  for (int c = 0; c < MOST_COLUMNS; c++) sum[c] = 0.0f;
+  for (int c = 0; c < MAX_COLUMNS; c++) sum[c] = 0.0f;
   for (int keys = 0; keys <= start; keys += TILE) {
     __syncthreads();
     loadTile(qkv, h, 1, keys, kv);
@@ -88,30 +90,32 @@ __device__ void attend(const Heads &h, const activation *qkv, activation *out, f
     loadTile(qkv, h, 2, keys, kv);
     __syncthreads();
 #pragma unroll
-    for (int c = 0; c < MOST_COLUMNS; c++) sum[c] *= shrink;
+    for (int c = 0; c < MAX_COLUMNS; c++) sum[c] *= shrink;
 #pragma unroll 1
     for (int key = 0; key < TILE; key++) {
       float weight = weights[i * (TILE + 1) + key];
 #pragma unroll
-      for (int c = 0; c < MOST_COLUMNS; c++)
+      for (int c = 0; c < MAX_COLUMNS; c++)
         if (j + c * LANES < size) sum[c] += weight * kv[key * pitch + j + c * LANES];
     }
   }
   if (query >= n) return;
 #pragma unroll
-  for (int c = 0; c < MOST_COLUMNS; c++) {
+  for (int c = 0; c < MAX_COLUMNS; c++) {
     int column = j + c * LANES;
     if (column < size) assign(out[h.merged(query) + column], sum[c] / total);
   }
   if (j == 0 && logSumExp != 0) logSumExp[h.scalar(query)] = top + logf(total);
 }
 
+// Reads qkv; writes out and logSumExp.
 extern "C" __global__ void attention(const activation *qkv, activation *out, float *logSumExp, int n, int heads,
                                      int size, float scale) {
   attend(Heads(n, heads, size), qkv, out, logSumExp, scale);
 }
 
-// Sequence i is the lengths[i] rows from starts[i] on. Grid: (tiles of the longest, sequences · H).
+// Packed sequences: sequence i is the lengths[i] rows from starts[i] on. Reads qkv [rows, 3, H, K]; writes out [rows, H, K].
+// Grid: (tiles of the longest, sequences · H).
 extern "C" __global__ void attentionSegments(const activation *qkv, activation *out, const int *starts,
                                              const int *lengths, int heads, int size, float scale) {
   Heads h(0, heads, size);
@@ -120,7 +124,7 @@ extern "C" __global__ void attentionSegments(const activation *qkv, activation *
   if ((int)blockIdx.x * TILE < h.n) attend(h, qkv, out, 0, scale);
 }
 
-// delta = Σ dout∘out over a head's columns. One warp a (token, head); grid: B·n·H / warps of a block.
+// delta = Σ dout∘out over a head's columns. One warp for each token and head, `rows` in all; grid: rows / warps of a block.
 extern "C" __global__ void attentionDelta(const activation *dout, const activation *out, float *delta, int n, int heads,
                                           int size, int rows) {
   int row = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
@@ -133,7 +137,7 @@ extern "C" __global__ void attentionDelta(const activation *dout, const activati
   if (lane == 0) delta[((long long)(token / n) * heads + head) * n + token % n] = sum;
 }
 
-// dS = P∘(dout·vᵀ - delta)·scale; dq = dS·k. dqkv [B, n, 3, H, K].
+// dS = P∘(dout·vᵀ - delta)·scale; dq = dS·k. Reads qkv, dout, logSumExp and delta; writes the q part of dqkv [B, n, 3, H, K].
 extern "C" __global__ void attentionGradQuery(const activation *qkv, const activation *dout, const float *logSumExp,
                                               const float *delta, activation *dqkv, int n, int heads, int size,
                                               float scale) {
@@ -144,9 +148,9 @@ extern "C" __global__ void attentionGradQuery(const activation *qkv, const activ
   loadTile(qkv, h, 0, start, q);
   loadTile(dout, h, 3, start, d);
   float lse = query < n ? logSumExp[h.scalar(query)] : 0.0f, shift = query < n ? delta[h.scalar(query)] : 0.0f;
-  float sum[MOST_COLUMNS];
+  float sum[MAX_COLUMNS];
 #pragma unroll
-  for (int c = 0; c < MOST_COLUMNS; c++) sum[c] = 0.0f;
+  for (int c = 0; c < MAX_COLUMNS; c++) sum[c] = 0.0f;
   for (int keys = 0; keys <= start; keys += TILE) {
     __syncthreads();
     loadTile(qkv, h, 1, keys, k);
@@ -163,19 +167,19 @@ extern "C" __global__ void attentionGradQuery(const activation *qkv, const activ
     for (int key = 0; key < TILE; key++) {
       float slope = ds[i * (TILE + 1) + key];
 #pragma unroll
-      for (int c = 0; c < MOST_COLUMNS; c++)
+      for (int c = 0; c < MAX_COLUMNS; c++)
         if (j + c * LANES < size) sum[c] += slope * k[key * pitch + j + c * LANES];
     }
   }
   if (query >= n) return;
 #pragma unroll
-  for (int c = 0; c < MOST_COLUMNS; c++) {
+  for (int c = 0; c < MAX_COLUMNS; c++) {
     int column = j + c * LANES;
     if (column < size) assign(dqkv[h.packed(query, 0) + column], sum[c]);
   }
 }
 
-// dk = dSᵀ·q and dv = Pᵀ·dout for a tile of keys; thread (i, j) has key i.
+// dk = dSᵀ·q and dv = Pᵀ·dout for a tile of keys; thread (i, j) has key i. Writes the k and v parts of dqkv.
 extern "C" __global__ void attentionGradKeyValue(const activation *qkv, const activation *dout, const float *logSumExp,
                                                  const float *delta, activation *dqkv, int n, int heads, int size,
                                                  float scale) {
@@ -186,9 +190,9 @@ extern "C" __global__ void attentionGradKeyValue(const activation *qkv, const ac
   float *ds = p + TILE * (TILE + 1);
   loadTile(qkv, h, 1, start, k);
   loadTile(qkv, h, 2, start, v);
-  float dk[MOST_COLUMNS], dv[MOST_COLUMNS];
+  float dk[MAX_COLUMNS], dv[MAX_COLUMNS];
 #pragma unroll
-  for (int c = 0; c < MOST_COLUMNS; c++) dk[c] = dv[c] = 0.0f;
+  for (int c = 0; c < MAX_COLUMNS; c++) dk[c] = dv[c] = 0.0f;
   for (int queries = start; queries < n; queries += TILE) {
     __syncthreads();
     loadTile(qkv, h, 0, queries, q);
@@ -208,7 +212,7 @@ extern "C" __global__ void attentionGradKeyValue(const activation *qkv, const ac
     for (int row = 0; row < TILE; row++) {
       float slope = ds[i * (TILE + 1) + row], weight = p[i * (TILE + 1) + row];
 #pragma unroll
-      for (int c = 0; c < MOST_COLUMNS; c++) {
+      for (int c = 0; c < MAX_COLUMNS; c++) {
         int column = j + c * LANES;
         if (column >= size) continue;
         dk[c] += slope * q[row * pitch + column];
@@ -218,7 +222,7 @@ extern "C" __global__ void attentionGradKeyValue(const activation *qkv, const ac
   }
   if (key >= n) return;
 #pragma unroll
-  for (int c = 0; c < MOST_COLUMNS; c++) {
+  for (int c = 0; c < MAX_COLUMNS; c++) {
     int column = j + c * LANES;
     if (column >= size) continue;
     assign(dqkv[h.packed(key, 1) + column], dk[c]);
@@ -226,16 +230,16 @@ extern "C" __global__ void attentionGradKeyValue(const activation *qkv, const ac
   }
 }
 
-// One new token a sequence: its key and value go into the cache [S, L, 2, H, K] behind the `lengths` that are there, then
-// it attends to all of them. Token i belongs to sequence rows[i]. qkv [b, 3, H, K], out [b, H, K]. Grid: (b, H); a block
-// of 256 threads keeps the scores of its head in shared memory.
+// One new token of each of b sequences: appends its key and value to the cache [S, slots, 2, H, K], which has lengths[i]
+// tokens, then attends to all of them. Token i belongs to sequence rows[i]. Reads qkv [b, 3, H, K] and the cache; writes the
+// cache's new row and out [b, H, K]. Grid: (b, H); a block of 256 threads keeps the scores of its head in shared memory.
 extern "C" __global__ void attentionCached(const activation *qkv, activation *cache, const int *rows, const int *lengths,
-                                           activation *out, int room, int heads, int size, float scale) {
+                                           activation *out, int slots, int heads, int size, float scale) {
   extern __shared__ float scores[];
   int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP, D = heads * size;
   int length = lengths[blockIdx.x], head = blockIdx.y * size;
   const activation *q = qkv + (long long)blockIdx.x * 3 * D + head;
-  activation *keys = cache + (long long)rows[blockIdx.x] * room * 2 * D + head, *values = keys + D;
+  activation *keys = cache + (long long)rows[blockIdx.x] * slots * 2 * D + head, *values = keys + D;
   for (int c = threadIdx.x; c < size; c += blockDim.x) {
     keys[(long long)length * 2 * D + c] = q[D + c];
     values[(long long)length * 2 * D + c] = q[2 * D + c];

@@ -1,5 +1,6 @@
-// What all kernels share; it is put before every file. No headers: NVRTC may find none on a user's machine.
-// An activation is float, or bf16 where ACTIVATIONS_BF16 is 1; arithmetic is in float either way.
+// Definitions of all kernels, prepended to every file. No headers: NVRTC may find none on a user's machine.
+// An activation is float, or bf16 if ACTIVATIONS_BF16 is 1; arithmetic is in float either way.
+// Notation in the files' heads: B sequences of n or T tokens, D = H·K the width, H heads of size K, V the vocabulary.
 
 typedef unsigned short bf16;
 #if ACTIVATIONS_BF16
@@ -24,14 +25,14 @@ __device__ inline unsigned packBf16(float a, float b) {
 __device__ inline void assign(float &to, float x) { to = x; }
 __device__ inline void assign(bf16 &to, float x) { to = (bf16)(packBf16(x, 0.0f) & 0xffffu); }
 
-// x as it will be stored.
+// x rounded to the storage of activations.
 __device__ inline float rounded(float x) {
   activation stored;
   assign(stored, x);
   return toFloat(stored);
 }
 
-// V consecutive elements, V is 1, 2 or 8, aligned to V elements.
+// Loads and stores of V consecutive elements, V = 1, 2 or 8, aligned to V elements.
 template <int V, typename T> __device__ inline void load(const T *from, float *x) {
 #pragma unroll
   for (int i = 0; i < V; i++) x[i] = toFloat(from[i]);
@@ -74,7 +75,7 @@ template <> __device__ inline void store<8, bf16>(bf16 *to, const float *x) {
   *(uint4 *)to = make_uint4(packBf16(x[0], x[1]), packBf16(x[2], x[3]), packBf16(x[4], x[5]), packBf16(x[6], x[7]));
 }
 
-// V consecutive activations as they are stored, V is 1, 2 or 8: a fetch that need not wait for its use.
+// V consecutive activations as they are stored, V = 1, 2 or 8: a load whose conversion is postponed to its use.
 template <int V> struct Packed {
   activation each[V];
 };
@@ -109,11 +110,11 @@ __device__ inline float warpMax(float x) {
   return x;
 }
 
-// The sum over a block of at most 1024 threads, known to every thread. Always in the same order.
+// The sum over a block of at most 1024 threads, returned to every thread. Always in the same order.
 __device__ inline float blockSum(float x) {
   __shared__ float sums[WARP];
   x = warpSum(x);
-  __syncthreads(); // a call before this one may still be read
+  __syncthreads(); // an earlier call's sums may still be read
   if (threadIdx.x % WARP == 0) sums[threadIdx.x / WARP] = x;
   __syncthreads();
   int warps = (blockDim.x + WARP - 1) / WARP;
@@ -121,7 +122,7 @@ __device__ inline float blockSum(float x) {
 }
 
 // out[i] = Σ over a block's warps of `own`, whose entry [j][e] is column (j·32 + lane)·V + e of `width`. One warp after the
-// other: always the same sum. columns: shared memory for `width` numbers.
+// other, so always in the same order. columns: shared memory for `width` numbers.
 template <int V, int J>
 __device__ inline void sumOfWarps(const float (&own)[J][V], float *columns, float *out, int width) {
   int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, warps = blockDim.x / WARP;
@@ -140,7 +141,8 @@ __device__ inline void sumOfWarps(const float (&own)[J][V], float *columns, floa
   for (int i = threadIdx.x; i < width; i += blockDim.x) out[i] = columns[i];
 }
 
-// The quotient within two units and without a branch for the rare ones, which keeps elements of a thread from overlapping.
+// 1 / (1 + exp(-x)), the quotient to within two units in the last place: without the branch of an exact division, which
+// would keep the elements of a thread from overlapping.
 __device__ inline float sigmoid(float x) { return __fdividef(1.0f, 1.0f + expf(-x)); }
 
 __device__ const float GELU_SCALE = 1.5957691216057308f; // 2·sqrt(2/π)
@@ -154,5 +156,5 @@ __device__ inline float geluSlope(float x) {
   return s + x * (GELU_SCALE + 3 * GELU_SCALE * GELU_CUBIC * x * x) * s * (1.0f - s);
 }
 
-// A kernel in a form for eight elements at a time, where rows are a multiple of eight wide, and one for any width.
+// Defines a kernel twice: for eight elements at a time, if rows are a multiple of eight wide, and for any width.
 #define FOR_EACH_WIDTH(define) define(1) define(8)

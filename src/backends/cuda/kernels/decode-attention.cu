@@ -1,25 +1,27 @@
-// A new token's attention to what its sequence has cached in a block, itself included. Keys and values lie one after another
-// for each head: cache [S, 2, H, room, K]. Softmax is taken along the way (Dao et al. 2022) by every few lanes that share a
-// key, then joined within the warp and among the warps that share a head. Where there are more blocks than heads, several
-// take a part of a head's keys each, and the first of them joins what they have (Dao et al. 2023, flash-decoding).
+// The attention of a new token to the cached tokens of its sequence, itself included: out = softmax(q·kᵀ / sqrt(K))·v. Included
+// by decode.cu. cache [S, 2, H, slots, K]: the keys of a head are contiguous, and so are its values. The lanes that share a key
+// compute an online softmax (Dao et al. 2022), which is merged over the warp and over the warps of a head. If there are more
+// blocks than heads, several blocks take a part of a head's keys each, and the first merges their results (Dao et al. 2023,
+// flash-decoding).
 
 #define LOG2_E 1.4426950408889634f
 #if ACTIVATIONS_BF16
-#define KEYS_AHEAD 6 // keys a lane loads together
+#define KEYS_AHEAD 6 // keys that a lane loads together
 #else
 #define KEYS_AHEAD 2
 #endif
-#define KEYS_IN_THE_END 2 // and where there are fewer left
+#define KEYS_AT_END 2 // the same for the last keys
 
 // The softmax over some keys: its largest exponent (of 2), the sum of 2^(score - top), and 8 columns of values under it.
 struct Softmax {
   float top, total, values[8];
 };
 
-// 2^(from - to), also where both are none yet.
+// 2^(from - to); 1 if both are minus infinity, before the first key.
 __device__ inline float rescale(float from, float to) { return from == to ? 1.0f : exp2f(from - to); }
 
-__device__ inline void join(Softmax &s, int offset) {
+// Merges the softmax of the lane `offset` away into this lane's.
+__device__ inline void merge(Softmax &s, int offset) {
   float top = fmaxf(s.top, __shfl_xor_sync(FULL, s.top, offset)), own = rescale(s.top, top);
   s.total *= own;
   s.total += __shfl_xor_sync(FULL, s.total, offset);
@@ -31,7 +33,7 @@ __device__ inline void join(Softmax &s, int offset) {
   s.top = top;
 }
 
-// What is cached is read once: it need not push anything out of the first-level cache.
+// Cached keys and values are read once.
 __device__ inline Eight readOnce(const activation *from) {
   Eight eight;
 #pragma unroll
@@ -45,18 +47,18 @@ struct Attention {
   const activation *q, *cache;
   const int *rows, *lengths;
   activation *out;
-  int m, heads, size, room;
+  int m, heads, size, slots;
 };
 
-// Of a head's keys, as many at most as the grid has blocks for: 1 where it has more heads than blocks.
-__device__ inline int mostParts(int m, int heads) { return max(1, (int)gridDim.x / (m * heads)); }
+// Parts of a head's keys at most: blocks of the grid for each head of a row, at least 1.
+__device__ inline int maxParts(int m, int heads) { return max(1, (int)gridDim.x / (m * heads)); }
 
-// A part of a head of a row, [first, last) of its keys; parts are 0 where there is none.
+// A part of a head of a row: its keys [first, last); parts is 0 if it does not exist.
 struct HeadPart {
   int item, part, parts, first, last;
   const activation *keys, *values;
 };
-// No more parts than give each a load of every lane: the row's own length decides.
+// Few enough parts that each has a load for every lane, by the row's own length.
 __device__ inline HeadPart headPartOf(const Attention &p, int unit, int most, int keysOfBlock) {
   HeadPart own = {quotient(unit, 1.0f / most)};
   if (own.item >= p.m * p.heads) return own;
@@ -67,15 +69,15 @@ __device__ inline HeadPart headPartOf(const Attention &p, int unit, int most, in
   own.parts = parts;
   own.first = parts == 1 ? 0 : count * own.part / parts;
   own.last = parts == 1 ? count : count * (own.part + 1) / parts;
-  own.keys = p.cache + ((long long)(sequence * 2) * p.heads + head) * p.room * p.size;
-  own.values = own.keys + (long long)p.heads * p.room * p.size;
+  own.keys = p.cache + ((long long)(sequence * 2) * p.heads + head) * p.slots * p.size;
+  own.values = own.keys + (long long)p.heads * p.slots * p.size;
   return own;
 }
 
-// Takes in KEYS keys of every lane, `step` apart from `first` on, a warp's own from there. Beyond `last` that one again,
-// which counts for nothing: loads without branches are all under way at once.
+// Adds KEYS keys of a lane to its softmax, from `first` on, `step` apart. Beyond the last key it loads that one again with weight
+// 0: loads without branches are all in flight at once.
 template <int KEYS, bool ALL_INSIDE>
-__device__ inline void takeIn(Softmax &s, const float *query, const HeadPart &own, int first, int step, int size,
+__device__ inline void addKeys(Softmax &s, const float *query, const HeadPart &own, int first, int step, int size,
                               int lanes, int column) {
   Eight key[KEYS], value[KEYS];
   float score[KEYS], top = s.top;
@@ -110,37 +112,37 @@ __device__ inline void takeIn(Softmax &s, const float *query, const HeadPart &ow
   }
 }
 
-// `scratch` is shared memory for DECODE_WARPS · (K + 2) floats. Where a head has several parts: `partials` is memory for
-// K + 2 floats of each block, and counters[item] 0 at first. Ends with the block in step.
+// `scratch` is shared memory for DECODE_WARPS · (K + 2) floats. For heads with several parts: `partials` is memory for K + 2
+// floats of each block, and counters[item] is 0 at first. Ends with a barrier of the block.
 __device__ __noinline__ void attendCached(const Attention p, float *scratch, float *partials, unsigned *counters) {
   int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, items = p.m * p.heads, size = p.size;
   int lanes = 1; // that share a key: 8 columns each
   while (lanes * 8 < size) lanes *= 2;
   int column = lane % lanes * 8, keysOfWarp = WARP / lanes;
   bool inside = column < size;
-  int warps = DECODE_WARPS; // that share a head: fewer where there are many
+  int warps = DECODE_WARPS; // that share a head: fewer if there are many heads
   while (warps > 1 && warps * items > DECODE_WARPS * gridDim.x) warps /= 2;
   int groups = DECODE_WARPS / warps, group = warp / warps, step = warps * keysOfWarp;
-  int most = mostParts(p.m, p.heads); // several only where a block has one item
+  int most = maxParts(p.m, p.heads); // more than 1 only if a block has at most one item
   float scale = LOG2_E / sqrtf((float)size);
   for (int base = 0; base < items * most; base += groups * gridDim.x) {
     HeadPart own = headPartOf(p, base + group * gridDim.x + blockIdx.x, most, step);
     float *ownScratch = scratch + warp * (size + 2);
     if (own.parts > 0) {
       float query[8];
-      Eight stored = NO_EIGHT; // and beyond a head's columns it stays so, whatever is multiplied with it
+      Eight stored = NO_EIGHT; // stays 0 beyond a head's columns
       if (inside) stored = readEight(p.q + (long long)own.item * size + column);
       unpack(stored, query);
 #pragma unroll
       for (int e = 0; e < 8; e++) query[e] *= scale;
       Softmax s = {NEGATIVE_INFINITY, 0.0f, {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f}};
-      // All lanes of a warp go round equally often: the shuffles need them.
+      // All lanes of a warp run the same iterations: the shuffles need them.
       int ofWarp = own.first + warp % warps * keysOfWarp, ofLane = lane / lanes, from = inside ? column : 0;
       for (; ofWarp + (KEYS_AHEAD - 1) * step + keysOfWarp <= own.last; ofWarp += KEYS_AHEAD * step)
-        takeIn<KEYS_AHEAD, true>(s, query, own, ofWarp + ofLane, step, size, lanes, from);
-      for (; ofWarp < own.last; ofWarp += KEYS_IN_THE_END * step)
-        takeIn<KEYS_IN_THE_END, false>(s, query, own, ofWarp + ofLane, step, size, lanes, from);
-      for (int offset = lanes; offset < WARP; offset *= 2) join(s, offset);
+        addKeys<KEYS_AHEAD, true>(s, query, own, ofWarp + ofLane, step, size, lanes, from);
+      for (; ofWarp < own.last; ofWarp += KEYS_AT_END * step)
+        addKeys<KEYS_AT_END, false>(s, query, own, ofWarp + ofLane, step, size, lanes, from);
+      for (int offset = lanes; offset < WARP; offset *= 2) merge(s, offset);
       if (lane < lanes && inside) {
 #pragma unroll
         for (int e = 0; e < 8; e++) ownScratch[2 + column + e] = s.values[e];
@@ -171,7 +173,7 @@ __device__ __noinline__ void attendCached(const Attention p, float *scratch, flo
         joined[1] = total;
       }
     }
-    if (own.parts > 1) { // the block's one item, whose first part waits for the others: those of the blocks behind it
+    if (own.parts > 1) { // the block's only item: its first part waits for the others, of the blocks that follow
       meetAt(counters + own.item, own.part == 0 ? own.parts : 0);
       for (int c = threadIdx.x; own.part == 0 && c < size; c += DECODE_THREADS) {
         float top = NEGATIVE_INFINITY, total = 0.0f, sum = 0.0f;

@@ -1,20 +1,21 @@
-// How blocks of a grid that are resident together wait for each other, by counters in memory.
+// Barriers between blocks of a grid that are all resident at once, by counters in device memory. Included by decode.cu.
 
 __device__ inline void arrive(unsigned *arrived) {
   asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(arrived) : "memory");
 }
-__device__ inline unsigned arrivedSoFar(const unsigned *arrived) {
+__device__ inline unsigned arrivals(const unsigned *arrived) {
   unsigned count;
   asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(count) : "l"(arrived) : "memory");
   return count;
 }
 
-// Tells the other blocks that share a counter what this one has written before; waits for so many of them, or not if 0.
+// Publishes this block's writes to the other blocks that share a counter, and waits until `blocks` of them have arrived; 0:
+// does not wait.
 __device__ inline void meetAt(unsigned *counter, unsigned blocks) {
   __syncthreads();
   if (threadIdx.x == 0) {
     arrive(counter);
-    while (arrivedSoFar(counter) < blocks) {
+    while (arrivals(counter) < blocks) {
     }
   }
   __syncthreads();

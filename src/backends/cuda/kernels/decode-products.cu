@@ -1,24 +1,24 @@
-// Products of the few rows that decoding has with a weight: y[m, n] = Σ_k a[m, k]·w[n, k], by all blocks of a grid at once.
-// RMSNorm needs no pass of its own: its gains are in the weight already, and the rows' squares are summed along the way, so
-// that y is scaled by 1 / sqrt(mean(a²) + 1e-6) in the end.
-// A tile is 8 columns. The warps of a block are groups of `slices` warps: each group has a set of tiles, each of its warps
-// every so-many-th chunk of 32 of k; the slices are added up in shared memory, always in the same order. Four lanes read
-// 8 elements each of a row's chunk, 16 bytes in bf16: k's order within a chunk is then not that of the tensor cores'
-// operands, but it is the same for both of them.
+// Products of the few rows of decoding with a weight: y[m, n] = Σ_k a[m, k]·w[n, k], by all blocks of the grid. Included by
+// decode.cu. RMSNorm is fused: the weight is multiplied by its gains in advance, and the rows' squares are summed with the
+// product, so that y is scaled by 1 / sqrt(mean(a²) + 1e-6) at the end.
+// A tile is 8 columns. The warps of a block form groups of `slices` warps: each group has a set of tiles, and its warps stride
+// over the chunks of 32 of k; the slices are added up in shared memory, always in the same order. Four lanes read 8 elements
+// each of a row's chunk, 16 bytes in bf16: within a chunk, k has another order than in the operands of tensor cores, but the
+// same one in both operands.
 
 #define DECODE_THREADS 512
 #define DECODE_WARPS (DECODE_THREADS / WARP)
 #define CHUNK 32
 #define TILE 8
 #if __CUDA_ARCH__ >= 900
-#define PREFETCHED 1024 // bytes at once
+#define PREFETCH_BYTES 1024 // of one instruction
 #else
-#define PREFETCHED 64
+#define PREFETCH_BYTES 64
 #endif
 
 __device__ const float NORM_EPSILON = 1e-6f;
 
-// Eight activations in a row as they are stored.
+// Eight consecutive activations as they are stored.
 #if ACTIVATIONS_BF16
 struct Eight {
   uint4 words;
@@ -32,10 +32,10 @@ struct Eight {
 #endif
 __device__ inline void unpack(const Eight &eight, float *x) { load<8>((const activation *)&eight, x); }
 
-// Activations change while the kernel runs: an ordinary load, which a barrier of the grid orders.
+// An ordinary load, ordered by the grid's barriers, as activations change while the kernel runs.
 __device__ inline Eight readEight(const activation *from) { return *(const Eight *)from; }
 
-// Weights never change.
+// A load through the read-only cache, as weights never change.
 __device__ inline uint4 loadConstant(const void *from) {
   uint4 x;
   asm volatile("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];"
@@ -43,7 +43,7 @@ __device__ inline uint4 loadConstant(const void *from) {
                : "l"(from));
   return x;
 }
-// What is read but once need not push anything out of the first-level cache.
+// A load that leaves the L1 cache alone, for what is read once.
 __device__ inline uint4 loadOnce(const void *from) {
   uint4 x;
   asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
@@ -52,7 +52,7 @@ __device__ inline uint4 loadOnce(const void *from) {
                : "memory");
   return x;
 }
-// Brings bytes, a multiple of 16, into the second-level cache some time soon.
+// Starts to load bytes, a multiple of 16, into the L2 cache.
 __device__ inline void prefetchBytes(const void *from, unsigned bytes) {
 #if __CUDA_ARCH__ >= 900
   asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes));
@@ -68,11 +68,11 @@ __device__ inline Eight readWeight(const activation *from) {
   return eight;
 }
 
-// x / d, of x below 2^22 and inverse = 1 / d: half a step from where rounding could matter. Divisions of integers take long,
-// and a phase has nothing else to do while it waits for its first.
+// x / d of integers, for x below 2^22 and inverse = 1 / d: adding 0.5 keeps the quotient away from rounding errors. An integer
+// division is slow, and the first one of a phase delays all of it.
 __device__ inline int quotient(int x, float inverse) { return (int)(((float)x + 0.5f) * inverse); }
 
-// How a product is shared out: items of 16 rows, one of `bands`, and `tiles` tiles, each by 2^sliceBits warps.
+// How a product is divided: into items of 16 rows, one of `bands`, by `tiles` tiles, each computed by 2^sliceBits warps.
 struct Plan {
   int bands, tiles, items, sliceBits;
   float perBand; // 1 / bands
@@ -80,22 +80,22 @@ struct Plan {
 
 struct Product {
   const activation *a;
-  const int *rows; // which row of a each row is; none: the first, the second, ...
+  const int *rows; // the rows of a; null: 0, 1, 2, ...
   int m;
   const activation *w; // [n, k]
   int n, k;
-  int normed;     // whether rows are scaled to mean squares of 1
-  int pairedSize;    // of a head, where a tile's last four columns are to be the rotary partners of its first four; else 0
+  int normed;            // whether rows are scaled to mean squares of 1
+  int pairedSize;        // the head size, if a tile's last four columns are to be the rotary partners of its first four; else 0
   float perPaired, perK; // 1 / pairedSize and 1 / k
   Plan plan;
 };
 
-// Where a column of a head of paired columns is in that head as weights and caches have it.
+// The index within its head, as in weights and caches, of a column of a head with paired columns.
 __device__ inline int placeInHead(int within, int size) {
   int group = within / TILE, c = within % TILE;
   return group * (TILE / 2) + (c < TILE / 2 ? c : size / 2 + c - TILE / 2);
 }
-// The weight's row behind a column.
+// The row of the weight that gives a column.
 __device__ inline int weightRow(const Product &p, int column) {
   if (p.pairedSize == 0) return column;
   int first = quotient(column, p.perPaired) * p.pairedSize;
@@ -103,7 +103,7 @@ __device__ inline int weightRow(const Product &p, int column) {
 }
 
 #if ACTIVATIONS_BF16
-#define MOST_TILES 3 // of a warp
+#define MAX_TILES 3 // of a warp
 
 // c += a·b of 16 rows, 8 columns and 16 of k. Lane 4g + t: a0, a1 rows g and g + 8 at k = 2t, a2, a3 at k = 2t + 8; b0, b1
 // column g likewise; c0, c1 row g at columns 2t and 2t + 1, c2, c3 row g + 8.
@@ -115,14 +115,14 @@ __device__ inline void multiplyTensors(float *c, unsigned a0, unsigned a1, unsig
                : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-// One warp's share of 16 rows and TILES tiles: sums [16, TILES·8] and the rows' squares [16] over its chunks.
+// One warp's chunks of 16 rows and TILES tiles: sums [16, TILES·8], and the rows' squares [16].
 template <int TILES>
 __device__ inline void multiplySlice(const Product &p, int firstRow, int firstTile, int slice, float *sums,
                                      float *squares) {
-  // Chunks whose loads are under way together: as many as registers hold.
+  // Chunks whose loads are in flight together: as many as fit in registers.
   constexpr int AHEAD = TILES == 1 ? 6 : TILES == 2 ? 4 : 3;
   int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4, chunks = (p.k + CHUNK - 1) / CHUNK;
-  // Rows g and g + 8, and columns g of each tile; beyond the last one that again, whose results nobody reads.
+  // Rows g and g + 8, and column g of each tile. Beyond the last one: the last one again, whose results are not read.
   int from[2], columns[TILES];
   float sum[TILES][4], square[2];
 #pragma unroll
@@ -189,9 +189,9 @@ __device__ inline void multiplySlice(const Product &p, int firstRow, int firstTi
   }
 }
 #else
-#define MOST_TILES 1
+#define MAX_TILES 1
 
-// The same in float32, for exactness and not for speed: lane 4g + t has column g and 8 of each chunk's k.
+// The same in float32, for accuracy and not for speed: lane 4g + t has column g and 8 of each chunk's k.
 template <int TILES>
 __device__ inline void multiplySlice(const Product &p, int firstRow, int firstTile, int slice, float *sums,
                                      float *squares) {
@@ -232,19 +232,18 @@ __device__ inline void multiplySlice(const Product &p, int firstRow, int firstTi
 }
 #endif
 
-// About how many cycles a product takes that is shared out so, as far as that depends on it (an H100's): what the blocks read
-// from the second-level cache, all together or each for itself; what a block's warps load, rows and weights; and how often a
-// warp waits for its loads.
+// An estimate of the cycles of a product, as far as they depend on the plan (on an H100): what the blocks read from the L2
+// cache, together or each alone; what the warps of a block load, rows and weights; and how often a warp waits for its loads.
 __device__ inline float cyclesOf(const Plan &plan, int chunks) {
   int groups = DECODE_WARPS >> plan.sliceBits, ofWarp = (chunks + (1 << plan.sliceBits) - 1) >> plan.sliceBits;
   int blocks = (plan.items + groups - 1) / groups, rounds = (blocks + (int)gridDim.x - 1) / (int)gridDim.x;
   int bands = min(groups, plan.bands), sets = max(1, groups / plan.bands);
-  int ofBlock = (16 * bands + TILE * plan.tiles * sets) * chunks; // in pieces of 64 bytes: all read 44 a cycle, one a half
+  int ofBlock = (16 * bands + TILE * plan.tiles * sets) * chunks; // pieces of 64 bytes: all blocks read 44 a cycle, one block 0.5
   float read = max((float)blocks / 44, (float)rounds * 2) * ofBlock;
   return read + (float)rounds * (groups * chunks * (2 + plan.tiles) * 8 + ofWarp * 270);
 }
 
-// A warp for each item, or as many as there are warps and chunks for.
+// One warp for each item, or more, as far as there are warps and chunks.
 __device__ inline Plan planWith(int tiles, const Product &p, int bands) {
   int chunks = (p.k + CHUNK - 1) / CHUNK, columnTiles = (p.n + TILE - 1) / TILE, warps = DECODE_WARPS * gridDim.x;
   Plan plan = {bands, tiles, (columnTiles + tiles - 1) / tiles * bands, 0, 1.0f / bands};
@@ -253,21 +252,21 @@ __device__ inline Plan planWith(int tiles, const Product &p, int bands) {
   return plan;
 }
 
-// Many rows are read once for several tiles where that is the faster way.
+// The faster plan: many rows may be read once for several tiles.
 __device__ inline Plan planOf(const Product &p) {
   int bands = (p.m + 15) / 16, chunks = (p.k + CHUNK - 1) / CHUNK;
   Plan best = planWith(1, p, bands);
-  for (int tiles = 2; bands > 1 && tiles <= MOST_TILES; tiles++) {
+  for (int tiles = 2; bands > 1 && tiles <= MAX_TILES; tiles++) {
     Plan plan = planWith(tiles, p, bands);
     if (cyclesOf(plan, chunks) < cyclesOf(best, chunks)) best = plan;
   }
   return best;
 }
 
-// What a warp has a part in: an item of a product, its results pair by pair of columns, and the slices' sums.
-struct Share {
+// A warp's item of a product, its results by pairs of columns, and the sums of the slices.
+struct Item {
   int firstRow, firstColumn, tiles;
-  int count, first;      // pairs in all, tile by tile, four a row; the thread's first one, 32·slices apart
+  int count, first;      // all pairs, by tile, four a row; this thread's first one, the next 32·slices further
   float *sums, *squares; // [slices, 16, 8·tiles] and [slices, 16]
 
   __device__ int rowInBand(int i) const { return i / 4 % 16; }
@@ -276,15 +275,15 @@ struct Share {
   __device__ int column(int i) const { return firstColumn + columnInItem(i); }
 };
 
-// Items of the same weights go to the same block, which reads them once; items of one band to as many blocks as there are.
-__device__ inline Share shareOf(const Product &p, int base, float *scratch) {
+// Items with the same weights go to one block, which reads them once; items of a single band are spread over all blocks.
+__device__ inline Item itemOf(const Product &p, int base, float *scratch) {
   const Plan &plan = p.plan;
   int groups = DECODE_WARPS >> plan.sliceBits, group = threadIdx.x / WARP >> plan.sliceBits, band = 0;
   int set = base + group * gridDim.x + blockIdx.x, width = TILE * plan.tiles, threads = WARP << plan.sliceBits;
-  bool isSome = set < plan.items;
+  bool exists = set < plan.items;
   if (plan.bands > 1) {
     int item = base + blockIdx.x * groups + group;
-    isSome = item < plan.items;
+    exists = item < plan.items;
     set = quotient(item, plan.perBand);
     band = item - set * plan.bands;
   }
@@ -292,13 +291,13 @@ __device__ inline Share shareOf(const Product &p, int base, float *scratch) {
   return {band * 16,
           set * width,
           plan.tiles,
-          !isSome ? 0 : plan.tiles == 1 ? 4 * min(16, p.m - band * 16) : 64 * plan.tiles,
+          !exists ? 0 : plan.tiles == 1 ? 4 * min(16, p.m - band * 16) : 64 * plan.tiles,
           (int)threadIdx.x & (threads - 1),
           sums,
           sums + (16 * width << plan.sliceBits)};
 }
 
-// What is loaded for a pair of columns before its product is known, as it is stored: to make numbers of it would be to wait.
+// What is loaded for a pair of columns before its product is known, as it is stored: a conversion would wait for the load.
 typedef uint2 Fetched;
 __device__ inline unsigned rawOf(float x) { return __float_as_uint(x); }
 __device__ inline unsigned rawOf(bf16 x) { return x; }
@@ -310,15 +309,14 @@ __device__ inline float activationOf(unsigned raw) {
 #endif
 }
 
-// The whole product by the whole grid: finish(row, column, y, yFour, fetched) is called once for each row and each pair of
-// columns `column` and column + 4 of a tile, with what fetch(row, column) has loaded before, most of it while the product
-// is under way. p is in shared memory, and so is `scratch`, for DECODE_WARPS · 16 · (8·MOST_TILES + 1) floats. Ends with the
-// block in step.
+// A product by the whole grid: finish(row, column, y, yFour, fetched) is called once for each row and each pair of columns
+// `column` and column + 4 of a tile, with what fetch(row, column) has loaded, mostly while the product is computed. p is in
+// shared memory, and so is `scratch`, for DECODE_WARPS · 16 · (8·MAX_TILES + 1) floats. Ends with a barrier of the block.
 template <class Fetch, class Finish>
 __device__ inline void product(const Product &p, float *scratch, Fetch fetch, Finish finish) {
   for (int base = 0; base < p.plan.items; base += (DECODE_WARPS >> p.plan.sliceBits) * gridDim.x) {
     Fetched fetched = {0u, 0u};
-    Share before = shareOf(p, base, scratch);
+    Item before = itemOf(p, base, scratch);
     int first = before.first;
     if (first < before.count && before.row(first) < p.m && before.column(first) < p.n)
       fetched = fetch(before.row(first), before.column(first));
@@ -326,25 +324,25 @@ __device__ inline void product(const Product &p, float *scratch, Fetch fetch, Fi
       int slice = threadIdx.x / WARP & ((1 << p.plan.sliceBits) - 1), tile = before.firstColumn / TILE;
       float *sums = before.sums + slice * 16 * TILE * before.tiles, *squares = before.squares + slice * 16;
       if (before.tiles == 1) multiplySlice<1>(p, before.firstRow, tile, slice, sums, squares);
-#if MOST_TILES > 1
+#if MAX_TILES > 1
       if (before.tiles == 2) multiplySlice<2>(p, before.firstRow, tile, slice, sums, squares);
       if (before.tiles == 3) multiplySlice<3>(p, before.firstRow, tile, slice, sums, squares);
 #endif
     }
     __syncthreads();
-    Share share = shareOf(p, base, scratch); // again: nothing of it takes registers in between
-    int slices = 1 << p.plan.sliceBits, width = TILE * share.tiles;
-    for (int i = share.first; i < share.count; i += slices * WARP) {
-      int inBand = share.rowInBand(i), row = share.row(i), column = share.column(i);
+    Item item = itemOf(p, base, scratch); // again, so that it takes no registers in between
+    int slices = 1 << p.plan.sliceBits, width = TILE * item.tiles;
+    for (int i = item.first; i < item.count; i += slices * WARP) {
+      int inBand = item.rowInBand(i), row = item.row(i), column = item.column(i);
       if (row >= p.m || column >= p.n) continue;
-      if (i != share.first) fetched = fetch(row, column);
+      if (i != item.first) fetched = fetch(row, column);
       float y = 0.0f, yFour = 0.0f, square = 0.0f;
-      const float *sum = share.sums + inBand * width + share.columnInItem(i);
+      const float *sum = item.sums + inBand * width + item.columnInItem(i);
 #pragma unroll 4
       for (int s = 0; s < slices; s++) {
         y += sum[s * 16 * width];
         yFour += sum[s * 16 * width + 4];
-        square += share.squares[s * 16 + inBand];
+        square += item.squares[s * 16 + inBand];
       }
       float scale = p.normed ? rsqrtf(square * p.perK + NORM_EPSILON) : 1.0f;
       finish(row, column, y * scale, yFour * scale, fetched);

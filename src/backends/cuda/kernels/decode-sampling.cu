@@ -1,9 +1,9 @@
-// Draws a token from softmax(logits / temperature), cut to the likeliest that together reach top-p: what `sample` of
-// src/eval/generate.ts draws for the same uniform number. Probabilities are whole numbers of 2^-40 of the likeliest one's,
-// so that their sums are exact and in no order; a token below that cannot be drawn.
+// Draws a token from softmax(logits / temperature), limited to the most probable tokens whose sum reaches top-p: the token that
+// `sample` of src/eval/generate.ts draws for the same uniform number. Included by decode.cu. Probabilities are integers, in
+// units of 2^-40 of the most probable one, so that sums are exact in any order; tokens below one unit cannot be drawn.
 
 #define MASS_OF_TOP 1099511627776.0f // 2^40
-#define BITS_OF_ONE 0x3f800000u      // 1.0f: weights are at most this, and compare as their bits do
+#define BITS_OF_ONE 0x3f800000u      // 1.0f: the largest weight; positive floats compare as their bits do
 
 typedef unsigned long long mass;
 
@@ -13,7 +13,7 @@ struct Logits {
   float top, temperature;
 };
 
-// Relative to the likeliest token's: one way of rounding, so that it is the same wherever it is asked for.
+// exp((logit - top) / temperature), with explicit rounding, so that every call gives the same bits.
 __device__ inline float weightOf(const Logits &logits, int i) {
   return expf(__fdiv_rn(__fsub_rn(logits.values[i], logits.top), logits.temperature));
 }
@@ -25,11 +25,11 @@ __device__ inline mass warpTotal(mass x) {
   return x;
 }
 
-// The sum over the block, known to every thread.
+// The sum over the block, returned to every thread.
 __device__ mass blockTotal(mass x) {
   __shared__ mass totals[WARP];
   x = warpTotal(x);
-  __syncthreads(); // a call before this one may still be read
+  __syncthreads(); // an earlier call's totals may still be read
   if (threadIdx.x % WARP == 0) totals[threadIdx.x / WARP] = x;
   __syncthreads();
   return warpTotal(threadIdx.x % WARP < DECODE_WARPS ? totals[threadIdx.x % WARP] : 0);
@@ -54,7 +54,7 @@ __device__ mass massAtLeast(const Logits &logits, unsigned bits) {
   return blockTotal(sum);
 }
 
-// The largest weight, as bits, such that the tokens of at least this weight have more than `target`.
+// The bits of the largest weight such that tokens of at least this weight have a mass above `target`.
 __device__ unsigned weightAt(const Logits &logits, mass target) {
   unsigned low = 0, high = BITS_OF_ONE; // the answer is in [low, high]
   while (low < high) {
@@ -65,9 +65,9 @@ __device__ unsigned weightAt(const Logits &logits, mass target) {
   return low;
 }
 
-// The token at which the sum of shareOf(i), in the tokens' order, goes beyond targetOf(the sum of all). Known to every
-// thread. Every warp sums up a span of the tokens; that of the target is the next one to be divided among the warps.
-template <class Share, class Target> __device__ int tokenAt(int n, Share shareOf, Target targetOf) {
+// The first token at which the sum of ownMass(i), in the order of tokens, exceeds targetOf(the sum of all); returned to every
+// thread. Each warp sums a span of the tokens; the span of the target is then divided among the warps.
+template <class Mass, class Target> __device__ int tokenAt(int n, Mass ownMass, Target targetOf) {
   __shared__ mass totals[DECODE_WARPS];
   int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, first = 0, count = n;
   mass target = 0;
@@ -76,9 +76,9 @@ template <class Share, class Target> __device__ int tokenAt(int n, Share shareOf
     int end = min(begin + span, first + count);
     mass own = 0;
 #pragma unroll 8
-    for (int i = begin + lane; i < end; i += WARP) own += shareOf(i);
+    for (int i = begin + lane; i < end; i += WARP) own += ownMass(i);
     own = warpTotal(own);
-    __syncthreads(); // everybody has read the totals before
+    __syncthreads(); // earlier totals have been read
     if (lane == 0) totals[warp] = own;
     __syncthreads();
     if (isWhole) {
@@ -95,7 +95,7 @@ template <class Share, class Target> __device__ int tokenAt(int n, Share shareOf
   }
 }
 
-// One block's work. uniform is in (0, 1); temperature 0: the likeliest token, the first of equal ones.
+// By one block. uniform is in (0, 1); temperature 0 gives the most probable token, the first of equal ones.
 __device__ __noinline__ int drawToken(const float *values, int n, float temperature, double topP, double uniform) {
   float top = NEGATIVE_INFINITY;
 #pragma unroll 8
@@ -106,7 +106,7 @@ __device__ __noinline__ int drawToken(const float *values, int n, float temperat
   Logits logits = {values, n, top, temperature};
   auto targetIn = [&](mass kept) { return min((mass)(uniform * (double)kept), kept - 1); };
   if (topP >= 1.0) return tokenAt(n, [&](int i) { return massOf(weightOf(logits, i)); }, targetIn);
-  // The cut falls among tokens of one weight: of those before it all are kept, of them as many as it takes.
+  // The cut is at tokens of one weight: those of larger weight are all kept, of these as many as reach the goal.
   mass goal = max((mass)1, (mass)ceil(topP * (double)massAtLeast(logits, 0)));
   unsigned cut = weightAt(logits, goal - 1);
   mass above = massAtLeast(logits, cut + 1), each = massOf(__uint_as_float(cut));

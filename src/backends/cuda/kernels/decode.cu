@@ -1,10 +1,13 @@
-// Decoding steps, whole and one after another, in one kernel: a token of each of S sequences through all blocks, what follows
-// drawn, and again with that. A grid of as many blocks as multiprocessors stays for all of it and meets at barriers, five a
-// layer: between them every phase is one product or attention with all that can be fused into it. At batch 1 that is what
-// counts: a barrier takes a microsecond, a launched kernel several, a round trip to the host ten. Whether a token goes
-// through a routed block is decided on the way, by every block for itself (batch 1) or each token by one of them: where none
-// goes through, the block's phases do not happen at all, and where some do, rows are theirs alone.
-// Must be launched so that all blocks are resident together (cuLaunchCooperativeKernel).
+// Decoding steps in one kernel: for each step, one token of each of S sequences passes through all layers, the next token is
+// drawn from its logits, and the next step reads it. With a = attention(norm(x)) and f(x) = a + mlp(norm(x + a)), a dense layer
+// gives x + f(x), a routed one x + gate(r)·f(x) for a selected token and x for the others.
+// Grid: a block of 512 threads on each multiprocessor, all resident at once (cuLaunchCooperativeKernel), which stay for all
+// steps and wait for each other at barriers, five a layer. Between barriers, a phase is one product or attention with all that
+// can be fused into it. This is fast at batch 1, where a barrier takes 1 µs, a kernel launch several, and a round trip to the
+// host 10. The routing decision of a token is computed by every block (S = 1) or by one block for each token. If no token is
+// selected, the layer's phases are skipped; otherwise they process the selected rows only.
+// Reads the weights, and tokens, positions, lengths and caches of the start; writes the drawn tokens, the mask of selected
+// tokens, the last logits, and tokens, positions, lengths and caches for the next launch.
 
 #include "gate.cu"
 #include "decode-barrier.cu"
@@ -12,75 +15,76 @@
 #include "decode-attention.cu"
 #include "decode-sampling.cu"
 
-// A block of the model. Weights that follow a norm have its gains in them, column by column.
+// A layer of the model. Weights after a norm are multiplied by its gains, column by column.
 struct Layer {
   const activation *qkv;  // [3D, D]
   const activation *out;  // [D, D]
   const activation *up;   // [F, D]
   const activation *down; // [D, F]
-  activation *cache;      // [S, 2, H, room, K]
-  const float *router;    // [D]; none in a dense block
-  const activation *fc1;  // the predictor's, [P, D]; none where the router decides
+  activation *cache;      // [S, 2, H, slots, K]
+  const float *router;    // [D]; null in a dense layer
+  const activation *fc1;  // of the predictor, [P, D]; null if the router decides
   const float *fc1Bias, *fc2, *fc2Bias;
-  long long room;
+  long long slots;
 };
 
 struct Decode {
   const Layer *layers;
   const float *embedding; // [V, D]
   const activation *head; // [V, D]
-  const float *table;     // of rotary positions [.., K]
+  const float *table;     // rotary angles [.., K]
   const double *uniforms; // [steps, S]
-  int *tokens;            // [S]: read first, then those that follow
+  int *tokens;            // [S]: the ones to read next
   int *positions;         // [S]: of `tokens`
   int *lengths;           // [layers, S]: tokens in the caches
   int *drawn;             // [steps, S]
-  int *engaged;           // [steps, routed layers, S]: 1 where the token went through
+  int *mask;              // [steps, routed layers, S]: 1 for a selected token, else 0
   activation *x;          // [S, D], the residual stream
-  activation *query;      // [S, D]; this and those below have a row for each token that goes through the block
+  activation *query;      // [S, D]; this and those below have a row for each token that the layer processes
   activation *attended;   // [S, D]
   activation *branch;     // [S, D]: attention(norm(x))
   activation *middle;     // [S, D]: x + attention(norm(x))
   activation *hidden;     // [S, F]
   float *logits;          // [S, V]
-  float2 *decisions;      // [routed layers, S]: 1 where the token goes through, and its router weight
-  float *partials;        // [blocks, K + 2], of heads whose keys several blocks share
-  unsigned *arrived;      // at the grid's barrier; 0 at first, and so are the counters [2, blocks] behind it
+  float2 *decisions;      // [routed layers, S]: 1 for a selected token, else 0; and its router weight
+  float *partials;        // [blocks, K + 2], for heads whose keys several blocks share
+  unsigned *arrived;      // arrivals at the grid's barrier, then counters [2, blocks]; all 0 at first
   double topP;
   int layerCount, routedCount, sequences, steps, D, heads, F, V, P, gate;
   float temperature;
 };
 
-// What a block of threads keeps in shared memory throughout. Every block has the same counts: all know every decision.
+// What a block of threads keeps in shared memory for all steps. The lengths are the same in every block.
 struct Kept {
   Layer *layers;
-  int *lengths, *positions; // as Decode's
-  int *all, *taken;         // rows of sequences: 0, 1, 2, ..., and those that go through a routed block
-  float *gates;             // of the taken
+  int *lengths, *positions; // as in Decode
+  int *all, *selected;      // sequences: 0, 1, 2, ..., and those whose token a routed layer processes
+  float *gates;             // of the selected
   float *scratch;           // of a phase
-  unsigned awaited;         // arrivals at barriers so far, of all blocks
-  unsigned shared;          // phases so far in which blocks shared a head's keys
+  unsigned awaited;         // arrivals of all blocks at past barriers
+  unsigned shared;          // past phases in which blocks shared a head's keys
 };
 
-// Both at hand in shared memory: a barrier of the grid empties the first-level cache, and with it the kernel's parameters
-// where they are read through a reference.
+// In shared memory: a barrier of the grid empties the L1 cache, and with it the kernel's parameters if they are read through a
+// reference.
 __shared__ Decode d;
 __shared__ Kept kept;
-__shared__ Product products[5]; // the last ones, by kind
+__shared__ Product products[5]; // the latest, by kind
 
+// Fills the shared memory. decode.ts computes its size.
 __device__ void layOut(const Decode &given, float4 *shared) {
   for (int i = threadIdx.x; i < (int)(sizeof(Decode) / 8); i += blockDim.x)
     ((long long *)&d)[i] = ((const long long *)&given)[i];
-  if (threadIdx.x < 5) products[threadIdx.x].m = 0; // none planned
+  if (threadIdx.x < 5) products[threadIdx.x].m = 0; // no plan yet
   __syncthreads();
   if (threadIdx.x == 0) {
     kept.layers = (Layer *)shared;
     kept.lengths = (int *)(kept.layers + d.layerCount);
     kept.positions = kept.lengths + d.layerCount * d.sequences;
     kept.all = kept.positions + d.sequences;
-    kept.taken = kept.all + d.sequences;
-    kept.gates = (float *)(kept.taken + d.sequences);
-    // On the next 16 bytes: float4 is counted from the beginning.
+    kept.selected = kept.all + d.sequences;
+    kept.gates = (float *)(kept.selected + d.sequences);
+    // Aligned to 16 bytes.
     kept.scratch = (float *)(shared + ((char *)(kept.gates + d.sequences) - (char *)shared + 15) / 16);
     kept.awaited = kept.shared = 0;
   }
@@ -95,20 +99,20 @@ __device__ void layOut(const Decode &given, float4 *shared) {
   __syncthreads();
 }
 
-// Waits for all blocks; what each has written before, all read afterwards.
+// A barrier of the grid: after it, all blocks see what each has written before it.
 __device__ inline void awaitGrid() {
   __syncthreads();
   if (threadIdx.x == 0) {
-    unsigned *arrived = d.arrived, awaited = kept.awaited + gridDim.x; // in registers: nothing else between two looks
+    unsigned *arrived = d.arrived, awaited = kept.awaited + gridDim.x; // in registers, for a short polling loop
     arrive(arrived);
     kept.awaited = awaited;
-    while (arrivedSoFar(arrived) < awaited) {
+    while (arrivals(arrived) < awaited) {
     }
   }
   __syncthreads();
 }
 
-// A counter for each item of a phase, all 0. Clears those of the one before it for the one after it: there are barriers of the
+// A counter for each item of a phase, all 0. Clears those of the previous phase for the next one, as there are barriers of the
 // grid between them.
 __device__ inline unsigned *freshCounters() {
   int own = kept.shared % 2, blocks = gridDim.x;
@@ -126,11 +130,11 @@ __device__ inline void embed(int sequence, int token) {
     assign(d.x[(long long)sequence * d.D + i], d.embedding[(long long)token * d.D + i]);
 }
 
-#define UNITS_AHEAD 4 // of the predictor: those of a warp whose loads are under way together
+#define UNITS_AHEAD 4 // units of the predictor whose loads a warp has in flight together
 
-// One block: {1 if a token goes through the layer, its router weight}, known to every thread. The predictor decides if
-// there is one, fc2·gelu(fc1·x + bias) + bias > 0, else the router weight. Each warp takes every so-many-th unit, and each
-// thread its columns of the router.
+// By one block: {1 if the token is selected, else 0; its router weight}, returned to every thread. A token is selected if the
+// predictor's logit fc2·gelu(fc1·x + bias) + bias is above 0, or without a predictor, if the router weight is. The warps stride
+// over the predictor's units, the threads over the router's columns.
 __device__ float2 decide(const Layer &layer, const activation *x, float *scratch) {
   int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, units = layer.fc1 != 0 ? d.P : 0;
   float weight = 0.0f, logit = 0.0f;
@@ -181,8 +185,8 @@ __device__ float2 decide(const Layer &layer, const activation *x, float *scratch
   return make_float2((units > 0 ? logit : weight) > 0.0f ? 1.0f : 0.0f, weight);
 }
 
-// Fills kept.taken and kept.gates with the tokens that go through a routed layer; how many, the same in every block.
-__device__ __noinline__ int choose(const Layer &layer, int routed, int step) {
+// Fills kept.selected and kept.gates for a routed layer. Returns the number of selected tokens, the same in every block.
+__device__ __noinline__ int selectTokens(const Layer &layer, int routed, int step) {
   __shared__ int count;
   float2 *decisions = d.decisions + (long long)routed * d.sequences;
   float2 own = make_float2(0.0f, 0.0f);
@@ -200,36 +204,36 @@ __device__ __noinline__ int choose(const Layer &layer, int routed, int step) {
     for (int first = 0; first < d.sequences; first += WARP) {
       int s = first + lane;
       float2 decision = s >= d.sequences ? make_float2(0.0f, 0.0f) : d.sequences == 1 ? own : decisions[s];
-      bool takes = decision.x != 0.0f;
-      unsigned taking = __ballot_sync(FULL, takes);
-      if (takes) {
-        int place = found + __popc(taking & ((1u << lane) - 1));
-        kept.taken[place] = s;
-        kept.gates[place] = gateValue(d.gate, decision.y);
+      bool isSelected = decision.x != 0.0f;
+      unsigned all = __ballot_sync(FULL, isSelected);
+      if (isSelected) {
+        int index = found + __popc(all & ((1u << lane) - 1));
+        kept.selected[index] = s;
+        kept.gates[index] = gateValue(d.gate, decision.y);
       }
       if (blockIdx.x == 0 && s < d.sequences)
-        d.engaged[((long long)step * d.routedCount + routed) * d.sequences + s] = takes;
-      found += __popc(taking);
+        d.mask[((long long)step * d.routedCount + routed) * d.sequences + s] = isSelected;
+      found += __popc(all);
     }
     if (lane == 0) count = found;
   }
   __syncthreads();
-  int taken = count;
-  __syncthreads(); // before somebody begins the next one
-  return taken;
+  int selected = count;
+  __syncthreads(); // count is read before the next call writes it
+  return selected;
 }
 
-// The tokens that pass through layer l: m of them, of the sequences `rows`.
+// The m tokens that layer l processes, of the sequences `rows`.
 struct Pass {
   int l, m;
   const int *rows;
 };
 
-// The products of a layer, in order, and the logits'.
-#define HEADS 0  // q, k and v, turned by their positions; k and v into the cache
+// The products of a layer, in order, and that of the logits.
+#define HEADS 0  // q, k and v, q and k rotated by their positions; k and v go to the cache
 #define OUT 1    // branch = out(attended), middle = x + branch
 #define UP 2     // hidden = gelu(up(norm(middle)))
-#define DOWN 3   // x = middle + down(hidden), or x + gate·(branch + down(hidden)) in a routed layer
+#define DOWN 3   // x = middle + down(hidden), in a routed layer x + gate·(branch + down(hidden))
 #define LOGITS 4 // of all sequences
 
 __device__ inline Product productOf(int kind, const Pass &pass, const Layer &layer) {
@@ -244,24 +248,24 @@ __device__ inline Product productOf(int kind, const Pass &pass, const Layer &lay
   return {d.x, 0, pass.m, d.head, d.V, D, 1, 0, 0.0f, 1.0f / D, {}};
 }
 
-// A weight and how many elements it has.
+// A weight and its number of elements.
 struct Matrix {
   const activation *at;
   long long elements;
 };
 
-// Starts to bring a weight into the second-level cache, the blocks a part each: what the next phase reads can be on its way
-// while this one works and waits. No more than a few megabytes: the cache holds tens.
+// Starts to load a weight into the L2 cache, each block a part of it, for a later phase. At most a few megabytes, as the cache
+// holds tens.
 #define LARGEST_PREFETCH (8ll << 20)
 __device__ inline void prefetchWeight(const Matrix &weight) {
   long long bytes = min(weight.elements * (long long)sizeof(activation), LARGEST_PREFETCH);
-  int rank = threadIdx.x % WARP * DECODE_WARPS + threadIdx.x / WARP; // a warp's threads ask one after another: a few of each
-  for (long long at = ((long long)rank * gridDim.x + blockIdx.x) * PREFETCHED; at < bytes;
-       at += (long long)blockDim.x * gridDim.x * PREFETCHED)
-    prefetchBytes((const char *)weight.at + at, (unsigned)min((long long)PREFETCHED, bytes - at));
+  int rank = threadIdx.x % WARP * DECODE_WARPS + threadIdx.x / WARP; // spread over the warps, as a warp issues them one after another
+  for (long long at = ((long long)rank * gridDim.x + blockIdx.x) * PREFETCH_BYTES; at < bytes;
+       at += (long long)blockDim.x * gridDim.x * PREFETCH_BYTES)
+    prefetchBytes((const char *)weight.at + at, (unsigned)min((long long)PREFETCH_BYTES, bytes - at));
 }
 
-// The first weight that is sure to be read after layer l: of the next dense layer, else the logits'.
+// The next weight after layer l that is certainly read: of the next dense layer, else of the logits.
 __device__ inline Matrix followingWeight(int l) {
   int next = l + 1;
   while (next < d.layerCount && kept.layers[next].router != 0) next++;
@@ -269,7 +273,7 @@ __device__ inline Matrix followingWeight(int l) {
   return {d.head, (long long)d.V * d.D};
 }
 
-// The weight to bring nearer while a product is made: attention's is `up`, which leaves `down` to the product after it.
+// The weight to prefetch during a product. Attention prefetches `up`, and the product after it `down`.
 __device__ inline Matrix weightAfter(int kind, int l, const Layer &layer) {
   if (kind == HEADS) return {layer.out, (long long)d.D * d.D};
   if (kind == OUT) return {layer.down, (long long)d.F * d.D};
@@ -290,19 +294,19 @@ __device__ inline void finishHeads(const Pass &pass, const Layer &layer, int row
   activation *to = d.query + ((long long)row * d.heads + head) * size;
   if (head >= d.heads) {
     int which = head < 2 * d.heads ? 0 : 1, own = head - (which + 1) * d.heads;
-    long long place = (((long long)sequence * 2 + which) * d.heads + own) * layer.room;
+    long long place = (((long long)sequence * 2 + which) * d.heads + own) * layer.slots;
     to = layer.cache + (place + kept.lengths[pass.l * d.sequences + sequence]) * size;
   }
   assign(to[i], a);
   assign(to[i + size / 2], b);
 }
 
-// One copy for all products, inlined: a function that is called saves registers in memory, and a barrier waits for that.
+// One inlined copy for all products: a call saves registers to memory, for which a barrier waits.
 __device__ inline void project(int kind, const Pass &pass) {
   const Layer &layer = kept.layers[kind == LOGITS ? 0 : pass.l];
   if (threadIdx.x == 0) {
     Product next = productOf(kind, pass, layer);
-    next.plan = products[kind].m == pass.m ? products[kind].plan : planOf(next); // seldom anew
+    next.plan = products[kind].m == pass.m ? products[kind].plan : planOf(next); // rarely a new one
     products[kind] = next;
   }
   prefetchWeight(weightAfter(kind, pass.l, layer));
@@ -357,14 +361,14 @@ __device__ inline void attend(const Pass &pass) {
   const Layer &layer = kept.layers[pass.l];
   int *lengths = kept.lengths + pass.l * d.sequences;
   prefetchWeight({layer.up, (long long)d.F * d.D});
-  unsigned *counters = mostParts(pass.m, d.heads) > 1 ? freshCounters() : 0;
-  attendCached({d.query, layer.cache, pass.rows, lengths, d.attended, pass.m, d.heads, d.D / d.heads, (int)layer.room},
+  unsigned *counters = maxParts(pass.m, d.heads) > 1 ? freshCounters() : 0;
+  attendCached({d.query, layer.cache, pass.rows, lengths, d.attended, pass.m, d.heads, d.D / d.heads, (int)layer.slots},
                kept.scratch, d.partials, counters);
   for (int i = threadIdx.x; i < pass.m; i += blockDim.x) lengths[pass.rows[i]] += 1;
 }
 
-// Reads tokens, positions and lengths and leaves them as they are after `steps` tokens a sequence. Any grid of blocks that
-// are resident together; shared memory as layOut takes it, then the largest scratch of a phase.
+// `steps` tokens of each sequence; tokens, positions and lengths are updated. Any grid of blocks that are all resident at once;
+// shared memory as in layOut, then the largest scratch of a phase.
 extern "C" __global__ void __launch_bounds__(DECODE_THREADS, 1) decodeTokens(const __grid_constant__ Decode given) {
   extern __shared__ float4 shared[];
   layOut(given, shared);
@@ -375,8 +379,8 @@ extern "C" __global__ void __launch_bounds__(DECODE_THREADS, 1) decodeTokens(con
       bool isLayer = l < d.layerCount;
       Pass pass = {l, d.sequences, kept.all};
       if (isLayer && kept.layers[l].router != 0) {
-        pass.rows = kept.taken;
-        pass.m = choose(kept.layers[l], routed++, step);
+        pass.rows = kept.selected;
+        pass.m = selectTokens(kept.layers[l], routed++, step);
       }
       if (pass.m == 0) continue;
       for (int kind = isLayer ? HEADS : LOGITS; kind <= (isLayer ? DOWN : LOGITS); kind++) {
@@ -402,7 +406,8 @@ extern "C" __global__ void __launch_bounds__(DECODE_THREADS, 1) decodeTokens(con
   for (int i = threadIdx.x; i < d.sequences; i += blockDim.x) d.positions[i] = kept.positions[i];
 }
 
-// out = w with the gain of the norm before it taken in: [n, k], stored as activations are. Eight elements a thread.
+// out = w∘gain, column by column: a weight [n, k] with the gain [k] of the norm before it, stored as activations are. Eight
+// elements of a thread.
 extern "C" __global__ void foldGain(const float *w, const float *gain, activation *out, long long elements, int k) {
   long long i = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * 8;
   if (i >= elements) return;

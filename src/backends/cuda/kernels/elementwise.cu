@@ -1,7 +1,8 @@
-// Passes over all elements: conversions, strided copies, sums of two, gelu, bias and the few of tfjs' own
-// operations that the training loop calls. Grid: elements / (256 threads · elements a thread), one dimension.
+// Passes over all elements: conversions, gelu, residual sums, biases, strided copies, and the operations of tfjs itself that
+// training calls. Each kernel reads its const tensors of n elements and writes the other one.
+// Grid: elements / (256 threads · elements of a thread).
 
-// y = x in another storage. Four elements a thread.
+// y = x in another storage. Four elements of a thread.
 template <typename From, typename To> __device__ void convertElements(const From *x, To *y, long long n) {
   long long start = (long long)blockIdx.x * 1024 + threadIdx.x;
 #pragma unroll
@@ -65,18 +66,19 @@ extern "C" __global__ void bias(const activation *x, const float *b, activation 
   long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
   if (i < n) assign(y[i], toFloat(x[i]) + b[i % width]);
 }
-// The same of numbers that stay in float32: a predictor's logits.
+// The same of float32 numbers: a predictor's logits.
 extern "C" __global__ void biasFloat(const float *x, const float *b, float *y, long long n, int width) {
   long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
   if (i < n) y[i] = x[i] + b[i % width];
 }
 
+// x = value
 extern "C" __global__ void fillFloat(float *x, float value, long long n) {
   long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
   if (i < n) x[i] = value;
 }
 
-// tfjs' operations on two tensors of one shape, or one of which is a single number: z = x op y.
+// z = x op y of two tensors of one shape; a single number has stride 0. The codes are those of tfjs.ts.
 #define ADD 0
 #define SUBTRACT 1
 #define MULTIPLY 2
@@ -96,7 +98,8 @@ extern "C" __global__ void binaryFloat(const float *x, const float *y, float *z,
                                  : (a == b ? 1.0f : 0.0f);
 }
 
-// A box of up to four dimensions from one place to another, strides in elements: slices and concatenations.
+// to[i0, i1, i2, i3] = from[i0, i1, i2, i3]: blocks of up to four dimensions d, strides f and t in elements. For slices,
+// concatenations and caches. One element of a thread.
 template <typename T>
 __device__ void stridedCopy(const T *from, T *to, long long n, int d1, int d2, int d3, int f0, int f1, int f2, int f3, int t0,
                         int t1, int t2, int t3) {

@@ -1,7 +1,8 @@
-// Embedding rows, and their gradient without atomics: tokens are sorted by value, stably, then equal ones are summed in
-// the order of their places.
+// Embedding rows, and their gradient without atomics: tokens are sorted by value, then the rows of equal tokens are summed in
+// the order of their positions, so always in the same order.
+// Four kernels of the gradient in order: countDigits, scanCounts and moveByDigit for each digit, sumRuns, joinRuns.
 
-// y[i] = table[tokens[i]]. One warp a token; grid: tokens / warps of a block.
+// y[i] = table[tokens[i]], float32 table [V, width]. One warp a token; grid: tokens / warps of a block.
 #define EMBEDDING(V)                                                                                                  \
   extern "C" __global__ void embedding##V(const float *table, const int *tokens, activation *y, int count,            \
                                           int width) {                                                                \
@@ -16,26 +17,27 @@
   }
 FOR_EACH_WIDTH(EMBEDDING)
 
-// A stable radix sort of (key, place) by eight bits a pass. A block sorts 2048 pairs, each warp 256 of them in order.
+// A stable radix sort of pairs (key, position) by eight bits a pass. Blocks of 256 threads and 2048 pairs: each warp moves 256
+// of them in order. Grid: pairs / 2048.
 #define DIGITS 256
 #define OF_WARP 256
 #define WARPS 8
 
 __device__ inline int digitOf(int key, int shift) { return key >> shift & (DIGITS - 1); }
 
-// counts[digit · blocks + block]: how many keys of the block have the digit.
+// counts[digit · blocks + block] = the number of keys of the block that have the digit.
 extern "C" __global__ void countDigits(const int *keys, int *counts, int count, int shift) {
   __shared__ int histogram[DIGITS];
   histogram[threadIdx.x] = 0;
   __syncthreads();
   int start = blockIdx.x * OF_WARP * WARPS;
   for (int i = threadIdx.x; i < OF_WARP * WARPS; i += blockDim.x)
-    if (start + i < count) atomicAdd(&histogram[digitOf(keys[start + i], shift)], 1); // counts: in any order the same
+    if (start + i < count) atomicAdd(&histogram[digitOf(keys[start + i], shift)], 1); // integers: the same in any order
   __syncthreads();
   counts[threadIdx.x * gridDim.x + blockIdx.x] = histogram[threadIdx.x];
 }
 
-// The exclusive sum of `count` numbers, a multiple of 16, in place. One block of 1024 threads, 16 numbers of each at a time.
+// The exclusive sum of `count` numbers, a multiple of 16, in place. One block of 1024 threads, 16 numbers of a thread at a time.
 extern "C" __global__ void scanCounts(int *counts, int count) {
   __shared__ int totals[WARP];
   int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, carry = 0;
@@ -53,7 +55,7 @@ extern "C" __global__ void scanCounts(int *counts, int count) {
       int other = __shfl_up_sync(FULL, sum, offset);
       if (lane >= offset) sum += other;
     }
-    __syncthreads(); // the totals before these may still be read
+    __syncthreads(); // earlier totals may still be read
     if (lane == WARP - 1) totals[warp] = sum;
     __syncthreads();
     int before = carry + sum - own;
@@ -74,9 +76,9 @@ extern "C" __global__ void scanCounts(int *counts, int count) {
   }
 }
 
-// Moves every pair to its place; offsets are the scanned counts. Without places, a pair's place is its index.
-extern "C" __global__ void moveByDigit(const int *keys, const int *places, const int *offsets, int *keysOut,
-                                       int *placesOut, int count, int shift) {
+// Moves every pair to its sorted index; offsets are the scanned counts. positions null: a pair's position is its index.
+extern "C" __global__ void moveByDigit(const int *keys, const int *positions, const int *offsets, int *keysOut,
+                                       int *positionsOut, int count, int shift) {
   __shared__ int next[WARPS][DIGITS];
   int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
   for (int i = threadIdx.x; i < WARPS * DIGITS; i += blockDim.x) next[i / DIGITS][i % DIGITS] = 0;
@@ -103,19 +105,18 @@ extern "C" __global__ void moveByDigit(const int *keys, const int *places, const
     if (before == 0) next[warp][d] += __popc(peers);
     __syncwarp(present);
     keysOut[to] = key;
-    placesOut[to] = places != 0 ? places[start + i] : start + i;
+    positionsOut[to] = positions != 0 ? positions[start + i] : start + i;
   }
 }
 
-// Rows or chunks that a thread asks for before it uses the first.
+// Rows or chunks that a thread loads before it uses the first.
 #define AHEAD 8
 
-// Sums dy over runs of equal keys within a chunk of sorted pairs. A run that lies within the chunk goes to the table;
-// the chunk's first run goes to heads[chunk] and its last to tails[chunk] where they may go on beyond it. A chunk that
-// is one run is a head. dtable[key] = (so far, if accumulate) + sum. Threads take V columns; grid: (chunks, columns / V /
-// threads).
+// Sums dy over runs of equal keys within a chunk of `ofChunk` sorted pairs. The sum of a run within the chunk is added to
+// dtable[key]; a first run that began before the chunk goes to heads[chunk], and a last run that continues after it to
+// tails[chunk]. A chunk that is one such run is a head. V columns of a thread; grid: (chunks, columns / V / threads).
 template <int V>
-__device__ void sumRunsOf(const activation *dy, const int *keys, const int *places, float *dtable, float *heads,
+__device__ void sumRunsOf(const activation *dy, const int *keys, const int *positions, float *dtable, float *heads,
                           float *tails, int count, int width, int ofChunk) {
   int column = (blockIdx.y * blockDim.x + threadIdx.x) * V;
   if (column >= width) return;
@@ -132,7 +133,7 @@ __device__ void sumRunsOf(const activation *dy, const int *keys, const int *plac
     for (int j = 0; j <= AHEAD; j++) key[j] = batch + j < end ? keys[batch + j] : -1;
 #pragma unroll
     for (int j = 0; j < AHEAD; j++)
-      if (batch + j < end) rows[j] = fetch<V>(dy + (long long)places[batch + j] * width + column);
+      if (batch + j < end) rows[j] = fetch<V>(dy + (long long)positions[batch + j] * width + column);
 #pragma unroll
     for (int j = 0; j < AHEAD; j++) {
       if (batch + j >= end) continue;
@@ -157,17 +158,17 @@ __device__ void sumRunsOf(const activation *dy, const int *keys, const int *plac
   }
 }
 
-// Adds up the runs that cross chunks: the chunk where one starts takes its tail and the heads of those after it. Grid as
-// above.
+// dtable[key] += the sum of a run that crosses chunks: the tail of the chunk where it starts and the heads of the following
+// chunks. Grid as above.
 template <int V>
 __device__ void joinRunsOf(const int *keys, float *dtable, const float *heads, const float *tails, int count, int width,
                            int ofChunk) {
   int column = (blockIdx.y * blockDim.x + threadIdx.x) * V;
   if (column >= width) return;
   int start = blockIdx.x * ofChunk, end = min(count, start + ofChunk);
-  if (end >= count || keys[end] != keys[end - 1]) return;                // the last run ends here
+  if (end >= count || keys[end] != keys[end - 1]) return;                // the last run ends in this chunk
   int key = keys[end - 1];
-  if (keys[start] == key && start > 0 && keys[start - 1] == key) return; // it started before
+  if (keys[start] == key && start > 0 && keys[start - 1] == key) return; // it started in an earlier chunk
   float sum[V], part[AHEAD][V];
   load<V>(tails + (long long)blockIdx.x * width + column, sum);
   bool within[AHEAD];
@@ -175,7 +176,7 @@ __device__ void joinRunsOf(const int *keys, float *dtable, const float *heads, c
   do {
 #pragma unroll
     for (int j = 0; j < AHEAD; j++) {
-      int at = (chunk + j) * ofChunk; // keys ascend: the run reaches a chunk if it has its first key
+      int at = (chunk + j) * ofChunk; // keys ascend: the run reaches a chunk if the chunk's first key is the run's
       within[j] = at < count && keys[at] == key;
     }
 #pragma unroll
@@ -196,9 +197,9 @@ __device__ void joinRunsOf(const int *keys, float *dtable, const float *heads, c
 }
 
 #define RUNS(V)                                                                                                       \
-  extern "C" __global__ void sumRuns##V(const activation *dy, const int *keys, const int *places, float *dtable,      \
+  extern "C" __global__ void sumRuns##V(const activation *dy, const int *keys, const int *positions, float *dtable,   \
                                         float *heads, float *tails, int count, int width, int ofChunk) {              \
-    sumRunsOf<V>(dy, keys, places, dtable, heads, tails, count, width, ofChunk);                                      \
+    sumRunsOf<V>(dy, keys, positions, dtable, heads, tails, count, width, ofChunk);                                   \
   }                                                                                                                   \
   extern "C" __global__ void joinRuns##V(const int *keys, float *dtable, const float *heads, const float *tails,      \
                                          int count, int width, int ofChunk) {                                         \

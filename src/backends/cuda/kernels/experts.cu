@@ -1,5 +1,7 @@
-// Experts by token choice: logits of the router, the likeliest choice, slots given out in order, the balance loss. All in
-// float32 but the residual stream. Choices are the experts and, after them, the no-ops; `tokens` are the B·n of a batch.
+// Experts by token choice: the router's logits, the most probable choice, the dispatch of tokens to slots in order, the balance
+// loss, and the gradients of these. All in float32 but the residual stream.
+// Choices are the experts, then the no-ops; `tokens` is B·n. x [B, n, width]; w [choices, width]; logits and probabilities
+// [B, n, choices]; choice and gate [B, n].
 
 // Choices that a thread or a lane sums at once.
 #define TILE 8
@@ -33,7 +35,7 @@ __device__ void dotRows(const activation *x, const float *w, float *logits, int 
   }
 }
 
-// dx[token] = (dx so far) + Σ_i dlogits[token, i]·w[i]. Grid as above.
+// dx[token] = Σ_i dlogits[token, i]·w[i], added to dx if accumulate is 1. Grid as above.
 template <int V>
 __device__ void sumRowsOf(const float *dlogits, const float *w, activation *dx, int tokens, int width, int choices,
                           int accumulate) {
@@ -86,14 +88,14 @@ extern "C" __global__ void expertWeightPartials(const float *dlogits, const acti
 #pragma unroll
   for (int e = 0; e < TILE; e++) tile[e][group][lane] = sums[e];
   __syncthreads();
-  // Of the 8 groups each adds up one choice of the tile.
+  // Each of the 8 groups adds up one choice of the tile.
   if (column >= width || first + group >= choices) return;
   float sum = 0.0f;
   for (int other = 0; other < 8; other++) sum += tile[group][other][lane];
   partials[((long long)blockIdx.y * choices + first + group) * width + column] = sum;
 }
 
-// probabilities = softmax(logits), choice the largest, ties to the lower, gate its probability. One thread a token.
+// probabilities = softmax(logits); choice: the largest, ties to the lower; gate: its probability. One thread a token.
 extern "C" __global__ void top1Expert(const float *logits, float *probabilities, float *gate, int *choice, int tokens,
                                         int choices) {
   int token = blockIdx.x * blockDim.x + threadIdx.x;
@@ -113,7 +115,7 @@ extern "C" __global__ void top1Expert(const float *logits, float *probabilities,
   choice[token] = best;
 }
 
-// dlogits[i] = dgate·p_c·((i = c) - p_i). One thread a token.
+// dlogits[i] = dgate·p_c·((i = c) - p_i), c the token's choice. One thread a token.
 extern "C" __global__ void top1ExpertGrad(const float *probabilities, const int *choice, const float *dgate,
                                             float *dlogits, int tokens, int choices) {
   int token = blockIdx.x * blockDim.x + threadIdx.x;
@@ -127,18 +129,19 @@ extern "C" __global__ void top1ExpertGrad(const float *probabilities, const int 
 
 #define AHEAD 16 // times 32 tokens
 
-// Gives out the slots of one expert in one sequence, or counts who chose a no-op: walks the sequence once, 32 tokens at a
-// time. Writes indices [experts, sequences, slots], B·n where a slot stays empty, and counts [choices + experts, sequences].
-// One warp a sequence and choice; grid: sequences·choices / warps of a block.
+// Assigns the tokens of a sequence that chose an expert to its slots, in order, or counts those that chose a no-op. Reads choice;
+// writes indices [experts, sequences, slots], B·n for an empty slot, and counts [choices + experts, sequences]: tokens that
+// made each choice, then tokens that each expert processes. One warp for each sequence and choice, which reads the sequence
+// once; grid: sequences·choices / warps of a block.
 extern "C" __global__ void dispatchTokens(const int *choice, int *indices, float *counts, int sequences, int length,
                                        int experts, int choices, int slots) {
   int job = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
   if (job >= sequences * choices) return;
-  int own = job / sequences, sequence = job % sequences, taken = 0;
+  int own = job / sequences, sequence = job % sequences, chosen = 0;
   long long start = (long long)sequence * length;
-  int *places = indices + (long long)job * slots; // expert by expert, in it sequence by sequence: as jobs are numbered
+  int *places = indices + (long long)job * slots; // the order of jobs: by expert, then by sequence
   for (int from = 0; from < length; from += AHEAD * WARP) {
-    int made[AHEAD]; // asked for at once: the walk would wait for every one of them
+    int made[AHEAD]; // loaded together, so that the loop below waits once
 #pragma unroll
     for (int j = 0; j < AHEAD; j++) {
       int t = from + j * WARP + lane;
@@ -147,22 +150,22 @@ extern "C" __global__ void dispatchTokens(const int *choice, int *indices, float
 #pragma unroll
     for (int j = 0; j < AHEAD; j++) {
       bool mine = made[j] == own;
-      unsigned takers = __ballot_sync(FULL, mine);
-      int rank = taken + __popc(takers & ((1u << lane) - 1));
+      unsigned all = __ballot_sync(FULL, mine);
+      int rank = chosen + __popc(all & ((1u << lane) - 1));
       if (mine && own < experts && rank < slots) places[rank] = (int)(start + from + j * WARP + lane);
-      taken += __popc(takers);
+      chosen += __popc(all);
     }
   }
   if (own < experts)
-    for (int slot = taken + lane; slot < slots; slot += WARP) places[slot] = sequences * length;
+    for (int slot = chosen + lane; slot < slots; slot += WARP) places[slot] = sequences * length;
   if (lane > 0) return;
-  counts[own * sequences + sequence] = (float)taken;
-  if (own < experts) counts[(choices + own) * sequences + sequence] = (float)min(taken, slots);
+  counts[own * sequences + sequence] = (float)chosen;
+  if (own < experts) counts[(choices + own) * sequences + sequence] = (float)min(chosen, slots);
 }
 
-// sums[sequence, i] = Σ_t p[t, i]; loss[sequence] = m·Σ_i f_i·sums_i / Σ_i sums_i over the m balanced choices, with f the
-// shares of counts [.., sequences]. One block of 1024 threads a sequence; a thread sums every choice of a tile at once,
-// then a warp each of them.
+// sums[sequence, i] = Σ_t p[t, i]; losses[sequence] = m·Σ_i f_i·sums_i / Σ_i sums_i over the m = `balanced` first choices, with
+// f_i = counts[i] / max(1, Σ counts) of the sequence. Reads probabilities and counts [.., sequences]. One block of 1024 threads
+// a sequence: a thread sums the choices of a tile at once, then a warp each of them.
 extern "C" __global__ void balanceLoss(const float *probabilities, const float *counts, float *losses, float *sums,
                                        int sequences, int length, int choices, int balanced) {
   __shared__ float parts[TILE][WARP];
@@ -177,7 +180,7 @@ extern "C" __global__ void balanceLoss(const float *probabilities, const float *
       for (int e = 0; e < TILE; e++)
         if (first + e < balanced) mass[e] += p[(long long)t * choices + first + e];
     }
-    __syncthreads(); // the tile before this one may still be read
+    __syncthreads(); // the previous tile may still be read
 #pragma unroll
     for (int e = 0; e < TILE; e++) {
       float sum = warpSum(mass[e]);
@@ -203,7 +206,8 @@ extern "C" __global__ void balanceLoss(const float *probabilities, const float *
   if (threadIdx.x == 0) losses[sequence] = balanced * along / (total * fmaxf(1.0f, chosen));
 }
 
-// dlogits[t, i] = dloss·p_i·(g_i - Σ_j p_j·g_j) with g_i = m·(f_i - Σ_j f_j·S_j/Z)/Z, 0 from m on. One thread a token.
+// dlogits[t, i] = dloss·p_i·(g_i - Σ_j p_j·g_j) with S = sums, Z = Σ S and g_i = m·(f_i - Σ_j f_j·S_j/Z)/Z, 0 for i >= m.
+// One thread a token.
 extern "C" __global__ void balanceLossGrad(const float *probabilities, const float *counts, const float *sums,
                                            const float *dlosses, float *dlogits, int sequences, int length,
                                            int choices, int balanced) {

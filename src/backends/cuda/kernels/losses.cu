@@ -1,7 +1,7 @@
-// Cross-entropy of logits [rows, V] against one target a row: losses, log-sum-exps, the gradient in the logits' place;
-// entropy; how often a yes-or-no answer is right.
+// Losses of logits [rows, width]: cross-entropy against one target a row, loss = log Σ exp(x) - x[target], and its gradient;
+// entropy; the gradient of binary cross-entropy. Losses, log-sum-exps and entropies are float32 [rows].
 
-// The maximum seen so far and Σ exp(x - maximum), of one thread, warp or block.
+// The maximum and Σ exp(x - maximum) of the elements so far, of a thread, warp or block.
 struct Softmax {
   float top, sum;
 };
@@ -19,7 +19,7 @@ __device__ inline Softmax warpMerge(Softmax s) {
   return s;
 }
 
-// One pass over a row by `threads` threads, this one being number `thread`.
+// One pass over a row by `threads` threads, of which this is number `thread`.
 template <int V> __device__ inline Softmax rowSoftmax(const activation *row, int width, int thread, int threads) {
   Softmax s = {NEGATIVE_INFINITY, 0.0f};
   for (int i = thread * V; i < width; i += threads * V) {
@@ -44,7 +44,7 @@ __device__ inline void writeLoss(Softmax s, const activation *row, int target, f
 }
 
 #define CROSS_ENTROPY(V)                                                                                              \
-  /* Short rows: a warp each. Grid: rows / warps of a block. */                                                       \
+  /* Writes losses and logSumExp. One warp a row; grid: rows / warps of a block. */                                   \
   extern "C" __global__ void crossEntropyWarp##V(const activation *logits, const int *targets, float *losses,         \
                                                  float *logSumExp, int rows, int width) {                             \
     int row = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;                       \
@@ -53,7 +53,7 @@ __device__ inline void writeLoss(Softmax s, const activation *row, int target, f
     Softmax s = warpMerge(rowSoftmax<V>(x, width, lane, WARP));                                                       \
     if (lane == 0) writeLoss(s, x, targets[row], losses + row, logSumExp + row);                                      \
   }                                                                                                                   \
-  /* Long rows: a block each. Grid: rows. */                                                                          \
+  /* The same for wide rows. One block a row; grid: rows. */                                                          \
   extern "C" __global__ void crossEntropyBlock##V(const activation *logits, const int *targets, float *losses,        \
                                                   float *logSumExp, int rows, int width) {                            \
     __shared__ Softmax parts[WARP];                                                                                   \
@@ -84,7 +84,7 @@ __device__ inline void writeLoss(Softmax s, const activation *row, int target, f
   }
 FOR_EACH_WIDTH(CROSS_ENTROPY)
 
-// entropy[row] = Σ softmax(x)·(log Σ exp(x) - x). One block a row, two passes over it. Grid: rows.
+// entropies[row] = Σ softmax(x)·(log Σ exp(x) - x). One block a row, in two passes; grid: rows.
 extern "C" __global__ void entropy(const activation *logits, float *entropies, int width) {
   __shared__ float tops[WARP];
   const activation *row = logits + (long long)blockIdx.x * width;
@@ -104,7 +104,7 @@ extern "C" __global__ void entropy(const activation *logits, float *entropies, i
   if (threadIdx.x == 0) entropies[blockIdx.x] = logf(sum) - weighted / sum;
 }
 
-// dlogits = weight·(sigmoid(x) - y)
+// dlogits = weight·(sigmoid(logits) - labels), n elements of float32. One thread an element.
 extern "C" __global__ void binaryCrossEntropyGrad(const float *logits, const float *labels, float *dlogits,
                                                   float weight, long long n) {
   long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;

@@ -1,10 +1,10 @@
-// RMSNorm: y = x·s·g with s = 1 / sqrt(mean(x²) + 1e-6), alone or of a residual sum, and its gradient.
-// One warp a row of `width` elements; lanes own the same columns in every row.
+// RMSNorm: y = x·s·g with s = 1 / sqrt(mean(x²) + 1e-6), of x or of a residual sum, and its gradient.
+// One warp for each row of `width` elements; lanes have the same columns in every row.
 
 __device__ const float EPSILON = 1e-6f;
 
-// Reads x [rows, width] and branch if there is one, gain [width]; writes y, inverseRms [rows] = s, and with a branch
-// sum = x + branch as stored. Grid: rows / warps of a block.
+// Reads x [rows, width], branch or null, and gain [width]; writes y and inverseRms [rows] = s, and with a branch also
+// sum = x + branch, of which y is then the norm. Grid: rows / warps of a block.
 template <int V>
 __device__ void normaliseRow(const activation *x, const activation *branch, const float *gain, activation *sum,
                              activation *y, float *inverseRms, int rows, int width) {
@@ -25,12 +25,12 @@ __device__ void normaliseRow(const activation *x, const activation *branch, cons
 #pragma unroll
     for (int j = 0; j < V; j++) squares += a[j] * a[j];
   }
-  float s = 1.0f / sqrtf(warpSum(squares) / width + EPSILON); // rsqrtf would be off by two units
+  float s = 1.0f / sqrtf(warpSum(squares) / width + EPSILON); // rsqrtf has an error of two units in the last place
   if (lane == 0) inverseRms[row] = s;
   const activation *normalised = branch != 0 ? sum : x;
   for (int i = lane * V; i < width; i += WARP * V) {
     float a[V], g[V];
-    load<V>(normalised + start + i, a); // from the first-level cache, which this thread filled
+    load<V>(normalised + start + i, a); // from the L1 cache, after the load or store above
     load<V>(gain + i, g);
 #pragma unroll
     for (int j = 0; j < V; j++) a[j] *= s * g[j];
@@ -49,10 +49,11 @@ __device__ void normaliseRow(const activation *x, const activation *branch, cons
   }
 FOR_EACH_WIDTH(NORMALISE)
 
-// With n = x·s: dx = (dx so far) + s·(g·dy - n·mean(n·g·dy)); partials[block] = Σ dy·n over the block's rows, [width].
-// Reads dy, x [rows, width], gain, inverseRms; reads dx where accumulate is 1. A persistent grid: any number of blocks,
-// a warp takes every so-many-th row and keeps its columns' share of the gain's gradient in registers; J groups of
-// V columns a lane, width at most J·V·32 and a multiple of V. Everything of a row is asked for before any of it is used.
+// With n = x·s: dx = s·(g·dy - n·mean(n·g·dy)), added to dx if accumulate is 1; partials[block] = Σ dy·n over the block's
+// rows, [width], for the gain's gradient. Reads dy, x [rows, width], gain [width] and inverseRms [rows]; writes dx and
+// partials. A persistent grid of any number of blocks: a warp strides over the rows and keeps its sums of the gain's gradient
+// in registers, J groups of V columns of a lane; width is a multiple of V and at most J·V·32. All loads of a row are issued
+// before the first use.
 template <int V, int J>
 __device__ void gradRows(const activation *dy, const activation *x, const float *gain, const float *inverseRms,
                          activation *dx, float *partials, int rows, int width, int accumulate) {
@@ -113,7 +114,7 @@ __device__ void gradRows(const activation *dy, const activation *x, const float 
   sumOfWarps<V, J>(dgain, columns, partials + (long long)blockIdx.x * width, width);
 }
 
-// Blocks that a multiprocessor holds at once: as many registers a thread as that leaves.
+// BLOCKS on a multiprocessor limit the registers of a thread.
 #define GRAD(V, J, BLOCKS)                                                                                            \
   extern "C" __global__ void __launch_bounds__(256, BLOCKS)                                                           \
       rmsNormGrad##V##x##J(const activation *dy, const activation *x, const float *gain, const float *inverseRms,     \
@@ -123,7 +124,7 @@ __device__ void gradRows(const activation *dy, const activation *x, const float 
 GRAD(2, 1, 4) GRAD(2, 3, 4) GRAD(2, 5, 4) GRAD(2, 7, 4)
 GRAD(8, 1, 4) GRAD(8, 2, 3) GRAD(8, 3, 2) GRAD(8, 4, 2) GRAD(8, 8, 1)
 
-// dx alone, for any width. Grid: rows / warps of a block.
+// Only dx, for any width. Grid: rows / warps of a block.
 extern "C" __global__ void rmsNormGradAnyWidth(const activation *dy, const activation *x, const float *gain,
                                                const float *inverseRms, activation *dx, int rows, int width,
                                                int accumulate) {

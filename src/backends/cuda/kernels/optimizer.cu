@@ -1,6 +1,7 @@
-// AdamW over all parameters in one launch, and the global norm of all gradients in two; no host in between.
+// AdamW over all parameters in one launch, and the global norm of their gradients in two launches. The kernels read a table
+// of parameters. Grid: a block of 256 threads for each OF_BLOCK elements of a parameter, as in optimizer.ts.
 
-// One parameter. weights are its bf16 values for products, or none.
+// One parameter, float32. weights: its bf16 copy for products, or null.
 struct Parameter {
   float *value;
   const float *grad;
@@ -12,10 +13,10 @@ struct Parameter {
   int firstBlock; // the first of its blocks in the grid
 };
 
-#define OF_BLOCK 4096   // elements of one parameter that a block of 256 threads takes
-#define OF_THREADS 1024 // of them at once: four a thread
+#define OF_BLOCK 4096   // elements of one parameter that a block of 256 threads processes
+#define OF_THREADS 1024 // of them at a time: four of a thread
 
-// Elements i to i + 3 of a parameter, aligned to four; those beyond its end are left alone.
+// Elements i to i + 3 of a parameter, i a multiple of four; elements beyond its end are not accessed.
 __device__ inline void loadFour(const float *from, long long i, long long size, float *x) {
   if (i + 4 <= size) {
     float4 a = *(const float4 *)(from + i);
@@ -36,7 +37,7 @@ __device__ inline void storeFour(float *to, long long i, long long size, const f
   }
 }
 
-// The parameter that a block belongs to: the last whose first block is not after it.
+// Index of the block's parameter: the last one whose first block is not after this block.
 __device__ inline int parameterOf(const Parameter *parameters, int count) {
   int low = 0, high = count - 1;
   while (low < high) {
@@ -47,7 +48,7 @@ __device__ inline int parameterOf(const Parameter *parameters, int count) {
   return low;
 }
 
-// partials[block] = Σ grad² over the block's elements. 256 threads.
+// partials[block] = Σ grad² over the block's elements. Grid as above.
 extern "C" __global__ void squaresOfGradients(const Parameter *parameters, int count, float *partials) {
   Parameter p = parameters[parameterOf(parameters, count)];
   long long start = (long long)(blockIdx.x - p.firstBlock) * OF_BLOCK;
@@ -62,7 +63,7 @@ extern "C" __global__ void squaresOfGradients(const Parameter *parameters, int c
   if (threadIdx.x == 0) partials[blockIdx.x] = sum;
 }
 
-// norm = sqrt(Σ partials). One block.
+// norm = sqrt(Σ partials) of `count` partials. One block.
 extern "C" __global__ void normOfPartials(const float *partials, int count, float *norm) {
   float sum = 0.0f;
   for (int i = threadIdx.x; i < count; i += blockDim.x) sum += partials[i];
@@ -70,9 +71,11 @@ extern "C" __global__ void normOfPartials(const float *partials, int count, floa
   if (threadIdx.x == 0) *norm = sqrtf(sum);
 }
 
-// One step: schedule is [learning rate, 1 - beta1^step, 1 - beta2^step]; gradients are scaled by
-// min(1, maxNorm / (norm + clipEpsilon)), maxNorm 0: not at all. A norm that is not finite: nothing is written.
-// 256 threads.
+// One step of AdamW. With g = grad·min(1, maxNorm / (norm + clipEpsilon)), or grad if maxNorm is 0:
+//   mean = beta1·mean + (1 - beta1)·g, variance = beta2·variance + (1 - beta2)·g²,
+//   value = value·(1 - rate·decay) - rate·(mean / correction1) / (sqrt(variance / correction2) + epsilon)
+// schedule is [rate, correction1 = 1 - beta1^step, correction2 = 1 - beta2^step]. Writes value, mean, variance and weights;
+// nothing if the norm is not finite. Grid as above.
 extern "C" __global__ void adamW(const Parameter *parameters, int count, const float *norm, const float *schedule,
                                  float beta1, float beta2, float epsilon, float maxNorm, float clipEpsilon) {
   if (!isfinite(*norm)) return;

@@ -1,16 +1,16 @@
-// A predictor behind its first product: logit = Σ w·gelu(before + bias) + bias2, and its gradients. P hidden values a
-// token, a multiple of 8, at most 64·J: eight lanes take a token, 8 values each at a time.
+// The predictor after its first product: logit = Σ w·gelu(before + bias) + bias2, and its loss with all gradients.
+// P hidden values a token, a multiple of 8, in the gradient at most 64·J: eight lanes a token, 8 values of a lane at a time.
 
 #define LANES 8
 
-// Of the eight lanes of a token: the sum, known to each.
+// The sum over the eight lanes of a token, returned to each.
 __device__ inline float laneSum(float x) {
 #pragma unroll
   for (int offset = LANES / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(FULL, x, offset);
   return x;
 }
 
-// The hidden values i to i + 7 of a token and, where asked for, the slope there.
+// The hidden values i to i + 7 of a token and, unless slope is null, gelu's slopes.
 __device__ inline void hiddenOf(const Packed<8> &before, const float *bias, int i, float *hidden, float *slope) {
   float b[8];
   unpack<8>(before, hidden);
@@ -39,16 +39,17 @@ extern "C" __global__ void predictorLogits(const activation *before, const float
   if (lane == 0 && token < tokens) logits[token] = sum + *bias2;
 }
 
-// logit = Σ w·gelu(before + bias) + bias2, d = scale·(sigmoid(logit) - label), dbefore = d·weight∘gelu'(before + bias);
-// partials[block] = Σ over its tokens of [dbefore, d·hidden, d, `each` where the logit is above 0 as the label says],
-// 2·P + 2 numbers, always in the same order. A persistent grid of blocks of 256 threads, 32 tokens at a time.
+// The gradient of binary cross-entropy: with d = scale·(sigmoid(logit) - label), dbefore = d·weight∘gelu'(before + bias).
+// Reads before, bias, weight, bias2 as above and labels [tokens]; writes dbefore and partials[block] = Σ over its tokens of
+// [dbefore, d·hidden, d, inverseTokens if (logit > 0) = label], 2·P + 2 numbers, always in the same order.
+// A persistent grid of blocks of 256 threads, 32 tokens at a time.
 template <int J>
-__device__ void learnTokens(const activation *before, const float *bias, const float *weight, const float *bias2,
+__device__ void lossGradOfTokens(const activation *before, const float *bias, const float *weight, const float *bias2,
                             const float *labels, activation *dbefore, float *partials, int tokens, int P, float scale,
-                            float each) {
+                            float inverseTokens) {
   __shared__ float columns[2 * 64 * J + 2];
   int lane = threadIdx.x % LANES, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
-  float dbias[J][8], dweight[J][8], dbias2 = 0.0f, right = 0.0f, last = *bias2;
+  float dbias[J][8], dweight[J][8], dbias2 = 0.0f, correct = 0.0f, last = *bias2;
 #pragma unroll
   for (int j = 0; j < J; j++)
 #pragma unroll
@@ -56,7 +57,7 @@ __device__ void learnTokens(const activation *before, const float *bias, const f
   int ofBlock = blockDim.x / LANES, stride = gridDim.x * ofBlock;
   float next;
   Packed<8> ahead[J];
-  auto ask = [&](int token) { // for what a token needs, while the one before it is computed
+  auto prefetch = [&](int token) { // loads a token while the one before it is computed
     if (token >= tokens) return;
     next = labels[token];
 #pragma unroll
@@ -65,9 +66,9 @@ __device__ void learnTokens(const activation *before, const float *bias, const f
       if (i < P) ahead[j] = fetch<8>(before + (long long)token * P + i);
     }
   };
-  // All lanes of a warp go round equally often: sums over a token's lanes need them.
+  // All lanes of a warp run the same iterations: the shuffles of laneSum need them.
   int token = blockIdx.x * ofBlock + threadIdx.x / LANES;
-  ask(token);
+  prefetch(token);
   for (int first = blockIdx.x * ofBlock; first < tokens; first += stride, token += stride) {
     bool isToken = token < tokens;
     float label = isToken ? next : 0.0f, sum = 0.0f, hidden[J][8], slope[J][8], w[J][8];
@@ -80,12 +81,12 @@ __device__ void learnTokens(const activation *before, const float *bias, const f
 #pragma unroll
       for (int e = 0; e < 8; e++) sum += w[j][e] * hidden[j][e];
     }
-    ask(token + stride);
+    prefetch(token + stride);
     float logit = laneSum(sum) + last;
     if (!isToken) continue;
     float d = scale * (sigmoid(logit) - label);
     dbias2 += d;
-    right += (logit > 0.0f ? 1.0f : 0.0f) == label ? each : 0.0f;
+    correct += (logit > 0.0f ? 1.0f : 0.0f) == label ? inverseTokens : 0.0f;
 #pragma unroll
     for (int j = 0; j < J; j++) {
       int i = (j * LANES + lane) * 8;
@@ -112,7 +113,7 @@ __device__ void learnTokens(const activation *before, const float *bias, const f
 #pragma unroll
   for (int offset = WARP / 2; offset >= LANES; offset /= 2) {
     dbias2 += __shfl_xor_sync(FULL, dbias2, offset);
-    right += __shfl_xor_sync(FULL, right, offset);
+    correct += __shfl_xor_sync(FULL, correct, offset);
   }
   for (int turn = 0; turn < warps; turn++) {
     if (turn == warp && threadIdx.x % WARP < LANES) {
@@ -128,7 +129,7 @@ __device__ void learnTokens(const activation *before, const float *bias, const f
       }
       if (lane == 0) {
         columns[2 * P] = (turn == 0 ? 0.0f : columns[2 * P]) + dbias2;
-        columns[2 * P + 1] = (turn == 0 ? 0.0f : columns[2 * P + 1]) + right;
+        columns[2 * P + 1] = (turn == 0 ? 0.0f : columns[2 * P + 1]) + correct;
       }
     }
     __syncthreads();
@@ -136,11 +137,11 @@ __device__ void learnTokens(const activation *before, const float *bias, const f
   for (int i = threadIdx.x; i < 2 * P + 2; i += blockDim.x) partials[(long long)blockIdx.x * (2 * P + 2) + i] = columns[i];
 }
 
-#define PREDICTOR_LOSS_GRAD(J)                                                                                             \
+#define PREDICTOR_LOSS_GRAD(J)                                                                                        \
   extern "C" __global__ void __launch_bounds__(256)                                                                   \
-      predictorLossGrad##J(const activation *before, const float *bias, const float *weight, const float *bias2,          \
+      predictorLossGrad##J(const activation *before, const float *bias, const float *weight, const float *bias2,      \
                        const float *labels, activation *dbefore, float *partials, int tokens, int P, float scale,     \
-                       float each) {                                                                                  \
-    learnTokens<J>(before, bias, weight, bias2, labels, dbefore, partials, tokens, P, scale, each);                   \
+                       float inverseTokens) {                                                                         \
+    lossGradOfTokens<J>(before, bias, weight, bias2, labels, dbefore, partials, tokens, P, scale, inverseTokens);     \
   }
 PREDICTOR_LOSS_GRAD(1) PREDICTOR_LOSS_GRAD(2) PREDICTOR_LOSS_GRAD(4)

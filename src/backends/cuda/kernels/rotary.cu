@@ -1,10 +1,11 @@
-// Rotary positions, in place: turns the pairs (x_i, x_{i + K/2}) of every head of q and k by the angle of their position;
-// v stays. qkv [tokens, 3, H, K]; table [P, K], a row K/2 cosines, then K/2 sines; positions [tokens], or none: the
-// token's place in its sequence of n. direction -1 turns back, which is the gradient.
-// A thread takes V pairs of one head; grid: tokens · 2H · K/2 / (V · threads).
+// Rotary positions, in place: rotates the pairs (x_i, x_{i + K/2}) of every head of q and k by the angle a_i of the position:
+//   (x, y) → (x·cos a - y·sin a, y·cos a + x·sin a). direction -1 rotates back, which is the gradient.
+// Reads table [P, K], whose rows are K/2 cosines, then K/2 sines, and positions [tokens]; null: the token's index in its
+// sequence of n. Reads and writes q and k of qkv [tokens, 3, H, K].
+// A thread processes V pairs of one head; grid: tokens · 2H · K/2 / (V · threads).
 
 template <int V>
-__device__ void turn(activation *qkv, const float *table, const int *positions, int tokens, int n, int heads, int size,
+__device__ void rotatePairs(activation *qkv, const float *table, const int *positions, int tokens, int n, int heads, int size,
                      float direction) {
   int half = size / 2, groups = half / V;
   long long id = (long long)blockIdx.x * blockDim.x + threadIdx.x;
@@ -32,6 +33,6 @@ __device__ void turn(activation *qkv, const float *table, const int *positions, 
 #define ROTARY(V)                                                                                                     \
   extern "C" __global__ void rotary##V(activation *qkv, const float *table, const int *positions, int tokens, int n,  \
                                        int heads, int size, float direction) {                                        \
-    turn<V>(qkv, table, positions, tokens, n, heads, size, direction);                                                \
+    rotatePairs<V>(qkv, table, positions, tokens, n, heads, size, direction);                                         \
   }
 FOR_EACH_WIDTH(ROTARY)

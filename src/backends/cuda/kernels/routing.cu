@@ -1,11 +1,12 @@
-// What a routed block adds to a transformer: router weights, the choice of k tokens a sequence, rows gathered and put
-// back scaled by the gate. Router weights are float32 throughout. An index of T marks padding: it reads zeros and
-// writes nothing. `slots` are the B·k places of selected tokens, `tokens` the B·T of all.
+// Routed blocks: router weights r = w·x, the k selected tokens of a sequence, their rows gathered and scattered back scaled by
+// the gate, the gradients of these, and the draws of the random router. Router weights are float32 throughout.
+// x [B, T, width]; r [B, T]; w [width]; indices [B, k] are positions, and T for padding, which reads zeros and writes nothing.
+// `slots` is B·k, the number of selected tokens with padding; `tokens` is B·T. `length` is T.
 
 #include "gate.cu"
 
-// r[token] = x[token]·w, or of a residual sum: with a branch, sum = x + branch as stored, r = sum·w. One warp a token;
-// grid: tokens / warps of a block.
+// r[token] = x[token]·w; with a branch, total = x + branch as stored and r = total·w. Reads x, branch or null, and w; writes r
+// and total. One warp a token; grid: tokens / warps of a block.
 template <int V>
 __device__ void dotRow(const activation *x, const activation *branch, const float *w, activation *total, float *r,
                        int tokens, int width) {
@@ -30,10 +31,10 @@ __device__ void dotRow(const activation *x, const activation *branch, const floa
   if (lane == 0) r[token] = sum;
 }
 
-// dx[token] = (dx so far) + dr[token]·w; partials[block] = Σ dr·x over the block's tokens, [width]. A token whose dr is 0,
-// as it is of most where nothing but the gate asks for it, is neither read nor written where accumulate is 1. A persistent
-// grid: any number of blocks; a warp looks at 32 tokens at once and takes their rows one after another, J groups of V
-// columns a lane, width at most J·V·32 and a multiple of V.
+// dx[token] = dr[token]·w, added to dx if accumulate is 1; partials[block] = Σ dr·x over the block's tokens, [width], for dw.
+// Reads dr, x, w and dx; writes dx and partials. If accumulate is 1, a token with dr = 0 is skipped: most of them, if only the
+// gate has a gradient. A persistent grid of any number of blocks; a warp reads dr of 32 tokens at once and processes their rows
+// one after another, J groups of V columns of a lane; width is a multiple of V and at most J·V·32.
 template <int V, int J>
 __device__ void logitsGradRows(const float *dr, const activation *x, const float *w, activation *dx, float *partials,
                                int tokens, int width, int accumulate) {
@@ -79,11 +80,11 @@ __device__ void logitsGradRows(const float *dr, const activation *x, const float
   sumOfWarps<V, J>(dweight, columns, partials + (long long)blockIdx.x * width, width);
 }
 
-// Of selected tokens alone: dx[token] = (dx so far) + drows[slot] + dr[token]·w; partials[block] = Σ dr·rows over the block's
-// slots, [width]. Padding gives nothing. A persistent grid as logitsGradRows'; a warp asks for a slot's rows while it works
-// at those of the one before: no token has two slots.
+// For selected tokens: dx[token] += drows[slot] + dr[token]·w; partials[block] = Σ dr·rows over the block's slots, [width], for
+// dw. Padding is skipped. Reads dr, drows, rows [slots, width], indices, w and dx; writes dx and partials. A persistent grid as
+// that of logitsGradRows. A warp loads a slot's rows while it computes the slot before it, as no token has two slots.
 template <int V, int J>
-__device__ void takeGradRows(const float *dr, const activation *drows, const activation *rows, const int *indices,
+__device__ void gatherGradRows(const float *dr, const activation *drows, const activation *rows, const int *indices,
                              const float *w, activation *dx, float *partials, int slots, int k, int length, int width) {
   extern __shared__ float columns[];
   int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, warps = blockDim.x / WARP, stride = gridDim.x * warps;
@@ -93,14 +94,14 @@ __device__ void takeGradRows(const float *dr, const activation *drows, const act
 #pragma unroll
     for (int e = 0; e < V; e++) dweight[j][e] = 0.0f;
   for (int first = blockIdx.x * warps + warp; first < slots; first += WARP * stride) {
-    // The places and numbers of as many slots as there are lanes.
+    // The token and dr of one slot for each lane.
     int own = first + lane * stride, ownToken = -1;
     if (own < slots && indices[own] < length) ownToken = own / k * length + indices[own];
     float ownDr = ownToken < 0 ? 0.0f : dr[ownToken];
     Packed<V> nextRows[J], nextGradient[J], nextGradAccum[J];
-    auto ask = [&](int turn) {
+    auto prefetch = [&](int turn) {
       int slot = first + turn * stride, token = __shfl_sync(FULL, ownToken, turn);
-      if (token < 0) return; // also where there is no such slot
+      if (token < 0) return; // padding, or beyond the last slot
 #pragma unroll
       for (int j = 0; j < J; j++) {
         int i = (j * WARP + lane) * V;
@@ -110,7 +111,7 @@ __device__ void takeGradRows(const float *dr, const activation *drows, const act
         nextGradAccum[j] = fetch<V>(dx + (long long)token * width + i);
       }
     };
-    ask(0);
+    prefetch(0);
     for (int turn = 0; turn < WARP && first + turn * stride < slots; turn++) {
       int token = __shfl_sync(FULL, ownToken, turn);
       float d = __shfl_sync(FULL, ownDr, turn);
@@ -121,7 +122,7 @@ __device__ void takeGradRows(const float *dr, const activation *drows, const act
         gradient[j] = nextGradient[j];
         gradAccum[j] = nextGradAccum[j];
       }
-      if (turn + 1 < WARP) ask(turn + 1);
+      if (turn + 1 < WARP) prefetch(turn + 1);
       if (token < 0) continue;
 #pragma unroll
       for (int j = 0; j < J; j++) {
@@ -144,23 +145,23 @@ __device__ void takeGradRows(const float *dr, const activation *drows, const act
   sumOfWarps<V, J>(dweight, columns, partials + (long long)blockIdx.x * width, width);
 }
 
-// As many blocks on a multiprocessor as the norm's gradient has.
-#define LOGITS_GRAD(V, J, BLOCKS)                                                                                     \
+// As many blocks on a multiprocessor as norm.cu has.
+#define ROUTING_GRAD(V, J, BLOCKS)                                                                                    \
   extern "C" __global__ void __launch_bounds__(256, BLOCKS)                                                           \
       routerLogitsGrad##V##x##J(const float *dr, const activation *x, const float *w, activation *dx, float *partials, \
                                int tokens, int width, int accumulate) {                                               \
     logitsGradRows<V, J>(dr, x, w, dx, partials, tokens, width, accumulate);                                          \
   }                                                                                                                   \
   extern "C" __global__ void __launch_bounds__(256, BLOCKS)                                                           \
-      routedGatherGrad##V##x##J(const float *dr, const activation *drows, const activation *rows, const int *indices,   \
+      routedGatherGrad##V##x##J(const float *dr, const activation *drows, const activation *rows, const int *indices, \
                               const float *w, activation *dx, float *partials, int slots, int k, int length,          \
                               int width) {                                                                            \
-    takeGradRows<V, J>(dr, drows, rows, indices, w, dx, partials, slots, k, length, width);                           \
+    gatherGradRows<V, J>(dr, drows, rows, indices, w, dx, partials, slots, k, length, width);                         \
   }
-LOGITS_GRAD(2, 1, 4) LOGITS_GRAD(2, 3, 4) LOGITS_GRAD(2, 5, 4) LOGITS_GRAD(2, 7, 4)
-LOGITS_GRAD(8, 1, 4) LOGITS_GRAD(8, 2, 3) LOGITS_GRAD(8, 3, 2) LOGITS_GRAD(8, 4, 2) LOGITS_GRAD(8, 8, 1)
+ROUTING_GRAD(2, 1, 4) ROUTING_GRAD(2, 3, 4) ROUTING_GRAD(2, 5, 4) ROUTING_GRAD(2, 7, 4)
+ROUTING_GRAD(8, 1, 4) ROUTING_GRAD(8, 2, 3) ROUTING_GRAD(8, 3, 2) ROUTING_GRAD(8, 4, 2) ROUTING_GRAD(8, 8, 1)
 
-// dx alone, for any width. One warp a token; grid: tokens / warps of a block.
+// Only dx, for any width. One warp a token; grid: tokens / warps of a block.
 extern "C" __global__ void routerLogitsGradAnyWidth(const float *dr, const float *w, activation *dx, int tokens,
                                                    int width, int accumulate) {
   int token = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
@@ -170,7 +171,7 @@ extern "C" __global__ void routerLogitsGradAnyWidth(const float *dr, const float
   for (int i = lane; i < width; i += WARP) assign(row[i], d * w[i] + (accumulate ? toFloat(row[i]) : 0.0f));
 }
 
-// dx alone, for any width, and ofSlots[slot] = dr of its token, 0 for padding. One warp a slot; grid: slots / warps of a block.
+// Only dx, for any width, and ofSlots[slot] = dr of its token, 0 for padding. One warp a slot; grid: slots / warps of a block.
 extern "C" __global__ void routedGatherGradAnyWidth(const float *dr, const activation *drows, const int *indices,
                                                   const float *w, activation *dx, float *ofSlots, int slots, int k,
                                                   int length, int width) {
@@ -186,7 +187,7 @@ extern "C" __global__ void routedGatherGradAnyWidth(const float *dr, const activ
   for (int i = lane; i < width; i += WARP) assign(to[i], toFloat(to[i]) + toFloat(from[i]) + d * w[i]);
 }
 
-// rows[slot] = x[its token], 0 for padding. One warp a slot; grid: slots / warps of a block.
+// rows[slot] = x[its token], 0 for padding. Reads x and indices. One warp a slot; grid: slots / warps of a block.
 template <int V>
 __device__ void gatherRow(const activation *x, const int *indices, activation *rows, int slots, int k, int length,
                           int width) {
@@ -204,8 +205,8 @@ __device__ void gatherRow(const activation *x, const int *indices, activation *r
   }
 }
 
-// y[the slot's token] += gate·rows[slot], gate(r) of the token or 1 where r is none. Every token has one slot at most,
-// so nothing collides. Grid as gatherRow's.
+// y[the slot's token] += gate(r)·rows[slot], or rows[slot] if r is null. A token has at most one slot, so no two warps write
+// the same row. `gate` is a code of gate.cu. Reads rows, indices, r and y; writes y. Grid as that of gatherRow.
 template <int V>
 __device__ void scatterRow(const activation *rows, const int *indices, const float *r, activation *y, int slots, int k,
                            int length, int width, int gate) {
@@ -223,8 +224,8 @@ __device__ void scatterRow(const activation *rows, const int *indices, const flo
   }
 }
 
-// drows[slot] = gate(r)·dout[token], 0 for padding; dr[token] = gate'(r)·(dout[token]·rows[slot]); dr is 0 elsewhere
-// already. Grid as gatherRow's.
+// drows[slot] = gate(r)·dout[token], 0 for padding; dr[token] = gate'(r)·(dout[token]·rows[slot]). dr must be 0 before: other
+// tokens are not written. Reads dout, rows, r and indices; writes drows and dr. Grid as that of gatherRow.
 template <int V>
 __device__ void scatterGradRow(const activation *dout, const activation *rows, const float *r, const int *indices,
                                activation *drows, float *dr, int slots, int k, int length, int width, int gate) {
@@ -250,10 +251,10 @@ __device__ void scatterGradRow(const activation *dout, const activation *rows, c
 }
 
 #define ROUTING(V)                                                                                                    \
-  extern "C" __global__ void routerLogits##V(const activation *x, const float *w, float *r, int tokens, int width) {   \
+  extern "C" __global__ void routerLogits##V(const activation *x, const float *w, float *r, int tokens, int width) {  \
     dotRow<V>(x, 0, w, 0, r, tokens, width);                                                                          \
   }                                                                                                                   \
-  extern "C" __global__ void addRouterLogits##V(const activation *x, const activation *branch, const float *w,         \
+  extern "C" __global__ void addRouterLogits##V(const activation *x, const activation *branch, const float *w,        \
                                                activation *total, float *r, int tokens, int width) {                  \
     dotRow<V>(x, branch, w, total, r, tokens, width);                                                                 \
   }                                                                                                                   \
@@ -262,24 +263,24 @@ __device__ void scatterGradRow(const activation *dout, const activation *rows, c
     gatherRow<V>(x, indices, rows, slots, k, length, width);                                                          \
   }                                                                                                                   \
   extern "C" __global__ void scatterAdd##V(const activation *rows, const int *indices, const float *r, activation *y, \
-                                           int slots, int k, int length, int width, int gate) {                  \
-    scatterRow<V>(rows, indices, r, y, slots, k, length, width, gate);                                           \
+                                           int slots, int k, int length, int width, int gate) {                       \
+    scatterRow<V>(rows, indices, r, y, slots, k, length, width, gate);                                                \
   }                                                                                                                   \
   extern "C" __global__ void scatterAddGrad##V(const activation *dout, const activation *rows, const float *r,        \
                                                const int *indices, activation *drows, float *dr, int slots, int k,    \
-                                               int length, int width, int gate) {                                \
-    scatterGradRow<V>(dout, rows, r, indices, drows, dr, slots, k, length, width, gate);                         \
+                                               int length, int width, int gate) {                                     \
+    scatterGradRow<V>(dout, rows, r, indices, drows, dr, slots, k, length, width, gate);                              \
   }
 FOR_EACH_WIDTH(ROUTING)
 
-// A float as an unsigned number of the same order; NaN, and -0 like 0: equal weights must be equal keys.
+// A float as an unsigned integer of the same order. -0 is 0, as equal weights must have equal keys; NaN is the lowest.
 __device__ inline unsigned orderedKey(float x) {
   if (x != x) return 0;
   unsigned bits = __float_as_uint(x == 0.0f ? 0.0f : x);
   return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
-// The exclusive sum over a block of `count` per thread, and the total. Blocks of 1024 threads.
+// The exclusive sum of `count` over the threads of a block, and the total. Blocks of 1024 threads.
 __device__ inline int blockScan(int count, int &total) {
   __shared__ int warpTotals[WARP];
   int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, sum = count;
@@ -288,7 +289,7 @@ __device__ inline int blockScan(int count, int &total) {
     int other = __shfl_up_sync(FULL, sum, offset);
     if (lane >= offset) sum += other;
   }
-  __syncthreads(); // a call before this one may still be read
+  __syncthreads(); // an earlier call's totals may still be read
   if (lane == WARP - 1) warpTotals[warp] = sum;
   __syncthreads();
   int before = 0;
@@ -300,17 +301,18 @@ __device__ inline int blockScan(int count, int &total) {
   return before + sum - count;
 }
 
-// The k largest of each row of r [B, T], ties to the lower position: indices [B, k] ascending, member [B, T] 0 or 1.
-// Finds the k-th largest key bit by bit from the top, as the barrier itself counts, and stops where exactly k keys are
-// left; then walks the row once: larger keys are taken, equal ones while there is room. One block of 1024 threads a row.
-extern "C" __global__ void selectTopK(const float *r, int *indices, float *member, int length, int k) {
+// The k largest of each row of r [B, T], ties to the lower position: writes indices [B, k], ascending, and mask [B, T], 1 for
+// the selected, else 0. Finds the k-th largest key bit by bit from the highest, as __syncthreads_count counts the keys, and
+// stops early if exactly k keys are left; then one pass over the row selects larger keys, and equal ones up to k in all.
+// One block of 1024 threads a row.
+extern "C" __global__ void selectTopK(const float *r, int *indices, float *mask, int length, int k) {
   const float *row = r + (long long)blockIdx.x * length;
-  unsigned own = threadIdx.x < length ? orderedKey(row[threadIdx.x]) : 0; // the first of this thread's keys
+  unsigned own = threadIdx.x < length ? orderedKey(row[threadIdx.x]) : 0; // this thread's first key
   auto keyAt = [&](int start) {
     int t = start + threadIdx.x;
     return start == 0 ? own : t < length ? orderedKey(row[t]) : 0;
   };
-  auto atLeast = [&](unsigned least) { // how many keys of the row; least is above 0, which keys beyond it are
+  auto atLeast = [&](unsigned least) { // the number of keys >= least > 0; keys beyond the row are 0
     int count = 0;
     for (int start = 0; start < length; start += blockDim.x) count += __syncthreads_count(keyAt(start) >= least);
     return count;
@@ -323,7 +325,7 @@ extern "C" __global__ void selectTopK(const float *r, int *indices, float *membe
     threshold |= bit;
     found = count;
   }
-  int room = k - (threshold == 0xffffffffu ? 0 : atLeast(threshold + 1)); // for keys equal to the threshold
+  int equalSlots = k - (threshold == 0xffffffffu ? 0 : atLeast(threshold + 1)); // for keys equal to the threshold
   int equalBefore = 0, aboveBefore = 0;
   for (int start = 0; start < length; start += blockDim.x) {
     int t = start + threadIdx.x, total;
@@ -331,9 +333,9 @@ extern "C" __global__ void selectTopK(const float *r, int *indices, float *membe
     int isEqual = t < length && key == threshold, isAbove = t < length && key > threshold;
     int before = blockScan(isEqual | isAbove << 16, total); // at most 1024 of each
     int equals = equalBefore + (before & 0xffff), above = aboveBefore + (before >> 16);
-    bool take = isAbove || (isEqual && equals < room);
-    if (t < length) member[(long long)blockIdx.x * length + t] = take ? 1.0f : 0.0f;
-    if (take) indices[(long long)blockIdx.x * k + above + min(equals, room)] = t;
+    bool selected = isAbove || (isEqual && equals < equalSlots);
+    if (t < length) mask[(long long)blockIdx.x * length + t] = selected ? 1.0f : 0.0f;
+    if (selected) indices[(long long)blockIdx.x * k + above + min(equals, equalSlots)] = t;
     equalBefore += total & 0xffff;
     aboveBefore += total >> 16;
   }
@@ -352,14 +354,15 @@ __device__ __forceinline__ uint4 philox(uint4 c, unsigned k0, unsigned k1) {
   return c;
 }
 
-// A pair of N(0, 1) numbers of two words (Box and Muller 1958): see src/ops/normal-draws.ts.
+// Two N(0, 1) numbers from two words (Box and Muller 1958), as in src/ops/normal-draws.ts.
 __device__ __forceinline__ float2 normalPair(unsigned a, unsigned b) {
   float radius = sqrtf(-2.0f * logf(((float)(a >> 9) + 0.5f) * 0x1p-23f)), sine, cosine;
   sincospif(2.0f * ((float)(b >> 9) + 0.5f) * 0x1p-23f, &sine, &cosine);
   return make_float2(radius * cosine, radius * sine);
 }
 
-// draws[sequence][t], four of a thread; grid: sequences * groups threads, groups = ceil(length / 4).
+// draws [sequences, length] from N(0, 1), by key and position alone: four of a thread, of the counter (group, first + sequence).
+// Grid: sequences · groups threads, groups = ceil(length / 4).
 extern "C" __global__ void normalDraws(const int *key, const int *first, float *draws, int sequences, int length,
                                        int groups) {
   int i = blockIdx.x * blockDim.x + threadIdx.x;

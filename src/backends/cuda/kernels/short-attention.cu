@@ -1,11 +1,12 @@
-// Rotary positions and causal attention of short sequences, each way in one pass, on tensor cores: a block has a head of a
-// sequence, all of whose q, k and v fit in shared memory. What a routed block's few tokens need: bytes decide there.
-// In bf16 alone. qkv [B, n, 3, H, K]; table [P, K], a row K/2 cosines, then K/2 sines; positions [B, n], or none: the token's
-// place in its sequence; out [B, n, H, K]; logSumExp [B, H, n] of the scaled scores. Grid: B·H, heads the fastest.
-// A warp has strips of 16 rows. Tensor cores multiply a [16, 16] by [16, 8], sums in float: of a result, lane l has rows
+// Rotary positions and causal attention of short sequences, fused, forward and backward, on tensor cores; bf16 only:
+//   P = softmax(scale·q·kᵀ) over the keys up to the query, out = P·v, logSumExp of the scaled scores.
+// A block has one head of a sequence, whose q, k and v fit in shared memory: the few tokens of a routed block are bound by
+// memory traffic. Grid: B·H, heads the fastest. qkv [B, n, 3, H, K]; table [P, K], rows of K/2 cosines, then K/2 sines;
+// positions [B, n], or null: the token's index in its sequence; out [B, n, H, K]; logSumExp [B, H, n].
+// A warp processes strips of 16 rows. Tensor cores multiply [16, 16] by [16, 8] with float sums: of a result, lane l has rows
 // l/4 and l/4 + 8 and columns 2·(l%4) and the next.
 
-#define MOST_THREADS 256
+#define MAX_THREADS 256
 #define STRIP 16
 
 __device__ const float LOG2_E = 1.4426950408889634f, LN_2 = 0.6931471805599453f;
@@ -18,7 +19,7 @@ __device__ inline void multiplyTensors(float *c, unsigned a0, unsigned a1, unsig
                : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
-// Four [8, 8] matrices from shared memory, as tensor cores take them; lane 8·i + j names row j of matrix i.
+// Four [8, 8] matrices from shared memory in the layout of tensor cores; lane 8·i + j has the address of row j of matrix i.
 __device__ inline void loadMatrices(unsigned *x, const bf16 *row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
@@ -32,14 +33,15 @@ __device__ inline void loadTransposed(unsigned *x, const bf16 *row) {
                : "r"((unsigned)__cvta_generic_to_shared(row))
                : "memory");
 }
-// 16 bytes to shared memory some time before arrived().
-__device__ inline void copyLater(bf16 *to, const bf16 *from) {
+// Starts a copy of 16 bytes to shared memory; awaitCopies() waits for it.
+__device__ inline void copyAsync(bf16 *to, const bf16 *from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((unsigned)__cvta_generic_to_shared(to)), "l"(from)
                : "memory");
 }
-__device__ inline void arrived() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+__device__ inline void awaitCopies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
-// One head of one sequence, and how its rows lie in shared memory: 8 elements apart, so that no two of eight share banks.
+// One head of one sequence. Its rows in shared memory have 8 unused elements between them, so that no two of eight rows have
+// bank conflicts.
 template <int K> struct Short {
   static const int pitch = K + 8;
   int n, heads, batch, head, strips, lane, warp, warps;
@@ -54,20 +56,21 @@ template <int K> struct Short {
   __device__ const float *angles(const float *table, const int *positions, int t) const {
     return table + (long long)(positions != 0 ? positions[token(t)] : t) * K;
   }
-  // What this lane names of the 16 rows and columns from (row, column) on: two matrices below each other, then the right ones.
+  // This lane's address for loading 16 rows and columns from (row, column): two matrices below each other, then those to the
+  // right.
   __device__ const bf16 *tile(const bf16 *x, int row, int column) const {
     return x + (row + lane % STRIP) * pitch + column + lane / STRIP * 8;
   }
-  // The strip of this warp in a round: there and back, since those further down have more to do. May be beyond the last.
+  // The strip of this warp in a round, in alternating order, as later strips have more work. May be beyond the last.
   __device__ int strip(int round) const { return round * warps + (round % 2 == 0 ? warp : warps - 1 - warp); }
 };
 
-// Rows of q, k or v, or of a merged tensor (which 3), on their way to shared memory; 0 behind the last one.
+// Starts to copy the rows of q, k or v, or of a merged tensor (which = 3), to shared memory; 0 beyond the last one.
 template <int K> __device__ inline void copyRows(const Short<K> &h, const bf16 *x, int which, bf16 *to) {
   for (int i = threadIdx.x; i < h.rows() * (K / 8); i += blockDim.x) {
     int row = i / (K / 8), column = i % (K / 8) * 8;
     bf16 *place = to + row * h.pitch + column;
-    if (row < h.n) copyLater(place, x + (which == 3 ? h.merged(row) : h.packed(row, which)) + column);
+    if (row < h.n) copyAsync(place, x + (which == 3 ? h.merged(row) : h.packed(row, which)) + column);
     else *(uint4 *)place = make_uint4(0, 0, 0, 0);
   }
 }
@@ -105,7 +108,7 @@ template <int K> __device__ inline void loadStrip(const Short<K> &h, unsigned (*
   for (int i = 0; i < K / 16; i++) loadMatrices(a[i], h.tile(x, strip * STRIP, i * 16));
 }
 
-// Over the four lanes that share a row.
+// The sum, and the maximum, over the four lanes of a row.
 __device__ inline float quadSum(float x) {
   x += __shfl_xor_sync(FULL, x, 1);
   return x + __shfl_xor_sync(FULL, x, 2);
@@ -115,7 +118,7 @@ __device__ inline float quadMax(float x) {
   return fmaxf(x, __shfl_xor_sync(FULL, x, 2));
 }
 
-// Lane t of four gives x[0..3] and gets what the four had in x[t]: one tile's eight columns in place of two of four tiles.
+// Transposes x[0..3] among four lanes: lane t gets x[t] of each, so eight columns of one tile for two columns of four tiles.
 __device__ inline void transposeQuad(unsigned *x, int lane) {
 #pragma unroll
   for (int i = 0; i < 4; i += 2) {
@@ -133,7 +136,8 @@ __device__ inline void transposeQuad(unsigned *x, int lane) {
   }
 }
 
-// Half of a strip (rows l/4, or those 8 below) as bf16 to `row`, where this lane's row is to be, or nowhere beyond the end.
+// Stores half of a strip (rows l/4, or those 8 below) as bf16. `row` is the destination of this lane's row; not written unless
+// `inside`.
 template <int K> __device__ inline void storeHalf(const float (*x)[4], int half, bf16 *row, bool inside, int lane) {
 #pragma unroll
   for (int i = 0; i < K / 8; i += 4) {
@@ -145,9 +149,9 @@ template <int K> __device__ inline void storeHalf(const float (*x)[4], int half,
   }
 }
 
-// Turns q and k, in shared memory and, as the backward pass wants them, in qkv.
+// Rotates q and k in shared memory, and stores them to qkv for the backward pass.
 template <int K>
-__device__ inline void turnRows(const Short<K> &h, bf16 *q, bf16 *k, bf16 *__restrict__ qkv,
+__device__ inline void rotateRows(const Short<K> &h, bf16 *q, bf16 *k, bf16 *__restrict__ qkv,
                                 const float *__restrict__ table, const int *__restrict__ positions) {
 #pragma unroll 2
   for (int i = threadIdx.x; i < h.n * (K / 16); i += blockDim.x) {
@@ -176,7 +180,7 @@ __device__ inline void turnRows(const Short<K> &h, bf16 *q, bf16 *k, bf16 *__res
   }
 }
 
-// qkv: q and k are turned in place. Shared memory: q, k and v.
+// Reads qkv, table and positions; writes out, logSumExp and the rotated q and k of qkv. Shared memory: q, k and v.
 template <int K>
 __device__ void attendShort(bf16 *qkv, const float *table, const int *positions, bf16 *out, float *logSumExp, int n,
                             int heads, float scale) {
@@ -186,9 +190,9 @@ __device__ void attendShort(bf16 *qkv, const float *table, const int *positions,
   copyRows(h, qkv, 0, q);
   copyRows(h, qkv, 1, k);
   copyRows(h, qkv, 2, v);
-  arrived();
+  awaitCopies();
   __syncthreads();
-  turnRows(h, q, k, qkv, table, positions);
+  rotateRows(h, q, k, qkv, table, positions);
   __syncthreads();
   int row = h.lane / 4, column = h.lane % 4 * 2;
   for (int round = 0; round * h.warps < h.strips; round++) {
@@ -200,7 +204,7 @@ __device__ void attendShort(bf16 *qkv, const float *table, const int *positions,
 #pragma unroll
     for (int i = 0; i < K / 8; i++) sum[i][0] = sum[i][1] = sum[i][2] = sum[i][3] = 0.0f;
     for (int keys = 0; keys <= strip; keys++) {
-      float weights[2][4]; // scores first, by the logarithm to base 2
+      float weights[2][4]; // first the scores, times log2(e)
       multiplyRows(h, weights, query, k, keys * STRIP);
 #pragma unroll
       for (int j = 0; j < 2; j++)
@@ -242,9 +246,9 @@ __device__ void attendShort(bf16 *qkv, const float *table, const int *positions,
   }
 }
 
-// Turns a strip's gradients back, scales them, and stores them as rows of dqkv.
+// Scales a strip's gradients, rotates them back and stores them as rows of dqkv.
 template <int K>
-__device__ inline void storeTurnedBack(const Short<K> &h, float (*x)[4], int strip, int which, float scale, bf16 *dqkv,
+__device__ inline void storeRotatedBack(const Short<K> &h, float (*x)[4], int strip, int which, float scale, bf16 *dqkv,
                                        const float *table, const int *positions) {
 #pragma unroll
   for (int half = 0; half < 2; half++) {
@@ -264,10 +268,10 @@ __device__ inline void storeTurnedBack(const Short<K> &h, float (*x)[4], int str
   }
 }
 
-// With P the weights and delta = Σ dout∘out of a row: dv = Pᵀ·dout, dS = P∘(dout·vᵀ - delta), dq = scale·dS·k and
-// dk = scale·dSᵀ·q, both turned back. A warp makes dk and dv of its strips of keys, then dq of its strips of queries: P
-// twice, but nothing is added up between warps. qkv's q and k are turned. Shared memory: q, k, v, dout, then a row's
-// logSumExp and delta.
+// With delta = Σ dout∘out of a row: dv = Pᵀ·dout, dS = P∘(dout·vᵀ - delta), dq = scale·dS·k and dk = scale·dSᵀ·q, both rotated
+// back. A warp computes dk and dv of its strips of keys, then dq of its strips of queries: P is computed twice, but no sums
+// cross warps. Reads qkv, with q and k rotated, table, positions, out, logSumExp and dout; writes dqkv. Shared memory: q, k, v,
+// dout, then logSumExp and delta of each row.
 template <int K>
 __device__ void attendShortGrad(const bf16 *qkv, const float *table, const int *positions, const bf16 *out,
                                 const float *logSumExp, const bf16 *dout, bf16 *dqkv, int n, int heads, float scale) {
@@ -275,15 +279,15 @@ __device__ void attendShortGrad(const bf16 *qkv, const float *table, const int *
   Short<K> h(n, heads);
   int size = h.rows() * h.pitch;
   bf16 *q = (bf16 *)shared, *k = q + size, *v = k + size, *d = v + size;
-  float *tops = (float *)(d + size), *deltas = tops + h.rows(); // tops: logSumExp by the logarithm to base 2
+  float *tops = (float *)(d + size), *deltas = tops + h.rows(); // tops: logSumExp, times log2(e)
   copyRows(h, qkv, 0, q);
   copyRows(h, qkv, 1, k);
   copyRows(h, qkv, 2, v);
   copyRows(h, dout, 3, d);
-  arrived();
+  awaitCopies();
   __syncthreads();
 #pragma unroll 4
-  for (int i = threadIdx.x; i < h.rows() * (K / 8); i += blockDim.x) { // whole warps: 16 rows at least
+  for (int i = threadIdx.x; i < h.rows() * (K / 8); i += blockDim.x) { // whole warps, as there are at least 16 rows
     int t = i / (K / 8), column = i % (K / 8) * 8;
     float x[8], y[8], sum = 0.0f;
     load<8>(d + t * h.pitch + column, x);
@@ -329,7 +333,7 @@ __device__ void attendShortGrad(const bf16 *qkv, const float *table, const int *
       addProduct(h, dv, weights, d, queries * STRIP);
       addProduct(h, dk, slopes, q, queries * STRIP);
     }
-    storeTurnedBack(h, dk, strip, 1, scale, dqkv, table, positions);
+    storeRotatedBack(h, dk, strip, 1, scale, dqkv, table, positions);
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       int t = strip * STRIP + row + half * 8;
@@ -362,17 +366,17 @@ __device__ void attendShortGrad(const bf16 *qkv, const float *table, const int *
       }
       addProduct(h, dq, slopes, k, keys * STRIP);
     }
-    storeTurnedBack(h, dq, strip, 0, scale, dqkv, table, positions);
+    storeRotatedBack(h, dq, strip, 0, scale, dqkv, table, positions);
   }
 }
 
 #define SHORT_ATTENTION(K)                                                                                            \
-  extern "C" __global__ void __launch_bounds__(MOST_THREADS)                                                          \
+  extern "C" __global__ void __launch_bounds__(MAX_THREADS)                                                           \
       shortAttention##K(bf16 *qkv, const float *table, const int *positions, bf16 *out, float *logSumExp, int n,      \
                         int heads, float scale) {                                                                     \
     attendShort<K>(qkv, table, positions, out, logSumExp, n, heads, scale);                                           \
   }                                                                                                                   \
-  extern "C" __global__ void __launch_bounds__(MOST_THREADS)                                                          \
+  extern "C" __global__ void __launch_bounds__(MAX_THREADS)                                                           \
       shortAttentionGrad##K(const bf16 *qkv, const float *table, const int *positions, const bf16 *out,               \
                             const float *logSumExp, const bf16 *dout, bf16 *dqkv, int n, int heads, float scale) {    \
     attendShortGrad<K>(qkv, table, positions, out, logSumExp, dout, dqkv, n, heads, scale);                           \

@@ -1,7 +1,8 @@
-// Sums over rows and over all elements, in two passes and always in the same order: no atomics.
+// Sums over the rows or along the rows of a matrix, in two passes and always in the same order: no atomics. The first pass
+// writes a partial sum for each chunk, the second adds them up.
 
-// partials[chunk, column] = Σ over the chunk's rows of dy[row, column] · x[row, column] · scale[row]; x and scale may be
-// absent. A row whose scale is 0 is not read. Block: 32 columns × 8 rows; grid: (columns / 32, chunks).
+// partials[chunk, column] = Σ over the chunk's rows of dy[row, column] · x[row, column] · scale[row]; a null x or scale
+// counts as 1. A row whose scale is 0 is not read. Block: 32 columns × 8 rows; grid: (columns / 32, chunks).
 extern "C" __global__ void columnPartials(const activation *dy, const activation *x, const float *scale,
                                           float *partials, int rows, int width, int rowsOfChunk) {
   __shared__ float tile[8][WARP];
@@ -21,7 +22,7 @@ extern "C" __global__ void columnPartials(const activation *dy, const activation
   partials[(long long)blockIdx.y * width + column] = sum;
 }
 
-// The same of float32 rows, without factors: the gradient of a bias of logits that stay in float32.
+// The same of float32 rows without factors, for the bias of logits that stay in float32. Block and grid as above.
 extern "C" __global__ void columnPartialsFloat(const float *dy, float *partials, int rows, int width, int rowsOfChunk) {
   __shared__ float tile[8][WARP];
   int lane = threadIdx.x % WARP, group = threadIdx.x / WARP, column = blockIdx.x * WARP + lane;
@@ -36,8 +37,8 @@ extern "C" __global__ void columnPartialsFloat(const float *dy, float *partials,
   partials[(long long)blockIdx.y * width + column] = sum;
 }
 
-// Σ partials[·, column] over the chunks: columns before `second` to out, those before `third` to out2, those before `fourth`
-// to out3, the rest to out4.
+// Σ partials[·, column] over the chunks: columns before `second` go to out, those before `third` to out2, those before
+// `fourth` to out3, the rest to out4.
 // Block: 32 columns × 32 chunks at a time; grid: columns / 32.
 extern "C" __global__ void sumPartials(const float *partials, float *out, float *out2, float *out3, float *out4,
                                        int chunks, int width, int second, int third, int fourth) {
@@ -62,8 +63,8 @@ extern "C" __global__ void sumPartials(const float *partials, float *out, float 
   else out4[column - fourth] = sum;
 }
 
-// out[row, chunk] = scale · Σ over the chunk's numbers of x[row, ·], float32: four loads of a thread in flight. Blocks of
-// 1024 threads; grid: (rows, chunks).
+// out[row, chunk] = scale · Σ over the chunk's `ofChunk` numbers of x[row, ·], float32; each thread has four loads in flight.
+// Blocks of 1024 threads; grid: (rows, chunks).
 extern "C" __global__ void sumRows(const float *x, float *out, int width, int ofChunk, float scale) {
   const float *row = x + (long long)blockIdx.x * width;
   int start = blockIdx.y * ofChunk, end = min(width, start + ofChunk);
