@@ -1,9 +1,9 @@
-/** Batches of sequences from a token source: training ones in a seeded order, held-out ones from the front. */
+/** Batches of sequences from a token source: training windows in a seeded order, held-out windows in file order. */
 import { InputError } from '../errors.js';
 import { permutation } from './permutation.js';
 import type { TokenSource } from './token-source.js';
 
-/** Sequences of T tokens; `targets` are the same tokens one place on. Both are [sequences · T], row by row. */
+/** Sequences of T tokens; `targets` are the same tokens shifted by one. Both are [sequences · T], row-major. */
 export interface Batch {
   sequences: number;
   inputs: Int32Array;
@@ -11,14 +11,14 @@ export interface Batch {
 }
 
 /**
- * The training data as an endless row of sequences: windows of T + 1 tokens with stride T, each window once an epoch,
- * every epoch in an order of its own. What comes next depends on the seed and the cursor alone: not on the backend,
- * nor on how many sequences earlier calls drew.
+ * The training data as an endless stream of sequences: windows of T + 1 tokens with stride T, each window once per epoch,
+ * in a new order each epoch. The next sequences depend only on the seed and the cursor, not on the backend or on the
+ * sizes of earlier batches.
  */
 export class TrainingBatches {
   /** Windows in one epoch. */
   readonly windows: number;
-  /** Sequences drawn so far: all there is to save and restore. */
+  /** Sequences drawn so far: the whole state to save and restore. */
   private drawn = 0;
   private epoch = -1;
   private order: (index: number) => number = (index) => index;
@@ -41,7 +41,7 @@ export class TrainingBatches {
     this.drawn = sequences;
   }
 
-  /** The next sequences, moving the cursor past them once they are read. */
+  /** The next sequences; the cursor moves past them after they have been read. */
   next(sequences: number): Batch {
     const starts = Array.from({ length: sequences }, (_, i) => this.windowAt(this.drawn + i));
     const batch = readWindows(this.source, this.sequenceLength, starts);
@@ -61,7 +61,7 @@ export class TrainingBatches {
 
 /** The held-out data as windows of T tokens with stride T, in the order of the files. */
 export class HeldoutWindows {
-  /** floor((N - 1) / T): the last target of a window is the token behind it. */
+  /** floor((N - 1) / T): the last target of a window is the token after it. */
   readonly count: number;
 
   /** @throws InputError if the source holds fewer tokens than one window */

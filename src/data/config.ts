@@ -1,9 +1,9 @@
 /** Where a run's tokens come from. */
 
-/** Where tokens come from, as the sweep file wrote it: paths and globs relative to that file. */
+/** `data` of a sweep file: paths and globs relative to that file. */
 export type DataConfig =
   | { text: string[]; heldout_text: string[]; tokenizer: string; vocab_size: number }
   | { train: string[]; heldout: string[]; vocab_size: number; tokenizer: string | null; token_bytes: 1 | 2 };
 
-/** The files that the globs of a DataConfig match: their bytes, by their paths relative to the sweep file's folder. */
+/** The files that the globs of a DataConfig match: size in bytes by path relative to the sweep file's folder. */
 export type DataFiles = Record<'train' | 'heldout', Record<string, number>>;

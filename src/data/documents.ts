@@ -1,4 +1,4 @@
-/** The documents of text and JSONL files, streamed: a file of any size passes through a little memory. */
+/** The documents of text and JSONL files, streamed: memory does not grow with the size of a file. */
 import { InputError } from '../errors.js';
 import { readUnpacked, type Slice } from './unpack.js';
 
@@ -6,11 +6,11 @@ import { readUnpacked, type Slice } from './unpack.js';
 export interface DocumentFormat {
   /** The field of a JSONL line that holds the text. */
   field: string;
-  /** What stands between the documents of a text file; null: the file is one document. */
+  /** The separator between the documents of a text file; null: the file is one document. */
   separator: string | null;
 }
 
-/** A stretch of a document; documents come one after another. */
+/** Part of a document. */
 export interface Piece {
   bytes: Buffer;
   /** Whether a document begins, and whether it ends, with this piece. */
@@ -18,24 +18,24 @@ export interface Piece {
   last: boolean;
 }
 
-/** A document longer than this comes in pieces. Where they are cut depends on the document alone. */
+/** Longer documents are split into pieces. The cuts depend only on the document. */
 export const PIECE_BYTES = 2 ** 20;
 /** A line of JSONL is parsed whole. */
 const LONGEST_LINE = 2 ** 28;
 const NEWLINE = 0x0a;
-/** What some programs begin UTF-8 with; JSON has no place for it. */
+/** Some programs write it before UTF-8 text; JSON does not allow it. */
 const BYTE_ORDER_MARK = Buffer.from('\uFEFF');
 
-/** By its name: JSON Lines, compressed or not. C4, Dolma and others call theirs .json.gz. */
+/** Whether a file is JSON Lines by its name, compressed or not. C4, Dolma and others use .json.gz. */
 export function isJsonLines(path: string): boolean {
   return /\.(jsonl|ndjson|json)(\.(gz|zst|zstd))?$/i.test(path);
 }
 
 /**
- * The documents that begin in a slice of a file, in pieces; empty ones are left out.
+ * The documents that begin in a slice of a file, in pieces; empty documents are left out.
  *
- * @param onRead told the bytes of the file that each read took
- * @throws InputError for a file that is damaged, and a line that is not what the format says, by its byte
+ * @param onRead called with the number of file bytes of each read
+ * @throws InputError for a damaged file, or a line that does not match the format; the message has its byte offset
  */
 export async function* documentPieces(
   slice: Slice,
@@ -53,40 +53,40 @@ export async function* documentPieces(
   }
 }
 
-/** Lines of JSONL that begin in the slice: one that begins in it is its own to the end, wherever that is. */
+/** Lines of JSONL that begin in the slice, each to its end, which may be after the slice. */
 async function* linesOf(
   slice: Slice,
   onRead: (bytes: number) => void,
 ): AsyncGenerator<{ line: Buffer; offset: number }> {
   const { path, start, end } = slice;
   if (end !== null && end <= start) return;
-  // From the byte before: the slice's first line begins behind the first newline from there on.
-  let isBehindNewline = start === 0;
+  // Start one byte earlier: the first line of the slice begins after the first newline from there.
+  let isAfterNewline = start === 0;
   let offset = Math.max(0, start - 1);
-  let held: Buffer[] = [];
-  let heldBytes = 0;
+  let pending: Buffer[] = [];
+  let pendingBytes = 0;
   for await (const chunk of readUnpacked({ ...slice, start: offset, end: null }, onRead)) {
     for (let from = 0; from < chunk.length; ) {
       const newline = chunk.indexOf(NEWLINE, from);
       const to = newline === -1 ? chunk.length : newline;
-      held.push(chunk.subarray(from, to));
-      heldBytes += to - from;
+      pending.push(chunk.subarray(from, to));
+      pendingBytes += to - from;
       from = to + 1;
-      if (heldBytes > LONGEST_LINE) {
+      if (pendingBytes > LONGEST_LINE) {
         throw new InputError(
           `${path}: the line at byte ${offset} has more than ${LONGEST_LINE} bytes: is it JSONL?`,
         );
       }
       if (newline === -1) break;
-      if (isBehindNewline) yield { line: join(held), offset };
-      isBehindNewline = true;
-      offset += heldBytes + 1;
-      held = [];
-      heldBytes = 0;
+      if (isAfterNewline) yield { line: join(pending), offset };
+      isAfterNewline = true;
+      offset += pendingBytes + 1;
+      pending = [];
+      pendingBytes = 0;
       if (end !== null && offset >= end) return;
     }
   }
-  if (isBehindNewline && heldBytes > 0) yield { line: join(held), offset };
+  if (isAfterNewline && pendingBytes > 0) yield { line: join(pending), offset };
 }
 
 const join = (parts: Buffer[]) => (parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts));
@@ -96,7 +96,7 @@ function withoutMark(line: Buffer): Buffer {
   return line.subarray(0, length).equals(BYTE_ORDER_MARK) ? line.subarray(length) : line;
 }
 
-/** Null for a line with nothing in it. */
+/** Null for a blank line. */
 function textOfLine(line: Buffer, field: string, where: string): string | null {
   const written = line.toString();
   if (written.trim() === '') return null;
@@ -107,7 +107,7 @@ function textOfLine(line: Buffer, field: string, where: string): string | null {
     throw new InputError(`${where} is not JSON`);
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new InputError(`${where} is no JSON object`);
+    throw new InputError(`${where} is not a JSON object`);
   }
   const text = (value as Record<string, unknown>)[field];
   if (typeof text === 'string') return text === '' ? null : text;
@@ -135,7 +135,7 @@ async function* textPieces(chunks: AsyncIterable<Buffer>, separator: Buffer | nu
     held = held.length === 0 ? chunk : Buffer.concat([held, chunk]);
     for (;;) {
       const at = separator === null ? -1 : held.indexOf(separator, searched);
-      // A separator may begin at the end of what has been read: a piece stops before that.
+      // A separator may begin in the last bytes read: a piece ends before them.
       const clear = at === -1 ? Math.max(0, held.length - (separator?.length ?? 1) + 1) : at;
       if (clear > PIECE_BYTES) {
         const bytes = held.subarray(0, cutBefore(held));
@@ -163,9 +163,8 @@ async function* textPieces(chunks: AsyncIterable<Buffer>, separator: Buffer | nu
 }
 
 /**
- * Where the first piece of more than PIECE_BYTES bytes ends: behind a single newline between visible characters, which
- * the patterns of byte-level encodings never join across, so that the tokens are those of the whole; where its second
- * half has none, before a character.
+ * Where to cut more than PIECE_BYTES bytes: after a single newline between visible characters, which byte-level encodings
+ * never merge across, so that the tokens equal those of the whole document; if the second half has none, before a character.
  */
 function cutBefore(bytes: Buffer): number {
   for (let at = PIECE_BYTES; at > PIECE_BYTES / 2; at--) {
@@ -176,6 +175,6 @@ function cutBefore(bytes: Buffer): number {
   return at;
 }
 
-/** ASCII without white space and controls. */
+/** ASCII except white space and control characters. */
 const isVisible = (byte = 0) => byte > 0x20 && byte < 0x7f;
 const isContinuation = (byte = 0) => (byte & 0xc0) === 0x80;

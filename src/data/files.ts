@@ -1,4 +1,4 @@
-/** Which files a list of globs names: sorted, each once. */
+/** The files that a list of globs matches: sorted, without duplicates. */
 import { statSync } from 'node:fs';
 import { isAbsolute, relative, resolve } from 'node:path';
 import { globSync } from 'tinyglobby';
@@ -7,16 +7,16 @@ import { InputError } from '../errors.js';
 export interface FoundFile {
   /** Absolute. */
   path: string;
-  /** Relative to the base folder, so that it is the same when the whole tree moves; absolute where the pattern is. */
+  /** Relative to the base folder, so that moving the whole tree does not change it; absolute if the pattern is. */
   name: string;
-  /** Named as it is, not through a wildcard. */
+  /** Whether the pattern is the file's name, not a wildcard. */
   named: boolean;
 }
 
 /**
  * The files that the patterns match, sorted by their path relative to `baseDir`, so that the order is the same when the
- * whole tree moves. A pattern that is the name of a file is that file, whatever characters it holds; one that starts
- * with `!` takes files away.
+ * whole tree moves. A pattern that is the name of a file means that file, whatever characters it contains; a pattern that
+ * starts with `!` excludes files.
  *
  * @throws InputError for a pattern that matches nothing
  */
@@ -45,7 +45,7 @@ function globFiles(pattern: string, ignore: string[], cwd: string): string[] {
   return globSync(pattern, { cwd, ignore, absolute: true, expandDirectories: false });
 }
 
-/** Whether there is a file of this name that can be looked at. */
+/** Whether the path is a regular file that can be accessed. */
 export function isFile(path: string): boolean {
   try {
     return statSync(path).isFile();

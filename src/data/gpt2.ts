@@ -1,4 +1,4 @@
-/** GPT-2's byte-pair encoding, its ranks from the gpt-tokenizer package: no file, no download. */
+/** GPT-2's byte-pair encoding with the ranks of the gpt-tokenizer package: no file and no download needed. */
 import { InputError } from '../errors.js';
 import type { Tokenizer } from './tokenizer.js';
 
@@ -6,8 +6,8 @@ const END_OF_TEXT = '<|endoftext|>';
 const END_OF_TEXT_ID = 50256;
 
 /**
- * The time of the merge loop grows with the square of a word's length, so a longer run of letters, of digits or of other
- * characters is cut here, as Llama 3's reference tokenizer cuts runs of 25,000. Text that people write has no such words.
+ * The merge loop takes quadratic time in a word's length, so longer runs of letters, digits or other characters are split,
+ * as Llama 3's reference tokenizer splits runs of 25,000. Ordinary text has no such words.
  */
 const LONGEST_WORD = 4096;
 const LONG_WORD = new RegExp(
@@ -15,7 +15,7 @@ const LONG_WORD = new RegExp(
   'u',
 );
 
-/** What looks like a special token in a text is text. */
+/** Special tokens that are spelled out in a text are encoded as text. */
 const NO_SPECIALS = { allowedSpecial: new Set<string>(), disallowedSpecial: new Set<string>() };
 
 export async function gpt2Tokenizer(): Promise<Tokenizer> {
@@ -23,7 +23,7 @@ export async function gpt2Tokenizer(): Promise<Tokenizer> {
     import('gpt-tokenizer/encoding/r50k_base'),
     import('gpt-tokenizer/bpeRanks/r50k_base'),
   ]);
-  // Once its cache of merged words is full, which 10 MB do, the package is slower with it than without: 3.1 MB/s, 4.6.
+  // The package's cache of merged words is full after 10 MB and then slows it down: 3.1 MB/s with it, 4.6 without.
   setMergeCacheSize(0);
   return {
     vocabSize: END_OF_TEXT_ID + 1,
@@ -34,7 +34,7 @@ export async function gpt2Tokenizer(): Promise<Tokenizer> {
       const pieces = words.map((word) => encode(word, NO_SPECIALS));
       return pieces.length === 1 ? (pieces[0] as number[]) : pieces.flat();
     },
-    // The package's own decode keeps the bytes of a character cut short for its next call.
+    // The package's own decode carries the bytes of a truncated character over to its next call.
     decode: async (tokens) => Buffer.concat(Array.from(tokens, (token) => bytesOf(ranks, token))).toString(),
     idOf: (token) => (token === END_OF_TEXT ? END_OF_TEXT_ID : null),
   };
@@ -47,7 +47,7 @@ function bytesOf(ranks: readonly (string | readonly number[])[], token: number):
   return typeof bytes === 'string' ? Buffer.from(bytes) : Uint8Array.from(bytes);
 }
 
-/** A quick look, for nearly all text has none: whether as many bytes stand together without ASCII white space. */
+/** A cheap test, as nearly all text passes it: whether LONGEST_WORD bytes in a row have no ASCII white space. */
 function mayHaveLongWord(bytes: Uint8Array): boolean {
   let run = 0;
   for (let i = 0; i < bytes.length; i++) {

@@ -1,4 +1,4 @@
-/** What a file of tokens or text holds: counted by reading all of it. */
+/** Statistics of a file of tokens or text, from reading all of it. */
 import { existsSync } from 'node:fs';
 import { dirname, extname, join } from 'node:path';
 import { readJson } from '../files/json.js';
@@ -14,12 +14,12 @@ export interface FileContents {
   /** `llm.c shard, uint16`, `bare tokens, uint8`, `JSONL, gzip`, ... */
   format: string;
   tokens: number;
-  /** Null for token files of which it is not known what ends a document. */
+  /** Null if the end-of-text token of a token file is unknown. */
   documents: number | null;
-  /** Different tokens that occur. */
+  /** Number of distinct tokens. */
   vocabulary_in_use: number;
   largest_token: number;
-  /** The text of the first tokens; null without a tokenizer. */
+  /** The first tokens, decoded; null without a tokenizer. */
   sample: string | null;
   /** The first tokens themselves. */
   first_tokens: number[];
@@ -27,18 +27,18 @@ export interface FileContents {
 
 const SAMPLE_TOKENS = 48;
 const CHUNK_TOKENS = 2 ** 20;
-/** No tokenizer has as many: a larger token is the sign of a file that is read wrongly. */
+/** More than any tokenizer has: a larger token means that the file is read in the wrong format. */
 const LARGEST_VOCABULARY = 2 ** 24;
 
-/** How the tokens of a file were made, as far as the folder that it lies in tells. */
+/** How the tokens of a file were made, according to its folder. */
 export interface Provenance {
-  /** `bytes`, `gpt2` or the path of a tokenizer.json; null: not known. */
+  /** `bytes`, `gpt2` or the path of a tokenizer.json; null: unknown. */
   tokenizer: string | null;
   vocabSize: number | null;
   endOfText: number | null;
 }
 
-/** What `mod data prepare` left beside a token file, or a tokenizer.json that lies there. */
+/** From prepare.json of `mod data prepare` in the file's folder, or a tokenizer.json there. */
 export function provenanceOf(path: string): Provenance {
   const folder = dirname(path);
   const copy = join(folder, TOKENIZER_COPY);
@@ -50,14 +50,14 @@ export function provenanceOf(path: string): Provenance {
   return { tokenizer, vocabSize: settings.vocab_size ?? null, endOfText: settings.end_of_text ?? null };
 }
 
-/** Whether a file is tokens: a shard by its header, or by the name that bare tokens have. */
+/** Whether a file contains tokens: a shard by its header, bare tokens by the suffix .bin. */
 export function isTokenFile(path: string): boolean {
   return isShard(path) || extname(path) === '.bin';
 }
 
 /**
- * @param bareBytes bytes a token, for a file without a header
- * @throws InputError for a damaged file, or a token outside the vocabulary, by its byte
+ * @param bareBytes bytes per token of a file without a header
+ * @throws InputError for a damaged file, or a token outside the vocabulary; the message has its byte offset
  */
 export async function inspectTokens(
   path: string,
@@ -89,7 +89,7 @@ export async function inspectTokens(
 }
 
 /**
- * Text as the tokenizer would have it; the tokens that end documents are not counted.
+ * Text as the tokenizer encodes it; end-of-text tokens are not counted.
  *
  * @throws InputError for a damaged file, or JSONL without the field
  */
@@ -120,7 +120,7 @@ class TokenCounts {
   ends = 0;
   private tokens = 0;
   private largest = 0;
-  /** By token: whether it occurs. Grows with the largest. */
+  /** Indexed by token: whether it occurs. Grows with the largest token. */
   private seen = new Uint8Array(2 ** 16);
 
   constructor(private readonly endOfText: number | null) {}

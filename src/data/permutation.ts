@@ -4,8 +4,8 @@ import { randomStream } from '../random.js';
 const ROUNDS = 8;
 
 /**
- * A Feistel network over the smallest even number of bits that holds `size`, walked along its cycles until it is back
- * inside (Black and Rogaway 2002, "Ciphers with arbitrary finite domains", method 3): fewer than 4 passes on average.
+ * A Feistel network over the smallest even number of bits that holds `size`, iterated until the value is back
+ * in range (Black and Rogaway 2002, "Ciphers with arbitrary finite domains", method 3): fewer than 4 passes on average.
  *
  * @param size n, at most 2⁵²
  * @param seed, keys name of the random stream that keys the rounds

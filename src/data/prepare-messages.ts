@@ -2,13 +2,13 @@
 import { InputError, messageOf } from '../errors.js';
 import type { PartResult, PrepareSettings } from './prepare.js';
 
-/** What a thread is started with. */
+/** The data that a thread is started with. */
 export interface WorkerSetup {
   settings: PrepareSettings;
   folder: string;
 }
 
-/** What a thread says of the part that it was sent. */
+/** Progress and outcome of the part that a thread was sent. */
 export type WorkerMessage =
   | { type: 'read'; bytes: number }
   | { type: 'done'; result: PartResult }

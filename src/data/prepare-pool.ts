@@ -1,4 +1,4 @@
-/** Parts of the work in several threads: each takes the next part that nobody has. */
+/** Prepares parts in several threads; each takes the next part of a shared queue. */
 import { Worker } from 'node:worker_threads';
 import { InputError } from '../errors.js';
 import { type Part, type PartResult, type PrepareSettings, preparePart } from './prepare.js';
@@ -9,12 +9,16 @@ export interface PoolOptions {
   settings: PrepareSettings;
   folder: string;
   jobs: number;
-  /** Told the bytes of input that each read took. */
+  /** Called with the number of input bytes of each read. */
   onRead: (bytes: number) => void;
   onDone: (part: Part, result: PartResult) => void;
 }
 
-/** Does all parts, with one job in this thread. @throws InputError the first that any part ends with */
+/**
+ * Prepares all parts; one job runs in this thread.
+ *
+ * @throws InputError the first error of any part
+ */
 export async function prepareParts(parts: readonly Part[], options: PoolOptions): Promise<void> {
   const { settings, folder, jobs, onRead, onDone } = options;
   if (jobs === 1) {
@@ -42,13 +46,13 @@ export async function prepareParts(parts: readonly Part[], options: PoolOptions)
 
 function prepareIn(worker: Worker, part: Part, onRead: (bytes: number) => void): Promise<PartResult> {
   return new Promise((resolve, reject) => {
-    const ended = (code: number) => fail(new Error(`a tokenizing thread ended with ${code}`));
-    const settle = () => worker.off('message', heard).off('error', fail).off('exit', ended);
+    const onExit = (code: number) => fail(new Error(`a tokenizing thread ended with ${code}`));
+    const settle = () => worker.off('message', onMessage).off('error', fail).off('exit', onExit);
     const fail = (error: Error) => {
       settle();
       reject(error);
     };
-    const heard = (message: WorkerMessage) => {
+    const onMessage = (message: WorkerMessage) => {
       if (message.type === 'read') onRead(message.bytes);
       else if (message.type === 'failed') {
         fail(message.isInput ? new InputError(message.message) : new Error(message.message));
@@ -57,7 +61,7 @@ function prepareIn(worker: Worker, part: Part, onRead: (bytes: number) => void):
         resolve(message.result);
       }
     };
-    worker.on('message', heard).on('error', fail).on('exit', ended);
+    worker.on('message', onMessage).on('error', fail).on('exit', onExit);
     worker.postMessage(part);
   });
 }

@@ -1,4 +1,4 @@
-/** A thread that tokenizes the parts that it is sent, one after another. */
+/** The thread that tokenizes parts, one after another. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { type Part, preparePart } from './prepare.js';
 import { failure, type WorkerMessage, type WorkerSetup } from './prepare-messages.js';
@@ -6,13 +6,13 @@ import { openTokenizer } from './tokenizers.js';
 
 const { settings, folder } = workerData as WorkerSetup;
 const tokenizer = openTokenizer(settings.tokenizer, folder);
-const say = (message: WorkerMessage) => parentPort?.postMessage(message);
+const send = (message: WorkerMessage) => parentPort?.postMessage(message);
 
 parentPort?.on('message', async (part: Part) => {
   try {
-    const onRead = (bytes: number) => say({ type: 'read', bytes });
-    say({ type: 'done', result: await preparePart(part, settings, await tokenizer, folder, onRead) });
+    const onRead = (bytes: number) => send({ type: 'read', bytes });
+    send({ type: 'done', result: await preparePart(part, settings, await tokenizer, folder, onRead) });
   } catch (error) {
-    say(failure(error));
+    send(failure(error));
   }
 });

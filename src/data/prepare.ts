@@ -1,4 +1,4 @@
-/** Text to token shards, part by part: what there is to do, what of it is done, and doing one part. */
+/** Text to token shards in parts: dividing the work, finding finished parts, preparing one part. */
 import { createHash } from 'node:crypto';
 import { statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -10,30 +10,30 @@ import { HEADER_BYTES } from './token-file.js';
 import type { Tokenizer } from './tokenizer.js';
 import { compressionOf, type Slice } from './unpack.js';
 
-/** What decides the shards, beside the text: kept in prepare.json, and the same when the work is taken up again. */
+/** The settings that determine the shards of a text: saved in prepare.json; resuming requires the same. */
 export interface PrepareSettings extends DocumentFormat {
   format: 'mod-tokens-1';
-  /** `bytes`, `gpt2`, or tokenizer.json: the copy beside the shards. */
+  /** `bytes`, `gpt2`, or tokenizer.json: the copy in the folder of the shards. */
   tokenizer: string;
   /** SHA-256 of the tokenizer.json; null without one. */
   tokenizer_sha256: string | null;
   vocab_size: number;
   token_bytes: ShardTokenBytes;
-  /** The token behind every document. */
+  /** The token after every document. */
   end_of_text: number;
-  /** Share of the documents that is held out. */
+  /** Fraction of the documents that is held out. */
   heldout_share: number;
-  /** Another seed holds out other documents. */
+  /** Determines which documents are held out. */
   seed: number;
-  /** Bytes of input, as they lie on the disk, that a part has. */
+  /** Input bytes of a part, as stored on disk (compressed, if they are). */
   part_bytes: number;
 }
 
-/** In the folder of the shards: what they were made of and with what, and the tokenizer.json if it was one. */
+/** In the folder of the shards: their settings and inputs, and the tokenizer.json if there is one. */
 export const PREPARE_FILE = 'prepare.json';
 export const TOKENIZER_COPY = 'tokenizer.json';
 
-/** A share of the work that leaves shards of its own, so that it can be done anywhere and in any order. */
+/** A unit of work that writes shards of its own, so that parts can be prepared in any order and process. */
 export interface Part {
   index: number;
   slices: Slice[];
@@ -45,21 +45,21 @@ export type Split = (typeof SPLITS)[number];
 export interface PartResult {
   documents: Record<Split, number>;
   tokens: Record<Split, number>;
-  /** Of the documents' text. */
+  /** Bytes of the documents' text. */
   bytes: number;
-  /** Names, in the folder of the shards. */
+  /** File names in the folder of the shards. */
   shards: string[];
 }
 
-/** Small enough to lose little in a kill, large enough for few shards. */
+/** Small enough that a kill loses little work, large enough for few shards. */
 export const DEFAULT_PART_BYTES = 64 * 2 ** 20;
-/** llm.c's own size of a shard. */
+/** The shard size of llm.c. */
 const SHARD_TOKENS = 1e8;
 
 export interface InputFile {
   path: string;
   bytes: number;
-  /** Milliseconds since 1970: another text of the same length is noticed. */
+  /** Milliseconds since 1970, to notice another text of the same length. */
   modified: number;
 }
 
@@ -71,8 +71,8 @@ export function inputFile(path: string): InputFile {
 }
 
 /**
- * Divides the input: neighbouring small files together, large JSONL into slices, other large files alone. It depends on
- * the files and their sizes, not on how many processes do the work.
+ * Divides the input: neighbouring small files together, large JSONL into slices, other large files alone. The division
+ * depends on the files and their sizes, not on the number of processes.
  */
 export function planParts(files: readonly InputFile[], partBytes: number): Part[] {
   const parts: Slice[][] = [];
@@ -98,12 +98,12 @@ export function planParts(files: readonly InputFile[], partBytes: number): Part[
   return parts.map((slices, index) => ({ index, slices }));
 }
 
-/** The record of a part that is done: it lies beside the shards. */
+/** Path of the record of a finished part, in the folder of the shards. */
 export function partRecord(folder: string, { index }: Part): string {
   return join(folder, 'parts', `${fiveDigits(index)}.json`);
 }
 
-/** What a part left when it was done; null: it is still to do, or to do again, since a shard of it is gone or cut short. */
+/** The result of a finished part; null if it is not finished, or a shard of it is missing or truncated. */
 export function donePart(
   folder: string,
   part: Part,
@@ -119,14 +119,14 @@ export function donePart(
   return SPLITS.every(isWhole) ? done : null;
 }
 
-/** Bytes of a file; where there is none NaN, which equals nothing. */
+/** Bytes of a file; NaN, which equals nothing, if it is missing. */
 const sizeOf = (path: string) => statSync(path, { throwIfNoEntry: false })?.size ?? Number.NaN;
 
 /**
  * Tokenizes the documents of a part into train-*.bin and heldout-*.bin, and records that it is done.
  *
- * @param onRead told the bytes of input that each read took
- * @throws InputError for input that is damaged or not what its name says
+ * @param onRead called with the number of input bytes of each read
+ * @throws InputError for input that is damaged or does not match its name
  */
 export async function preparePart(
   part: Part,
@@ -168,7 +168,7 @@ export async function preparePart(
   return result;
 }
 
-/** By a hash of the document's beginning, all of it up to a piece: copies of a document are never on both sides. */
+/** By a hash of the document's first piece, so that copies of a document are never in both splits. */
 function splitOf(beginning: Uint8Array, { heldout_share, seed }: PrepareSettings): Split {
   const digest = createHash('sha256').update(`${seed}\0`).update(beginning).digest();
   return digest.readUIntBE(0, 6) / 2 ** 48 < heldout_share ? 'heldout' : 'train';
@@ -178,7 +178,7 @@ function shardName(split: Split, part: number, shard: number): string {
   return `${split}-${fiveDigits(part)}-${String(shard).padStart(2, '0')}.bin`;
 }
 
-/** Whether a file is called as the shards are that preparePart writes. */
+/** Whether a file name is that of a shard of preparePart. */
 export function isShardName(name: string): boolean {
   return /^(train|heldout)-\d{5,}-\d{2,}\.bin$/.test(name);
 }

@@ -1,4 +1,4 @@
-/** How far a long read of files has come: a bar on a terminal, a plain line an interval elsewhere. */
+/** Progress of a long read of files: a bar on a terminal, elsewhere one plain line per interval. */
 import { SingleBar } from 'cli-progress';
 import { bytes, duration } from '../format.js';
 
@@ -10,7 +10,7 @@ export interface ReadProgress {
 export const silentProgress: ReadProgress = { add: () => undefined, close: () => undefined };
 
 export interface ProgressOptions {
-  /** Bytes in all, and those of them that need not be read again. */
+  /** Bytes in total, and those that need not be read again. */
   total: number;
   done: number;
   out: NodeJS.WriteStream;

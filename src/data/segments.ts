@@ -1,15 +1,15 @@
-/** Stretches of tokens in many files, read as one row through a small buffer and few open files. */
+/** Ranges of tokens in many files, read as one sequence through a small buffer and few open files. */
 import { closeSync, openSync, readSync, statSync } from 'node:fs';
 import { InputError, messageOf } from '../errors.js';
 import type { TokenSource } from './token-source.js';
 
-/** The tokens of one file, little-endian, from byte `start` on. */
+/** The tokens of one file, little-endian, starting at byte `start`. */
 export interface Segment {
   path: string;
   start: number;
   tokens: number;
   tokenBytes: 1 | 2 | 4;
-  /** Whether a token 0 that is not in the file follows its tokens. */
+  /** Whether an extra token 0, not in the file, follows its tokens. */
   separator: boolean;
 }
 
@@ -17,7 +17,7 @@ const MAX_OPEN_FILES = 64;
 /** A multiple of every token size. */
 const BUFFER_BYTES = 64 * 1024;
 
-/** The size of a file in bytes; InputError if there is none to read. */
+/** The size of a file in bytes. @throws InputError if it cannot be read */
 export function fileSize(path: string): number {
   try {
     return statSync(path).size;
@@ -26,13 +26,13 @@ export function fileSize(path: string): number {
   }
 }
 
-/** Segments one after another. */
+/** Segments, concatenated. */
 export class SegmentReader implements TokenSource {
   readonly tokens: number;
   readonly files: string[];
   /** Number of the first token of each segment. */
   private readonly firsts: number[] = [];
-  /** Open descriptors by segment, the one used last at the end. */
+  /** Open descriptors by segment, the most recently used last. */
   private readonly open = new Map<number, number>();
   private readonly buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
 
@@ -60,7 +60,7 @@ export class SegmentReader implements TokenSource {
       const here = out.subarray(done, Math.min(out.length, done + length(segment) - from));
       const inFile = Math.min(here.length, segment.tokens - from);
       if (inFile > 0) this.readSegment(i, from, here.subarray(0, inFile));
-      here.fill(0, Math.max(0, inFile)); // the separator, if it was asked for
+      here.fill(0, Math.max(0, inFile)); // the separator, if it is in the range
       done += here.length;
     }
   }
@@ -70,7 +70,7 @@ export class SegmentReader implements TokenSource {
     this.open.clear();
   }
 
-  /** The segment that token `position` lies in: the last whose first token is not behind it. */
+  /** The segment that contains token `position`: the last whose first token is not after it. */
   private segmentOf(position: number): number {
     let [low, high] = [0, this.firsts.length - 1];
     while (low < high) {
@@ -101,7 +101,7 @@ export class SegmentReader implements TokenSource {
       const token = buffer.readUIntLE(i * tokenBytes, tokenBytes);
       if (token >= vocabSize) {
         throw new InputError(
-          `${path}: the token ${token} at byte ${position + i * tokenBytes} is outside the vocabulary of ${vocabSize}: is vocab_size right, or token_bytes?`,
+          `${path}: the token ${token} at byte ${position + i * tokenBytes} is outside the vocabulary of ${vocabSize}: check vocab_size and token_bytes`,
         );
       }
       out[i] = token;
@@ -128,7 +128,7 @@ export class SegmentReader implements TokenSource {
   }
 }
 
-/** Tokens of a segment, its separator among them. */
+/** Tokens of a segment, including its separator. */
 function length(segment: Segment): number {
   return segment.tokens + (segment.separator ? 1 : 0);
 }
@@ -137,7 +137,7 @@ function readFully(file: number, bytes: Buffer, position: number, path: string):
   let done = 0;
   while (done < bytes.length) {
     const read = readSync(file, bytes, done, bytes.length - done, position + done);
-    if (read === 0) throw new InputError(`${path}: became shorter while it was read`);
+    if (read === 0) throw new InputError(`${path}: was truncated while it was being read`);
     done += read;
   }
 }

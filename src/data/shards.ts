@@ -4,7 +4,7 @@ import { basename, dirname, join } from 'node:path';
 import { syncFolder, writeAll } from '../files/atomic.js';
 import { HEADER_BYTES } from './token-file.js';
 
-/** As llm.c writes them: magic and version for GPT-2's tokens, and for Llama 3's, which need 4 bytes. */
+/** As llm.c writes them: magic number and version for GPT-2's 2-byte tokens and Llama 3's 4-byte tokens. */
 const KINDS = {
   2: { magic: 20240520, version: 1 },
   4: { magic: 20240801, version: 7 },
@@ -14,14 +14,14 @@ const BUFFER_TOKENS = 2 ** 18;
 
 export type ShardTokenBytes = keyof typeof KINDS;
 
-/** Bytes a token of a shard takes for a vocabulary. */
+/** Bytes per token of a shard for a vocabulary size. */
 export function shardTokenBytes(vocabSize: number): ShardTokenBytes {
   return vocabSize <= 2 ** 16 ? 2 : 4;
 }
 
-/** One row of tokens, cut into shards; a shard takes its name once all of it is on the disk. */
+/** A sequence of tokens, split into shards; a shard is renamed into place once all of it is on disk. */
 export class ShardWriter {
-  /** Of the shards that are complete. */
+  /** Paths of the complete shards. */
   readonly paths: string[] = [];
   tokens = 0;
   private readonly buffer: Uint16Array | Uint32Array;
@@ -31,7 +31,7 @@ export class ShardWriter {
 
   /**
    * @param pathOf the path of the nth shard, from 0, in a folder that exists
-   * @param shardTokens the most that one shard holds
+   * @param shardTokens tokens of a shard, at most
    */
   constructor(
     private readonly pathOf: (shard: number) => string,
@@ -43,22 +43,22 @@ export class ShardWriter {
 
   add(tokens: ArrayLike<number>): void {
     for (let done = 0; done < tokens.length; ) {
-      const room = Math.min(BUFFER_TOKENS, this.shardTokens - this.inShard) - this.buffered;
-      const here = Math.min(room, tokens.length - done);
+      const space = Math.min(BUFFER_TOKENS, this.shardTokens - this.inShard) - this.buffered;
+      const here = Math.min(space, tokens.length - done);
       this.buffer.set(part(tokens, done, done + here), this.buffered);
       this.buffered += here;
       done += here;
-      if (here === room) this.flush();
+      if (here === space) this.flush();
     }
   }
 
-  /** Completes the last shard; there is none where no token was added. */
+  /** Completes the last shard, if any token was added. */
   finish(): void {
     this.flush();
     this.complete();
   }
 
-  /** Gives up the shard that is not complete. */
+  /** Drops the incomplete shard. */
   abandon(): void {
     if (this.file !== null) closeSync(this.file);
     this.file = null;
@@ -92,7 +92,7 @@ export class ShardWriter {
     this.inShard = 0;
   }
 
-  /** The same after a kill: who does the work again writes over it. */
+  /** The same name after a kill, so that doing the part again overwrites it. */
   private temporary(): string {
     const path = this.pathOf(this.paths.length);
     return join(dirname(path), `.${basename(path)}.tmp`);

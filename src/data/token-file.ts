@@ -1,4 +1,4 @@
-/** Reads the head of a token file: llm.c's shards say what they hold, other files are bare tokens. */
+/** Reads the header of a token file: llm.c's shards have one, other files are bare tokens. */
 import { closeSync, openSync, readSync } from 'node:fs';
 import { InputError, messageOf } from '../errors.js';
 import { fileSize, type Segment } from './segments.js';
@@ -6,17 +6,17 @@ import { fileSize, type Segment } from './segments.js';
 /** 256 int32: magic, version, number of tokens, zeros (llm.c, dev/data/data_common.py). */
 export const HEADER_BYTES = 1024;
 
-/** By magic number. llm.c writes version 1 for GPT-2's tokens and 7 for Llama 3's. */
+/** By magic number. llm.c writes version 1 for GPT-2's tokens and version 7 for Llama 3's. */
 const SHARDS = new Map<number, { tokenBytes: 2 | 4; versions: number[] }>([
   [20240520, { tokenBytes: 2, versions: [1] }],
   [20240801, { tokenBytes: 4, versions: [1, 7] }],
 ]);
 
 /**
- * Where the tokens of a file lie.
+ * Where the tokens of a file are.
  *
- * @param bareBytes bytes a token, for a file without a header
- * @throws InputError for an empty file, a size that does not fit, a header that is not understood
+ * @param bareBytes bytes per token of a file without a header
+ * @throws InputError for an empty file, a size that is not a multiple of the token size, an unknown header
  */
 export function tokenFileSegment(path: string, bareBytes: 1 | 2): Segment {
   const size = fileSize(path);
@@ -25,13 +25,13 @@ export function tokenFileSegment(path: string, bareBytes: 1 | 2): Segment {
   const shard = header.length >= 4 ? SHARDS.get(header.readInt32LE(0)) : undefined;
   if (shard === undefined) {
     if (size % bareBytes !== 0) {
-      throw new InputError(`${path}: ${size} bytes are no multiple of token_bytes, ${bareBytes}`);
+      throw new InputError(`${path}: ${size} bytes are not a multiple of token_bytes, ${bareBytes}`);
     }
     return { path, start: 0, tokens: size / bareBytes, tokenBytes: bareBytes, separator: false };
   }
   if (header.length < HEADER_BYTES) {
     throw new InputError(
-      `${path}: a truncated shard: ${size} bytes, its header alone has ${HEADER_BYTES}: copy it again`,
+      `${path}: a truncated shard: the file has ${size} bytes, the header alone ${HEADER_BYTES}; copy it again`,
     );
   }
   const version = header.readInt32LE(4);
@@ -41,17 +41,17 @@ export function tokenFileSegment(path: string, bareBytes: 1 | 2): Segment {
     );
   }
   const tokens = header.readInt32LE(8);
-  if (tokens <= 0) throw new InputError(`${path}: its header says that it holds ${tokens} tokens`);
+  if (tokens <= 0) throw new InputError(`${path}: its header gives ${tokens} tokens`);
   const expected = HEADER_BYTES + tokens * shard.tokenBytes;
   if (size !== expected) {
     throw new InputError(
-      `${path}: ${size < expected ? 'a truncated shard' : 'a shard with bytes behind its tokens'}: its header says ${tokens} tokens, that is ${expected} bytes; the file has ${size}`,
+      `${path}: ${size < expected ? 'a truncated shard' : 'a shard with extra bytes after its tokens'}: its header gives ${tokens} tokens, ${expected} bytes; the file has ${size}`,
     );
   }
   return { path, start: HEADER_BYTES, tokens, tokenBytes: shard.tokenBytes, separator: false };
 }
 
-/** Whether a file begins as a shard does. @throws InputError where it cannot be read */
+/** Whether a file begins with a shard's magic number. @throws InputError if it cannot be read */
 export function isShard(path: string): boolean {
   const header = readHeader(path, 4);
   return header.length === 4 && SHARDS.has(header.readInt32LE(0));

@@ -1,7 +1,7 @@
 /** A sequence of tokens that is read from disk in parts. */
-/** A long row of tokens that stays on the disk. */
+/** A long sequence of tokens on disk. */
 export interface TokenSource {
-  /** How many there are. */
+  /** Number of tokens. */
   readonly tokens: number;
   /** Absolute paths, in the order of the tokens. */
   readonly files: string[];
@@ -10,6 +10,6 @@ export interface TokenSource {
    * @throws InputError for a token outside the vocabulary or a file that changed since it was opened
    */
   read(start: number, out: Int32Array): void;
-  /** Gives the open files back; a later read opens them again. */
+  /** Closes the open files; a later read opens them again. */
   close(): void;
 }

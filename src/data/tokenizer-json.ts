@@ -1,16 +1,16 @@
-/** Tokenizers that a tokenizer.json describes, through Hugging Face's own library: the ids are those of Python's. */
+/** Tokenizers of a tokenizer.json, by Hugging Face's library: the ids equal those of Python. */
 import { readFileSync } from 'node:fs';
 import { InputError, messageOf } from '../errors.js';
 import type { Tokenizer } from './tokenizer.js';
 
-/** By the usual name, most specific first. */
+/** Usual names of the end-of-text token, most specific first. */
 const END_OF_TEXT = ['<|endoftext|>', '<|end_of_text|>', '</s>', '<eos>', '<|eos|>'];
 
 /**
- * As in Python, a special token that a text spells out is that token.
+ * As in Python, a special token that is spelled out in a text is encoded as that token.
  *
  * @param path of a tokenizer.json
- * @throws InputError for a file that is missing or that the library does not understand
+ * @throws InputError for a file that is missing or that the library rejects
  */
 export async function jsonTokenizer(path: string): Promise<Tokenizer> {
   const { text, vocabSize } = readTokenizerJson(path);
@@ -21,7 +21,7 @@ export async function jsonTokenizer(path: string): Promise<Tokenizer> {
   } catch (error) {
     throw new InputError(`${path}: not a tokenizer.json: ${messageOf(error)}`);
   }
-  // Files may ask for both; a document is a document.
+  // A file may enable both; documents are encoded whole.
   tokenizer.disableTruncation();
   tokenizer.disablePadding();
   const idOf = (token: string) => tokenizer.tokenToId(token);
@@ -39,9 +39,9 @@ export async function jsonTokenizer(path: string): Promise<Tokenizer> {
 }
 
 /**
- * How many ids a tokenizer.json has: its largest and one.
+ * The number of ids of a tokenizer.json: its largest plus one.
  *
- * @throws InputError for a file that is missing or no tokenizer.json
+ * @throws InputError for a file that is missing or not a tokenizer.json
  */
 export function tokenizerJsonVocabSize(path: string): number {
   return readTokenizerJson(path).vocabSize;
@@ -64,7 +64,7 @@ function readTokenizerJson(path: string): { text: string; vocabSize: number } {
   if (typeof vocab !== 'object' || vocab === null) {
     throw new InputError(`${path}: not a tokenizer.json: it has no model.vocab`);
   }
-  // Unigram models list their tokens, the others map them to ids.
+  // Unigram models list their tokens, other models map them to ids.
   const ids = Array.isArray(vocab) ? [vocab.length - 1] : Object.values(vocab);
   const added = (json?.added_tokens ?? []).map(({ id }) => id);
   return { text, vocabSize: [...ids, ...added].reduce((most, id) => Math.max(most, id), -1) + 1 };

@@ -7,19 +7,19 @@ import { gpt2Tokenizer } from './gpt2.js';
 import type { Tokenizer } from './tokenizer.js';
 import { jsonTokenizer } from './tokenizer-json.js';
 
-/** The tokenizers that need no file. */
+/** Tokenizers that need no file. */
 export const BUILT_IN_TOKENIZERS = ['bytes', 'gpt2'] as const;
 
-/** Whether a sweep file's `tokenizer` is a word, not the path of a tokenizer.json. */
+/** Whether a `tokenizer` is built in, not the path of a tokenizer.json. */
 export function isBuiltIn(name: string): name is (typeof BUILT_IN_TOKENIZERS)[number] {
   return (BUILT_IN_TOKENIZERS as readonly string[]).includes(name);
 }
 
 /**
- * A tokenizer by the name that a sweep file gives it: `bytes`, `gpt2`, or the path of a tokenizer.json.
+ * Opens a tokenizer by its name in a sweep file: `bytes`, `gpt2`, or the path of a tokenizer.json.
  *
  * @param baseDir the folder that a path is relative to
- * @throws InputError for a file that is missing or not understood
+ * @throws InputError for a file that is missing or not a tokenizer.json
  */
 export async function openTokenizer(name: string, baseDir: string): Promise<Tokenizer> {
   if (!isBuiltIn(name)) return jsonTokenizer(resolve(baseDir, name));
@@ -27,11 +27,11 @@ export async function openTokenizer(name: string, baseDir: string): Promise<Toke
 }
 
 /**
- * The tokenizer that a sweep's data was made with, `bytes`, `gpt2` or the absolute path of a tokenizer.json: it goes into
- * the checkpoints. Null where the sweep file names none.
+ * The tokenizer of a sweep's data, which its checkpoints carry: `bytes`, `gpt2` or the absolute path of a tokenizer.json.
+ * Null if the sweep file names none.
  *
  * @param baseDir the folder of the sweep file
- * @throws InputError for a tokenizer.json that is not there
+ * @throws InputError for a missing tokenizer.json
  */
 export function dataTokenizer({ tokenizer }: DataConfig, baseDir: string): string | null {
   if (tokenizer === null || isBuiltIn(tokenizer)) return tokenizer;
@@ -40,7 +40,7 @@ export function dataTokenizer({ tokenizer }: DataConfig, baseDir: string): strin
   return path;
 }
 
-/** Bytes are their own tokens, NUL ends a document. */
+/** Each byte is a token; NUL ends a document. */
 const BYTES: Tokenizer = {
   vocabSize: 256,
   endOfText: 0,

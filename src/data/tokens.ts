@@ -1,4 +1,4 @@
-/** Opens the tokens of a sweep: text files as bytes, or token files, one after another as one long row. */
+/** Opens the tokens of a sweep: text files as bytes, or token files, concatenated. */
 import { InputError } from '../errors.js';
 import type { DataConfig } from './config.js';
 import { findFiles, isFile } from './files.js';
@@ -6,7 +6,7 @@ import { fileSize, SegmentReader } from './segments.js';
 import { tokenFileSegment } from './token-file.js';
 import type { TokenSource } from './token-source.js';
 
-/** The bytes of text files are their tokens, with a NUL byte after each file as the separator of documents. */
+/** Text files are read as bytes, with a NUL byte after each file to separate documents. */
 const BYTE_VOCABULARY = 256;
 
 /**
@@ -23,14 +23,14 @@ export function openTokens(data: DataConfig, role: 'train' | 'heldout', baseDir:
   }
   if (data.tokenizer !== 'bytes') {
     throw new InputError(
-      `data.tokenizer: text files are read as bytes, found '${data.tokenizer}': write tokenizer: bytes, or make token files of them with mod data prepare`,
+      `data.tokenizer: text files are read as bytes, found '${data.tokenizer}': write tokenizer: bytes, or convert them to token files with mod data prepare`,
     );
   }
   if (data.vocab_size < BYTE_VOCABULARY) {
     throw new InputError(`data.vocab_size: bytes need ${BYTE_VOCABULARY}, found ${data.vocab_size}`);
   }
   const found = findFiles(patternsOf(data, role), baseDir);
-  // A wildcard may well pass over an empty file among many; one that is named, or nothing else, is a mistake.
+  // An empty file among many that a wildcard matches is skipped; one that is named, or the only one, is a mistake.
   const sizes = found.map(({ path }) => fileSize(path));
   const empty = found.find(({ named }, i) => sizes[i] === 0 && (named || sizes.every((size) => size === 0)));
   if (empty !== undefined) throw new InputError(`${empty.path}: the file is empty`);
@@ -48,7 +48,7 @@ export function patternsOf(data: DataConfig, role: 'train' | 'heldout'): string[
 }
 
 /**
- * One token file: a shard of llm.c's, or bare tokens of `tokenBytes` bytes.
+ * One token file: a shard of llm.c, or bare tokens of `tokenBytes` bytes.
  *
  * @throws InputError for a missing, empty or damaged file
  */

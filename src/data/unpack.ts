@@ -1,11 +1,11 @@
-/** The bytes of a file, or of what is inside it where it is gzip or zstd, as a stream. */
+/** The bytes of a file as a stream, decompressed if it is gzip or zstd. */
 import { closeSync, createReadStream, openSync, readSync } from 'node:fs';
 import { pipeline } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { ZSTDDecoder } from 'zstddec/stream';
 import { InputError, messageOf } from '../errors.js';
 
-/** Bytes start .. end of a file as it lies on the disk; `end` null: to its end. Compressed files are read whole. */
+/** Bytes start .. end of a file on disk; `end` null: to its end. Compressed files are read whole. */
 export interface Slice {
   path: string;
   start: number;
@@ -15,14 +15,14 @@ export interface Slice {
 export type Compression = 'gzip' | 'zstd';
 
 const CHUNK_BYTES = 2 ** 20;
-/** Of one chunk; sound frames have given none at all. */
+/** Empty results from one chunk; valid frames have given none at all. */
 const MANY_EMPTY = 100;
 const MAGIC: [Compression, number[]][] = [
   ['gzip', [0x1f, 0x8b]],
   ['zstd', [0x28, 0xb5, 0x2f, 0xfd]],
 ];
 
-/** What a file is compressed with, by its first bytes; null: it is not. InputError where it cannot be read. */
+/** The compression of a file by its first bytes; null if it is not compressed. @throws InputError if it cannot be read */
 export function compressionOf(path: string): Compression | null {
   const head = Buffer.alloc(4);
   let file: number | null = null;
@@ -39,9 +39,9 @@ export function compressionOf(path: string): Compression | null {
 }
 
 /**
- * The unpacked bytes of a slice.
+ * The decompressed bytes of a slice.
  *
- * @param onRead told the bytes of the file that each read took
+ * @param onRead called with the number of file bytes of each read
  * @throws InputError for a file that cannot be read, is damaged or ends early
  */
 export async function* readUnpacked(
@@ -54,10 +54,10 @@ export async function* readUnpacked(
   try {
     if (compression === null) yield* bytes();
     else if (compression === 'zstd') yield* unpackZstd(path, onRead);
-    // An error of either stream comes out of the second one.
+    // Errors of both streams are thrown by the second one.
     else yield* pipeline(bytes(), createGunzip({ chunkSize: CHUNK_BYTES }), () => undefined);
   } catch (error) {
-    const what = compression === null ? 'cannot be read' : `damaged or cut short, as ${compression}`;
+    const what = compression === null ? 'cannot be read' : `damaged or truncated ${compression}`;
     throw new InputError(`${path}: ${what}: ${messageOf(error)}`);
   }
 }
@@ -73,27 +73,28 @@ async function* counted(
 }
 
 /**
- * zstd's own code in WebAssembly. Not Node's zlib: 20 has no zstd, 22 takes a file that is cut short for a whole one,
- * and it and 24 end at the first frame of several, which `pzstd` and `cat` make.
+ * The zstd library in WebAssembly, not Node's zlib: Node 20 has no zstd, Node 22 accepts a truncated file, and 22 and 24
+ * stop after the first of several frames, which `pzstd` and `cat` produce.
  */
 async function* unpackZstd(path: string, onRead: (bytes: number) => void): AsyncGenerator<Buffer> {
   const decoder = new ZSTDDecoder();
   await decoder.init();
-  let taken = 0;
+  let chunksRead = 0;
   const chunks = function* () {
     for (const chunk of readChunks(path)) {
       onRead(chunk.length);
-      taken += 1;
+      chunksRead += 1;
       yield chunk;
     }
   };
-  // The decoder does not tell a fault: it then goes on giving nothing, of the chunk that it has, for ever.
+  // The decoder does not report errors: it returns empty results for its current chunk forever.
   let empty = 0;
-  let takenBefore = 0;
+  let chunksBefore = 0;
   for (const unpacked of decoder.decodeStreaming(chunks())) {
-    empty = unpacked.length > 0 || taken > takenBefore ? 0 : empty + 1;
-    takenBefore = taken;
-    if (empty === MANY_EMPTY) throw new Error('a frame that cannot be unpacked, or a window above 128 MiB');
+    empty = unpacked.length > 0 || chunksRead > chunksBefore ? 0 : empty + 1;
+    chunksBefore = chunksRead;
+    if (empty === MANY_EMPTY)
+      throw new Error('a frame that cannot be decompressed, or a window above 128 MiB');
     yield Buffer.from(unpacked.buffer, unpacked.byteOffset, unpacked.byteLength);
   }
 }

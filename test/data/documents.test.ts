@@ -130,7 +130,7 @@ describe('JSONL', () => {
 
   it.each([
     ['{"text": "a"}\n{"text": ', 'the line at byte 14 is not JSON'],
-    ['[1]\n', 'the line at byte 0 is no JSON object'],
+    ['[1]\n', 'the line at byte 0 is not a JSON object'],
     [
       '{"text": "a"}\n{"body": "b", "id": 1}',
       "byte 14 has no text in its field 'text': text is in body; name it with --field",
@@ -162,11 +162,11 @@ describe('packed files', () => {
   it.each([
     ['gzip', gzipSync('a text that is packed')],
     ['zstd', TWO_FRAMES],
-  ])('that are cut short are refused at every byte: %s', async (kind, whole) => {
+  ])('truncated at any byte are refused: %s', async (kind, whole) => {
     for (let bytes = 5; bytes < whole.length; bytes++) {
       if (kind === 'zstd' && bytes === 23) continue; // the end of the first frame
       const path = file('cut', whole.subarray(0, bytes));
-      await expect(documentsOf(path), `${bytes} bytes`).rejects.toThrow(`${path}: damaged or cut short`);
+      await expect(documentsOf(path), `${bytes} bytes`).rejects.toThrow(`${path}: damaged or truncated`);
     }
   });
 
@@ -175,7 +175,7 @@ describe('packed files', () => {
     flipped[12] = (flipped[12] as number) ^ 1; // its checksum no longer fits
     for (const bytes of [flipped, Buffer.concat([TWO_FRAMES, Buffer.from('and more')])]) {
       const path = file('damaged', bytes);
-      await expect(documentsOf(path)).rejects.toThrow(`${path}: damaged or cut short, as zstd`);
+      await expect(documentsOf(path)).rejects.toThrow(`${path}: damaged or truncated zstd`);
     }
   });
 });

@@ -99,10 +99,10 @@ describe('token files', () => {
 
   const bad: [string, Uint8Array, RegExp][] = [
     ['an empty file', new Uint8Array(), /the file is empty/],
-    ['half a token', Uint8Array.of(1, 0, 2), /3 bytes are no multiple of token_bytes, 2/],
+    ['half a token', Uint8Array.of(1, 0, 2), /3 bytes are not a multiple of token_bytes, 2/],
     ['a cut shard', shard(20240520, [1, 2, 3]).subarray(0, 1028), /truncated.*3 tokens.*1030 bytes.*1028/],
     ['a cut header', shard(20240520, [1]).subarray(0, 500), /truncated/],
-    ['bytes behind the tokens', shard(20240520, [1, 2, 3], 1, 2), /bytes behind its tokens/],
+    ['bytes after the tokens', shard(20240520, [1, 2, 3], 1, 2), /extra bytes after its tokens/],
     ['a version of tomorrow', shard(20240520, [1], 2), /version 2/],
     ['no tokens', shard(20240520, []), /0 tokens/],
     ['fewer than none', shard(20240801, [1], 7, -1), /-1 tokens/],
