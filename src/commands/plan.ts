@@ -103,8 +103,7 @@ export async function planCommand(
 /** The file with `--match-flops` in place of its sizes. */
 function matched(file: SweepFile, baseline: string, resultsDir: string): SweepFile {
   const problem = shapeProblem(baseline);
-  if (problem !== null)
-    throw new InputError(`--match-flops ${baseline}: no model has this shape: ${problem}`);
+  if (problem !== null) throw new InputError(`--match-flops ${baseline}: not a valid shape: ${problem}`);
   const match_flops = shapeNamed(baseline) ?? findSweep(baseline, resultsDir).sweepFolder;
   const products = file.products.map((product) => ({ ...product, model_sizes: { match_flops } }));
   return { ...file, products };

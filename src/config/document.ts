@@ -1,4 +1,4 @@
-/** A YAML file as plain values that remember where each was written, and numbers how. */
+/** A YAML file as plain values with the position of each, and numbers with their text. */
 import {
   type Document,
   isAlias,
@@ -13,7 +13,7 @@ import {
 } from 'yaml';
 import { InputError } from '../errors.js';
 
-/** A number and the text that the file has for it: run ids use the text. */
+/** A number and its text in the file, which run ids use. */
 export class Written {
   constructor(
     readonly value: number,
@@ -23,13 +23,13 @@ export class Written {
 
 export type Path = (string | number)[];
 
-/** Something wrong at an offset of the file: the key, what was found, what is allowed. */
+/** A problem at an offset of the file: the key, what was found, what is allowed. */
 export interface Problem {
   offset: number;
   text: string;
 }
 
-/** Values that aliases may stand for, all together: far above any sweep's, far below what fills the memory. */
+/** Total number of values that aliases may expand to: far above any sweep's, far below what fills memory. */
 const MAX_ALIASED_VALUES = 10_000;
 
 /** `grids[0].training.learning_rate` */
@@ -44,17 +44,17 @@ export class YamlFile {
   readonly value: unknown;
   private readonly lines = new LineCounter();
   private readonly document: Document.Parsed;
-  /** By the text of a path: where its key and its value start. */
+  /** Offsets of key and value, by the text of a path. */
   private readonly places = new Map<string, { key: number; value: number }>();
   private readonly problems: Problem[] = [];
   private aliasedValues = 0;
 
-  /** @throws InputError for text that is not YAML or has no plain value: file:line:column and why, a line a problem */
+  /** @throws InputError for text that is not YAML or has values that are not plain: file:line:column and the reason, one line per problem */
   constructor(
     private readonly path: string,
     text: string,
   ) {
-    // Duplicate keys are found below, where the whole key is known.
+    // Duplicate keys are reported below, with the full path of the key.
     const options = {
       lineCounter: this.lines,
       prettyErrors: false,
@@ -63,9 +63,10 @@ export class YamlFile {
     } as const;
     this.document = parseDocument(text, options);
     const { errors, warnings, contents } = this.document;
-    // The first fault alone: the others follow from it. The library calls a tag that it does not know a warning.
+    // Only the first error: the others follow from it. The library reports an unknown tag as a warning.
     const [fault] = [...errors, ...warnings];
-    if (fault !== undefined) throw this.error([{ offset: fault.pos[0], text: `yaml: ${said(fault)}` }]);
+    if (fault !== undefined)
+      throw this.error([{ offset: fault.pos[0], text: `yaml: ${messageOfFault(fault)}` }]);
     if (contents === null) throw this.error([{ offset: 0, text: 'found nothing: the file is empty' }]);
     this.value = this.plain(contents, [], []);
     if (this.problems.length > 0) throw this.error(this.problems);
@@ -77,25 +78,25 @@ export class YamlFile {
     return `${this.path}:${Math.max(1, line)}:${Math.max(1, col)}`;
   }
 
-  /** All problems as one error, in the order of the file, a line each. */
+  /** All problems as one error, in file order, one line each. */
   error(problems: Problem[]): InputError {
     const sorted = [...problems].sort((a, b) => a.offset - b.offset);
     return new InputError(sorted.map(({ offset, text }) => `${this.at(offset)}: ${text}`).join('\n'));
   }
 
-  /** Where the value of a path starts; where it was not written, the innermost part of the path that was. */
+  /** The offset of the value of a path; if absent, that of the innermost part of the path that is present. */
   valueOffset(path: Path): number {
     const place = this.places.get(keyText(path));
     if (place !== undefined || path.length === 0) return place?.value ?? 0;
     return this.valueOffset(path.slice(0, -1));
   }
 
-  /** Where the last key of a path was written. */
+  /** The offset of the last key of a path. */
   keyOffset(path: Path): number {
     return this.places.get(keyText(path))?.key ?? this.valueOffset(path);
   }
 
-  /** The plain value of a node; `open` are the nodes and aliases that it is inside of. */
+  /** The plain value of a node; `open` are the nodes and aliases that contain it. */
   private plain(node: Node | null, path: Path, open: Node[], keyOffset = 0): unknown {
     this.places.set(keyText(path), { key: keyOffset, value: node?.range?.[0] ?? keyOffset });
     if (node === null) return null;
@@ -137,11 +138,7 @@ export class YamlFile {
       return null;
     }
     if (open.includes(target)) {
-      this.report(
-        offsetOf(alias),
-        path,
-        `found *${alias.source} inside of what it stands for: it never ends`,
-      );
+      this.report(offsetOf(alias), path, `found *${alias.source} inside its own anchor: it never ends`);
       return null;
     }
     return this.plain(target, path, [...open, alias], this.keyOffset(path));
@@ -150,7 +147,7 @@ export class YamlFile {
   private countAliased(alias: Node, path: Path): void {
     this.aliasedValues += 1;
     if (this.aliasedValues <= MAX_ALIASED_VALUES) return;
-    const text = `found aliases that stand for more than ${MAX_ALIASED_VALUES} values; write out what you need`;
+    const text = `found aliases that expand to more than ${MAX_ALIASED_VALUES} values; write the values out`;
     throw this.error([{ offset: offsetOf(alias), text: `${keyText(path.slice(0, 1))}: ${text}` }]);
   }
 
@@ -159,8 +156,8 @@ export class YamlFile {
   }
 }
 
-/** The library's words, but for those that speak to a programmer. */
-function said({ code, message }: { code: string; message: string }): string {
+/** The library's message without the parts meant for programmers. */
+function messageOfFault({ code, message }: { code: string; message: string }): string {
   return code === 'MULTIPLE_DOCS' ? 'found a second document; a sweep file is one' : message;
 }
 

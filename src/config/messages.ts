@@ -1,11 +1,11 @@
-/** Turns what the schema found wrong into sentences for the reader: the key, what was found, what is allowed. */
+/** Turns schema issues into error messages: the key, what was found, what is allowed. */
 import type { z } from 'zod';
 import { keyText, type Path, type Problem, Written, type YamlFile } from './document.js';
 import { FOUND } from './schema.js';
 
 type Issue = z.core.$ZodIssue;
 
-/** One problem for each thing that the schema did not accept. */
+/** One problem per schema issue. */
 export function problemsOf(issues: Issue[], file: YamlFile): Problem[] {
   return issues.flatMap((issue) => problemsOfIssue(issue, [], file));
 }
@@ -30,7 +30,7 @@ function problemsOfIssue(issue: Issue, parent: Path, file: YamlFile): Problem[] 
   return [{ offset: file.valueOffset(path), text: `${key}found ${found}; allowed: ${issue.message}` }];
 }
 
-/** The alternative that accepted most of the value, to judge by how deep in it the first fault lies; null: none did. */
+/** The alternative that matches most of the value, by the depth of its first issue; null if none matches any part. */
 function nearestBranch(branches: Issue[][]): Issue[] | null {
   const depth = (issues: Issue[]) => Math.max(0, ...issues.map(depthOf));
   const best = [...branches].sort((a, b) => depth(b) - depth(a))[0];
@@ -38,7 +38,7 @@ function nearestBranch(branches: Issue[][]): Issue[] | null {
 }
 
 function depthOf(issue: Issue): number {
-  // An empty list is a list at least, a mapping with a key too many a mapping.
+  // An empty list still matches a list, a mapping with an extra key still matches a mapping.
   if (issue.code === 'unrecognized_keys' || issue.code === 'too_small') return 1;
   return issue.path.length;
 }
@@ -47,7 +47,7 @@ function unknownKey(key: string, known: string[], path: Path, file: YamlFile): P
   const at = [...path, key];
   const near = nearestWord(key, known);
   const allowed = near === null ? `allowed: ${known.join(', ')}` : `did you mean ${near}?`;
-  return { offset: file.keyOffset(at), text: `${keyText(at)}: found a key that is not known; ${allowed}` };
+  return { offset: file.keyOffset(at), text: `${keyText(at)}: unknown key; ${allowed}` };
 }
 
 function valueAt(root: unknown, path: Path): unknown {
@@ -72,7 +72,7 @@ function describe(value: unknown): string {
 
 const shortened = (text: string) => (text.length <= LONGEST ? text : `${text.slice(0, LONGEST)}...`);
 
-/** The word that takes the fewest edits to reach, if they are few. */
+/** The candidate with the smallest edit distance, if it is small. */
 export function nearestWord(word: string, known: readonly string[]): string | null {
   const distances = known.map((candidate) => editDistance(word.toLowerCase(), candidate));
   const least = Math.min(...distances);

@@ -1,4 +1,4 @@
-/** What a sweep file may say, key by key: each check carries the words for what is allowed. */
+/** The schema of a sweep file; each check has the text of what is allowed. */
 import { z } from 'zod';
 import { REQUESTED_BACKENDS } from '../backends/names.js';
 import { REQUESTED_PRECISIONS } from '../backends/precisions.js';
@@ -15,13 +15,13 @@ import {
   shapeProblem,
 } from './shapes.js';
 
-/** The parameter of an issue by which a check over several keys says itself what it found. */
+/** The issue parameter in which a check over several keys gives the text of what it found. */
 export const FOUND = 'found';
 
 const MAX_SIZE = 2 ** 20;
 const MAX_LAYERS = 4096;
 const MAX_EXPERTS = 1024;
-/** Of 255 bytes that a file name may have. */
+/** File names have at most 255 bytes; run ids add to this. */
 const LONGEST_NAME = 200;
 
 const number = (allowed: string, accepts: (value: number) => boolean) =>
@@ -46,7 +46,7 @@ const oneOf = <const T extends readonly string[]>(choices: T) =>
 const list = <T extends z.ZodType>(item: T, of: string) =>
   z.array(item, { error: `a list of ${of}` }).min(1, { error: `a list of ${of} that is not empty` });
 
-/** A mapping with these keys and no others; the words for a key that is not among them are the known keys. */
+/** A mapping with only these keys; the message for another key lists them. */
 function mapping<T extends z.ZodRawShape>(keys: T, allowed = `a mapping of ${Object.keys(keys).join(', ')}`) {
   const isMapping = (found: unknown) =>
     typeof found === 'object' && found !== null && !Array.isArray(found) && !(found instanceof Written);
@@ -88,14 +88,14 @@ const ownShape = mapping({
 const BASELINE =
   "a size, or the folder of a finished sweep whose optimal baseline's FLOPs per pass are wanted";
 
-/** One size for each setting of routing: the one whose FLOPs per pass are closest to a baseline's. */
+/** One size per routing setting: the one whose FLOPs per pass are closest to a baseline's. */
 const matchedSizes = mapping({
   match_flops: z
     .union([words(BASELINE), ownShape], { error: BASELINE })
     .superRefine((found, context) => {
       const problem = typeof found === 'string' ? shapeProblem(found) : null;
       if (problem === null) return;
-      const params = { [FOUND]: `${found}, and no model has this shape: ${problem}` };
+      const params = { [FOUND]: `${found}, which is not a valid shape: ${problem}` };
       context.addIssue({ code: 'custom', message: BASELINE, params });
     })
     .transform((found) => (typeof found === 'string' ? (shapeNamed(found) ?? found) : found)),
@@ -123,7 +123,7 @@ const globs = z.union(
   },
 );
 
-/** Vocabularies of the tokenizers that are known by a word. */
+/** Vocabulary sizes of the built-in tokenizers. */
 const VOCABULARIES = new Map([
   ['bytes', 256],
   ['gpt2', 50257],
@@ -163,12 +163,15 @@ const data = mapping(
     const known = tokenizer === null ? undefined : VOCABULARIES.get(tokenizer);
     const size = found.vocab_size?.value;
     if (isText && tokenizer !== 'bytes') {
-      issue('tokenizer', 'bytes; for another one make token files of the text, with mod data prepare');
+      issue(
+        'tokenizer',
+        'bytes; for another tokenizer convert the text to token files with mod data prepare',
+      );
     }
     if (isText && found.token_bytes !== undefined)
       issue('token_bytes', 'nothing here: text files hold bytes');
     if (isTokens && known === undefined && size === undefined)
-      issue('vocab_size', 'the number of tokens that the tokenizer knows');
+      issue('vocab_size', 'the number of tokens of the tokenizer');
     if (known !== undefined && size !== undefined && size < known)
       issue('vocab_size', `at least ${known} for ${tokenizer}`);
   })
@@ -188,16 +191,16 @@ const data = mapping(
 
 const capacity = number('a number above 0 and at most 1', (value) => value > 0 && value <= 1);
 
-/** The keys that a grid may override: all but the name and the grids. */
+/** The keys that a grid may override: all except the name and the grids. */
 const keys = {
   flop_budgets: list(positive, 'numbers of FLOPs').exactOptional(),
   baseline: truth.exactOptional(),
-  // An empty list is the dense model alone.
+  // An empty list: only the dense model.
   capacities: z.array(capacity, { error: 'a list of numbers above 0 and at most 1' }).exactOptional(),
   routing_frequencies: list(whole(1), 'whole numbers').exactOptional(),
   routers: list(oneOf(ROUTER_NAMES), `routers: ${ROUTER_NAMES.join(', ')}`).exactOptional(),
   gates: list(oneOf(GATE_NAMES), `gates: ${GATE_NAMES.join(', ')}`).exactOptional(),
-  // An empty list is no experts.
+  // An empty list: no experts.
   expert_variants: z
     .array(oneOf(EXPERT_VARIANTS), { error: `a list of ${EXPERT_VARIANTS.join(', ')}` })
     .exactOptional(),
@@ -223,7 +226,7 @@ const keys = {
     weight_decay: notNegative.exactOptional(),
     gradient_clip: positive.exactOptional(),
     micro_batch_sequences: z
-      .union([z.null(), whole(1)], { error: 'null (the trainer chooses) or a whole number of at least 1' })
+      .union([z.null(), whole(1)], { error: 'null (automatic) or a whole number of at least 1' })
       .exactOptional(),
     deterministic: truth.exactOptional(),
   }).exactOptional(),
@@ -245,7 +248,7 @@ const keys = {
 const NAME =
   "a name for the sweep's folder: letters, digits, dots, dashes and underscores, the first a letter or digit";
 
-// `name: 6e18` is a number to YAML and a name to us.
+// YAML parses `name: 6e18` as a number.
 const isName = (found: unknown) =>
   (typeof found === 'string' || found instanceof Written) &&
   /^[\p{L}\d][\p{L}\d._-]*$/u.test(found instanceof Written ? found.text : found);
@@ -253,7 +256,7 @@ const name = z
   .custom<string | Written>(isName, { error: NAME })
   .transform((found) => (found instanceof Written ? found.text : found))
   .refine((found) => Buffer.byteLength(found) <= LONGEST_NAME, {
-    error: `a name of at most ${LONGEST_NAME} bytes, as file systems take them`,
+    error: `a name of at most ${LONGEST_NAME} bytes, valid as a file name`,
   });
 
 const grid = mapping(keys, 'a mapping of the keys that it overrides');
@@ -270,5 +273,5 @@ export const sweepSchema = mapping(
 
 /** The overriding keys of one entry of `grids`, or the top level's. */
 export type GridKeys = z.output<typeof grid>;
-/** A sweep file as it was written: nothing filled in. */
+/** A sweep file as written, without defaults. */
 export type WrittenSweep = z.output<typeof sweepSchema>;

@@ -1,7 +1,7 @@
-/** The shapes of models that a sweep file may name: the rows of Chinchilla's table A9, or custom ones. */
+/** Model shapes: the rows of Chinchilla's table A9, or custom ones. */
 
 export interface Shape {
-  /** As run ids have it: `217M` for a row of table A9, `d256l4` for a custom shape. */
+  /** As in run ids: `217M` for a row of table A9, `d256l4` for a custom shape. */
   name: string;
   d_model: number;
   n_layers: number;
@@ -46,7 +46,7 @@ const TABLE_A9: [millions: number, d_model: number, n_heads: number, n_layers: n
   [1593, 2048, 16, 28],
 ];
 
-/** Table A9 of Hoffmann et al. 2022, smallest first. The names are the paper's: its vocabulary, not yours. */
+/** Table A9 of Hoffmann et al. 2022, smallest first. The names count parameters with the paper's vocabulary. */
 export const CHINCHILLA_SHAPES: readonly Shape[] = TABLE_A9.map(([millions, d_model, n_heads, n_layers]) => ({
   name: `${millions}M`,
   d_model,
@@ -70,7 +70,7 @@ export function defaultHeads(d_model: number): number | null {
   return d_model / (nearer(above) ? above : below);
 }
 
-/** The shape of these sizes, with the name of its row in table A9 where it has one. */
+/** The shape of these sizes, with the name of its row in table A9 if there is one. */
 export function shapeOf({ d_model, n_layers, n_heads, d_ff }: Omit<Shape, 'name'>): Shape {
   const custom = customShape(d_model, n_layers, n_heads, d_ff);
   const isSame = (row: Shape) =>
@@ -78,7 +78,7 @@ export function shapeOf({ d_model, n_layers, n_heads, d_ff }: Omit<Shape, 'name'
   return CHINCHILLA_SHAPES.find(isSame) ?? custom;
 }
 
-/** The shape of a name as run ids have it, `217M` or `d256l4`; null for any other text, and a shape that no model has. */
+/** The shape of a name in a run id, `217M` or `d256l4`; null for other text and for invalid shapes. */
 export function shapeNamed(name: string): Shape | null {
   const row = CHINCHILLA_SHAPES.find((shape) => shape.name === name);
   if (row !== undefined) return row;
@@ -88,7 +88,7 @@ export function shapeNamed(name: string): Shape | null {
   return customShape(d_model, n_layers, n_heads, d_ff);
 }
 
-/** Why no model has the shape of a name such as `d257l4`; null for one that a model has, and for text that names none. */
+/** Why the shape of a name such as `d257l4` is invalid; null if it is valid, and for text that is not a shape name. */
 export function shapeProblem(name: string): string | null {
   const sizes = sizesNamed(name);
   if (sizes === null) return null;
@@ -112,7 +112,7 @@ function sizesNamed(name: string): (Pick<Shape, 'd_model' | 'n_layers'> & Partia
   };
 }
 
-/** A custom shape of an even d_model; its name says the heads and d_ff only where they are not the usual ones. */
+/** A custom shape of an even d_model; its name has the heads and d_ff only if they differ from the defaults. */
 export function customShape(d_model: number, n_layers: number, heads?: number, ff?: number): Shape {
   const usualHeads = defaultHeads(d_model) as number;
   const n_heads = heads ?? usualHeads;

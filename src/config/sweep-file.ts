@@ -1,4 +1,4 @@
-/** Reads a sweep file: YAML in, checked and complete products of settings out. */
+/** Reads a sweep file: from YAML to validated products of settings with defaults filled in. */
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import type { RequestedBackend } from '../backends/names.js';
@@ -17,13 +17,13 @@ import { problemsOf } from './messages.js';
 import { type GridKeys, sweepSchema, type WrittenSweep } from './schema.js';
 import type { Shape } from './shapes.js';
 
-/** Sizes by their FLOPs per pass: as many as a shape's, or those of the optimal baseline of a finished sweep. */
+/** Sizes matched in FLOPs per pass to a shape, or to the optimal baseline of a finished sweep. */
 export interface MatchedSizes {
-  /** A text is the folder of a sweep, relative to the file. */
+  /** A string is the folder of a sweep, relative to the file. */
   match_flops: Shape | string;
 }
 
-/** Settings of which every list is an axis: the runs are their product. Keys are those of the file. */
+/** Settings in which every list is an axis; the runs are their product. Keys are those of the file. */
 export interface Product {
   flop_budgets: Written[];
   baseline: boolean;
@@ -43,7 +43,7 @@ export interface Product {
     count: Written;
     capacity_factor: Written;
     balance_loss_weight: Written;
-    /** Null: as many as there are experts. */
+    /** Null: the number of experts. */
     no_ops: Written | null;
     balance_no_ops: boolean;
   };
@@ -60,23 +60,23 @@ export interface Product {
   precision: RequestedPrecision;
 }
 
-/** The top level of a file: budgets and data may be left to the grids. */
+/** The top level of a file: budgets and data may be given in the grids only. */
 export type TopLevel = Omit<Product, 'flop_budgets' | 'data'> &
   Partial<Pick<Product, 'flop_budgets' | 'data'>>;
 
 export interface SweepFile {
-  /** As it was given. */
+  /** As given on the command line. */
   path: string;
-  /** The absolute folder that paths and globs in the file are relative to. */
+  /** The absolute folder of the file; its paths and globs are relative to it. */
   dir: string;
   name: string;
-  /** What run ids are told apart from. */
+  /** Run ids list the keys that differ from it. */
   top: TopLevel;
-  /** One an entry of `grids`, or the top level alone; the plan is their union. */
+  /** One per entry of `grids`, or the top level alone; the plan is their union. */
   products: Product[];
-  /** A program and its arguments, to be told of the end of a sweep; null: nobody is. */
+  /** A program and its arguments, run at the end of a sweep; null: none. */
   onFinish: string[] | null;
-  /** file:line:column of the budgets, for what turns out to be wrong when runs are planned. */
+  /** file:line:column of the budgets, for problems that planning finds. */
   budgetsAt: string;
 }
 
@@ -116,9 +116,9 @@ const DEFAULTS: Omit<Product, 'flop_budgets' | 'data'> = {
 };
 
 /**
- * Reads and checks a sweep file. Of the files that it names a tokenizer.json is looked at, where there is one; data is not.
+ * Reads and validates a sweep file. Of the files it names, only a tokenizer.json is read, if it exists; data files are not.
  *
- * @throws InputError that names file:line:column, the key, what was found and what is allowed, one line a problem
+ * @throws InputError with file:line:column, the key, what was found and what is allowed, one line per problem
  */
 export function loadSweepFile(path: string): SweepFile {
   let text: string;
@@ -130,7 +130,7 @@ export function loadSweepFile(path: string): SweepFile {
   return parseSweepFile(path, text);
 }
 
-/** `loadSweepFile` of a text that has been read. */
+/** `loadSweepFile` for text that has been read. */
 export function parseSweepFile(path: string, text: string): SweepFile {
   const yaml = new YamlFile(path, text);
   const result = sweepSchema.safeParse(yaml.value);
@@ -158,7 +158,7 @@ export function parseSweepFile(path: string, text: string): SweepFile {
   };
 }
 
-/** A tokenizer with more tokens than the vocabulary has would be found out by the first of them in the data. */
+/** Checks that the vocabulary has room for all tokens of the tokenizer, before the data is read. */
 function vocabularyProblems(yaml: YamlFile, data: DataConfig, at: Path, dir: string): Problem[] {
   const { tokenizer, vocab_size } = data;
   if (tokenizer === null || isBuiltIn(tokenizer) || !isFile(resolve(dir, tokenizer))) return [];
@@ -194,7 +194,7 @@ function withDefaults(top: GridKeys, grid: GridKeys = {}): TopLevel {
   };
 }
 
-/** A product with all its keys; `index` is that of the grid, null for the top level. */
+/** A product with all keys; `index` is that of its grid, null for the top level. */
 function completeProduct(yaml: YamlFile, top: Top, grid: GridKeys, index: number | null): Product {
   const { flop_budgets, data, ...rest } = withDefaults(top, grid);
   const offset = yaml.valueOffset(index === null ? [] : ['grids', index]);

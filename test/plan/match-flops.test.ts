@@ -80,11 +80,11 @@ it.each([
   expect(shapeNamed(name)).toBeNull();
   const options = { json: false, results, matchFlops: name };
   await expect(planCommand('configs/quick.yaml', options, () => undefined)).rejects.toThrow(
-    `--match-flops ${name}: no model has this shape: ${problem}`,
+    `--match-flops ${name}: not a valid shape: ${problem}`,
   );
   const file = `name: a\nflop_budgets: [1e9]\nmodel_sizes: {match_flops: ${name}}\ndata: {text: a, heldout_text: b}\n`;
   expect(() => parseSweepFile('s.yaml', file)).toThrow(
-    `s.yaml:3:28: model_sizes.match_flops: found ${name}, and no model has this shape: ${problem}; allowed: a size, `,
+    `s.yaml:3:28: model_sizes.match_flops: found ${name}, which is not a valid shape: ${problem}; allowed: a size, `,
   );
 });
 
