@@ -1,4 +1,7 @@
-/** AdamW: one decoupled-decay Adam update, with global-norm clipping inside, of one parameter or of all at once. */
+/**
+ * AdamW: one Adam step with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2) and global-norm clipping, for one
+ * parameter or for all at once.
+ */
 import {
   add,
   div,
@@ -19,11 +22,11 @@ export interface AdamWInputs extends Record<string, Tensor> {
   grad: Tensor;
   /** First moment. */
   mean: Tensor;
-  /** Second moment, not centred. */
+  /** Second moment, uncentred. */
   variance: Tensor;
-  /** The global gradient norm, a scalar. Where it is not finite, nothing is updated. */
+  /** The global gradient norm, a scalar. If it is not finite, nothing is updated. */
   norm: Tensor;
-  /** [learning rate, 1 - beta1^step, 1 - beta2^step]: a tensor, since a captured step cannot change its attributes. */
+  /** [learning rate, 1 - beta1^step, 1 - beta2^step]: a tensor, since the attributes of a recorded step are fixed. */
   schedule: Tensor;
 }
 
@@ -39,9 +42,11 @@ export interface AdamWAttrs {
 export const CLIP_EPSILON = 1e-6;
 
 /**
- * → [value, mean, variance] after the step (Loshchilov and Hutter 2019, algorithm 2, decay scaled by the learning
- * rate as PyTorch does). The inputs value, mean and variance are dead afterwards: a backend may write in their place.
- * Under a norm that is not finite all three come back as they were: what is no number never reaches the weights.
+ * → [value, mean, variance] after the step. With g = grad·min(1, maxNorm/(norm + 1e-6)), mean = β1·mean + (1 - β1)·g and
+ * variance = β2·variance + (1 - β2)·g²:
+ * value = value·(1 - lr·weightDecay) - lr·(mean/(1 - β1^step)) / (sqrt(variance/(1 - β2^step)) + ε),
+ * the decay scaled by the learning rate as in PyTorch. If the norm is not finite, all three are returned unchanged, so that
+ * NaN never reaches the weights. The inputs value, mean and variance are consumed: a backend may overwrite them.
  */
 export const adamWKernel = defineKernel(
   'AdamW',
@@ -58,7 +63,7 @@ export const adamWKernel = defineKernel(
     const variance = add(mul(inputs.variance, beta2), mul(square(gradient), 1 - beta2));
     const step = div(div(mean, correction1), add(sqrt(div(variance, correction2)), epsilon));
     const decayed = mul(inputs.value, sub(1, mul(rate, weightDecay)));
-    const finite = equal(sub(inputs.norm, inputs.norm), 0); // infinity less infinity is no number, either
+    const finite = equal(sub(inputs.norm, inputs.norm), 0); // infinity - infinity is NaN as well
     return [
       where(finite, sub(decayed, mul(rate, step)), inputs.value),
       where(finite, mean, inputs.mean),
@@ -67,7 +72,7 @@ export const adamWKernel = defineKernel(
   },
 );
 
-/** A parameter, its gradient and its moments. */
+/** A parameter's value, its gradient and its two moments. */
 export interface AdamWState {
   value: Tensor;
   grad: Tensor;
@@ -75,14 +80,14 @@ export interface AdamWState {
   variance: Tensor;
 }
 
-/** As AdamWAttrs, with a decay for each parameter. */
+/** AdamWAttrs with a weight decay for each parameter. */
 export interface AdamWStepAttrs extends Omit<AdamWAttrs, 'weightDecay'> {
   weightDecays: number[];
 }
 
 /**
- * AdamW of any number of parameters: {value.0, grad.0, mean.0, variance.0, value.1, ..., norm, schedule} →
- * [value, mean, variance of each in turn]. A backend may take them in one launch, and write in place of the inputs.
+ * AdamW for any number of parameters: {value.0, grad.0, mean.0, variance.0, value.1, ..., norm, schedule} →
+ * [value.0, mean.0, variance.0, value.1, ...]. A backend may update all in one launch; inputs are consumed as in AdamW.
  */
 export const adamWStepKernel = defineKernel(
   'AdamWStep',
@@ -96,7 +101,7 @@ export const adamWStepKernel = defineKernel(
 
 const STATE_NAMES = ['value', 'grad', 'mean', 'variance'] as const;
 
-/** The parameters of adamWStepKernel's inputs, in order. */
+/** The inputs of adamWStepKernel, grouped by parameter, in order. */
 export function adamWStates(inputs: Record<string, Tensor>, count: number): AdamWState[] {
   return Array.from({ length: count }, (_, i) => {
     const [value, grad, mean, variance] = STATE_NAMES.map((name) => inputs[`${name}.${i}`] as Tensor);
@@ -104,7 +109,7 @@ export function adamWStates(inputs: Record<string, Tensor>, count: number): Adam
   });
 }
 
-/** One step of all parameters. norm a scalar, schedule as AdamWInputs has it. */
+/** One AdamW step for all parameters; norm and schedule as in AdamWInputs. */
 export function adamWStep(
   states: AdamWState[],
   norm: Tensor,

@@ -1,4 +1,7 @@
-/** BalanceLoss: least where a sequence's tokens spread evenly over the experts; what keeps a router from using one alone. */
+/**
+ * BalanceLoss: the load-balancing loss of a mixture of experts, smallest if each sequence's tokens are spread evenly over the
+ * experts (Fedus et al. 2022, equations 4 to 6).
+ */
 import {
   concat,
   div,
@@ -18,29 +21,31 @@ import type { Tape } from './tape.js';
 export interface BalanceLossInputs extends Record<string, Tensor> {
   /** [B, n, C] */
   probabilities: Tensor;
-  /** As DispatchTokens gives it: row i < C is how many tokens of each sequence chose i. */
+  /** [C + E, B] from DispatchTokens: row i < C counts the tokens of each sequence that chose i. */
   counts: Tensor;
 }
 export interface BalanceLossGradInputs extends BalanceLossInputs {
+  /** [B, m], from the forward pass. */
   sums: Tensor;
+  /** [B] */
   dlosses: Tensor;
 }
 
-/** How many of the choices are balanced, from the first: the experts, or the no-ops, too. */
+/** m, the number of balanced choices, counted from the first: the experts, or the experts and the no-ops. */
 export interface BalanceLossAttrs {
   balanced: number;
 }
 
-/** f [B, m]: of the tokens that chose a balanced choice the share of each; all 0 where none did. */
-function shares(counts: Tensor, balanced: number): Tensor {
+/** f [B, m]: the fraction of the tokens with a balanced choice that made each choice; 0 if there is no such token. */
+function fractions(counts: Tensor, balanced: number): Tensor {
   const chosen = transpose(slice(counts, [0, 0], [balanced, counts.shape[1] as number]));
   return div(chosen, maximum(sum(chosen, 1, true), 1));
 }
 
 /**
- * {probabilities p, counts} → [losses [B] = m·Σ_i f_i·P_i, sums [B, m]: S_i = Σ_t p_ti]. Over the m balanced choices: f_i
- * the share of a sequence's tokens that chose i, P_i = S_i / Σ_j S_j the share of probability (Fedus et al. 2022, equations
- * 4 to 6, for each sequence on its own). 1 where all is even.
+ * {probabilities p, counts} → [losses [B] = m·Σ_i f_i·P_i, sums [B, m]: S_i = Σ_t p_ti]. Sums over i are over the m balanced
+ * choices: f_i is the fraction of a sequence's tokens that chose i, P_i = S_i / Σ_j S_j the fraction of the probability. Each
+ * sequence has its own loss, 1 for an even load.
  */
 export const balanceLossKernel = defineKernel(
   'BalanceLoss',
@@ -50,14 +55,14 @@ export const balanceLossKernel = defineKernel(
   ): [losses: Tensor, sums: Tensor] => {
     const batch = probabilities.shape[0] as number;
     const sums = slice(sum(probabilities, 1), [0, 0], [batch, balanced]);
-    const along = sum(mul(shares(counts, balanced), sums), 1);
+    const along = sum(mul(fractions(counts, balanced), sums), 1);
     return [mul(div(along, sum(sums, 1)), balanced), sums];
   },
 );
 
 /**
- * {probabilities p, counts, sums, dlosses [B]} → [dlogits [B, n, C]]. f takes no gradient; with Z = Σ_j S_j and
- * g_i = m·(f_i - Σ_j f_j·S_j/Z)/Z, 0 for what is not balanced: dlogits_ti = dloss·p_ti·(g_i - Σ_j p_tj·g_j).
+ * {probabilities p, counts, sums, dlosses [B]} → [dlogits [B, n, C]]. f is a constant; with Z = Σ_j S_j and
+ * g_i = m·(f_i - Σ_j f_j·S_j/Z)/Z for balanced choices and 0 for the others: dlogits_ti = dloss·p_ti·(g_i - Σ_j p_tj·g_j).
  */
 export const balanceLossGradKernel = defineKernel(
   'BalanceLossGrad',
@@ -66,7 +71,7 @@ export const balanceLossGradKernel = defineKernel(
     { balanced }: BalanceLossAttrs,
   ): [Tensor] => {
     const [batch, , choices] = probabilities.shape as [number, number, number];
-    const [f, total] = [shares(counts, balanced), sum(sums, 1, true)];
+    const [f, total] = [fractions(counts, balanced), sum(sums, 1, true)];
     const mean = div(sum(mul(f, sums), 1, true), total);
     const slopes = mul(div(sub(f, mean), total), balanced); // [B, m]
     const scaled = mul(slopes, expandDims(dlosses, 1));
@@ -77,9 +82,9 @@ export const balanceLossGradKernel = defineKernel(
 );
 
 /**
- * The balance loss of each sequence [B]; its gradient reaches the logits [B, n, C], whose softmax `probabilities` are.
+ * The balance loss of each sequence: [B]. Its gradient goes to the logits [B, n, C]; `probabilities` are their softmax.
  *
- * @param balanced how many choices, from the first, are to be even
+ * @param balanced number of balanced choices, counted from the first
  */
 export function balanceLoss(
   tape: Tape | null,

@@ -1,4 +1,4 @@
-/** Bias: y = x + b over the last dimension, or one b for all; and the bias' gradient. */
+/** Bias: y = x + b, with one b for each column or a single one; BiasGrad: the gradient of b. */
 import { add, reshape, sum, type Tensor } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
 
@@ -8,7 +8,7 @@ export const biasKernel = defineKernel(
   ({ x, bias }: { x: Tensor; bias: Tensor }, _: object): [Tensor] => [add(x, bias)],
 );
 
-/** {dy, as rows of `width` elements} → [db [width]]: the sum over all rows */
+/** {dy [.., width]} → [db [width] = Σ dy over all rows] */
 export const biasGradKernel = defineKernel(
   'BiasGrad',
   ({ dy }: { dy: Tensor }, { width }: { width: number }): [Tensor] => [sum(reshape(dy, [-1, width]), 0)],

@@ -1,4 +1,6 @@
-/** CausalAttention: softmax(q·kᵀ/sqrt(K) under the causal mask)·v for each head, heads merged. */
+/**
+ * CausalAttention: softmax(q·kᵀ/sqrt(K) + causal mask)·v for each head, heads concatenated (Vaswani et al. 2017, section 3.2).
+ */
 import {
   add,
   concat,
@@ -30,10 +32,10 @@ export interface CausalAttentionGradInputs extends CausalAttentionInputs {
 }
 type HeadsAttrs = { heads: number };
 
-/** 0 where row i may attend to column j, that is j ≤ i, and a number no exponential survives elsewhere. [n, n] */
+/** [n, n]: 0 if row i attends to column j (j ≤ i), else -1e30, whose exponential is 0. */
 const causalMask = (n: number) => mul(sub(linalg.bandPart(ones([n, n]), -1, 0), 1), 1e30);
 
-/** Packed rows [B, n, 3, H, K] as q, k and v, each [B, H, n, K]. */
+/** Packed rows [B, n, 3, H, K] → q, k and v, each [B, H, n, K]. */
 function split(qkv: Tensor, heads: number): [q: Tensor, k: Tensor, v: Tensor] {
   const [batch, n, width] = qkv.shape as [number, number, number];
   const rows = reshape(qkv, [batch, n, 3, heads, width / 3 / heads]);
@@ -64,7 +66,7 @@ export const causalAttentionKernel = defineKernel(
 );
 
 /**
- * {qkv, out, logSumExp, dout [B, n, H·K]} → [dqkv]. With P the attention weights, recomputed:
+ * {qkv, out, logSumExp, dout [B, n, H·K]} → [dqkv]. With P the recomputed attention weights:
  * dv = Pᵀ·dout, dS = P∘(dout·vᵀ - rowsum(dout∘out))/sqrt(K), dq = dS·k, dk = dSᵀ·q (Dao et al. 2022, section 3.1).
  */
 export const causalAttentionGradKernel = defineKernel(
@@ -87,8 +89,8 @@ export const causalAttentionGradKernel = defineKernel(
 );
 
 /**
- * {qkv [1, N, 3D]}, segments of these lengths one after another → [out [1, N, D]]: causal attention within each segment.
- * What a packed batch of sequences of different lengths needs; for forward passes alone.
+ * {qkv [1, N, 3D]} → [out [1, N, D]]: causal attention within each of the consecutive segments of `lengths` tokens, for a
+ * packed batch of sequences of different lengths. Forward only.
  */
 export const varlenAttentionKernel = defineKernel(
   'VarlenAttention',

@@ -1,7 +1,7 @@
-/** CrossEntropy: the language-model loss of every token, in nats. */
+/** CrossEntropy: the language-model loss of each token, -log softmax(logits)[target], in nats. */
 import { add, exp, expandDims, log, max, mul, reshape, sub, sum, type Tensor } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
-import { hotRows } from './one-hot.js';
+import { oneHot } from './one-hot.js';
 import type { Tape } from './tape.js';
 
 export interface CrossEntropyGradInputs extends Record<string, Tensor> {
@@ -12,7 +12,7 @@ export interface CrossEntropyGradInputs extends Record<string, Tensor> {
 }
 
 const hotTargets = (logits: Tensor, targets: Tensor) =>
-  hotRows(targets, logits.shape[logits.rank - 1] as number);
+  oneHot(targets, logits.shape[logits.rank - 1] as number);
 
 /** {logits [.., V], targets [..] int32} → [losses [..], logSumExp [..]], losses = logSumExp - logits[target] */
 export const crossEntropyKernel = defineKernel(
@@ -28,7 +28,7 @@ export const crossEntropyKernel = defineKernel(
   },
 );
 
-/** {logits, targets, logSumExp, dlosses [..]} → [dlogits [.., V]] = (softmax - onehot)·dlosses; the logits are dead afterwards. */
+/** {logits, targets, logSumExp, dlosses [..]} → [dlogits [.., V]] = (softmax - onehot)·dlosses. The logits are consumed. */
 export const crossEntropyGradKernel = defineKernel(
   'CrossEntropyGrad',
   ({ logits, targets, logSumExp, dlosses }: CrossEntropyGradInputs, _: object): [Tensor] => {
@@ -37,7 +37,7 @@ export const crossEntropyGradKernel = defineKernel(
   },
 );
 
-/** -log softmax(logits)[target], in nats; the backward pass may overwrite the logits. logits [.., V], targets [..] int32 → [..] */
+/** logits [.., V], targets [..] int32 → losses [..] in nats. The backward pass may overwrite the logits. */
 export function crossEntropy(tape: Tape | null, logits: Tensor, targets: Tensor): Tensor {
   const [losses, logSumExp] = crossEntropyKernel({ logits, targets }, {});
   tape?.record([losses], [logits], [logits, targets, logSumExp], ([dlosses]) =>

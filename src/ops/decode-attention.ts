@@ -1,4 +1,4 @@
-/** DecodeAttention: a new token of each of some sequences attends to the keys that its sequence has cached, and to itself. */
+/** DecodeAttention: one new token of each of b sequences attends to its sequence's cached keys and to itself. */
 import {
   add,
   cast,
@@ -17,22 +17,22 @@ import {
   transpose,
 } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
-import { hotRows } from './one-hot.js';
+import { oneHot } from './one-hot.js';
 
 export interface DecodeAttentionInputs extends Record<string, Tensor> {
-  /** Rotated projections of the new tokens: [1, b, 3D]. */
+  /** q, k and v of the new tokens, q and k rotated: [1, b, 3D]. */
   qkv: Tensor;
-  /** [S, L, 2D]: for each token that a sequence has cached the keys of all heads, then the values. */
+  /** [S, L, 2D]: for each cached token the keys of all heads, then the values. */
   cache: Tensor;
-  /** The sequence of each new token: [b] int32, no two the same. */
+  /** The sequence of each new token: [b] int32, distinct. */
   rows: Tensor;
-  /** Tokens that these sequences have cached, less than L each: [b] int32. */
+  /** Cached tokens of these sequences, each less than L: [b] int32. */
   lengths: Tensor;
 }
 
 /**
- * → [out [1, b, D], cache with the new tokens]. The input cache is dead afterwards: a backend may write in its place.
- * Rows of the cache behind a sequence's length hold anything finite.
+ * → [out [1, b, D], cache with the new tokens' keys and values appended]. The input cache is consumed: a backend may
+ * overwrite it. Rows of the cache beyond a sequence's length may hold any finite value.
  */
 export const decodeAttentionKernel = defineKernel(
   'DecodeAttention',
@@ -44,7 +44,7 @@ export const decodeAttentionKernel = defineKernel(
     const [D, b] = [width / 2, rows.shape[0] as number];
     const size = D / heads;
     const [q, added] = [slice(qkv, [0, 0, 0], [1, b, D]), slice(qkv, [0, 0, D], [1, b, width])];
-    const hot = hotRows(add(mul(rows, slots), lengths), sequences * slots); // [b, S·L]
+    const hot = oneHot(add(mul(rows, slots), lengths), sequences * slots); // [b, S·L]
     const untouched = reshape(sub(1, sum(hot, 0)), [sequences, slots, 1]);
     const written = matMul(hot, reshape(added, [b, width]), true, false);
     const next = add(mul(cache, untouched), reshape(written, cache.shape));

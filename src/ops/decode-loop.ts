@@ -1,11 +1,11 @@
 /**
- * What a backend offers that can run decoding steps one after another on the device, each with what the one before it
- * drew: blocks, routing decisions, caches and sampling, with no host in between.
+ * The decoding loop that a backend may offer: it runs consecutive decoding steps on the device (blocks, routing decisions,
+ * caches and sampling) without returning to the host between them.
  */
 import type { Tensor } from '@tensorflow/tfjs-core';
 import type { Gate } from './gates.js';
 
-/** Weights of a block, as the model's parameters have them. */
+/** The weights of a block, in the layout of the model's parameters. */
 export interface LoopBlock {
   attnNorm: Tensor;
   qkv: Tensor;
@@ -13,10 +13,10 @@ export interface LoopBlock {
   mlpNorm: Tensor;
   up: Tensor;
   down: Tensor;
-  /** Null in a dense block. */
+  /** Null for a dense block. */
   routed: {
     router: Tensor;
-    /** What decides; null where the router's weight does. */
+    /** Decides the routing; null if the router's weight does. */
     predictor: { fc1: Tensor; fc1Bias: Tensor; fc2: Tensor; fc2Bias: Tensor } | null;
   } | null;
 }
@@ -25,62 +25,62 @@ export interface LoopModel {
   tokenEmbedding: Tensor;
   blocks: LoopBlock[];
   finalNorm: Tensor;
-  /** Of the logits; the embedding's where it serves. */
+  /** The output head [V, D]; the token embedding if tied. */
   head: Tensor;
-  /** Of the rotary positions: [.., K]. */
+  /** The rotary table: [positions, K]. */
   table: Tensor;
   heads: number;
   gate: Gate;
-  /** Tokens of a sequence at most. */
+  /** Maximum number of tokens of a sequence. */
   maxTokens: number;
 }
 
-/** Keys and values that a block has of each sequence. */
+/** A block's cached keys and values. */
 export interface LoopCache {
-  /** [S, L, 2D], as PrefillCache leaves it. */
+  /** [S, L, 2D], the output of PrefillCache. */
   kv: Tensor;
-  /** Tokens of each sequence in it. */
+  /** Cached tokens of each sequence: [S]. */
   lengths: Int32Array;
 }
 
 export interface LoopStart {
-  /** The token that each sequence goes on with: known, but not yet through the model. */
+  /** The next input token of each sequence: [S]. */
   tokens: Int32Array;
-  /** Its position. */
+  /** The positions of these tokens: [S]. */
   positions: Int32Array;
-  /** One for each block. The caller keeps them. */
+  /** One for each block. They remain the caller's. */
   caches: LoopCache[];
-  /** As `sample` of src/eval/generate.ts has them. */
+  /** Sampling parameters, as in `sample` of src/eval/generate.ts. */
   temperature: number;
   topP: number;
 }
 
-/** What some steps did. */
+/** The results of a number of steps. */
 export interface LoopSteps {
-  /** The tokens drawn: [steps, S]. */
+  /** The sampled tokens: [steps, S]. */
   tokens: Int32Array;
-  /** [steps, routed blocks, S]: 1 where the token that a step read went through the block, else 0. */
+  /** [steps, routed blocks, S]: 1 if the step's input token was processed by the block, else 0. */
   mask: Int32Array;
 }
 
 export interface DecodeLoop {
-  /** Resolves when what it was started with has been laid out. */
+  /** Resolves when the loop has prepared its weights and caches. */
   ready(): Promise<void>;
   /**
-   * Queues a step for each row of `uniforms` [steps, S], numbers in (0, 1) that the tokens are drawn with. Several calls may
-   * be under way; each resolves when its steps are done.
+   * Queues a step for each row of `uniforms` [steps, S], numbers in (0, 1) that select the sampled tokens. Several calls may
+   * be pending; each resolves when its steps are done.
    */
   run(uniforms: Float64Array): Promise<LoopSteps>;
-  /** What the last step's token was drawn from: [S, V]. The caller disposes it. */
+  /** The logits of the last step: [S, V]. The caller disposes of them. */
   logits(): Tensor;
-  /** For each block: the tokens of each sequence in its cache, as of the steps awaited so far, and how many fit. */
+  /** For each block: the cached tokens of each sequence after the completed steps, and how many fit. */
   caches(): { lengths: Int32Array; slots: number }[];
   dispose(): void;
 }
 
 export interface DecodeLoops {
-  /** Why it cannot run this model for so many sequences; null where it can. */
+  /** Why this model cannot run for this many sequences; null if it can. */
   refuses(model: LoopModel, sequences: number): string | null;
-  /** The model must neither change nor go before the loop is disposed. */
+  /** The model must stay unchanged until the loop is disposed. */
   start(model: LoopModel, start: LoopStart): DecodeLoop;
 }

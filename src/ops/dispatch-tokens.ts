@@ -1,4 +1,7 @@
-/** DispatchTokens: which token every slot of every expert holds: each sequence's in order, until its slots are full. */
+/**
+ * DispatchTokens: assigns tokens to the slots of the experts that they chose, each sequence's tokens in order; tokens beyond an
+ * expert's capacity are dropped (Fedus et al. 2022, section 2.2).
+ */
 import {
   add,
   cast,
@@ -19,21 +22,21 @@ import {
   where,
 } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
-import { hotRows } from './one-hot.js';
+import { oneHot } from './one-hot.js';
 
 export interface DispatchTokensAttrs {
   experts: number;
-  /** Experts and no-ops. */
+  /** Number of experts and no-ops. */
   choices: number;
-  /** Of an expert in a sequence. */
+  /** Slots of one expert for one sequence. */
   slots: number;
 }
 
 /**
- * {choice [B, n] int32 below `choices`} → [indices [1, E·B·slots] int32: for every slot, expert by expert and in it
- * sequence by sequence, its token among the B·n of the batch, B·n where it is empty; counts [choices + E, B] float32: of
- * each sequence the tokens that made each choice, then those that each expert has slots for]. A token's place depends on
- * the tokens before it in its sequence and on nothing else. No-ops, the choices from E on, have no slots.
+ * {choice [B, n] int32 below `choices`} → [indices [1, E·B·slots] int32: the token of each slot as an index into the B·n tokens
+ * of the batch, B·n for an empty slot, ordered by expert, then by sequence; counts [choices + E, B] float32: for each
+ * sequence the tokens that made each choice, then the tokens that got a slot of each expert]. A token's slot depends only on
+ * the tokens before it in its sequence. No-ops, the choices from E on, have no slots.
  */
 export const dispatchTokensKernel = defineKernel(
   'DispatchTokens',
@@ -44,12 +47,12 @@ export const dispatchTokensKernel = defineKernel(
     const [batch, n] = choice.shape as [number, number];
     const [tokens, places] = [batch * n, experts * batch * slots];
     const whole = (value: number) => scalar(value, 'int32');
-    const hot = hotRows(choice, choices); // [B, n, C]
+    const hot = oneHot(choice, choices); // [B, n, C]
     const rank = cast(sum(mul(hot, cumsum(hot, 1, true)), -1), 'int32'); // [B, n]
     const fits = logicalAnd(less(choice, whole(experts)), less(rank, whole(slots)));
     const starts = reshape(mul(range(0, batch, 1, 'int32'), whole(slots)), [batch, 1]);
     const place = add(add(mul(choice, whole(batch * slots)), starts), rank);
-    const held = hotRows(reshape(where(fits, place, whole(places)), [tokens]), places, 'int32');
+    const held = oneHot(reshape(where(fits, place, whole(places)), [tokens]), places, 'int32');
     const shifted = reshape(sub(range(0, tokens, 1, 'int32'), whole(tokens)), [tokens, 1]);
     const indices = reshape(add(sum(mul(held, shifted), 0), whole(tokens)), [1, places]);
     const chosen = transpose(sum(hot, 1)); // [C, B]

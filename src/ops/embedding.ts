@@ -1,13 +1,13 @@
-/** Embedding: a row of the table for each token; backward adds the rows of equal tokens up. */
+/** Embedding: y_t = table[token_t]; the gradient of a row is the sum over the tokens that use it. */
 import { add, gather, matMul, reshape, type Tensor } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
-import { hotRows } from './one-hot.js';
+import { oneHot } from './one-hot.js';
 import type { Parameter, Tape } from './tape.js';
 
 export interface EmbeddingGradInputs extends Record<string, Tensor | undefined> {
   dy: Tensor;
   tokens: Tensor;
-  /** The gradient so far [V, D]; it is added to and must not be used afterwards. */
+  /** The accumulated gradient [V, D], which is consumed. */
   gradAccum: Tensor | undefined;
 }
 
@@ -17,17 +17,17 @@ export const embeddingKernel = defineKernel(
   ({ table, tokens }: { table: Tensor; tokens: Tensor }, _: object): [Tensor] => [gather(table, tokens)],
 );
 
-/** {dy [B, T, D], tokens [B, T] int32, gradAccum? [V, D]} → [dtable [V, D]]; deterministic: a product with one-hot rows. */
+/** {dy [B, T, D], tokens [B, T] int32, gradAccum? [V, D]} → [dtable [V, D] = gradAccum + onehot(tokens)ᵀ·dy], deterministic. */
 export const embeddingGradKernel = defineKernel(
   'EmbeddingGrad',
   ({ dy, tokens, gradAccum }: EmbeddingGradInputs, { vocabSize }: { vocabSize: number }): [Tensor] => {
-    const hot = hotRows(reshape(tokens, [-1]), vocabSize);
+    const hot = oneHot(reshape(tokens, [-1]), vocabSize);
     const gradient = matMul(hot, reshape(dy, [-1, dy.shape[dy.rank - 1] as number]), true, false);
     return [gradAccum === undefined ? gradient : add(gradAccum, gradient)];
   },
 );
 
-/** Rows of the table, not scaled. table [V, D], tokens [B, T] int32 → [B, T, D] */
+/** Rows of the table, unscaled. table [V, D], tokens [B, T] int32 → [B, T, D] */
 export function embedding(tape: Tape | null, table: Parameter, tokens: Tensor): Tensor {
   const [y] = embeddingKernel({ table: table.value, tokens }, {});
   const vocabSize = table.value.shape[0] as number;

@@ -1,4 +1,4 @@
-/** Entropy: how undecided the prediction at every token is, in nats. For forward passes alone. */
+/** Entropy: the entropy of the predicted distribution at each token, in nats. Forward only. */
 import { exp, log, max, mul, sub, sum, type Tensor } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
 

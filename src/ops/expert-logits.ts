@@ -1,4 +1,7 @@
-/** ExpertLogits: a number a token and choice, experts first, then no-ops; what an expert router is. In float32 always. */
+/**
+ * ExpertLogits: the router of a mixture of experts, x·weightᵀ: one logit for each token and choice, experts first, then no-ops.
+ * Always float32.
+ */
 import { add, matMul, reshape, type Tensor } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
 import type { Parameter, Tape } from './tape.js';
@@ -7,7 +10,7 @@ export interface ExpertLogitsGradInputs extends Record<string, Tensor | undefine
   dlogits: Tensor;
   x: Tensor;
   weight: Tensor;
-  /** The gradient of x so far; it is added to and must not be used afterwards. */
+  /** The accumulated gradient of x, which is consumed. */
   gradAccum: Tensor | undefined;
 }
 
@@ -30,7 +33,7 @@ export const expertLogitsGradKernel = defineKernel(
   },
 );
 
-/** Router of experts: x·weightᵀ. x [B, n, D], weight [C, D] → [B, n, C] */
+/** x·weightᵀ (Fedus et al. 2022, section 2.1). x [B, n, D], weight [C, D] → [B, n, C] */
 export function expertLogits(tape: Tape | null, x: Tensor, weight: Parameter): Tensor {
   const [logits] = expertLogitsKernel({ x, weight: weight.value }, {});
   tape?.record([logits], [x, weight], [x], ([dlogits], inputs) =>

@@ -1,4 +1,7 @@
-/** GatedScatterAdd: what a routed block adds to the residual stream, scaled by the router's gate. */
+/**
+ * GatedScatterAdd: adds a routed block's output to the residual stream at the selected tokens, scaled by the gate of the router
+ * weight (Raposo et al. 2024, equation 1).
+ */
 import { add, expandDims, less, mul, squeeze, sum, type Tensor, where } from '@tensorflow/tfjs-core';
 import { GATES, type Gate } from './gates.js';
 import { composedGather, slotOfPosition } from './gather-tokens.js';
@@ -7,7 +10,7 @@ import type { Tape } from './tape.js';
 
 type GateAttrs = { gate: Gate };
 type GatedScatterAddAttrs = GateAttrs & {
-  /** Whether nobody reads x any more: a backend may then write the result over it, and give both one dataId. */
+  /** Whether x is consumed: a backend may then overwrite it and return its dataId. */
   inPlace: boolean;
 };
 
@@ -24,12 +27,12 @@ export interface GatedScatterAddGradInputs extends Record<string, Tensor> {
   indices: Tensor;
 }
 
-/** r at the indices, as a column: [B, k, 1] */
+/** r at the indices: [B, k, 1] */
 const selectedWeights = (r: Tensor, indices: Tensor) => composedGather(expandDims(r, 2), indices);
 
 /**
- * {x [B, T, D], rows [B, k, D], r [B, T], indices [B, k] int32} → [out [B, T, D]]: x_t + gate(r_t)·rows for a selected
- * token, x_t to the bit for the others. An index of T marks padding and adds nothing.
+ * {x [B, T, D], rows [B, k, D], r [B, T], indices [B, k] int32} → [out [B, T, D]]: out_t = x_t + gate(r_t)·rows_t for a
+ * selected token, exactly x_t for the others. An index of T marks padding and adds nothing.
  */
 export const gatedScatterAddKernel = defineKernel(
   'GatedScatterAdd',
@@ -43,7 +46,7 @@ export const gatedScatterAddKernel = defineKernel(
   },
 );
 
-/** {dout [B, T, D], rows, r, indices} → [drows [B, k, D] = gate(r)·dout, dr [B, T] = gate'(r)·(dout·rows), 0 off S] */
+/** {dout [B, T, D], rows, r, indices} → [drows [B, k, D] = gate(r)·dout, dr [B, T] = gate'(r)·(dout·rows), else 0] */
 export const gatedScatterAddGradKernel = defineKernel(
   'GatedScatterAddGrad',
   (
@@ -61,10 +64,10 @@ export const gatedScatterAddGradKernel = defineKernel(
 );
 
 /**
- * out_t = x_t + gate(r_t)·rows_t for t in S, else x_t (paper, equation 1). Shapes as the kernel's.
+ * out_t = x_t + gate(r_t)·rows_t for selected tokens, else x_t. Shapes as in gatedScatterAddKernel.
  *
- * @param inPlace whether the caller gives x up, as no op after this one reads it and none before it has saved it: most of x
- *   stays as it is, so that a backend need not copy it
+ * @param inPlace whether x is consumed: no later op reads it and no earlier op has saved it. Most rows of x stay unchanged,
+ *   so a backend saves a copy by updating x in place
  */
 export function gatedScatterAdd(
   tape: Tape | null,

@@ -1,6 +1,6 @@
 /**
- * The gates: what the router weight r of a selected token becomes before it multiplies the block's output (Raposo et al.
- * 2024, equation 1). One table for the composed op and for the backends that compute on the host.
+ * The gates: functions of the router weight r of a selected token, by whose value the block's output is multiplied (Raposo et
+ * al. 2024, equation 1). One table for the composed op and for the backends that compute on the host.
  */
 import { mul, onesLike, sigmoid, sub, type Tensor } from '@tensorflow/tfjs-core';
 
@@ -8,9 +8,9 @@ export const GATE_NAMES = ['raw', 'sigmoid'] as const;
 export type Gate = (typeof GATE_NAMES)[number];
 
 interface GateFunctions {
-  /** gate(r) of one number. */
+  /** gate(r), for one number. */
   value: (r: number) => number;
-  /** gate'(r) of one number. */
+  /** gate'(r), for one number. */
   slope: (r: number) => number;
   /** gate(r), elementwise, on any tfjs backend. */
   values: (r: Tensor) => Tensor;

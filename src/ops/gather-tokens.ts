@@ -1,6 +1,6 @@
 /**
- * GatherTokens: the selected tokens of each sequence, in order; ScatterTokens, its gradient, adds rows at their places.
- * An index of T marks padding: it reads zeros and writes nothing.
+ * GatherTokens: rows_j = x[indices_j] in each sequence; ScatterTokens, its gradient, adds rows at their positions. An index of
+ * T marks padding: it reads zeros and writes nothing.
  */
 import {
   add,
@@ -17,17 +17,17 @@ import {
   zeros,
 } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
-import { hotRows } from './one-hot.js';
+import { oneHot } from './one-hot.js';
 import type { Tape } from './tape.js';
 
 export interface ScatterTokensInputs extends Record<string, Tensor | undefined> {
   rows: Tensor;
   indices: Tensor;
-  /** The gradient so far [B, T, D]; it is added to and must not be used afterwards. */
+  /** The accumulated gradient [B, T, D], which is consumed. */
   gradAccum: Tensor | undefined;
 }
 
-/** Rows `indices` [B, k] of each sequence of x [B, T, D], zeros for an index of T: [B, k, D]. In tfjs' own ops. */
+/** GatherTokens in tfjs' own ops: x [B, T, D], indices [B, k] → [B, k, D]. */
 export function composedGather(x: Tensor, indices: Tensor): Tensor {
   const [batch, length, width] = x.shape as [number, number, number];
   const padded = reshape(concat([x, zeros([batch, 1, width])], 1), [batch * (length + 1), width]);
@@ -36,12 +36,12 @@ export function composedGather(x: Tensor, indices: Tensor): Tensor {
 }
 
 /**
- * For each of T positions, the slot among the k that holds it, or k for none: [B, T] int32. Turning the scatter into a
- * gather makes it exact and deterministic on every backend.
+ * For each of T positions, the index j < k of the slot that holds it, or k if none does: [B, T] int32. A scatter written as a
+ * gather is exact and deterministic on every backend.
  */
 export function slotOfPosition(indices: Tensor, length: number): Tensor {
   const [batch, k] = indices.shape as [number, number];
-  const hot = hotRows(indices, length, 'int32');
+  const hot = oneHot(indices, length, 'int32');
   const slots = tile(reshape(sub(range(0, k, 1, 'int32'), scalar(k, 'int32')), [1, k, 1]), [
     batch,
     1,
@@ -56,7 +56,7 @@ export const gatherTokensKernel = defineKernel(
   ({ x, indices }: { x: Tensor; indices: Tensor }, _: object): [Tensor] => [composedGather(x, indices)],
 );
 
-/** {rows [B, k, D], indices [B, k] int32, gradAccum? [B, T, D]} → [y [B, T, D]]: rows at their positions, added to gradAccum or zeros */
+/** {rows [B, k, D], indices [B, k] int32, gradAccum? [B, T, D]} → [y [B, T, D] = gradAccum + rows at their positions] */
 export const scatterTokensKernel = defineKernel(
   'ScatterTokens',
   ({ rows, indices, gradAccum }: ScatterTokensInputs, { length }: { length: number }): [Tensor] => {
@@ -65,7 +65,7 @@ export const scatterTokensKernel = defineKernel(
   },
 );
 
-/** x's rows at the indices. x [B, T, D], indices [B, k] int32 → [B, k, D] */
+/** The rows of x at the indices. x [B, T, D], indices [B, k] int32 → [B, k, D] */
 export function gatherTokens(tape: Tape | null, x: Tensor, indices: Tensor): Tensor {
   const [rows] = gatherTokensKernel({ x, indices }, {});
   const length = x.shape[1] as number;

@@ -13,7 +13,7 @@ export const geluKernel = defineKernel('Gelu', ({ x }: { x: Tensor }, _: object)
   mul(x, gate(x)),
 ]);
 
-/** {dy, x} → [dx]: with s = sigmoid(2u), dx = dy·(s + x·s·(1 - s)·d(2u)/dx). A backend may write in dy's place. */
+/** {dy, x} → [dx]: with s = sigmoid(2u), dx = dy·(s + x·s·(1 - s)·d(2u)/dx). dy is consumed. */
 export const geluGradKernel = defineKernel(
   'GeluGrad',
   ({ dy, x }: { dy: Tensor; x: Tensor }, _: object): [Tensor] => {

@@ -1,18 +1,18 @@
-/** GroupedLinear: rows divided evenly among experts, each with a matrix of its own, as one product of batches; its gradients. */
+/** GroupedLinear: y_e = x_e·W_eᵀ for equal groups of rows, one for each expert e, as a batched product; and its gradients. */
 import { add, matMul, reshape, type Tensor } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
 import type { LinearGradInputInputs, LinearGradWeightInputs, LinearInputs } from './linear.js';
 
-/** x's rows and the weight's are those of the experts, one expert after another. */
+/** The rows of x and of the weight are grouped by expert. */
 export interface GroupedAttrs {
   experts: number;
 }
 
-/** [E, rows of an expert, width] of a tensor [.., width]. */
+/** [.., width] → [E, rows of one expert, width] */
 const grouped = (x: Tensor, experts: number) => reshape(x, [experts, -1, x.shape[x.rank - 1] as number]);
 const withWidth = (x: Tensor, width: number) => [...x.shape.slice(0, -1), width];
 
-/** {x [.., in] of E·R rows, weight [E·out, in]} → [y [.., out]]: expert e's rows times its matrixᵀ */
+/** {x [.., in] of E·R rows, weight [E·out, in]} → [y [.., out]]: y_e = x_e·W_eᵀ for each expert e */
 export const groupedLinearKernel = defineKernel(
   'GroupedLinear',
   ({ x, weight }: LinearInputs, { experts }: GroupedAttrs): [Tensor] => {
@@ -21,7 +21,7 @@ export const groupedLinearKernel = defineKernel(
   },
 );
 
-/** {dy [.., out], weight [E·out, in]} → [dx [.., in]] */
+/** {dy [.., out], weight [E·out, in]} → [dx [.., in]]: dx_e = dy_e·W_e */
 export const groupedLinearGradInputKernel = defineKernel(
   'GroupedLinearGradInput',
   ({ dy, weight }: LinearGradInputInputs, { experts }: GroupedAttrs): [Tensor] => [
@@ -29,7 +29,7 @@ export const groupedLinearGradInputKernel = defineKernel(
   ],
 );
 
-/** {dy [.., out], x [.., in], gradAccum? [E·out, in]} → [dweight [E·out, in]] = gradAccum + dyᵀ·x of each expert */
+/** {dy [.., out], x [.., in], gradAccum? [E·out, in]} → [dweight [E·out, in]]: dW_e = gradAccum_e + dy_eᵀ·x_e */
 export const groupedLinearGradWeightKernel = defineKernel(
   'GroupedLinearGradWeight',
   ({ dy, x, gradAccum }: LinearGradWeightInputs, { experts }: GroupedAttrs): [Tensor] => {

@@ -1,4 +1,4 @@
-/** GroupedMlp: every expert's down(gelu(up(x))) of its own rows; as Mlp, so that a backend can take gelu in its products. */
+/** GroupedMlp: down_e(gelu(up_e(x))) for the rows of each expert e; a backend can fuse gelu into the products, as in Mlp. */
 import type { Tensor } from '@tensorflow/tfjs-core';
 import { geluGradKernel, geluKernel } from './gelu.js';
 import {
@@ -28,7 +28,7 @@ export const groupedLinearGradInputGeluKernel = defineKernel(
     geluGradKernel({ dy: groupedLinearGradInputKernel({ dy, weight }, attrs)[0], x: before }, {}),
 );
 
-/** Each expert's MLP of its own rows. x [.., D] of E·R rows, up [E·F, D], down [E·D, F] → [.., D] */
+/** The MLP of each expert, applied to its rows. x [.., D] of E·R rows, up [E·F, D], down [E·D, F] → [.., D] */
 export function groupedMlp(
   tape: Tape | null,
   x: Tensor,

@@ -1,6 +1,6 @@
 /**
- * The project's ops as tfjs kernels of its own names: each has a composed definition out of tfjs' own ops, and a
- * backend may register a faster kernel under the same name.
+ * The project's ops as tfjs kernels: each has a composed definition in tfjs' own ops, and a backend may register a faster
+ * kernel under the same name.
  */
 import {
   engine,
@@ -14,15 +14,15 @@ import {
 
 export type KernelInputs = Record<string, Tensor | undefined>;
 
-/** A kernel's name and what it computes; calling it runs the active backend's kernel of that name. */
+/** A kernel's name and definition. Calling it runs the active backend's kernel of that name. */
 export interface Kernel<I extends KernelInputs, A extends object, O extends Tensor[]> {
   (inputs: I, attrs: A): O;
   readonly kernelName: string;
-  /** The reference: the same values from tfjs' own ops, on any tfjs backend. */
+  /** The reference implementation, in tfjs' own ops, which runs on any tfjs backend. */
   readonly composed: (inputs: I, attrs: A) => O;
 }
 
-/** A kernel of the project that ran: `milliseconds` of wall time, but for those of the project's kernels that it ran itself. */
+/** One call of a kernel of the project. `milliseconds` is wall time, excluding the project's kernels that it called. */
 export interface KernelCall {
   kernelName: string;
   inputs: KernelInputs;
@@ -31,25 +31,28 @@ export interface KernelCall {
   milliseconds: number;
 }
 
-/** Told of every kernel of the project that ran, before its tensors go. */
+/** Called after every call of a kernel of the project, before its tensors are freed. */
 export type KernelObserver = (call: KernelCall) => void;
 
-/** Wall time of the observed kernels within the one that runs. */
-let within = 0;
-let observer: { tell: KernelObserver; settle: () => void } | null = null;
+/** Wall time of the observed calls nested in the current one, in milliseconds. */
+let nested = 0;
+let observer: { notify: KernelObserver; synchronize: () => void } | null = null;
 
 /**
- * Watches every kernel until called again with null. `settle` waits for the device, so that wall time is device time on
- * backends that only queue their work, too.
+ * Observes every kernel call until it is called again with null. `synchronize` waits for the device after each call, so that
+ * wall time is device time on backends that queue their work.
  */
-export function observeKernels(tell: KernelObserver | null, settle: () => void = () => undefined): void {
-  within = 0;
-  observer = tell === null ? null : { tell, settle };
+export function observeKernels(
+  notify: KernelObserver | null,
+  synchronize: () => void = () => undefined,
+): void {
+  nested = 0;
+  observer = notify === null ? null : { notify, synchronize };
 }
 
 /**
- * Defines a kernel by its composed definition. Where the active backend has none of its own under this name, the
- * composed one is registered for it at its first use.
+ * Defines a kernel by its composed definition, which is registered on first use for a backend that has no kernel of this
+ * name.
  */
 export function defineKernel<I extends KernelInputs, A extends object, O extends Tensor[]>(
   kernelName: string,
@@ -65,15 +68,15 @@ export function defineKernel<I extends KernelInputs, A extends object, O extends
       });
     }
     const started = observer === null ? 0 : performance.now();
-    const before = within;
-    within = 0;
-    // tfjs' types want every input present; its engine does not.
+    const before = nested;
+    nested = 0;
+    // tfjs' types require every input; its engine does not.
     const outputs = engine().runKernel(kernelName, inputs as never, attrs as NamedAttrMap) as unknown as O;
     if (observer === null) return outputs;
-    observer.settle();
+    observer.synchronize();
     const milliseconds = performance.now() - started;
-    observer.tell({ kernelName, inputs, attrs, outputs, milliseconds: milliseconds - within });
-    within = before + milliseconds;
+    observer.notify({ kernelName, inputs, attrs, outputs, milliseconds: milliseconds - nested });
+    nested = before + milliseconds;
     return outputs;
   };
   return Object.assign(run, { kernelName, composed });

@@ -1,4 +1,4 @@
-/** Linear: y = x·Wᵀ, with W stored [out, in] as PyTorch does; and its two gradients. */
+/** Linear: y = x·Wᵀ, with W stored [out, in] as in PyTorch; and its two gradients. */
 import { add, matMul, reshape, type Tensor } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
 import type { Parameter, Tape } from './tape.js';
@@ -14,7 +14,7 @@ export interface LinearGradInputInputs extends Record<string, Tensor> {
 export interface LinearGradWeightInputs extends Record<string, Tensor | undefined> {
   dy: Tensor;
   x: Tensor;
-  /** The gradient so far; it is added to and must not be used afterwards. */
+  /** The accumulated gradient, which is consumed. */
   gradAccum: Tensor | undefined;
 }
 

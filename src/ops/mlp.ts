@@ -1,4 +1,4 @@
-/** Mlp: down(gelu(up(x))), so that a backend can take gelu and its slope in the products beside them. */
+/** Mlp: down(gelu(up(x))); in kernels that let a backend fuse gelu and its derivative into the adjacent products. */
 import type { Tensor } from '@tensorflow/tfjs-core';
 import { geluGradKernel, geluKernel } from './gelu.js';
 import { defineKernel } from './kernel.js';
@@ -12,7 +12,7 @@ import {
 import type { Parameter, Tape } from './tape.js';
 
 export interface LinearGradInputGeluInputs extends LinearGradInputInputs {
-  /** What gelu was taken of: [.., in]. */
+  /** The input of gelu: [.., in]. */
   before: Tensor;
 }
 

@@ -1,6 +1,6 @@
 /**
- * NormalDraws: independent N(0, 1) numbers that are known by a key and their place alone, so that every backend draws the
- * same ones wherever its device is in its work, and no random state has to be kept.
+ * NormalDraws: independent N(0, 1) numbers that depend only on a key and their position (a counter-based generator), so that
+ * every backend draws the same numbers in any order and there is no random state to save.
  */
 import { type Tensor, tensor2d } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
@@ -23,7 +23,7 @@ function multiplyHigh(a: number, b: number): number {
   return (aHigh * bHigh + Math.floor(middle / 0x10000) + (carried >>> 16)) >>> 0;
 }
 
-/** Philox4x32-10: four random words of a counter and a key; writes them over the counter. */
+/** Philox4x32-10: replaces the four words of the counter by four random words. */
 export function philox(counter: Uint32Array, key0: number, key1: number): void {
   let [c0, c1, c2, c3] = counter as unknown as [number, number, number, number];
   for (let round = 0; round < ROUNDS; round++) {
@@ -39,13 +39,13 @@ export function philox(counter: Uint32Array, key0: number, key1: number): void {
   counter.set([c0, c1, c2, c3]);
 }
 
-/** The middle of one of 2²³ equal parts of (0, 1): float32 holds it exactly, so that backends agree on what follows. */
+/** The midpoint of one of 2²³ equal parts of (0, 1), exact in float32, so that backends agree. */
 const uniform = (bits: number): number => ((bits >>> 9) + 0.5) / 2 ** 23;
 
 /**
- * {key [2], first [1]}, whole numbers → [draws [sequences, length]]. Row i belongs to sequence first + i: its numbers
- * 4g, ..., 4g + 3 are the two pairs (Box and Muller 1958) of the four words of Philox4x32-10 at counter
- * (g, first + i, 0, 0), 23 bits of each. Composed on the host.
+ * {key [2], first [1]}, integers → [draws [sequences, length]]. Row i is sequence first + i. Its numbers 4g to 4g + 3 are the
+ * two pairs (Box and Muller 1958) from the four words of Philox4x32-10 at counter (g, first + i, 0, 0), 23 bits of each word.
+ * The composed definition runs on the host.
  */
 export const normalDrawsKernel = defineKernel(
   'NormalDraws',

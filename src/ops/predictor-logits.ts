@@ -1,7 +1,8 @@
 /**
- * PredictorLogits: what a predictor does behind its first product: bias, gelu, and one number a token. In float32 at its end.
- * PredictorLossGrad: how it should change to foretell which tokens are selected. Its loss is nobody's but its own (the paper's
- * section 3.5 stops the gradient at its input), so that it learns where its input is at hand.
+ * The predictor of a routed block, which decides in sampling whether a token is processed (Raposo et al. 2024, section 3.5).
+ * PredictorLogits: its layers after the first product (bias, gelu, one logit for each token), with float32 logits.
+ * PredictorLossGrad: the gradients of its binary cross-entropy against the mask of the selected tokens. The predictor is
+ * trained on this loss only and its input gets no gradient, so the gradients are computed during the forward pass.
  */
 import { cast, equal, greater, mean, type Tensor } from '@tensorflow/tfjs-core';
 import { biasGradKernel, biasKernel } from './bias.js';
@@ -36,11 +37,10 @@ export const predictorLogitsKernel = defineKernel(
 );
 
 /**
- * {before, bias, weight, bias2, labels [B, T] 0 or 1} → [dbefore [B, T, P], dbias [P], dweight [1, P], dbias2 [1], accuracy []].
- * The gradients are those of `lossScale` times the mean binary cross-entropy of the logits against the labels, a mean over tokens
- * in nats; accuracy is the fraction of tokens whose logit is above 0 exactly when the label is 1. With
- * h = gelu(before + bias) and d = lossScale · (sigmoid(logit) - label) / tokens: dbefore = d⊗weight∘gelu', dbias = Σ dbefore,
- * dweight = Σ d·h, dbias2 = Σ d.
+ * {before, bias, weight, bias2, labels [B, T] 0 or 1} → [dbefore [B, T, P], dbias [P], dweight [1, P], dbias2 [1],
+ * accuracy []]. The gradients are those of lossScale · mean binary cross-entropy over the tokens, in nats; accuracy is the
+ * fraction of tokens whose logit is above 0 exactly if the label is 1. With h = gelu(before + bias) and
+ * d = lossScale · (sigmoid(logit) - label) / tokens: dbefore = d⊗weight∘gelu', dbias = Σ dbefore, dweight = Σ d·h, dbias2 = Σ d.
  */
 export const predictorLossGradKernel = defineKernel(
   'PredictorLossGrad',
@@ -73,7 +73,7 @@ export interface PredictorLayers {
   fc2Bias: Parameter;
 }
 
-/** fc2(gelu(fc1(x))) with biases, one number a token. x [B, T, D] → [B, T] */
+/** fc2(gelu(fc1(x))) with biases. x [B, T, D] → logits [B, T] */
 export function predictorLogits(x: Tensor, { fc1, fc1Bias, fc2, fc2Bias }: PredictorLayers): Tensor {
   const [before] = linearKernel({ x, weight: fc1.value }, {});
   const inputs = { before, bias: fc1Bias.value, weight: fc2.value, bias2: fc2Bias.value };
@@ -83,7 +83,7 @@ export function predictorLogits(x: Tensor, { fc1, fc1Bias, fc2, fc2Bias }: Predi
 /**
  * Adds to the layers' gradients those of `lossScale` times the mean binary cross-entropy of predictorLogits(x) against the
  * labels. This needs no tape, since x gets no gradient. x [B, T, D], labels [B, T] 0 or 1 → the predictor's accuracy, the
- * fraction of tokens whose label is the sign of the logit, a scalar.
+ * fraction of tokens whose label equals (logit > 0), a scalar.
  */
 export function accumulatePredictorGrad(
   x: Tensor,

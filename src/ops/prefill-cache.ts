@@ -1,17 +1,17 @@
-/** PrefillCache: the keys and values of a prompt's tokens, laid out as a decoder's cache begins. */
+/** PrefillCache: the initial key-value cache of a decoder, from the prompts' keys and values. */
 import { concat, reshape, slice, type Tensor, zeros } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
 
 export interface PrefillCacheAttrs {
-  /** Tokens of each sequence, one sequence after another in the rows. */
+  /** Tokens of each sequence; the rows are in the order of the sequences. */
   lengths: number[];
   /** Tokens that each sequence's cache can hold. */
   slots: number;
 }
 
 /**
- * {qkv, rotated projections [B, n, 3D] or packed [1, N, 3D]} → [cache [S, slots, 2D]]: for each token the keys of all
- * heads, then the values; zeros behind a sequence's tokens.
+ * {qkv with q and k rotated, [B, n, 3D] or packed [1, N, 3D]} → [cache [S, slots, 2D]]: for each token the keys of all heads,
+ * then the values; zeros after a sequence's last token.
  */
 export const prefillCacheKernel = defineKernel(
   'PrefillCache',

@@ -1,27 +1,27 @@
-/** What a backend offers that can record the device work of a fixed sequence of ops once and run it again at no cost. */
+/** The recorder that a backend may offer: it records the device work of a fixed sequence of ops and replays it (CUDA graphs). */
 import type { Tensor } from '@tensorflow/tfjs-core';
 
-/** Device work that reads and writes the same tensors each time. */
+/** Device work that reads and writes the same tensors at every replay. */
 export interface Recording {
-  /** What the recorded body returned: every replay gives them new values. The recording owns them. */
+  /** The tensors that the recorded body returned. Every replay overwrites them; the recording owns them. */
   outputs: Tensor[];
-  /** Queues the work. */
+  /** Queues the recorded work. */
   replay(): void;
   dispose(): void;
 }
 
 export interface Recorder {
   /**
-   * Records a body instead of running it. The body must have run before, must make no tensor from host values and read
-   * none; what it updates it must update in place.
+   * Records a body instead of running it. The body must have run once before. It must neither create tensors from host values
+   * nor read tensors back, and must make its updates in place.
    */
   record(body: () => Tensor[]): Recording;
-  /** While a body is recorded: a moment of it, whose time every replay takes. */
+  /** Sets a time mark in the body that is being recorded. */
   mark(): void;
-  /** Milliseconds from each moment of the last recording to the next, in its last replay, which is waited for. */
+  /** Milliseconds between consecutive marks in the last replay of the last recording; waits for it. */
   intervals(): number[];
-  /** Bytes of a tensor as the device stores it. */
+  /** Size of a tensor on the device, in bytes. */
   bytesOf(tensor: Tensor): number;
-  /** Writes new values over a tensor's, in the place where recordings read it. */
+  /** Overwrites a tensor's values in place, where recordings read them. */
   overwrite(tensor: Tensor, values: Float32Array | Int32Array): void;
 }

@@ -1,4 +1,4 @@
-/** The residual addition: the gradient of a sum passes to both terms unchanged. */
+/** Residual: x + y; the gradient of each term is the gradient of the sum. */
 import { add, type Tensor } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
 import type { Tape } from './tape.js';

@@ -1,4 +1,7 @@
-/** RMSNorm: y = x / sqrt(mean(x²) + 1e-6) · g, alone or of a sum that the residual stream goes on with. */
+/**
+ * RmsNorm: y = x / sqrt(mean(x²) + 1e-6) · g (Zhang and Sennrich 2019, equation 4); AddRmsNorm: the same of a sum, which is
+ * returned as well as the next value of the residual stream.
+ */
 import { add, mean, mul, reshape, rsqrt, square, sub, sum, type Tensor } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
 import type { Parameter, Tape } from './tape.js';
@@ -10,7 +13,7 @@ export interface RmsNormGradInputs extends Record<string, Tensor | undefined> {
   x: Tensor;
   gain: Tensor;
   inverseRms: Tensor;
-  /** The gradient of x so far; it is added to and must not be used afterwards. */
+  /** The accumulated gradient of x, which is consumed. */
   gradAccum: Tensor | undefined;
 }
 
@@ -55,14 +58,14 @@ export const rmsNormGradKernel = defineKernel(
   },
 );
 
-/** y = x / sqrt(mean(x²) + 1e-6) · gain (Zhang and Sennrich 2019). x [.., D], gain [D] → [.., D] */
+/** y = x / sqrt(mean(x²) + 1e-6) · gain. x [.., D], gain [D] → [.., D] */
 export function rmsNorm(tape: Tape | null, x: Tensor, gain: Parameter): Tensor {
   const [y, inverseRms] = rmsNormKernel({ x, gain: gain.value }, {});
   recordNorm(tape, x, y, inverseRms, gain);
   return y;
 }
 
-/** The residual addition and the norm of its result in one pass: [x + branch, norm(x + branch)]. */
+/** The residual addition and its norm in one pass: [x + branch, norm(x + branch)]. */
 export function addRmsNorm(
   tape: Tape | null,
   x: Tensor,

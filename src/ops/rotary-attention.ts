@@ -1,4 +1,4 @@
-/** RotaryAttention: positions rotated into q and k, then causal attention, so that a backend can do both in one pass. */
+/** RotaryAttention: rotary positions, then causal attention, as one kernel, so that a backend can do both in one pass. */
 import type { Tensor } from '@tensorflow/tfjs-core';
 import { causalAttentionGradKernel, causalAttentionKernel } from './causal-attention.js';
 import { defineKernel } from './kernel.js';
@@ -13,7 +13,7 @@ export interface RotaryAttentionGradInputs extends RotaryInputs {
 
 /**
  * {qkv [B, n, 3D], table [P, K], positions? [B, n]} → [out [B, n, D], rotated [B, n, 3D], logSumExp [B, H, n]]. The input
- * qkv is dead afterwards: a backend may turn it in its place.
+ * qkv is consumed: a backend may rotate it in place.
  */
 export const rotaryAttentionKernel = defineKernel(
   'RotaryAttention',
@@ -37,8 +37,8 @@ export const rotaryAttentionGradKernel = defineKernel(
 );
 
 /**
- * Causal attention by head, q and k rotated by their positions. qkv [B, n, 3D] = [B, n, 3, H, K], not to be used again;
- * table [P, K], positions [B, n] or null: row t has position t → [out [B, n, D], rotated qkv]
+ * Causal attention of each head, with q and k rotated by their positions. qkv [B, n, 3D] = [B, n, 3, H, K], consumed; table
+ * [P, K], positions [B, n], or null if row t has position t → [out [B, n, D], rotated qkv]
  */
 export function rotaryAttention(
   tape: Tape | null,

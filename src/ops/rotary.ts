@@ -1,4 +1,7 @@
-/** Rotary: turns q and k of the fused projection by their positions (RoPE), v passes. Rows stay as the projection gives them. */
+/**
+ * Rotary: rotates q and k of the fused projection by their positions (RoPE; Su et al. 2021, section 3.2); v is unchanged. Rows
+ * keep the layout of the projection.
+ */
 import { add, concat, gather, mul, reshape, slice, sub, type Tensor, tensor2d } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
 
@@ -15,7 +18,7 @@ export interface RotaryGradInputs extends Record<string, Tensor | undefined> {
 
 const ROTARY_BASE = 10000;
 
-/** The cosines and sines of positions 0, 1, ...: [positions, K], a row K/2 cosines, then K/2 sines (Su et al. 2021). */
+/** Cosines and sines of positions 0, 1, ...: [positions, K], each row K/2 cosines, then K/2 sines. */
 export function rotaryTable(positions: number, headSize: number): Tensor {
   const half = headSize / 2;
   const table = new Float32Array(positions * headSize);
@@ -29,8 +32,8 @@ export function rotaryTable(positions: number, headSize: number): Tensor {
   return tensor2d(table, [positions, headSize]);
 }
 
-/** Turns the pairs (x_i, x_{i + K/2}) of each head of q and k by their angle, backwards where `direction` is -1. */
-function turn(qkv: Tensor, table: Tensor, positions: Tensor | undefined, direction: 1 | -1): Tensor {
+/** Rotates the pairs (x_i, x_{i + K/2}) of each head of q and k by direction·t·10000^(-2i/K), t the row's position. */
+function rotate(qkv: Tensor, table: Tensor, positions: Tensor | undefined, direction: 1 | -1): Tensor {
   const [batch, n, width] = qkv.shape as [number, number, number];
   const size = table.shape[1] as number;
   const half = size / 2;
@@ -44,22 +47,22 @@ function turn(qkv: Tensor, table: Tensor, positions: Tensor | undefined, directi
   const byHead = reshape(qkv, [batch, n, 3 * heads, size]);
   const first = slice(byHead, [0, 0, 0, 0], [batch, n, 2 * heads, half]);
   const second = slice(byHead, [0, 0, 0, half], [batch, n, 2 * heads, half]);
-  const turned = concat([sub(mul(first, cos), mul(second, sin)), add(mul(second, cos), mul(first, sin))], 3);
+  const rotated = concat([sub(mul(first, cos), mul(second, sin)), add(mul(second, cos), mul(first, sin))], 3);
   const v = slice(byHead, [0, 0, 2 * heads, 0], [batch, n, heads, size]);
-  return reshape(concat([turned, v], 2), [batch, n, width]);
+  return reshape(concat([rotated, v], 2), [batch, n, width]);
 }
 
 /**
- * {qkv [B, n, 3D] = [B, n, 3, H, K], table [P, K], positions? [B, n] int32 below P} → [qkv with q and k turned]. Without
- * positions, row t has position t. The input qkv is dead afterwards: a backend may write in its place.
+ * {qkv [B, n, 3D] = [B, n, 3, H, K], table [P, K], positions? [B, n] int32 below P} → [qkv with q and k rotated]. Without
+ * positions, row t has position t. The input qkv is consumed: a backend may overwrite it.
  */
 export const rotaryKernel = defineKernel(
   'Rotary',
-  ({ qkv, table, positions }: RotaryInputs, _: object): [Tensor] => [turn(qkv, table, positions, 1)],
+  ({ qkv, table, positions }: RotaryInputs, _: object): [Tensor] => [rotate(qkv, table, positions, 1)],
 );
 
-/** {dqkv [B, n, 3D], table, positions?} → [dqkv turned back]; the input is dead afterwards. */
+/** {dqkv [B, n, 3D], table, positions?} → [dqkv rotated back]; the input is consumed. */
 export const rotaryGradKernel = defineKernel(
   'RotaryGrad',
-  ({ dqkv, table, positions }: RotaryGradInputs, _: object): [Tensor] => [turn(dqkv, table, positions, -1)],
+  ({ dqkv, table, positions }: RotaryGradInputs, _: object): [Tensor] => [rotate(dqkv, table, positions, -1)],
 );

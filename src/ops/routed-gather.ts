@@ -1,6 +1,6 @@
 /**
- * RoutedGather: the tokens that a router selects, and all that the selected ones give back: the rows' gradient and their
- * router weights' in one pass over these rows. x itself is not saved, so that what the block adds may take its place.
+ * RoutedGather: gathers the tokens that a router selected; its gradient combines those of the rows and of their router weights
+ * in one pass over the selected rows. x is not saved, so the block's output may be added to it in place.
  */
 import { add, expandDims, matMul, mul, reshape, squeeze, type Tensor } from '@tensorflow/tfjs-core';
 import { composedGather, gatherTokensKernel, scatterTokensKernel } from './gather-tokens.js';
@@ -8,7 +8,7 @@ import { defineKernel } from './kernel.js';
 import type { Parameter, Tape } from './tape.js';
 
 export interface RoutedGatherGradInputs extends Record<string, Tensor | undefined> {
-  /** [B, T]; read at the indices alone. */
+  /** [B, T]; read only at the indices. */
   dr: Tensor;
   /** [B, k, D] */
   drows: Tensor;
@@ -18,7 +18,7 @@ export interface RoutedGatherGradInputs extends Record<string, Tensor | undefine
   indices: Tensor;
   /** [1, D] */
   weight: Tensor;
-  /** The gradient of x so far [B, T, D]; it is added to and must not be used afterwards. */
+  /** The accumulated gradient of x [B, T, D], which is consumed. */
   gradAccum: Tensor | undefined;
 }
 
@@ -39,8 +39,8 @@ export const routedGatherGradKernel = defineKernel(
 );
 
 /**
- * x's rows at the indices, where r = x·weight ([B, T]) has chosen them. x [B, T, D], weight [1, D], indices [B, k] int32 →
- * [B, k, D]. Only the selected tokens' r may get a gradient; see recordRouterLogits for others.
+ * The rows of x at the indices, which were selected by r = x·weight ([B, T]). x [B, T, D], weight [1, D], indices [B, k] int32
+ * → [B, k, D]. Only r of the selected tokens may have a gradient; otherwise use recordRouterLogits.
  */
 export function routedGather(
   tape: Tape | null,

@@ -1,4 +1,4 @@
-/** RouterLogits: one number a token, r = w·x; what a router and a predictor's last layer are. In float32 always. */
+/** RouterLogits: the router weight of each token, r_t = w·x_t (Raposo et al. 2024, equation 1). Always float32. */
 import { add, matMul, mul, reshape, type Tensor } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
 import { residualKernel } from './residual.js';
@@ -8,7 +8,7 @@ export interface RouterLogitsGradInputs extends Record<string, Tensor | undefine
   dr: Tensor;
   x: Tensor;
   weight: Tensor;
-  /** The gradient of x so far; it is added to and must not be used afterwards. */
+  /** The accumulated gradient of x, which is consumed. */
   gradAccum: Tensor | undefined;
 }
 
@@ -20,7 +20,7 @@ export const routerLogitsKernel = defineKernel(
   ],
 );
 
-/** {x [B, T, D], branch [B, T, D], weight [1, D]} → [sum = x + branch, r [B, T] of it] */
+/** {x [B, T, D], branch [B, T, D], weight [1, D]} → [sum = x + branch, r [B, T] = w·sum] */
 export const addRouterLogitsKernel = defineKernel(
   'AddRouterLogits',
   ({ x, branch, weight }: { x: Tensor; branch: Tensor; weight: Tensor }, _: object): [Tensor, Tensor] => {
@@ -39,14 +39,14 @@ export const routerLogitsGradKernel = defineKernel(
   },
 );
 
-/** r_t = w·x_t (paper, section 3.3). x [B, T, D], weight [1, D] → [B, T]; how r depends on them is not recorded. */
+/** r_t = w·x_t, not recorded on a tape: see recordRouterLogits. x [B, T, D], weight [1, D] → [B, T] */
 export function routerLogits(x: Tensor, weight: Parameter): Tensor {
   return routerLogitsKernel({ x, weight: weight.value }, {})[0];
 }
 
 /**
- * The residual addition and the logits of its result in one pass: [x + branch, r = w·(x + branch)]. How r depends on them is
- * not recorded.
+ * The residual addition and its router weights in one pass: [x + branch, r = w·(x + branch)]. Only the sum is recorded on the
+ * tape.
  */
 export function addRouterLogits(
   tape: Tape | null,
@@ -59,7 +59,7 @@ export function addRouterLogits(
   return [total, r];
 }
 
-/** Records how logits r [B, T] depend on every token of x [B, T, D], which is saved, and on the weight. */
+/** Records r [B, T] = w·x as a function of all tokens of x [B, T, D] and of the weight; saves x. */
 export function recordRouterLogits(tape: Tape | null, x: Tensor, r: Tensor, weight: Parameter): void {
   tape?.record([r], [x, weight], [x], ([dr], inputs) =>
     routerLogitsGradKernel({ dr, x, weight: weight.value, gradAccum: inputs.gradAccum(0) }, {}),

@@ -1,7 +1,7 @@
-/** A memory scope: what is made inside is freed at its end, unless it is returned or kept. */
+/** A memory scope: tensors made inside are freed at its end unless returned or kept. */
 import { tidy } from '@tensorflow/tfjs-core';
 
-/** tfjs' tidy for results of any shape: tensors in plain objects and arrays are found, null and undefined allowed. */
+/** tfjs' tidy for any result type: it keeps tensors in plain objects and arrays, and allows null and undefined. */
 export function scope<T>(body: () => T): T {
   return tidy(body as () => never) as T;
 }

@@ -1,21 +1,21 @@
 /**
- * Reverse-mode differentiation by a short tape: an op records what it saved, the backward pass walks back once and
- * frees every saved activation and every incoming gradient as soon as it is used.
+ * Reverse-mode differentiation by a short tape: each op records the activations that it saved; the backward pass walks the tape
+ * back once and frees every saved activation and every incoming gradient as soon as it has been used.
  */
 import { add, keep, type Tensor, tidy } from '@tensorflow/tfjs-core';
 
-/** A trained tensor, its gradient once a backward pass has run, and whether weight decay applies to it. */
+/** A trainable tensor, its accumulated gradient (null before a backward pass), and whether weight decay applies to it. */
 export class Parameter {
   grad: Tensor | null = null;
 
   constructor(
     readonly name: string,
     public value: Tensor,
-    /** The tensors of a checkpoint that it holds, stacked by rows: q, k and v are one parameter. */
+    /** The checkpoint tensors that it stacks by rows: q, k and v are one parameter. */
     readonly tensorNames: readonly string[] = [name],
   ) {}
 
-  /** Weight decay is for matrices; gains and biases keep their size. */
+  /** Weight decay applies to matrices only, not to gains and biases. */
   get decays(): boolean {
     return this.value.rank >= 2;
   }
@@ -25,7 +25,7 @@ export class Parameter {
     this.grad = null;
   }
 
-  /** Adds to the gradient; the addend is taken over. */
+  /** Adds to the gradient. The parameter takes ownership of the addend. */
   addGrad(addend: Tensor): void {
     if (this.grad === null) {
       this.grad = keep(addend);
@@ -35,7 +35,7 @@ export class Parameter {
     addend.dispose();
   }
 
-  /** The gradient from here on, of an op that may have added to the one before while it computed. */
+  /** Replaces the gradient, by an op that has added the previous one to its result. Takes ownership. */
   setGrad(gradient: Tensor): void {
     if (this.grad !== gradient) this.grad?.dispose();
     this.grad = keep(gradient);
@@ -44,20 +44,20 @@ export class Parameter {
 
 export type Differentiable = Tensor | Parameter;
 
-/** What a backward function may ask about the gradients that it is about to give. */
+/** The gradients of an op's inputs, as its backward function sees them. */
 export interface InputGradients {
-  /** Whether anybody needs the gradient of input i: a null in its place is fine where not. */
+  /** Whether the gradient of input i is used; if not, the backward function may return null for it. */
   needed(i: number): boolean;
   /**
-   * The gradient of input i so far, for an op that adds while it computes: what it then returns for i is the new
-   * gradient, no longer an addend, and the old one must not be used again.
+   * The accumulated gradient of input i, for an op that adds to it while it computes. The op then returns the new accumulated
+   * gradient for i instead of an addend, and the old one is consumed.
    */
   gradAccum(i: number): Tensor | undefined;
-  /** Frees a saved tensor that the backward function has no more use for, before it makes the next one. */
+  /** Releases a saved tensor before the backward function returns, to lower the peak of memory. */
   done(saved: Tensor): void;
 }
 
-/** From the gradient of each output to the gradient, or addend to it, of each input. */
+/** From the gradients of the outputs to the gradient, or an addend to it, of each input. */
 export type Backward<O extends readonly Tensor[] = Tensor[]> = (
   outputGradients: { [K in keyof O]: Tensor },
   inputs: InputGradients,
@@ -70,7 +70,7 @@ interface Entry {
   backward: Backward;
 }
 
-/** An output to start from, and the gradient of the total loss with respect to it. The tape takes the gradient over. */
+/** An output and the gradient of the total loss with respect to it. The tape takes ownership of the gradient. */
 export interface OutputGradient {
   output: Tensor;
   gradient: Tensor;
@@ -80,12 +80,12 @@ export class Tape {
   private readonly entries: Entry[] = [];
   private readonly tracked = new Set<number>();
   private readonly gradients = new Map<number, Tensor>();
-  /** How many entries still need a saved tensor. */
+  /** The number of entries that still need a saved tensor, by its id. */
   private readonly uses = new Map<number, number>();
 
   /**
-   * Records one op. `saved` are the activations that `backward` reads: they outlive the scope that they were made
-   * in. An op none of whose inputs leads to a parameter is not recorded, so its activations are freed with their scope.
+   * Records one op. `saved` are the activations that `backward` reads: they outlive the scope that they were made in. An op
+   * whose inputs depend on no parameter is not recorded, so its activations are freed with their scope.
    */
   record<O extends readonly Tensor[] | []>(
     outputs: O,
@@ -112,8 +112,8 @@ export class Tape {
   }
 
   /**
-   * Walks back over the recorded ops and adds to every parameter's `grad` the gradient of the total loss, given its gradients
-   * with respect to some outputs. The tape is empty afterwards.
+   * Walks back over the recorded ops and adds the gradient of the total loss to every parameter's `grad`, starting from its
+   * gradients with respect to some outputs. The tape is empty afterwards.
    */
   backward(outputGradients: OutputGradient[]): void {
     for (const { output, gradient } of outputGradients) this.contribute(output, keep(gradient));
@@ -121,7 +121,7 @@ export class Tape {
     this.tracked.clear();
   }
 
-  /** Frees what is saved, for a step that is given up. */
+  /** Frees all saved activations and gradients, for a step that is abandoned. */
   dispose(): void {
     for (const entry of this.entries) this.release(entry.saved);
     for (const gradient of this.gradients.values()) gradient.dispose();
@@ -149,11 +149,11 @@ export class Tape {
   }
 
   private differentiate(entry: Entry, incoming: Tensor[], passedOn: Set<Tensor>): void {
-    const asked = new Set<number>();
-    const given = entry.backward(incoming, {
+    const accumulated = new Set<number>();
+    const returned = entry.backward(incoming, {
       needed: (i) => this.needsGradient(entry.inputs[i] as Differentiable),
       gradAccum: (i) => {
-        asked.add(i);
+        accumulated.add(i);
         return this.gradientOf(entry.inputs[i] as Differentiable) ?? undefined;
       },
       done: (saved) => {
@@ -162,12 +162,12 @@ export class Tape {
       },
     });
     entry.inputs.forEach((input, i) => {
-      const gradient = given[i] ?? null;
+      const gradient = returned[i] ?? null;
       if (gradient === null || !this.needsGradient(input)) return;
-      if (asked.has(i)) {
+      if (accumulated.has(i)) {
         this.replace(input, keep(gradient));
       } else if (incoming.includes(gradient)) {
-        // A gradient that passes through unchanged is handed on; a second taker gets a handle of its own.
+        // A gradient returned unchanged is passed on without a copy; a second input gets a clone.
         this.contribute(input, passedOn.has(gradient) ? keep(gradient.clone()) : gradient);
         passedOn.add(gradient);
       } else {
@@ -190,7 +190,7 @@ export class Tape {
     this.gradients.set(input.id, gradient);
   }
 
-  /** Adds a gradient that the tape owns from here on. */
+  /** Adds to an input's gradient. The tape takes ownership of the addend. */
   private contribute(input: Differentiable, addend: Tensor): void {
     if (input instanceof Parameter) {
       input.addGrad(addend);
@@ -218,7 +218,7 @@ export class Tape {
   }
 }
 
-/** Frees a tensor unless a tape still needs it. */
+/** Frees a tensor unless a tape has saved it. */
 export function discard(tensor: Tensor): void {
   if (!tensor.kept) tensor.dispose();
 }

@@ -1,7 +1,10 @@
-/** Top1Expert: token choice, top-1: every token's likeliest expert or no-op, and the probability that scales its output. */
+/**
+ * Top1Expert: top-1 token choice. Each token goes to its most probable expert or no-op, whose probability scales the expert's
+ * output (Fedus et al. 2022, section 2.1).
+ */
 import { argMax, cast, expandDims, mul, softmax, sub, sum, type Tensor } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
-import { hotRows } from './one-hot.js';
+import { oneHot } from './one-hot.js';
 import type { Tape } from './tape.js';
 
 export interface Top1ExpertGradInputs extends Record<string, Tensor> {
@@ -11,8 +14,8 @@ export interface Top1ExpertGradInputs extends Record<string, Tensor> {
 }
 
 /**
- * {logits [B, n, C]} → [probabilities [B, n, C] = softmax, gate [B, n]: the largest of them, choice [B, n] int32: which].
- * Equal logits: the lower choice.
+ * {logits [B, n, C]} → [probabilities [B, n, C] = softmax(logits), gate [B, n] = their maximum, choice [B, n] int32 = argmax].
+ * Among equal logits the lower choice is taken.
  */
 export const top1ExpertKernel = defineKernel(
   'Top1Expert',
@@ -33,18 +36,18 @@ export const top1ExpertGradKernel = defineKernel(
   },
 );
 
-const hot = (choice: Tensor, like: Tensor) => hotRows(choice, like.shape[like.rank - 1] as number);
+const hot = (choice: Tensor, like: Tensor) => oneHot(choice, like.shape[like.rank - 1] as number);
 
 export interface Choice {
-  /** [B, n, C]; the tape does not follow it. */
+  /** [B, n, C], without a gradient. */
   probabilities: Tensor;
-  /** Of the choice: [B, n]. */
+  /** The probability of the choice: [B, n]. */
   gate: Tensor;
-  /** [B, n] int32; nothing to differentiate. */
+  /** [B, n] int32 */
   choice: Tensor;
 }
 
-/** Top-1 token choice (Fedus et al. 2022, section 2.1). logits [B, n, C]; the gradient reaches them through the gate. */
+/** Top-1 token choice. logits [B, n, C]; their gradient comes through the gate. */
 export function top1Expert(tape: Tape | null, logits: Tensor): Choice {
   const [probabilities, gate, choice] = top1ExpertKernel({ logits }, {});
   tape?.record([gate], [logits], [probabilities, choice], ([dgate]) =>

@@ -1,4 +1,4 @@
-/** Every op's backward kernel against directional finite differences of its forward kernel. */
+/** Every op's backward kernel against finite differences of its forward kernel along a random direction. */
 import { add, mul, sum, type Tensor, tensor, tensor1d, tensor2d } from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { balanceLoss } from '../../src/ops/balance-loss.js';
@@ -31,19 +31,19 @@ interface Case {
   op: string;
   /** Shapes of the differentiable inputs. */
   shapes: number[][];
-  /** `raw` are the inputs as parameters, `tracked` the same as tensors that the tape knows. */
-  forward(tape: Tape, tracked: Tensor[], raw: Parameter[]): Tensor[];
+  /** `tracked` are the inputs as tensors that the tape follows, `parameters` the same as parameters. */
+  forward(tape: Tape, tracked: Tensor[], parameters: Parameter[]): Tensor[];
 }
 
 const indices = () => tensor2d([0, 3, 4, 1, 2, 5], [2, 3], 'int32');
 /** The second sequence selects two of six tokens: 6 marks padding. */
 const padded = () => tensor2d([0, 3, 4, 1, 5, 6], [2, 3], 'int32');
 
-/** Of yes-or-no answers, in nats; no backend has an op for it. */
-function crossEntropies(logits: Tensor, labels: Tensor): Float32Array {
-  const answers = labels.dataSync();
+/** The binary cross-entropy of each element in nats, on the host: there is no op for it. */
+function binaryCrossEntropies(logits: Tensor, labels: Tensor): Float32Array {
+  const targets = labels.dataSync();
   const loss = (x: number, i: number) =>
-    Math.max(x, 0) - x * (answers[i] as number) + Math.log1p(Math.exp(-Math.abs(x)));
+    Math.max(x, 0) - x * (targets[i] as number) + Math.log1p(Math.exp(-Math.abs(x)));
   return Float32Array.from(logits.dataSync(), loss);
 }
 
@@ -116,10 +116,10 @@ const CASES: Case[] = [
   {
     op: 'binary cross entropy',
     shapes: [[2, 4]],
-    // Training begins at its gradient; the losses are spelt out here.
+    // The op computes only the gradient; the losses are computed here.
     forward: (t, [x]) => {
       const [logits, labels] = [x as Tensor, tensor2d([0, 1, 1, 0, 0, 0, 1, 1], [2, 4])];
-      const losses = tensor(crossEntropies(logits, labels), logits.shape);
+      const losses = tensor(binaryCrossEntropies(logits, labels), logits.shape);
       t.record([losses], [logits], [logits, labels], ([dlosses]) => [
         mul(dlosses as Tensor, binaryCrossEntropyGrad(logits, labels, logits.size)),
       ]);
@@ -127,7 +127,7 @@ const CASES: Case[] = [
     },
   },
   {
-    op: 'token logits',
+    op: 'router logits',
     shapes: [
       [2, 3, 5],
       [1, 5],
@@ -139,7 +139,7 @@ const CASES: Case[] = [
     },
   },
   {
-    op: 'residual and token logits',
+    op: 'residual and router logits',
     shapes: [
       [2, 3, 5],
       [2, 3, 5],
@@ -178,8 +178,8 @@ const CASES: Case[] = [
 
 CASES.push(
   ...[indices, padded].map((at) => ({
-    // As a routed block: what is taken learns from both ways that it goes; two in a row as with every block routed.
-    op: `tokens taken, and scatter-add in the place of x, twice${at === padded ? ', padded' : ''}`,
+    // As in two consecutive routed blocks: x gets gradients through the gathered rows and through the residual stream.
+    op: `routed gather and scatter-add in place, twice${at === padded ? ', padded' : ''}`,
     shapes: [
       [2, 6, 5],
       [2, 3, 5],
@@ -190,8 +190,12 @@ CASES.push(
       let x = residual(t, start, start);
       for (let block = 0; block < 2; block++) {
         const r = routerLogits(x, w as Parameter);
-        const taken = routedGather(t, x, r, w as Parameter, at());
-        const branch = residual(t, rmsNorm(t, taken, new Parameter('gain', tensor1d([1, 2, 3, 4, 5]))), rows);
+        const gathered = routedGather(t, x, r, w as Parameter, at());
+        const branch = residual(
+          t,
+          rmsNorm(t, gathered, new Parameter('gain', tensor1d([1, 2, 3, 4, 5]))),
+          rows,
+        );
         x = gatedScatterAdd(t, x, branch, r, at(), 'sigmoid', true);
       }
       return [x];
@@ -199,7 +203,7 @@ CASES.push(
   })),
 );
 
-/** Choices that stay what they are when the logits move a little. */
+/** Logits far enough apart that a small step changes no choice. */
 const spread = (logits: Tensor) => add(mul(logits, 0.05), randomTensor(logits.shape, 'spread')) as Tensor;
 
 CASES.push(
@@ -217,7 +221,7 @@ CASES.push(
     forward: (t, [x], [, w]) => [expertLogits(t, x as Tensor, w as Parameter)],
   },
   {
-    op: 'choose expert',
+    op: 'top-1 expert',
     shapes: [[2, 5, 3]],
     forward: (t, [x]) => {
       const logits = spread(x as Tensor);
@@ -254,7 +258,7 @@ function track(tape: Tape, parameter: Parameter): Tensor {
   return tensor;
 }
 
-/** Σ weights∘outputs, the weights fixed by the op's name; in float64 on the host. */
+/** Σ weights∘outputs with weights that depend only on the op's name, in float64 on the host. */
 function objective(outputs: Tensor[], op: string): number {
   return outputs.reduce((total, output, o) => {
     const values = output.dataSync() as Float32Array;
@@ -312,10 +316,10 @@ describe.each(TEST_BACKENDS)('on %s', (backend) => {
   });
 });
 
-describe.each(TEST_BACKENDS)('learning logits on %s', (backend) => {
+describe.each(TEST_BACKENDS)('accumulatePredictorGrad on %s', (backend) => {
   beforeAll(() => useBackend(backend));
 
-  it('adds the slope of the cross-entropy to what there is, and counts what the signs foretell', () => {
+  it('adds the gradient of the binary cross-entropy and returns the accuracy', () => {
     const x = randomTensor([2, 3, 4], 'x');
     const labels = tensor2d([0, 1, 1, 0, 0, 1], [2, 3]);
     const start = [[7, 4], [7], [1, 7], [1]].map((shape, i) => randomTensor(shape, 'layer', i));
@@ -327,7 +331,7 @@ describe.each(TEST_BACKENDS)('learning logits on %s', (backend) => {
     };
     const loss = (distance: number) => {
       const logits = predictorLogits(x, layersOf(distance));
-      return crossEntropies(logits, labels).reduce((total, each) => total + each, 0) / labels.size;
+      return binaryCrossEntropies(logits, labels).reduce((total, each) => total + each, 0) / labels.size;
     };
     const lossScale = 0.7;
     const layers = layersOf(0);
@@ -345,8 +349,8 @@ describe.each(TEST_BACKENDS)('learning logits on %s', (backend) => {
     accumulatePredictorGrad(x, layers, labels, lossScale);
     expect(Math.abs(along() - 2 * once)).toBeLessThan(1e-5 * Math.abs(once));
     const signs = predictorLogits(x, layers).dataSync();
-    const foretold = labels.dataSync().filter((label, i) => ((signs[i] as number) > 0 ? 1 : 0) === label);
-    expect(accuracy).toBeCloseTo(foretold.length / labels.size, 6);
+    const correct = labels.dataSync().filter((label, i) => ((signs[i] as number) > 0 ? 1 : 0) === label);
+    expect(accuracy).toBeCloseTo(correct.length / labels.size, 6);
     for (const layer of Object.values(layers)) layer.clearGrad();
   });
 });

@@ -1,10 +1,10 @@
-/** What an observer of kernels is told. */
+/** Observed kernel calls and their times. */
 import { mul, type Tensor, tensor1d } from '@tensorflow/tfjs-core';
 import { expect, it } from 'vitest';
 import { defineKernel, observeKernels } from '../../src/ops/kernel.js';
 import { useBackend } from '../support/backends.js';
 
-it('a kernel that runs others is told of without their time', async () => {
+it('the time of a kernel excludes that of the kernels that it calls', async () => {
   await useBackend('cpu');
   const wait = (milliseconds: number) => {
     const end = performance.now() + milliseconds;
@@ -18,16 +18,16 @@ it('a kernel that runs others is told of without their time', async () => {
     const [once] = inner({ x }, {});
     return inner({ x: once }, {});
   });
-  const told: [string, number][] = [];
+  const calls: [string, number][] = [];
   const started = performance.now();
-  observeKernels(({ kernelName, milliseconds }) => told.push([kernelName, milliseconds]));
+  observeKernels(({ kernelName, milliseconds }) => calls.push([kernelName, milliseconds]));
   try {
     outer({ x: tensor1d([1]) }, {});
   } finally {
     observeKernels(null);
   }
   const total = performance.now() - started;
-  expect(told.map(([name]) => name)).toEqual(['TestInner', 'TestInner', 'TestOuter']);
-  expect(told[0]?.[1]).toBeGreaterThanOrEqual(40);
-  expect(told.reduce((sum, [, milliseconds]) => sum + milliseconds, 0)).toBeLessThanOrEqual(total);
+  expect(calls.map(([name]) => name)).toEqual(['TestInner', 'TestInner', 'TestOuter']);
+  expect(calls[0]?.[1]).toBeGreaterThanOrEqual(40);
+  expect(calls.reduce((sum, [, milliseconds]) => sum + milliseconds, 0)).toBeLessThanOrEqual(total);
 });
