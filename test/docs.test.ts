@@ -4,8 +4,13 @@ import { basename, dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { parse, stringify } from 'yaml';
 import { z } from 'zod';
+import { BACKEND_NAMES, REQUESTED_BACKENDS } from '../src/backends/names.js';
+import { REQUESTED_PRECISIONS } from '../src/backends/precisions.js';
 import { sweepSchema } from '../src/config/schema.js';
 import { parseSweepFile } from '../src/config/sweep-file.js';
+import { ROUTER_NAMES, ROUTING_MODES } from '../src/model/config.js';
+import { EXPERT_VARIANTS, VARIANT_NAMES } from '../src/model/variants.js';
+import { GATE_NAMES } from '../src/ops/gates.js';
 import { expandSweep } from '../src/plan/expand.js';
 import { EVAL_TABLE, RUN_TABLE, STEP_TABLE } from '../src/results/columns.js';
 import { runFiles } from '../src/results/run-folder.js';
@@ -172,6 +177,40 @@ describe('README.md', () => {
     );
     const sampled = /mod generate mine\/(\S+)/.exec(readme)?.[1];
     expect(plan.map((run) => run.run_id)).toContain(sampled);
+  });
+});
+
+describe('docs/architecture.md', () => {
+  it('has a row for every folder of src/', () => {
+    const folders = readdirSync('src', { withFileTypes: true }).filter((entry) => entry.isDirectory());
+    const described = names(section(readFileSync('docs/architecture.md', 'utf8'), 'Folders'));
+    expect(described).toEqual(expect.arrayContaining(folders.map(({ name }) => `src/${name}/`)));
+  });
+});
+
+describe('rows of closed choices', () => {
+  const cellsOf = (text: string, name: string) =>
+    rows(text)
+      .find(([first]) => first === name)
+      ?.join(' ') ?? '';
+
+  it.each([
+    ['docs/sweep-file.md', 'gates', GATE_NAMES],
+    ['docs/sweep-file.md', 'routers', ROUTER_NAMES],
+    ['docs/sweep-file.md', 'expert_variants', EXPERT_VARIANTS],
+    ['docs/sweep-file.md', 'backend', REQUESTED_BACKENDS],
+    ['docs/sweep-file.md', 'precision', REQUESTED_PRECISIONS],
+    ['docs/results.md', 'variant', VARIANT_NAMES],
+    ['docs/results.md', 'routing', ROUTING_MODES],
+  ] as const)('%s names every one of `%s`', (page, row, choices) => {
+    const text = cellsOf(readFileSync(page, 'utf8'), row);
+    expect(choices.filter((choice) => !text.includes(`\`${choice}\``))).toEqual([]);
+  });
+
+  it('of backends stand in README.md and docs/backends.md', () => {
+    for (const page of ['README.md', 'docs/backends.md']) {
+      expect(names(readFileSync(page, 'utf8'))).toEqual(expect.arrayContaining([...BACKEND_NAMES]));
+    }
   });
 });
 
