@@ -1,4 +1,4 @@
-/** Removes the weights of finished runs that a sweep file does not ask to keep. */
+/** Removes the checkpoints of finished runs that `checkpoint.keep_final` of the sweep file does not keep. */
 import { rmSync } from 'node:fs';
 import { isLocked } from '../files/lock.js';
 import type { PlannedRun } from '../plan/run.js';
@@ -6,11 +6,11 @@ import { readResult, runFiles } from '../results/run-folder.js';
 import { runFolder } from '../results/sweep-folder.js';
 
 /**
- * Looks at the runs that are done so far: the best of them may have to give way to a later one. A run whose process has
- * not ended yet is left to whoever waits for it. Several may call this at once, on several machines: what has to go stays
- * so, and who finds it gone has nothing to do.
+ * Prunes the runs that are done so far; under `best` a later run may replace the best one. A run whose process has not
+ * ended is left to the next call. Several processes may call this at once, also on several machines: what is to be
+ * removed stays to be removed, and removing it twice does no harm.
  */
-export function removeWeights(sweepFolder: string, plan: readonly PlannedRun[]): void {
+export function pruneFinishedRuns(sweepFolder: string, plan: readonly PlannedRun[]): void {
   if (plan.every(({ checkpoint }) => checkpoint.keep_final === 'all')) return;
   const done = plan.flatMap((run) => {
     const folder = runFolder(sweepFolder, run.run_id);
@@ -20,12 +20,13 @@ export function removeWeights(sweepFolder: string, plan: readonly PlannedRun[]):
   for (const { run, folder, loss } of done) {
     const { keep_final } = run.checkpoint;
     const isBeaten = done.some((other) => isRival(run, other.run) && other.loss < loss);
-    const goes = keep_final === 'none' || (keep_final === 'best' && isBeaten);
-    if (goes && !isLocked(runFiles(folder).lock))
+    const isRemoved = keep_final === 'none' || (keep_final === 'best' && isBeaten);
+    if (isRemoved && !isLocked(runFiles(folder).lock))
       rmSync(runFiles(folder).checkpoints, { recursive: true, force: true });
   }
 }
 
+/** Whether two runs compete for `keep_final: best`. */
 function isRival(a: PlannedRun, b: PlannedRun): boolean {
   return a.spec.flop_budget === b.spec.flop_budget && a.spec.variant === b.spec.variant;
 }

@@ -1,11 +1,10 @@
-/** state.json of a checkpoint: what a run goes on from beside weights and moments, and finding the checkpoint to go on from. */
+/** state.json of a checkpoint: what a run resumes from besides its weights and the optimizer's state. */
 import { join } from 'node:path';
 import { z } from 'zod';
 import { BACKEND_NAMES } from '../backends/names.js';
 import { PRECISIONS } from '../backends/precisions.js';
-import { InputError, messageOf } from '../errors.js';
+import { InputError } from '../errors.js';
 import { readJson } from '../files/json.js';
-import { checkCheckpoint, checkpointName, checkpointSteps, DAMAGED, quarantine } from './folder.js';
 
 const count = z.int().nonnegative();
 const numbers = z.array(z.number());
@@ -18,12 +17,12 @@ const stateSchema = z.strictObject({
   precision: z.enum(PRECISIONS),
   /** Steps taken. */
   step: count,
-  /** Sequences drawn from the training data: the order of the data follows from it and the seed. */
+  /** Sequences drawn from the training data: with the seed it decides which come next. */
   cursor: count,
-  /** First sequences of batches that are passed over, since their numbers were not finite. */
+  /** First sequences of skipped batches, whose loss or gradient norm was not finite. */
   skipped_batches: z.array(count),
   micro_batch_sequences: count,
-  /** Seconds of all attempts up to here. */
+  /** Seconds of training so far, over all attempts. */
   wall_s: z.number().nonnegative(),
   log: z.strictObject({
     losses: numbers,
@@ -47,43 +46,12 @@ const stateSchema = z.strictObject({
 
 export type RunState = z.output<typeof stateSchema>;
 
-/** A checkpoint that has been read from its first byte to its last. */
-export interface UsableCheckpoint {
-  folder: string;
-  state: RunState;
-}
-
-/**
- * The newest checkpoint that is whole and of this config; null where there is none. Damaged ones are named and put
- * aside, and the one before is looked at.
- *
- * @param tell takes a line for each that is not used
- */
-export function usableCheckpoint(
-  checkpoints: string,
-  configHash: string,
-  tell: (line: string) => void,
-): UsableCheckpoint | null {
-  for (const step of checkpointSteps(checkpoints).reverse()) {
-    const folder = join(checkpoints, checkpointName(step));
-    try {
-      checkCheckpoint(folder);
-      const state = readState(folder);
-      if (state.config_hash === configHash) return { folder, state };
-      tell(`${folder}: of another config: not used`);
-    } catch (error) {
-      tell(`${messageOf(error)}: this checkpoint is not used, and is now ${checkpointName(step)}${DAMAGED}`);
-      quarantine(folder);
-    }
-  }
-  return null;
-}
-
 export function stateText(state: RunState): string {
   return `${JSON.stringify(state)}\n`;
 }
 
-function readState(folder: string): RunState {
+/** @throws InputError naming the file and the key that is wrong */
+export function readState(folder: string): RunState {
   const path = join(folder, 'state.json');
   const parsed = stateSchema.safeParse(readJson(path));
   if (parsed.success) return parsed.data;

@@ -1,7 +1,7 @@
 /** `mod plan`: what a sweep file asks for, before anything is trained. */
 import { relative } from 'node:path';
 import { type BenchRecord, benchRecordPath, nearestRecord, readBenchRecords } from '../bench/record.js';
-import { checkpointBytes } from '../checkpoint/size.js';
+import { checkpointBytes } from '../checkpoint/disk-space.js';
 import { shapeNamed, shapeProblem } from '../config/shapes.js';
 import { loadSweepFile, type SweepFile } from '../config/sweep-file.js';
 import type { DataConfig } from '../data/config.js';

@@ -2,7 +2,7 @@
 import { chooseBackend, describeBackend } from '../backends/choose.js';
 import type { RequestedBackend } from '../backends/names.js';
 import type { RequestedPrecision } from '../backends/precisions.js';
-import { checkpointBytes } from '../checkpoint/size.js';
+import { checkpointBytes } from '../checkpoint/disk-space.js';
 import { DeviceMemoryError, DiskFullError, InputError, messageOf } from '../errors.js';
 import { isDiskFull, makeResultsFolder } from '../files/atomic.js';
 import { acquireLock } from '../files/lock.js';

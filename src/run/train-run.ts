@@ -2,7 +2,7 @@
 import { rmSync } from 'node:fs';
 import type { ChosenBackend } from '../backends/choose.js';
 import { keepLatest } from '../checkpoint/folder.js';
-import { type UsableCheckpoint, usableCheckpoint } from '../checkpoint/run-state.js';
+import { type UsableCheckpoint, usableCheckpoint } from '../checkpoint/resume.js';
 import { writeCheckpointInThread } from '../checkpoint/writer.js';
 import { dataFiles, openHeldoutData, openTrainingData } from '../data/run-data.js';
 import { dataTokenizer } from '../data/tokenizers.js';

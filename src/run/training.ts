@@ -5,12 +5,8 @@ import { Checkpointer } from '../checkpoint/checkpointer.js';
 import type { CheckpointFile, CheckpointJob } from '../checkpoint/folder.js';
 import { loadModel, modelFiles } from '../checkpoint/model.js';
 import { loadOptimizerState, optimizerStateParts } from '../checkpoint/optimizer-state.js';
-import {
-  type RunState,
-  stateText,
-  type UsableCheckpoint,
-  usableCheckpoint,
-} from '../checkpoint/run-state.js';
+import { type UsableCheckpoint, usableCheckpoint } from '../checkpoint/resume.js';
+import { type RunState, stateText } from '../checkpoint/run-state.js';
 import type { HeldoutWindows, TrainingBatches } from '../data/batches.js';
 import { evaluate } from '../eval/heldout.js';
 import { initialValues } from '../model/parameters.js';

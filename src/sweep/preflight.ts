@@ -1,7 +1,7 @@
 /** What is looked at before anything is trained: data, results that are there already, room on the disk. */
 
 import { folderBytes } from '../checkpoint/folder.js';
-import { sweepBytes } from '../checkpoint/size.js';
+import { sweepCheckpointBytes } from '../checkpoint/disk-space.js';
 import type { DataFiles } from '../data/config.js';
 import { dataFiles, openHeldoutData, openTrainingData } from '../data/run-data.js';
 import { dataTokenizer } from '../data/tokenizers.js';
@@ -65,7 +65,7 @@ export function checkDisk(
 ): void {
   const folders = runs.map(({ run_id }) => runFiles(runFolder(sweepFolder, run_id)).checkpoints);
   const there = folders.reduce((sum, folder) => sum + folderBytes(folder), 0);
-  const needed = Math.max(0, sweepBytes(runs, jobs) - there);
+  const needed = Math.max(0, sweepCheckpointBytes(runs, jobs) - there);
   if (needed <= free) return;
   const these =
     runs.length === 1 ? '1 run' : `${runs.length} runs, ${Math.min(jobs, runs.length)} at a time,`;

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { type BackendChoice, describeBackend } from '../backends/choose.js';
 import { BACKENDS } from '../backends/names.js';
-import { removeWeights } from '../checkpoint/pruning.js';
+import { pruneFinishedRuns } from '../checkpoint/pruning.js';
 import type { SweepFile } from '../config/sweep-file.js';
 import { InputError, messageOf } from '../errors.js';
 import { isDiskFull, makeResultsFolder } from '../files/atomic.js';
@@ -164,7 +164,7 @@ async function trainAll(
         if (end.status === 'running' || end.status === 'interrupted') open.push(end);
         else if (end.status !== 'done') failed.push(end);
         display.ended(end);
-        removeWeights(folder, plan);
+        pruneFinishedRuns(folder, plan);
         tables();
       },
       () => processes.stoppedBy !== null || diskIsFull,

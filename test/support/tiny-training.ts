@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ChosenBackend } from '../../src/backends/choose.js';
 import { type CheckpointJob, checkpointFolder, writeCheckpoint } from '../../src/checkpoint/folder.js';
-import { usableCheckpoint } from '../../src/checkpoint/run-state.js';
+import { usableCheckpoint } from '../../src/checkpoint/resume.js';
 import { parseSweepFile } from '../../src/config/sweep-file.js';
 import { openHeldoutData, openTrainingData } from '../../src/data/run-data.js';
 import { makeResultsFolder } from '../../src/files/atomic.js';

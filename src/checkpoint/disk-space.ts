@@ -1,24 +1,23 @@
-/** The room that checkpoints take on the disk. */
-
+/** Disk space that checkpoints take, estimated before they are written. */
 import type { PlannedRun } from '../plan/run.js';
 
 /** In float32. */
 const BYTES_PER_WEIGHT = 4;
-/** Weights and AdamW's two moments. */
+/** A weight and the optimizer's two moments. */
 const BYTES_PER_PARAMETER = 3 * BYTES_PER_WEIGHT;
-/** config.json, state.json, the heads of the two safetensors files: well under this. */
+/** Upper bound for config.json, state.json and the headers of the two safetensors files. */
 const SMALL_FILES = 64 * 1024;
 
-/** Bytes of one checkpoint that training can be resumed from: config.json, weights, optimizer, state. */
+/** Bytes of one checkpoint that training can resume from: config.json, weights, optimizer, state. */
 export function checkpointBytes(parameters: number): number {
   return parameters * BYTES_PER_PARAMETER + SMALL_FILES;
 }
 
 /**
- * Bytes that training some runs takes at most: what the largest hold that train at the same time, one more than they keep
- * while that is written, and the weights that stay.
+ * Upper bound for the bytes of all checkpoints while some runs train: of the largest runs that train at the same time
+ * the checkpoints that each keeps and one being written, and the final weights that stay.
  */
-export function sweepBytes(runs: readonly PlannedRun[], jobs: number): number {
+export function sweepCheckpointBytes(runs: readonly PlannedRun[], jobs: number): number {
   const training = runs
     .map(({ params_total, checkpoint }) => (checkpoint.keep + 1) * checkpointBytes(params_total))
     .sort((a, b) => b - a)
