@@ -1,6 +1,6 @@
 /** The columns of runs.csv, eval.csv and steps.csv: an entry a column, in the order of the file. The rest is derived. */
 import type { BackendName } from '../backends/names.js';
-import type { RequestedPrecision } from '../backends/precisions.js';
+import type { Precision } from '../backends/precisions.js';
 import type { CsvColumn } from '../files/csv.js';
 import type { RouterName, RoutingMode } from '../model/config.js';
 import type { Variant } from '../model/variants.js';
@@ -29,7 +29,7 @@ interface CellTypes {
   gate: Gate;
   routing: RoutingMode;
   backend: BackendName;
-  precision: RequestedPrecision;
+  precision: Precision;
 }
 
 interface Column extends CsvColumn {

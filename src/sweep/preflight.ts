@@ -1,7 +1,7 @@
 /** What is looked at before anything is trained: data, results that are there already, room on the disk. */
 
-import { folderBytes } from '../checkpoint/folder.js';
 import { sweepCheckpointBytes } from '../checkpoint/disk-space.js';
+import { folderBytes } from '../checkpoint/folder.js';
 import type { DataFiles } from '../data/config.js';
 import { dataFiles, openHeldoutData, openTrainingData } from '../data/run-data.js';
 import { dataTokenizer } from '../data/tokenizers.js';
