@@ -10,9 +10,9 @@ import {
 } from './config.js';
 import { hasPredictor, ROUTERS } from './routers.js';
 
-interface RoutingModeTraits {
-  /** What selects a token: a place among the k largest r of its sequence, r > 0, or a predictor's logit > 0. */
-  selectsBy: 'top-k' | 'router' | 'predictor';
+interface RoutingModeTraits<Selects extends 'top-k' | 'router' | 'predictor'> {
+  /** What selects a token: a place among the k largest r of its sequence, r > 0, or its predictor's logit > 0. */
+  selectsBy: Selects;
   /** Whether evaluation runs the model's predictors, so that their FLOPs count. */
   runsPredictor: boolean;
   /** Why a model whose router has this mode cannot be run in it; null if it can. */
@@ -21,7 +21,8 @@ interface RoutingModeTraits {
   isEvaluated: (routing: RoutingConfig) => boolean;
 }
 
-export const MODES = {
+export const MODES: Record<'topk', RoutingModeTraits<'top-k'>> &
+  Record<CausalMode, RoutingModeTraits<'router' | 'predictor'>> = {
   topk: {
     selectsBy: 'top-k',
     runsPredictor: true, // for its accuracy: in this mode alone the activations are those of training
@@ -41,7 +42,7 @@ export const MODES = {
     refuses: () => null,
     isEvaluated: ({ aux_loss_weight }) => aux_loss_weight !== 0, // without the auxiliary loss 0 is no threshold
   },
-} as const satisfies Record<RoutingMode, RoutingModeTraits>;
+};
 
 /**
  * The logits by which a causal mode selects: a token passes through the block where its logit is above 0.
