@@ -1,9 +1,9 @@
-/** Correlation coefficients against cases worked out by hand, and intervals that hold what they should. */
+/** Correlation coefficients against cases worked out by hand, and the coverage of their intervals. */
 import { expect, it } from 'vitest';
 import { pearson, ranks, spearman } from '../../src/eval/correlation.js';
 import { randomStream } from '../../src/random.js';
 
-it('ranks from 1, equal values sharing the mean of theirs', () => {
+it('ranks start at 1, equal values get their mean rank', () => {
   expect([...ranks([10, 30, 20, 20, 5])]).toEqual([2, 5, 3.5, 3.5, 1]);
 });
 
@@ -17,12 +17,12 @@ it.each([
   expect(spearman(x, y, x.length).r).toBeCloseTo(rho, 6);
 });
 
-it('is null where one does not vary, and has no interval for a single sequence', () => {
+it('is null if one variable is constant, and has no interval for a single sequence', () => {
   expect(pearson([1, 1, 1, 1], [1, 2, 3, 4], 2)).toEqual({ r: null, interval: null });
   expect(pearson([1, 2, 3, 5], [1, 2, 3, 4], 4).interval).toBeNull();
 });
 
-it('the interval holds the true coefficient of independent pairs, and is as wide as theory says', () => {
+it('the interval covers the true coefficient of independent pairs, and has the width that theory predicts', () => {
   const stream = randomStream(7, 'pairs');
   const [x, y]: [number[], number[]] = [[], []];
   for (let i = 0; i < 200 * 20; i++) {

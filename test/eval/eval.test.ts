@@ -1,4 +1,4 @@
-/** `mod eval`: the reference's losses and decisions on checkpoints, the rows of a sweep, and what it refuses. */
+/** `mod eval`: the reference's losses and decisions on checkpoints, the rows of a sweep, and the errors. */
 import { cpSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -73,7 +73,7 @@ describe('of a sweep', () => {
   const evaluate = (...args: string[]) =>
     mod('eval', ...args, '--results', sweep.results, '--backend', 'wasm', '--json');
 
-  it('repeats what the sweep found, and adds the causal modes when it is asked to', async () => {
+  it('repeats the sweep’s evaluation, and adds the causal modes with --autoregressive', async () => {
     const before = evaluations();
     expect(before.map(({ routing }) => routing)).toEqual(['topk', 'topk', 'topk']);
     const printed = JSON.parse((await evaluate('tiny', '--autoregressive')).stdout);
@@ -120,7 +120,7 @@ describe('of a sweep', () => {
     expect(evaluations()).toEqual(before);
   });
 
-  it('refuses a target that is none', async () => {
+  it('refuses a target that does not exist', async () => {
     const { code, stderr } = await evaluate('nothing');
     expect(code).toBe(2);
     expect(stderr).toContain("nothing: neither a sweep's folder nor a run's");
@@ -141,7 +141,7 @@ describe('refuses a checkpoint', () => {
     ['vocab_size', 65, 'the tensor tok_embed.weight is F32 [64,32], config.json asks for F32 [65,32]'],
     ['n_heads', 5, 'model.n_heads: 5 heads do not divide'],
     ['d_model', -1, 'model.d_model'],
-  ])('whose config says %s: %i', async (key, value, message) => {
+  ])('whose config has %s: %i', async (key, value, message) => {
     const path = copy(`${key}${value}`);
     const config = JSON.parse(readFileSync(join(path, 'config.json'), 'utf8'));
     config.model[key] = value;
@@ -151,7 +151,7 @@ describe('refuses a checkpoint', () => {
     expect(stderr).toContain(message);
   });
 
-  it('with a number that is none, naming its tensor', async () => {
+  it('with a NaN, naming its tensor', async () => {
     const path = copy('nan');
     const file = join(path, 'weights.safetensors');
     const tensors = [...readSafetensors(file).values()];
@@ -160,7 +160,7 @@ describe('refuses a checkpoint', () => {
     expect((await checkpoint(path)).stderr).toContain('blocks.1.router.weight holds NaN at 7');
   });
 
-  it('that is cut short, missing, or asked for what its model lacks', async () => {
+  it('that is truncated or missing, and wrong arguments', async () => {
     const path = copy('short');
     truncateSync(join(path, 'weights.safetensors'), 5000);
     expect((await checkpoint(path)).stderr).toContain('weights.safetensors');

@@ -1,4 +1,4 @@
-/** Sampling, and generating with a model: seeded, batched as alone, greedy where the temperature is 0. */
+/** Sampling, and generation with a model: seeded, the same in a batch as alone, greedy at temperature 0. */
 import { beforeAll, describe, expect, it } from 'vitest';
 import { loadModel } from '../../src/checkpoint/model.js';
 import { type GenerateOptions, generate, sample } from '../../src/eval/generate.js';
@@ -18,7 +18,7 @@ describe('sample', () => {
     return counts;
   };
 
-  it('takes the likeliest token at temperature 0 and asks for no number', () => {
+  it('takes the likeliest token at temperature 0 and draws no number', () => {
     expect(sample(LOGITS, { temperature: 0, topP: 1 }, () => Number.NaN)).toBe(1);
   });
 
@@ -53,21 +53,21 @@ describe('generate', () => {
   };
   const prompts = [Int32Array.from([1, 2, 3]), Int32Array.from([4, 5, 6, 7, 8])];
 
-  it('gives the same tokens for a seed, told as they come, and others for another', async () => {
+  it('gives the same tokens for a seed, passed to onToken in order, and others for another seed', async () => {
     const model = loadModel('test/golden/mod-raw-f2');
-    const told: number[][] = [[], []];
+    const streamed: number[][] = [[], []];
     const first = await generate(model, prompts, {
       ...options,
-      onToken: (i, token) => void told[i]?.push(token),
+      onToken: (i, token) => void streamed[i]?.push(token),
     });
-    expect(told).toEqual(first.tokens.map((row) => [...row]));
+    expect(streamed).toEqual(first.tokens.map((row) => [...row]));
     expect((await generate(model, prompts, options)).tokens).toEqual(first.tokens);
     expect((await generate(model, prompts, { ...options, seed: 4 })).tokens).not.toEqual(first.tokens);
     expect(first.selected.map((row) => row.length)).toEqual([3 + 7, 5 + 7]);
     model.dispose();
   });
 
-  it('continues a prompt in a batch as it does alone', async () => {
+  it('continues a prompt in a batch as alone', async () => {
     const model = loadModel('test/golden/mod-raw-f2');
     const greedy = { ...options, temperature: 0 };
     const together = await generate(model, prompts, greedy);

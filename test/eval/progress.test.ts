@@ -1,4 +1,4 @@
-/** An evaluation that is broken off goes on where it was, to the same result; one of something else starts over. */
+/** An interrupted evaluation resumes, with the same result; one of another subject starts over. */
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -55,7 +55,7 @@ async function evaluated(stopAfter: number, subject = 'a') {
   }
 }
 
-it.each([1, 3, 4, 5, 11])('broken off after %i of 12 batches', async (stopAfter) => {
+it.each([1, 3, 4, 5, 11])('interrupted after %i of 12 batches', async (stopAfter) => {
   const whole = await evaluated(Number.POSITIVE_INFINITY, 'b');
   await expect(evaluated(stopAfter)).rejects.toThrow('broken off');
   const rest = await evaluated(Number.POSITIVE_INFINITY);
@@ -63,7 +63,7 @@ it.each([1, 3, 4, 5, 11])('broken off after %i of 12 batches', async (stopAfter)
   expect(rest.batches).toBe(12 - stopAfter);
 });
 
-it('starts over for another subject, and after a file that cannot be read', async () => {
+it('starts over for another subject, and after an unreadable file', async () => {
   await expect(evaluated(5)).rejects.toThrow('broken off');
   expect((await evaluated(Number.POSITIVE_INFINITY, 'other')).batches).toBe(12);
   writeFileSync(path, '{"key": "');

@@ -1,4 +1,4 @@
-/** Decoding with caches: the logits of the full causal forward pass, step by step, and caches of what went through. */
+/** Decoding with caches: step by step the logits of the full causal forward pass, with caches of the selected tokens only. */
 import { memory, tensor2d } from '@tensorflow/tfjs-core';
 import * as fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -32,7 +32,7 @@ function fullForward(model: Transformer, tokens: Int32Array, mode: CausalMode) {
   });
 }
 
-/** The same by a decoder: the first `prompt` tokens read at once, the others one by one. */
+/** The same by a decoder: each sequence's first `prompts[i]` tokens at once, the others one by one. */
 function decoded(model: Transformer, sequences: Int32Array[], prompts: number[], mode: CausalMode) {
   const length = (sequences[0] as Int32Array).length;
   const V = model.config.vocab_size;

@@ -1,4 +1,4 @@
-/** What must hold for experts: nothing is lost or computed twice, no-ops and late tokens pass by, nothing looks ahead. */
+/** Properties of experts: each token is processed at most once, no-ops and late tokens bypass them, no output looks ahead. */
 import { memory, slice, tensor, tensor2d } from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -58,7 +58,7 @@ function config({ heads, half, T, ...own }: Shape, changes: Partial<ModelConfig>
 const lively = (seed: number) => (spec: TensorSpec) =>
   initialValues(seed)(spec).map((value) => (spec.init.kind === 'normal' ? value * 15 : value));
 
-/** The first block of a model on an input of its own. */
+/** The first block of a model, and an input for it. */
 function firstBlock(model: Transformer, seed: number) {
   const { d_model, sequence_length } = model.config;
   const block = model.tree.blocks[0] as BlockParameters;
@@ -79,7 +79,7 @@ function logits(model: Transformer, ids: Int32Array, mode: RoutingMode = 'topk')
   });
 }
 
-/** With the tensors of another model: by name, as `from` has them. */
+/** A model with tensors of another one: by name, as `from` gives them. */
 function withTensors(
   model: ModelConfig,
   seed: number,
@@ -91,7 +91,7 @@ function withTensors(
 describe.each(FAST_BACKENDS)('on %s', (backend) => {
   beforeAll(() => useBackend(backend));
 
-  it('one expert with room for all is the dense block', () => {
+  it('one expert with a slot for every token is the dense block', () => {
     fc.assert(
       fc.property(shapes, (shape) => {
         const one = config({ ...shape, count: 1, no_ops: 0, capacity_factor: 1 });
@@ -111,7 +111,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
     );
   });
 
-  it('where every token chooses a no-op, a block is its attention to the bit', () => {
+  it('if every token chooses a no-op, a block is its attention, bit for bit', () => {
     fc.assert(
       fc.property(shapes, (shape) => {
         const { count } = shape;
@@ -122,7 +122,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
           const half = attentionHalf(context.tape, x, block, (qkv) => slice(qkv, [0, 0, 0], x.shape));
           const D = own.d_model;
           const positive = half.normed.dataSync().map((value) => Math.abs(value) + 0.5);
-          const row = tensor(positive, half.normed.shape); // a router of ±1 tells experts and no-ops apart on it
+          const row = tensor(positive, half.normed.shape); // a router of ±1 separates experts and no-ops on it
           const choices = expertChoices(own.experts as ExpertsConfig);
           const router = tensor(
             Float32Array.from({ length: choices * D }, (_, i) => (Math.floor(i / D) < count ? -1 : 1)),
@@ -148,7 +148,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
     );
   });
 
-  it('a token that no expert takes leaves the block as its attention left it, to the bit', () => {
+  it('a token that no expert processes leaves the block as its attention left it, bit for bit', () => {
     fc.assert(
       fc.property(shapes, (shape) => {
         const model = withTensors(config(shape), shape.seed, () => null);
@@ -163,19 +163,19 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
           const slots = expertSlots(model.config.experts as ExpertsConfig, T);
           let passed = 0;
           for (let b = 0; b < B; b++) {
-            const taken = new Array<number>(count).fill(0);
+            const filled = new Array<number>(count).fill(0);
             for (let t = 0; t < T; t++) {
               const row = p[b]?.[t] as number[];
               const choice = row.indexOf(Math.max(...row));
-              const kept = choice < count && (taken[choice] as number) < slots;
-              if (kept) taken[choice] = (taken[choice] as number) + 1;
+              const kept = choice < count && (filled[choice] as number) < slots;
+              if (kept) filled[choice] = (filled[choice] as number) + 1;
               const at = (b * T + t) * D;
               const same = before.slice(at, at + D).every((value, d) => Object.is(value, after[at + d]));
               expect(same).toBe(!kept);
               if (!kept) passed += 1;
             }
           }
-          // Conservation: every token is counted once, and those that nobody took are the others.
+          // Conservation: every token is counted once, by an expert or among those that none processed.
           const counts = experts?.counts.arraySync() as number[][];
           const choices = count + shape.no_ops;
           const sum = (rows: number[][]) => rows.flat().reduce((a, n) => a + n, 0);
@@ -245,7 +245,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
     );
   });
 
-  it('on the host and on the device slots are given out alike', () => {
+  it('slots are assigned alike on the host and on the device', () => {
     fc.assert(
       fc.property(shapes, (shape) => {
         const model = withTensors(config(shape), shape.seed, () => null);
@@ -355,7 +355,7 @@ describe('slots', () => {
   });
 });
 
-it('a model of experts without routing is evaluated in its training pass, which is causal, and takes every mode', () => {
+it('a model of experts without routing is evaluated in its training pass, which is causal, and accepts every mode', () => {
   const own = config({ heads: 1, half: 2, T: 8, count: 2, no_ops: 1, capacity_factor: 1, seed: 0 });
   expect(evaluationModes(own)).toEqual(['topk']);
   for (const mode of CAUSAL_MODES) expect(refuseMode(own, mode), mode).toBeNull();

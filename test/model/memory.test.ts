@@ -1,4 +1,4 @@
-/** Micro-batches change no result: chosen by an estimate, and halved where the device's memory does not do. */
+/** Micro-batches change no result: their size is estimated, and halved when the device runs out of memory. */
 import { memory, type Tensor } from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { TrainingBatches } from '../../src/data/batches.js';
@@ -23,7 +23,7 @@ const SPEC = {
   evaluation: { every_steps: 0 },
 } as RunSpec;
 
-/** A model on a device that holds so many sequences, and fails in the middle of a pass with more. */
+/** A model on a device with memory for `most` sequences, which fails in the middle of a pass with more. */
 class TightModel extends Transformer {
   constructor(private readonly most: number) {
     super(MODEL, initialValues(0));
@@ -55,7 +55,7 @@ async function trained(most: number, microBatch: number) {
     microBatchSequences: microBatch,
     onMicroBatch: (sequences) => sizes.push(sequences),
     onStep: (report) => reports.push(report),
-    heldoutLoss: () => Promise.reject(new Error('not asked for')),
+    heldoutLoss: () => Promise.reject(new Error('this run does not evaluate')),
     now: () => 0,
   });
   optimizer.dispose();

@@ -1,8 +1,9 @@
 /** Parameter counts against the sums over the tensors of real checkpoints. */
 import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
-import type { ModelConfig } from '../../src/model/config.js';
+import { type ModelConfig, ROUTER_NAMES, type RoutingConfig } from '../../src/model/config.js';
 import { parameterCounts } from '../../src/model/parameter-count.js';
+import { ROUTERS } from '../../src/model/routers.js';
 
 const golden = (name: string): ModelConfig =>
   JSON.parse(readFileSync(`test/golden/${name}/config.json`, 'utf8')).model;
@@ -32,11 +33,17 @@ it.each(['baseline', 'mod-raw-f2', 'mod-raw-f2-head64', 'mod-sigmoid-f1-aux-unti
 );
 
 const ROUTED = golden('mod-raw-f2'); // D 32, V 64, 2 routed blocks, P 16
-const routing = ROUTED.routing as NonNullable<ModelConfig['routing']>;
+const routing = ROUTED.routing as RoutingConfig;
 
 it.each([
   ['without a predictor, the router alone', { ...routing, predictor_hidden: 0 }, 2 * 32],
-  ['under the random control, nothing', { ...routing, router: 'random' as const }, 0],
+  ...ROUTER_NAMES.filter((router) => !ROUTERS[router].learns).map(
+    (router): [string, RoutingConfig, number] => [
+      `under ${router} routing, nothing`,
+      { ...routing, router },
+      0,
+    ],
+  ),
   ['with a frequency above the layers, nothing', { ...routing, frequency: 5 }, 0],
 ])('what routing adds: %s', (_, changed, added) => {
   const dense = parameterCounts({ ...ROUTED, routing: null }).total;

@@ -1,4 +1,4 @@
-/** What must hold for any model: exactness of routing, causality, gradients that stop where they must. */
+/** Properties of any model: exactness of routing, causality, gradients that stop where they must. */
 import { memory, onesLike, type Tensor, tensor2d, zerosLike } from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -97,7 +97,7 @@ function logits(
   });
 }
 
-/** A routed block of its own, its input and the table of positions. */
+/** A single routed block, its input and the table of positions. */
 function loneBlock(shape: Shape, routing: Partial<RoutingConfig>) {
   const model = config({ ...shape, layers: 1 }, { frequency: 1, predictor_hidden: 0, ...routing });
   const [block] = makeParameters(model, lively(shape.seed)).blocks as [BlockParameters];
@@ -112,7 +112,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
   const whole = (x: Tensor): Stream => ({ x, branch: null });
 
   describe('a routed block', () => {
-    it('takes exactly k tokens of every sequence, in ascending order, and the largest weights', () => {
+    it('selects exactly k tokens of every sequence, in ascending order, those of the largest weights', () => {
       fc.assert(
         fc.property(shapes, (shape) => {
           scope(() => {
@@ -142,7 +142,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
       );
     });
 
-    it('leaves skipped tokens as they are, to the bit', () => {
+    it('leaves skipped tokens as they are, bit for bit', () => {
       fc.assert(
         fc.property(shapes, fc.constantFrom(...GATE_NAMES), (shape, gate) => {
           scope(() => {

@@ -1,4 +1,4 @@
-/** Plans: run ids, what is equal, what is not feasible, budgets met, grids that rename nothing. */
+/** Plans: run ids, equal runs, points that are not feasible, budgets that are met, grids that rename nothing. */
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { parseSweepFile } from '../../src/config/sweep-file.js';
@@ -40,7 +40,7 @@ it.each([
   expect(ids(`name: a\n${DATA}${text}\n`)).toEqual(expected);
 });
 
-it('an id of more than 200 bytes ends in a hash of the keys that have no room, a shorter one is as it is', () => {
+it('an id of more than 200 bytes ends in a hash of the keys that do not fit, a shorter one does not', () => {
   const many = (precision: string) =>
     `{sequence_length: 128, batch_sequences: 8, tie_embeddings: false, evaluation: {sequences: 32, every_steps: 10, autoregressive: false}, training: {weight_decay: 0.2, gradient_clip: 2.0, micro_batch_sequences: 1, deterministic: true}, precision: ${precision}}`;
   const of = (...grids: string[]) => ids(`${SMALL}grids: [${grids.join(', ')}]\n`);
@@ -61,7 +61,7 @@ it('an id of more than 200 bytes ends in a hash of the keys that have no room, a
   expect(longer).toMatch(/^1e12-baseline-d64l4-s0-[0-9a-f]{12}$/);
 });
 
-it('tells runs on other data apart', () => {
+it('runs on different data have different ids', () => {
   const [first, second] = ids(`${SMALL}grids: [{}, {data: {text: c, heldout_text: b}}]\n`);
   expect(first).toBe('1e12-baseline-d64l4-s0');
   expect(second).toMatch(/^1e12-baseline-d64l4-s0-data-[0-9a-f]{8}$/);
@@ -72,7 +72,7 @@ it('a shape that two names have is one run', () => {
   expect(ids(`name: a\nflop_budgets: [6e18]\n${DATA}${twice}`)).toEqual(['6e18-baseline-217M-s0']);
 });
 
-it('resolves a run whole', () => {
+it('resolves every setting of a run', () => {
   const [run] = plan(
     `${SMALL}baseline: false\ncapacities: [0.125]\nrouters: [random]\ntraining: {weight_decay: 0}\n`,
   );
@@ -147,7 +147,7 @@ it('ten steps are enough, k = 1 is', () => {
   expect(plan(`${SMALL}capacities: [0.008]\n`)[1]).toMatchObject({ status: 'pending' }); // floor(0.512 + 0.5)
 });
 
-it('a file of which nothing can be trained is an error that says why', () => {
+it('a file without a feasible point is an error that gives the reasons', () => {
   const text = SMALL.replace('[1e12]', '[1]');
   expect(() => plan(text)).toThrow(InputError);
   expect(() => plan(text)).toThrow(
@@ -223,7 +223,7 @@ it('canonical JSON does not depend on the order of keys', () => {
   expect(canonicalJson({ b: [1, { d: 2, c: null }], a: 'x' })).toBe('{"a":"x","b":[1,{"c":null,"d":2}]}');
 });
 
-it('of experts: as many no-ops as experts where none are named, moe-reduced at the FLOPs of mode-integrated', () => {
+it('of experts: as many no-ops as experts by default, moe-reduced at the FLOPs of mode-integrated', () => {
   const runs = plan(`${SMALL}expert_variants: [moe, mode-integrated, moe-reduced]\nexperts: {count: 4}\n`);
   const [dense, moe, integrated, reduced] = runs as [PlannedRun, PlannedRun, PlannedRun, PlannedRun];
   expect(runs.map(({ spec }) => spec.model.experts)).toEqual([

@@ -1,4 +1,4 @@
-/** Shapes matched by their FLOPs per pass: how near they come, depth before width, and whose FLOPs are matched. */
+/** `match_flops`: how close the shapes come, depth before width, and which baseline is matched. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -51,7 +51,7 @@ describe.each([
   });
 });
 
-it('keeps the width where depth alone comes near enough', () => {
+it('keeps the width if depth alone comes close enough', () => {
   const base = customShape(256, 8);
   const model = modelOf(0.125, 2);
   const deeper = { ...base, n_layers: 13 };
@@ -62,7 +62,7 @@ it.each([
   ['217M', { d_model: 896, n_layers: 18, n_heads: 14, d_ff: 3584 }],
   ['d256l4', { d_model: 256, n_layers: 4, n_heads: 4, d_ff: 1024 }],
   ['d256l4h2f512', { d_model: 256, n_layers: 4, n_heads: 2, d_ff: 512 }],
-])('knows the shape %s by its name', (name, sizes) => expect(shapeNamed(name)).toEqual({ name, ...sizes }));
+])('finds the shape %s by its name', (name, sizes) => expect(shapeNamed(name)).toEqual({ name, ...sizes }));
 
 it.each(['quick', 'd256', 'd256l4x'])('%s names no shape', (name) => {
   expect(shapeNamed(name)).toBeNull();

@@ -1,4 +1,4 @@
-/** The sweeps of the paper's budgets: what they hold, and that every budget is met. */
+/** The sweep files of the paper's budgets: their runs, and that every budget is met. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { type PlanRow, planCommand } from '../../src/commands/plan.js';
@@ -46,7 +46,7 @@ describe.each([
     expect(rows.some(({ variant }) => variant === 'random')).toBe(true);
   });
 
-  it('says in its comments how many runs there are', () => {
+  it('states the number of its runs in its comments', () => {
     expect(readFileSync(`configs/${name}.yaml`, 'utf8')).toContain(`= ${runs} runs of ${name} FLOPs`);
   });
 });

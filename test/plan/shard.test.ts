@@ -1,4 +1,4 @@
-/** That shards are a division: every run once, even, and the same whoever asks. */
+/** Shards divide a plan: every run once, evenly, and the same on every machine. */
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { largestFirst, shardOf } from '../../src/plan/shard.js';
@@ -45,7 +45,7 @@ it('no shard is longer than another by more than its own smallest run', () => {
   );
 });
 
-it('equal runs are dealt out in the plan’s order, whatever has been done of them', () => {
+it('equal runs are assigned in the plan’s order, whichever of them are done', () => {
   const plan = planOf([5, 5, 9, 5, 5]);
   expect([0, 1].map((index) => shardOf(plan, { index, of: 2 }).map(({ run_id }) => run_id))).toEqual([
     ['run-2', 'run-3'],

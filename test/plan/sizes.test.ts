@@ -1,4 +1,4 @@
-/** Sizes under `model_sizes: auto`: where they lie, how many, and that the routed ones grow in depth. */
+/** `model_sizes: auto`: how many sizes, in which range, and that routed ones grow in depth. */
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import type { Shape } from '../../src/config/shapes.js';
@@ -25,7 +25,7 @@ function params(
     .total;
 }
 
-/** Budgets and vocabularies of the kind that people train at: N0/8 is more than the vocabulary. */
+/** Realistic budgets and vocabularies: N0/8 is more than the embedding. */
 const settings = fc.record({
   budget: fc.double({ min: 14, max: 23, noNaN: true }).map((exponent) => 10 ** exponent),
   vocab_size: fc.constantFrom(256, 32000, 50257),
@@ -80,7 +80,7 @@ it('routed sizes are the baseline’s and deeper ones of the widest, up to 4·N0
   );
 });
 
-it('rows of table A9 where they are near', () => {
+it('uses rows of table A9 that are close', () => {
   const { baseline } = autoSizes(6e18, { vocab_size: 32000, tie_embeddings: true, predictor_hidden: 64 });
   expect(baseline.map(({ name }) => name)).toEqual([
     'd384l9',
@@ -93,7 +93,7 @@ it('rows of table A9 where they are near', () => {
   ]);
 });
 
-it('names are unique, and there are sizes even where the vocabulary is larger than the budget', () => {
+it('names are unique, and there are sizes even if the vocabulary alone exceeds the budget', () => {
   fc.assert(
     fc.property(
       fc.double({ min: 1, max: 28, noNaN: true }),

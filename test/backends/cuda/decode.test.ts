@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { CudaDecodeLoops } from '../../../src/backends/cuda/kernels/decode.js';
 import { loadModel } from '../../../src/checkpoint/model.js';
 import { type GenerateOptions, generate, sample } from '../../../src/eval/generate.js';
+import { CAUSAL_MODES } from '../../../src/model/config.js';
 import type { DecodeLoop, DecodeLoops, LoopBlock, LoopModel } from '../../../src/ops/decode-loop.js';
 import { GATE_NAMES, GATES, type Gate } from '../../../src/ops/gates.js';
 import { rotaryTable } from '../../../src/ops/rotary.js';
@@ -288,7 +289,7 @@ describe.skipIf(!cuda.usable)('generating in the loop', () => {
     async ({ name, temperature, topP }) => {
       const loops = new CudaDecodeLoops(await useCuda('fp32'));
       const model = loadModel(`test/golden/${name}`);
-      for (const mode of ['predictor', 'threshold'] as const) {
+      for (const mode of CAUSAL_MODES) {
         for (const n of [1, 3]) {
           const request = { ...options, mode, temperature, topP };
           const [plain, inLoop] = [

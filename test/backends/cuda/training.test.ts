@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { CudaRecorder } from '../../../src/backends/cuda/driver/recorder.js';
 import type { Precision } from '../../../src/backends/precisions.js';
 import type { Batch } from '../../../src/data/batches.js';
-import type { ExpertsConfig } from '../../../src/model/config.js';
+import type { ExpertsConfig, RouterName } from '../../../src/model/config.js';
 import { initialValues } from '../../../src/model/parameters.js';
 import { Transformer } from '../../../src/model/transformer.js';
 import { randomStream } from '../../../src/random.js';
@@ -53,7 +53,7 @@ interface Way {
   deterministic?: boolean;
   recorded?: boolean;
   microBatch?: number;
-  router?: 'learned' | 'random';
+  router?: RouterName;
   /** Experts in every block. */
   experts?: boolean;
 }
