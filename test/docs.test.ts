@@ -181,6 +181,17 @@ describe('README.md', () => {
 });
 
 describe('docs/architecture.md', () => {
+  it('names functions and classes that their files export', () => {
+    const page = readFileSync('docs/architecture.md', 'utf8');
+    const named = [...page.matchAll(/\[`(src\/[^`]+)`\]\([^)]+\), `(\w+)`/g)];
+    expect(named.length).toBeGreaterThan(5);
+    const missing = named.filter(([, path, name]) => {
+      const exported = new RegExp(`^export (async )?(function|class|const) ${name}\\b`, 'm');
+      return !exported.test(readFileSync(path as string, 'utf8'));
+    });
+    expect(missing.map(([text]) => text)).toEqual([]);
+  });
+
   it('has a row for every folder of src/', () => {
     const folders = readdirSync('src', { withFileTypes: true }).filter((entry) => entry.isDirectory());
     const described = names(section(readFileSync('docs/architecture.md', 'utf8'), 'Folders'));
