@@ -1,10 +1,10 @@
-/** What people are told to do where TensorFlow does not compute. */
+/** What `mod doctor` advises if TensorFlow does not start. */
 import { hasNvidiaGpu } from './device.js';
 import { INSTALL_COMMAND, PROJECT_FOLDER, packageFolder } from './package.js';
 import { gatherFacts, missingFor } from './prerequisites.js';
 import { CPU_DISTRIBUTION, GPU_DISTRIBUTION } from './wheels.js';
 
-/** The command that installs what this machine needs, and a line for each thing that it would not find here. */
+/** The install command for this machine, then a line for each prerequisite that is missing. */
 export function installAdvice(): string[] {
   const gpu = hasNvidiaGpu();
   const missing = missingFor(

@@ -1,11 +1,11 @@
 /**
- * CausalAttention on TensorFlow: products over all heads at once and a block of queries or keys at a time, so that most
- * of the masked half is never computed. What stands between the products is the project's own operations (native/).
+ * CausalAttention on TensorFlow: products over all heads at once and one block of queries or keys at a time, which skips most
+ * of the masked half. The steps between the products are the project's own operations (native/).
  */
 import { causalAttentionGradKernel, causalAttentionKernel } from '../../ops/causal-attention.js';
-import { bool, type Calls, type Handle, last, type Operand, tensorflowKernel } from './calls.js';
+import { bool, type Calls, type Handle, lastUse, type Operand, tensorflowKernel } from './calls.js';
 
-/** Queries or keys at a time: products still run at full rate, and of T = 512 only 5/8 are computed. */
+/** Queries or keys in a block: products run at full speed, and at T = 512 only 5/8 of the scores are computed. */
 const BLOCK = 128;
 
 const causalAttention = tensorflowKernel(causalAttentionKernel, (calls, { qkv }, { heads }) => {
@@ -17,9 +17,9 @@ const causalAttention = tensorflowKernel(causalAttentionKernel, (calls, { qkv },
       const scores = product(calls, between(calls, queries, start, end), between(calls, keys, 0, end), {
         transposeB: true,
       });
-      const inputs = [last(scores), calls.scalar(scale), calls.whole(start)];
+      const inputs = [lastUse(scores), calls.float32(scale), calls.int32(start)];
       const [weights, logSumExp] = calls.runAll('ModAttentionWeights', inputs, [], 2) as [Handle, Handle];
-      return [product(calls, last(weights), between(calls, values, 0, end)), logSumExp];
+      return [product(calls, lastUse(weights), between(calls, values, 0, end)), logSumExp];
     }),
   );
   const [out, logSumExp] = [0, 1].map((i) =>
@@ -41,10 +41,10 @@ const causalAttentionGrad = tensorflowKernel(
       queries,
       dout: splitHeads(calls, calls.input(dout), heads, 1)[0] as Handle,
       logSumExp: calls.reshape(calls.input(logSumExp), [batch * heads, n, 1]),
-      delta: calls.run('ModHeadDots', [calls.input(dout), calls.input(out), calls.whole(heads)]),
+      delta: calls.run('ModHeadDots', [calls.input(dout), calls.input(out), calls.int32(heads)]),
     };
-    const done: { dq: Handle[]; dk: Handle[]; dv: Handle[] } = { dq: [], dk: [], dv: [] };
-    // dq of the queries from the block's first on, summed over the keys before it.
+    const finishedBlocks: { dq: Handle[]; dk: Handle[]; dv: Handle[] } = { dq: [], dk: [], dv: [] };
+    // dq of the queries from the block's first query on, summed over the keys of the previous blocks.
     let dRest: Handle | null = null;
     for (const { start, end } of blocksOf(n)) {
       const before: Handle | null = dRest;
@@ -65,32 +65,34 @@ const causalAttentionGrad = tensorflowKernel(
       }) as [Handle, Handle, Handle, Handle | undefined];
       if (before !== null) calls.drop(before);
       dRest = rest ?? null;
-      done.dq.push(dq);
-      done.dk.push(dk);
-      done.dv.push(dv);
+      finishedBlocks.dq.push(dq);
+      finishedBlocks.dk.push(dk);
+      finishedBlocks.dv.push(dv);
     }
-    const gradients = [done.dq, done.dk, done.dv].map((blocks) => calls.concat(blocks, 1));
+    const gradients = [finishedBlocks.dq, finishedBlocks.dk, finishedBlocks.dv].map((blocks) =>
+      calls.concat(blocks, 1),
+    );
     return [mergeHeads(calls, gradients, heads)];
   },
 );
 
-/** Packed rows [B, n, P, H, K] as P matrices for each head, [B·H, n, K]. */
+/** Packed rows [B, n, P, H, K] → P tensors [B·H, n, K]. */
 function splitHeads(calls: Calls, packed: Handle, heads: number, parts: number): Handle[] {
   const [batch, n, width] = packed.shape as [number, number, number];
   const size = width / parts / heads;
   return calls.scope(() => {
-    const apart = calls.run('ModSplitHeads', [packed, calls.whole(heads), calls.whole(size)]);
+    const apart = calls.run('ModSplitHeads', [packed, calls.int32(heads), calls.int32(size)]);
     const each = Array<number>(parts).fill(1);
     return calls.split(apart, each).map((part) => calls.reshape(part, [batch * heads, n, size]));
   });
 }
 
-/** P matrices for each head, [B·H, n, K], as packed rows [B, n, P·H·K]. */
+/** P tensors [B·H, n, K] → packed rows [B, n, P·H·K]. */
 function mergeHeads(calls: Calls, parts: Handle[], heads: number): Handle {
   return calls.scope(() => {
     const [rows, n, size] = (parts[0] as Handle).shape as [number, number, number];
     const apart = calls.reshape(calls.concat(parts, 0), [parts.length, rows, n, size]);
-    return calls.run('ModMergeHeads', [apart, calls.whole(heads)]);
+    return calls.run('ModMergeHeads', [apart, calls.int32(heads)]);
   });
 }
 
@@ -120,23 +122,23 @@ interface KeyBlock {
   /** [B·H, m, K] */
   keys: Handle;
   values: Handle;
-  /** Of the queries from the block's first key on: [B·H, n - start, ..]. */
+  /** [B·H, n - start, K], from the block's first key on, since earlier queries do not attend to it; so are the others. */
   queries: Handle;
   dout: Handle;
   logSumExp: Handle;
   delta: Handle;
 }
 
-/** [dk, dv] of a block of keys, and what it adds to dq of the queries that see it. */
+/** dk and dv of a block of keys, and its addend to dq of the queries that attend to it. */
 function attendBack(calls: Calls, block: KeyBlock, scale: number): [dk: Handle, dv: Handle, dq: Handle] {
   const { keys, values, queries, dout, logSumExp, delta } = block;
   const scores = product(calls, queries, keys, { transposeB: true });
   const dWeights = product(calls, dout, values, { transposeB: true });
-  const inputs = [last(scores), last(dWeights), logSumExp, delta, calls.scalar(scale)];
+  const inputs = [lastUse(scores), lastUse(dWeights), logSumExp, delta, calls.float32(scale)];
   const [weights, dScores] = calls.runAll('ModAttentionWeightsGrad', inputs, [], 2) as [Handle, Handle];
-  const dv = product(calls, last(weights), dout, { transposeA: true });
+  const dv = product(calls, lastUse(weights), dout, { transposeA: true });
   const dk = product(calls, dScores, queries, { transposeA: true });
-  return [dk, dv, product(calls, last(dScores), keys)];
+  return [dk, dv, product(calls, lastUse(dScores), keys)];
 }
 
 export const attentionKernels = [causalAttention, causalAttentionGrad];

@@ -1,31 +1,31 @@
 /**
- * Kernels written as calls of TensorFlow's own operations by name: what they pass among each other never becomes a
- * tensor of tfjs, and is freed when the kernel ends or earlier.
+ * Kernels as sequences of TensorFlow operations, called by name. Intermediate results are never tfjs tensors; they are freed
+ * when the kernel ends or earlier.
  */
 import { type KernelFunc, registerKernel, type Tensor, type TensorInfo } from '@tensorflow/tfjs-core';
 import type { Kernel, KernelInputs } from '../../ops/kernel.js';
 
 export const TENSORFLOW = 'tensorflow';
 
-/** TensorFlow's numbers for types of elements. */
+/** TensorFlow's codes for element types. */
 export const DTYPE = { float32: 1, int32: 3, bfloat16: 14 } as const;
 type Dtype = (typeof DTYPE)[keyof typeof DTYPE];
 
-/** A tensor of TensorFlow's. */
+/** A TensorFlow tensor. */
 export interface Handle {
   id: number;
   shape: number[];
   dtype: number;
 }
 
-/** An operand that nobody reads afterwards: it is freed at once, and its memory, still in the cache, is used next. */
-interface Last {
-  last: Handle;
+/** An operand that is not used again: it is freed after the call, so that its memory, still in the cache, is reused next. */
+interface LastUse {
+  lastUse: Handle;
 }
-export type Operand = Handle | Last;
+export type Operand = Handle | LastUse;
 
-export const last = (handle: Handle): Last => ({ last: handle });
-const handleOf = (operand: Operand): Handle => ('last' in operand ? operand.last : operand);
+export const lastUse = (handle: Handle): LastUse => ({ lastUse: handle });
+const handleOf = (operand: Operand): Handle => ('lastUse' in operand ? operand.lastUse : operand);
 
 export interface Attribute {
   name: string;
@@ -33,7 +33,7 @@ export interface Attribute {
   value: number | boolean | string;
 }
 
-/** The native binding; its types are not published. */
+/** The native binding, which publishes no types. */
 interface Binding {
   executeOp(name: string, attrs: Attribute[], inputs: number[], outputs: number): Handle[];
   createTensor(shape: number[], dtype: number, values: Float32Array | Int32Array): number;
@@ -41,7 +41,7 @@ interface Binding {
   deleteTensor(id: number): void;
 }
 
-/** What kernels use of the package's backend; its own types leave most of it out. */
+/** The part of the package's backend that kernels use; the published types omit most of it. */
 export interface NodeBackend {
   binding: Binding;
   isUsingGpuDevice: boolean;
@@ -57,16 +57,16 @@ export const text = (name: string, value: string): Attribute => ({ name, type: 0
 export const dtype = (name: string, value: Dtype): Attribute => ({ name, type: 4, value });
 export const shapeOf = (name: string, value: number[]) => ({ name, type: 5, value }) as unknown as Attribute;
 
-/** An input that one of the project's own operations may do without: its operands, and their number as an attribute. */
-export function optional(operand: Operand | undefined): { given: Operand[]; attrs: Attribute[] } {
-  const given = operand === undefined ? [] : [operand];
-  return { given, attrs: [int('n', given.length)] };
+/** An optional input of one of the project's own operations: no operand or one, and their number as an attribute. */
+export function optional(operand: Operand | undefined): { operands: Operand[]; attrs: Attribute[] } {
+  const operands = operand === undefined ? [] : [operand];
+  return { operands, attrs: [int('n', operands.length)] };
 }
 
-/** Scalars, shapes and axes by what they hold: few and small, kept for the life of the process. */
+/** Scalars, shapes and axes by value: few and small, kept until the process exits. */
 const constantsOf = new WeakMap<NodeBackend, Map<string, Handle>>();
 
-/** The calls of one kernel. */
+/** The operations that one kernel call runs, and the tensors that they create. */
 export class Calls {
   private readonly frames: Handle[][] = [[]];
   private readonly constants: Map<string, Handle>;
@@ -76,33 +76,33 @@ export class Calls {
     constantsOf.set(backend, this.constants);
   }
 
-  /** A tensor of tfjs as an operand. Its handle is the tensor's: it is not freed here. */
+  /** A tfjs tensor as an operand. The handle belongs to the tensor and is not freed here. */
   input(tensor: TensorInfo): Handle {
     const [id] = this.backend.getInputTensorIds([tensor]) as [number];
     return { id, shape: tensor.shape, dtype: tensor.dtype === 'int32' ? DTYPE.int32 : DTYPE.float32 };
   }
 
-  /** A tensor of tfjs that nobody reads again, for an operation that writes its result in its place. */
-  dead(tensor: TensorInfo): Handle {
+  /** A consumed tfjs tensor, for an operation that works in place: the tensor itself, or a copy if its memory is shared. */
+  consumed(tensor: TensorInfo): Handle {
     const handle = this.input(tensor);
     return this.backend.refCount(tensor.dataId) === 1 ? handle : this.run('DeepCopy', [handle]);
   }
 
-  /** Runs an operation of several results. */
+  /** Runs an operation with several results. */
   runAll(name: string, inputs: Operand[], attrs: Attribute[], outputs: number): Handle[] {
     const ids = inputs.map((operand) => handleOf(operand).id);
     const made = this.backend.binding.executeOp(name, attrs, ids, outputs);
     this.frames.at(-1)?.push(...made);
-    for (const operand of inputs) if ('last' in operand) this.drop(operand.last);
+    for (const operand of inputs) if ('lastUse' in operand) this.drop(operand.lastUse);
     return made;
   }
 
-  /** Runs an operation of one result. */
+  /** Runs an operation with one result. */
   run(name: string, inputs: Operand[], attrs: Attribute[] = []): Handle {
     return this.runAll(name, inputs, attrs, 1)[0] as Handle;
   }
 
-  /** Frees what `body` makes, but for what it returns. */
+  /** Frees the tensors that `body` creates, except those that it returns. */
   scope<R extends Handle | Handle[]>(body: () => R): R {
     const made: Handle[] = [];
     this.frames.push(made);
@@ -119,7 +119,7 @@ export class Calls {
     }
   }
 
-  /** Frees one handle before its scope ends. */
+  /** Frees a tensor before its scope ends. */
   drop(handle: Handle): void {
     for (const made of this.frames) {
       const at = made.indexOf(handle);
@@ -127,13 +127,13 @@ export class Calls {
     }
   }
 
-  /** Makes a handle that came from elsewhere one of this kernel's. */
+  /** Takes ownership of a handle that was created elsewhere. */
   own(handle: Handle): Handle {
     this.frames.at(-1)?.push(handle);
     return handle;
   }
 
-  /** Gives results to tfjs and frees the rest: the end of a kernel. */
+  /** Ends the kernel: returns results as tfjs tensors and frees all others. */
   finish(results: readonly Handle[]): Tensor[] {
     const [made] = this.frames as [Handle[]];
     this.free(made.filter((handle) => !results.includes(handle)));
@@ -141,23 +141,23 @@ export class Calls {
     return results.map((handle) => this.backend.createOutputTensor(handle));
   }
 
-  /** Frees everything: a kernel that failed. */
+  /** Ends a kernel that failed: frees everything. */
   abandon(): void {
     for (const made of this.frames) this.free(made);
     this.frames.length = 0;
   }
 
   /** A float32 scalar. */
-  scalar(value: number): Handle {
+  float32(value: number): Handle {
     return this.constant(`float ${value}`, () => Float32Array.of(value), []);
   }
 
   /** An int32 scalar. */
-  whole(value: number): Handle {
+  int32(value: number): Handle {
     return this.constant(`int ${value}`, () => Int32Array.of(value), []);
   }
 
-  /** An int32 vector: a shape, or axes. */
+  /** An int32 vector, such as a shape or axes. */
   vector(values: number[]): Handle {
     return this.constant(values.join(), () => Int32Array.from(values), [values.length]);
   }
@@ -165,9 +165,9 @@ export class Calls {
   add = (a: Operand, b: Operand): Handle => this.run('AddV2', [a, b]);
   sub = (a: Operand, b: Operand): Handle => this.run('Sub', [a, b]);
   mul = (a: Operand, b: Operand): Handle => this.run('Mul', [a, b]);
-  scale = (a: Operand, by: number): Handle => this.mul(a, this.scalar(by));
+  scale = (a: Operand, by: number): Handle => this.mul(a, this.float32(by));
 
-  /** The same elements in another shape, without a copy. */
+  /** A view in another shape, without a copy. */
   reshape(x: Operand, shape: number[]): Handle {
     return this.run('Reshape', [x, this.vector(shape)]);
   }
@@ -176,7 +176,7 @@ export class Calls {
     return this.run('Transpose', [x, this.vector(axes)]);
   }
 
-  /** Sum, Mean or Max over one axis, which stays as a 1 where `keep` says so. */
+  /** Sum, Mean or Max over one axis, which becomes a 1 if `keep`, else is removed. */
   reduce(name: 'Sum' | 'Mean' | 'Max', x: Operand, axis: number, keep = false): Handle {
     return this.run(name, [x, this.vector([axis])], [bool('keep_dims', keep)]);
   }
@@ -186,34 +186,34 @@ export class Calls {
   }
 
   zeros(shape: number[]): Handle {
-    return this.run('Fill', [this.vector(shape), this.scalar(0)]);
+    return this.run('Fill', [this.vector(shape), this.float32(0)]);
   }
 
   concat(parts: Operand[], axis: number): Handle {
     const [first] = parts as [Operand];
     const attrs = [int('N', parts.length), dtype('T', handleOf(first).dtype as Dtype)];
-    return parts.length === 1 ? handleOf(first) : this.run('ConcatV2', [...parts, this.whole(axis)], attrs);
+    return parts.length === 1 ? handleOf(first) : this.run('ConcatV2', [...parts, this.int32(axis)], attrs);
   }
 
-  /** The sum of tensors of one shape, in their order. */
+  /** The sum of tensors of the same shape, in order. */
   addAll(parts: Operand[]): Handle {
     const attrs = [int('N', parts.length), dtype('T', DTYPE.float32)];
     return parts.length === 1 ? handleOf(parts[0] as Operand) : this.run('AddN', parts, attrs);
   }
 
-  /** `size` rows along an axis, from `start`. */
+  /** x[start..start + size] along an axis. */
   slice(x: Handle, axis: number, start: number, size: number): Handle {
     const begin = x.shape.map((_, i) => (i === axis ? start : 0));
     const sizes = x.shape.map((side, i) => (i === axis ? size : side));
     return this.run('Slice', [x, this.vector(begin), this.vector(sizes)]);
   }
 
-  /** Along the first axis, without a copy where rows lie aligned. */
+  /** Splits along the first axis, without a copy if the parts are aligned. */
   split(x: Handle, sizes: number[]): Handle[] {
     if (sizes.length === 1) return [x];
     return this.runAll(
       'SplitV',
-      [x, this.vector(sizes), this.whole(0)],
+      [x, this.vector(sizes), this.int32(0)],
       [int('num_split', sizes.length)],
       sizes.length,
     );

@@ -1,13 +1,14 @@
-/** Whether TensorFlow computes where it should: on a machine with an NVIDIA GPU, on the GPU or not at all. */
+/** The device that TensorFlow uses: on a machine with an NVIDIA GPU it must be the GPU. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { INSTALL_COMMAND } from './package.js';
 
-/** A folder for each GPU, from NVIDIA's driver. */
+/** NVIDIA's driver has a folder here for each GPU. */
 const GPUS = '/proc/driver/nvidia/gpus';
 
 /**
- * Whether this machine has an NVIDIA GPU that the process may use. CUDA_VISIBLE_DEVICES set to nothing or -1 hides
- * all of them: then there is none.
+ * Whether this machine has an NVIDIA GPU that this process may use. CUDA_VISIBLE_DEVICES set to -1 or to the empty string
+ * hides all GPUs.
  */
 export function hasNvidiaGpu(
   exists: (path: string) => boolean = existsSync,
@@ -17,7 +18,7 @@ export function hasNvidiaGpu(
   return exists('/dev/nvidia0') || exists(GPUS);
 }
 
-/** The first GPU's name, as its driver gives it. */
+/** The name of the first GPU, from its driver. */
 export function gpuName(): string {
   try {
     const [first] = readdirSync(GPUS) as [string];
@@ -28,7 +29,7 @@ export function gpuName(): string {
   }
 }
 
-/** Why TensorFlow must not be used on this machine, and what to do; null if it may. */
+/** Why TensorFlow must not be used on this machine and what to do about it; null if it may be used. */
 export function refuseDevice({
   machineHasGpu,
   onGpu,
@@ -38,8 +39,8 @@ export function refuseDevice({
 }): string | null {
   if (!machineHasGpu || onGpu) return null;
   return [
-    'this machine has an NVIDIA GPU and TensorFlow does not see it: its library is for CPUs, or it wants other CUDA',
-    'libraries than are here. Run npm run tensorflow:install -- --gpu, which brings its own;',
-    'CUDA_VISIBLE_DEVICES=-1 makes it train on the CPU',
+    'this machine has an NVIDIA GPU that TensorFlow cannot use: the installed library is for CPUs, or it did not find',
+    `its CUDA libraries. Install the GPU build, which includes them, with \`${INSTALL_COMMAND} -- --gpu\`,`,
+    'or set CUDA_VISIBLE_DEVICES=-1 to train on the CPU',
   ].join(' ');
 }

@@ -1,7 +1,7 @@
 /**
- * Puts TensorFlow under @tensorflow/tfjs-node-gpu: shared libraries from the PyPI wheel into the package's `deps`, and
- * a binding built against them, the project's own operations (native/) in it. One link decides which binding is loaded, and it is replaced last and at once: an
- * install that is interrupted leaves the old state.
+ * Installs TensorFlow for @tensorflow/tfjs-node-gpu: the shared libraries of the PyPI wheel go into the package's `deps`, with a
+ * binding that is compiled against them and contains the project's own operations (native/). A symbolic link selects the
+ * binding; it is replaced last, by one rename, so that an interrupted install leaves the previous state.
  */
 import { spawnSync } from 'node:child_process';
 import {
@@ -30,7 +30,7 @@ import { CPU_DISTRIBUTION, type Distribution, GPU_DISTRIBUTION, requirements } f
 
 const BINDING = 'tfjs_binding.node';
 const STAGING = '.staging-';
-/** Of a wheel, what is unpacked: the libraries, and the headers that the binding and the operations include. */
+/** What is unpacked from a wheel: the libraries, and the headers that the binding and the operations include. */
 const WANTED = [
   'tensorflow/libtensorflow_cc.so.2',
   'tensorflow/libtensorflow_framework.so.2',
@@ -49,30 +49,35 @@ with zipfile.ZipFile(wheel) as archive:
     archive.extractall(target, [name for name in archive.namelist() if name.startswith(tuple(wanted))])
 `;
 
-/** Installs, or says that nothing is to be done. Errors say what is missing or which step failed. */
-export function installTensorflow(gpu: boolean, say: (line: string) => void): void {
+/**
+ * Installs TensorFlow unless it is installed already.
+ *
+ * @param log receives a line for each step
+ * @throws Error that lists the missing prerequisites or names the step that failed
+ */
+export function installTensorflow(gpu: boolean, log: (line: string) => void): void {
   const distribution = gpu ? GPU_DISTRIBUTION : CPU_DISTRIBUTION;
   const before = packageFolder();
   if (before !== null && isInstalled(before, distribution)) {
-    say(`${distribution.folder} is installed and loads: nothing to do`);
+    log(`${distribution.folder} is already installed and works`);
     return;
   }
   const facts = gatherFacts(before ?? PROJECT_FOLDER);
   const missing = missingFor(facts, distribution);
   if (missing.length > 0)
-    throw new Error(`nothing was downloaded, since this is missing:\n- ${missing.join('\n- ')}`);
-  const folder = before ?? fetchPackage(say);
+    throw new Error(`nothing was downloaded, because the install needs:\n- ${missing.join('\n- ')}`);
+  const folder = before ?? fetchPackage(log);
   const deps = join(folder, 'deps');
   mkdirSync(deps, { recursive: true });
   removeLeftovers(deps);
   const staging = join(deps, `${STAGING}${process.pid}`);
   try {
-    stage(staging, folder, distribution, facts, say);
+    stage(staging, folder, distribution, facts, log);
     activate(staging, folder, distribution);
   } finally {
     rmSync(staging, { recursive: true, force: true });
   }
-  say(`done: ${PACKAGE} runs on ${distribution.folder}`);
+  log(`done: ${PACKAGE} uses ${distribution.folder}`);
 }
 
 function isInstalled(folder: string, distribution: Distribution): boolean {
@@ -80,7 +85,7 @@ function isInstalled(folder: string, distribution: Distribution): boolean {
   return binding === join(folder, 'deps', installName(distribution.folder), BINDING) && loads(binding);
 }
 
-/** Whether Node can load a binding and the libraries behind it; tried in a process of its own. */
+/** Whether Node can load a binding and its libraries, tried in a separate process. */
 function loads(binding: string): boolean {
   const { status } = spawnSync(process.execPath, ['-e', `require(${JSON.stringify(binding)})`], {
     stdio: 'ignore',
@@ -88,9 +93,9 @@ function loads(binding: string): boolean {
   return status === 0;
 }
 
-/** npm drops an optional package whose install script fails: this one's deletes `deps` and downloads. So, no scripts. */
-function fetchPackage(say: (line: string) => void): string {
-  say(`npm: fetching ${PACKAGE} as package-lock.json has it, without its install script`);
+/** npm removes an optional package whose install script fails; this one's deletes `deps` and downloads. So scripts are off. */
+function fetchPackage(log: (line: string) => void): string {
+  log(`npm: installing ${PACKAGE} at the version of package-lock.json, without its install script`);
   const omitted = hasDevelopmentPackages() ? [] : ['--omit=dev'];
   run('npm', ['install', '--no-save', '--ignore-scripts', '--include=optional', ...omitted], PROJECT_FOLDER);
   const folder = packageFolder();
@@ -98,41 +103,41 @@ function fetchPackage(say: (line: string) => void): string {
   return folder;
 }
 
-/** npm brings node_modules to one state as a whole: what a production install left out must stay out. */
+/** npm install changes all of node_modules: packages that a production install omitted must stay omitted. */
 function hasDevelopmentPackages(): boolean {
   const state = join(PROJECT_FOLDER, 'node_modules', '.package-lock.json');
   return existsSync(state) && readFileSync(state, 'utf8').includes('"dev": true');
 }
 
-/** Libraries, headers and the binding, complete and tried, in a folder that nothing uses yet. */
+/** Puts libraries, headers and the tested binding into a folder that nothing uses yet. */
 function stage(
   staging: string,
   folder: string,
   distribution: Distribution,
   { python, compiler }: InstallFacts,
-  say: (line: string) => void,
+  log: (line: string) => void,
 ): void {
   const wheels = join(staging, 'wheels');
   mkdirSync(wheels, { recursive: true });
   const list = join(wheels, 'requirements.txt');
   writeFileSync(list, requirements(distribution));
-  say(`pip: downloading ${distribution.wheels.map(({ name, version }) => `${name} ${version}`).join(', ')}`);
+  log(`pip: downloading ${distribution.wheels.map(({ name, version }) => `${name} ${version}`).join(', ')}`);
   const target = ['--python-version', '3.12', '--implementation', 'cp', ...platforms()];
   const checked = ['--no-deps', '--only-binary=:all:', '--require-hashes'];
   run(python as string, ['-m', 'pip', 'download', ...checked, ...target, '-d', wheels, '-r', list]);
   for (const wheel of readdirSync(wheels).filter((name) => name.endsWith('.whl'))) {
-    say(`python: unpacking ${wheel}`);
+    log(`python: unpacking ${wheel}`);
     run(python as string, ['-c', UNZIP, join(wheels, wheel), staging, ...WANTED]);
   }
   rmSync(wheels, { recursive: true });
-  say(`${compiler}: building the binding and the operations`);
+  log(`${compiler}: compiling the binding and the project's operations`);
   compile(compiler as string, staging, folder);
-  say('node: loading it');
+  log('node: loading the binding');
   if (!loads(join(staging, BINDING)))
-    throw new Error('the binding was built but does not load; what was installed before is unchanged');
+    throw new Error('the binding was compiled but cannot be loaded; the previous installation is unchanged');
 }
 
-/** pip takes a wheel only for platforms that it is told of. */
+/** pip accepts a wheel only for the platforms that it is given. */
 function platforms(): string[] {
   const names = ['manylinux_2_27', 'manylinux_2_25', 'manylinux2014', 'manylinux2010', 'manylinux1'];
   return names.flatMap((name) => ['--platform', `${name}_x86_64`]);
@@ -149,7 +154,7 @@ function compile(compiler: string, staging: string, folder: string): void {
   };
   run(compiler, [
     ...['-std=c++17', '-O3', '-fPIC', '-shared', '-DNAPI_VERSION=8', '-Wno-psabi'],
-    // What lets loops with comparisons and roots become vector code; no result changes.
+    // These let loops with comparisons and square roots be vectorized; no result changes.
     ...['-fno-math-errno', '-fno-trapping-math'],
     ...[`-I${nodeApi}`, `-I${join(libraries, 'include')}`],
     ...sources,
@@ -158,13 +163,13 @@ function compile(compiler: string, staging: string, folder: string): void {
   ]);
 }
 
-/** The staged folder gets its name, then the link that the package loads is replaced by one rename. */
+/** Gives the staged folder its final name, then replaces the link that the package loads by one rename. */
 export function activate(staging: string, folder: string, distribution: Distribution): void {
   const deps = join(folder, 'deps');
   const name = installName(distribution.folder);
   const place = join(deps, name);
   const binding = bindingPath(folder);
-  // A folder of this name is in nobody's use, or it would have loaded.
+  // A folder of this name is not in use: its binding did not load.
   rmSync(place, { recursive: true, force: true });
   renameSync(staging, place);
   mkdirSync(dirname(binding), { recursive: true });
@@ -177,7 +182,7 @@ export function activate(staging: string, folder: string, distribution: Distribu
   }
 }
 
-/** Removes what interrupted installs left; another install that is running keeps its folder. */
+/** Removes the folders of interrupted installs, but not that of an install which is running. */
 function removeLeftovers(deps: string): void {
   for (const entry of readdirSync(deps)) {
     if (entry.startsWith(STAGING) && !isAlive(Number(entry.slice(STAGING.length))))
@@ -199,6 +204,6 @@ function run(command: string, args: string[], cwd?: string): void {
   if (status === 0) return;
   const how = error?.message ?? (signal === null ? `exit code ${status}` : `signal ${signal}`);
   throw new Error(
-    `${command} ${args.slice(0, 3).join(' ')} ... failed (${how}); what was installed before is unchanged`,
+    `${command} ${args.slice(0, 3).join(' ')} ... failed (${how}); the previous installation is unchanged`,
   );
 }

@@ -1,4 +1,4 @@
-/** Linear and its gradients on TensorFlow, of all experts at once, too: one product each; in bf16 where asked for. */
+/** Linear and GroupedLinear with their gradients on TensorFlow: one product each, in fp32 or bf16. */
 import type { Tensor } from '@tensorflow/tfjs-core';
 import {
   groupedLinearGradInputKernel,
@@ -7,7 +7,7 @@ import {
 } from '../../ops/grouped-linear.js';
 import { linearGradInputKernel, linearGradWeightKernel, linearKernel } from '../../ops/linear.js';
 import type { Precision } from '../precisions.js';
-import { bool, type Calls, DTYPE, type Handle, last, type Operand, tensorflowKernel } from './calls.js';
+import { bool, type Calls, DTYPE, type Handle, lastUse, type Operand, tensorflowKernel } from './calls.js';
 
 /** The precision of matrix products in this process. */
 let productPrecision: Precision = 'fp32';
@@ -65,7 +65,7 @@ function rows(calls: Calls, x: Tensor): Handle {
 function transposedProduct(calls: Calls, a: Handle, b: Handle): Handle {
   return (a.shape[1] as number) <= (b.shape[1] as number)
     ? product(calls, a, b, true, false)
-    : calls.transpose(last(product(calls, b, a, true, false)), [1, 0]);
+    : calls.transpose(lastUse(product(calls, b, a, true, false)), [1, 0]);
 }
 
 /** The products of all experts: a and b hold the rows of one expert after another. */
@@ -95,12 +95,12 @@ function product(
 ): Handle {
   if (productPrecision === 'fp32') return by(calls, a, b, transposeA, transposeB);
   const [left, right] = [calls.cast(a, DTYPE.bfloat16), calls.cast(b, DTYPE.bfloat16)];
-  return calls.cast(last(by(calls, last(left), last(right), transposeA, transposeB)), DTYPE.float32);
+  return calls.cast(lastUse(by(calls, lastUse(left), lastUse(right), transposeA, transposeB)), DTYPE.float32);
 }
 
 /**
- * A product by the operation that is the faster: the batched one with a batch of one takes up to 8% less time for a·bᵀ,
- * and 7 to 12% more for everything else (two cores, AVX-512, TensorFlow 2.21).
+ * A product by the faster operation: a batched product of batch 1 takes up to 8% less time for a·bᵀ and 7 to 12% more for
+ * all others (2 cores, AVX-512, TensorFlow 2.21).
  */
 function multiply(calls: Calls, a: Operand, b: Operand, transposeA: boolean, transposeB: boolean): Handle {
   return transposeB
@@ -108,7 +108,7 @@ function multiply(calls: Calls, a: Operand, b: Operand, transposeA: boolean, tra
     : calls.run('MatMul', [a, b], [bool('transpose_a', transposeA), bool('transpose_b', transposeB)]);
 }
 
-/** A product for each of the leading dimensions. */
+/** A product for each index of the leading dimensions. */
 function batched(calls: Calls, a: Operand, b: Operand, transposeA: boolean, transposeB: boolean): Handle {
   return calls.run('BatchMatMulV2', [a, b], [bool('adj_x', transposeA), bool('adj_y', transposeB)]);
 }

@@ -1,4 +1,4 @@
-/** The token loss on TensorFlow: its own operation, which keeps no probabilities. */
+/** The cross-entropy on TensorFlow, by its SparseSoftmaxCrossEntropyWithLogits, which stores no probabilities. */
 import type { Tensor } from '@tensorflow/tfjs-core';
 import { crossEntropyGradKernel, crossEntropyKernel } from '../../ops/cross-entropy.js';
 import { type Calls, type Handle, int, tensorflowKernel } from './calls.js';
@@ -7,7 +7,7 @@ const crossEntropy = tensorflowKernel(crossEntropyKernel, (calls, { logits, targ
   const [rows, ids] = [rowsOf(calls, logits), calls.reshape(calls.input(targets), [targets.size])];
   const [losses] = sparseCrossEntropy(calls, rows, ids);
   const column = calls.reshape(ids, [targets.size, 1]);
-  const own = calls.run('GatherV2', [rows, column, calls.whole(1)], [int('batch_dims', 1)]);
+  const own = calls.run('GatherV2', [rows, column, calls.int32(1)], [int('batch_dims', 1)]);
   const logSumExp = calls.add(losses, calls.reshape(own, [targets.size]));
   return [calls.reshape(losses, targets.shape), calls.reshape(logSumExp, targets.shape)];
 });
@@ -19,7 +19,7 @@ const crossEntropyGrad = tensorflowKernel(crossEntropyGradKernel, (calls, { logi
   return [calls.reshape(dlogits, logits.shape)];
 });
 
-/** As a matrix: the last axis is a row. */
+/** [.., V] as a matrix [rows, V]. */
 function rowsOf(calls: Calls, x: Tensor): Handle {
   const width = x.shape[x.rank - 1] as number;
   return calls.reshape(calls.input(x), [x.size / width, width]);

@@ -1,10 +1,10 @@
-/** AdamW and the global norm on TensorFlow: its own fused Adam, in the place of the old moments. */
+/** AdamW and the global norm on TensorFlow, by its fused ResourceApplyAdam, which updates in place. */
 import type { Tensor } from '@tensorflow/tfjs-core';
 import { adamWKernel, CLIP_EPSILON } from '../../ops/adamw.js';
 import { globalNormKernel } from '../../ops/global-norm.js';
 import { type Calls, DTYPE, dtype, type Handle, shapeOf, tensorflowKernel, text } from './calls.js';
 
-/** The name that makes a variable nobody else's: it goes when its handle is freed. */
+/** The shared name that makes a variable anonymous: it is deleted with its handle. */
 const ANONYMOUS = 'cd2c89b7-88b7-44c8-ad83-06c2a9158347';
 
 const globalNorm = tensorflowKernel(globalNormKernel, (calls, gradients) => {
@@ -18,14 +18,14 @@ const adamW = tensorflowKernel(adamWKernel, (calls, inputs, attrs) => {
   const [scheduled, correction1, correction2] = [0, 1, 2].map((i) =>
     calls.reshape(calls.slice(calls.input(inputs.schedule), 0, i, 1), []),
   ) as [Handle, Handle, Handle];
-  // Under a norm that is not finite the rate is 0, both betas are 1 and the gradient is 0: nothing changes.
+  // If the norm is not finite, the rate is 0, both betas are 1 and the gradient is 0, so that nothing changes.
   const finite = calls.run('IsFinite', [calls.input(inputs.norm)]);
   const ifFinite = (value: Handle, otherwise: number) =>
-    calls.run('SelectV2', [finite, value, calls.scalar(otherwise)], [dtype('T', DTYPE.float32)]);
+    calls.run('SelectV2', [finite, value, calls.float32(otherwise)], [dtype('T', DTYPE.float32)]);
   const rate = ifFinite(scheduled, 0);
-  const share = ifFinite(clippingShare(calls, inputs.norm, maxNorm), 0);
-  const gradient = calls.run('MulNoNan', [calls.input(inputs.grad), share]);
-  const kept = calls.sub(calls.scalar(1), calls.scale(rate, weightDecay));
+  const clip = ifFinite(clipFactor(calls, inputs.norm, maxNorm), 0);
+  const gradient = calls.run('MulNoNan', [calls.input(inputs.grad), clip]);
+  const kept = calls.sub(calls.float32(1), calls.scale(rate, weightDecay));
   const decayed =
     weightDecay === 0 ? takeOver(calls, inputs.value) : calls.mul(calls.input(inputs.value), kept);
   const variables = {
@@ -33,29 +33,29 @@ const adamW = tensorflowKernel(adamWKernel, (calls, inputs, attrs) => {
     mean: variable(calls, takeOver(calls, inputs.mean), inputs.mean.shape),
     variance: variable(calls, takeOver(calls, inputs.variance), inputs.variance.shape),
   };
-  // TensorFlow computes rate·sqrt(1 - power2)/(1 - power1) · mean/(sqrt(variance) + epsilon), Kingma and Ba's
-  // shorter form: the epsilon of the longer one, scaled so, gives the same.
-  const one = calls.scalar(1);
+  // TensorFlow computes rate·sqrt(1 - power2)/(1 - power1) · mean/(sqrt(variance) + epsilon), the reordered form in
+  // section 2 of Kingma and Ba (2015). With epsilon·sqrt(1 - power2) in place of epsilon it equals the standard form.
+  const one = calls.float32(1);
   const powers = [calls.sub(one, correction1), calls.sub(one, correction2)];
   const scaledEpsilon = calls.scale(calls.run('Sqrt', [correction2]), epsilon);
-  const betas = [ifFinite(calls.scalar(beta1), 1), ifFinite(calls.scalar(beta2), 1)];
+  const betas = [ifFinite(calls.float32(beta1), 1), ifFinite(calls.float32(beta2), 1)];
   const rates = [rate, ...betas, scaledEpsilon, gradient];
   const { value, mean, variance } = variables;
   calls.runAll('ResourceApplyAdam', [value, mean, variance, ...powers, ...rates], [], 0);
   return [read(calls, value), read(calls, mean), read(calls, variance)];
 });
 
-/** What gradients are scaled by: min(1, maxNorm / (norm + CLIP_EPSILON)), or 1 without clipping. */
-function clippingShare(calls: Calls, norm: Tensor, maxNorm: number): Handle {
-  if (maxNorm === 0) return calls.scalar(1);
-  const share = calls.run('Div', [
-    calls.scalar(maxNorm),
-    calls.add(calls.input(norm), calls.scalar(CLIP_EPSILON)),
+/** The factor of the gradients: min(1, maxNorm / (norm + CLIP_EPSILON)), or 1 without clipping. */
+function clipFactor(calls: Calls, norm: Tensor, maxNorm: number): Handle {
+  if (maxNorm === 0) return calls.float32(1);
+  const ratio = calls.run('Div', [
+    calls.float32(maxNorm),
+    calls.add(calls.input(norm), calls.float32(CLIP_EPSILON)),
   ]);
-  return calls.run('Minimum', [calls.scalar(1), share]);
+  return calls.run('Minimum', [calls.float32(1), ratio]);
 }
 
-/** A tensor of tfjs that nobody reads again, to be written in its place: its bytes are this kernel's from here on. */
+/** Takes ownership of a consumed tfjs tensor's memory, for an update in place; a copy if the memory is shared. */
 function takeOver(calls: Calls, tensor: Tensor): Handle {
   const { backend } = calls;
   const handle = calls.input(tensor);
@@ -64,12 +64,12 @@ function takeOver(calls: Calls, tensor: Tensor): Handle {
   return calls.own(handle);
 }
 
-/** A variable that starts as `start`, whose bytes it takes. */
+/** A variable with the value `start`, in its memory. */
 function variable(calls: Calls, start: Handle, shape: number[]): Handle {
   const attrs = [text('container', ''), text('shared_name', ANONYMOUS), dtype('dtype', DTYPE.float32)];
   const handle = calls.run('VarHandleOp', [], [...attrs, shapeOf('shape', shape)]);
   calls.runAll('AssignVariableOp', [handle, start], [], 0);
-  // With no other handle on them, the update writes into these bytes instead of copying them first.
+  // With no other handle on this memory, the update works in place instead of copying it first.
   calls.drop(start);
   return handle;
 }

@@ -1,4 +1,4 @@
-/** What an install of TensorFlow needs of a machine, checked before anything is downloaded. */
+/** The prerequisites of a TensorFlow install, checked before anything is downloaded. */
 import { spawnSync } from 'node:child_process';
 import { existsSync, statfsSync } from 'node:fs';
 import { dirname } from 'node:path';
@@ -7,23 +7,23 @@ import type { Distribution } from './wheels.js';
 export interface InstallFacts {
   /** Operating system and processor as Node names them: 'linux-x64'. */
   platform: string;
-  /** Version of the C library; null where it is not glibc. */
+  /** Version of glibc; null for another C library. */
   glibc: string | null;
-  /** Commands that answered; null where none did. */
+  /** Commands that run; null if none does. */
   compiler: string | null;
   python: string | null;
-  /** Version of that Python's pip; null where it has none. */
+  /** Version of that Python's pip; null if it has none. */
   pip: string | null;
-  /** Space for the install, in bytes. */
+  /** Free disk space where the install goes, in bytes. */
   freeBytes: number;
 }
 
-/** What the wheels are made for: manylinux_2_27. */
+/** The oldest glibc that the wheels support: they are manylinux_2_27. */
 const GLIBC = '2.27';
-/** The first that knows wheels for a given glibc. */
+/** The first version that supports manylinux tags with a glibc version. */
 const PIP = '20.3';
 
-/** Asks this machine; `folder` is where the install will lie. */
+/** The facts of this machine; `folder` is where the install goes. */
 export function gatherFacts(folder: string): InstallFacts {
   const python = firstThatRuns(['python3', 'python']);
   const { glibcVersionRuntime } = (process.report.getReport() as { header: { glibcVersionRuntime?: string } })
@@ -38,24 +38,31 @@ export function gatherFacts(folder: string): InstallFacts {
   };
 }
 
-/** One line for each thing that is missing, with what to do about it; empty where the install can start. */
+/** One line for each missing prerequisite, with what to do about it; empty if the install can start. */
 export function missingFor(facts: InstallFacts, { diskBytes }: Distribution): string[] {
   if (facts.platform !== 'linux-x64')
-    return [`the wheels are for linux-x64, this is ${facts.platform}: use --backend wasm here`];
+    return [
+      `linux-x64, for which the TensorFlow wheels are built; this machine is ${facts.platform}: use --backend wasm`,
+    ];
   const missing: string[] = [];
   if (facts.glibc === null || !isAtLeast(facts.glibc, GLIBC))
-    missing.push(`glibc ${GLIBC} or later; here is ${facts.glibc ?? 'another C library'}`);
+    missing.push(`glibc ${GLIBC} or later; this machine has ${facts.glibc ?? 'another C library'}`);
   if (facts.compiler === null)
-    missing.push('a C++17 compiler: install g++ (Debian: apt install g++) or clang++, or set CXX');
+    missing.push('a C++17 compiler: install g++ (on Debian: apt install g++) or clang++, or set CXX to one');
   if (facts.python === null)
-    missing.push('python3, whose pip downloads the wheels (apt install python3-pip)');
-  else if (facts.pip === null) missing.push(`pip for ${facts.python} (apt install python3-pip)`);
+    missing.push(
+      'python3 with pip, which downloads the wheels: install it (on Debian: apt install python3-pip)',
+    );
+  else if (facts.pip === null)
+    missing.push(`pip for ${facts.python}: install it (on Debian: apt install python3-pip)`);
   else if (!isAtLeast(facts.pip, PIP))
     missing.push(
-      `pip ${PIP} or later; here is ${facts.pip} (${facts.python} -m pip install --user --upgrade pip)`,
+      `pip ${PIP} or later; this machine has ${facts.pip}: ${facts.python} -m pip install --user --upgrade pip`,
     );
   if (facts.freeBytes < diskBytes)
-    missing.push(`${gigabytes(diskBytes)} of free disk; here are ${gigabytes(facts.freeBytes)}`);
+    missing.push(
+      `${gigabytes(diskBytes)} of free disk space; this machine has ${gigabytes(facts.freeBytes)}`,
+    );
   return missing;
 }
 
@@ -78,7 +85,7 @@ function pipVersion(python: string): string | null {
   return status === 0 ? (/^pip ([\d.]+)/.exec(stdout)?.[1] ?? null) : null;
 }
 
-/** Of the file system that a folder will be made on. */
+/** Free space on the file system of a folder that may not exist yet. */
 function freeBytesAt(folder: string): number {
   if (!existsSync(folder)) return freeBytesAt(dirname(folder));
   const { bavail, bsize } = statfsSync(folder);

@@ -1,12 +1,12 @@
-/** Loading TensorFlow without the notices that it prints: errors still arrive as exceptions. */
+/** Loads TensorFlow without its notices on stderr; errors are still thrown. */
 import { closeSync, openSync } from 'node:fs';
 import koffi from 'koffi';
 
 const STDERR = 2;
 
 /**
- * Runs what loads TensorFlow. Its log level is turned down; the notices that are printed before it is read, two lines
- * of version 2.21, go nowhere because stderr does for as long as this takes.
+ * Calls `load`, which loads TensorFlow. The log level is lowered; notices that are printed before it is read (two lines in
+ * version 2.21) are discarded, since stderr is redirected to /dev/null during the call.
  */
 export function quietly(load: () => void): void {
   process.env.TF_CPP_MIN_LOG_LEVEL ??= '3';
@@ -14,13 +14,13 @@ export function quietly(load: () => void): void {
   const duplicate = libc.func('dup', 'int', ['int']) as (file: number) => number;
   const replace = libc.func('dup2', 'int', ['int', 'int']) as (file: number, target: number) => number;
   const kept = duplicate(STDERR);
-  const nowhere = openSync('/dev/null', 'w');
-  replace(nowhere, STDERR);
+  const devNull = openSync('/dev/null', 'w');
+  replace(devNull, STDERR);
   try {
     load();
   } finally {
     replace(kept, STDERR);
     closeSync(kept);
-    closeSync(nowhere);
+    closeSync(devNull);
   }
 }

@@ -1,4 +1,4 @@
-/** Starts @tensorflow/tfjs-node-gpu, an optional dependency, with the project's kernels; on a GPU's machine, on the GPU. */
+/** Starts @tensorflow/tfjs-node-gpu, an optional dependency, with the project's kernels; on the GPU if the machine has one. */
 import { createRequire } from 'node:module';
 import util from 'node:util';
 import { engine, getBackend, ready, setBackend } from '@tensorflow/tfjs-core';
@@ -14,31 +14,37 @@ import { quietly } from './quietly.js';
 let started: { onGpu: boolean } | null = null;
 
 /**
- * Makes tensorflow the active backend; says whether a GPU computes. Throws, saying why and what to do, where the
- * package or its library is missing, or where the machine has a GPU that TensorFlow does not see.
+ * Makes tensorflow the active backend.
+ *
+ * @returns onGpu: whether a GPU computes
+ * @throws Error with the reason and what to do, if the package or its library is missing, or if TensorFlow does not use the
+ *   machine's GPU
  */
 export async function startTensorflow(precision: Precision = 'fp32'): Promise<{ onGpu: boolean }> {
   started ??= load();
-  // setBackend answers false and stays with another backend where one does not start: ask again.
+  // If a backend does not start, setBackend returns false and another one stays active.
   await setBackend(TENSORFLOW);
   await ready();
-  if (getBackend() !== TENSORFLOW) throw new Error(`${PACKAGE} was loaded, but its backend did not start`);
+  if (getBackend() !== TENSORFLOW) throw new Error(`${PACKAGE} was loaded but its backend did not start`);
   setProductPrecision(precision);
   return started;
 }
 
-/** Loads the package, which registers its backend, and registers the project's kernels; once in a process. */
+/** Loads the package, which registers its backend, and registers the project's kernels; once in each process. */
 function load(): { onGpu: boolean } {
   const folder = packageFolder();
-  if (folder === null) throw new Error(`${PACKAGE} is not installed: run ${INSTALL_COMMAND}`);
+  if (folder === null) throw new Error(`${PACKAGE} is not installed; install it with \`${INSTALL_COMMAND}\``);
   const binding = installedBinding(folder);
-  if (binding === null) throw new Error(`${PACKAGE} lacks its native library: run ${INSTALL_COMMAND}`);
+  if (binding === null)
+    throw new Error(`${PACKAGE} has no native library; install it with \`${INSTALL_COMMAND}\``);
   supplyRemovedUtilities();
   try {
     quietly(() => createRequire(import.meta.url)(PACKAGE));
   } catch (error) {
     const [firstLine] = messageOf(error).split('\n');
-    throw new Error(`${PACKAGE} does not load (${firstLine}): run ${INSTALL_COMMAND}`);
+    throw new Error(
+      `${PACKAGE} cannot be loaded (${firstLine}); reinstall its library with \`${INSTALL_COMMAND}\``,
+    );
   }
   const { isUsingGpuDevice: onGpu } = engine().findBackend(TENSORFLOW) as unknown as NodeBackend;
   const refusal = refuseDevice({ machineHasGpu: hasNvidiaGpu(), onGpu });
@@ -46,13 +52,15 @@ function load(): { onGpu: boolean } {
   registerTensorflowKernels(DEVICE_KERNELS);
   if (!onGpu) {
     if (!hasOperations(binding))
-      throw new Error(`${PACKAGE} lacks this version's own operations: run ${INSTALL_COMMAND}`);
+      throw new Error(
+        `the library of ${PACKAGE} was built for another version of mod; rebuild it with \`${INSTALL_COMMAND}\``,
+      );
     registerTensorflowKernels(CPU_KERNELS);
   }
   return { onGpu };
 }
 
-/** The package calls functions that Node 23 removed from `util`. */
+/** Restores the functions of `util` that the package calls and Node 23 removed. */
 function supplyRemovedUtilities(): void {
   const old = util as unknown as Record<string, unknown>;
   old.isNullOrUndefined ??= (value: unknown) => value === null || value === undefined;

@@ -1,14 +1,14 @@
-/** How many threads TensorFlow computes with: all cores, unless a process that shares them is told otherwise. */
+/** The number of threads that TensorFlow uses: by default one for each core; fewer for processes that share the cores. */
 
 /**
- * Sets how many threads TensorFlow computes with. It reads this once, when its library is loaded: call it before, or
- * set the variables of `threadEnvironment` for a child process.
+ * Sets the number of TensorFlow's threads in this process. TensorFlow reads it once, when its library is loaded, so call this
+ * before; for a child process use `threadEnvironment`.
  */
 export function setThreads(threads: number): void {
   Object.assign(process.env, threadEnvironment(threads));
 }
 
-/** The environment of a process in which TensorFlow shall use so many threads. */
+/** Environment variables that set the number of TensorFlow's threads in a process. */
 export function threadEnvironment(threads: number): Record<string, string> {
   return { TF_NUM_INTRAOP_THREADS: String(threads), TF_NUM_INTEROP_THREADS: '1' };
 }

@@ -1,4 +1,4 @@
-/** Embedding, router and routing on TensorFlow: rows gathered and scattered by index, in a fixed order. */
+/** Embedding, router weights and routing on TensorFlow: rows are gathered and scattered by index, in a fixed order. */
 import type { Tensor } from '@tensorflow/tfjs-core';
 import { dispatchTokensKernel } from '../../ops/dispatch-tokens.js';
 import { embeddingGradKernel, embeddingKernel } from '../../ops/embedding.js';
@@ -19,12 +19,12 @@ const embeddingGrad = tensorflowKernel(
     const width = dy.shape[dy.rank - 1] as number;
     const rows = calls.reshape(calls.input(dy), [tokens.size, width]);
     const ids = calls.reshape(calls.input(tokens), [tokens.size]);
-    const gradient = calls.run('UnsortedSegmentSum', [rows, ids, calls.whole(vocabSize)]);
+    const gradient = calls.run('UnsortedSegmentSum', [rows, ids, calls.int32(vocabSize)]);
     return [gradAccum === undefined ? gradient : calls.add(calls.input(gradAccum), gradient)];
   },
 );
 
-// Row sums and not a product, which promises no order of summation: equal tokens must tie exactly.
+// Row sums instead of a product, whose order of summation may differ by row: equal tokens must have equal weights.
 const routerLogits = tensorflowKernel(routerLogitsKernel, (calls, { x, weight }) => {
   const w = calls.reshape(calls.input(weight), [weight.size]);
   return [calls.reduce('Sum', calls.mul(calls.input(x), w), 2)];
@@ -32,12 +32,12 @@ const routerLogits = tensorflowKernel(routerLogitsKernel, (calls, { x, weight })
 
 const selectTopK = tensorflowKernel(selectTopKKernel, (calls, { r }, { k }) => {
   const [batch, length] = r.shape as [number, number];
-  const topK = (x: Handle) => calls.runAll('TopKV2', [x, calls.whole(k)], [bool('sorted', true)], 2);
+  const topK = (x: Handle) => calls.runAll('TopKV2', [x, calls.int32(k)], [bool('sorted', true)], 2);
   const [, best] = topK(calls.input(r)) as [Handle, Handle];
-  // The largest of the negated indices, in descending order, are the indices in ascending order.
+  // The negated indices in descending order are the indices in ascending order.
   const [descending] = topK(calls.run('Neg', [best])) as [Handle, Handle];
   const indices = calls.run('Neg', [descending]);
-  const ones = calls.run('Fill', [calls.vector([batch * k]), calls.scalar(1)]);
+  const ones = calls.run('Fill', [calls.vector([batch * k]), calls.float32(1)]);
   const mask = scatterRows(calls, flatPositions(calls, indices, length), ones, [batch * length]);
   return [indices, calls.reshape(mask, [batch, length])];
 });
@@ -87,61 +87,61 @@ const dispatchTokens = tensorflowKernel(
     const [batch, n] = choice.shape as [number, number];
     const [tokens, places] = [batch * n, experts * batch * slots];
     const chosen = calls.input(choice);
-    const hot = calls.run('OneHot', [chosen, calls.whole(choices), calls.scalar(1), calls.scalar(0)]);
+    const hot = calls.run('OneHot', [chosen, calls.int32(choices), calls.float32(1), calls.float32(0)]);
     const before = calls.run(
       'Cumsum',
-      [hot, calls.whole(1)],
+      [hot, calls.int32(1)],
       [bool('exclusive', true), bool('reverse', false)],
     );
     const rank = calls.cast(calls.reduce('Sum', calls.mul(hot, before), 2), DTYPE.int32); // [B, n]
-    const starts = calls.run('Range', [calls.whole(0), calls.whole(batch * slots), calls.whole(slots)]);
+    const starts = calls.run('Range', [calls.int32(0), calls.int32(batch * slots), calls.int32(slots)]);
     const inExpert = calls.add(rank, calls.reshape(starts, [batch, 1]));
-    const place = calls.add(calls.mul(chosen, calls.whole(batch * slots)), inExpert);
+    const place = calls.add(calls.mul(chosen, calls.int32(batch * slots)), inExpert);
     const fits = calls.run('LogicalAnd', [
-      calls.run('Less', [chosen, calls.whole(experts)]),
-      calls.run('Less', [rank, calls.whole(slots)]),
+      calls.run('Less', [chosen, calls.int32(experts)]),
+      calls.run('Less', [rank, calls.int32(slots)]),
     ]);
-    // One place more takes the tokens that have none.
-    const at = calls.reshape(calls.run('SelectV2', [fits, place, calls.whole(places)]), [tokens, 1]);
-    const ids = calls.run('Range', [calls.whole(0), calls.whole(tokens), calls.whole(1)]);
-    const empty = calls.run('Fill', [calls.vector([places + 1]), calls.whole(tokens)]);
+    // One extra slot collects the tokens without a slot.
+    const at = calls.reshape(calls.run('SelectV2', [fits, place, calls.int32(places)]), [tokens, 1]);
+    const ids = calls.run('Range', [calls.int32(0), calls.int32(tokens), calls.int32(1)]);
+    const empty = calls.run('Fill', [calls.vector([places + 1]), calls.int32(tokens)]);
     const held = calls.run('TensorScatterUpdate', [empty, at, ids]);
     const totals = calls.transpose(calls.reduce('Sum', hot, 1), [1, 0]); // [C, B]
-    const kept = calls.run('Minimum', [calls.slice(totals, 0, 0, experts), calls.scalar(slots)]);
+    const kept = calls.run('Minimum', [calls.slice(totals, 0, 0, experts), calls.float32(slots)]);
     const indices = calls.reshape(calls.slice(held, 0, 0, places), [1, places]);
     return [indices, calls.concat([totals, kept], 0)];
   },
 );
 
 function gatherRows(calls: Calls, x: Handle, indices: Handle): Handle {
-  return calls.run('GatherV2', [x, indices, calls.whole(0)]);
+  return calls.run('GatherV2', [x, indices, calls.int32(0)]);
 }
 
-/** Which of B·T rows each slot takes, [B·k]; an index of T, padding, becomes B·T, one behind the last. */
+/** The row among B·T of each slot: [B·k]. Padding, an index of T, becomes B·T, one past the last row. */
 function flatPositions(calls: Calls, indices: Handle, length: number): Handle {
   return calls.scope(() => {
     const [batch, k] = indices.shape as [number, number];
-    const starts = calls.run('Range', [calls.whole(0), calls.whole(batch * length), calls.whole(length)]);
+    const starts = calls.run('Range', [calls.int32(0), calls.int32(batch * length), calls.int32(length)]);
     const flat = calls.add(indices, calls.reshape(starts, [batch, 1]));
-    const padding = calls.run('Fill', [calls.vector([batch, k]), calls.whole(batch * length)]);
+    const padding = calls.run('Fill', [calls.vector([batch, k]), calls.int32(batch * length)]);
     const marked = calls.run('SelectV2', [isPadding(calls, indices, length), padding, flat]);
     return calls.reshape(marked, [batch * k]);
   });
 }
 
 const isPadding = (calls: Calls, indices: Handle, length: number): Handle =>
-  calls.run('GreaterEqual', [indices, calls.whole(length)]);
+  calls.run('GreaterEqual', [indices, calls.int32(length)]);
 
 /** Rows of x [B, T, ..] at the indices [B, k], zeros for padding: [B, k, ..] */
 function gatherSelected(calls: Calls, x: Tensor, indices: Handle): Handle {
   return calls.scope(() => {
     const [batch, length, ...row] = x.shape as [number, number, ...number[]];
     const k = indices.shape[1] as number;
-    const last = calls.whole(batch * length - 1);
+    const last = calls.int32(batch * length - 1);
     const at = calls.run('Minimum', [flatPositions(calls, indices, length), last]);
     const rows = gatherRows(calls, calls.reshape(calls.input(x), [batch * length, ...row]), at);
     const none = calls.reshape(isPadding(calls, indices, length), [batch * k, ...row.map(() => 1)]);
-    return calls.reshape(calls.run('SelectV2', [none, calls.scalar(0), rows]), [batch, k, ...row]);
+    return calls.reshape(calls.run('SelectV2', [none, calls.float32(0), rows]), [batch, k, ...row]);
   });
 }
 
@@ -157,7 +157,7 @@ function addSelected(
     const [batch, length, ...row] = shape as [number, number, ...number[]];
     const count = batch * length;
     const at = flatPositions(calls, indices, length);
-    // One row more takes what padding adds.
+    // One extra row collects what padding adds.
     const all =
       x === undefined
         ? scatterRows(calls, at, rows, [count + 1, ...row])
@@ -170,7 +170,7 @@ function addSelected(
   });
 }
 
-/** Zeros with rows at positions, each of which occurs once or is behind the end. */
+/** Zeros of `shape` with rows added at positions. */
 function scatterRows(calls: Calls, positions: Handle, rows: Handle, shape: number[]): Handle {
   return calls.run('ScatterNd', [calls.reshape(positions, [-1, 1]), rows, calls.vector(shape)]);
 }

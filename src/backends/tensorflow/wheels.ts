@@ -1,4 +1,4 @@
-/** The wheels that TensorFlow's libraries are taken from: pinned, each with its hash as PyPI lists it. */
+/** The wheels that contain TensorFlow's libraries, pinned by version and by PyPI's SHA-256. */
 
 export interface Wheel {
   name: string;
@@ -7,16 +7,16 @@ export interface Wheel {
 }
 
 export interface Distribution {
-  /** Its folder in the package's `deps`; another version or kind is another folder. */
+  /** Prefix of its folder in the package's `deps`; differs between versions and between CPU and GPU. */
   folder: string;
   wheels: Wheel[];
-  /** Free space that an install needs at its peak: wheels and what is unpacked side by side. */
+  /** Peak disk space of an install, in bytes: the wheels and the unpacked files together. */
   diskBytes: number;
 }
 
 const GB = 1e9;
 
-/** For CPUs: 0.3 GB to download. */
+/** For CPUs: a download of 0.3 GB. */
 export const CPU_DISTRIBUTION: Distribution = {
   folder: 'tensorflow-cpu-2.21.0',
   wheels: [
@@ -29,7 +29,7 @@ export const CPU_DISTRIBUTION: Distribution = {
   diskBytes: 1.5 * GB,
 };
 
-/** For NVIDIA GPUs, with the CUDA 12 libraries that its RUNPATH looks for in `nvidia/` beside it. */
+/** For NVIDIA GPUs, with the CUDA 12 libraries, which TensorFlow's RUNPATH finds in `nvidia/` beside it. */
 export const GPU_DISTRIBUTION: Distribution = {
   folder: 'tensorflow-2.21.0-cuda12',
   wheels: [
@@ -102,7 +102,7 @@ export const GPU_DISTRIBUTION: Distribution = {
   diskBytes: 12 * GB,
 };
 
-/** A requirements file for pip, which refuses a wheel whose hash differs. */
+/** A requirements file for pip, which rejects a wheel with another hash. */
 export function requirements({ wheels }: Distribution): string {
   return wheels.map(({ name, version, sha256 }) => `${name}==${version} --hash=sha256:${sha256}\n`).join('');
 }

@@ -1,6 +1,6 @@
 /**
- * Rotary and CausalAttention on wasm: a product per head and block of queries, only over the keys that the block can
- * see; softmax and its gradient are loops over the causal part alone.
+ * Rotary and CausalAttention on wasm: one product for each head and block of queries, over only the keys that the block
+ * attends to; softmax and its gradient loop over the causal part only.
  */
 import type { Tensor } from '@tensorflow/tfjs-core';
 import { causalAttentionGradKernel, causalAttentionKernel } from '../../ops/causal-attention.js';
@@ -9,22 +9,22 @@ import { scope } from '../../ops/scope.js';
 import { exponential } from './exponential.js';
 import { type Heap, product, transposeInto, wasmKernel } from './heap.js';
 
-/** Queries at a time: large enough for products to run at full rate, small enough to skip most of the masked half. */
+/** Queries in a block: enough for products at full speed, few enough to skip most of the masked half. */
 const QUERY_BLOCK = 128;
 
-/** Where q, k and v stand in packed rows [B, n, 3, H, K]. */
+/** Positions of q, k and v in packed rows [B, n, 3, H, K]. */
 const [Q, K, V] = [0, 1, 2];
 
 const rotary = wasmKernel(rotaryKernel, (heap, { qkv, table, positions }) => {
-  const turned = heap.reuse(qkv);
-  turn(heap, turned, table, positions, 1);
-  return [turned];
+  const rotated = heap.reuse(qkv);
+  rotate(heap, rotated, table, positions, 1);
+  return [rotated];
 });
 
 const rotaryGrad = wasmKernel(rotaryGradKernel, (heap, { dqkv, table, positions }) => {
-  const turned = heap.reuse(dqkv);
-  turn(heap, turned, table, positions, -1);
-  return [turned];
+  const rotated = heap.reuse(dqkv);
+  rotate(heap, rotated, table, positions, -1);
+  return [rotated];
 });
 
 const causalAttention = wasmKernel(causalAttentionKernel, (heap, { qkv }, { heads }) => {
@@ -56,8 +56,8 @@ const causalAttentionGrad = wasmKernel(
   },
 );
 
-/** Turns q and k of packed rows [B, n, 3, H, K] by their positions' angles, in place; v stays. */
-function turn(
+/** Rotates q and k of packed rows [B, n, 3, H, K] by the angles of their positions, in place. */
+function rotate(
   heap: Heap,
   packed: Tensor,
   table: Tensor,
@@ -102,7 +102,7 @@ function headRows(
   return matrix;
 }
 
-/** The same of a tensor with heads merged, [B, n, H·K]. */
+/** Rows start..end of one head of a tensor with merged heads, [B, n, H·K], as a matrix. */
 function mergedRows(heap: Heap, x: Tensor, size: number, head: number, start: number, end: number): Tensor {
   const [, n, width] = x.shape as [number, number, number];
   const matrix = heap.make([end - start, size]);
@@ -116,20 +116,20 @@ function mergedRows(heap: Heap, x: Tensor, size: number, head: number, start: nu
   return matrix;
 }
 
-/** Rows of `size` from `first` on, one every `pitch`, into a matrix without gaps. */
+/** Copies rows of `size` elements, `pitch` apart, starting at `first`, into a contiguous matrix. */
 function copyRows(from: Float32Array, first: number, pitch: number, to: Float32Array, size: number): void {
   for (let at = 0, row = first; at < to.length; at += size, row += pitch) {
     for (let i = 0; i < size; i++) to[at + i] = from[row + i] as number;
   }
 }
 
-/** Where row 0 of a head starts in [B, n, H·K]; the next row is `width` further. */
+/** Offset of row 0 of a head in [B, n, H·K]; consecutive rows are `width` apart. */
 function mergedOffset(n: number, width: number, size: number, head: number): number {
   const heads = width / size;
   return Math.floor(head / heads) * n * width + (head % heads) * size;
 }
 
-/** The same of q, k or v in [B, n, 3, H, K], a row of which is `width` long. */
+/** Offset of row 0 of a head of q, k or v in [B, n, 3, H, K]; consecutive rows are `width` apart. */
 function packedOffset(n: number, width: number, size: number, head: number, which: number): number {
   const heads = width / 3 / size;
   return Math.floor(head / heads) * n * width + (which * heads + (head % heads)) * size;
@@ -180,8 +180,8 @@ function softmaxInPlace(x: Float32Array, scale: number): number {
 }
 
 /**
- * The part of the gradients that queries start..end of one head give. Scores are kept transposed, keys down and queries
- * across: then every product is plain but dq's, which comes out transposed and is small.
+ * Adds the gradients from queries start..end of one head. Scores are stored transposed, [keys, queries], so that no product
+ * needs a transpose flag; only dq comes out transposed, and it is small.
  */
 function attendBack(
   heap: Heap,
@@ -206,12 +206,12 @@ function attendBack(
   addRows(heap, dqkv, size, V, head, 0, product(scores, dOut));
   addRows(heap, dqkv, size, K, head, 0, product(dWeights, headRows(heap, attention, Q, head, start, end)));
   const dQueries = product(headRows(heap, attention, K, head, 0, end, true), dWeights); // [K, queries]
-  const turned = heap.make([queries, size]);
-  transposeInto(heap.floats(dQueries), heap.floats(turned), size, queries);
-  addRows(heap, dqkv, size, Q, head, start, turned);
+  const dQueryRows = heap.make([queries, size]);
+  transposeInto(heap.floats(dQueries), heap.floats(dQueryRows), size, queries);
+  addRows(heap, dqkv, size, Q, head, start, dQueryRows);
 }
 
-/** Adds a matrix to the rows of one head of q, k or v, from row `start` on. */
+/** Adds a matrix to consecutive rows of one head of q, k or v, starting at row `start`. */
 function addRows(
   heap: Heap,
   packed: Tensor,
@@ -229,7 +229,7 @@ function addRows(
   }
 }
 
-/** Σ a·b over each row of `size`. */
+/** Σ a·b over each row of `size` elements. */
 function rowDots(a: Float32Array, b: Float32Array, size: number): Float64Array {
   return Float64Array.from({ length: a.length / size }, (_, row) => {
     let dot = 0;

@@ -1,4 +1,4 @@
-/** DecodeAttention and PrefillCache on wasm: loops over the tokens that are there; a product over so few rows would not pay. */
+/** DecodeAttention and PrefillCache on wasm: loops over the cached tokens, faster than products over so few rows. */
 import { decodeAttentionKernel } from '../../ops/decode-attention.js';
 import { prefillCacheKernel } from '../../ops/prefill-cache.js';
 import { exponential } from './exponential.js';
@@ -44,7 +44,7 @@ const decodeAttention = wasmKernel(
   },
 );
 
-/** weights ← softmax(q·k/sqrt(K)) of one head over rows of keys, one every `pitch`. */
+/** weights ← softmax(q·k/sqrt(K)) of one head, over rows of keys that are `pitch` apart. */
 function weigh(
   q: Float32Array,
   qStart: number,
@@ -58,7 +58,7 @@ function weigh(
   let top = Number.NEGATIVE_INFINITY;
   for (let t = 0; t < weights.length; t++) {
     const key = kStart + t * pitch;
-    // Four sums at a time: one alone would wait for itself. A head's size is even.
+    // Four partial sums, since additions to a single one would wait for each other. A head's size is even.
     let [a, b, c, d] = [0, 0, 0, 0];
     let i = 0;
     for (; i + 3 < size; i += 4) {
@@ -80,7 +80,7 @@ function weigh(
   for (let t = 0; t < weights.length; t++) weights[t] = (weights[t] as number) / total;
 }
 
-/** sums ← Σ weights·values of one head, over rows of values one every `pitch`; four rows in one pass over the sums. */
+/** sums ← Σ weights·values of one head, over rows that are `pitch` apart, four rows in each pass over the sums. */
 function gatherValues(
   weights: Float32Array,
   values: Float32Array,

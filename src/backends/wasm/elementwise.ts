@@ -1,4 +1,4 @@
-/** Norms, gelu and losses on wasm, each one pass over its rows: tfjs' composed forms take a pass an operation. */
+/** Norms, gelu and losses on wasm, each in one pass over its rows; the composed definitions take a pass for each operation. */
 import { sigmoid, type Tensor } from '@tensorflow/tfjs-core';
 import { binaryCrossEntropyGradKernel } from '../../ops/binary-cross-entropy.js';
 import { crossEntropyGradKernel, crossEntropyKernel } from '../../ops/cross-entropy.js';
@@ -39,7 +39,7 @@ const rmsNormGrad = wasmKernel(rmsNormGradKernel, (heap, { dy, x, gain, inverseR
   return [dx, dgain];
 });
 
-// The sigmoid is tfjs' own: it is vectorised, and a scalar loop is not.
+// tfjs' own sigmoid is vectorized; a scalar loop is not.
 const gelu = wasmKernel(geluKernel, (heap, { x }) => {
   const gate = gateOf(heap, x);
   const [from, to] = [heap.floats(x), heap.floats(gate)];
@@ -99,8 +99,8 @@ const entropy = wasmKernel(entropyKernel, (heap, { logits }) => {
     const logSum = logSumExpOf(x);
     let sum = 0;
     for (let i = 0; i < vocabSize; i++) {
-      const surprise = logSum - (x[i] as number);
-      sum += exponential(-surprise) * surprise;
+      const nats = logSum - (x[i] as number); // -log of the probability
+      sum += exponential(-nats) * nats;
     }
     to[row] = sum;
   }
@@ -130,7 +130,7 @@ function normalise(x: Float32Array, gain: Float32Array, y: Float32Array, inverse
   }
 }
 
-/** Adds the gradient to dx and returns that of the gain; the formula stands at RmsNormGrad. */
+/** Adds to dx and returns the gradient of the gain; formulas at RmsNormGrad. */
 function addNormGradient(
   dy: Float32Array,
   x: Float32Array,
@@ -159,7 +159,7 @@ function addNormGradient(
   return dgain;
 }
 
-/** sigmoid(2u) of gelu, a new tensor. */
+/** sigmoid(2u) of gelu, as a new tensor. */
 function gateOf(heap: Heap, x: Tensor): Tensor {
   const argument = heap.make(x.shape);
   const [from, to] = [heap.floats(x), heap.floats(argument)];

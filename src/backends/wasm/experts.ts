@@ -1,4 +1,4 @@
-/** Experts on wasm: a product an expert, tokens given their slots in one pass, the small softmax by hand. */
+/** Mixture of experts on wasm: one product for each expert, token dispatch in one pass, softmax in a loop. */
 import { slice, type Tensor } from '@tensorflow/tfjs-core';
 import { balanceLossGradKernel, balanceLossKernel } from '../../ops/balance-loss.js';
 import { dispatchTokensKernel } from '../../ops/dispatch-tokens.js';
@@ -163,8 +163,8 @@ const balanceLossGrad = wasmKernel(
       }
       chosen = Math.max(1, chosen);
       for (let i = 0; i < balanced; i++) {
-        const share = (c[i * batch + b] as number) / chosen;
-        g[i] = ((d[b] as number) * balanced * (share - along / chosen / total)) / total;
+        const fraction = (c[i * batch + b] as number) / chosen;
+        g[i] = ((d[b] as number) * balanced * (fraction - along / chosen / total)) / total;
       }
       for (let first = b * n * choices; first < (b + 1) * n * choices; first += choices) {
         let mean = 0;
@@ -179,7 +179,7 @@ const balanceLossGrad = wasmKernel(
 
 const rowsEach = (x: Tensor, experts: number) => (x.shape[0] as number) / experts;
 
-/** What `compute` makes of the rows of each expert, one expert after another: a tensor of `shape`. */
+/** The concatenated results of `compute` on the rows of each expert, as a tensor of `shape`. */
 function eachExpert(
   heap: Heap,
   tensors: Tensor[],

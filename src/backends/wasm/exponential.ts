@@ -7,11 +7,11 @@ const POWERS = Float64Array.from({ length: 1024 - LOWEST }, (_, i) => 2 ** (i + 
 const FRACTIONS = Float64Array.from({ length: STEPS }, (_, j) => 2 ** (j / STEPS));
 const SCALE = STEPS / Math.LN2;
 const STEP = Math.LN2 / STEPS;
-/** Beyond these, float32 has only 0 and infinity to give. */
+/** Below and above these, the float32 result is 0 or infinity. */
 const SMALLEST = -120;
 const LARGEST = 100;
 
-/** e^x for float32 purposes: 0 below -120, infinity above 100, NaN for NaN. */
+/** e^x for float32 results: 0 below -120, infinity above 100, NaN for NaN. */
 export function exponential(x: number): number {
   if (x < SMALLEST) return 0;
   if (!(x <= LARGEST)) return x > LARGEST ? Number.POSITIVE_INFINITY : Number.NaN;

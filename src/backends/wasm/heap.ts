@@ -1,4 +1,4 @@
-/** Kernels written in TypeScript on the heap of tfjs' WebAssembly backend: views, outputs and contiguous products. */
+/** Kernels in TypeScript on the heap of tfjs' WebAssembly backend: views of tensors, outputs, and products of matrices. */
 
 import type { BackendWasm } from '@tensorflow/tfjs-backend-wasm';
 import {
@@ -18,28 +18,28 @@ function sizeOf(shape: number[]): number {
   return shape.reduce((product, side) => product * side, 1);
 }
 
-/** What a kernel works with: views are valid until the next allocation, which may move the heap. */
+/** Access to tensors for one kernel call. Views are valid until the next allocation, which may move the heap. */
 export class Heap {
   constructor(private readonly backend: BackendWasm) {}
 
-  /** A new tensor, not initialised. */
+  /** A new, uninitialized tensor. */
   make(shape: number[], dtype: 'float32' | 'int32' = 'float32'): Tensor {
     return engine().makeTensorFromTensorInfo(this.backend.makeOutput(shape, dtype));
   }
 
-  /** The elements of a float32 tensor, in place. */
+  /** A view of the elements of a float32 tensor. */
   floats(tensor: TensorInfo): Float32Array {
     const { memory, offset } = this.at(tensor);
     return new Float32Array(memory, offset, sizeOf(tensor.shape));
   }
 
-  /** The elements of an int32 tensor, in place. */
+  /** A view of the elements of an int32 tensor. */
   ints(tensor: TensorInfo): Int32Array {
     const { memory, offset } = this.at(tensor);
     return new Int32Array(memory, offset, sizeOf(tensor.shape));
   }
 
-  /** An input to write into and to return: another handle on its bytes, or a copy if somebody else holds them too. */
+  /** A consumed input as an output: a second handle on its memory, or a copy if the memory is shared. */
   reuse(tensor: Tensor): Tensor {
     // A clone is a copy on this backend; a reshape is not.
     if (this.backend.refCount(tensor.dataId) === 1) return reshape(tensor, tensor.shape);
@@ -82,14 +82,14 @@ export function registerWasmKernels(kernels: readonly WasmKernel[]): void {
 }
 
 /**
- * a·b for matrices without a transpose flag: the only form that the backend computes at full speed. Do not write into
- * b afterwards: the backend keeps its packed form for as long as the tensor lives.
+ * a·b for matrices without transpose flags, the only form that the backend computes at full speed. Do not write to b
+ * afterwards: the backend caches its packed form until the tensor is disposed.
  */
 export function product(a: Tensor, b: Tensor): Tensor {
   return matMul(a as never, b as never);
 }
 
-/** The transpose of a row-major [rows, columns] block, a row every `pitch`, in tiles that stay in the cache. */
+/** Transposes a row-major [rows, columns] block whose rows are `pitch` apart, in tiles that fit in the cache. */
 export function transposeInto(
   source: Float32Array,
   target: Float32Array,

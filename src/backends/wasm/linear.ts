@@ -1,17 +1,17 @@
-/** Linear, its gradients and the bias on wasm: plain products only, the smaller operand transposed first. */
+/** Linear, its gradients and the bias on wasm: products without transpose flags; the smaller operand is transposed first. */
 import { reshape, type Tensor } from '@tensorflow/tfjs-core';
 import { biasGradKernel, biasKernel } from '../../ops/bias.js';
 import { linearGradInputKernel, linearGradWeightKernel, linearKernel } from '../../ops/linear.js';
 import { scope } from '../../ops/scope.js';
 import { type Heap, product, transposeInto, wasmKernel } from './heap.js';
 
-/** A tensor as rows of its last dimension: another handle on its elements. */
+/** A tensor [.., D] as a matrix [rows, D], without a copy. */
 export function matrix(x: Tensor): Tensor {
   const columns = x.shape[x.rank - 1] as number;
   return reshape(x, [x.size / columns, columns]);
 }
 
-/** A new tensor that holds the transpose of a matrix. */
+/** The transpose of a matrix, as a new tensor. */
 export function transposed(heap: Heap, x: Tensor): Tensor {
   const [rows, columns] = x.shape as [number, number];
   const target = heap.make([columns, rows]);
@@ -55,7 +55,7 @@ export function multiplied(heap: Heap, x: Tensor, weight: Tensor): Tensor {
   return scope(() => {
     const [out, columns] = weight.shape as [number, number];
     const rows = x.size / columns;
-    // Of few rows, as in decoding, it is cheaper to transpose what goes in and what comes out.
+    // For few rows, as in decoding, transposing x and y is cheaper than transposing the weight.
     const y =
       rows * (columns + out) < columns * out
         ? transposed(heap, product(weight, transposed(heap, matrix(x))))
@@ -71,7 +71,7 @@ export function gradInput(dy: Tensor, weight: Tensor): Tensor {
   );
 }
 
-/** A gradient so far plus an addend of its size, in its place. */
+/** gradAccum + addend, in the memory of gradAccum. */
 export function addInto(heap: Heap, gradAccum: Tensor, addend: Tensor): Tensor {
   const total = heap.reuse(gradAccum);
   const [sum, more] = [heap.floats(total), heap.floats(addend)];
@@ -79,7 +79,7 @@ export function addInto(heap: Heap, gradAccum: Tensor, addend: Tensor): Tensor {
   return total;
 }
 
-/** dyᵀ·x as (xᵀ·dy)ᵀ where x is the narrower: the transposes are what costs. dy [M, out], x [M, in] → [out, in] */
+/** dyᵀ·x, computed as (xᵀ·dy)ᵀ if x is the narrower, to transpose less. dy [M, out], x [M, in] → [out, in] */
 export function gradWeight(heap: Heap, dy: Tensor, x: Tensor): Tensor {
   return (dy.shape[1] as number) <= (x.shape[1] as number)
     ? product(transposed(heap, dy), x)

@@ -1,4 +1,4 @@
-/** AdamW and the global norm on wasm: one pass over a parameter. */
+/** AdamW and the global norm on wasm: one pass over each parameter. */
 import { adamWKernel, CLIP_EPSILON } from '../../ops/adamw.js';
 import { globalNormKernel } from '../../ops/global-norm.js';
 import { wasmKernel } from './heap.js';
@@ -19,7 +19,7 @@ const adamW = wasmKernel(adamWKernel, (heap, inputs, { beta1, beta2, epsilon, we
   if (!Number.isFinite(norm)) {
     return [heap.reuse(inputs.value), heap.reuse(inputs.mean), heap.reuse(inputs.variance)];
   }
-  // The value is a new tensor: products remember the packed form of an old one. The moments stay in place.
+  // The value is a new tensor, since products cache the packed form of the old one. The moments are updated in place.
   const updated = heap.make(inputs.value.shape);
   const [value, next, grad] = [heap.floats(inputs.value), heap.floats(updated), heap.floats(inputs.grad)];
   const [mu, nu] = [heap.floats(inputs.mean), heap.floats(inputs.variance)];

@@ -1,4 +1,4 @@
-/** Embedding, router and routing on wasm: rows are copied and added by index, in a fixed order. */
+/** Embedding, router weights and routing on wasm: rows are copied and added by index, in a fixed order. */
 import { embeddingGradKernel, embeddingKernel } from '../../ops/embedding.js';
 import { gatedScatterAddGradKernel, gatedScatterAddKernel } from '../../ops/gated-scatter-add.js';
 import { GATES } from '../../ops/gates.js';
@@ -48,7 +48,7 @@ const routerLogitsGrad = wasmKernel(routerLogitsGradKernel, (heap, { dr, x, weig
   const sums = new Float64Array(width);
   for (let row = 0; row < d.length; row++) {
     const scale = d[row] as number;
-    if (scale === 0) continue; // most tokens: they were not selected
+    if (scale === 0) continue; // most tokens are not selected
     for (let i = 0; i < width; i++) {
       const at = row * width + i;
       to[at] = (to[at] as number) + scale * (w[i] as number);
@@ -151,7 +151,7 @@ function addRow(
   }
 }
 
-/** Visits every selected token: its slot among B·k, and its row among B·T. An index of T is padding. */
+/** Calls `visit` for every selected token with its slot among B·k and its row among B·T. An index of T is padding. */
 function forEachSelected(
   indices: Int32Array,
   k: number,
@@ -164,7 +164,7 @@ function forEachSelected(
   }
 }
 
-/** Positions of the k largest weights, ties to the lower position, in ascending order. NaN counts as the smallest. */
+/** Positions of the k largest weights in ascending order; ties go to the lower position, NaN is the smallest. */
 function largest(weights: Float32Array, k: number): Int32Array {
   const value = (t: number) => {
     const weight = weights[t] as number;

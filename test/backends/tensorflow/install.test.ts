@@ -1,4 +1,4 @@
-/** The install says what is missing before it downloads, pins what it downloads, and switches at once or not at all. */
+/** The install reports what is missing before it downloads, pins its downloads, and activates the new library atomically. */
 import {
   existsSync,
   mkdirSync,
@@ -33,16 +33,20 @@ const READY: InstallFacts = {
 describe('before anything is downloaded', () => {
   it.each<[string, Partial<InstallFacts>, RegExp[]]>([
     ['nothing is missing', {}, []],
-    ['another platform', { platform: 'darwin-arm64', compiler: null }, [/linux-x64, this is darwin-arm64/]],
-    ['an old C library', { glibc: '2.17' }, [/glibc 2\.27 or later; here is 2\.17/]],
+    [
+      'another platform',
+      { platform: 'darwin-arm64', compiler: null },
+      [/linux-x64.*this machine is darwin-arm64/],
+    ],
+    ['an old C library', { glibc: '2.17' }, [/glibc 2\.27 or later; this machine has 2\.17/]],
     ['musl', { glibc: null }, [/glibc 2\.27 or later/]],
     ['a later glibc of fewer digits', { glibc: '3.0' }, []],
     ['no compiler', { compiler: null }, [/C\+\+17 compiler: install g\+\+/]],
     ['no Python', { python: null, pip: null }, [/python3/]],
     ['a Python without pip', { pip: null }, [/pip for python3/]],
-    ['an old pip', { pip: '20.0.2' }, [/pip 20\.3 or later; here is 20\.0\.2/]],
-    ['a full disk', { freeBytes: 1e9 }, [/1\.5 GB of free disk; here are 1\.0 GB/]],
-    ['two things', { compiler: null, freeBytes: 0 }, [/compiler/, /free disk/]],
+    ['an old pip', { pip: '20.0.2' }, [/pip 20\.3 or later; this machine has 20\.0\.2/]],
+    ['a full disk', { freeBytes: 1e9 }, [/1\.5 GB of free disk space; this machine has 1\.0 GB/]],
+    ['two things', { compiler: null, freeBytes: 0 }, [/compiler/, /free disk space/]],
   ])('%s', (_, changed, expected) => {
     const missing = missingFor({ ...READY, ...changed }, CPU_DISTRIBUTION);
     expect(missing).toHaveLength(expected.length);
@@ -51,7 +55,7 @@ describe('before anything is downloaded', () => {
     });
   });
 
-  it('the GPU kind asks for more disk', () => {
+  it('the GPU distribution needs more disk', () => {
     expect(missingFor(READY, GPU_DISTRIBUTION)).toEqual([expect.stringMatching(/12\.0 GB of free disk/)]);
   });
 });
@@ -64,7 +68,7 @@ it('every wheel is pinned by version and sha256', () => {
   }
 });
 
-describe('switching to what was staged', () => {
+describe('activating a staged install', () => {
   let folder: string;
   const staged = (content: string) => {
     const staging = join(folder, 'deps', '.staging-1');
@@ -79,7 +83,7 @@ describe('switching to what was staged', () => {
   });
   afterEach(() => rmSync(folder, { recursive: true }));
 
-  it('replaces what was there, by any origin, and removes the libraries that it used', () => {
+  it('replaces any previous binding and removes its libraries', () => {
     mkdirSync(join(folder, 'lib', 'napi-v8'), { recursive: true });
     writeFileSync(bindingPath(folder), 'the package’s own download');
     mkdirSync(join(folder, 'deps', 'lib'), { recursive: true });
@@ -91,16 +95,16 @@ describe('switching to what was staged', () => {
     expect(readdirSync(join(folder, 'lib', 'napi-v8'))).toEqual(['tfjs_binding.node']);
   });
 
-  it('leaves the old state until the link is replaced', () => {
+  it('leaves the previous state until the link is replaced', () => {
     activate(staged('old'), folder, CPU_DISTRIBUTION);
-    staged('interrupted before its name was given');
+    staged('interrupted before it was renamed');
     expect(active()).toBe('old');
     expect(installedBinding(folder)).toContain(installName(CPU_DISTRIBUTION.folder));
     expect(existsSync(join(folder, 'deps', '.staging-1'))).toBe(true);
   });
 
-  it('knows a binding that has not the operations as they are now', () => {
-    activate(staged('built now'), folder, CPU_DISTRIBUTION);
+  it('recognizes a binding compiled from other source of the operations', () => {
+    activate(staged('current'), folder, CPU_DISTRIBUTION);
     expect(hasOperations(installedBinding(folder) as string)).toBe(true);
     for (const other of ['lib', 'tensorflow-cpu-2.21.0', 'tensorflow-cpu-2.21.0-00000000'])
       expect(hasOperations(join(folder, 'deps', other, 'tfjs_binding.node'))).toBe(false);

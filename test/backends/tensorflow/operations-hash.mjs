@@ -1,4 +1,4 @@
-/** Prints a hash of what the project's own operations give on so many threads: node operations-hash.mjs THREADS */
+/** Prints a hash of the results of the project's own operations on a number of threads: node operations-hash.mjs THREADS */
 import { createHash } from 'node:crypto';
 import { tensor } from '@tensorflow/tfjs-core';
 import { startTensorflow } from '../../../dist/backends/tensorflow/start.js';

@@ -1,4 +1,4 @@
-/** Under bf16 the products of Linear, and nothing else, are computed from operands of eight bits. */
+/** Under bf16 only the products of Linear have bfloat16 operands. */
 
 import { afterAll, describe, expect, it } from 'vitest';
 import type { Precision } from '../../../src/backends/precisions.js';

@@ -1,6 +1,6 @@
 /**
- * What stands between the products of causal attention (../attention.ts), in one pass over memory each: operations that
- * TensorFlow lacks. They are part of the binding and compute the same bits on any number of threads.
+ * The steps between the products of causal attention (../attention.ts), each in one pass over memory: operations that TensorFlow
+ * lacks. They are compiled into the binding. Their results are the same bits on any number of threads.
  */
 #include <cmath>
 
@@ -33,7 +33,7 @@ void splitHeads(Call& call) {
   const Floats x = call.input(0);
   const int64_t heads = call.scalar<int32_t>(1), size = call.scalar<int32_t>(2);
   Call::require(x.shape.size() == 3 && heads > 0 && size > 0 && x.width() % (heads * size) == 0,
-                "heads do not divide the rows");
+                "the row width is no multiple of heads·size");
   const int64_t batch = x.shape[0], n = x.shape[1], parts = x.width() / heads / size;
   rearrange<true>(x.data, call.result(0, {parts, batch * heads, n, size}).data, batch, n, parts, heads, size);
 }
@@ -42,12 +42,12 @@ void splitHeads(Call& call) {
 void mergeHeads(Call& call) {
   const Floats x = call.input(0);
   const int64_t heads = call.scalar<int32_t>(1);
-  Call::require(x.shape.size() == 4 && heads > 0 && x.shape[1] % heads == 0, "heads do not divide the batch");
+  Call::require(x.shape.size() == 4 && heads > 0 && x.shape[1] % heads == 0, "the batch is no multiple of heads");
   const int64_t parts = x.shape[0], batch = x.shape[1] / heads, n = x.shape[2], size = x.shape[3];
   rearrange<false>(x.data, call.result(0, {batch, n, parts * heads * size}).data, batch, n, parts, heads, size);
 }
 
-/** One row of scores to softmax(scale·scores) over its first `visible` keys; log Σ exp is returned. */
+/** row ← softmax(scale·row) over its first `visible` keys, 0 elsewhere; returns log Σ exp. */
 EVERY_CPU float softmaxRow(float* row, int64_t visible, int64_t keys, float scale) {
   Vector tops = -INFINITE;
   for (int64_t j = 0; j < visible; j += LANES) tops = larger(load(row + j, visible - j, -INFINITE), tops);
@@ -66,12 +66,12 @@ EVERY_CPU float softmaxRow(float* row, int64_t visible, int64_t keys, float scal
 
 int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/** (scores [N, m, keys], scale > 0, first) → weights, in place of the scores, log Σ exp [N, m, 1]: query i sees keys 0..first + i */
+/** (scores [N, m, keys], scale > 0, first) → weights, in place; log Σ exp [N, m, 1]. Query i attends to keys 0..first + i. */
 void attentionWeights(Call& call) {
   const Floats scores = call.take(0, 0);
   const float scale = call.scalar(1);
   const int64_t first = call.scalar<int32_t>(2);
-  Call::require(scores.shape.size() == 3 && first >= 0, "scores are [N, queries, keys]");
+  Call::require(scores.shape.size() == 3 && first >= 0, "scores must be [N, queries, keys] and first >= 0");
   const int64_t queries = scores.shape[1], keys = scores.width();
   const Floats logSumExp = call.result(1, {scores.shape[0], queries, 1});
   inParts(scores.rows(), rowsPerPart(keys), [&](int64_t begin, int64_t end) {
@@ -81,7 +81,7 @@ void attentionWeights(Call& call) {
   });
 }
 
-/** weights = exp(scale·scores - log Σ exp), dScores = scale·weights·(dWeights - delta), both in place, of one row. */
+/** One row of weights = exp(scale·scores - log Σ exp) and dScores = scale·weights·(dWeights - delta), both in place. */
 EVERY_CPU void softmaxGradRow(float* scores, float* dWeights, float logSumExp, float delta, int64_t visible,
                               int64_t keys, float scale) {
   for (int64_t j = 0; j < visible; j += LANES) {
@@ -94,14 +94,14 @@ EVERY_CPU void softmaxGradRow(float* scores, float* dWeights, float logSumExp, f
   std::memset(dWeights + visible, 0, (keys - visible) * sizeof(float));
 }
 
-/** (scores [N, m, keys], dWeights like them, log Σ exp [N, m, 1], delta [N, m, 1], scale): query i sees keys 0..i → weights, dScores */
+/** (scores, dWeights [N, m, keys], log Σ exp, delta [N, m, 1], scale) → weights, dScores, in place. Query i attends to keys 0..i. */
 void attentionWeightsGrad(Call& call) {
   const Floats scores = call.take(0, 0), dWeights = call.take(1, 1), logSumExp = call.input(2),
                delta = call.input(3);
   const float scale = call.scalar(4);
   Call::require(scores.shape.size() == 3 && scores.shape == dWeights.shape &&
                     logSumExp.size() == scores.rows() && delta.size() == scores.rows(),
-                "shapes do not fit");
+                "shapes do not match");
   const int64_t queries = scores.shape[1], keys = scores.width();
   inParts(scores.rows(), rowsPerPart(keys), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; row++)
@@ -124,7 +124,7 @@ void headDots(Call& call) {
   const Floats a = call.input(0), b = call.input(1);
   const int64_t heads = call.scalar<int32_t>(2);
   Call::require(a.shape.size() == 3 && a.shape == b.shape && heads > 0 && a.width() % heads == 0,
-                "shapes do not fit");
+                "shapes do not match");
   const int64_t n = a.shape[1], width = a.width();
   const Floats dots = call.result(0, {a.shape[0] * heads, n, 1});
   inParts(a.rows(), rowsPerPart(width), [&](int64_t begin, int64_t end) {
@@ -134,7 +134,7 @@ void headDots(Call& call) {
   });
 }
 
-/** Runs when the binding is loaded. */
+/** Registers the operations when the binding is loaded. */
 [[gnu::constructor]] void defineAll() {
   define<splitHeads>("ModSplitHeads", {"x: float", "heads: int32", "size: int32"}, {"apart: float"});
   define<mergeHeads>("ModMergeHeads", {"x: float", "heads: int32"}, {"packed: float"});

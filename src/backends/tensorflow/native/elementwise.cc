@@ -1,6 +1,6 @@
 /**
- * Gelu, RMSNorm and rotary positions in one pass over memory each: operations that TensorFlow lacks. They are part of the
- * binding and compute the same bits on any number of threads.
+ * Gelu, RMSNorm and rotary positions, each in one pass over memory: operations that TensorFlow lacks. They are compiled into the
+ * binding. Their results are the same bits on any number of threads.
  */
 #include <cmath>
 
@@ -51,7 +51,7 @@ void geluGrad(Call& call) {
 
 // RMSNorm; see src/ops/rms-norm.ts.
 
-/** Of some rows y = x·s·gain and s = 1/sqrt(mean(x²) + epsilon); with a branch, of x + branch, which goes to `total`. */
+/** y = x·s·gain with s = 1/sqrt(mean(x²) + epsilon) for some rows; with a branch, x is total = x + branch. */
 EVERY_CPU void normRows(const float* x, const float* branch, float* total, const float* gain, float* y,
                         float* inverse, int64_t rows, int64_t width, float epsilon) {
   for (int64_t row = 0; row < rows; row++) {
@@ -79,7 +79,7 @@ Shape withoutLast(const Shape& shape) { return Shape(shape.begin(), shape.end() 
 void rmsNorm(Call& call) {
   const Floats x = call.input(0), gain = call.input(1);
   const float epsilon = call.scalar(2);
-  Call::require(!x.shape.empty() && gain.size() == x.width(), "gain has one number a column");
+  Call::require(!x.shape.empty() && gain.size() == x.width(), "gain must have one element for each column");
   const Floats y = call.result(0, x.shape), inverse = call.result(1, withoutLast(x.shape));
   const int64_t width = x.width();
   inParts(x.rows(), rowsPerPart(width), [&](int64_t begin, int64_t end) {
@@ -93,7 +93,7 @@ void addRmsNorm(Call& call) {
   const Floats x = call.input(0), branch = call.input(1), gain = call.input(2);
   const float epsilon = call.scalar(3);
   Call::require(!x.shape.empty() && x.shape == branch.shape && gain.size() == x.width(),
-                "x and branch differ, or gain does not fit");
+                "x and branch must have the same shape, and gain one element for each column");
   const Floats total = call.result(0, x.shape), y = call.result(1, x.shape),
                inverse = call.result(2, withoutLast(x.shape));
   const int64_t width = x.width();
@@ -104,9 +104,9 @@ void addRmsNorm(Call& call) {
   });
 }
 
-/** dx = sofar + s·(g·dy - n·mean(n·g·dy)) with n = x·s, and dgain += Σ dy·n, over some rows. dx may be sofar. */
+/** dx = gradAccum + s·(g·dy - n·mean(n·g·dy)) with n = x·s, and dgain += Σ dy·n, over some rows. dx may be gradAccum. */
 EVERY_CPU void normGradRows(const float* dy, const float* x, const float* gain, const float* inverse,
-                            const float* sofar, float* dx, float* dgain, int64_t rows, int64_t width) {
+                            const float* gradAccum, float* dx, float* dgain, int64_t rows, int64_t width) {
   for (int64_t row = 0; row < rows; row++, dy += width, x += width, dx += width) {
     const float s = inverse[row];
     Vector products;
@@ -118,26 +118,26 @@ EVERY_CPU void normGradRows(const float* dy, const float* x, const float* gain, 
     const float along = sum(products) / width * s * s * s;
     for (int64_t i = 0; i < width; i += LANES) {
       Vector d = load(dy + i, width - i) * load(gain + i, width - i) * s - load(x + i, width - i) * along;
-      if (sofar != nullptr) d += load(sofar + i, width - i);
+      if (gradAccum != nullptr) d += load(gradAccum + i, width - i);
       store(dx + i, d, width - i);
     }
-    if (sofar != nullptr) sofar += width;
+    if (gradAccum != nullptr) gradAccum += width;
   }
 }
 
-/** (dy [.., D], x [.., D], gain [D], inverse RMS [..], sofar?) → dx, in place of sofar where that is given, dgain [D] */
+/** (dy [.., D], x [.., D], gain [D], inverse RMS [..], gradAccum?) → dx, in place of gradAccum if given; dgain [D] */
 void rmsNormGrad(Call& call) {
   const Floats dy = call.input(0), x = call.input(1), gain = call.input(2), inverse = call.input(3);
   Call::require(
       !x.shape.empty() && dy.shape == x.shape && gain.size() == x.width() && inverse.size() == x.rows(),
-      "shapes do not fit");
+      "shapes do not match");
   const bool adds = call.inputs() > 4;
   const Floats dx = adds ? call.take(0, 4) : call.result(0, x.shape);
-  Call::require(dx.size() == x.size(), "sofar has another size");
+  Call::require(dx.size() == x.size(), "grad_accum and x must have the same size");
   const Floats dgain = call.result(1, gain.shape);
   const int64_t width = x.width(), partSize = rowsPerPart(width);
   const int64_t parts = (x.rows() + partSize - 1) / partSize;
-  std::vector<float> sums(parts * width);  // of each part, so that their order is always the same
+  std::vector<float> sums(parts * width);  // one row for each part, so that the order of summation is fixed
   inParts(x.rows(), partSize, [&](int64_t begin, int64_t end) {
     const int64_t at = begin * width;
     normGradRows(dy.data + at, x.data + at, gain.data, inverse.data + begin, adds ? dx.data + at : nullptr,
@@ -152,8 +152,8 @@ void rmsNormGrad(Call& call) {
 
 // Rotary positions; see src/ops/rotary.ts.
 
-/** Turns the heads of q and k of one row: pairs (x_i, x_{i + half}), angles of half cosines and half sines. */
-EVERY_CPU void turnRow(float* row, const float* angles, int64_t heads, int64_t half, float direction) {
+/** Rotates the pairs (x_i, x_{i + half}) of the heads of q and k in one row; `angles` is half cosines, then half sines. */
+EVERY_CPU void rotateRow(float* row, const float* angles, int64_t heads, int64_t half, float direction) {
   for (int64_t head = 0; head < heads; head++, row += 2 * half) {
     for (int64_t i = 0; i < half; i += LANES) {
       const int64_t left = half - i;
@@ -165,32 +165,32 @@ EVERY_CPU void turnRow(float* row, const float* angles, int64_t heads, int64_t h
   }
 }
 
-/** (qkv [B, n, 3D], table [P, K], direction 1 or -1, positions? [B, n]) → q and k turned, in place of qkv */
+/** (qkv [B, n, 3D], table [P, K], direction 1 or -1, positions? [B, n]) → q and k rotated, in place of qkv */
 void rotary(Call& call) {
   const Floats qkv = call.take(0, 0), table = call.input(1);
   const float direction = call.scalar(2);
   Call::require(qkv.shape.size() == 3 && table.shape.size() == 2 && table.width() > 0 &&
                     qkv.width() % (3 * table.width()) == 0,
-                "shapes do not fit");
+                "shapes do not match");
   const int64_t rows = qkv.rows(), n = qkv.shape[1], width = qkv.width(), size = table.width();
   std::vector<int32_t> positions(rows);
   if (call.inputs() > 3) {
     const Array<int32_t> given = call.input<int32_t>(3);
-    Call::require(given.size() == rows, "one position a row");
+    Call::require(given.size() == rows, "there must be one position for each row");
     positions.assign(given.data, given.data + rows);
   } else {
     for (int64_t row = 0; row < rows; row++) positions[row] = row % n;
   }
   for (int32_t position : positions)
-    Call::require(position >= 0 && position < table.shape[0], "a position beyond the table");
+    Call::require(position >= 0 && position < table.shape[0], "a position is outside the table");
   inParts(rows, rowsPerPart(width), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; row++)
-      turnRow(qkv.data + row * width, table.data + positions[row] * size, width / 3 / size * 2, size / 2,
+      rotateRow(qkv.data + row * width, table.data + positions[row] * size, width / 3 / size * 2, size / 2,
               direction);
   });
 }
 
-/** Runs when the binding is loaded. */
+/** Registers the operations when the binding is loaded. */
 [[gnu::constructor]] void defineAll() {
   define<gelu>("ModGelu", {"x: float"}, {"y: float"});
   define<geluGrad>("ModGeluGrad", {"dy: float", "x: float"}, {"dx: float"});
@@ -199,10 +199,10 @@ void rotary(Call& call) {
   define<addRmsNorm>("ModAddRmsNorm", {"x: float", "branch: float", "gain: float", "epsilon: float"},
                      {"sum: float", "y: float", "inverse_rms: float"});
   define<rmsNormGrad>("ModRmsNormGrad",
-                      {"dy: float", "x: float", "gain: float", "inverse_rms: float", "sofar: n*float"},
+                      {"dy: float", "x: float", "gain: float", "inverse_rms: float", "grad_accum: n*float"},
                       {"dx: float", "dgain: float"});
   define<rotary>("ModRotary", {"qkv: float", "table: float", "direction: float", "positions: n*int32"},
-                 {"turned: float"});
+                 {"rotated: float"});
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-/** A TensorFlow operation of the project's own, by TensorFlow's C API: its inputs, its results and its registration. */
+/** The project's own TensorFlow operations, by TensorFlow's C API: their inputs, results and registration. */
 #pragma once
 #include <cstdio>
 #include <cstdlib>
@@ -31,14 +31,14 @@ struct Array {
 };
 using Floats = Array<float>;
 
-/** One call of an operation. What its body throws becomes the operation's error. */
+/** One call of an operation. An exception in its body becomes the operation's error. */
 class Call {
  public:
   explicit Call(TF_OpKernelContext* context) : context_(context), status_(TF_NewStatus(), TF_DeleteStatus) {}
 
   int inputs() const { return TF_NumInputs(context_); }
 
-  /** An operation's declaration fixes the types of its inputs. */
+  /** Input i; its type is that of the operation's declaration. */
   template <typename T = float>
   Array<T> input(int i) {
     TF_Tensor* tensor = nullptr;
@@ -49,7 +49,7 @@ class Call {
   template <typename T = float>
   T scalar(int i) {
     Array<T> array = input<T>(i);
-    require(array.shape.empty(), "a scalar is wanted");
+    require(array.shape.empty(), "the input must be a scalar");
     return *array.data;
   }
 
@@ -60,7 +60,7 @@ class Call {
                                          size * sizeof(float), status_.get()));
   }
 
-  /** Result i is input `from`, which the caller gives up, written in its place. */
+  /** Result i, in the memory of input `from`, which is consumed. */
   Floats take(int i, int from) {
     Floats array = input(from);
     TF_SetOutput(context_, i, held_.back().get(), status_.get());
@@ -104,7 +104,7 @@ void compute(void*, TF_OpKernelContext* context) {
   }
 }
 
-/** Makes an operation known to TensorFlow, with its one kernel, for CPUs. "n*float" is an input that may be left out. */
+/** Registers an operation and its CPU kernel with TensorFlow. "n*float" is an optional input. */
 template <void (*body)(Call&)>
 void define(const char* name, std::initializer_list<const char*> inputs,
             std::initializer_list<const char*> outputs) {

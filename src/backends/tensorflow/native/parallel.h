@@ -1,4 +1,4 @@
-/** Shares loops among as many threads as TensorFlow computes with: its own are idle while an operation of ours runs. */
+/** Runs loops on as many threads as TensorFlow uses, whose own threads are idle during one of these operations. */
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -12,7 +12,7 @@ class Workers {
  public:
   using Body = std::function<void(int64_t part)>;
 
-  /** Calls body for each part, in no order; returns when all are done. */
+  /** Calls body for each part, in any order; returns when all are done. */
   static void share(int64_t parts, const Body& body) {
     static Workers* workers = new Workers;  // never deleted: its threads sleep until the process exits
     workers->run(parts, body);
@@ -41,7 +41,7 @@ class Workers {
     wake_.notify_all();
     takeParts(body, parts);
     std::unique_lock<std::mutex> lock(mutex_);
-    body_ = nullptr;  // a helper that wakes now comes too late and is not waited for
+    body_ = nullptr;  // a helper that wakes from now on finds no work and is not awaited
     done_.wait(lock, [this] { return busy_ == 0; });
   }
 
@@ -65,7 +65,7 @@ class Workers {
 
   int helpers_ = 0;
   std::mutex callers_;
-  std::mutex mutex_;  // of what follows
+  std::mutex mutex_;  // protects the members below
   std::condition_variable wake_, done_;
   const Body* body_ = nullptr;
   int64_t parts_ = 0;
@@ -73,12 +73,12 @@ class Workers {
   std::atomic<int64_t> next_{0};
 };
 
-/** Elements that a thread takes at a time: enough to be worth it, few enough to stay in its cache. */
+/** Elements in a part: enough to outweigh the overhead, few enough to fit in a core's cache. */
 constexpr int64_t PART = 1 << 15;
 
 constexpr int64_t rowsPerPart(int64_t width) { return width >= PART ? 1 : PART / (width < 1 ? 1 : width); }
 
-/** body(begin, end) for stretches of 0..count, the same ones on any number of threads. */
+/** Calls body(begin, end) for consecutive ranges of 0..count, which do not depend on the number of threads. */
 template <typename Body>
 void inParts(int64_t count, int64_t size, const Body& body) {
   Workers::share((count + size - 1) / size, [&](int64_t part) {

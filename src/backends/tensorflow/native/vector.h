@@ -1,6 +1,6 @@
 /**
- * Sixteen floats at a time, by the vector extensions of g++ and clang++: one source for every width of register.
- * Functions marked EVERY_CPU are compiled for three generations of processors; their first call picks the machine's.
+ * Vectors of 16 floats, by the vector extensions of g++ and clang++: one source for all register widths. Functions marked
+ * EVERY_CPU are compiled for three instruction sets; the loader selects the one of the machine.
  */
 #pragma once
 #include <cstdint>
@@ -13,7 +13,7 @@
 constexpr int LANES = 16;
 constexpr float INFINITE = std::numeric_limits<float>::infinity();
 
-/** In a struct, since clang++ lets no bare vector pass between functions compiled for different processors. */
+/** A struct, since clang++ passes no plain vector between functions that are compiled for different instruction sets. */
 struct Vector {
   typedef float Floats __attribute__((vector_size(4 * LANES)));
   typedef int32_t Integers __attribute__((vector_size(4 * LANES)));
@@ -32,7 +32,7 @@ INLINE Vector operator-(const Vector& a, const Vector& b) { return a.v - b.v; }
 INLINE Vector operator*(const Vector& a, const Vector& b) { return a.v * b.v; }
 INLINE Vector operator/(const Vector& a, const Vector& b) { return a.v / b.v; }
 
-/** The next LANES elements, of which only `left` exist; `fill` stands for the others. */
+/** Loads LANES elements, of which only `left` exist; the others are `fill`. */
 INLINE Vector load(const float* from, int64_t left, float fill = 0) {
   Vector x(fill);
   if (left >= LANES) std::memcpy(&x.v, from, sizeof x.v);
@@ -45,7 +45,7 @@ INLINE void store(float* to, const Vector& x, int64_t left) {
   else std::memcpy(to, &x.v, left * sizeof(float));
 }
 
-/** The lanes' sum, always in the same order. */
+/** The sum of the lanes, in a fixed order. */
 INLINE float sum(const Vector& x) {
   float total = 0;
   for (int i = 0; i < LANES; i++) total += x.v[i];
@@ -61,11 +61,11 @@ INLINE float largest(const Vector& x) {
 }
 
 /**
- * e^x to about one unit in the last place: x = n·ln 2 + r, a polynomial for e^r (Cephes' expf), n added to the
- * exponent. Infinity, 0 and NaN where they belong; results below float32's normal numbers are 0.
+ * e^x to about one unit in the last place: x = n·ln 2 + r, a polynomial for e^r (Cephes' expf), n added to the exponent.
+ * Overflow gives infinity, NaN stays NaN, and results below the normal numbers of float32 are 0.
  */
 INLINE Vector exponential(const Vector& x) {
-  const Vector round = 12582912;  // 1.5·2^23: what is added to it is rounded to a whole number
+  const Vector round = 12582912;  // 1.5·2^23: adding it rounds to an integer
   const Vector shifted = x * 1.44269504088896341f + round;
   const Vector n = shifted - round;
   const Vector r = x - n * 0.693359375f + n * 2.12194440e-4f;
@@ -77,7 +77,7 @@ INLINE Vector exponential(const Vector& x) {
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1;
   const Vector power = (Vector::Floats)((Vector::Integers)p.v + ((Vector::Integers)shifted.v << 23));
-  // One comparison a choice: g++ 12 takes apart, lane by lane, what combines two.
+  // One comparison for each selection: g++ 12 does not vectorize a combination of two.
   const Vector finite = x.v <= Vector(88.7228f).v ? power.v : (x + INFINITE).v;  // NaN stays NaN
   return x.v < Vector(-87.3365f).v ? Vector(0).v : finite.v;
 }
