@@ -49,7 +49,7 @@ const modelSchema: z.ZodType<ModelConfig> = z.strictObject({
 
 const CONFIG_FILE = 'config.json';
 const WEIGHTS_FILE = 'weights.safetensors';
-/** The value of `tokenizer` for a tokenizer.json, and the file's name in the folder: where other programs look for it. */
+/** The value of `tokenizer` for a tokenizer.json, and its file name, where other programs look for it. */
 const TOKENIZER_FILE = 'tokenizer.json';
 
 const checkpointSchema = z.looseObject({
@@ -165,7 +165,7 @@ function readConfig(folder: string): z.output<typeof checkpointSchema> {
   return parsed.data;
 }
 
-/** The parts of a parameter, or of another tensor of its shape, by their names in a checkpoint behind `prefix`: q, k, v apart. */
+/** A parameter's value, or a tensor of its shape, as the tensors of a checkpoint: q, k and v apart, names after `prefix`. */
 export function tensorsOf(parameter: Parameter, tensor: Tensor, prefix = ''): SafeTensor[] {
   const values = tensor.dataSync() as Float32Array;
   const parts = parameter.tensorNames.length;

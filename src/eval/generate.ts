@@ -13,7 +13,7 @@ export interface GenerateOptions {
   tokens: number;
   /** 0: always the likeliest token. */
   temperature: number;
-  /** Nucleus sampling: draw from the smallest set of tokens whose probabilities reach this sum (Holtzman et al. 2020); 1: all. */
+  /** Draw from the smallest set of tokens whose probabilities reach this sum (Holtzman et al. 2020); 1: from all. */
   topP: number;
   seed: number;
   /** Called for every new token, in order, as soon as the host has it. */

@@ -44,7 +44,7 @@ export interface Evaluation {
   participation: number[];
   /** The number of selected tokens of a sequence, one entry a routed block. */
   participants: Participation[];
-  /** Null but in `topk` mode, where the activations are those of training. */
+  /** Null except in `topk` mode, in which the activations are those of training. */
   predictor: PredictorScore | null;
   /** Accuracy of each routed block's predictor, in order; empty where `predictor` is null. */
   predictorAccuracyByBlock: number[];
@@ -86,7 +86,7 @@ export async function evaluate(
   };
 }
 
-/** The mean LM loss of each sequence of a batch, in nats a token; counts the decisions of the routed blocks in their tallies. */
+/** The LM loss of each sequence of a batch, in nats a token. Adds the routed blocks' decisions to their tallies. */
 function batchLosses(
   model: Transformer,
   batch: Batch,
