@@ -84,7 +84,7 @@ export interface BlockOutput {
   experts: ExpertTrace | null;
 }
 
-/** The same with the last addition left to the next reader. */
+/** BlockOutput with the last addition left to the next reader. */
 export interface StreamOutput {
   stream: Stream;
   experts: ExpertTrace | null;
@@ -103,7 +103,7 @@ export function attentionHalf(
   return attentionOf(tape, x, rmsNorm(tape, x, block.attnNorm), block, attend);
 }
 
-/** The same for an x whose norm is given. */
+/** attentionHalf of an x whose norm is given. x, normedX [B, n, D] */
 function attentionOf(
   tape: Tape | null,
   x: Tensor,
@@ -188,14 +188,10 @@ export function routedBlock(
   const { tape, routing, mode, drawn } = context;
   const parameters = routedParameters(block);
   const [x, r] = ROUTERS[routing.router].weights({ tape, stream, parameters, block: index, drawn }); // [B, T, D], [B, T]
-  const {
-    x: out,
-    experts,
-    trace,
-  } = mode === 'topk'
-    ? topKBlock(context, x, r, index, block)
-    : packedBlock(context, mode, x, r, index, block);
-  return { stream: { x: out, branch: null }, experts, trace: { block: index, r, ...trace } };
+  const output =
+    mode === 'topk' ? topKBlock(context, x, r, index, block) : packedBlock(context, mode, x, r, index, block);
+  const trace = { block: index, r, ...output.trace };
+  return { stream: { x: output.x, branch: null }, experts: output.experts, trace };
 }
 
 type RoutedOutput = BlockOutput & { trace: Omit<RoutedTrace, 'block' | 'r'> };
