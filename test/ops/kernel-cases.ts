@@ -297,7 +297,7 @@ export const KERNEL_CASES: KernelCase[] = [
       ({ B, T, K, seed }, r) => ({
         before: r(B, T, multiple * K),
         bias: r(multiple * K),
-        // Logits of order 1: the slope of large ones would be rounding error alone.
+        // Logits of order 1: the slope of large ones would be rounding error only.
         weight: mul(r(1, multiple * K), 1 / Math.sqrt(multiple * K)) as Tensor,
         bias2: r(1),
         labels: tensor(Float32Array.from(integers(B * T, 2, seed)), [B, T]),

@@ -73,7 +73,7 @@ function bind(path: string) {
     ),
     heuristic: f(
       'cublasLtMatmulAlgoGetHeuristic(uint64_t handle, uint64_t descriptor, uint64_t a, uint64_t b, uint64_t c, ' +
-        'uint64_t d, uint64_t preference, int asked, void *results, _Out_ int *found)',
+        'uint64_t d, uint64_t preference, int requested, void *results, _Out_ int *found)',
     ),
     matmul: f(
       'cublasLtMatmul(uint64_t handle, uint64_t descriptor, void *alpha, uint64_t a, uint64_t layoutA, uint64_t b, ' +

@@ -73,7 +73,7 @@ function bind(path: string) {
       'cudnnBackendSetAttribute(uint64_t descriptor, int attribute, int type, int64_t count, void *values)',
     ),
     get: f(
-      'cudnnBackendGetAttribute(uint64_t descriptor, int attribute, int type, int64_t asked, _Out_ int64_t *count, ' +
+      'cudnnBackendGetAttribute(uint64_t descriptor, int attribute, int type, int64_t requested, _Out_ int64_t *count, ' +
         'void *values)',
     ),
     finalize: f('cudnnBackendFinalize(uint64_t descriptor)'),
@@ -277,9 +277,9 @@ export class Descriptor {
     return this;
   }
 
-  private read(attribute: number, type: number, asked: number, values: ArrayBufferView | null): number {
+  private read(attribute: number, type: number, requested: number, values: ArrayBufferView | null): number {
     const count = [0];
-    const code = this.cudnn.lib.get(this.address, attribute, type, asked, count, values);
+    const code = this.cudnn.lib.get(this.address, attribute, type, requested, count, values);
     this.cudnn.check(code, `reading attribute ${attribute} of a descriptor of type ${this.type}`);
     return Number(count[0]);
   }

@@ -126,14 +126,14 @@ __device__ inline float blockSum(float x) {
 template <int V, int J>
 __device__ inline void sumOfWarps(const float (&own)[J][V], float *columns, float *out, int width) {
   int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, warps = blockDim.x / WARP;
-  for (int turn = 0; turn < warps; turn++) {
-    if (turn == warp) {
+  for (int source = 0; source < warps; source++) {
+    if (source == warp) {
 #pragma unroll
       for (int j = 0; j < J; j++) {
         int i = (j * WARP + lane) * V;
         if (i >= width) continue;
 #pragma unroll
-        for (int e = 0; e < V; e++) columns[i + e] = (turn == 0 ? 0.0f : columns[i + e]) + own[j][e];
+        for (int e = 0; e < V; e++) columns[i + e] = (source == 0 ? 0.0f : columns[i + e]) + own[j][e];
       }
     }
     __syncthreads();

@@ -43,7 +43,7 @@ __device__ inline uint4 loadConstant(const void *from) {
                : "l"(from));
   return x;
 }
-// A load that leaves the L1 cache alone, for what is read once.
+// A load that is not cached in L1, for what is read once.
 __device__ inline uint4 loadOnce(const void *from) {
   uint4 x;
   asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"

@@ -30,7 +30,7 @@ extern "C" __global__ void float32ToInt32(const float *x, int *y, long long n) {
 }
 
 #define ELEMENTWISE(V)                                                                                                \
-  /* y = gelu(x), tanh form */                                                                                        \
+  /* y = gelu(x), the tanh approximation */                                                                           \
   extern "C" __global__ void gelu##V(const activation *x, activation *y, long long n) {                               \
     long long i = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * V;                                             \
     if (i >= n) return;                                                                                               \

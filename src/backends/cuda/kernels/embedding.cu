@@ -20,7 +20,7 @@ FOR_EACH_WIDTH(EMBEDDING)
 // A stable radix sort of pairs (key, position) by eight bits a pass. Blocks of 256 threads and 2048 pairs: each warp moves 256
 // of them in order. Grid: pairs / 2048.
 #define DIGITS 256
-#define OF_WARP 256
+#define PAIRS_PER_WARP 256
 #define WARPS 8
 
 __device__ inline int digitOf(int key, int shift) { return key >> shift & (DIGITS - 1); }
@@ -30,8 +30,8 @@ extern "C" __global__ void countDigits(const int *keys, int *counts, int count, 
   __shared__ int histogram[DIGITS];
   histogram[threadIdx.x] = 0;
   __syncthreads();
-  int start = blockIdx.x * OF_WARP * WARPS;
-  for (int i = threadIdx.x; i < OF_WARP * WARPS; i += blockDim.x)
+  int start = blockIdx.x * PAIRS_PER_WARP * WARPS;
+  for (int i = threadIdx.x; i < PAIRS_PER_WARP * WARPS; i += blockDim.x)
     if (start + i < count) atomicAdd(&histogram[digitOf(keys[start + i], shift)], 1); // integers: the same in any order
   __syncthreads();
   counts[threadIdx.x * gridDim.x + blockIdx.x] = histogram[threadIdx.x];
@@ -83,8 +83,8 @@ extern "C" __global__ void moveByDigit(const int *keys, const int *positions, co
   int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
   for (int i = threadIdx.x; i < WARPS * DIGITS; i += blockDim.x) next[i / DIGITS][i % DIGITS] = 0;
   __syncthreads();
-  int start = (blockIdx.x * WARPS + warp) * OF_WARP;
-  for (int i = lane; i < OF_WARP; i += WARP)
+  int start = (blockIdx.x * WARPS + warp) * PAIRS_PER_WARP;
+  for (int i = lane; i < PAIRS_PER_WARP; i += WARP)
     if (start + i < count) atomicAdd(&next[warp][digitOf(keys[start + i], shift)], 1);
   __syncthreads();
   int digit = threadIdx.x, offset = offsets[digit * gridDim.x + blockIdx.x];
@@ -94,7 +94,7 @@ extern "C" __global__ void moveByDigit(const int *keys, const int *positions, co
     offset += own;
   }
   __syncthreads();
-  for (int i = lane; i < OF_WARP; i += WARP) {
+  for (int i = lane; i < PAIRS_PER_WARP; i += WARP) {
     bool valid = start + i < count;
     unsigned present = __ballot_sync(FULL, valid);
     if (!valid) continue;

@@ -1,5 +1,5 @@
 // AdamW over all parameters in one launch, and the global norm of their gradients in two launches. The kernels read a table
-// of parameters. Grid: a block of 256 threads for each OF_BLOCK elements of a parameter, as in optimizer.ts.
+// of parameters. Grid: a block of 256 threads for each ELEMENTS_PER_BLOCK elements of a parameter, as in optimizer.ts.
 
 // One parameter, float32. weights: its bf16 copy for products, or null.
 struct Parameter {
@@ -13,8 +13,8 @@ struct Parameter {
   int firstBlock; // the first of its blocks in the grid
 };
 
-#define OF_BLOCK 4096   // elements of one parameter that a block of 256 threads processes
-#define OF_THREADS 1024 // of them at a time: four of a thread
+#define ELEMENTS_PER_BLOCK 4096   // elements of one parameter that a block of 256 threads processes
+#define ELEMENTS_AT_ONCE 1024 // of them at a time: four of a thread
 
 // Elements i to i + 3 of a parameter, i a multiple of four; elements beyond its end are not accessed.
 __device__ inline void loadFour(const float *from, long long i, long long size, float *x) {
@@ -51,10 +51,10 @@ __device__ inline int parameterOf(const Parameter *parameters, int count) {
 // partials[block] = Σ grad² over the block's elements. Grid as above.
 extern "C" __global__ void squaresOfGradients(const Parameter *parameters, int count, float *partials) {
   Parameter p = parameters[parameterOf(parameters, count)];
-  long long start = (long long)(blockIdx.x - p.firstBlock) * OF_BLOCK;
+  long long start = (long long)(blockIdx.x - p.firstBlock) * ELEMENTS_PER_BLOCK;
   float sum = 0.0f;
 #pragma unroll
-  for (int j = 0; j < OF_BLOCK / OF_THREADS; j++) {
+  for (int j = 0; j < ELEMENTS_PER_BLOCK / ELEMENTS_AT_ONCE; j++) {
     float g[4] = {0.0f, 0.0f, 0.0f, 0.0f};
     loadFour(p.grad, start + 4 * (j * 256 + threadIdx.x), p.size, g);
     sum += (g[0] * g[0] + g[1] * g[1]) + (g[2] * g[2] + g[3] * g[3]);
@@ -80,11 +80,11 @@ extern "C" __global__ void adamW(const Parameter *parameters, int count, const f
                                  float beta1, float beta2, float epsilon, float maxNorm, float clipEpsilon) {
   if (!isfinite(*norm)) return;
   Parameter p = parameters[parameterOf(parameters, count)];
-  long long start = (long long)(blockIdx.x - p.firstBlock) * OF_BLOCK;
+  long long start = (long long)(blockIdx.x - p.firstBlock) * ELEMENTS_PER_BLOCK;
   float rate = schedule[0], correction1 = schedule[1], correction2 = schedule[2];
   float clip = maxNorm > 0.0f ? fminf(1.0f, maxNorm / (*norm + clipEpsilon)) : 1.0f;
   float keep = 1.0f - rate * p.decay;
-  for (int j = 0; j < OF_BLOCK / OF_THREADS; j++) {
+  for (int j = 0; j < ELEMENTS_PER_BLOCK / ELEMENTS_AT_ONCE; j++) {
     long long i = start + 4 * (j * 256 + threadIdx.x);
     if (i >= p.size) return;
     float value[4], gradient[4], mean[4], variance[4];

@@ -115,21 +115,21 @@ __device__ void lossGradOfTokens(const activation *before, const float *bias, co
     dbias2 += __shfl_xor_sync(FULL, dbias2, offset);
     correct += __shfl_xor_sync(FULL, correct, offset);
   }
-  for (int turn = 0; turn < warps; turn++) {
-    if (turn == warp && threadIdx.x % WARP < LANES) {
+  for (int source = 0; source < warps; source++) {
+    if (source == warp && threadIdx.x % WARP < LANES) {
 #pragma unroll
       for (int j = 0; j < J; j++) {
         int i = (j * LANES + lane) * 8;
         if (i >= P) continue;
 #pragma unroll
         for (int e = 0; e < 8; e++) {
-          columns[i + e] = (turn == 0 ? 0.0f : columns[i + e]) + dbias[j][e];
-          columns[P + i + e] = (turn == 0 ? 0.0f : columns[P + i + e]) + dweight[j][e];
+          columns[i + e] = (source == 0 ? 0.0f : columns[i + e]) + dbias[j][e];
+          columns[P + i + e] = (source == 0 ? 0.0f : columns[P + i + e]) + dweight[j][e];
         }
       }
       if (lane == 0) {
-        columns[2 * P] = (turn == 0 ? 0.0f : columns[2 * P]) + dbias2;
-        columns[2 * P + 1] = (turn == 0 ? 0.0f : columns[2 * P + 1]) + correct;
+        columns[2 * P] = (source == 0 ? 0.0f : columns[2 * P]) + dbias2;
+        columns[2 * P + 1] = (source == 0 ? 0.0f : columns[2 * P + 1]) + correct;
       }
     }
     __syncthreads();

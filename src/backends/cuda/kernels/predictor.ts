@@ -1,4 +1,4 @@
-/** The predictor behind its first product: its logits, and its loss with all gradients, one pass each: predictor.cu. */
+/** The predictor after its first product: its logits, and its loss with all gradients, one pass each: predictor.cu. */
 import { type Tensor, tidy } from '@tensorflow/tfjs-core';
 import { predictorLogitsKernel, predictorLossGradKernel } from '../../../ops/predictor-logits.js';
 import { cudaKernel, rowsOf } from '../driver/call.js';

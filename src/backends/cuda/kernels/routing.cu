@@ -99,8 +99,8 @@ __device__ void gatherGradRows(const float *dr, const activation *drows, const a
     if (own < slots && indices[own] < length) ownToken = own / k * length + indices[own];
     float ownDr = ownToken < 0 ? 0.0f : dr[ownToken];
     Packed<V> nextRows[J], nextGradient[J], nextGradAccum[J];
-    auto prefetch = [&](int turn) {
-      int slot = first + turn * stride, token = __shfl_sync(FULL, ownToken, turn);
+    auto prefetch = [&](int source) {
+      int slot = first + source * stride, token = __shfl_sync(FULL, ownToken, source);
       if (token < 0) return; // padding, or beyond the last slot
 #pragma unroll
       for (int j = 0; j < J; j++) {
@@ -112,9 +112,9 @@ __device__ void gatherGradRows(const float *dr, const activation *drows, const a
       }
     };
     prefetch(0);
-    for (int turn = 0; turn < WARP && first + turn * stride < slots; turn++) {
-      int token = __shfl_sync(FULL, ownToken, turn);
-      float d = __shfl_sync(FULL, ownDr, turn);
+    for (int source = 0; source < WARP && first + source * stride < slots; source++) {
+      int token = __shfl_sync(FULL, ownToken, source);
+      float d = __shfl_sync(FULL, ownDr, source);
       Packed<V> row[J], gradient[J], gradAccum[J];
 #pragma unroll
       for (int j = 0; j < J; j++) {
@@ -122,7 +122,7 @@ __device__ void gatherGradRows(const float *dr, const activation *drows, const a
         gradient[j] = nextGradient[j];
         gradAccum[j] = nextGradAccum[j];
       }
-      if (turn + 1 < WARP) prefetch(turn + 1);
+      if (source + 1 < WARP) prefetch(source + 1);
       if (token < 0) continue;
 #pragma unroll
       for (int j = 0; j < J; j++) {
