@@ -1,26 +1,26 @@
-/** The kinds of failure that somebody above can do something about; src/cli.ts gives the first two their exit codes. */
+/** Errors that callers handle by their kind; src/exit-codes.ts maps them to exit codes. */
 
-/** The config, the arguments or an input file is wrong: the message says what, where and what to do. */
+/** The config, an argument or an input file is wrong: the message names the problem, its place and the remedy. */
 export class InputError extends Error {
   override readonly name = 'InputError';
 }
 
-/** Not done, worth trying again later: somebody else holds the lock, or the time allowed is over. */
+/** Not done; trying again later may succeed: another process holds a lock, or `--max-hours` is over. */
 export class TryLaterError extends Error {
   override readonly name = 'TryLaterError';
 }
 
-/** A device has no memory left: the trainer tries again with fewer sequences at once. */
+/** Out of device memory: the trainer retries with a smaller micro-batch. */
 export class DeviceMemoryError extends Error {
   override readonly name = 'DeviceMemoryError';
 }
 
-/** A disk has no room left: the run stops, and goes on from its last checkpoint when there is some. */
+/** The disk is full: the run stops, and resumes from its last checkpoint once there is space. */
 export class DiskFullError extends Error {
   override readonly name = 'DiskFullError';
 }
 
-/** Work that was asked to stop before its end, and has kept what it had. */
+/** Work was stopped before its end by request; its progress is saved. */
 export class InterruptedError extends Error {
   override readonly name = 'InterruptedError';
 }

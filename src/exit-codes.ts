@@ -5,7 +5,7 @@ import type { RunEnd } from './run/messages.js';
 import { type StopReason, signalExitCode } from './run/stop-request.js';
 import type { SweepOutcome } from './sweep/sweep.js';
 
-/** Those of signals are signalExitCode's. */
+/** A process that a signal ends has the code of `signalExitCode`. */
 export const EXIT = { done: 0, failed: 1, wrongInput: 2, tryLater: 75 } as const;
 
 export function exitCodeOf(error: unknown): number {

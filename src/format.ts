@@ -1,4 +1,4 @@
-/** Numbers and tables for people: counts, rates, durations, aligned columns. */
+/** Formats numbers and tables for people: counts, rates, durations, aligned columns. */
 
 const UNITS: [number, string][] = [
   [1e15, 'P'],
@@ -37,7 +37,7 @@ export function duration(seconds: number): string {
   return `${Math.floor(whole / 86400)}d${two(Math.floor((whole % 86400) / 3600))}h`;
 }
 
-/** Aligned columns, headed; numbers to the right. Every row has as many cells as the head. */
+/** Columns under a head, numbers aligned to the right. Every row has as many cells as the head. */
 export function table(head: string[], rows: string[][]): string {
   const widths = head.map((cell, i) => Math.max(cell.length, ...rows.map((row) => (row[i] ?? '').length)));
   const numeric = head.map((_, i) =>
@@ -51,7 +51,7 @@ export function table(head: string[], rows: string[][]): string {
   return [line(head), ...rows.map(line)].join('\n');
 }
 
-/** The first few of many things to name, and how many more there are. */
+/** The first few of a list, and how many more it has. */
 export function firstOf(texts: readonly string[], most = 5): string[] {
   return texts.length <= most ? [...texts] : [...texts.slice(0, most), `and ${texts.length - most} more`];
 }

@@ -1,11 +1,11 @@
-/** What this machine is: processor, memory, disk, GPUs; asked of the system, nothing is loaded for it. */
+/** Describes this machine: processor, memory, disk, GPUs. Reads the operating system and nvidia-smi; loads no libraries. */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, statfsSync } from 'node:fs';
 import { availableParallelism, cpus, freemem, totalmem } from 'node:os';
 import { dirname, resolve } from 'node:path';
 
 export interface Gpu {
-  /** As CUDA_VISIBLE_DEVICES takes it: GPU-5b2b8b6e-... */
+  /** In the form that CUDA_VISIBLE_DEVICES takes: GPU-5b2b8b6e-... */
   uuid: string;
   name: string;
   driver: string;
@@ -41,8 +41,8 @@ export function describeMachine(): Machine {
 }
 
 /**
- * Physical cores that this process may use: two hardware threads of a core share its arithmetic, so they train no
- * faster than one. Where the kernel does not tell (no /proc), logical ones.
+ * Physical cores that this process may use: two hardware threads share the arithmetic units of a core, so they train no
+ * faster than one. Without /proc/cpuinfo, logical cores.
  */
 export function physicalCores(
   cpuinfo: string | null = readCpuinfo(),
@@ -59,7 +59,7 @@ export function physicalCores(
   return cores.size === 0 ? logical : Math.min(cores.size, logical);
 }
 
-/** Bytes that may still be written where a folder is, or would be made. */
+/** Free bytes of the file system that holds a folder, or would hold it. */
 export function freeDiskBytes(folder: string): number {
   let existing = resolve(folder);
   while (!existsSync(existing)) existing = dirname(existing);
@@ -67,12 +67,12 @@ export function freeDiskBytes(folder: string): number {
   return bavail * bsize;
 }
 
-/** The oldest GPUs that the cuda backend computes on. */
+/** Lowest compute capability that the cuda backend supports. */
 const LEAST_CAPABILITY = 8;
 
 /**
- * The GPUs that this process may train on, as CUDA_VISIBLE_DEVICES names them: the words of that variable where it is
- * set, up to the first that is no GPU's, as CUDA reads it; else all that nvidia-smi lists and the cuda backend can use.
+ * The GPUs that this process may train on, as CUDA_VISIBLE_DEVICES names them. If the variable is set, its entries up to
+ * the first that names no GPU, as CUDA reads it; else every GPU that nvidia-smi lists and the cuda backend supports.
  */
 export function visibleGpus(
   visible: string | undefined = process.env.CUDA_VISIBLE_DEVICES,
@@ -92,7 +92,7 @@ const QUERY = [
   '--format=csv,noheader,nounits',
 ];
 
-/** NVIDIA's GPUs as its own tool lists them; none where the tool is missing or finds none. */
+/** The GPUs that nvidia-smi lists; none if it is missing or fails. */
 function nvidiaGpus(): Gpu[] {
   try {
     return parseGpus(
@@ -107,7 +107,7 @@ function nvidiaGpus(): Gpu[] {
   }
 }
 
-/** Lines of nvidia-smi: UUID, name, driver, MiB, compute capability. */
+/** Parses lines of nvidia-smi: UUID, name, driver, MiB, compute capability. */
 export function parseGpus(printed: string): Gpu[] {
   return printed.split('\n').flatMap((line) => {
     const [uuid, name, driver, mebibytes, computeCapability] = line.split(', ');

@@ -1,6 +1,6 @@
 /**
- * Random numbers by name: a stream is known by a seed and its keys ('init', a tensor's name; 'batches', an epoch), so
- * that no random state ever has to be saved, and every backend sees the same numbers.
+ * Random streams by name: a seed and keys ('init', a tensor's name; 'batches', an epoch) determine a stream, so that no
+ * random state is ever saved and the numbers are the same on every backend.
  */
 import { createHash } from 'node:crypto';
 import { xoroshiro128plusFromState } from 'pure-rand/generator/xoroshiro128plus';
@@ -9,9 +9,9 @@ import type { RandomGenerator } from 'pure-rand/types/RandomGenerator';
 export class RandomStream {
   constructor(private readonly generator: RandomGenerator) {}
 
-  /** Uniform in (0, 1), both ends out: the middles of 2⁵² equal intervals. */
+  /** Uniform in (0, 1), both ends excluded: the midpoints of 2⁵² equal intervals. */
   uniform(): number {
-    // The generator's lowest bits are its weakest and are dropped. A 53rd bit would let the largest value round to 1.
+    // The generator's lowest bits are its weakest and are dropped. With a 53rd bit the largest value would round to 1.
     const high = this.generator.next() >>> 6;
     const low = this.generator.next() >>> 6;
     return (high * 2 ** 26 + low + 0.5) / 2 ** 52;
@@ -22,7 +22,7 @@ export class RandomStream {
     return Math.sqrt(-2 * Math.log(this.uniform())) * Math.cos(2 * Math.PI * this.uniform());
   }
 
-  /** Fills with independent N(0, std²) numbers (Box and Muller 1958), two from each pair of uniform ones. */
+  /** Fills with independent N(0, std²) numbers (Box and Muller 1958), two from each pair of uniform numbers. */
   fillNormal(out: Float32Array, std: number): void {
     for (let i = 0; i < out.length; i += 2) {
       const radius = std * Math.sqrt(-2 * Math.log(this.uniform()));
@@ -38,7 +38,7 @@ export class RandomStream {
   }
 }
 
-/** The stream of a seed and keys: the same numbers for the same arguments, unrelated ones for any others. */
+/** The stream of a seed and keys: equal arguments give equal numbers, different ones independent numbers. */
 export function randomStream(seed: number, ...keys: (string | number)[]): RandomStream {
   const digest = createHash('sha256')
     .update(JSON.stringify([seed, ...keys]))

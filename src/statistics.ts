@@ -1,11 +1,11 @@
-/** Means, medians and their like, over plain numbers. */
+/** Statistics of plain numbers: means, medians, quantiles, a straight line. */
 
 /** NaN for no values. */
 export function mean(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
-/** The middle value, or the mean of the two; NaN for no values. */
+/** The middle value, or the mean of the two middle ones; NaN for no values. */
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = Math.floor(sorted.length / 2);
@@ -13,14 +13,14 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2;
 }
 
-/** Mean and standard error of values that come one at a time (Welford 1962); two numbers and a count hold its state. */
+/** Mean and standard error of a stream of values (Welford 1962); its state is two numbers and a count. */
 export class RunningMean {
   count: number;
   mean: number;
   /** Sum of squared distances from the mean. */
   squares: number;
 
-  /** @param from the state to go on from */
+  /** @param from the state to continue from */
   constructor(from: { count: number; mean: number; squares: number } = { count: 0, mean: 0, squares: 0 }) {
     this.count = from.count;
     this.mean = from.mean;
@@ -40,7 +40,7 @@ export class RunningMean {
   }
 }
 
-/** The value below which a share of the values lies, linear between the two nearest; NaN for no values. */
+/** The value below which a share of the values lies, by linear interpolation; NaN for no values. */
 export function quantile(values: readonly number[], share: number): number {
   const sorted = [...values].sort((a, b) => a - b);
   const at = share * (sorted.length - 1);
@@ -49,7 +49,7 @@ export function quantile(values: readonly number[], share: number): number {
   return below + (at - Math.floor(at)) * (above - below);
 }
 
-/** The straight line of least squares, y = intercept + slope·x, and Pearson's r; NaN where x does not vary. */
+/** Least-squares line y = intercept + slope·x and Pearson's r; NaN if x is constant. */
 export function linearFit(
   x: readonly number[],
   y: readonly number[],

@@ -1,4 +1,4 @@
-/** What a backend's folder exports: how it starts in this process, and what a person needs to know to make it start. */
+/** The interface of a backend's folder: how the backend starts in this process, and what `mod doctor` prints about it. */
 import type { DecodeLoops } from '../ops/decode-loop.js';
 import type { Recorder } from '../ops/recording.js';
 import type { Precision, RequestedPrecision } from './precisions.js';

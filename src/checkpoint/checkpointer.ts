@@ -1,5 +1,4 @@
-/** When a run's checkpoints are due, and writing them beside its training. */
-
+/** Decides when a run's checkpoints are due, and writes them while it trains. */
 import type { CheckpointPolicy } from '../config/checkpoint-policy.js';
 import { bytes } from '../format.js';
 import { type CheckpointFile, type CheckpointJob, checkpointFileBytes } from './folder.js';
@@ -7,10 +6,10 @@ import { type CheckpointFile, type CheckpointJob, checkpointFileBytes } from './
 export interface CheckpointerOptions {
   checkpoints: string;
   policy: CheckpointPolicy;
-  /** Files that a checkpoint goes on from: on the disk before it counts. */
+  /** Files that the checkpoint depends on: flushed to disk before it becomes valid. */
   after: string[];
   log: (line: string) => void;
-  /** Puts one on the disk, beside training; injected in tests. */
+  /** Writes a checkpoint without blocking training; injected in tests. */
   write: (job: CheckpointJob) => Promise<void>;
   /** Milliseconds; injected in tests. */
   now: () => number;
@@ -22,7 +21,7 @@ export class Checkpointer {
   private lastStep: number;
   private lastTime: number;
 
-  /** @param step of the checkpoint that the run goes on from; 0: the start */
+  /** @param step of the checkpoint that the run resumed from; 0: the start */
   constructor(
     private readonly options: CheckpointerOptions,
     step: number,
@@ -31,7 +30,10 @@ export class Checkpointer {
     this.lastTime = options.now();
   }
 
-  /** Whether one is due after a step. One that is being written is not waited for; one that failed is: `settle` throws. */
+  /**
+   * Whether a checkpoint is due after a step. False while one is being written; true after one has failed, since the next
+   * `begin` throws its error.
+   */
   due(step: number): boolean {
     if (this.failure !== null) return true;
     const now = this.options.now();
@@ -42,10 +44,10 @@ export class Checkpointer {
   }
 
   /**
-   * Begins to write a step's checkpoint, unless there is one of it.
+   * Starts to write a step's checkpoint, unless it is already written.
    *
-   * @param files reads them from the device: training stands still for as long as this takes
-   * @throws DiskFullError, or whatever else went wrong with the one before
+   * @param files reads the files from the device; training waits for it
+   * @throws DiskFullError, or another error of the previous checkpoint
    */
   async begin(step: number, files: () => CheckpointFile[]): Promise<void> {
     await this.settle();
@@ -71,7 +73,7 @@ export class Checkpointer {
     );
   }
 
-  /** Waits for the one that is being written. @throws DiskFullError, or whatever else went wrong with it */
+  /** Waits for the checkpoint that is being written. @throws DiskFullError, or another error of writing it */
   async settle(): Promise<void> {
     await this.writing;
     if (this.failure !== null) throw this.failure;

@@ -1,4 +1,4 @@
-/** Checkpoints as folders: written whole or not at all, known by their checksums, the oldest removed. */
+/** Checkpoint folders: written atomically, verified by checksums, the oldest removed. */
 import { createHash } from 'node:crypto';
 import * as nodeFs from 'node:fs';
 import { closeSync, fstatSync, openSync, readFileSync, readSync, renameSync, rmSync } from 'node:fs';
@@ -7,25 +7,25 @@ import { InputError, messageOf } from '../errors.js';
 import { syncFolder, writeAll } from '../files/atomic.js';
 import { runFiles } from '../results/run-folder.js';
 
-/** A file of a checkpoint, in parts that follow one another. */
+/** A file of a checkpoint, in consecutive parts. */
 export interface CheckpointFile {
   name: string;
   parts: Uint8Array[];
 }
 
-/** All that a thread needs to know to write a checkpoint. */
+/** What the writer thread needs to write a checkpoint. */
 export interface CheckpointJob {
   /** checkpoints/ of the run's folder. */
   checkpoints: string;
   step: number;
   files: CheckpointFile[];
-  /** How many checkpoints there are afterwards, at most. */
+  /** Checkpoints to keep, this one included. */
   keep: number;
-  /** Files that are on the disk before the checkpoint counts: what it goes on from. */
+  /** Files that the checkpoint depends on: flushed to disk before it becomes valid. */
   after: string[];
 }
 
-/** The calls of the file system that write a checkpoint: tests kill and break each. */
+/** The file system calls that write a checkpoint: tests make each fail or kill the process. */
 export type CheckpointFs = Pick<
   typeof nodeFs,
   | 'mkdirSync'
@@ -41,7 +41,7 @@ export type CheckpointFs = Pick<
 
 const MANIFEST_FORMAT = 'mod-checkpoint-files-1';
 export const MANIFEST_FILE = 'manifest.json';
-/** What the name of a damaged checkpoint ends with. */
+/** Suffix of a quarantined checkpoint's name. */
 export const DAMAGED = '.damaged';
 
 interface Manifest {
@@ -63,13 +63,13 @@ export function checkpointFolder(runFolder: string, step: number): string {
   return join(runFiles(runFolder).checkpoints, checkpointName(step));
 }
 
-/** The checkpoint of the most steps; null where there is none. */
+/** The checkpoint of the most steps; null if there is none. */
 export function latestCheckpoint(runFolder: string): string | null {
   const latest = checkpointSteps(runFiles(runFolder).checkpoints).at(-1);
   return latest === undefined ? null : checkpointFolder(runFolder, latest);
 }
 
-/** The steps of the checkpoints in a run's checkpoints/, ascending; whether they are whole is not looked at. */
+/** The steps of the checkpoints in a run's checkpoints/, ascending; their files are not verified. */
 export function checkpointSteps(
   checkpoints: string,
   fs: Pick<CheckpointFs, 'readdirSync'> = nodeFs,
@@ -81,9 +81,9 @@ export function checkpointSteps(
 }
 
 /**
- * Writes a checkpoint beside its place, every file and the folder flushed to the disk, renames it, flushes the parent,
- * and only then removes the oldest. On any failure those that were there stay; the error is the system's own, its
- * `code` with it, and its message says what was to be written.
+ * Writes a checkpoint under a temporary name, flushes every file and the folder to disk, renames it, flushes the parent,
+ * and only then removes the oldest. On failure the existing checkpoints stay; the system's error is rethrown with its
+ * `code`, the path added to its message.
  */
 export function writeCheckpoint(job: CheckpointJob, fs: CheckpointFs = nodeFs): void {
   const { checkpoints, step, files, keep, after } = job;
@@ -126,7 +126,7 @@ export function folderBytes(checkpoints: string): number {
     .reduce((sum, path) => sum + (nodeFs.statSync(path, { throwIfNoEntry: false })?.size ?? 0), 0);
 }
 
-/** Leaves the newest checkpoint alone: the run is done. */
+/** Removes all checkpoints but the newest, once the run is done. */
 export function keepLatest(checkpoints: string): void {
   removeOldest(checkpoints, 1, nodeFs);
   for (const name of namesIn(checkpoints, nodeFs)) {
@@ -140,21 +140,21 @@ function removeOldest(checkpoints: string, keep: number, fs: CheckpointFs): void
 }
 
 /**
- * Reads every byte of a checkpoint against its manifest.
+ * Verifies every byte of a checkpoint against its manifest.
  *
  * @throws InputError naming the file and what is wrong with it
  */
 export function checkCheckpoint(folder: string): void {
   const { step, files } = readManifest(folder);
   if (checkpointName(step) !== basename(folder)) {
-    throw new InputError(`${join(folder, MANIFEST_FILE)}: of step ${step}, not of this folder`);
+    throw new InputError(`${join(folder, MANIFEST_FILE)}: is of step ${step}, not of this folder`);
   }
   for (const name of Object.keys(files)) checkFile(folder, name, files);
 }
 
 /**
- * Reads some files of a checkpoint against its manifest; one that somebody has copied may have another name, or lack the
- * manifest: then nothing is known of them.
+ * Verifies some files of a checkpoint against its manifest. A copy may have another name, or lack the manifest: then
+ * nothing is verified.
  *
  * @throws InputError as checkCheckpoint does
  */
@@ -170,18 +170,18 @@ function checkFile(folder: string, name: string, files: Manifest['files']): void
   if (known === undefined) throw new InputError(`${path}: not in the manifest`);
   const found = fileDigest(path);
   if (found.bytes !== known.bytes) {
-    throw new InputError(`${path}: torn: ${found.bytes} of ${known.bytes} bytes`);
+    throw new InputError(`${path}: truncated: ${found.bytes} of ${known.bytes} bytes`);
   }
   if (found.sha256 !== known.sha256) {
-    throw new InputError(`${path}: corrupt: its checksum is not the manifest's`);
+    throw new InputError(`${path}: corrupt: its checksum differs from the manifest's`);
   }
 }
 
-/** Takes a damaged checkpoint out of the row, for a person to look at until the run is done. */
+/** Renames a damaged checkpoint so that it is not used; it can be inspected until the run is done. */
 export function quarantine(folder: string): void {
-  const aside = `${folder}${DAMAGED}`;
-  rmSync(aside, { recursive: true, force: true });
-  renameSync(folder, aside);
+  const target = `${folder}${DAMAGED}`;
+  rmSync(target, { recursive: true, force: true });
+  renameSync(folder, target);
   syncFolder(dirname(folder));
 }
 
@@ -196,9 +196,9 @@ function readManifest(folder: string): Manifest {
   } catch (error) {
     throw new InputError(`${path}: cannot be read: ${messageOf(error)}`);
   }
-  // The text is a function of the content, so that any flipped bit shows.
+  // The text is a function of the content, so that any flipped bit is detected.
   if (manifest.format !== MANIFEST_FORMAT || manifestText(manifest) !== text) {
-    throw new InputError(`${path}: corrupt: its checksum is not its own`);
+    throw new InputError(`${path}: corrupt: its checksum does not match its content`);
   }
   return manifest;
 }
@@ -245,7 +245,7 @@ function fileDigest(path: string): { bytes: number; sha256: string } {
   }
 }
 
-/** Removes a checkpoint so that a crash leaves all of it or something that is no checkpoint. */
+/** Removes a checkpoint atomically: a crash leaves all of it, or a hidden folder that is not a checkpoint. */
 function remove(folder: string, fs: CheckpointFs): void {
   const out = hidden(folder, 'old');
   fs.rmSync(out, { recursive: true, force: true });
@@ -253,12 +253,12 @@ function remove(folder: string, fs: CheckpointFs): void {
   fs.rmSync(out, { recursive: true, force: true });
 }
 
-/** What is written, or being removed, under a name that is no checkpoint's. */
+/** The name of a checkpoint while it is written or removed. */
 function hidden(folder: string, end: 'tmp' | 'old'): string {
   return join(dirname(folder), `.${basename(folder)}.${end}`);
 }
 
-/** What writers and removers left that were killed: the run's lock keeps others out. */
+/** Removes the leftovers of killed processes: the run's lock excludes live ones. */
 function removeHidden(checkpoints: string, fs: CheckpointFs): void {
   for (const name of namesIn(checkpoints, fs)) {
     if (/^\.step-\d+\.(tmp|old)$/.test(name))

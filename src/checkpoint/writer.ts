@@ -1,4 +1,4 @@
-/** Writes checkpoints in a thread, and says what a full disk lacks. */
+/** Writes checkpoints in a thread of their own. */
 import { Worker } from 'node:worker_threads';
 import { DiskFullError } from '../errors.js';
 import { isDiskFull } from '../files/atomic.js';
@@ -8,9 +8,9 @@ import { type CheckpointJob, checkpointFileBytes } from './folder.js';
 import type { ThreadResult } from './writer-thread.js';
 
 /**
- * Writes a checkpoint in a thread of its own. The memory of its files goes there and is gone here.
+ * Writes a checkpoint in a thread. The buffers of its files are transferred: the caller can no longer use them.
  *
- * @throws DiskFullError with the numbers where there is no room for it
+ * @throws DiskFullError with the bytes needed and free
  */
 export async function writeCheckpointInThread(job: CheckpointJob): Promise<void> {
   const needed = checkpointFileBytes(job.files);
@@ -23,7 +23,7 @@ export async function writeCheckpointInThread(job: CheckpointJob): Promise<void>
 }
 
 function inThread(job: CheckpointJob): Promise<ThreadResult> {
-  // q, k and v share one buffer: each is handed over once. Small ones are Node's own, and are copied.
+  // q, k and v share one buffer: each is transferred once. Small ones belong to Node's pool, and are copied.
   const buffers = new Set(job.files.flatMap(({ parts }) => parts.map(({ buffer }) => buffer as ArrayBuffer)));
   const large = [...buffers].filter(({ byteLength }) => byteLength > Buffer.poolSize);
   return new Promise((resolve, reject) => {
@@ -32,6 +32,8 @@ function inThread(job: CheckpointJob): Promise<ThreadResult> {
       transferList: large,
     });
     worker.on('message', resolve).on('error', reject);
-    worker.on('exit', (code) => reject(new Error(`the thread that writes a checkpoint ended with ${code}`)));
+    worker.on('exit', (code) =>
+      reject(new Error(`the checkpoint writer thread ended with exit code ${code}`)),
+    );
   });
 }

@@ -1,4 +1,4 @@
-/** Whole files, written so that a crash leaves the old one or the new one and never a part. */
+/** Atomic writes: a crash leaves the old file or the new one, never a part. */
 import { createHash } from 'node:crypto';
 import type * as nodeFs from 'node:fs';
 import {
@@ -21,8 +21,8 @@ import { InputError, messageOf } from '../errors.js';
 /** One call writes at most this much: Node refuses lengths beyond 2³¹ - 1. */
 const CHUNK_BYTES = 2 ** 28;
 /**
- * A temporary file of another machine, whose processes cannot be seen, is a leftover after this long, by the clock of the
- * file system that both lie on: those of the machines need not agree.
+ * A temporary file of another machine, whose processes are not visible here, counts as a leftover after this long. The
+ * clock is that of the file system: the machines' own clocks may differ.
  */
 const FOREIGN_LEFTOVER_MS = 24 * 3600 * 1000;
 
@@ -30,8 +30,8 @@ const host = createHash('sha256').update(hostname()).digest('hex').slice(0, 8);
 
 /**
  * Replaces a file by parts written one after another: temporary file beside it, fsync, rename, fsync of the folder.
- * On any failure the temporary file is removed and the old file stays; the error is the system's own, with its `code`
- * and the path in its message. Temporary files that killed writers of the same path left are removed first.
+ * On failure the temporary file is removed and the old file stays; the system's error is rethrown with its `code`, the
+ * path added to its message. Temporary files of killed writers of the same path are removed first.
  */
 export function writeFileAtomic(path: string, ...parts: (Uint8Array | string)[]): void {
   const temporary = join(dirname(path), `.${basename(path)}.${host}-${process.pid}.tmp`);
@@ -53,34 +53,34 @@ export function writeFileAtomic(path: string, ...parts: (Uint8Array | string)[])
   }
 }
 
-/** Replaces a text file, unless it says the same: those who only look leave its time, and what others read, alone. */
+/** Replaces a text file unless it already holds this text: its modification time then stays. */
 export function writeTextIfChanged(path: string, text: string): void {
   let before: string | null = null;
   try {
     before = readFileSync(path, 'utf8');
   } catch {
-    // None there, or none that can be read: it is written.
+    // Missing or unreadable: it is written.
   }
   if (before !== text) writeFileAtomic(path, text);
 }
 
-/** Writes every byte: one call of the system may take fewer than it is given. */
+/** Writes every byte: one write(2) may write fewer than it is given. */
 export function writeAll(file: number, bytes: Uint8Array, write: typeof writeSync = writeSync): void {
   for (let at = 0; at < bytes.length; ) {
     at += write(file, bytes, at, Math.min(bytes.length - at, CHUNK_BYTES));
   }
 }
 
-/** The calls that flush a file or folder. */
+/** The system calls that flush a file or folder. */
 export type SyncCalls = Pick<typeof nodeFs, 'openSync' | 'fsyncSync' | 'closeSync'>;
 
-/** Makes what was created, renamed or removed in a folder survive a loss of power. */
+/** Makes creations, renames and removals in a folder survive a power loss. */
 export function syncFolder(folder: string, fs: SyncCalls = { openSync, fsyncSync, closeSync }): void {
   const handle = fs.openSync(folder, 'r');
   try {
     fs.fsyncSync(handle);
   } catch (error) {
-    // Some network and FUSE file systems have no such call: then there is nothing more to ask for.
+    // Some network and FUSE file systems do not support this call: nothing more can be done there.
     if (!['EINVAL', 'ENOTSUP'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
   } finally {
     fs.closeSync(handle);
@@ -88,10 +88,10 @@ export function syncFolder(folder: string, fs: SyncCalls = { openSync, fsyncSync
 }
 
 /**
- * Makes a folder that results go to, and its parents.
+ * Creates a results folder and its parents, and checks that it is writable.
  *
- * @param option of the command line, by which people choose another folder
- * @throws InputError where it cannot be written
+ * @param option the command-line option that chooses the folder, for the message
+ * @throws InputError if it cannot be written
  */
 export function makeResultsFolder(folder: string, option: '--results' | '--out' = '--results'): void {
   try {
@@ -102,12 +102,12 @@ export function makeResultsFolder(folder: string, option: '--results' | '--out' 
     rmSync(probe);
   } catch (error) {
     throw new InputError(
-      `${folder}: results cannot be written there: ${messageOf(error)}; choose another ${option}`,
+      `${folder}: cannot write results there: ${messageOf(error)}; choose another ${option}`,
     );
   }
 }
 
-/** Each new folder is an entry of its parent: all from `folder`'s parent up to `oldest`, which was there before. */
+/** Flushes the parents of new folders, from `folder`'s up to `oldest`, which existed before. */
 function syncNewFolders(oldest: string, folder: string): void {
   for (let parent = dirname(folder); ; parent = dirname(parent)) {
     syncFolder(parent);
@@ -118,7 +118,7 @@ function syncNewFolders(oldest: string, folder: string): void {
 /**
  * Removes temporary files of this target whose writer is no longer alive.
  *
- * @param now when a file was written just now, in milliseconds of the file system's clock
+ * @param now the file system's clock in milliseconds
  */
 function removeLeftovers(path: string, now: number): void {
   const prefix = `.${basename(path)}.`;
@@ -146,7 +146,7 @@ function written(path: string, now: number): number {
   return statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? now;
 }
 
-/** Whether a code of the system's means that a disk, or somebody's share of it, is full. */
+/** Whether a system error code means that the disk, or the user's quota, is full. */
 export function isDiskFull(code: string | null | undefined): boolean {
   return code === 'ENOSPC' || code === 'EDQUOT';
 }

@@ -1,4 +1,4 @@
-/** One text for one value, whatever the order of its keys: what configs are compared and hashed by. */
+/** Canonical JSON: one text per value, independent of the order of keys; configs are compared and hashed by it. */
 import { createHash } from 'node:crypto';
 
 /** JSON with sorted keys and no spaces. */

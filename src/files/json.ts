@@ -1,4 +1,4 @@
-/** JSON files of the results: written atomically, read with an error that names the file. */
+/** JSON files: written atomically; errors of reading name the file. */
 import { readFileSync } from 'node:fs';
 import { InputError, messageOf } from '../errors.js';
 import { writeFileAtomic, writeTextIfChanged } from './atomic.js';
@@ -13,8 +13,8 @@ export function writeJsonIfChanged(path: string, value: unknown): void {
 }
 
 /**
- * Two spaces a level, as `JSON.stringify(value, null, 2)`, except that a list or object of plain values alone stands on one
- * line: half the bytes, and a diff still shows what changed.
+ * Two spaces a level, as `JSON.stringify(value, null, 2)`, except that a list or object of plain values only is on one line:
+ * half the bytes, and a diff still shows what changed.
  */
 export function formatJson(value: unknown): string {
   return `${layOut(JSON.parse(JSON.stringify(value)), '')}\n`;
@@ -34,9 +34,9 @@ function layOut(value: unknown, indentation: string): string {
 const isNested = (value: unknown): value is object => typeof value === 'object' && value !== null;
 
 /**
- * An object or array from a file; null where there is no file.
+ * An object or array from a file; null if there is no file.
  *
- * @throws InputError for a file that cannot be read or holds something else
+ * @throws InputError if the file cannot be read or holds another value
  */
 export function readJson(path: string): object | null {
   let value: unknown;
@@ -47,6 +47,6 @@ export function readJson(path: string): object | null {
     if (code === 'ENOENT' || code === 'ENOTDIR') return null;
     throw new InputError(`${path}: cannot be read: ${messageOf(error)}`);
   }
-  if (typeof value !== 'object' || value === null) throw new InputError(`${path}: no JSON object`);
+  if (typeof value !== 'object' || value === null) throw new InputError(`${path}: not a JSON object`);
   return value;
 }

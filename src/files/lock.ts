@@ -1,4 +1,4 @@
-/** Locks that the kernel holds for a process and drops with it, however it ends: libc's flock, through koffi. */
+/** File locks that the kernel releases when their process ends, however it ends: libc's flock, through koffi. */
 import { closeSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { hostname } from 'node:os';
 import koffi from 'koffi';
@@ -8,7 +8,7 @@ export interface Lock {
   release(): void;
 }
 
-/** What the holder of a lock writes into its file, for people. */
+/** What the holder of a lock writes into its file, for messages. */
 interface Holder {
   pid: number;
   host: string;
@@ -18,7 +18,7 @@ interface Holder {
 
 /** The same on Linux and macOS. */
 const [LOCK_SH, LOCK_EX, LOCK_NB, LOCK_UN] = [1, 2, 4, 8];
-/** Tries before a lock that only `isLocked` of others stands in the way of counts as held: about a second. */
+/** Attempts, over about a second, to get past the shared locks that `isLocked` takes for a moment. */
 const TRIES = 200;
 
 /** int flock(int fd, int operation): 0, or -1 and errno. */
@@ -28,12 +28,12 @@ const flock = koffi.load(null).func('flock', 'int', ['int', 'int']) as (
 ) => number;
 
 /**
- * Takes the lock of a file, which is made where it is missing and never removed: a lock on a file that others may
- * delete holds nobody off. Child processes do not inherit it (Node opens every file close-on-exec).
+ * Takes the lock of a file. The file is created if missing and never removed: a lock on a file that may be deleted
+ * excludes nobody. Child processes do not inherit the lock (Node opens every file close-on-exec).
  *
- * @param description what the holder does, for the message that others get
- * @throws TryLaterError at once if another process holds it, saying which
- * @throws InputError if the file cannot be made, or lies on a file system without locks
+ * @param description of the holder, for the messages of other processes
+ * @throws TryLaterError at once if another process holds the lock, naming it
+ * @throws InputError if the file cannot be created, or is on a file system without locks
  */
 export function acquireLock(path: string, description: string): Lock {
   const file = open(path, 'a+');
@@ -63,10 +63,10 @@ export function acquireLock(path: string, description: string): Lock {
 }
 
 /**
- * Takes a lock that is only ever held for a moment, waiting for others to release it; the event loop waits with it.
+ * Takes a lock that is only held briefly, waiting for its release. Blocks the event loop.
  *
  * @param patience seconds
- * @throws TryLaterError if it is still held then
+ * @throws TryLaterError if it is still held after that time
  * @throws InputError as acquireLock does
  */
 export function waitForLock(path: string, description: string, patience: number): Lock {
@@ -81,7 +81,7 @@ export function waitForLock(path: string, description: string, patience: number)
   }
 }
 
-/** Whether a process, this one or another, holds the lock of a file. */
+/** Whether any process holds the lock of a file, this one included. */
 export function isLocked(path: string): boolean {
   let file: number;
   try {
@@ -91,7 +91,7 @@ export function isLocked(path: string): boolean {
     throw error;
   }
   try {
-    // Shared, so that two who look do not see each other.
+    // Shared, so that two concurrent checks do not see each other.
     return !tryLock(file, LOCK_SH, path);
   } finally {
     closeSync(file);
@@ -101,7 +101,7 @@ export function isLocked(path: string): boolean {
 function lockExclusively(file: number, path: string): void {
   for (let i = 0; i < TRIES; i++) {
     if (tryLock(file, LOCK_EX, path)) return;
-    // If even a shared lock is refused, a holder is there; else somebody only looked, for a moment.
+    // If even a shared lock is refused, the lock is held; else another process was only checking.
     if (!tryLock(file, LOCK_SH, path)) break;
     flock(file, LOCK_UN);
     sleep(1 + Math.random() * 8);
@@ -109,7 +109,7 @@ function lockExclusively(file: number, path: string): void {
   throw new TryLaterError(`${path} is held by ${describeHolder(path)}`);
 }
 
-/** Whether the lock was free. Never waits. */
+/** Takes the lock if it is free, without waiting; whether it did. */
 function tryLock(file: number, operation: number, path: string): boolean {
   const { EAGAIN, EINTR } = koffi.os.errno;
   for (;;) {
@@ -119,20 +119,20 @@ function tryLock(file: number, operation: number, path: string): boolean {
     if (errno !== EINTR) {
       const [name] = Object.entries(koffi.os.errno).find(([, value]) => value === errno) ?? [errno];
       throw new InputError(
-        `${path}: cannot be locked (flock: ${name}): results need a file system that has locks`,
+        `${path}: cannot be locked (flock: ${name}): results need a file system with locks`,
       );
     }
   }
 }
 
-/** Who holds a lock that is held, in words. */
+/** The process that holds a lock, in words. */
 export function describeHolder(path: string): string {
   try {
     const holder = JSON.parse(readFileSync(path, 'utf8')) as Holder;
     const where = holder.host === hostname() ? '' : ` on ${holder.host}`;
     return `process ${holder.pid}${where} (${holder.description}, since ${holder.started_at})`;
   } catch {
-    return 'another process'; // that has not written its name yet
+    return 'another process'; // it has not written its description yet
   }
 }
 

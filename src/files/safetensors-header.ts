@@ -1,4 +1,4 @@
-/** Checks the header of a safetensors file: after it, every entry is in range, no two overlap, and all bytes are used. */
+/** Validates the header of a safetensors file: every entry in range, no two overlapping, all bytes used. */
 import { InputError, messageOf } from '../errors.js';
 
 const BYTES_PER_VALUE = { F32: 4, I32: 4 };
@@ -9,7 +9,7 @@ export interface Entry {
   name: string;
   dtype: Dtype;
   shape: number[];
-  /** First byte and the one after the last, from the start of the data. */
+  /** First byte, and the one after the last, relative to the start of the data. */
   begin: number;
   end: number;
 }
@@ -17,12 +17,12 @@ export interface Entry {
 /**
  * The tensors that a header describes, in its order.
  *
- * @param dataBytes bytes of the file behind the header
- * @throws InputError naming the file and, where there is one, the tensor
+ * @param dataBytes bytes of the file after the header
+ * @throws InputError naming the file and, if one is at fault, the tensor
  */
 export function checkHeader(path: string, header: Uint8Array, dataBytes: number): Entry[] {
   const fail = (what: string): never => {
-    throw new InputError(`${path}: no safetensors file: ${what}`);
+    throw new InputError(`${path}: not a safetensors file: ${what}`);
   };
   let parsed: unknown;
   let text = '';
@@ -32,24 +32,24 @@ export function checkHeader(path: string, header: Uint8Array, dataBytes: number)
   } catch (error) {
     fail(`its header: ${messageOf(error)}`);
   }
-  if (!text.startsWith('{') || !isObject(parsed)) return fail('its header is no JSON object');
+  if (!text.startsWith('{') || !isObject(parsed)) return fail('its header is not a JSON object');
   const duplicate = duplicateKey(text);
   if (duplicate !== null) fail(`its header names ${JSON.stringify(duplicate)} twice`);
   const { __metadata__: metadata = {}, ...tensors } = parsed;
   if (!isObject(metadata) || Object.values(metadata).some((value) => typeof value !== 'string')) {
-    fail('its __metadata__ is no object of strings');
+    fail('its __metadata__ is not an object of strings');
   }
   const entries = Object.entries(tensors).map(([name, value]) => checkEntry(path, name, value, dataBytes));
   let end = 0;
   for (const entry of [...entries].sort((a, b) => a.begin - b.begin || a.end - b.end)) {
     if (entry.begin !== end) {
       throw new InputError(
-        `${path}: the tensor ${entry.name}: its data starts at ${entry.begin}, ${end} was expected`,
+        `${path}: the tensor ${entry.name}: its data starts at ${entry.begin}, expected ${end}`,
       );
     }
     end = entry.end;
   }
-  if (end !== dataBytes) fail(`its tensors take ${end} bytes, the file holds ${dataBytes} for them`);
+  if (end !== dataBytes) fail(`its tensors take ${end} bytes, the file has ${dataBytes} for them`);
   return entries;
 }
 
@@ -57,16 +57,16 @@ function checkEntry(path: string, name: string, value: unknown, dataBytes: numbe
   const fail = (what: string): never => {
     throw new InputError(`${path}: the tensor ${name}: ${what}`);
   };
-  if (!isObject(value)) return fail('no description');
+  if (!isObject(value)) return fail('not described by an object');
   const { dtype, shape, data_offsets: offsets } = value;
   if (!isDtype(dtype)) {
     return fail(`dtype ${shown(dtype)} is neither F32 nor I32`);
   }
-  if (!isSizes(shape)) return fail(`shape ${shown(shape)} is no list of sizes`);
+  if (!isSizes(shape)) return fail(`shape ${shown(shape)} is not a list of sizes`);
   if (!isSizes(offsets) || offsets.length !== 2)
-    return fail(`data_offsets ${shown(offsets)} are no two positions`);
+    return fail(`data_offsets ${shown(offsets)} are not two positions`);
   const [begin, end] = offsets as [number, number];
-  if (begin > end || end > dataBytes) fail(`its data lies at ${begin} to ${end} of ${dataBytes} bytes`);
+  if (begin > end || end > dataBytes) fail(`its data is at ${begin} to ${end} of ${dataBytes} bytes`);
   let bytes: number = BYTES_PER_VALUE[dtype];
   for (const side of shape) {
     bytes *= side;
@@ -77,7 +77,7 @@ function checkEntry(path: string, name: string, value: unknown, dataBytes: numbe
   return { name, dtype, shape, begin, end };
 }
 
-/** A key that an object of this text, which is valid JSON, has twice: JSON.parse would keep the last in silence. */
+/** A key that occurs twice in an object of this valid JSON text: JSON.parse would silently keep the last. */
 function duplicateKey(text: string): string | null {
   const objects: Set<string>[] = [];
   for (let at = 0; at < text.length; at++) {
@@ -99,7 +99,7 @@ function duplicateKey(text: string): string | null {
   return null;
 }
 
-/** The position behind the string that starts at `start`. */
+/** The position after the string that starts at `start`. */
 function stringEnd(text: string, start: number): number {
   let at = start + 1;
   while (text[at] !== '"') at += text[at] === '\\' ? 2 : 1;
@@ -118,7 +118,7 @@ function isSizes(value: unknown): value is number[] {
   return Array.isArray(value) && value.every((side) => Number.isSafeInteger(side) && side >= 0);
 }
 
-/** A value of the file, cut short: it may be megabytes. */
+/** A value of the file, truncated: it may be megabytes. */
 function shown(value: unknown): string {
   const text = JSON.stringify(value) ?? 'missing';
   return text.length > 80 ? `${text.slice(0, 80)}…` : text;

@@ -1,14 +1,14 @@
 /**
- * The safetensors format, github.com/huggingface/safetensors: eight bytes of header length, a JSON header, the tensors'
- * bytes one after another. Order, offsets and padding are the reference implementation's, so that the same tensors
- * give the same bytes.
+ * The safetensors format (github.com/huggingface/safetensors): eight bytes of header length, a JSON header, the tensors'
+ * bytes in sequence. Order, offsets and padding are those of the reference implementation, so that equal tensors give
+ * equal bytes.
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { InputError, messageOf } from '../errors.js';
 import { writeFileAtomic } from './atomic.js';
 import { checkHeader, type Entry } from './safetensors-header.js';
 
-/** A tensor of one of the two types that checkpoints and reference cases hold; `data` is row-major. */
+/** A tensor of one of the two types that checkpoints and reference cases have; `data` is row-major. */
 export type SafeTensor = { name: string; shape: number[] } & (
   | { dtype: 'F32'; data: Float32Array }
   | { dtype: 'I32'; data: Int32Array }
@@ -16,10 +16,10 @@ export type SafeTensor = { name: string; shape: number[] } & (
 
 /** One call reads at most this much: Node refuses lengths beyond 2³¹ - 1. */
 const CHUNK_BYTES = 2 ** 28;
-/** Room for 80,000 tensors. The reference allows 100 MB, but a hostile header of that size parses to gigabytes. */
+/** Enough for 80,000 tensors. The reference allows 100 MB, but a hostile header of that size parses to gigabytes. */
 const LARGEST_HEADER = 8 * 2 ** 20;
 
-/** Writes tensors atomically; `metadata` as safetensorsParts has it. */
+/** Writes tensors atomically; `metadata` as in safetensorsParts. */
 export function writeSafetensors(
   path: string,
   tensors: readonly SafeTensor[],
@@ -29,9 +29,9 @@ export function writeSafetensors(
 }
 
 /**
- * The bytes of a file, in parts that follow one another: those of the tensors are their own, not a second copy.
+ * The bytes of a file, in consecutive parts: the tensors' bytes are not copied.
  *
- * @param metadata the file's own notes, for example {format: 'pt'}
+ * @param metadata of the file, for example {format: 'pt'}
  */
 export function safetensorsParts(
   tensors: readonly SafeTensor[],
@@ -62,7 +62,7 @@ export function safetensorsParts(
  * Reads every tensor of a file, by name. The whole header is checked against the file before
  * anything is allocated for a tensor.
  *
- * @throws InputError naming the file and, where there is one, the tensor
+ * @throws InputError naming the file and, if one is at fault, the tensor
  */
 export function readSafetensors(path: string): Map<string, SafeTensor> {
   let file: number | null = null;
@@ -79,19 +79,20 @@ export function readSafetensors(path: string): Map<string, SafeTensor> {
   }
 }
 
-/** By the bytes of the name; the reference puts wider types first, of which there are none here. */
+/** By the bytes of the name. The reference puts wider types first; here all have four bytes. */
 function referenceOrder(a: SafeTensor, b: SafeTensor): number {
   return Buffer.compare(Buffer.from(a.name), Buffer.from(b.name));
 }
 
 function readHeader(path: string, file: number): { entries: Entry[]; dataStart: number } {
   const { size } = fstatSync(file);
-  if (size < 8) throw new InputError(`${path}: no safetensors file: ${size} bytes hold no header`);
+  if (size < 8)
+    throw new InputError(`${path}: not a safetensors file: ${size} bytes are too few for a header`);
   const length = Number(new DataView(readBytes(path, file, 0, 8)).getBigUint64(0, true));
   const largest = Math.min(LARGEST_HEADER, size - 8);
   if (length > largest) {
     throw new InputError(
-      `${path}: no safetensors file: it claims a header of ${length} bytes, ${largest} are possible`,
+      `${path}: not a safetensors file: it claims a header of ${length} bytes, at most ${largest} are possible`,
     );
   }
   const entries = checkHeader(path, new Uint8Array(readBytes(path, file, 8, length)), size - 8 - length);
@@ -106,13 +107,13 @@ function readTensor(path: string, file: number, entry: Entry, dataStart: number)
     : { name, dtype: 'I32', shape, data: new Int32Array(bytes) };
 }
 
-/** Exactly `length` bytes from a position on. */
+/** Exactly `length` bytes from a position. */
 function readBytes(path: string, file: number, position: number, length: number): ArrayBuffer {
   const buffer = new ArrayBuffer(length);
   const bytes = new Uint8Array(buffer);
   for (let at = 0; at < length; ) {
     const read = readSync(file, bytes, at, Math.min(length - at, CHUNK_BYTES), position + at);
-    if (read === 0) throw new InputError(`${path}: became shorter while it was read`);
+    if (read === 0) throw new InputError(`${path}: was truncated while it was read`);
     at += read;
   }
   return buffer;

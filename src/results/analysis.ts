@@ -1,27 +1,27 @@
-/** analysis/analysis.json in a run's folder: what `mod analyze` found out about its routing, and the report draws. */
+/** analysis/analysis.json in a run's folder: the routing analysis that `mod analyze` writes and the report draws. */
 import { mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { readJson, writeJson } from '../files/json.js';
 import type { RoutingMode } from '../model/config.js';
 
-/** Which tokens of one held-out sequence went through which routed block (Raposo et al. 2024, figure 5, left). */
+/** Which tokens of one held-out sequence each routed block processed (Raposo et al. 2024, figure 5, left). */
 export interface SequenceRouting {
   /** Index among the held-out sequences, from 0. */
   sequence: number;
-  /** T texts, one a token, as they stand in the sequence; null where the tokenizer cannot say. */
+  /** T texts, one a token, in the order of the sequence; null if the tokenizer cannot decode single tokens. */
   tokens: string[] | null;
-  /** One string a routed block, in the order of `blocks`, of T characters: 1 where the token took part, else 0. */
+  /** One string a routed block, in the order of `blocks`, of T characters: 1 if the token is selected, else 0. */
   engaged: string[];
 }
 
-/** One coefficient over all tokens of all sequences, between the number of blocks a token engaged and something else. */
+/** A correlation over all tokens of all sequences, between the number of blocks that select a token and another value. */
 export interface EngagementCorrelation {
   /** `entropy`: of the model's prediction at the token, nats. `loss`: of the token that follows, nats. */
   with: 'entropy' | 'loss';
   coefficient: 'pearson' | 'spearman';
-  /** Null where one of the two does not vary. */
+  /** Null if one of the two is constant. */
   r: number | null;
-  /** 95% confidence interval of r, its resampling unit the sequence; null where r is, or with fewer than two sequences. */
+  /** 95% confidence interval of r, resampled by sequences; null if r is null, or with fewer than two sequences. */
   interval: [low: number, high: number] | null;
   /** Tokens. */
   n: number;
@@ -29,29 +29,29 @@ export interface EngagementCorrelation {
 
 export interface Analysis {
   run_id: string;
-  /** How the analysed pass selected. */
+  /** Routing mode of the analysed pass. */
   routing: RoutingMode;
-  /** Held-out sequences analysed; `heatmaps` shows some of them. */
+  /** Held-out sequences analysed; `heatmaps` has some of them. */
   sequences: number;
-  /** The routed blocks, from 0, ascending. Every list below that is by routed block has this order. */
+  /** The routed blocks, from 0, ascending; the order of every list by routed block below. */
   blocks: number[];
   heatmaps: SequenceRouting[];
   router_weights: {
-    /** Ascending, one more than there are bins, the same for all blocks; bin i is [edges[i], edges[i + 1]). */
+    /** Ascending, the same for all blocks; bin i is [edges[i], edges[i + 1]). */
     edges: number[];
-    /** Tokens in each bin, [routed block][bin]. The outer bins also hold what lies beyond the edges. */
+    /** Tokens in each bin, [routed block][bin]. The outer bins include the tokens beyond the edges. */
     counts: number[][];
-    /** Of these the tokens that took part, [routed block][bin]. */
+    /** Selected tokens in each bin, [routed block][bin]. */
     engaged_counts: number[][];
   };
-  /** Share of tokens that engaged i routed blocks, i = 0 to blocks.length; sums to 1. */
+  /** Share of tokens that i routed blocks select, i = 0 to blocks.length; sums to 1. */
   share_by_blocks_engaged: number[];
   correlations: EngagementCorrelation[];
   /** ISO 8601. */
   analyzed_at: string;
 }
 
-/** The file in a run's folder. */
+/** Path of the file in a run's folder. */
 export function analysisFile(runFolder: string): string {
   return join(runFolder, 'analysis', 'analysis.json');
 }
@@ -62,7 +62,7 @@ export function writeAnalysis(runFolder: string, analysis: Analysis): void {
   writeJson(path, analysis);
 }
 
-/** Null for a run that has not been analysed. */
+/** Null if the run has not been analysed. */
 export function readAnalysis(runFolder: string): Analysis | null {
   return readJson(analysisFile(runFolder)) as Analysis | null;
 }

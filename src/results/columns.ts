@@ -14,7 +14,7 @@ export type RunStatus =
   | 'out-of-memory'
   | 'failed'
   | 'interrupted'
-  /** Not feasible: the note says why. */
+  /** Not feasible: the note has the reason. */
   | 'skipped';
 
 /** What a cell holds, by the type of its column. Every type but `number` is text in the file. */
@@ -94,10 +94,10 @@ export const RUN_TABLE = {
   params_active: { type: 'number', unit: 'parameters', nullable: true, optional: true },
   /**
    * Share of tokens that chose each expert, from the most chosen to the least in every block, means over blocks: numbers
-   * with a space between. This and the two that follow are means over the last tenth of the steps.
+   * separated by spaces. This column and the next two are means over the last tenth of the steps.
    */
   expert_load: { type: 'text', unit: 'shares', nullable: true, measured: true, optional: true },
-  /** Share of tokens that chose an expert whose slots were taken. */
+  /** Share of tokens that chose an expert without a free slot. */
   expert_dropped: { type: 'number', unit: 'share', nullable: true, measured: true, optional: true },
   /** Share of tokens that chose a no-op; null without no-ops. */
   expert_no_op: { type: 'number', unit: 'share', nullable: true, measured: true, optional: true },

@@ -1,4 +1,4 @@
-/** Reads what sweeps have left: every run as it is now, finished or not, with what evaluation and analysis found. */
+/** Loads the runs of sweeps in their current state, finished or not, with their evaluations and analyses. */
 import { existsSync } from 'node:fs';
 import { basename } from 'node:path';
 import { readCsv } from '../files/csv.js';
@@ -17,21 +17,21 @@ export interface LoadedRun {
   spec: RunSpec;
   evaluations: EvalRow[];
   analysis: Analysis | null;
-  /** Read when it is called: of hundreds of runs few are drawn step by step. */
+  /** Reads the file on each call: of hundreds of runs few are drawn step by step. */
   steps: () => StepRow[];
 }
 
-/** The folders of the sweeps that targets mean, each once. */
+/** The folders of the sweeps that targets name, each once. */
 export function sweepFolders(targets: readonly string[], resultsDir: string): string[] {
   const found = targets.length === 0 ? [undefined] : targets;
   return [...new Set(found.map((target) => findSweep(target, resultsDir).sweepFolder))];
 }
 
 /**
- * All runs of some sweeps, in the order of their plans. Of a run whose folder is not there, as where only the tables were
- * copied, what runs.csv and eval.csv say.
+ * All runs of some sweeps, in the order of their plans. If a run's folder is missing, as when only the tables were copied,
+ * its rows of runs.csv and eval.csv.
  *
- * @throws InputError for a file that cannot be read
+ * @throws InputError if a file cannot be read
  */
 export function loadRuns(folders: readonly string[]): LoadedRun[] {
   return folders.flatMap((folder) => {
@@ -54,7 +54,7 @@ function loadRun(sweep: string, sweepFolder: string, run: PlannedRun, tables: Ta
   };
 }
 
-/** runs.csv and eval.csv of a sweep, read when a run has no folder. */
+/** runs.csv and eval.csv of a sweep, read once a run without a folder needs them. */
 class Tables {
   private runs: Map<string, RunRow> | null = null;
   private evals: EvalRow[] | null = null;

@@ -1,4 +1,4 @@
-/** What a result was made with: the program's commit, its versions, the machine. */
+/** What produced a result: the program's commit and the versions of the program and its packages. */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, realpathSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -9,8 +9,8 @@ import { fileURLToPath } from 'node:url';
 const packageRoot = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 
 /**
- * The commit that the package was made from: of the repository that it is itself, not of one which merely holds it in
- * its node_modules; else the `gitHead` of its package.json, where npm publish and `npm run pack` leave it; else null.
+ * The commit of the package: of its own git repository, not of one that contains it in node_modules; else the `gitHead`
+ * that npm publish and `npm run pack` write to its package.json; else null.
  */
 export function gitCommit(root: string = packageRoot): string | null {
   try {
@@ -33,7 +33,7 @@ export function programVersion(): string {
   return readVersion(join(packageRoot, 'package.json'));
 }
 
-/** Versions of the program, of Node and of the packages named; null for one that is not installed. */
+/** Versions of the program, of Node and of some packages; null for a package that is not installed. */
 export function versions(...packages: string[]): Record<string, string | null> {
   return {
     mod: programVersion(),
@@ -43,7 +43,7 @@ export function versions(...packages: string[]): Record<string, string | null> {
   };
 }
 
-/** Read from the folder itself: a package's `exports` may hide its package.json from require. */
+/** Read from the package's folder: its `exports` may hide package.json from require. */
 function packageVersion(name: string): string | null {
   const folders = createRequire(import.meta.url).resolve.paths(name) ?? [];
   const manifest = folders
@@ -57,7 +57,7 @@ function readVersion(manifest: string): string {
 }
 
 function git(folder: string, ...args: string[]): string {
-  // A hook's environment would point git at the repository of the hook.
+  // In a git hook these variables would point git at the hook's repository.
   const { GIT_DIR: _dir, GIT_WORK_TREE: _tree, GIT_INDEX_FILE: _index, ...env } = process.env;
   return execFileSync('git', ['-C', folder, ...args], {
     env,

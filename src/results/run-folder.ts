@@ -1,4 +1,4 @@
-/** The folder of a run, results/<sweep>/<run-id>/: where its files are, and what its small ones hold. */
+/** A run's folder, results/<sweep>/<run-id>/: its files, and the content of the JSON ones. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { BackendName } from '../backends/names.js';
@@ -11,13 +11,13 @@ import { firstOf } from '../format.js';
 import type { PlannedRun, RunSpec } from '../plan/run.js';
 import { EMPTY_RUN, type EvalRow, type PlannedColumns, type RunRow } from './columns.js';
 
-/** Written when training starts: what the run is made with. */
+/** manifest.json, written when training starts: what the run is trained with. */
 export interface Manifest {
   run_id: string;
   config_hash: string;
   seed: number;
   spec: RunSpec;
-  /** What the globs of `spec.data` matched; absent in what older versions wrote. */
+  /** The files that `spec.data` matched; absent in manifests of older versions. */
   data_files?: Partial<DataFiles>;
   backend: BackendName;
   precision: Precision;
@@ -28,15 +28,15 @@ export interface Manifest {
   git_commit: string | null;
   /** Of the first attempt. */
   started_at: string;
-  /** Every time that a process took the run up, the first included. */
+  /** One for each process that trained the run, the first included. */
   attempts: Attempt[];
-  /** First sequences of batches that training passes over, since their loss or gradient norm was not finite. */
+  /** First sequences of skipped batches, whose loss or gradient norm was not finite. */
   skipped_batches: number[];
 }
 
 export interface Attempt {
   started_at: string;
-  /** Steps that its checkpoint had taken; 0: from the start. */
+  /** Step of the checkpoint that it resumed from; 0: the start. */
   from_step: number;
   backend: BackendName;
   device: string;
@@ -49,7 +49,7 @@ export interface RunFiles {
   result: string;
   /** Its rows of eval.csv. */
   evaluation: string;
-  /** How far an evaluation has come that is not at its end. */
+  /** Progress of an evaluation that has not ended. */
   evaluationProgress: string;
   steps: string;
   log: string;
@@ -134,12 +134,12 @@ export function planRow(run: PlannedRun): RunRow {
   return { ...EMPTY_RUN, ...planned };
 }
 
-/** The row of a run as it is now: its result, or the plan's row with what its lock and its manifest tell. */
+/** The current row of a run: its result, or the plan's row completed from its lock and manifest. */
 export function currentRow(folder: string, run: PlannedRun): RunRow {
   const result = readResult(folder);
   if (result?.status === 'done') return result;
   const training = isLocked(runFiles(folder).lock);
-  if (result !== null && !training) return result; // ended otherwise; if locked, it is being trained again
+  if (result !== null && !training) return result; // a locked run is being trained again
   const manifest = readManifest(folder);
   if (manifest === null) return training ? { ...planRow(run), status: 'running' } : planRow(run);
   const { backend, precision, device, started_at, git_commit } = manifest;
@@ -148,11 +148,11 @@ export function currentRow(folder: string, run: PlannedRun): RunRow {
 }
 
 /**
- * A run that has ended keeps its result, and one that was broken off goes on where it was; if the sweep file now asks for
- * something else under the same name, or its data have changed, that would stand for what it is not.
+ * A run that has ended keeps its result, and an interrupted one resumes. If the sweep file has changed under the same
+ * name, or its data have, that result would not be of the run that the file now describes.
  *
- * @param files the data of the run as they are now; those that are not there are not compared
- * @param retry diverged runs are trained anew, under whatever config
+ * @param files the run's data files at present; missing ones are not compared
+ * @param retry diverged runs are trained again, under any config
  * @throws InputError naming the keys and the files that differ
  */
 export function assertSameConfig(
@@ -168,22 +168,22 @@ export function assertSameConfig(
   if (manifest === null) {
     if (!ended) return;
     throw new InputError(
-      `${folder}: has a result but no manifest.json: remove the folder to train the run again`,
+      `${folder}: has a result but no manifest.json; remove the folder to train the run again`,
     );
   }
   const keys = specDifferences(manifest.spec, run.spec);
-  if (!ended && keys.length > 0) return; // it starts over
+  if (!ended && keys.length > 0) return; // it starts again from the first step
   const differences = [...keys, ...firstOf(fileDifferences(manifest, files))];
   if (differences.length === 0) return;
   const what = `has ${ended ? 'ended' : 'been started'} ${keys.length > 0 ? 'under another config' : 'on other data'}`;
-  const anew = status === 'diverged' ? ', or train it anew with --retry' : '';
+  const retrying = status === 'diverged' ? ', or train it again with --retry' : '';
   throw new InputError(
-    `${folder}: this run ${what}: ${differences.join(', ')}. Give the sweep another name, or remove the folder to train the run again${anew}`,
+    `${folder}: this run ${what}: ${differences.join(', ')}. Give the sweep another name, or remove the folder to train the run again${retrying}`,
   );
 }
 
 /**
- * Losses on another text than the run was trained beside would stand in its row for what they are not.
+ * Refuses to evaluate a run on other held-out files than those of its training: the losses would not be comparable.
  *
  * @throws InputError naming the held-out files that differ
  */
@@ -191,7 +191,7 @@ export function assertSameHeldout(folder: string, { heldout }: Partial<DataFiles
   const differences = fileDifferences(readManifest(folder), heldout === undefined ? {} : { heldout });
   if (differences.length === 0) return;
   throw new InputError(
-    `${folder}: this run was trained beside other data: ${firstOf(differences).join(', ')}. Put them back, or name the tokens: mod eval --checkpoint DIR --tokens FILE`,
+    `${folder}: this run's held-out data have changed: ${firstOf(differences).join(', ')}. Restore them, or name the tokens: mod eval --checkpoint DIR --tokens FILE`,
   );
 }
 
@@ -203,7 +203,7 @@ export function specDifferences(before: RunSpec, after: RunSpec): string[] {
     .map((key) => `${key}: ${old.get(key) ?? 'absent'} → ${now.get(key) ?? 'absent'}`);
 }
 
-/** Files that have come, gone or changed their size, as `heldout file h.txt: 500 bytes → 600 bytes`. */
+/** Files that were added, removed or changed in size, as `heldout file h.txt: 500 bytes → 600 bytes`. */
 function fileDifferences(manifest: Manifest | null, now: Partial<DataFiles>): string[] {
   return (['train', 'heldout'] as const).flatMap((role) => {
     const [old, files] = [manifest?.data_files?.[role], now[role]];
@@ -215,12 +215,12 @@ function fileDifferences(manifest: Manifest | null, now: Partial<DataFiles>): st
   });
 }
 
-/** Whether a folder is a run's: it has been started. */
+/** Whether a folder is that of a run that has been started. */
 export function isRunFolder(folder: string): boolean {
   return existsSync(runFiles(folder).manifest);
 }
 
-/** Values by dotted path; lists are values. */
+/** Values by dotted path; a list counts as one value. */
 function flatten(value: unknown, path = '', into = new Map<string, string>()): Map<string, string> {
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
     for (const [key, inner] of Object.entries(value)) flatten(inner, path ? `${path}.${key}` : key, into);

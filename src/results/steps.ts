@@ -1,4 +1,4 @@
-/** steps.csv of a run: a line appended at each interval of training, cut back to a step when training goes on from there. */
+/** steps.csv of a run: lines are appended during training, and removed after a step when training resumes from it. */
 import { closeSync, existsSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { writeAll, writeFileAtomic } from '../files/atomic.js';
 import { formatCsv, formatCsvLine, parseCsv, readTable } from '../files/csv.js';
@@ -17,8 +17,8 @@ export function appendStep(path: string, row: StepRow): void {
 }
 
 /**
- * Leaves the lines up to and including a step, byte for byte; 0 leaves the head alone. A last line without its end is
- * what a crash left of one, and goes too.
+ * Keeps the lines up to and including a step, byte for byte; 0 keeps only the head. Also removes a last line without a
+ * line end, which a crash may leave.
  */
 export function cutSteps(path: string, step: number): void {
   if (!existsSync(path)) return;
@@ -29,8 +29,8 @@ export function cutSteps(path: string, step: number): void {
 }
 
 /**
- * All lines that have their end; none where the run has not come to its first. What follows the last line end is being
- * written, or is what a crash or a full disk left of a line.
+ * All complete lines; none before the run's first. Text after the last line end is being written, or is left of a crash or
+ * a full disk.
  */
 export function readSteps(path: string): StepRow[] {
   if (!existsSync(path)) return [];
@@ -39,10 +39,10 @@ export function readSteps(path: string): StepRow[] {
   return whole === '' ? [] : parseCsv<StepRow>(path, whole, STEP_TABLE);
 }
 
-/** Steps in a tenth of a run: its step time leaves the first tenth out, its training loss is the mean over the last. */
+/** Steps in a tenth of a run: its step time excludes the first tenth, its training loss is the mean over the last. */
 export const tenthOf = (steps: number): number => Math.max(1, Math.floor(steps / 10));
 
-/** Median and quartiles of step times in ms; null without any. */
+/** Median and quartiles of step times in ms; null for no times. */
 export function stepTimes(times: readonly number[]): Pick<RunRow, 'step_ms' | 'step_ms_q1' | 'step_ms_q3'> {
   if (times.length === 0) return { step_ms: null, step_ms_q1: null, step_ms_q3: null };
   return { step_ms: median(times), step_ms_q1: quantile(times, 0.25), step_ms_q3: quantile(times, 0.75) };
@@ -51,6 +51,6 @@ export function stepTimes(times: readonly number[]): Pick<RunRow, 'step_ms' | 's
 /** Digits of a share in the list of loads. */
 const LOAD_DIGITS = 4;
 
-/** The column `expert_load`: shares with a space between. */
+/** The column `expert_load`: shares separated by spaces. */
 export const formatLoad = (load: readonly number[]): string =>
   load.map((share) => share.toFixed(LOAD_DIGITS)).join(' ');

@@ -1,4 +1,4 @@
-/** The folder of a sweep, results/<sweep>/: where its files are, its plan, and finding it. */
+/** A sweep's folder, results/<sweep>/: its files, its plan, and how a command finds it. */
 import { readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { InputError, TryLaterError } from '../errors.js';
@@ -8,10 +8,10 @@ import { firstOf } from '../format.js';
 import type { PlannedRun } from '../plan/run.js';
 import { specDifferences } from './run-folder.js';
 
-/** plan.json: all that later commands and the training processes need to know of the sweep file. */
+/** plan.json: what later commands and the training processes need of the sweep file. */
 export interface SweepPlan {
   name: string;
-  /** Absolute: the sweep file's folder, which the globs of `spec.data` are relative to. */
+  /** Absolute path of the sweep file's folder; the globs of `spec.data` are relative to it. */
   base_dir: string;
   runs: PlannedRun[];
 }
@@ -22,7 +22,7 @@ export interface SweepFiles {
   evaluations: string;
   report: string;
   lock: string;
-  /** Held while the tables are made, or the plan is written. */
+  /** Held while the tables or the plan are written. */
   tablesLock: string;
 }
 
@@ -38,30 +38,30 @@ export function sweepFiles(folder: string): SweepFiles {
   };
 }
 
-/** The folder of a run; InputError for an id that would lead out of the sweep's. */
+/** The folder of a run. @throws InputError for an id that leads out of the sweep's folder */
 export function runFolder(sweepFolder: string, runId: string): string {
-  if (!/^[^./\\][^/\\]*$/.test(runId)) throw new InputError(`'${runId}' is no run id`);
+  if (!/^[^./\\][^/\\]*$/.test(runId)) throw new InputError(`'${runId}' is not a run id`);
   return join(sweepFolder, runId);
 }
 
-/** Whether a sweep is at work there: also before its first run has started, and between two. */
+/** Whether a `mod sweep` is running there, also when no run is being trained. */
 export function isSweeping(sweepFolder: string): boolean {
   return isLocked(sweepFiles(sweepFolder).lock);
 }
 
-/** Seconds that one who makes the tables, or writes the plan, waits for another. */
+/** Seconds to wait for another process that writes the tables or the plan. */
 const PATIENCE = 30;
 
 /**
- * The lock of those who make the tables or write the plan, one at a time.
+ * The lock for writing the tables or the plan.
  *
- * @throws TryLaterError if another process does nothing else for half a minute
+ * @throws TryLaterError if another process holds it for 30 s
  */
 export function lockTables(folder: string, description: string): Lock {
   return waitForLock(sweepFiles(folder).tablesLock, description, PATIENCE);
 }
 
-/** For the process that holds the sweep. */
+/** Writes the plan; for the process that holds the sweep's lock. */
 export function writePlan(folder: string, plan: SweepPlan): void {
   const lock = lockTables(folder, 'mod writing a plan');
   try {
@@ -72,10 +72,10 @@ export function writePlan(folder: string, plan: SweepPlan): void {
 }
 
 /**
- * For one process of many that train the sweep side by side: a plan that says the same is left alone, and so is that of a
- * process that holds the sweep, which trains by it. None takes the sweep and writes its own between the look and the rename.
+ * Writes the plan; for one of several processes that train the sweep in parallel without its lock. An equal plan stays, and
+ * so does that of a process that holds the sweep's lock. The tables' lock keeps another plan from being written meanwhile.
  *
- * @throws TryLaterError if that one trains by another plan, naming what differs
+ * @throws TryLaterError if the holder's plan differs, naming the differences
  */
 export function writePlanOfPart(folder: string, plan: SweepPlan): void {
   const files = sweepFiles(folder);
@@ -87,14 +87,14 @@ export function writePlanOfPart(folder: string, plan: SweepPlan): void {
     if (held === null) writeJsonIfChanged(files.plan, plan);
     if (differences.length === 0) return;
     throw new TryLaterError(
-      `${files.lock} is held by ${describeHolder(files.lock)}, whose plan is another: ${firstOf(differences).join('; ')}. Nothing was done: put the file back, or try again when that process has ended`,
+      `${files.lock} is held by ${describeHolder(files.lock)}, whose plan differs: ${firstOf(differences).join('; ')}. Nothing was done: restore the file, or try again when that process has ended`,
     );
   } finally {
     tables.release();
   }
 }
 
-/** In what two plans would train something else; backend and checkpoints decide no result. */
+/** Differences between two plans that change results; backend and checkpoint settings do not. */
 function planDifferences(before: SweepPlan, after: SweepPlan): string[] {
   const folders =
     before.base_dir === after.base_dir ? [] : [`folder of the file: ${before.base_dir} → ${after.base_dir}`];
@@ -102,7 +102,7 @@ function planDifferences(before: SweepPlan, after: SweepPlan): string[] {
   const runs = [...new Set([...old.keys(), ...now.keys()])].flatMap((id) => {
     const [was, is] = [old.get(id), now.get(id)];
     if (was === undefined) return [`${id} is new`];
-    if (is === undefined) return [`${id} is no run of it any more`];
+    if (is === undefined) return [`${id} is no longer a run of it`];
     if (was.config_hash === is.config_hash) return [];
     return [`${id}: ${specDifferences(was.spec, is.spec).join(', ')}`];
   });
@@ -115,28 +115,28 @@ const runsById = ({ runs }: SweepPlan) => new Map(runs.map((run) => [run.run_id,
 export function readPlan(folder: string): SweepPlan {
   const found = tryReadPlan(folder);
   if (found !== null) return found;
-  throw new InputError(`${sweepFiles(folder).plan}: no such file: ${folder} is no sweep's folder`);
+  throw new InputError(`${sweepFiles(folder).plan}: no such file: ${folder} is not a sweep's folder`);
 }
 
-/** Null where there is none. */
+/** Null if there is none. */
 export function tryReadPlan(folder: string): SweepPlan | null {
   const { plan } = sweepFiles(folder);
   const found = readJson(plan) as SweepPlan | null;
-  if (found !== null && !Array.isArray(found.runs)) throw new InputError(`${plan}: no plan of a sweep`);
+  if (found !== null && !Array.isArray(found.runs)) throw new InputError(`${plan}: not a sweep's plan`);
   return found;
 }
 
 export interface FoundSweep {
   sweepFolder: string;
-  /** The run, where the target was a run's folder. */
+  /** The run, if the target is a run's folder. */
   runId: string | null;
 }
 
 /**
- * What TARGET means: a sweep's folder, a run's folder, the name of either under the results, or, where it is undefined,
- * the newest sweep: the one whose plan or table was written last.
+ * Resolves TARGET: a sweep's folder, a run's folder, or the name of either below `resultsDir`; undefined: the newest sweep,
+ * whose plan or runs.csv was written last.
  *
- * @throws InputError if there is no such thing
+ * @throws InputError if there is no such sweep or run
  */
 export function findSweep(target: string | undefined, resultsDir: string): FoundSweep {
   if (target === undefined) return { sweepFolder: newestSweep(resultsDir), runId: null };
@@ -161,7 +161,7 @@ function newestSweep(resultsDir: string): string {
   const sweeps = names.map((name) => resolve(resultsDir, name)).filter(isSweepFolder);
   const [newest] = sweeps.sort((a, b) => lastWritten(b) - lastWritten(a));
   if (newest === undefined) {
-    throw new InputError(`${resultsDir}: no sweep there: run mod sweep first, or name another --results`);
+    throw new InputError(`${resultsDir}: no sweep there: run mod sweep first, or choose another --results`);
   }
   return newest;
 }
@@ -180,7 +180,7 @@ function modified(path: string): number | null {
   try {
     return statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? null;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOTDIR') return null; // below a plain file, as results/README.md is
+    if ((error as NodeJS.ErrnoException).code === 'ENOTDIR') return null; // a parent is a plain file, such as results/README.md
     throw error;
   }
 }

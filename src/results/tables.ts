@@ -1,4 +1,4 @@
-/** runs.csv and eval.csv of a sweep, made whole from the plan and the run folders by whoever looks. */
+/** Writes runs.csv and eval.csv of a sweep, always whole, from its plan and run folders. */
 import { accessSync, constants, existsSync } from 'node:fs';
 import { TryLaterError } from '../errors.js';
 import { isDiskFull } from '../files/atomic.js';
@@ -8,21 +8,20 @@ import { EVAL_TABLE, RUN_TABLE, type RunRow } from './columns.js';
 import { currentRow, readEvaluations } from './run-folder.js';
 import { lockTables, runFolder, sweepFiles } from './sweep-folder.js';
 
-/** The rows of runs.csv as the run folders have them now, in the plan's order. */
+/** The current rows of runs.csv, from the run folders, in the plan's order. */
 export function currentRows(folder: string, runs: readonly PlannedRun[]): RunRow[] {
   return runs.map((run) => currentRow(runFolder(folder, run.run_id), run));
 }
 
 /**
- * Makes both tables, and tells what is in the first. One process at a time, from reading the run folders to the last
- * rename, on whatever machine: of two side by side the one that read earlier could write last, and a run that has ended
- * would be missing.
+ * Writes both tables and returns the rows of runs.csv. A lock spans reading and writing: of two concurrent processes, on
+ * any machines, the one that read earlier could write last, and a run that has ended would be missing.
  *
- * @throws TryLaterError if another process does nothing else for half a minute
+ * @throws TryLaterError if another process holds that lock for 30 s
  */
 export function writeTables(folder: string, runs: readonly PlannedRun[]): RunRow[] {
   const { runs: runsCsv, evaluations } = sweepFiles(folder);
-  const lock = lockTables(folder, 'mod making tables');
+  const lock = lockTables(folder, 'mod writing tables');
   try {
     const rows = currentRows(folder, runs);
     writeCsv(runsCsv, RUN_TABLE, rows);
@@ -35,11 +34,11 @@ export function writeTables(folder: string, runs: readonly PlannedRun[]): RunRow
 }
 
 /**
- * Makes both tables for somebody who only looks: not in a folder that takes no files, nor on a disk that is full, nor
- * where runs.csv tells of runs whose folders are not here, since then the tables alone were copied.
+ * Writes both tables on behalf of a command that only reads: skipped if the folder is read-only, the disk is full, or
+ * runs.csv has started runs whose folders are missing, since then only the tables were copied here.
  */
 export function refreshTables(folder: string, runs: readonly PlannedRun[]): void {
-  if (!isWritable(folder) || knowsMore(folder)) return;
+  if (!isWritable(folder) || hasRunsElsewhere(folder)) return;
   try {
     writeTables(folder, runs);
   } catch (error) {
@@ -48,7 +47,7 @@ export function refreshTables(folder: string, runs: readonly PlannedRun[]): void
   }
 }
 
-function knowsMore(folder: string): boolean {
+function hasRunsElsewhere(folder: string): boolean {
   const { runs } = sweepFiles(folder);
   if (!existsSync(runs)) return false;
   return readCsv<RunRow>(runs, RUN_TABLE).some(

@@ -1,4 +1,4 @@
-/** `mod thin`: steps.csv of a run that has ended, cut to as many rows as a figure draws, small enough for git. */
+/** `mod thin`: reduces steps.csv of a run that has ended to as many rows as a figure draws, small enough for git. */
 import { writeCsv } from '../files/csv.js';
 import { isLocked } from '../files/lock.js';
 import { mean } from '../statistics.js';
@@ -6,10 +6,10 @@ import { type RunRow, STEP_TABLE, type StepRow } from './columns.js';
 import { readResult, runFiles, writeResult } from './run-folder.js';
 import { formatLoad, readSteps, stepTimes, tenthOf } from './steps.js';
 
-/** Rows that a curve is drawn from. More cannot be told apart in a figure. */
+/** Rows that a curve is drawn from. More cannot be distinguished in a figure. */
 export const CURVE_ROWS = 48;
 
-/** Significant digits that are kept of the columns that no mean is taken of later. */
+/** Significant digits of the columns of which no mean is taken later. */
 const DIGITS = 6;
 
 /** Rows of steps.csv before and after. */

@@ -1,6 +1,6 @@
-/** The learning rate over a run: linear warm-up, then a cosine to a tenth of the peak, reached at the last step. */
+/** Learning rate schedule: linear warm-up, then cosine decay to a tenth of the peak at the last step. */
 
-/** Steps of warm-up in a run of n: max(1, min(floor(n/10), max(20, round(n/50)))). */
+/** Warm-up steps in a run of n steps: max(1, min(floor(n/10), max(20, round(n/50)))). */
 export function warmupSteps(steps: number): number {
   return Math.max(1, Math.min(Math.floor(steps / 10), Math.max(20, Math.round(steps / 50))));
 }

@@ -130,7 +130,7 @@ describe('a checkpoint', () => {
   it('under the name of another step is none', () => {
     writeCheckpoint(job(1));
     nodeFs.renameSync(at(1), at(7));
-    expect(() => checkCheckpoint(at(7))).toThrow('of step 1, not of this folder');
+    expect(() => checkCheckpoint(at(7))).toThrow('is of step 1, not of this folder');
   });
 
   it('replaces one of the same step, and what a killed writer left', () => {
@@ -143,7 +143,7 @@ describe('a checkpoint', () => {
     expect(readdirSync(checkpoints)).toEqual(['step-00000004']);
   });
 
-  it('is among the newest that are kept; a damaged one is put aside until the run is done', () => {
+  it('is among the newest that are kept; a damaged one is quarantined until the run is done', () => {
     for (const step of [1, 2, 10, 100_000_000]) writeCheckpoint(job(step, 3));
     expect(checkpointSteps(checkpoints)).toEqual([2, 10, 100_000_000]);
     const bytes = folderBytes(checkpoints);

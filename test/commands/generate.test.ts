@@ -115,7 +115,7 @@ describe('weights that are damaged', () => {
     const filled = args.map((arg) => places[arg] ?? arg);
     const { code, stdout, stderr } = await mod(command, ...filled, '--backend', 'wasm');
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
-    expect(stderr).toContain(`${weights()}: corrupt: its checksum is not the manifest's`);
+    expect(stderr).toContain(`${weights()}: corrupt: its checksum differs from the manifest's`);
   });
 
   it('are read where there is no manifest, and a whole checkpoint under any name and without its optimizer', async () => {

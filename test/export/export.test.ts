@@ -127,6 +127,6 @@ print(json.dumps([config, {name: [list(value.shape), float(value.sum(dtype='floa
 it('names the option that chooses its folder where that cannot be written', async () => {
   const out = join(results, 'made', 'runs.csv', 'curves'); // below a plain file
   await expect(exportCommand('made', { format: 'wandb', results, out }, () => undefined)).rejects.toThrow(
-    /^.*curves: results cannot be written there: .*; choose another --out$/,
+    /^.*curves: cannot write results there: .*; choose another --out$/,
   );
 });

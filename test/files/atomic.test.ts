@@ -121,6 +121,8 @@ describe('makeResultsFolder', () => {
     writeFileSync(join(folder, 'file'), '');
     const path = join(folder, 'file/results');
     expect(() => makeResultsFolder(path)).toThrow(InputError);
-    expect(() => makeResultsFolder(path)).toThrow(new RegExp(`^${path}: results cannot .*ENOTDIR`));
+    expect(() => makeResultsFolder(path)).toThrow(
+      new RegExp(`^${path}: cannot write results there: .*ENOTDIR`),
+    );
   });
 });

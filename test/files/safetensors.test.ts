@@ -84,9 +84,9 @@ describe('safetensors', () => {
     ['a header longer than the file', () => file('{}', bytes8, 1000n), /claims a header of 1000 bytes/],
     ['a header of 2⁶³ bytes', () => file('{}', bytes8, 2n ** 63n), /claims a header/],
     ['no JSON', () => file('{"x":'), /JSON/],
-    ['a list', () => file('[]'), /no JSON object/],
-    ['space before the header', () => file(' {}'), /no JSON object/],
-    ['broken UTF-8', () => corrupt(file('{"xx":1}'), 10, 0xff), /no safetensors file/],
+    ['a list', () => file('[]'), /not a JSON object/],
+    ['space before the header', () => file(' {}'), /not a JSON object/],
+    ['broken UTF-8', () => corrupt(file('{"xx":1}'), 10, 0xff), /not a safetensors file/],
     ['a name twice', () => file('{"x":{},"\\u0078":{}}'), /names "x" twice/],
     ['a key twice', () => file(one('{"dtype":"F32","dtype":"I32"}')), /names "dtype" twice/],
     [
@@ -118,14 +118,14 @@ describe('safetensors', () => {
     [
       'offsets out of the file',
       () => file(one('{"dtype":"F32","shape":[4],"data_offsets":[0,16]}'), bytes8),
-      /tensor x: its data lies at 0 to 16 of 8/,
+      /tensor x: its data is at 0 to 16 of 8/,
     ],
     [
       'offsets backwards',
       () => file(one('{"dtype":"F32","shape":[0],"data_offsets":[8,0]}'), bytes8),
-      /tensor x: its data lies at 8 to 0/,
+      /tensor x: its data is at 8 to 0/,
     ],
-    ['a tensor that is null', () => file(one('null')), /tensor x: no description/],
+    ['a tensor that is null', () => file(one('null')), /tensor x: not described by an object/],
     [
       'an overlap',
       () =>
@@ -133,20 +133,20 @@ describe('safetensors', () => {
           '{"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"y":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}',
           bytes8,
         ),
-      /tensor y: its data starts at 4, 8 was expected/,
+      /tensor y: its data starts at 4, expected 8/,
     ],
     [
       'a hole',
       () => file(one('{"dtype":"F32","shape":[1],"data_offsets":[4,8]}'), bytes8),
-      /tensor x: its data starts at 4, 0/,
+      /tensor x: its data starts at 4, expected 0/,
     ],
     [
       'bytes left over',
       () => file(one('{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'), bytes8),
-      /take 4 bytes, the file holds 8/,
+      /take 4 bytes, the file has 8/,
     ],
     ['metadata of numbers', () => file('{"__metadata__":{"a":1}}'), /__metadata__/],
-    ['seven bytes', () => raw(bytes8.subarray(1)), /7 bytes hold no header/],
+    ['seven bytes', () => raw(bytes8.subarray(1)), /7 bytes are too few for a header/],
     ['a folder', () => folder, /EISDIR/],
     ['nothing', () => join(folder, 'none'), /ENOENT/],
   ];

@@ -224,7 +224,7 @@ describe('assertSameConfig', () => {
 
   it('lets a diverged run be another when it is tried again, and says so', () => {
     const folder = ended('a', 'diverged', null);
-    expect(() => assertSameConfig(folder, changed())).toThrow('or train it anew with --retry');
+    expect(() => assertSameConfig(folder, changed())).toThrow('or train it again with --retry');
     expect(() => assertSameConfig(folder, changed(), {}, true)).not.toThrow();
     expect(() => assertSameConfig(ended('b', 'done', 1), changed(), {}, true)).toThrow(InputError);
     expect(() => assertSameConfig(ended('c', 'out-of-memory', null), changed(), {}, true)).not.toThrow();

@@ -132,7 +132,7 @@ describe('a run', () => {
     expect(skipped).toHaveLength(3);
   });
 
-  it('uses the checkpoint before a damaged one, names it and puts it aside', async () => {
+  it('uses the checkpoint before a damaged one, names it and quarantines it', async () => {
     const run = runs[1] as PlannedRun;
     const folder = at('damaged');
     await trainTiny(sweep, run, folder, { ...options, onStep: ({ step }) => step === 17 });
@@ -141,12 +141,12 @@ describe('a run', () => {
     const { from, log } = await trainTiny(sweep, run, folder, options);
     expect(from).toBe(15);
     expect(log[0]).toMatch(
-      /step-00000018\/optimizer\.safetensors: torn: 100 of \d+ bytes: this checkpoint is not used/,
+      /step-00000018\/optimizer\.safetensors: truncated: 100 of \d+ bytes: this checkpoint is not used/,
     );
     expect(resultOf(run, folder)).toEqual(resultOf(run, whole));
   });
 
-  it('stops when the disk is full, keeps the checkpoint before, and goes on when there is room', async () => {
+  it('stops when the disk is full, keeps the checkpoint before, and resumes when there is space', async () => {
     const run = runs[1] as PlannedRun;
     const folder = at('full');
     const write: TinyTraining['write'] = async (job) => {

@@ -271,7 +271,7 @@ describe('a run whose numbers are lost', () => {
     writeFileSync(sweep.config, `${text}training: {learning_rate: 1e-3}\n`);
     const refused = await train(sweep, '--quiet');
     expect(refused.code).toBe(2);
-    expect(refused.stderr).toMatch(/learning_rate: 1e\+38 → 0\.001\. .* or train it anew with --retry/);
+    expect(refused.stderr).toMatch(/learning_rate: 1e\+38 → 0\.001\. .* or train it again with --retry/);
     expect(await train(sweep, '--quiet', '--retry')).toEqual({ code: 0, stdout: '', stderr: '' });
     expect(runRows(sweep)).toMatchObject([{ run_id: run, status: 'done' }]);
     const folder = join(sweep.results, 'tiny', run);
@@ -386,7 +386,7 @@ describe('a sweep refuses', () => {
     const sweep = tiny();
     const blocked = await mod('sweep', sweep.config, '--results', join(sweep.config, 'x'));
     expect(blocked.code).toBe(2);
-    expect(blocked.stderr).toContain('results cannot be written there');
+    expect(blocked.stderr).toContain('cannot write results there');
     const unknown = await train(sweep, '--only', 'nobody');
     expect(unknown).toMatchObject({ code: 2, stdout: '' });
     expect(unknown.stderr).toBe('mod: --only nobody: no run of this sweep; mod plan lists their ids\n');
