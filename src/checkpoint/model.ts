@@ -190,7 +190,7 @@ export function tensorSource(path: string): { source: StoredTensors; unused(): s
     if (found === undefined) throw new InputError(`${path}: the tensor ${name} is missing`);
     if (found.dtype !== 'F32' || String(found.shape) !== String(shape)) {
       throw new InputError(
-        `${path}: the tensor ${name} is ${found.dtype} [${found.shape}], config.json asks for F32 [${shape}]`,
+        `${path}: the tensor ${name} is ${found.dtype} [${found.shape}], config.json requires F32 [${shape}]`,
       );
     }
     const broken = found.data.findIndex((value) => !Number.isFinite(value));

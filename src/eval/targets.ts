@@ -123,7 +123,7 @@ export function checkpointAt(path: string, resultsDir: string): string {
     const latest = latestCheckpoint(folder);
     if (latest !== null) return latest;
   }
-  throw new InputError(`${path}: neither a checkpoint nor a run that has one, here or in ${resultsDir}`);
+  throw new InputError(`${path}: neither a checkpoint nor a run with a checkpoint, here or in ${resultsDir}`);
 }
 
 /**
@@ -137,8 +137,8 @@ export function keptCheckpoint({ checkpoint }: PlannedRun, folder: string): stri
   const { keep_final } = checkpoint;
   throw new InputError(
     keep_final === 'all'
-      ? `${folder}: it has no checkpoint`
-      : `${folder}: its weights are gone: the sweep file says checkpoint.keep_final: ${keep_final}`,
+      ? `${folder}: no checkpoint there`
+      : `${folder}: its weights were removed: the sweep file sets checkpoint.keep_final: ${keep_final}`,
   );
 }
 

@@ -60,7 +60,7 @@ describe('mod generate', () => {
     }
     const { code, stderr } = await mod('eval', '--checkpoint', 'nowhere', ...tokens, ...results);
     expect(code).toBe(2);
-    expect(stderr).toContain('nowhere: neither a checkpoint nor a run that has one, here or in');
+    expect(stderr).toContain('nowhere: neither a checkpoint nor a run with a checkpoint, here or in');
   });
 
   it.each([

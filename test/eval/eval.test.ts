@@ -109,7 +109,9 @@ describe('of a sweep', () => {
     expect(gone).toHaveLength(2);
     const refused = await evaluate(`tiny/${gone[0]}`);
     expect(refused.code).toBe(2);
-    expect(refused.stderr).toContain('its weights are gone: the sweep file says checkpoint.keep_final: best');
+    expect(refused.stderr).toContain(
+      'its weights were removed: the sweep file sets checkpoint.keep_final: best',
+    );
   });
 
   it('refuses tokens, which are for a checkpoint, and leaves its rows alone', async () => {
@@ -138,7 +140,7 @@ describe('refuses a checkpoint', () => {
   it.each([
     ['n_layers', 2, 'the tensor blocks.2.'],
     ['n_layers', 6, 'the tensor blocks.4.attn_norm.weight is missing'],
-    ['vocab_size', 65, 'the tensor tok_embed.weight is F32 [64,32], config.json asks for F32 [65,32]'],
+    ['vocab_size', 65, 'the tensor tok_embed.weight is F32 [64,32], config.json requires F32 [65,32]'],
     ['n_heads', 5, 'model.n_heads: 5 heads do not divide'],
     ['d_model', -1, 'model.d_model'],
   ])('whose config has %s: %i', async (key, value, message) => {
@@ -165,7 +167,7 @@ describe('refuses a checkpoint', () => {
     truncateSync(join(path, 'weights.safetensors'), 5000);
     expect((await checkpoint(path)).stderr).toContain('weights.safetensors');
     expect((await checkpoint(join(folder, 'nowhere'))).stderr).toContain(
-      'nowhere: neither a checkpoint nor a run that has one',
+      'nowhere: neither a checkpoint nor a run with a checkpoint',
     );
     const missing = await mod('eval', '--checkpoint', `${GOLDEN}/baseline`, '--tokens', 'nothing.bin');
     expect(missing).toMatchObject({ code: 2, stderr: 'mod: nothing.bin: no such file\n' });
