@@ -28,18 +28,19 @@ export function thinRun(folder: string): Thinned | null {
   const { steps: path, lock } = runFiles(folder);
   if (isLocked(lock)) return null;
   const rows = readSteps(path);
-  if (rows.length <= CURVE_ROWS) return { before: rows.length, after: rows.length };
   if (result.step_ms_q1 == null) writeResult(folder, { ...result, ...quartilesOf(rows) });
   const thinned = thinSteps(rows);
+  if (thinned === rows) return { before: rows.length, after: rows.length };
   writeCsv(path, STEP_TABLE, thinned);
   return { before: rows.length, after: thinned.length };
 }
 
 /**
  * Means over `CURVE_ROWS` parts of equal length. A held-out loss and a loss that is not finite end a row, as in a run's own
- * steps.csv, so that they keep their step.
+ * steps.csv, so that they keep their step. Rows that are few enough, or have been thinned, are returned as they are.
  */
-export function thinSteps(rows: readonly StepRow[]): StepRow[] {
+export function thinSteps(rows: readonly StepRow[]): readonly StepRow[] {
+  if (rows.filter((row) => !isMark(row)).length <= CURVE_ROWS) return rows;
   return equalParts(rows, CURVE_ROWS).flatMap((part) => splitAtMarks(part).map(meanRow));
 }
 
@@ -50,14 +51,16 @@ export function equalParts<T>(items: readonly T[], count: number): T[][] {
   return Array.from({ length: parts }, (_, i) => items.slice(bound(i), bound(i + 1)));
 }
 
-/** Parts that end at each row with a held-out loss or with a loss that is not finite. */
+const isMark = ({ heldout_loss, loss }: StepRow) => heldout_loss !== null || !Number.isFinite(loss);
+
+/** Parts that end at each mark. */
 function splitAtMarks(rows: readonly StepRow[]): StepRow[][] {
   const parts: StepRow[][] = [];
   let isOpen = false;
   for (const row of rows) {
     if (isOpen) parts.at(-1)?.push(row);
     else parts.push([row]);
-    isOpen = row.heldout_loss === null && Number.isFinite(row.loss);
+    isOpen = !isMark(row);
   }
   return parts;
 }

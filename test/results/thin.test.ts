@@ -32,9 +32,9 @@ describe('thinSteps', () => {
   it.each([49, 100, 967, 1000])(
     'leaves the smoothed curves of %d rows as they are, to the last bit',
     (count) => {
-      const curve = (steps: StepRow[], column: 'loss' | 'predictor_accuracy') =>
+      const curve = (steps: readonly StepRow[], column: 'loss' | 'predictor_accuracy') =>
         smoothed(
-          { steps: () => steps, row: { steps: count, train_flops: 1e15 } } as DoneRun,
+          { steps: () => [...steps], row: { steps: count, train_flops: 1e15 } } as DoneRun,
           (one) => one[column],
         );
       const dense = rows(count);
@@ -80,6 +80,8 @@ describe('thinSteps', () => {
       [40, null],
     ]);
     expect(thinned.flatMap(({ step, loss }) => (Number.isNaN(loss) ? [step] : []))).toEqual([33]);
+    expect(thinned.length).toBeGreaterThan(CURVE_ROWS);
+    expect(thinSteps(thinned)).toBe(thinned);
   });
 });
 
