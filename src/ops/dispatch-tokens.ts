@@ -46,15 +46,15 @@ export const dispatchTokensKernel = defineKernel(
   ): [indices: Tensor, counts: Tensor] => {
     const [batch, n] = choice.shape as [number, number];
     const [tokens, places] = [batch * n, experts * batch * slots];
-    const whole = (value: number) => scalar(value, 'int32');
+    const int32 = (value: number) => scalar(value, 'int32');
     const hot = oneHot(choice, choices); // [B, n, C]
     const rank = cast(sum(mul(hot, cumsum(hot, 1, true)), -1), 'int32'); // [B, n]
-    const fits = logicalAnd(less(choice, whole(experts)), less(rank, whole(slots)));
-    const starts = reshape(mul(range(0, batch, 1, 'int32'), whole(slots)), [batch, 1]);
-    const place = add(add(mul(choice, whole(batch * slots)), starts), rank);
-    const held = oneHot(reshape(where(fits, place, whole(places)), [tokens]), places, 'int32');
-    const shifted = reshape(sub(range(0, tokens, 1, 'int32'), whole(tokens)), [tokens, 1]);
-    const indices = reshape(add(sum(mul(held, shifted), 0), whole(tokens)), [1, places]);
+    const fits = logicalAnd(less(choice, int32(experts)), less(rank, int32(slots)));
+    const starts = reshape(mul(range(0, batch, 1, 'int32'), int32(slots)), [batch, 1]);
+    const place = add(add(mul(choice, int32(batch * slots)), starts), rank);
+    const held = oneHot(reshape(where(fits, place, int32(places)), [tokens]), places, 'int32');
+    const shifted = reshape(sub(range(0, tokens, 1, 'int32'), int32(tokens)), [tokens, 1]);
+    const indices = reshape(add(sum(mul(held, shifted), 0), int32(tokens)), [1, places]);
     const chosen = transpose(sum(hot, 1)); // [C, B]
     const kept = minimum(slice(chosen, [0, 0], [experts, batch]), slots);
     return [indices, concat([chosen, kept], 0)];

@@ -38,7 +38,7 @@ export const top1ExpertGradKernel = defineKernel(
 
 const hot = (choice: Tensor, like: Tensor) => oneHot(choice, like.shape[like.rank - 1] as number);
 
-export interface Choice {
+export interface TokenChoice {
   /** [B, n, C], without a gradient. */
   probabilities: Tensor;
   /** The probability of the choice: [B, n]. */
@@ -48,7 +48,7 @@ export interface Choice {
 }
 
 /** Top-1 token choice. logits [B, n, C]; their gradient comes through the gate. */
-export function top1Expert(tape: Tape | null, logits: Tensor): Choice {
+export function top1Expert(tape: Tape | null, logits: Tensor): TokenChoice {
   const [probabilities, gate, choice] = top1ExpertKernel({ logits }, {});
   tape?.record([gate], [logits], [probabilities, choice], ([dgate]) =>
     top1ExpertGradKernel({ probabilities, choice, dgate }, {}),

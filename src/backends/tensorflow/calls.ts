@@ -219,6 +219,11 @@ export class Calls {
     );
   }
 
+  /** The rows of x at the indices: x [n, ..], indices [..] → [.., ..] */
+  gatherRows(x: Handle, indices: Handle): Handle {
+    return this.run('GatherV2', [x, indices, this.int32(0)]);
+  }
+
   private free(handles: Handle[]): void {
     for (const { id } of handles) this.backend.binding.deleteTensor(id);
   }

@@ -2,16 +2,20 @@
 import { attentionKernels } from './attention.js';
 import type { TensorflowKernel } from './calls.js';
 import { elementwiseKernels } from './elementwise.js';
+import { embeddingKernels } from './embedding.js';
+import { expertKernels } from './experts.js';
 import { linearKernels } from './linear.js';
-import { lossKernels } from './loss.js';
+import { lossKernels } from './losses.js';
 import { optimizerKernels } from './optimizer.js';
-import { tokenKernels } from './tokens.js';
+import { routingKernels } from './routing.js';
 
 /** Kernels that call TensorFlow's own operations, on a CPU or a GPU. */
 export const DEVICE_KERNELS: readonly TensorflowKernel[] = [
+  ...embeddingKernels,
   ...linearKernels,
+  ...routingKernels,
+  ...expertKernels,
   ...lossKernels,
-  ...tokenKernels,
   ...optimizerKernels,
 ];
 

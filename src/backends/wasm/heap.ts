@@ -108,3 +108,16 @@ export function transposeInto(
     }
   }
 }
+
+/** Adds `width` consecutive elements of `from` to those of `to`. */
+export function addRow(
+  to: Float32Array,
+  toStart: number,
+  from: Float32Array,
+  fromStart: number,
+  width: number,
+): void {
+  for (let d = 0; d < width; d++) {
+    to[toStart + d] = (to[toStart + d] as number) + (from[fromStart + d] as number);
+  }
+}

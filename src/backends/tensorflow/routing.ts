@@ -1,30 +1,12 @@
-/** Embedding, router weights and routing on TensorFlow: rows are gathered and scattered by index, in a fixed order. */
+/** Routed blocks on TensorFlow: router weights, top-k selection, gather and gated scatter, in a fixed order of summation. */
 import type { Tensor } from '@tensorflow/tfjs-core';
-import { dispatchTokensKernel } from '../../ops/dispatch-tokens.js';
-import { embeddingGradKernel, embeddingKernel } from '../../ops/embedding.js';
 import { gatedScatterAddGradKernel, gatedScatterAddKernel } from '../../ops/gated-scatter-add.js';
 import { gatherTokensKernel, scatterTokensKernel } from '../../ops/gather-tokens.js';
 import { routerLogitsKernel } from '../../ops/router-logits.js';
 import { selectTopKKernel } from '../../ops/select-top-k.js';
-import { bool, type Calls, DTYPE, type Handle, tensorflowKernel } from './calls.js';
+import { bool, type Calls, type Handle, tensorflowKernel } from './calls.js';
 import { GATE_OPERATIONS } from './gates.js';
 
-const embedding = tensorflowKernel(embeddingKernel, (calls, { table, tokens }) => [
-  gatherRows(calls, calls.input(table), calls.input(tokens)),
-]);
-
-const embeddingGrad = tensorflowKernel(
-  embeddingGradKernel,
-  (calls, { dy, tokens, gradAccum }, { vocabSize }) => {
-    const width = dy.shape[dy.rank - 1] as number;
-    const rows = calls.reshape(calls.input(dy), [tokens.size, width]);
-    const ids = calls.reshape(calls.input(tokens), [tokens.size]);
-    const gradient = calls.run('UnsortedSegmentSum', [rows, ids, calls.int32(vocabSize)]);
-    return [gradAccum === undefined ? gradient : calls.add(calls.input(gradAccum), gradient)];
-  },
-);
-
-// Row sums instead of a product, whose order of summation may differ by row: equal tokens must have equal weights.
 const routerLogits = tensorflowKernel(routerLogitsKernel, (calls, { x, weight }) => {
   const w = calls.reshape(calls.input(weight), [weight.size]);
   return [calls.reduce('Sum', calls.mul(calls.input(x), w), 2)];
@@ -81,42 +63,6 @@ const gatedScatterAddGrad = tensorflowKernel(
   },
 );
 
-const dispatchTokens = tensorflowKernel(
-  dispatchTokensKernel,
-  (calls, { choice }, { experts, choices, slots }) => {
-    const [batch, n] = choice.shape as [number, number];
-    const [tokens, places] = [batch * n, experts * batch * slots];
-    const chosen = calls.input(choice);
-    const hot = calls.run('OneHot', [chosen, calls.int32(choices), calls.float32(1), calls.float32(0)]);
-    const before = calls.run(
-      'Cumsum',
-      [hot, calls.int32(1)],
-      [bool('exclusive', true), bool('reverse', false)],
-    );
-    const rank = calls.cast(calls.reduce('Sum', calls.mul(hot, before), 2), DTYPE.int32); // [B, n]
-    const starts = calls.run('Range', [calls.int32(0), calls.int32(batch * slots), calls.int32(slots)]);
-    const inExpert = calls.add(rank, calls.reshape(starts, [batch, 1]));
-    const place = calls.add(calls.mul(chosen, calls.int32(batch * slots)), inExpert);
-    const fits = calls.run('LogicalAnd', [
-      calls.run('Less', [chosen, calls.int32(experts)]),
-      calls.run('Less', [rank, calls.int32(slots)]),
-    ]);
-    // One extra slot collects the tokens without a slot.
-    const at = calls.reshape(calls.run('SelectV2', [fits, place, calls.int32(places)]), [tokens, 1]);
-    const ids = calls.run('Range', [calls.int32(0), calls.int32(tokens), calls.int32(1)]);
-    const empty = calls.run('Fill', [calls.vector([places + 1]), calls.int32(tokens)]);
-    const held = calls.run('TensorScatterUpdate', [empty, at, ids]);
-    const totals = calls.transpose(calls.reduce('Sum', hot, 1), [1, 0]); // [C, B]
-    const kept = calls.run('Minimum', [calls.slice(totals, 0, 0, experts), calls.float32(slots)]);
-    const indices = calls.reshape(calls.slice(held, 0, 0, places), [1, places]);
-    return [indices, calls.concat([totals, kept], 0)];
-  },
-);
-
-function gatherRows(calls: Calls, x: Handle, indices: Handle): Handle {
-  return calls.run('GatherV2', [x, indices, calls.int32(0)]);
-}
-
 /** The row among B·T of each slot: [B·k]. Padding, an index of T, becomes B·T, one past the last row. */
 function flatPositions(calls: Calls, indices: Handle, length: number): Handle {
   return calls.scope(() => {
@@ -139,7 +85,7 @@ function gatherSelected(calls: Calls, x: Tensor, indices: Handle): Handle {
     const k = indices.shape[1] as number;
     const last = calls.int32(batch * length - 1);
     const at = calls.run('Minimum', [flatPositions(calls, indices, length), last]);
-    const rows = gatherRows(calls, calls.reshape(calls.input(x), [batch * length, ...row]), at);
+    const rows = calls.gatherRows(calls.reshape(calls.input(x), [batch * length, ...row]), at);
     const none = calls.reshape(isPadding(calls, indices, length), [batch * k, ...row.map(() => 1)]);
     return calls.reshape(calls.run('SelectV2', [none, calls.float32(0), rows]), [batch, k, ...row]);
   });
@@ -175,14 +121,11 @@ function scatterRows(calls: Calls, positions: Handle, rows: Handle, shape: numbe
   return calls.run('ScatterNd', [calls.reshape(positions, [-1, 1]), rows, calls.vector(shape)]);
 }
 
-export const tokenKernels = [
-  embedding,
-  embeddingGrad,
+export const routingKernels = [
   routerLogits,
   selectTopK,
   gatherTokens,
   scatterTokens,
   gatedScatterAdd,
   gatedScatterAddGrad,
-  dispatchTokens,
 ];

@@ -1,32 +1,10 @@
-/** Embedding, router weights and routing on wasm: rows are copied and added by index, in a fixed order. */
-import { embeddingGradKernel, embeddingKernel } from '../../ops/embedding.js';
+/** Routed blocks on wasm: router weights, top-k selection, gather and gated scatter, and their gradients. */
 import { gatedScatterAddGradKernel, gatedScatterAddKernel } from '../../ops/gated-scatter-add.js';
 import { GATES } from '../../ops/gates.js';
 import { gatherTokensKernel, scatterTokensKernel } from '../../ops/gather-tokens.js';
 import { routerLogitsGradKernel, routerLogitsKernel } from '../../ops/router-logits.js';
 import { selectTopKKernel } from '../../ops/select-top-k.js';
-import { wasmKernel } from './heap.js';
-
-const embedding = wasmKernel(embeddingKernel, (heap, { table, tokens }) => {
-  const width = table.shape[1] as number;
-  const y = heap.make([...tokens.shape, width]);
-  const [rows, ids, to] = [heap.floats(table), heap.ints(tokens), heap.floats(y)];
-  ids.forEach((id, i) => {
-    to.set(rows.subarray(id * width, (id + 1) * width), i * width);
-  });
-  return [y];
-});
-
-const embeddingGrad = wasmKernel(embeddingGradKernel, (heap, { dy, tokens, gradAccum }, { vocabSize }) => {
-  const width = dy.shape[dy.rank - 1] as number;
-  const dtable = gradAccum === undefined ? heap.make([vocabSize, width]) : heap.reuse(gradAccum);
-  const [from, ids, to] = [heap.floats(dy), heap.ints(tokens), heap.floats(dtable)];
-  if (gradAccum === undefined) to.fill(0);
-  ids.forEach((id, i) => {
-    addRow(to, id * width, from, i * width, width);
-  });
-  return [dtable];
-});
+import { addRow, wasmKernel } from './heap.js';
 
 const routerLogits = wasmKernel(routerLogitsKernel, (heap, { x, weight }) => {
   const r = heap.make(x.shape.slice(0, 2));
@@ -139,18 +117,6 @@ const gatedScatterAddGrad = wasmKernel(
   },
 );
 
-function addRow(
-  to: Float32Array,
-  toStart: number,
-  from: Float32Array,
-  fromStart: number,
-  width: number,
-): void {
-  for (let d = 0; d < width; d++) {
-    to[toStart + d] = (to[toStart + d] as number) + (from[fromStart + d] as number);
-  }
-}
-
 /** Calls `visit` for every selected token with its slot among B·k and its row among B·T. An index of T is padding. */
 function forEachSelected(
   indices: Int32Array,
@@ -178,9 +144,7 @@ function largest(weights: Float32Array, k: number): Int32Array {
   return order.subarray(0, k).sort();
 }
 
-export const tokenKernels = [
-  embedding,
-  embeddingGrad,
+export const routingKernels = [
   routerLogits,
   routerLogitsGrad,
   selectTopK,
