@@ -1,9 +1,8 @@
-/** Gelu on wasm. */
+/** Gelu and its gradient on wasm, each a sigmoid and one loop. */
 import { sigmoid, type Tensor } from '@tensorflow/tfjs-core';
 import { GELU_CUBIC, GELU_SCALE, geluGradKernel, geluKernel } from '../../ops/gelu.js';
 import { type Heap, wasmKernel } from './heap.js';
 
-// tfjs' own sigmoid is vectorized; a scalar loop is not.
 const gelu = wasmKernel(geluKernel, (heap, { x }) => {
   const gate = gateOf(heap, x);
   const [from, to] = [heap.floats(x), heap.floats(gate)];
@@ -22,7 +21,7 @@ const geluGrad = wasmKernel(geluGradKernel, (heap, { dy, x }) => {
   return [gate];
 });
 
-/** sigmoid(2u) of gelu, as a new tensor. */
+/** sigmoid(2u) of gelu, as a new tensor; by tfjs' own sigmoid, which is vectorized. */
 function gateOf(heap: Heap, x: Tensor): Tensor {
   const argument = heap.make(x.shape);
   const [from, to] = [heap.floats(x), heap.floats(argument)];
