@@ -42,10 +42,8 @@ interface Column extends CsvColumn {
   timing?: true;
 }
 
-interface RunColumn extends Column {
-  /** Empty in the plan: the process that trains the run fills it in. */
-  measured?: true;
-}
+/** A measured column is null in the plan's row: the process that trains the run computes it. */
+type RunColumn = Column & ({ measured?: never } | { measured: true; nullable: true });
 
 /** runs.csv: a row a run. */
 export const RUN_TABLE = {
@@ -160,7 +158,7 @@ type MeasuredColumn = {
   [Name in keyof RunRow]: (typeof RUN_TABLE)[Name] extends { measured: true } ? Name : never;
 }[keyof RunRow];
 
-/** What the plan knows of a run's row, and what the process that trains it adds. */
+/** The part of a run's row that follows from the plan, and the part that is measured. */
 export type PlannedColumns = Omit<RunRow, MeasuredColumn>;
 export type MeasuredColumns = Pick<RunRow, MeasuredColumn>;
 

@@ -1,18 +1,18 @@
-/** Where tokens went in the experts of a step, as shares: numbers for the log. */
+/** How the tokens of a step are distributed over the experts, as shares. */
 import { type ExpertsConfig, expertChoices } from '../model/config.js';
 import { mean } from '../statistics.js';
 
-/** Shares of the tokens that came to the experts of a block, means over blocks. */
+/** Shares of the tokens that reach a block's experts, means over blocks. */
 export interface ExpertShares {
-  /** That chose each expert, in each block from the most chosen to the least. */
+  /** Of tokens that chose each expert, in each block from the most chosen to the least. */
   load: number[];
-  /** That chose an expert whose slots were taken. */
+  /** Of tokens that chose an expert without a free slot. */
   dropped: number;
-  /** That chose a no-op; null where there are none. */
+  /** Of tokens that chose a no-op; null without no-ops. */
   noOp: number | null;
 }
 
-/** @param counts a row a block: tokens by choice, experts first, then those that each expert took: [blocks, C + E] */
+/** @param counts [blocks, C + E]: in each block the tokens by choice, experts first, then those that each expert processed */
 export function expertShares(counts: ArrayLike<number>, experts: ExpertsConfig): ExpertShares {
   const [choices, { count }] = [expertChoices(experts), experts];
   const width = choices + count;
@@ -32,7 +32,7 @@ export function expertShares(counts: ArrayLike<number>, experts: ExpertsConfig):
   return meanShares(blocks.map((block) => (experts.no_ops > 0 ? block : { ...block, noOp: null })));
 }
 
-/** The means of several. At least one. */
+/** The means of one or more. */
 export function meanShares(shares: readonly ExpertShares[]): ExpertShares {
   const [first] = shares as [ExpertShares];
   const noOps = shares.flatMap(({ noOp }) => noOp ?? []);
