@@ -12,6 +12,7 @@ export const INTEGRATION = [
   'test/commands/{data,generate}.test.ts',
   'test/crash/**/*.test.ts',
   'test/eval/eval.test.ts',
+  'test/examples/pytorch.test.ts',
   'test/export/export.test.ts',
   'test/files/{atomic,lock}.test.ts',
   'test/golden/**/*.test.ts',

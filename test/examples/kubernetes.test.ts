@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { parseAllDocuments } from 'yaml';
-import { shard } from '../src/cli-options.js';
+import { shard } from '../../src/cli-options.js';
 
 it('the Kubernetes job has as many pods as shards, of a sweep file that is there', () => {
   const [job] = parseAllDocuments(readFileSync('examples/kubernetes.yaml', 'utf8')).map((document) =>
