@@ -1,4 +1,4 @@
-/** Copies CUDA kernels and TensorFlow operations into dist/, beside the compiled TypeScript that uses them. */
+/** Copies CUDA kernels and TensorFlow operations into dist/, next to the compiled TypeScript that uses them. */
 import { cpSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -7,7 +7,7 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const cuFiles = (folder) =>
   readdirSync(folder).flatMap((name) => (name.endsWith('.cu') ? [join(folder, name)] : []));
 
-/** src/backends/cuda/kernels holds TypeScript too, of which dist has the compiled form. */
+/** src/backends/cuda/kernels also contains TypeScript, which is compiled into dist. */
 const kernels = join(root, 'dist/backends/cuda/kernels');
 for (const old of cuFiles(kernels)) rmSync(old);
 cpSync(join(root, 'src/backends/cuda/kernels'), kernels, {

@@ -1,6 +1,6 @@
 /**
- * npm run cuda:libraries: installs NVRTC and cuDNN from PyPI in .cuda/, so that tests compile the kernels and plan attention on
- * a machine without a GPU. Downloads 575 MB, once. If PyPI cannot be reached it installs nothing, and those tests are skipped.
+ * `npm run cuda:libraries` installs NVRTC and cuDNN from PyPI in .cuda/, so that tests can compile the kernels and plan attention
+ * without a GPU. Downloads 575 MB, once. If PyPI cannot be reached, nothing is installed and those tests are skipped.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 
 /** The versions that the tests are written for. */
 const WHEELS = ['nvidia-cuda-nvrtc==13.5.37', 'nvidia-cudnn-cu13==9.19.0.56'];
-/** The files that the tests need: the rest is a gigabyte of other kernels. */
+/** The files that the tests need; the others are 1 GB of precompiled kernels. */
 const NEEDED = /libnvrtc|libcudnn(_graph|_engines_runtime_compiled)?\.so/;
 
 /** Extracts the files of a wheel, a zip archive, that match a pattern. */
@@ -41,7 +41,7 @@ function install() {
   } catch (error) {
     rmSync(unfinished, { recursive: true, force: true });
     console.log(
-      `not installed, tests that compile kernels are skipped: ${String(error.message).split('\n').at(-1)}`,
+      `NVRTC and cuDNN are not installed, so tests that compile kernels are skipped: ${String(error.message).split('\n').at(-1)}`,
     );
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Bundles the tests that need a GPU, for a machine without network: node scripts/pack-tests.mjs after `npm run pack`. They go
- * to test/ of the unpacked archive and run there by: ./node test/<file>.mjs [names to run]
+ * Bundles the tests that need a GPU for a machine without network: run node scripts/pack-tests.mjs after `npm run pack`. The
+ * bundles go to test/ of the unpacked archive; run one there by ./node test/<file>.mjs [pattern of test names]
  */
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -26,7 +26,7 @@ const FILES = [
   'train/deterministic',
 ];
 
-/** Packages that the archive has already: tfjs must be loaded once only. */
+/** Packages that are already in the archive: tfjs must be loaded only once. */
 const { dependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 const packed = [...Object.keys(dependencies), '@tensorflow/tfjs-backend-cpu'];
 const isPacked = (id) => packed.some((name) => id === name || id.startsWith(`${name}/`));
@@ -55,7 +55,7 @@ for (const file of FILES) {
   await bundle.write({ file: join(target, `${name}.mjs`), format: 'esm', codeSplitting: false });
   rmSync(entry);
 }
-// A bundle reads kernels from its own folder, as kernels/files.ts does.
+// A bundle reads the kernels from its own folder, see kernels/files.ts.
 for (const file of readdirSync(join(root, 'src/backends/cuda/kernels'))) {
   if (file.endsWith('.cu')) cpSync(join(root, 'src/backends/cuda/kernels', file), join(target, file));
 }

@@ -1,8 +1,7 @@
 /**
- * `npm run pack`: one archive that runs `mod` on a bare Linux x64 box, with no Node and no network. Into pack/ goes
- * mod-<version>-linux-x64.tar.xz: Node's own binary, stripped, the files of the npm package (the compiled program, configs,
- * docs, licence), the packages it needs without their types, sources and documentation, and the text that quick.yaml trains
- * on. NVIDIA's libraries must be on the box.
+ * `npm run pack` writes pack/mod-<version>-linux-x64.tar.xz, which runs `mod` on Linux x64 without Node and without network:
+ * the stripped Node binary, the files of the npm package (compiled program, configs, docs, licence), its dependencies without
+ * types, sources and documentation, and the text that quick.yaml trains on. NVIDIA's libraries must be installed there.
  *
  *   tar -xf mod-0.1.0-linux-x64.tar.xz && mod-0.1.0-linux-x64/mod bench
  */
@@ -20,23 +19,23 @@ import {
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const LARGEST = 50 * 2 ** 20;
+const MAX_BYTES = 50 * 2 ** 20;
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 const name = `mod-${manifest.version}-linux-x64`;
 const target = join(root, 'pack', name);
 
-/** What npm adds to `files` of package.json by itself. */
+/** Files that npm adds to `files` of package.json. */
 const NPM_ADDS = ['README.md', 'LICENSE'];
-/** Files of tfjs' packages that are used: they come in seven builds each, with their sources and tests. */
+/** The files used of tfjs' packages, which contain seven builds each, sources and tests. */
 const TFJS_FILES = /^(package\.json|dist\/tf-(core|backend-wasm)\.(node|fesm)\.js|dist\/[^/]+\.wasm)$/;
-/** What a package runs with, as opposed to what documents, types and builds it. */
+/** Files that a package needs at run time, without documentation, types and build files. */
 const RUNS = /\.(js|cjs|mjs|json|node|wasm|ttf)$/;
 const UNUSED = /^(doc|docs|vendor|test|tests|demo|musl_x64)(\/|$)/;
-/** Machine code for other systems, and the builds and vocabularies of gpt-tokenizer that are not GPT-2's. */
+/** Binaries for other systems, and gpt-tokenizer's other builds and vocabularies (only GPT-2's is used). */
 const OTHERS =
   /\.(android|darwin|win32|linux-arm|linux-x64-musl)[^/]*\.node$|gpt-tokenizer\/(cjs|data|src)(\/|$)|bpeRanks\/(?!r50k)/;
-const TYPES_ALONE = /@types\/|@webgpu\/|tfjs-backend-cpu/;
+const UNUSED_PACKAGES = /@types\/|@webgpu\/|tfjs-backend-cpu/;
 
 rmSync(target, { recursive: true, force: true });
 mkdirSync(join(target, 'node_modules'), { recursive: true });
@@ -54,7 +53,7 @@ cpSync(process.execPath, node);
 try {
   execFileSync('strip', [node]);
 } catch {
-  console.warn('strip is not here: the archive is larger than it need be');
+  console.warn('strip not found: the archive contains the unstripped Node binary and is larger');
 }
 writeFileSync(
   join(target, 'mod'),
@@ -62,7 +61,7 @@ writeFileSync(
 );
 chmodSync(join(target, 'mod'), 0o755);
 
-// A file too few is noticed here and not on somebody's GPU box.
+// Fails here if a file is missing, rather than on a GPU machine.
 execFileSync(join(target, 'mod'), ['--help'], { env: {}, stdio: ['ignore', 'ignore', 'inherit'] });
 
 const archive = `${target}.tar.xz`;
@@ -71,12 +70,12 @@ execFileSync('tar', ['-C', join(root, 'pack'), '-cJf', archive, name], {
 });
 const { size } = statSync(archive);
 console.log(`${relative(process.cwd(), archive)}: ${(size / 2 ** 20).toFixed(1)} MiB`);
-if (size > LARGEST) {
-  console.error(`that is more than ${LARGEST / 2 ** 20} MiB`);
+if (size > MAX_BYTES) {
+  console.error(`the archive is larger than the limit of ${MAX_BYTES / 2 ** 20} MiB`);
   process.exitCode = 1;
 }
 
-/** Folders of the packages that the program runs with, optional ones that are platforms' own included. */
+/** Folders of the production dependencies, including optional ones for single platforms. */
 function productionPackages() {
   const printed = execFileSync('npm', ['ls', '--omit=dev', '--parseable', '--all'], {
     cwd: root,
@@ -86,7 +85,7 @@ function productionPackages() {
     .split('\n')
     .slice(1)
     .filter(
-      (path) => path !== '' && existsSync(path) && !TYPES_ALONE.test(path) && !path.includes('tfjs-node'),
+      (path) => path !== '' && existsSync(path) && !UNUSED_PACKAGES.test(path) && !path.includes('tfjs-node'),
     );
 }
 

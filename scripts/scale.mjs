@@ -1,6 +1,6 @@
 /**
- * The figures of docs/scale.md: hours of each sweep of the paper on 1, 8 and 64 GPUs, one run on each, from the step times
- * that were measured on an H100 and the seconds that a run takes beside its steps. `npm run build && node scripts/scale.mjs`
+ * The figures of docs/scale.md: hours of each sweep of the paper on 1, 8 and 64 GPUs, one run per GPU, computed from step
+ * times measured on an H100 and the overhead per run. `npm run build && node scripts/scale.mjs`
  */
 
 import { parseShape } from '../dist/bench/shape.js';
@@ -9,13 +9,13 @@ import { flopsPerPass } from '../dist/model/flops.js';
 import { expandSweep } from '../dist/plan/expand.js';
 import { shardOf } from '../dist/plan/shard.js';
 
-/** `mod bench` on an H100, bf16: milliseconds of a step, dense and with MoD 12.5% in every other block. */
+/** `mod bench` on an H100, bf16: milliseconds per step, dense and with MoD 12.5% in every other block. */
 const MEASURED = [
   { shape: 'd320l8t1024b128v256', dense: 32.5, routed: 19.6 },
   { shape: 'd512l8t2048b32v32768', dense: 48.2, routed: 33.9 },
   { shape: 'd768l12t2048b32v32768', dense: 111.4, routed: 72.4 },
 ];
-/** Seconds of a run beside its steps: starting, compiling, evaluating, its files. Measured as docs/scale.md says. */
+/** Seconds per run in addition to its steps: start, compilation, evaluation, files. docs/scale.md describes the measurement. */
 const OVERHEAD = 3.5;
 const GPUS = [1, 8, 64];
 
@@ -38,7 +38,7 @@ for (const name of ['6e18', '2e19', '1e20']) {
   const fleet = GPUS.map((of) => {
     const queue = [...times].sort((a, b) => b - a);
     const busy = new Array(of).fill(0);
-    for (const time of queue) busy[busy.indexOf(Math.min(...busy))] += time; // the longest first, and refilled
+    for (const time of queue) busy[busy.indexOf(Math.min(...busy))] += time; // longest run first, to the GPU that is free first
     const shards = Array.from({ length: of }, (_, index) => sum(shardOf(plan, { index, of })));
     return {
       of,
@@ -48,11 +48,11 @@ for (const name of ['6e18', '2e19', '1e20']) {
     };
   });
   console.log(
-    `${name}: ${plan.length} runs, ${sum(plan).toFixed(0)} h, the longest ${Math.max(...times).toFixed(1)} h, the shortest ${Math.min(...times).toFixed(1)} h`,
+    `${name}: ${plan.length} runs, ${sum(plan).toFixed(0)} h, longest ${Math.max(...times).toFixed(1)} h, shortest ${Math.min(...times).toFixed(1)} h`,
   );
   for (const { of, wall, sharded, busy } of fleet) {
     console.log(
-      `  ${of} GPUs: ${wall.toFixed(1)} h, ${(100 * busy).toFixed(0)}% of them busy; by --shard ${sharded.toFixed(1)} h`,
+      `  ${of} GPUs: ${wall.toFixed(1)} h, ${(100 * busy).toFixed(0)}% busy; with --shard ${sharded.toFixed(1)} h`,
     );
   }
 }
@@ -63,7 +63,7 @@ function rateOf(shape, milliseconds) {
   return (3 * flopsPerPass(model).total * batchSequences * 1000) / milliseconds;
 }
 
-/** By width between the two nearest that were measured, linear in its logarithm; beyond the widest its rate. */
+/** The rate at a width: interpolated linearly in log width between measured ones, constant outside their range. */
 function rateAt({ d_model, routing }) {
   const kind = routing === null ? 'dense' : 'routed';
   const next = points.findIndex((point) => point.d_model >= d_model);

@@ -1,4 +1,4 @@
-/** Times decoding of one shape on the active backend: a prompt read at once, then new tokens step by step. */
+/** Times decoding of one shape on the active backend: prefill of a prompt, then one new token per step. */
 import { keep, tensor1d, tensor2d } from '@tensorflow/tfjs-core';
 import { generate } from '../eval/generate.js';
 import type { ModelConfig } from '../model/config.js';
@@ -10,14 +10,14 @@ import { randomStream } from '../random.js';
 import { mean, median } from '../statistics.js';
 
 export interface DecodeMeasurement {
-  /** Median over repetitions of the time of a step after the prompt, in milliseconds. */
+  /** Time of one decoding step in milliseconds, median over repetitions. */
   stepMs: number;
-  /** New tokens of all sequences together, a second. */
+  /** New tokens per second, over all sequences. */
   tokensPerSecond: number;
   prefillMs: number;
-  /** Share of tokens that went through a routed block, mean over blocks; null for a dense model. */
+  /** Share of tokens that routed blocks process, mean over blocks; null for a dense model. */
   participation: number | null;
-  /** Keys and values that the caches hold in the end, and what those of the dense model would. */
+  /** Bytes of keys and values in the caches at the end, and those of the dense model. */
   cacheBytes: number;
   denseCacheBytes: number;
 }
@@ -27,11 +27,11 @@ export interface DecodeOptions {
   promptTokens: number;
   newTokens: number;
   repetitions: number;
-  /** As generate takes them. */
+  /** Passed to generate. */
   loops: DecodeLoops | null;
 }
 
-/** Decodes from random weights, whose predictors are set to take the capacity's share of the tokens. */
+/** Decodes with random weights; the predictors are calibrated to select the capacity's share of tokens. */
 export async function measureDecode(model: ModelConfig, options: DecodeOptions): Promise<DecodeMeasurement> {
   const { sequences, promptTokens, newTokens } = options;
   const transformer = new Transformer(model, repeatingValues(initialValues(0)));
@@ -40,13 +40,13 @@ export async function measureDecode(model: ModelConfig, options: DecodeOptions):
   const request = {
     mode: 'predictor' as const,
     tokens: newTokens,
-    temperature: 1, // the likeliest token of random weights is soon the same one again and again
+    temperature: 1, // greedy decoding of random weights soon repeats one token
     topP: 1,
     seed: 0,
     loops: options.loops,
     now: () => performance.now(),
   };
-  await generate(transformer, prompts, { ...request, tokens: 4 }); // warms up
+  await generate(transformer, prompts, { ...request, tokens: 4 }); // warm-up
   const runs = [];
   for (let i = 0; i < options.repetitions; i++) runs.push(await generate(transformer, prompts, request));
   transformer.dispose();
@@ -63,10 +63,10 @@ export async function measureDecode(model: ModelConfig, options: DecodeOptions):
   };
 }
 
-/** Values of a large tensor that are drawn; prime, so that no two rows are alike. */
+/** Number of values drawn for a large tensor. A prime, so that no two rows are equal. */
 const DRAWN = 65521;
 
-/** A source's first numbers over and over: timing asks for no more, and drawing a hundred million takes seconds. */
+/** Repeats a source's first values: enough for timing, and drawing 100 million values takes seconds. */
 function repeatingValues(source: TensorSource): TensorSource {
   return (spec) => {
     const size = spec.shape.reduce((a, b) => a * b, 1);
@@ -78,10 +78,10 @@ function repeatingValues(source: TensorSource): TensorSource {
   };
 }
 
-/** Sequences that a predictor's threshold is taken from: of one alone its share is off by a tenth and more. */
-const CALIBRATED_ON = 8;
+/** Number of sequences that calibrate a predictor's threshold; with one, the share is off by 10% or more. */
+const CALIBRATION_SEQUENCES = 8;
 
-/** Moves every predictor's last bias so that on random tokens the capacity's share of its logits is above 0. */
+/** Shifts every predictor's last bias so that the capacity's share of its logits on random tokens is above 0. */
 function calibratePredictors(transformer: Transformer, length: number): void {
   const { config, tree } = transformer;
   if (config.routing === null) return;
@@ -90,8 +90,8 @@ function calibratePredictors(transformer: Transformer, length: number): void {
     const bias = block.routed?.predictor?.fc2Bias;
     if (bias === undefined) continue;
     const logits = scope(() => {
-      const drawn = randomTokens(config, CALIBRATED_ON * length, -1);
-      const tokens = tensor2d(drawn, [CALIBRATED_ON, length], 'int32');
+      const drawn = randomTokens(config, CALIBRATION_SEQUENCES * length, -1);
+      const tokens = tensor2d(drawn, [CALIBRATION_SEQUENCES, length], 'int32');
       const { routed } = transformer.forward(tokens, { tape: null, mode: 'predictor', drawn: null });
       const trace = routed.find((candidate) => candidate.block === index);
       return Float32Array.from(trace?.predictor?.dataSync() ?? []).sort();

@@ -1,4 +1,4 @@
-/** What routing saves in memory: a dense model beside routed ones of its shape and of its FLOPs per pass. */
+/** Memory of a dense model and of routed models with the same shape and with the same FLOPs per pass. */
 
 import { InputError } from '../errors.js';
 import { isRouted, type ModelConfig, selectedTokens } from '../model/config.js';
@@ -10,16 +10,18 @@ import { type BenchShape, parseShape } from './shape.js';
 const ROUTED = 'c0.125f2';
 const MAX_LAYERS = 512;
 
-/** Keys and values are in float32. */
+/** Bytes per value: keys and values are in float32. */
 const BYTES = 4;
 
 /**
- * A dense shape, the routed one of the same shape, so of about as many parameters, and the one that is made deeper until
- * it costs as many FLOPs per pass. InputError for a shape that is routed already.
+ * A dense shape, the routed one of the same shape (about as many parameters), and a routed one with more layers, so that
+ * its FLOPs per pass are nearest to the dense ones. InputError if the shape is routed already.
  */
 export function memoryShapes(dense: string): [dense: string, equalParams: string, equalFlops: string] {
   if (parseShape(dense).model.routing !== null)
-    throw new InputError(`--memory adds the routed shapes itself; write ${dense.replace(/c[\d.]+f\d+/, '')}`);
+    throw new InputError(
+      `--memory adds the routed shapes to a dense one; write ${dense.replace(/c[\d.]+f\d+/, '')}`,
+    );
   const target = flopsPerPass(parseShape(dense).model).total;
   const deeper = (layers: number) => `${dense.replace(/l\d+/, `l${layers}`)}${ROUTED}`;
   const distance = (layers: number) =>
@@ -32,7 +34,7 @@ export function memoryShapes(dense: string): [dense: string, equalParams: string
 export interface ModelSize {
   params: number;
   flopsPerPass: number;
-  /** Of the keys and values of one sequence of full length, every routed block holding its capacity's share. */
+  /** Keys and values of one sequence of full length; a routed block caches its capacity's share. */
   cacheBytes: number;
 }
 

@@ -1,4 +1,4 @@
-/** What `mod bench` has measured on this machine, left for `mod plan`: a small file in the user's cache folder. */
+/** Measurements of `mod bench`, which `mod plan` estimates times from: a small file in the user's cache folder. */
 import { mkdirSync, readFileSync } from 'node:fs';
 import { homedir, hostname } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -8,29 +8,29 @@ import { PRECISIONS, type RequestedPrecision } from '../backends/precisions.js';
 import { writeFileAtomic } from '../files/atomic.js';
 
 const recordSchema = z.object({
-  /** The cache folder of a user may be shared between machines. */
+  /** Machines may share a user's cache folder. */
   host: z.string(),
   backend: z.enum(BACKEND_NAMES),
   device: z.string(),
   precision: z.enum(PRECISIONS),
-  /** As `mod bench --shape` takes it. */
+  /** In the syntax of `mod bench --shape`. */
   shape: z.string(),
   d_model: z.int().positive(),
-  /** Whether tokens are routed, to blocks or to experts. */
+  /** Whether tokens are routed, through blocks or to experts. */
   routed: z.boolean(),
-  /** Of whole training steps: 3 · FLOPs per pass · sequences over the median step's time. */
+  /** Rate of whole training steps: 3 · FLOPs per pass · sequences / median step time. */
   flops_per_second: z.number().positive(),
   measured_at: z.string(),
 });
 
 export type BenchRecord = z.output<typeof recordSchema>;
 
-/** `$XDG_CACHE_HOME/mod/bench.json`, where the variable is not set `~/.cache/mod/bench.json`. */
+/** `$XDG_CACHE_HOME/mod/bench.json`; `~/.cache/mod/bench.json` if the variable is not set. */
 export function benchRecordPath(env: NodeJS.ProcessEnv = process.env): string {
   return join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'mod', 'bench.json');
 }
 
-/** The records of a file; none where it is missing or holds something else: it is a cache. */
+/** The records of a file; none if it is missing or invalid, since it is only a cache. */
 export function readBenchRecords(path: string): BenchRecord[] {
   let json: unknown;
   try {
@@ -45,7 +45,7 @@ export function readBenchRecords(path: string): BenchRecord[] {
   });
 }
 
-/** Adds a record to a file; it replaces an older one of the same machine, backend, device, precision and shape. */
+/** Adds a record to a file; it replaces one of the same machine, backend, device, precision and shape. */
 export function addBenchRecord(path: string, added: BenchRecord): void {
   const others = readBenchRecords(path).filter((record) => keyOf(record) !== keyOf(added));
   mkdirSync(dirname(path), { recursive: true });
@@ -55,7 +55,7 @@ export function addBenchRecord(path: string, added: BenchRecord): void {
 const keyOf = ({ host, backend, device, precision, shape }: BenchRecord) =>
   JSON.stringify([host, backend, device, precision, shape]);
 
-/** The run whose rate is asked for. */
+/** The run to estimate a rate for. */
 export interface RateQuery {
   backend: RequestedBackend;
   precision: RequestedPrecision;
@@ -64,9 +64,9 @@ export interface RateQuery {
 }
 
 /**
- * The record whose shape is nearest to a run's, on the backend and in the precision that it would train in; null where
- * this machine has none. Nearest is in width, which decides how full the matrix products are; a dense measurement stands
- * for a routed run only where no routed one is within a factor of two in width. Of equally near ones the newest.
+ * The record nearest to a run among those of its backend and precision; null if this machine has none. The distance is
+ * that of the widths, which determine the speed of the matrix products. A dense measurement is used for a routed run only
+ * if no routed one is within a factor of two in width. Among equally near records the newest is taken.
  */
 export function nearestRecord(
   records: readonly BenchRecord[],

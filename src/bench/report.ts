@@ -1,10 +1,10 @@
-/** What `mod bench` prints for people. */
+/** The tables that `mod bench` prints. */
 import { bytes, rate, table } from '../format.js';
 import type { DecodeMeasurement } from './decode.js';
 import type { ModelSize } from './memory.js';
 import type { StepMeasurement } from './step.js';
 
-/** Where something was measured. */
+/** Shape and place of a measurement. */
 export interface Measured {
   shape: string;
   backend: string;
@@ -13,7 +13,7 @@ export interface Measured {
   peakMemoryBytes: number;
 }
 
-/** How a shape says that it is routed. */
+/** The routing part of a shape's name. */
 const ROUTING = /c[\d.]+f\d+/;
 
 const percent = (share: number) => `${(100 * share).toFixed(1)}%`;
@@ -36,12 +36,12 @@ export function stepReport(rows: (Measured & StepMeasurement)[]): string {
   return [place(rows), table(head, cells), ...rows.flatMap(profileOf), ...comparisons].join('\n\n');
 }
 
-/** How much of the time that fewer FLOPs promise is really saved. */
+/** Ratios of time and FLOPs, and the share of the saved FLOPs that shows as saved time. */
 function comparison(dense: Measured & StepMeasurement, other: Measured & StepMeasurement): string {
   const [steps, flops] = [other.stepMs / dense.stepMs, other.flopsPerPass / dense.flopsPerPass];
   const saved =
-    flops < 1 ? `; of the time that the FLOPs promise, ${percent((1 - steps) / (1 - flops))} is saved` : '';
-  return `${other.shape} over ${dense.shape}: step ${steps.toFixed(3)}, FLOPs ${flops.toFixed(3)}${saved}`;
+    flops < 1 ? `; ${percent((1 - steps) / (1 - flops))} of the saved FLOPs are saved as time` : '';
+  return `${other.shape} / ${dense.shape}: step time ${steps.toFixed(3)}, FLOPs ${flops.toFixed(3)}${saved}`;
 }
 
 function profileOf({ shape, profile }: Measured & StepMeasurement): string[] {
@@ -56,20 +56,20 @@ function profileOf({ shape, profile }: Measured & StepMeasurement): string[] {
     leastMs === null ? '-' : percent(leastMs / ms),
   ]);
   const notes = [
-    ...(busy === null ? [] : [`the device works at the step for ${percent(busy)} of its time`]),
+    ...(busy === null ? [] : [`device busy for ${percent(busy)} of the step`]),
     ...(peak === null
       ? []
       : [
-          `roofline: ${rate(peak.flopsPerSecond)} FLOP/s, ${rate(peak.bytesPerSecond)} bytes/s, by the card's data sheet`,
+          `roofline: ${rate(peak.flopsPerSecond)} FLOP/s, ${rate(peak.bytesPerSecond)} bytes/s, from the GPU's data sheet`,
         ]),
   ];
   const head = ['op', 'ms', 'share', 'calls', 'of roofline'];
-  return [[`${shape}, where a step goes:`, table(head, rows), ...notes].join('\n')];
+  return [[`${shape}, time per op in one step:`, table(head, rows), ...notes].join('\n')];
 }
 
 export function decodeReport(rows: (Measured & DecodeMeasurement)[]): string {
   const head = [
-    ...['shape', 'ms a token', 'tok/s', 'prompt ms', 'participation', 'cache', 'of dense'],
+    ...['shape', 'ms/token', 'tok/s', 'prefill ms', 'participation', 'cache', 'of dense'],
     'speed over dense',
   ];
   const cells = rows.map((row) => [
@@ -85,7 +85,7 @@ export function decodeReport(rows: (Measured & DecodeMeasurement)[]): string {
   return [place(rows), table(head, cells)].join('\n\n');
 }
 
-/** A routed shape beside the dense one that it is but for its routing, if that was measured too. */
+/** Speed of a routed shape over the dense one of the same sizes, if that was measured too. */
 function speedOverDense(
   row: Measured & DecodeMeasurement,
   rows: readonly (Measured & DecodeMeasurement)[],

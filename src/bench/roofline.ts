@@ -1,43 +1,43 @@
-/** The least that a kernel of the project can take on a device: its FLOPs at the device's rate, or its bytes at its memory's. */
+/** Roofline time of the project's kernels on a device: the longer of FLOPs / peak FLOP/s and bytes / memory bandwidth. */
 import type { Tensor } from '@tensorflow/tfjs-core';
 import type { KernelCall } from '../ops/kernel.js';
 
-/** What a device could do at most. */
+/** A device's peak rates. */
 export interface Peak {
   flopsPerSecond: number;
   bytesPerSecond: number;
 }
 
-/** Inputs of which only as many rows are read as come out. */
-const READ_IN_PART: Record<string, string> = { Embedding: 'table', GatherTokens: 'x' };
-/** Inputs that the output may take the place of: then only `rows` of them are read and written. */
-const WRITTEN_OVER: Record<string, string> = {
+/** Inputs that are read in part: as many rows as the output has. */
+const PARTLY_READ: Record<string, string> = { Embedding: 'table', GatherTokens: 'x' };
+/** Inputs that the output may overwrite in place: then only their `rows` are read and written. */
+const UPDATED_IN_PLACE: Record<string, string> = {
   GatedScatterAdd: 'x',
   RoutedGatherGrad: 'gradAccum',
   ScatterTokens: 'gradAccum',
 };
-/** FLOPs of attention's products by what the forward pass has: backward makes the scores again and four products more. */
+/** FLOPs of attention's products relative to the forward pass: backward recomputes the scores and adds four products. */
 const ATTENTION: Record<string, number> = { RotaryAttention: 1, RotaryAttentionGrad: 2.5 };
 
-/** Milliseconds; every input is read once and every output written once, `bytesOf` each. */
+/** Roofline time in milliseconds: every input is read once, every output written once, `bytesOf` gives the size of each. */
 export function leastMs(call: KernelCall, bytesOf: (tensor: Tensor) => number, peak: Peak): number {
   const sum = (tensors: Tensor[]) => tensors.reduce((bytes, tensor) => bytes + bytesOf(tensor), 0);
-  const under = call.inputs[WRITTEN_OVER[call.kernelName] ?? ''];
-  const inPlace = under !== undefined && under.dataId === call.outputs[0]?.dataId;
+  const target = call.inputs[UPDATED_IN_PLACE[call.kernelName] ?? ''];
+  const inPlace = target !== undefined && target.dataId === call.outputs[0]?.dataId;
   const written = sum(inPlace ? [call.inputs.rows as Tensor] : call.outputs);
-  const part = READ_IN_PART[call.kernelName];
-  const whole = Object.entries(call.inputs).flatMap(([name, tensor]) =>
+  const part = PARTLY_READ[call.kernelName];
+  const read = Object.entries(call.inputs).flatMap(([name, tensor]) =>
     name === part || tensor === undefined
       ? []
-      : inPlace && tensor === under
+      : inPlace && tensor === target
         ? [call.inputs.rows as Tensor]
         : [tensor],
   );
-  const bytes = sum(whole) + written + (part === undefined ? 0 : written);
+  const bytes = sum(read) + written + (part === undefined ? 0 : written);
   return 1000 * Math.max(productFlops(call) / peak.flopsPerSecond, bytes / peak.bytesPerSecond);
 }
 
-/** FLOPs of a kernel's matrix products; 0 where it has none. Attention's are halved: nobody computes what is masked. */
+/** FLOPs of a kernel's matrix products; 0 if it has none. Attention's are halved: masked scores are not computed. */
 export function productFlops({ kernelName, inputs, attrs, outputs }: KernelCall): number {
   const attention = ATTENTION[kernelName];
   if (attention !== undefined) {
@@ -45,7 +45,7 @@ export function productFlops({ kernelName, inputs, attrs, outputs }: KernelCall)
     return attention * 2 * batch * n * n * (width / 3);
   }
   if (!/^(Grouped)?Linear/.test(kernelName)) return 0;
-  // y [m, n] = a [m, k]·b [k, n]: the three sizes' product is (m·n·k)², times experts³ where there are several.
+  // y [m, n] = a [m, k]·b [k, n]: the product of the three sizes is (m·n·k)², times experts³ for several experts.
   const { experts = 1 } = attrs as { experts?: number };
   const sizes = [...Object.values(inputs).slice(0, 2), outputs[0]].map((tensor) => tensor?.size ?? 0);
   return 2 * Math.sqrt(sizes.reduce((product, size) => product * size, 1) / experts);

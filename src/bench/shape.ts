@@ -1,4 +1,4 @@
-/** Shapes of models as people type them for a benchmark: d128l4t256b8v256, with c0.125f2 for a routed one, e8x1.25 for experts. */
+/** Model shapes of `mod bench --shape`: d128l4t256b8v256, plus c0.125f2 for a routed one, e8x1.25 for experts. */
 import { InputError } from '../errors.js';
 import type { ModelConfig } from '../model/config.js';
 import { routingProblems } from '../model/feasible.js';
@@ -14,8 +14,8 @@ const KEYS = {
   l: 'layers',
   h: 'heads',
   f: 'routing frequency',
-  t: 'tokens a sequence',
-  b: 'sequences a batch',
+  t: 'tokens per sequence',
+  b: 'sequences per batch',
   v: 'vocabulary',
   c: 'capacity',
   e: 'experts',
@@ -24,36 +24,36 @@ const KEYS = {
 } as const;
 
 const EXAMPLE =
-  'd128l4t256b8v256, with c0.125f2 for a routed model, with e8x1.25, or e8x1.25n8 and no-ops, for experts';
-/** Head size where a shape does not name its heads. */
+  'd128l4t256b8v256, plus c0.125f2 for a routed model, plus e8x1.25 (e8x1.25n8 with no-ops) for experts';
+/** Head size of a shape without `h`. */
 const HEAD_SIZE = 64;
 const PREDICTOR_HIDDEN = 64;
 const CAPACITY_FACTOR = 1.25;
 const BALANCE_LOSS_WEIGHT = 0.01;
 
-/** Reads a shape; heads of size 64 unless `h` says otherwise. InputError for one that no model has. */
+/** Parses a shape; `h` defaults to heads of size 64. InputError if the shape is invalid. */
 export function parseShape(text: string): BenchShape {
-  const fail = (why: string): never => {
-    throw new InputError(`--shape ${text}: ${why}; write ${EXAMPLE}`);
+  const fail = (problem: string): never => {
+    throw new InputError(`--shape ${text}: ${problem}; write ${EXAMPLE}`);
   };
   const values = new Map<string, number>();
   const rest = text.replace(/([a-z])(\d+(?:\.\d+)?)/g, (_, key: string, number: string) => {
-    if (!(key in KEYS) || values.has(key)) fail(`${key}${number} is not understood`);
+    if (!(key in KEYS) || values.has(key)) fail(`${key}${number} is unknown or repeated`);
     values.set(key, Number(number));
     return '';
   });
-  if (rest !== '') fail(`'${rest}' is not understood`);
-  const need = (key: keyof typeof KEYS): number =>
+  if (rest !== '') fail(`cannot parse '${rest}'`);
+  const required = (key: keyof typeof KEYS): number =>
     values.get(key) ?? fail(`${KEYS[key]} (${key}) is missing`);
-  const D = need('d');
+  const D = required('d');
   const heads = values.get('h') ?? Math.max(1, Math.round(D / HEAD_SIZE));
   if (D % (2 * heads) !== 0) fail(`${heads} heads do not divide d_model ${D} into heads of an even size`);
   const capacity = values.get('c');
   const frequency = values.get('f');
-  if ((capacity === undefined) !== (frequency === undefined)) fail('c and f go together');
+  if ((capacity === undefined) !== (frequency === undefined)) fail('c and f need each other');
   if (capacity !== undefined && !(capacity > 0 && capacity <= 1))
     fail(`capacity ${capacity} is not in (0, 1]`);
-  if ((values.has('x') || values.has('n')) && !values.has('e')) fail('x and n go with e');
+  if ((values.has('x') || values.has('n')) && !values.has('e')) fail('x and n need e');
   if (values.get('x') === 0) fail('the capacity factor must be above 0');
   const isFraction = (key: string) => key === 'c' || key === 'x';
   const whole = [...values].find(
@@ -61,12 +61,12 @@ export function parseShape(text: string): BenchShape {
   );
   if (whole !== undefined) fail(`${KEYS[whole[0] as keyof typeof KEYS]} must be a whole number above 0`);
   const model: ModelConfig = {
-    vocab_size: need('v'),
+    vocab_size: required('v'),
     d_model: D,
-    n_layers: need('l'),
+    n_layers: required('l'),
     n_heads: heads,
     d_ff: 4 * D,
-    sequence_length: need('t'),
+    sequence_length: required('t'),
     tie_embeddings: true,
     routing:
       capacity === undefined || frequency === undefined
@@ -81,7 +81,7 @@ export function parseShape(text: string): BenchShape {
           },
     experts: values.has('e')
       ? {
-          count: need('e'),
+          count: required('e'),
           no_ops: values.get('n') ?? 0,
           capacity_factor: values.get('x') ?? CAPACITY_FACTOR,
           balance_loss_weight: BALANCE_LOSS_WEIGHT,
@@ -91,5 +91,5 @@ export function parseShape(text: string): BenchShape {
   };
   const problems = routingProblems(model);
   if (problems.length > 0) fail(problems.join('; '));
-  return { name: text, model, batchSequences: need('b') };
+  return { name: text, model, batchSequences: required('b') };
 }

@@ -1,4 +1,4 @@
-/** Times training steps of one shape on the active backend, beside the backend's own plain product. */
+/** Times training steps of one shape on the active backend, and the backend's own matrix product for comparison. */
 import {
   concat,
   keep,
@@ -24,26 +24,26 @@ import { TrainingStep, type TrainingStepOptions } from '../train/step.js';
 import { leastMs, type Peak } from './roofline.js';
 
 export interface StepMeasurement {
-  /** Median wall time of a step, device work finished, in milliseconds. */
+  /** Median wall time of a step in milliseconds, including the device's work. */
   stepMs: number;
   tokensPerSecond: number;
-  /** 3 · FLOPs per pass · sequences, over the step's time. */
+  /** 3 · FLOPs per pass · sequences / step time. */
   flopsPerSecond: number;
-  /** Rate of the plain product [B·T, D]·[D, 4D] on the same backend, measured in the same call. */
+  /** Rate of the matrix product [B·T, D]·[D, 4D] on the same backend, timed between the steps. */
   productFlopsPerSecond: number;
   flopsPerPass: number;
-  /** Tensors alive after a step, less those alive before it: 0 unless something leaks. */
+  /** Tensors alive after the steps minus those alive before: 0 unless something leaks. */
   leakedTensors: number;
-  /** Null unless asked for. */
+  /** Null unless requested. */
   profile: StepProfile | null;
 }
 
 export interface StepProfile {
-  /** Each kernel of the project, the longest first: milliseconds a step, and the least that they could be. */
+  /** The project's kernels, slowest first: milliseconds per step, and their roofline time. */
   kernels: { kernel: string; ms: number; calls: number; leastMs: number | null }[];
-  /** Share of a step's time in which the device works at it; null where nothing can tell. */
+  /** Share of the step time in which the device is busy; null if unknown. */
   busy: number | null;
-  /** What `leastMs` is reckoned with. */
+  /** The peak rates behind `leastMs`. */
   peak: Peak | null;
 }
 
@@ -52,29 +52,29 @@ export interface StepOptions {
   warmup: number;
   steps: number;
   profile: boolean;
-  /** Where the backend can record a step, as training uses it. */
+  /** Records steps as in training; null if the backend cannot. */
   recorder: Recorder | null;
-  /** For --profile; null where nobody says. */
+  /** For --profile; null if unknown. */
   peak: Peak | null;
 }
 
-/** Steps that are queued before the host waits, where the backend lets it go ahead: as training does. */
+/** Steps queued before the host waits, on backends that record steps: as in training. */
 const STEPS_AHEAD = 4;
 
-/** Trains on random tokens for a few steps and measures. */
+/** Trains on random tokens for a few steps and times them. */
 export async function measureStep(model: ModelConfig, options: StepOptions): Promise<StepMeasurement> {
   const { batchSequences, recorder } = options;
   const transformer = new Transformer(model, initialValues(0));
   const optimizer = createOptimizer(transformer.parameters, { weightDecay: 0.1, gradientClip: 1 });
   const batch = randomBatch(model, batchSequences);
-  const whole = {
+  const trainingOptions = {
     model: transformer,
     optimizer,
     batchSequences,
     microBatchSequences: batchSequences,
     seed: 0,
   };
-  const step = new TrainingStep({ ...whole, recorder });
+  const step = new TrainingStep({ ...trainingOptions, recorder });
   const steps = async (count: number) => {
     let last: Promise<unknown> = Promise.resolve();
     for (let i = 0; i < count; i++) last = step.run(batch, 0, 1e-4);
@@ -86,14 +86,14 @@ export async function measureStep(model: ModelConfig, options: StepOptions): Pro
   const times: number[] = [];
   const productTimes: number[] = [];
   for (let i = 0; i < options.steps; i++) {
-    // In turn, so that a machine that slows down slows both.
+    // Alternating, so that a slowdown of the machine affects both.
     productTimes.push(timeProduct(model, batchSequences));
     times.push((await timed(() => steps(ahead))) / ahead);
   }
   const leakedTensors = memory().numTensors - before;
   step.dispose();
   const stepMs = median(times);
-  const profile = options.profile ? await profileStep(whole, batch, options, stepMs) : null;
+  const profile = options.profile ? await profileStep(trainingOptions, batch, options, stepMs) : null;
   optimizer.dispose();
   transformer.dispose();
   const flops = flopsPerPass(model).total;
@@ -120,13 +120,13 @@ function randomBatch(model: ModelConfig, sequences: number): Batch {
 function timeProduct(model: ModelConfig, sequences: number): number {
   const D = model.d_model;
   return scope(() => {
-    // Random rows, but not all different: drawing them would take longer than all the rest.
+    // The random rows repeat: drawing all of them would take longer than everything else.
     const rows: Tensor = randomNormal([model.sequence_length, D]);
     const x: Tensor = concat(new Array<Tensor>(sequences).fill(rows));
     const w: Tensor = randomNormal([D, 4 * D]);
     const product = () =>
       scope(() => {
-        slice(matMul(x, w) as Tensor, [0, 0], [1, 1]).dataSync(); // waits for the device, copies next to nothing
+        slice(matMul(x, w) as Tensor, [0, 0], [1, 1]).dataSync(); // waits for the device, copies one value
       });
     product();
     const times = Array.from({ length: 5 }, () => {
@@ -138,28 +138,28 @@ function timeProduct(model: ModelConfig, sequences: number): number {
   });
 }
 
-type Whole = Omit<TrainingStepOptions, 'recorder'>;
+type ProfiledTraining = Omit<TrainingStepOptions, 'recorder'>;
 
 function profileStep(
-  whole: Whole,
+  training: ProfiledTraining,
   batch: Batch,
   { recorder, peak }: StepOptions,
   stepMs: number,
 ): Promise<StepProfile> {
   return recorder === null
-    ? profileQueued(whole, batch)
-    : profileRecorded(whole, batch, recorder, peak, stepMs);
+    ? profileQueued(training, batch)
+    : profileRecorded(training, batch, recorder, peak, stepMs);
 }
 
-/** By wall time, the device waited for after every kernel. */
-async function profileQueued(whole: Whole, batch: Batch): Promise<StepProfile> {
-  const step = new TrainingStep({ ...whole, recorder: null });
+/** By wall time, waiting for the device after every kernel. */
+async function profileQueued(training: ProfiledTraining, batch: Batch): Promise<StepProfile> {
+  const step = new TrainingStep({ ...training, recorder: null });
   await step.run(batch, 0, 1e-4);
   const sums = new KernelSums();
   const marker = keep(scalar(0));
   observeKernels(
     ({ kernelName, milliseconds }) => sums.add(kernelName, milliseconds, null),
-    () => marker.dataSync(), // read once all before it is done
+    () => marker.dataSync(), // waits for the device: the read follows all earlier work
   );
   const total = await timed(() => step.run(batch, 0, 1e-4));
   observeKernels(null);
@@ -169,21 +169,21 @@ async function profileQueued(whole: Whole, batch: Batch): Promise<StepProfile> {
   return { kernels: sums.longestFirst(), busy: null, peak: null };
 }
 
-/** By the device's clock within a recorded step: the host waits for nothing. What tfjs' own kernels do counts to the next one. */
+/** By the device's clock within a recorded step, without host waits. Time in tfjs' own kernels counts towards the next one. */
 async function profileRecorded(
-  whole: Whole,
+  training: ProfiledTraining,
   batch: Batch,
   recorder: Recorder,
   peak: Peak | null,
   stepMs: number,
 ): Promise<StepProfile> {
-  const [duration] = (await intervalsOf(whole, batch, recorder)) as [number];
+  const [duration] = (await intervalsOf(training, batch, recorder)) as [number];
   const calls: { kernelName: string; least: number | null }[] = [];
   const observer = (call: KernelCall) => {
     const least = peak === null ? null : leastMs(call, (tensor) => recorder.bytesOf(tensor), peak);
     calls.push({ kernelName: call.kernelName, least });
   };
-  const intervals = await intervalsOf(whole, batch, recorder, observer);
+  const intervals = await intervalsOf(training, batch, recorder, observer);
   const sums = new KernelSums();
   intervals.forEach((ms, i) => {
     const { kernelName, least } = calls[i] ?? { kernelName: '(after the last)', least: null };
@@ -192,9 +192,9 @@ async function profileRecorded(
   return { kernels: sums.longestFirst(), busy: Math.min(1, duration / stepMs), peak };
 }
 
-/** Milliseconds between the start of a recorded step, each of its kernels where they are observed, and its end. */
+/** Milliseconds between the start of a recorded step, the end of each kernel if an observer is given, and the step's end. */
 async function intervalsOf(
-  whole: Whole,
+  training: ProfiledTraining,
   batch: Batch,
   recorder: Recorder,
   observer: ((call: KernelCall) => void) | null = null,
@@ -216,7 +216,7 @@ async function intervalsOf(
     bytesOf: (tensor) => recorder.bytesOf(tensor),
     overwrite: (tensor, values) => recorder.overwrite(tensor, values),
   };
-  const step = new TrainingStep({ ...whole, recorder: marking });
+  const step = new TrainingStep({ ...training, recorder: marking });
   try {
     for (let i = 0; i < 5; i++) await step.run(batch, 0, 1e-4);
     return recorder.intervals();
@@ -225,7 +225,7 @@ async function intervalsOf(
   }
 }
 
-/** What a step's kernels take together, by name. */
+/** Total time of a step's kernels, by name. */
 class KernelSums {
   private readonly sums = new Map<string, StepProfile['kernels'][number]>();
 

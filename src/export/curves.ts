@@ -1,14 +1,14 @@
-/** The curves of a run as other tools want them: a name, a step, a value, a time. */
+/** The curves of a run for other tools: name, step, value, time. */
 
 import type { EvalRow, StepRow } from '../results/columns.js';
 import type { LoadedRun } from '../results/load.js';
 
-/** What is known at one step, by name; names as the tools group them. */
+/** The values at one step, by name. The tools group names by their prefix. */
 export interface CurveStep {
   step: number;
   /** Seconds since 1970. */
   wallTime: number;
-  /** Seconds of training until here. */
+  /** Training time up to this step, in seconds. */
   runtime: number;
   values: Record<string, number>;
 }
@@ -25,7 +25,7 @@ const NAMES = {
   expert_no_op: 'train/expert_no_op',
 } as const satisfies Partial<Record<keyof StepRow, string>>;
 
-/** What of an evaluation is a number of the run's end. */
+/** Columns of an evaluation that are exported, at the last step. */
 const EVALUATED = [
   'loss',
   'flops_per_pass',
@@ -34,20 +34,20 @@ const EVALUATED = [
 ] as const satisfies readonly (keyof EvalRow)[];
 
 /**
- * Every line of steps.csv, its time counted up from the run's start by step times, and at the last step the evaluations:
- * `eval/topk/loss`, `eval/predictor/loss`. Values that are not known or not finite are left out.
+ * One entry per row of steps.csv, timed by the run's start plus the step times so far. The last entry also has the
+ * evaluations: `eval/topk/loss`, `eval/predictor/loss`. Unknown and non-finite values are left out.
  */
 export function curvesOf({ row, evaluations, steps }: LoadedRun): CurveStep[] {
-  const started = row.started_at === null ? 0 : Date.parse(row.started_at) / 1000;
+  const startedAt = row.started_at === null ? 0 : Date.parse(row.started_at) / 1000;
   let runtime = 0;
-  let before = 0;
+  let previousStep = 0;
   const curves = steps().map((line): CurveStep => {
-    runtime += ((line.step - before) * line.step_ms) / 1000;
-    before = line.step;
+    runtime += ((line.step - previousStep) * line.step_ms) / 1000;
+    previousStep = line.step;
     const named = Object.entries(NAMES).map(
       ([column, name]) => [name, line[column as keyof typeof NAMES] ?? null] as const,
     );
-    return { step: line.step, wallTime: started + runtime, runtime, values: known(named) };
+    return { step: line.step, wallTime: startedAt + runtime, runtime, values: finiteValues(named) };
   });
   const last = curves.at(-1);
   if (last !== undefined && evaluations.length > 0) Object.assign(last.values, evaluationValues(evaluations));
@@ -56,14 +56,14 @@ export function curvesOf({ row, evaluations, steps }: LoadedRun): CurveStep[] {
 
 /** `eval/<routing>/<name>` of every evaluation. */
 export function evaluationValues(evaluations: readonly EvalRow[]): Record<string, number> {
-  return known(
+  return finiteValues(
     evaluations.flatMap((row) =>
       EVALUATED.map((name) => [`eval/${row.routing}/${name}`, row[name]] as const),
     ),
   );
 }
 
-function known(entries: readonly (readonly [string, number | null])[]): Record<string, number> {
+function finiteValues(entries: readonly (readonly [string, number | null])[]): Record<string, number> {
   return Object.fromEntries(
     entries.flatMap(([name, value]) => (value !== null && Number.isFinite(value) ? [[name, value]] : [])),
   );

@@ -1,4 +1,4 @@
-/** TensorBoard event files: scalars as Event messages of protobuf, framed as TFRecords. */
+/** TensorBoard event files: scalars as protobuf Event messages in TFRecords. */
 
 /** One value of one curve. */
 export interface Scalar {
@@ -10,9 +10,9 @@ export interface Scalar {
 }
 
 /**
- * The bytes of an event file: the version record that readers look for, then one Event a scalar, in their order.
- * Fields by number, of tensorflow/core/util/event.proto: wall_time 1 (double), step 2 (int64), file_version 3 (string),
- * summary 5; and of summary.proto: value 1 {tag 1, simple_value 2 (float)}.
+ * The bytes of an event file: the version record that readers require, then one Event per scalar, in order.
+ * Field numbers of tensorflow/core/util/event.proto: wall_time 1 (double), step 2 (int64), file_version 3 (string),
+ * summary 5; of summary.proto: value 1 {tag 1, simple_value 2 (float)}.
  */
 export function eventFile(scalars: readonly Scalar[], startedAt: number): Buffer {
   const version = [double(1, startedAt), text(3, 'brain.Event:2')];
@@ -30,7 +30,7 @@ function record(data: Buffer): Buffer {
   return Buffer.concat([length, checksum(length), data, checksum(data)]);
 }
 
-/** CRC-32C, rotated and offset: what TFRecords call masked, so that checksums of checksums stay apart. */
+/** The masked CRC-32C of TFRecords: rotated and offset, because the CRC of data that contains CRCs is weak. */
 function checksum(data: Buffer): Buffer {
   const crc = crc32c(data);
   const masked = (((crc >>> 15) | (crc << 17)) + 0xa282ead8) >>> 0;
@@ -39,7 +39,7 @@ function checksum(data: Buffer): Buffer {
   return out;
 }
 
-/** Castagnoli's polynomial, its bits reversed. */
+/** Castagnoli's polynomial, bit-reversed. */
 const POLYNOMIAL = 0x82f63b78;
 const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
   let crc = byte;
@@ -54,7 +54,7 @@ export function crc32c(data: Uint8Array): number {
   return (crc ^ 0xffffffff) >>> 0;
 }
 
-/** Wire types of protobuf. */
+/** Protobuf wire types. */
 const [VARINT, FIXED64, LENGTH, FIXED32] = [0, 1, 2, 5];
 
 const key = (field: number, wireType: number) => varint((field << 3) | wireType);

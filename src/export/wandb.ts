@@ -1,16 +1,16 @@
-/** A run as Weights & Biases keeps one: its config, its history a line a step, its summary. */
+/** A run in the files of Weights & Biases: config, history with one line per logged step, summary. */
 import type { LoadedRun } from '../results/load.js';
 import { type CurveStep, evaluationValues } from './curves.js';
 
 export interface WandbFiles {
-  /** Name, group, job type, tags and config of `wandb.init`. */
+  /** The arguments of `wandb.init`: name, group, job type, tags, config. */
   'run.json': string;
-  /** wandb-history.jsonl: `_step`, `_runtime`, `_timestamp` and the values. */
+  /** Lines of `_step`, `_runtime`, `_timestamp` and the values. */
   'wandb-history.jsonl': string;
   'wandb-summary.json': string;
 }
 
-/** Text of each file; nothing in them that JSON cannot hold. */
+/** The text of each file. Values that JSON cannot represent are left out. */
 export function wandbFiles(run: LoadedRun, curves: readonly CurveStep[]): WandbFiles {
   const { sweep, row, spec, evaluations } = run;
   const init = {
