@@ -11,7 +11,7 @@ export interface Setting {
   /** For people: `MoD 12.5%, every other block`. */
   label: string;
   /** The label without `others`. */
-  form: string;
+  shortLabel: string;
   variant: Variant;
   capacity: number | null;
   frequency: number | null;
@@ -38,12 +38,12 @@ function settingOf(spec: RunSpec, distinguishing: ReadonlySet<string>): Setting 
     .filter(([key]) => distinguishing.has(key))
     .map(([key, value]) => `${key} ${value}`)
     .join(', ');
-  const form = mainLabel(spec).join(', ');
-  const label = others === '' ? form : `${form}, ${others}`;
+  const shortLabel = mainLabel(spec).join(', ');
+  const label = others === '' ? shortLabel : `${shortLabel}, ${others}`;
   return {
     key: label,
     label,
-    form,
+    shortLabel,
     variant: spec.variant,
     capacity: routing?.capacity ?? null,
     frequency: routing?.frequency ?? null,

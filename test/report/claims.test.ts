@@ -86,7 +86,7 @@ it('three sizes of one seed leave the uncertainty unknown, and the verdict open'
   expect(found.finding).toContain('its uncertainty is not known');
 });
 
-it('forms without a minimum in range are compared size by size, by the noise of the seeds', () => {
+it('settings without a minimum in range are compared size by size, by the noise of the seeds', () => {
   // Two sizes, and two seeds of each: the loss falls with size, so that no curve has its minimum here.
   const sizes = 'model_sizes: [{d_model: 64, n_layers: 4}, {d_model: 96, n_layers: 4}]\nseeds: [0, 1]\n';
   const found = claim('random-worse', {

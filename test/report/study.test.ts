@@ -200,7 +200,7 @@ it('draws figure 7 when there are runs with experts, and keeps them out of figur
   expect(missing.map(({ title }) => title)).not.toContain('Mixture of Depths and Experts');
 });
 
-it('draws the step times of one machine, forms and not learning rates', () => {
+it('draws the step times of one machine, settings without their learning rates', () => {
   const rates = '{training: {learning_rate: 1e-3}}, {training: {learning_rate: 4e-3}}';
   const file = `flop_budgets: [1e15]\ncapacities: [0.125]\n${SIZES}grids: [${rates}]\n`;
   const [first, ...rest] = syntheticRuns({ file }) as [LoadedRun, ...LoadedRun[]];

@@ -25,7 +25,7 @@ import { manifestOf } from '../results/planned-run.js';
 export interface Truth {
   /** Keys of the sweep file beside name, data and batch. */
   file: string;
-  /** Loss at the optimum of the run's setting, less the baseline's; null: the run diverges. */
+  /** Loss at the optimum of the run's setting, minus the baseline's; null: the run diverges. */
   gain: (run: PlannedRun) => number | null;
   /** FLOPs per pass of the setting's optimum over the baseline's. */
   flopsFactor: (run: PlannedRun) => number;

@@ -1,12 +1,17 @@
 /** The paper's claims as a table: what each says, and what this data says about it. */
 import type { Study } from '../study.js';
 import type { Claim } from './claim.js';
-import { formClaims } from './forms.js';
 import { isoflopClaims } from './isoflop.js';
+import { routingSettingClaims } from './routing-setting.js';
 import { samplingClaims } from './sampling.js';
 import { speedClaims } from './speed.js';
 
 /** Every claim of section 4 of Raposo et al. 2024, judged by the runs of a study alone. */
 export function claimsOf(study: Study): Claim[] {
-  return [...isoflopClaims(study), ...formClaims(study), ...speedClaims(study), ...samplingClaims(study)];
+  return [
+    ...isoflopClaims(study),
+    ...routingSettingClaims(study),
+    ...speedClaims(study),
+    ...samplingClaims(study),
+  ];
 }

@@ -92,7 +92,7 @@ export interface Difference {
 }
 
 /**
- * Loss of a's optimum less that of b's. The interval is that of the bootstrap where both curves have one, else that of
+ * Loss of a's optimum minus that of b's. The interval is that of the bootstrap where both curves have one, else that of
  * the best sizes' runs under the budget's noise, else unknown.
  */
 export function lossDifference(a: Curve, b: Curve, noise: number | null): Difference {
@@ -105,10 +105,10 @@ export function lossDifference(a: Curve, b: Curve, noise: number | null): Differ
 }
 
 /**
- * The same for two forms of one model that cost about as much. Where an optimum is not known by a fit, the sizes that
+ * The same for two routing settings of one model that cost about as much. Where an optimum is not known by a fit, the sizes that
  * both have are compared, each with itself: the mean of the differences, under the budget's noise.
  */
-export function formDifference(a: Curve, b: Curve, noise: number | null): Difference {
+export function settingDifference(a: Curve, b: Curve, noise: number | null): Difference {
   if (lossSamples(a).length > 0 && lossSamples(b).length > 0) return lossDifference(a, b, noise);
   const shapeKey = ({ row: { d_model, n_layers, n_heads, d_ff } }: DoneRun) =>
     [d_model, n_layers, n_heads, d_ff].join();
@@ -127,7 +127,7 @@ export function formDifference(a: Curve, b: Curve, noise: number | null): Differ
 
 type Model = Pick<SizeMean, 'loss' | 'seeds'>;
 
-/** Loss of one model less that of another, seeds averaged, under the budget's noise. */
+/** Loss of one model minus that of another, seeds averaged, under the budget's noise. */
 export function modelDifference(a: Model, b: Model, noise: number | null): Difference {
   const value = a.loss - b.loss;
   return { value, interval: runInterval(value, noise, a.seeds, b.seeds) };

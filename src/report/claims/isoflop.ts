@@ -21,12 +21,12 @@ import {
   curvesOf,
   type Difference,
   difference,
-  formDifference,
   lossDifference,
   modelDifference,
   named,
   overBudgets,
   pairwise,
+  settingDifference,
   trainedAlike,
 } from './claim.js';
 
@@ -54,10 +54,10 @@ function better(study: Study): Claim {
       const models = best && dense && { best, dense, ...modelDifference(best, dense, noise) };
       return {
         verdict: below(found.interval, 0),
-        finding: `${mod.setting.label} less ${baseline.setting.label}: ${difference(found)}.${models === null ? '' : ` Best models: ${seedsOf(models.best)} less ${seedsOf(models.dense)}, ${difference(models)}.`}`,
+        finding: `${mod.setting.label} minus ${baseline.setting.label}: ${difference(found)}.${models === null ? '' : ` Best models: ${seedsOf(models.best)} minus ${seedsOf(models.dense)}, ${difference(models)}.`}`,
         numbers: [
-          named('loss, optimal MoD less optimal baseline', found),
-          ...(models === null ? [] : [named('loss, best MoD model less best dense model', models)]),
+          named('loss, optimal MoD minus optimal baseline', found),
+          ...(models === null ? [] : [named('loss, best MoD model minus best dense model', models)]),
         ],
       };
     },
@@ -115,12 +115,15 @@ function randomWorse(study: Study): Claim {
     const mod = alike(curvesOf(budget, 'mod').filter((curve) => sameRouting(curve, random)));
     const dense = alike(curvesOf(budget, 'baseline'));
     if (mod === null || dense === null) return null;
-    const fromMod = formDifference(random, mod, noise);
+    const fromMod = settingDifference(random, mod, noise);
     const fromDense = lossDifference(random, dense, noise);
     return {
       verdict: both(above(fromMod.interval, 0), above(fromDense.interval, 0)),
-      finding: `Random less ${mod.setting.label}: ${difference(fromMod)}; less ${dense.setting.label}: ${difference(fromDense)}.`,
-      numbers: [named('loss, random less learned', fromMod), named('loss, random less baseline', fromDense)],
+      finding: `Random minus ${mod.setting.label}: ${difference(fromMod)}; minus ${dense.setting.label}: ${difference(fromDense)}.`,
+      numbers: [
+        named('loss, random minus learned', fromMod),
+        named('loss, random minus baseline', fromDense),
+      ],
     };
   });
 }
@@ -145,8 +148,8 @@ function depth(study: Study): Claim {
     const found = meanDifference(pairs, budget.noise);
     return {
       verdict: below(found.interval, 0),
-      finding: `Deeper less wider, ${pairs.length === 1 ? 'one pair' : `mean of ${pairs.length} pairs`}: ${difference(found)}.`,
-      numbers: [named('loss, deeper less wider', found)],
+      finding: `Deeper minus wider, ${pairs.length === 1 ? 'one pair' : `mean of ${pairs.length} pairs`}: ${difference(found)}.`,
+      numbers: [named('loss, deeper minus wider', found)],
     };
   });
 }

@@ -14,12 +14,12 @@ import {
   curvesOf,
   difference,
   type Evidence,
-  formDifference,
   modAlike,
   modelDifference,
   named,
   overall,
   overBudgets,
+  settingDifference,
 } from './claim.js';
 
 export function samplingClaims(study: Study): Claim[] {
@@ -136,7 +136,7 @@ function auxiliaryCost(study: Study): Claim {
     const pair = auxiliaryPair(budget);
     if (pair === null) return null;
     const [withLoss, without] = pair;
-    const found = formDifference(withLoss, without, budget.noise);
+    const found = settingDifference(withLoss, without, budget.noise);
     const base = without.optimum.loss;
     const value = found.value / base;
     const interval = found.interval && ([found.interval[0] / base, found.interval[1] / base] as const);
@@ -228,7 +228,7 @@ function cheaperInSampling(study: Study): Claim {
       verdict: below(found.interval, 0),
       finding: `${best.run.row.run_id} by ${best.mode}: ${difference(found)} at ${significant(share)} of the best baseline's FLOPs per pass.`,
       numbers: [
-        named('loss, sampling MoD less baseline', found),
+        named('loss, sampling MoD minus baseline', found),
         { name: 'FLOPs per pass, sampling MoD over baseline', value: share, interval: null },
       ],
     };

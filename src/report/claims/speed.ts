@@ -81,7 +81,7 @@ function fasterAtEqualLoss(study: Study): Claim {
       return {
         verdict: below(found.interval, 0) === 'fails' ? 'fails' : 'undecided',
         finding: `No MoD model is as good as the best baseline; the nearest is ${difference(found)} away.`,
-        numbers: [named('loss, nearest MoD less best baseline', found)],
+        numbers: [named('loss, nearest MoD minus best baseline', found)],
       };
     }
     const { run, speedup } = fast;
@@ -91,7 +91,7 @@ function fasterAtEqualLoss(study: Study): Claim {
       finding: `${run.row.run_id} steps ${significant(speedup)} times as fast as ${dense.row.run_id}, its loss ${difference(found)} (as good: certainly not higher by 1%).`,
       numbers: [
         { name: 'step time, baseline over MoD as good', value: speedup, interval: null },
-        named('loss, that MoD less best baseline', found),
+        named('loss, that MoD minus best baseline', found),
       ],
     };
   });
@@ -129,7 +129,7 @@ function betterAtEqualTime(study: Study): Claim {
       verdict: below(found.interval, 0),
       finding: `${run.row.run_id} in ${percent(share)} of the time that steps of the best baseline took: ${difference(found)}.`,
       numbers: [
-        named('loss, MoD less baseline in no more time', found),
+        named('loss, MoD minus baseline in no more time', found),
         { name: 'training time, MoD over baseline', value: share, interval: null },
       ],
     };

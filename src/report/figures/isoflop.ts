@@ -86,7 +86,7 @@ function leftText(left: readonly Curve[]): string {
 
 function groupReading(how: string, group: readonly Curve[], budget: BudgetStudy): string {
   const best = leastLoss(group) as Curve;
-  return `With ${how} the lowest loss is ${best.optimum.loss.toFixed(4)} nats, ${best.setting.form}${against(best, budget, 'the optimal baseline')}.`;
+  return `With ${how} the lowest loss is ${best.optimum.loss.toFixed(4)} nats, ${best.setting.shortLabel}${against(best, budget, 'the optimal baseline')}.`;
 }
 
 /** Figure 4, left: the baseline and the best MoD setting at every budget. */
@@ -98,7 +98,7 @@ export function allBudgetsFigure({ budgets }: Study, styles: Styles): Figure | M
     const gain = baseline && mod ? signedLoss(mod.optimum.loss - baseline.optimum.loss) : 'not known';
     return `${gain} at ${budgetName(budget)}`;
   });
-  const reading = `Loss of the optimal MoD less that of the optimal baseline, in nats: ${steps.join(', ')}.`;
+  const reading = `Loss of the optimal MoD minus that of the optimal baseline, in nats: ${steps.join(', ')}.`;
   return curvesFigure({ id: 'isoflop-all', title, paper: 'figure 4, left', reading }, curves, styles);
 }
 
@@ -202,7 +202,7 @@ function bestModels({ alike, noise }: BudgetStudy): string {
 function unknown({ alike }: BudgetStudy): string {
   const labels = alike
     .filter((curve) => !isExpert(curve) && curve.optimum.from === 'run')
-    .map(({ setting }) => setting.form);
+    .map(({ setting }) => setting.shortLabel);
   return labels.length === 0
     ? ''
     : `No minimum in range, so that the best run stands for it: ${labels.join('; ')}.`;

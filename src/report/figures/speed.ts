@@ -115,20 +115,20 @@ export function stepTimeFigure({ done }: Study, styles: Styles): Figure | Missin
   };
   const powers = [...powerOf('baseline', 'dense'), ...powerOf('mod', 'MoD')];
   // Forms, not settings: how a model is trained, a step's time does not depend on.
-  const forms = groupBy(points, ({ run }) => run.setting.form);
+  const settings = groupBy(points, ({ run }) => run.setting.shortLabel);
   const styleOf = (key: string) => styles.get(key) as Style;
   const svg = draw({
     title,
     description:
       'Median step time in milliseconds against the FLOPs of a step, both logarithmic, a point a run.',
-    legend: [...forms].map(([label, [first]]) => ({ label, ...styleOf(first.run.setting.key) })),
+    legend: [...settings].map(([label, [first]]) => ({ label, ...styleOf(first.run.setting.key) })),
     plot: {
       x: { type: 'log', label: 'FLOPs a step', tickFormat: (value: number) => budgetName(value), ticks: 4 },
       y: { type: 'log', label: 'step, ms', grid: true, tickFormat: '~s', ticks: 5 },
-      marks: [...forms.values()].map((ofForm) => {
-        const { color, symbol } = styleOf(ofForm[0].run.setting.key);
+      marks: [...settings.values()].map((ofSetting) => {
+        const { color, symbol } = styleOf(ofSetting[0].run.setting.key);
         const title = ({ run }: (typeof points)[number]) => runTitle(run);
-        return Plot.dot(ofForm, { x: 'x', y: 'y', r: 4, fill: color, fillOpacity: 0.85, symbol, title });
+        return Plot.dot(ofSetting, { x: 'x', y: 'y', r: 4, fill: color, fillOpacity: 0.85, symbol, title });
       }),
     },
   });

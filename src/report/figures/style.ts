@@ -15,23 +15,23 @@ const EXPERT_COLORS = ['#8f7f00', '#7a6fd0', '#b8679a', '#4aa3d8'];
 const DENSE_COLORS = ['#808080', '#a08f7a', '#6f8a8a'];
 
 /**
- * The styles of all settings of a report, by key, in the order in which they appear. One form has one look, however it is
+ * The styles of all settings of a report, by key, in the order in which they appear. One setting has one look, however it is
  * trained.
  */
 export function stylesOf(settings: readonly Setting[]): Map<string, Style> {
   const taken = { dense: 0, mod: 0, random: 0, experts: 0 };
-  const ofForms = new Map<string, Style>();
-  for (const { form, variant } of settings) {
-    if (ofForms.has(form)) continue;
+  const byLabel = new Map<string, Style>();
+  for (const { shortLabel, variant } of settings) {
+    if (byLabel.has(shortLabel)) continue;
     const { family } = VARIANTS[variant];
     const { colors, symbol } = FAMILIES[family];
-    ofForms.set(form, { color: colors[taken[family]] ?? anotherColor(taken[family]), symbol });
+    byLabel.set(shortLabel, { color: colors[taken[family]] ?? anotherColor(taken[family]), symbol });
     taken[family] += 1;
   }
-  return new Map(settings.map(({ key, form }) => [key, ofForms.get(form) as Style]));
+  return new Map(settings.map(({ key, shortLabel }) => [key, byLabel.get(shortLabel) as Style]));
 }
 
-/** Where a family has more forms than colours of its own: hues by the golden angle, no two alike. */
+/** For a family with more settings than colours of its own: hues by the golden angle, no two alike. */
 function anotherColor(n: number): string {
   const hue = Math.round((n * 137.508) % 360);
   return `hsl(${hue}, ${n % 2 === 0 ? 55 : 40}%, 48%)`;
@@ -47,8 +47,8 @@ const FAMILIES: Record<VariantFamily, { colors: string[]; symbol: MarkSymbol }> 
 /** The legend of some settings; how they are trained is left out where it is the same for all. */
 export function legendOf(settings: readonly Setting[], styles: ReadonlyMap<string, Style>): LegendEntry[] {
   const differ = new Set(settings.map(({ others }) => others)).size > 1;
-  return settings.map(({ key, label, form }) => ({
-    label: differ ? label : form,
+  return settings.map(({ key, label, shortLabel }) => ({
+    label: differ ? label : shortLabel,
     ...(styles.get(key) as Style),
   }));
 }

@@ -27,7 +27,7 @@ export function learningCurvesFigure({ budgets }: Study, styles: Styles): Figure
   const top = Math.max(...curves.map(({ points }) => lossAt(points, 0.2)));
   /** A second model of one setting, which has its colour. */
   const sharesColor = (run: DoneRun) =>
-    curves.find((other) => other.run.setting.form === run.setting.form)?.run !== run;
+    curves.find((other) => other.run.setting.shortLabel === run.setting.shortLabel)?.run !== run;
   const svg = draw({
     title,
     description: `Training loss in nats a token against training FLOPs, smoothed, at ${budgetName(budget.budget)} FLOPs.`,
@@ -78,7 +78,7 @@ export function predictorFigure({ budgets }: Study, styles: Styles): Figure | Mi
   const isOneTraining = new Set(settings.map(({ setting }) => setting.others)).size === 1;
   const curves = settings.flatMap(({ best }) => {
     const points = smoothed(best, ({ predictor_accuracy }) => predictor_accuracy);
-    const role = isOneTraining ? best.setting.form : best.setting.label;
+    const role = isOneTraining ? best.setting.shortLabel : best.setting.label;
     return points.length === 0 ? [] : [{ run: best, role, points }];
   });
   const [first] = curves;

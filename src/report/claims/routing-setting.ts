@@ -1,4 +1,4 @@
-/** Claims about which form of routing is better at equal training FLOPs: how often, how much, with experts or without. */
+/** Claims about which routing setting is better at equal training FLOPs: how often, how much, with experts or without. */
 import type { BudgetStudy, Curve, Study } from '../study.js';
 import { leastLoss } from '../study.js';
 import {
@@ -9,14 +9,14 @@ import {
   type Difference,
   difference,
   type Evidence,
-  formDifference,
   lossDifference,
   named,
   overBudgets,
+  settingDifference,
   trainedAlike,
 } from './claim.js';
 
-export function formClaims(study: Study): Claim[] {
+export function routingSettingClaims(study: Study): Claim[] {
   return [
     everyOtherBlock(study),
     eighthBest(study),
@@ -64,7 +64,7 @@ function everyOtherBlock(study: Study): Claim {
     return comparePairs(
       found,
       (pair) => lossDifference(...pair, budget.noise),
-      ([first, second]) => `${first.setting.form} less ${second.setting.form}`,
+      ([first, second]) => `${first.setting.shortLabel} minus ${second.setting.shortLabel}`,
     );
   });
 }
@@ -109,8 +109,8 @@ function eighthBest(study: Study): Claim {
       (c) => c > EIGHTH,
     );
     if (smaller.length === 0 || larger.length === 0) return null;
-    const name = ([eighth, other]: [Curve, Curve]) => `${eighth.setting.label} less ${capacityOf(other)}`;
-    return comparePairs([...smaller, ...larger], (pair) => formDifference(...pair, budget.noise), name);
+    const name = ([eighth, other]: [Curve, Curve]) => `${eighth.setting.label} minus ${capacityOf(other)}`;
+    return comparePairs([...smaller, ...larger], (pair) => settingDifference(...pair, budget.noise), name);
   });
 }
 
@@ -134,7 +134,7 @@ function integratedBetterThanDropping(study: Study): Claim {
   };
   return overBudgets(text, study, 'Needs mode-integrated and moe-reduced runs at one budget.', (budget) =>
     compareAlike(leastLoss(curvesOf(budget, 'mode-integrated')), curvesOf(budget, 'moe-reduced'), (pair) =>
-      formDifference(...pair, budget.noise),
+      settingDifference(...pair, budget.noise),
     ),
   );
 }
@@ -147,5 +147,5 @@ function compareAlike(
 ): Evidence | null {
   const second = first && leastLoss(trainedAlike(others, first));
   if (first === null || second === null) return null;
-  return comparePairs([[first, second]], compare, ([a, b]) => `${a.setting.label} less ${b.setting.label}`);
+  return comparePairs([[first, second]], compare, ([a, b]) => `${a.setting.label} minus ${b.setting.label}`);
 }
