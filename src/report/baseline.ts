@@ -11,11 +11,11 @@ import { type BudgetStudy, studyOf } from './study.js';
 import { budgetName } from './words.js';
 
 /**
- * The FLOPs per pass of a sweep's optimal baseline at a budget, of the fitted curve where it has its minimum in range, and
- * the shape of the best run beside it.
+ * The FLOPs per pass of a sweep's optimal baseline at a budget, from the fitted curve if its minimum is in range, and the
+ * shape of the best run.
  *
  * @param sweep its folder, or its name under the results
- * @throws InputError where there is no such sweep, or none of its dense runs at this budget is done
+ * @throws InputError if there is no such sweep, or no finished dense run at this budget
  */
 export function baselineOptimum(sweep: string, budget: number, resultsDir: string): FlopsTarget {
   const runs = loadRuns(sweepFolders([sweep], resultsDir)).filter(({ row }) => row.variant === 'baseline');
@@ -25,7 +25,7 @@ export function baselineOptimum(sweep: string, budget: number, resultsDir: strin
   return { shape: shapeOf(baseline.best.row), flopsPerPass: baseline.optimum.flopsPerPass };
 }
 
-/** What the sweeps that a file names in `match_flops` mean: folders relative to the file, or names under the results. */
+/** Resolves the sweeps that a file names in `match_flops`: folders relative to the file, or names under the results. */
 export function baselinesOf({ path, dir }: Pick<SweepFile, 'path' | 'dir'>, resultsDir: string): BaselineOf {
   return (sweep, budget) => {
     const beside = resolve(dir, sweep);
@@ -39,6 +39,6 @@ export function baselinesOf({ path, dir }: Pick<SweepFile, 'path' | 'dir'>, resu
 }
 
 function whatItHas(budgets: readonly BudgetStudy[]): string {
-  if (budgets.length === 0) return 'none of its dense runs is done';
-  return `its dense runs are of ${budgets.map(({ budget }) => budgetName(budget)).join(', ')} FLOPs alone`;
+  if (budgets.length === 0) return 'it has no finished dense run';
+  return `its dense runs have only ${budgets.map(({ budget }) => budgetName(budget)).join(', ')} FLOPs`;
 }

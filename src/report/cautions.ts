@@ -1,17 +1,17 @@
-/** What a reader must know before comparing the runs of a report: where they differ in more than what is studied. */
+/** Warnings about runs that differ in more than what the report compares. */
 import type { Study } from './study.js';
 import { counted, percent } from './words.js';
 
 const BUDGET_TOLERANCE = 0.01;
 
-/** Sentences; none where nothing stands in the way. */
+/** One sentence per warning. */
 export function cautionsOf({ done }: Study): string[] {
   const specs = done.map(({ spec }) => spec);
   const differing = (what: string, values: readonly (string | number)[]) => {
     const distinct = [...new Set(values)];
     return distinct.length < 2
       ? []
-      : [`Runs differ in their ${what} (${distinct.join('; ')}): their losses do not compare.`];
+      : [`Runs differ in their ${what} (${distinct.join('; ')}): their losses are not comparable.`];
   };
   const missed = done
     .map(({ row }) => Math.abs(row.train_flops / row.flop_budget - 1))

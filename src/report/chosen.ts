@@ -1,4 +1,4 @@
-/** The few models of a budget that a report shows one by one: the best of each kind, and the fastest that is as good. */
+/** The few models of a budget that a report shows individually: the best of each kind, and the fastest that is as good. */
 import { VARIANTS } from '../model/variants.js';
 import { fastestAsGood } from './claims/speed.js';
 import { type BudgetStudy, leastLoss, type SizeMean } from './study.js';
@@ -9,7 +9,7 @@ export interface ChosenModel {
   run: SizeMean;
 }
 
-/** The best dense model first; a run that has two roles appears once, with both. */
+/** The best dense model first; a run with two roles appears once, with both. */
 export function chosenModels(budget: BudgetStudy): ChosenModel[] {
   const { baseline, mod, curves } = budget;
   const random = leastLoss(curves.filter(({ setting }) => setting.variant === 'random'));
@@ -31,7 +31,7 @@ export function chosenModels(budget: BudgetStudy): ChosenModel[] {
   return chosen;
 }
 
-/** The budget that is shown model by model: the largest that has both dense and MoD runs, else the largest. */
+/** The budget whose models are shown individually: the largest with both dense and MoD runs, else the largest. */
 export function shownBudget(budgets: readonly BudgetStudy[]): BudgetStudy | null {
   const sorted = [...budgets].sort((a, b) => b.budget - a.budget);
   return sorted.find(({ baseline, mod }) => baseline !== null && mod !== null) ?? sorted[0] ?? null;

@@ -9,10 +9,10 @@ export interface Minimum {
 export type Objective = (x: readonly number[]) => { value: number; gradient: number[] };
 
 const MAX_STEPS = 500;
-/** The share of the decrease that the slope promises with which a step is content (Armijo). */
+/** A step is accepted if it achieves this share of the decrease that the slope predicts (Armijo). */
 const ENOUGH_DECREASE = 1e-4;
 const SHORTEST_STEP = 1e-12;
-/** Where a whole step gains less than this, relative to the value, the minimum is found. */
+/** The minimum is found when a full step gains less than this, relative to the value. */
 const TOLERANCE = 1e-12;
 
 /** A local minimum from a start (Nocedal and Wright 2006, algorithm 6.1). */
@@ -57,7 +57,7 @@ function search(
   return null;
 }
 
-/** The BFGS update of the inverse Hessian; unchanged where the curvature along the step is not positive. */
+/** The BFGS update of the inverse Hessian; unchanged if the curvature along the step is not positive. */
 function updated(inverse: number[][], s: readonly number[], y: readonly number[]): number[][] {
   const sy = dot(s, y);
   if (!(sy > 0)) return inverse;

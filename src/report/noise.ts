@@ -1,4 +1,4 @@
-/** How far a run's loss lies from that of the same run with another seed, and the intervals that follow from it. */
+/** The standard deviation of a run's loss over seeds, and the intervals that follow from it. */
 import type { Interval } from './parabola.js';
 
 /** A sum of squares and its degrees of freedom. */
@@ -12,10 +12,10 @@ export const pooled = (parts: readonly Residual[]): Residual => ({
   freedom: parts.reduce((sum, { freedom }) => sum + freedom, 0),
 });
 
-/** With fewer degrees of freedom a variance says little: its 95% interval spans a factor of 40 with three. */
+/** With fewer degrees of freedom a variance is too uncertain: with three its 95% interval spans a factor of 40. */
 const ENOUGH_SEEDS = 3;
 
-/** The standard deviation of one run's loss over seeds, pooled over sizes; null where too few have a second seed. */
+/** The standard deviation of one run's loss over seeds, pooled over sizes; null if too few have a second seed. */
 export function seedNoise(sizes: readonly (readonly { loss: number }[])[]): number | null {
   const { squares, freedom } = pooled(sizes.map(aboutMean));
   return freedom >= ENOUGH_SEEDS ? Math.sqrt(squares / freedom) : null;
@@ -26,7 +26,7 @@ function aboutMean(runs: readonly { loss: number }[]): Residual {
   return { squares: runs.reduce((sum, { loss }) => sum + (loss - mean) ** 2, 0), freedom: runs.length - 1 };
 }
 
-/** The same about fitted curves, which a curve that is no parabola makes too large; null where the fits are exact. */
+/** The same from the residuals of fitted curves, too large if a curve is not a parabola; null if the fits are exact. */
 export function fitNoise(residuals: readonly Residual[]): number | null {
   const { squares, freedom } = pooled(residuals.filter((one) => one.freedom > 0));
   return freedom === 0 ? null : Math.sqrt(squares / freedom);
@@ -35,12 +35,12 @@ export function fitNoise(residuals: readonly Residual[]): number | null {
 /** Two-sided 95% of a normal distribution. */
 const Z95 = 1.96;
 
-/** The 95% interval of a difference of two means of so many runs; of two single ones unless told otherwise. */
+/** The 95% interval of a difference of two means of `a` and `b` runs, by default of two single runs. */
 export function runInterval(value: number, noise: number | null, ofA = 1, ofB = 1): Interval | null {
   return noiseInterval(value, noise, 1 / ofA + 1 / ofB);
 }
 
-/** That of a weighted sum of runs' losses, the squares of whose weights add up to this; null without a noise. */
+/** The 95% interval of a weighted sum of runs' losses with this sum of squared weights; null if the noise is unknown. */
 export function noiseInterval(value: number, noise: number | null, squares: number): Interval | null {
   if (noise === null) return null;
   const half = Z95 * noise * Math.sqrt(squares);

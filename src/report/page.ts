@@ -1,4 +1,4 @@
-/** The report as one page of HTML that needs nothing beside it. */
+/** The report as one self-contained HTML page. */
 import { cautionsOf } from './cautions.js';
 import { shownBudget } from './chosen.js';
 import type { Claim } from './claims/claim.js';
@@ -18,16 +18,16 @@ export interface PageContent {
   figures: Figures;
   /** ISO 8601. */
   generatedAt: string;
-  /** What wrote it: the version and commit of the program. */
+  /** Version and commit of the program that wrote it. */
   program: string;
 }
 
-/** HTML of the whole page. Nothing in it is fetched. */
+/** HTML of the whole page. It loads no other file. */
 export function pageOf(content: PageContent): string {
   const { sweeps, study, claims, figures } = content;
   const title = `${sweeps.join(', ')}: Mixture-of-Depths at equal FLOPs`;
   const sections: [id: string, title: string, html: string][] = [
-    ['claims', 'The paper’s claims, by this data', claimsTable(claims)],
+    ['claims', 'The paper’s claims on this data', claimsTable(claims)],
     [
       'figures',
       'Figures',
@@ -64,7 +64,7 @@ ${sections.map(([id, name, html]) => `<section aria-labelledby="${id}"><h2 id="$
 `;
 }
 
-/** What to take home if nothing else is read: the curves of the largest budget, and the speed. */
+/** The summary: the curves of the largest budget, and the speed. */
 function leading({ study, figures: { drawn } }: PageContent): string {
   const budget = shownBudget(study.budgets);
   const ids = [...(budget === null ? [] : [isoflopId(budget)]), 'speed'];
@@ -109,7 +109,7 @@ function figureHtml({ id, title, paper, reading, notes = '', svg, table, wide }:
   return `<figure id="${escapeXml(id)}"${wide ? ' class="wide"' : ''}><figcaption><h3>${escapeXml(title)}${source}</h3><p>${escapeXml(reading)}</p>${notes === '' ? '' : `<p class="quiet">${escapeXml(notes)}</p>`}</figcaption><div class="frame">${svg}</div><details><summary>The data</summary><div class="scroll" tabindex="0" role="region" aria-label="Data of ${escapeXml(title)}">${tableHtml(table)}</div></details></figure>`;
 }
 
-/** A table whose numbers stand to the right. */
+/** A table with its numbers aligned right. */
 function tableHtml({ head, rows }: DataTable): string {
   const numeric = head.map((_, i) => rows.some((row) => typeof row[i] === 'number'));
   const kind = (i: number) => (numeric[i] ? ' class="number"' : '');

@@ -1,4 +1,4 @@
-/** Parabolas through isoFLOP points: the optimum, whether it is known at all, and how well. */
+/** Parabolas through isoFLOP points: the optimum, whether it is known, and its interval. */
 import type { RandomStream } from '../random.js';
 import { mean, quantile } from '../statistics.js';
 
@@ -22,9 +22,9 @@ export type FitState =
   | 'minimum'
   /** Fewer than three sizes. */
   | 'too-few'
-  /** The curve bends the other way, or not at all. */
+  /** The curvature is negative or zero. */
   | 'no-minimum'
-  /** The optimum lies below the smallest size, or above the largest. */
+  /** The optimum is below the smallest size, or above the largest. */
   | 'below'
   | 'above';
 
@@ -37,23 +37,23 @@ export interface Fit {
   /** x and y of the optimum; null unless the state is `minimum`. */
   x: number | null;
   y: number | null;
-  /** 95% intervals; null where the runs are too few to say: three sizes leave no residual. */
+  /** 95% intervals; null with too few runs: three sizes leave no residual. */
   xInterval: Interval | null;
   yInterval: Interval | null;
-  /** The optima of the bootstrap's resamples that have one in range, for what is computed from several fits. */
+  /** The optima of the resamples with an optimum in range, for quantities computed from several fits. */
   samples: { x: number; y: number }[];
-  /** Share of the resamples that have their optimum in range; null without a bootstrap. */
+  /** Share of the resamples with an optimum in range; null without a bootstrap. */
   stable: number | null;
   /** Residual sum of squares, and its degrees of freedom. */
   residual: { squares: number; freedom: number };
 }
 
-/** Sizes that are resampled: of three hardly any draw has all. */
+/** The minimum number of sizes to resample: with three, hardly any draw contains all. */
 const ENOUGH_SIZES = 4;
 const RESAMPLES = 500;
-/** A resample of fewer sizes than a parabola needs is drawn again, this often at most. */
+/** A resample with fewer sizes than a parabola needs is drawn again, at most this often. */
 const REDRAWS = 50;
-/** With less than this share of resamples in range the interval would say more about the cases left out. */
+/** With a smaller share of resamples in range, the interval would depend mainly on the resamples left out. */
 const STABLE = 0.8;
 
 /** Least squares. Null for fewer than three different x. */
@@ -86,11 +86,10 @@ export function parabolaAt({ center, a, b, c }: Parabola, x: number): number {
 
 /**
  * Fits, finds the optimum, and bootstraps it: sizes are resampled with replacement, within each its seeds (Davison and
- * Hinkley 1997, section 3.8). Three sizes cannot be, and two or three seeds drawn again scatter less than new ones would:
- * there each size's mean is drawn from a normal distribution about it.
+ * Hinkley 1997, section 3.8). Three sizes cannot be resampled, and resampling two or three seeds underestimates their
+ * variance: then each size's mean is drawn from a normal distribution around it.
  *
- * @param noise standard deviation of a run's loss over seeds; null where it is not known, and then three sizes have no
- *     intervals
+ * @param noise standard deviation of a run's loss over seeds; null if unknown; three sizes then have no intervals
  */
 export function fitOptimum(points: readonly Point[], random: RandomStream, noise: number | null): Fit {
   const sizes = bySize(points);

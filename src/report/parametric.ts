@@ -27,13 +27,13 @@ export interface SurfaceFit {
   /** Exponents of the optimal N and D in the budget: beta / (alpha + beta) and alpha / (alpha + beta). */
   paramsExponent: number;
   tokensExponent: number;
-  /** 95%, runs resampled; null where a resample did not fit. */
+  /** 95%, runs resampled; null if a resample could not be fitted. */
   paramsInterval: Interval | null;
   /** Root mean square of log(predicted / observed). */
   rmsLogError: number;
 }
 
-/** Five unknowns: with fewer runs than these the surface would bend to any of them. */
+/** Five unknowns: with fewer runs the surface would follow each of them. */
 const MIN_POINTS = 8;
 const HUBER_DELTA = 1e-3;
 const RESAMPLES = 60;
@@ -54,9 +54,9 @@ export function lossAt({ E, A, B, alpha, beta }: LossSurface, params: number, to
 
 /**
  * Minimises the Huber loss, delta 1e-3, of log(predicted) - log(observed), from many starts (Hoffmann et al. 2022,
- * section 3.3), as a mean over runs of squares in units of delta, so that no stopping rule sees tiny numbers (which is
- * what made the paper's own fit stop early: Besiroglu et al. 2024, arXiv 2404.10102). Null where there are fewer than
- * eight runs, of fewer than three sizes or three numbers of tokens, or of one budget: N and D are then one variable.
+ * section 3.3), as a mean over runs of squares in units of delta, so that stopping rules work on numbers of order 1 (tiny
+ * ones made the paper's own fit stop early: Besiroglu et al. 2024, arXiv 2404.10102). Null with fewer than eight runs,
+ * three sizes or three numbers of tokens, and for a single budget, where N and D are one variable.
  */
 export function fitSurface(
   points: readonly LossPoint[],
@@ -67,7 +67,7 @@ export function fitSurface(
   if (points.length < MIN_POINTS || budgets < 2 || distinct('params') < 3 || distinct('tokens') < 3)
     return null;
   const objective = huberObjective(points);
-  // The best start by value, then the few best to the end: 162 whole minimisations find the same minimum.
+  // Only the best few starts are minimised to the end: all 162 find the same minimum.
   const best = STARTS.map((start) => ({ start, value: objective(start).value }))
     .filter(({ value }) => Number.isFinite(value))
     .sort((a, b) => a.value - b.value)
@@ -97,7 +97,7 @@ function surfaceOf([a, b, e, alpha, beta]: readonly number[]): LossSurface {
   return { E, A, B, alpha: alpha as number, beta: beta as number };
 }
 
-/** Of (a, b, e, alpha, beta): log L = logsumexp(a - alpha·log N, b - beta·log D, e). Called very often: no lists inside. */
+/** Of (a, b, e, alpha, beta): log L = logsumexp(a - alpha·log N, b - beta·log D, e). Called very often, so it allocates no arrays. */
 function huberObjective(points: readonly LossPoint[]): Objective {
   const n = Float64Array.from(points, ({ params }) => Math.log(params));
   const d = Float64Array.from(points, ({ tokens }) => Math.log(tokens));

@@ -1,9 +1,9 @@
-/** A figure as PNG, for slides and papers: on white, at twice the size, in the font that is installed with this program. */
+/** A figure as PNG, for slides and papers: on white, at twice the size, in the font of this package. */
 import { createRequire } from 'node:module';
 import { Resvg } from '@resvg/resvg-js';
 
 const require = createRequire(import.meta.url);
-/** Machines that train often have no fonts at all. */
+/** Training machines often have no fonts. */
 const fontFiles = ['400Regular/PTSans_400Regular.ttf', '700Bold/PTSans_700Bold.ttf'].map((file) =>
   require.resolve(`@expo-google-fonts/pt-sans/${file}`),
 );

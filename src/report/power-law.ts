@@ -13,7 +13,7 @@ export interface BudgetOptimum {
 export interface PowerLaw {
   exponent: number;
   coefficient: number;
-  /** 95%, from the resamples of the optima; null where an optimum has none. */
+  /** 95%, from the resamples of the optima; null if an optimum has none. */
   exponentInterval: Interval | null;
   budgets: number[];
 }

@@ -19,7 +19,7 @@ export interface Report {
   figures: Figures;
 }
 
-/** Everything of a report, computed from runs alone. */
+/** The content of a report, computed from runs only. */
 export function reportOf(runs: readonly LoadedRun[]): Report {
   const study = studyOf(runs);
   return { study, claims: claimsOf(study), figures: figuresOf(study) };
@@ -28,7 +28,7 @@ export function reportOf(runs: readonly LoadedRun[]): Report {
 export interface ReportFiles {
   page: string;
   json: string;
-  /** Holds a figure twice: `<id>.svg` and `<id>.png`. */
+  /** The folder of the figures, each as `<id>.svg` and `<id>.png`. */
   figures: string;
 }
 
@@ -40,7 +40,7 @@ export function reportFiles(folder: string): ReportFiles {
   };
 }
 
-/** Writes all files, the page last; figures that are no longer drawn are removed. */
+/** Writes all files, the page last; removes figures that are no longer drawn. */
 export function writeReport(folder: string, report: Report, now: Date): ReportFiles {
   const files = reportFiles(folder);
   const { study, claims, figures } = report;
@@ -69,12 +69,12 @@ export function writeReport(folder: string, report: Report, now: Date): ReportFi
   return files;
 }
 
-/** A file of its own has no page to take its colours from: black on white. */
+/** A figure in its own file has no page colours to inherit: black on white. */
 function standalone(svg: string): string {
   return `<?xml version="1.0" encoding="UTF-8"?>\n${svg.replace(/<desc>.*?<\/desc>/s, (desc) => `${desc}<rect width="100%" height="100%" fill="#fff"></rect>`)}\n`;
 }
 
-/** What report.json holds beside its origin. */
+/** The content of report.json, except its origin. */
 export function numbersOf({ study, claims, figures }: Report): object {
   return {
     runs: { planned: study.runs.length, done: study.done.length },

@@ -1,14 +1,14 @@
-/** Which runs belong to one curve: those that are equal in all but budget, size and seed. */
+/** Which runs belong to one curve: those that differ only in budget, size and seed. */
 
 import { VARIANTS, type Variant } from '../model/variants.js';
 import { automaticLearningRate } from '../plan/learning-rate.js';
 import type { RunSpec } from '../plan/run.js';
 
-/** A curve's worth of runs: how they route, and whatever else tells them from other curves. */
+/** What the runs of one curve have in common: their routing, and the other keys in which curves differ. */
 export interface Setting {
   /** Equal settings have equal keys. */
   key: string;
-  /** For people: `MoD 12.5%, every other block`. */
+  /** `MoD 12.5%, every other block`. */
   label: string;
   /** The label without `others`. */
   shortLabel: string;
@@ -17,15 +17,15 @@ export interface Setting {
   frequency: number | null;
   gate: string | null;
   aux_loss_weight: number;
-  /** What else is named in the label, because it differs within some budget: `learning rate 1e-3`. */
+  /** Other keys in the label, because they differ within some budget: `learning rate 1e-3`. */
   others: string;
 }
 
 type Named = Record<string, string>;
 
 /**
- * The setting of each spec. Keys such as the learning rate or the batch count only where runs of one budget and variant
- * differ in them: a batch that grows with the budget makes no new curve, two batches at one budget do.
+ * The setting of each spec. Keys such as the learning rate or the batch are part of it only if runs of one budget and
+ * variant differ in them: a batch that grows with the budget makes no new curve, two batches at one budget do.
  */
 export function settingsOf(specs: readonly RunSpec[]): Setting[] {
   const distinguishing = distinguishingKeys(specs);
@@ -65,10 +65,18 @@ function mainLabel({ variant, model: { routing } }: RunSpec): string[] {
   ];
 }
 
-/** 1: every block; 2: every other block; 3: every 3rd block. */
+/** 1: every block; 2: every other block; 3: every 3rd block; 21: every 21st block. */
 export function everyBlock(frequency: number): string {
   if (frequency === 1) return 'every block';
-  return frequency === 2 ? 'every other block' : `every ${frequency}${frequency === 3 ? 'rd' : 'th'} block`;
+  return frequency === 2 ? 'every other block' : `every ${ordinal(frequency)} block`;
+}
+
+const ORDINAL_SUFFIXES: Partial<Record<Intl.LDMLPluralRule, string>> = { one: 'st', two: 'nd', few: 'rd' };
+const ordinals = new Intl.PluralRules('en', { type: 'ordinal' });
+
+/** 3 → 3rd, 11 → 11th, 21 → 21st. */
+function ordinal(n: number): string {
+  return `${n}${ORDINAL_SUFFIXES[ordinals.select(n)] ?? 'th'}`;
 }
 
 function distinguishingKeys(specs: readonly RunSpec[]): Set<string> {
@@ -84,7 +92,7 @@ function distinguishingKeys(specs: readonly RunSpec[]): Set<string> {
   return differing;
 }
 
-/** Settings beside variant, routing and size that may make runs incomparable. */
+/** Keys other than variant, routing and size that may make runs incomparable. */
 function otherKeys(spec: RunSpec): Named {
   const { model, training, data } = spec;
   const { sequence_length, tie_embeddings, vocab_size, d_model, experts } = model;

@@ -1,4 +1,4 @@
-/** A run's steps.csv as a curve that is read, not its scatter. */
+/** A run's steps.csv as a smoothed curve. */
 import type { StepRow } from '../results/columns.js';
 import { CURVE_ROWS, equalParts } from '../results/thin.js';
 import { mean } from '../statistics.js';
@@ -11,7 +11,7 @@ export interface CurvePoint {
   y: number;
 }
 
-/** Means over equal parts of a run's training, each at its part's end; none where the value is not known. */
+/** Means over equal parts of a run's training, each at its part's end; none where the value is unknown. */
 export function smoothed({ steps, row }: DoneRun, value: (step: StepRow) => number | null): CurvePoint[] {
   const known = steps().flatMap((step) => {
     const y = value(step);

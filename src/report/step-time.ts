@@ -1,9 +1,9 @@
-/** Step times that can be compared: of one machine, and averaged over the seeds of a model. */
+/** Comparable step times: measured on one machine, averaged over the seeds of a model. */
 import { mean } from '../statistics.js';
 import { groupBy } from './group.js';
 import type { DoneRun } from './study.js';
 
-/** What a run's step time depends on beside its model: device, backend, precision, batch and length of sequence. */
+/** What a run's step time depends on besides its model: device, backend, precision, batch and sequence length. */
 export function machineOf({ row }: DoneRun): string {
   return [row.device, row.backend, row.precision, row.batch_sequences, row.sequence_length].join(' ');
 }
@@ -12,8 +12,8 @@ export function machineOf({ row }: DoneRun): string {
 export const sameMachine = (a: DoneRun, b: DoneRun): boolean => machineOf(a) === machineOf(b);
 
 /**
- * The milliseconds that a step of each of two models takes, means over their seeds, on the machine that has trained most
- * of both; null where none has timed both.
+ * The step times of two models in milliseconds, means over their seeds, on the machine that trained most runs of both;
+ * null if no machine timed both.
  */
 export function stepTimes(a: readonly DoneRun[], b: readonly DoneRun[]): [number, number] | null {
   const ofB = byMachine(b);

@@ -1,4 +1,4 @@
-/** Everything that the report computes from runs before it draws or judges: curves, their optima, laws across budgets. */
+/** What figures and claims are computed from: curves, their optima, laws across budgets. */
 import { randomStream } from '../random.js';
 import type { RunStatus } from '../results/columns.js';
 import type { LoadedRun } from '../results/load.js';
@@ -9,26 +9,26 @@ import { fitSurface, type SurfaceFit } from './parametric.js';
 import { fitPowerLaw, type PowerLaw } from './power-law.js';
 import { type Setting, settingsOf } from './settings.js';
 
-/** A run that is done and has a loss. */
+/** A finished run with a loss. */
 export interface DoneRun extends LoadedRun {
   loss: number;
   setting: Setting;
 }
 
-/** One size of a curve: the first of its seeds, with the mean loss of all. One seed may be lucky. */
+/** One size of a curve: the first of its seeds, with the mean loss of all, as one seed may be an outlier. */
 export interface SizeMean extends DoneRun {
   seeds: number;
-  /** Those seeds. */
+  /** The runs of all seeds. */
   all: readonly DoneRun[];
 }
 
-/** What the size of a model is measured in. */
+/** The measures of a model's size. */
 export type Axis = 'params_total' | 'flops_per_pass' | 'tokens';
 
-/** The best of a curve: of the parabola where it has a minimum, else of its runs. */
+/** The optimum of a curve: of the parabola if it has a minimum, else of its runs. */
 export interface Optimum {
   from: 'fit' | 'run';
-  /** Of how many seeds of one size `loss` is the mean; null for a fit's. */
+  /** The number of seeds of which `loss` is the mean; null for a fit. */
   seeds: number | null;
   loss: number;
   lossInterval: Interval | null;
@@ -43,25 +43,25 @@ export interface Curve {
   budget: number;
   setting: Setting;
   runs: DoneRun[];
-  /** Those of the runs that the fits go through: without shapes that another one of their size beats. */
+  /** The runs that the fits use: without shapes that are worse than another shape of their size. */
   fitted: DoneRun[];
-  /** Loss against the logarithm, to the base 10, of each. */
+  /** Loss against the base-10 logarithm of each axis. */
   fits: Record<Axis, Fit>;
   optimum: Optimum;
-  /** The size of least loss. */
+  /** The size with the lowest loss. */
   best: SizeMean;
 }
 
 export interface BudgetStudy {
   budget: number;
   curves: Curve[];
-  /** The dense curve of least loss, of those whose optimum is known best. */
+  /** The dense curve with the lowest loss among those whose optimum is known best. */
   baseline: Curve | null;
-  /** The learned MoD curve of least loss, likewise, trained like the baseline where there is one. */
+  /** The same for learned MoD curves, trained like the baseline if there is one. */
   mod: Curve | null;
-  /** The curves that are trained like the baseline, in learning rate and the like; without one like the best curve. */
+  /** The curves trained like the baseline (learning rate, batch, ...), or like the best curve without a baseline. */
   alike: Curve[];
-  /** Standard deviation of one run's loss, over seeds, else about the fits; null where it is not known. */
+  /** Standard deviation of one run's loss over seeds, else around the fits; null if unknown. */
   noise: number | null;
 }
 
@@ -89,7 +89,7 @@ export interface Study {
   leftOut: LeftOut[];
 }
 
-/** Computes it all; the same runs give the same numbers. */
+/** The study of some runs. Deterministic: the same runs give the same numbers. */
 export function studyOf(runs: readonly LoadedRun[]): Study {
   const settings = settingsOf(runs.map(({ spec }) => spec));
   const done = runs.flatMap((run, i) => {
@@ -121,9 +121,9 @@ function budgetStudy(budget: number, runs: DoneRun[]): BudgetStudy {
 }
 
 /**
- * Of several curves those whose optimum is known best. One run at a lucky size must not stand for an optimum beside curves
- * that show theirs: so the best of those with an interval, and without any of those the ones with a fit. But a fit that lies
- * below all that the best interval allows is better all the same: that of a learning rate which has no second seed yet, say.
+ * The curves whose optimum is known best. A single run must not compete as an optimum with curves that have a minimum: so
+ * the best curve with an interval, or without any of those all curves with a fit. A fit below the lower end of the best
+ * interval is included all the same, such as that of a learning rate without a second seed.
  */
 function knownBest(curves: readonly Curve[]): readonly Curve[] {
   const fitted = curves.filter(({ optimum }) => optimum.from === 'fit');
@@ -134,7 +134,7 @@ function knownBest(curves: readonly Curve[]): readonly Curve[] {
   return [known, ...fitted.filter(({ optimum }) => optimum.loss < low)];
 }
 
-/** The curve of least loss at its optimum; null for none. */
+/** The curve with the lowest loss at its optimum; null for none. */
 export function leastLoss(curves: readonly Curve[]): Curve | null {
   return curves.reduce<Curve | null>(
     (best, curve) => (best === null || curve.optimum.loss < best.optimum.loss ? curve : best),
@@ -160,7 +160,7 @@ function curveOf(budget: number, runs: DoneRun[], noise: number | null): Curve {
   return { budget, setting, runs, fitted, fits, best, optimum: optimumOf(fits, best) };
 }
 
-/** Runs of one curve by their size: the seeds of each. */
+/** The runs of one curve grouped by size: the seeds of each. */
 export function sizesOf(runs: readonly DoneRun[]): DoneRun[][] {
   return [...groupBy(runs, sizeKey).values()];
 }
@@ -172,19 +172,18 @@ export function isDeeper({ row: a }: DoneRun, { row: b }: DoneRun): boolean {
   return a.n_layers / a.d_model >= 1.5 * (b.n_layers / b.d_model);
 }
 
-/** Whether the FLOPs per pass of two models, and so the tokens that a budget buys them, differ by no more than a share. */
+/** Whether the FLOPs per pass of two models differ by at most a share; so do the tokens of an equal budget. */
 export function asManyFlops({ row: a }: DoneRun, { row: b }: DoneRun, share: number): boolean {
   return Math.abs(Math.log(a.flops_per_pass / b.flops_per_pass)) <= Math.log1p(share);
 }
 
-/** Half a step between sizes that are a factor of 1.4 apart. */
+/** Half a step between sizes that differ by a factor of 1.4. */
 const ONE_SIZE = 0.2;
 
 /**
- * The runs that say what a size is worth: where deeper and wider shapes of one size were trained, those that are worse than
- * the best of them are left out. A curve through all of them would show what the average shape gives. Worse are those that
- * 95% of the noise between seeds does not explain: a curve of the luckier ones would lie too low. Where that noise is not
- * known, none is.
+ * The runs that a curve is fitted to: of deeper and wider shapes of one size, those that are worse than the best are left
+ * out, as a curve through all would show the average shape. A shape is worse if the noise between seeds does not explain
+ * the difference at 95%: keeping only the luckiest would bias the curve. If the noise is unknown, all are kept.
  */
 function withoutWorseShapes(runs: readonly DoneRun[], noise: number | null): DoneRun[] {
   const shapes = meansOf(runs).sort((a, b) => a.loss - b.loss);
@@ -202,7 +201,7 @@ function withoutWorseShapes(runs: readonly DoneRun[], noise: number | null): Don
   return runs.filter((run) => sizes.has(sizeKey(run)));
 }
 
-/** The sizes of a curve, each by its seeds' mean. */
+/** The sizes of a curve, each with the mean loss of its seeds. */
 export function meansOf(runs: readonly DoneRun[]): SizeMean[] {
   return sizesOf(runs).map((seeds) => ({
     ...(seeds[0] as DoneRun),
@@ -266,7 +265,7 @@ function scalingOf(curves: Curve[]): Scaling {
   };
 }
 
-/** The resamples of a fit's place whose interval is known; of one that seldom has its optimum in range there are none. */
+/** The resampled positions of a fit's optimum; none if its interval is unknown. */
 export const sampledX = (fit: Fit): number[] => (fit.xInterval === null ? [] : fit.samples.map(({ x }) => x));
 
 function leftOut({ sweep, row }: LoadedRun): LeftOut[] {
@@ -277,11 +276,11 @@ function leftOut({ sweep, row }: LoadedRun): LeftOut[] {
 
 const REASONS: Record<RunStatus, string> = {
   pending: 'not started',
-  running: 'still trains',
+  running: 'still training',
   done: 'has no loss',
   diverged: 'its loss became infinite',
-  'out-of-memory': 'memory did not suffice',
+  'out-of-memory': 'out of memory',
   failed: 'failed',
-  interrupted: 'stopped before its end',
+  interrupted: 'stopped before the end',
   skipped: 'cannot be trained',
 };

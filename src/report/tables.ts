@@ -6,7 +6,7 @@ import type { PowerLaw } from './power-law.js';
 import type { Study } from './study.js';
 import { budgetName, shortCount, significant, withInterval } from './words.js';
 
-/** What a fit's state means, for people. */
+/** The text of each state of a fit. */
 const STATES: Record<FitState, string> = {
   minimum: 'minimum in range',
   'too-few': 'fewer than three sizes: no fit',
@@ -15,7 +15,7 @@ const STATES: Record<FitState, string> = {
   above: 'optimum above the largest size: not known',
 };
 
-/** A row a curve. */
+/** One row per curve. */
 export function fitTable({ budgets }: Study): DataTable {
   const head = [
     'budget',
@@ -42,7 +42,7 @@ export function fitTable({ budgets }: Study): DataTable {
   return { head, rows };
 }
 
-/** A row a setting that has a law or a surface. */
+/** One row per setting with a law or a surface. */
 export function scalingTable({ scalings }: Study): DataTable {
   const head = [
     'setting',
@@ -86,7 +86,7 @@ function surfaceText({
   return `${significant(E)} + ${significant(A)}/N^${alpha.toFixed(3)} + ${significant(B)}/D^${beta.toFixed(3)}`;
 }
 
-/** A row a run that no fit sees. */
+/** One row per run that is not used. */
 export function leftOutTable({ leftOut }: Study): DataTable {
   return {
     head: ['sweep', 'run', 'status', 'why'],

@@ -1,4 +1,4 @@
-/** How the report writes numbers: budgets, losses, ratios, intervals. */
+/** Formats the numbers of the report: budgets, losses, ratios, intervals. */
 import type { Interval } from './parabola.js';
 
 /** 6000000000000000000 → 6e18. */
@@ -6,7 +6,7 @@ export function budgetName(budget: number): string {
   return Number(budget.toPrecision(4)).toExponential().replace('e+', 'e');
 }
 
-/** A value and its 95% interval: `1.62 [1.48, 1.77]`; without one the value alone. */
+/** A value and its 95% interval: `1.62 [1.48, 1.77]`; without an interval only the value. */
 export function withInterval(
   value: number,
   interval: Interval | null,

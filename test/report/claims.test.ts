@@ -83,7 +83,7 @@ it('three sizes of one seed leave the uncertainty unknown, and the verdict open'
     'model_sizes: [{d_model: 64, n_layers: 4}, {d_model: 128, n_layers: 4}, {d_model: 256, n_layers: 4}]';
   const found = claim('mod-better', { file: `${ONE}capacities: [0.125]\n${sizes}\n` });
   expect(found.verdict).toBe('undecided');
-  expect(found.finding).toContain('its uncertainty is not known');
+  expect(found.finding).toContain('uncertainty unknown');
 });
 
 it('settings without a minimum in range are compared size by size, by the noise of the seeds', () => {
@@ -231,6 +231,6 @@ it('diverged and unfinished runs are left out and named', () => {
     ),
   );
   expect(study.done.length + study.leftOut.length).toBe(runs.length);
-  expect(study.leftOut[0]).toMatchObject({ status: 'running', reason: 'still trains' });
+  expect(study.leftOut[0]).toMatchObject({ status: 'running', reason: 'still training' });
   expect(study.leftOut.at(-1)).toMatchObject({ status: 'diverged', reason: 'loss is NaN at step 7' });
 });

@@ -108,7 +108,7 @@ describe('of deeper and wider shapes of one size', () => {
   });
 });
 
-it('an optimum outside the sizes is the best run’s, is said to be so, and gets no ring', () => {
+it('an optimum outside the sizes is the best run’s, is noted as such, and gets no ring', () => {
   const study = studyOf(
     syntheticRuns({ file: 'flop_budgets: [1e15]\ncapacities: [0.125]\n', flopsFactor: () => 30 }),
   );
@@ -116,7 +116,7 @@ it('an optimum outside the sizes is the best run’s, is said to be so, and gets
   expect(budget?.baseline?.fits.params_total.state).toBe('above');
   expect(budget?.baseline?.optimum).toMatchObject({ from: 'run', lossInterval: null });
   const [figure] = figuresOf(study).drawn;
-  expect(figure?.notes).toMatch(/No minimum in range, so that the best run stands for it: dense; MoD 12\.5%/);
+  expect(figure?.notes).toMatch(/No minimum in range, so the best run stands for it: dense; MoD 12\.5%/);
   expect(figure?.svg).not.toContain('optimum of');
 });
 

@@ -1,4 +1,4 @@
-/** What a claim of the paper is, and how evidence from several budgets makes one verdict. */
+/** Claims of the paper, and how evidence from several budgets is combined into one verdict. */
 import { noiseInterval, runInterval } from '../noise.js';
 import { type Interval, interval } from '../parabola.js';
 import type { BudgetStudy, Curve, DoneRun, SizeMean, Study } from '../study.js';
@@ -8,7 +8,7 @@ import { budgetName, signedLoss, withInterval } from '../words.js';
 export type Verdict =
   | 'holds'
   | 'fails'
-  /** The data bears on the claim and its uncertainty reaches to both sides, or is unknown. */
+  /** The data tests the claim, but its interval includes both outcomes or is unknown. */
   | 'undecided'
   | 'not tested';
 
@@ -16,24 +16,24 @@ export interface Claim {
   id: string;
   /** The claim, in a sentence. */
   claim: string;
-  /** Where the paper makes it: `4.1`, `figure 3`. */
+  /** The place in the paper: `4.1`, `figure 3`. */
   source: string;
   verdict: Verdict;
-  /** What this data says, with its numbers, a line a budget; of a claim not tested what it would take. */
+  /** What the data shows, with numbers, one line per budget; for a claim that is not tested, what is missing. */
   finding: string;
   numbers: ClaimNumber[];
 }
 
-/** A number behind a verdict, and its 95% interval where that is known. */
+/** A number behind a verdict, and its 95% interval if known. */
 export interface ClaimNumber {
-  /** Null for numbers that belong to no one budget. */
+  /** Null for numbers that do not belong to one budget. */
   flop_budget: number | null;
   name: string;
   value: number;
   interval: Interval | null;
 }
 
-/** What one part of the data, usually a budget, says about a claim. */
+/** The evidence of one part of the data, usually a budget, on a claim. */
 export interface Evidence {
   verdict: Exclude<Verdict, 'not tested'>;
   finding: string;
@@ -42,7 +42,12 @@ export interface Evidence {
 
 type ClaimText = Pick<Claim, 'id' | 'claim' | 'source'>;
 
-/** Judges a claim at every budget; null where a budget does not test it, and where none does `needs` says what would. */
+/**
+ * Judges a claim at every budget.
+ *
+ * @param needs what is missing if no budget tests the claim
+ * @param judge null if the budget does not test it
+ */
 export function overBudgets(
   text: ClaimText,
   { budgets }: Study,
@@ -56,7 +61,7 @@ export function overBudgets(
   const several = budgets.length > 1;
   return {
     ...text,
-    verdict: together(judged.map(({ verdict }) => verdict)),
+    verdict: combined(judged.map(({ verdict }) => verdict)),
     finding:
       judged.length === 0
         ? needs
@@ -69,31 +74,31 @@ export function overBudgets(
   };
 }
 
-/** A claim that is judged on all data at once. */
+/** A claim judged on all data at once. */
 export function overall(text: ClaimText, needs: string, evidence: Evidence | null): Claim {
   if (evidence === null) return { ...text, verdict: 'not tested', finding: needs, numbers: [] };
   const { verdict, finding, numbers } = evidence;
   return { ...text, verdict, finding, numbers: numbers.map((one) => ({ ...one, flop_budget: null })) };
 }
 
-/** One verdict of several: that of the budgets that decide, where they agree. One that cannot tell contradicts none. */
-function together(verdicts: Evidence['verdict'][]): Verdict {
+/** Combines verdicts: that of the budgets that decide, if they agree. Undecided budgets contradict none. */
+function combined(verdicts: Evidence['verdict'][]): Verdict {
   if (verdicts.length === 0) return 'not tested';
   const [first, ...others] = new Set(verdicts.filter((verdict) => verdict !== 'undecided'));
   return first === undefined || others.length > 0 ? 'undecided' : first;
 }
 
-/** A difference, its 95% interval, and what the interval rests on. */
+/** A difference, its 95% interval, and the basis of the interval. */
 export interface Difference {
   value: number;
   interval: Interval | null;
-  /** What stands for optima that no fit knows: the best size's runs, or the sizes that both curves have. */
+  /** What replaces optima without a fit: the runs of the best size, or the number of sizes that both curves have. */
   basis?: 'best runs' | number;
 }
 
 /**
- * Loss of a's optimum minus that of b's. The interval is that of the bootstrap where both curves have one, else that of
- * the best sizes' runs under the budget's noise, else unknown.
+ * Loss of a's optimum minus that of b's. The interval is that of the bootstrap if both curves have one, else that of
+ * the best sizes' runs with the budget's noise, else unknown.
  */
 export function lossDifference(a: Curve, b: Curve, noise: number | null): Difference {
   const value = a.optimum.loss - b.optimum.loss;
@@ -105,8 +110,8 @@ export function lossDifference(a: Curve, b: Curve, noise: number | null): Differ
 }
 
 /**
- * The same for two routing settings of one model that cost about as much. Where an optimum is not known by a fit, the sizes that
- * both have are compared, each with itself: the mean of the differences, under the budget's noise.
+ * The same for two routing settings of one model that cost about as much. If an optimum has no fit, the sizes that both
+ * have are compared pairwise: the mean of the differences, with the budget's noise.
  */
 export function settingDifference(a: Curve, b: Curve, noise: number | null): Difference {
   if (lossSamples(a).length > 0 && lossSamples(b).length > 0) return lossDifference(a, b, noise);
@@ -127,13 +132,13 @@ export function settingDifference(a: Curve, b: Curve, noise: number | null): Dif
 
 type Model = Pick<SizeMean, 'loss' | 'seeds'>;
 
-/** Loss of one model minus that of another, seeds averaged, under the budget's noise. */
+/** Loss of one model minus that of another, seeds averaged, with the budget's noise. */
 export function modelDifference(a: Model, b: Model, noise: number | null): Difference {
   const value = a.loss - b.loss;
   return { value, interval: runInterval(value, noise, a.seeds, b.seeds) };
 }
 
-/** Resamples of two curves are independent: the i-th of one goes with the i-th of the other. */
+/** Combines resamples of two curves: they are independent, so the i-th of one is paired with the i-th of the other. */
 export function pairwise(
   a: readonly number[],
   b: readonly number[],
@@ -147,7 +152,7 @@ function lossSamples({ fits, optimum }: Curve): number[] {
   return optimum.lossInterval === null ? [] : fits.params_total.samples.map(({ y }) => y);
 }
 
-/** Whether a value lies below a bound, as far as its interval tells. */
+/** Whether a value is below a bound, by its interval. */
 export function below(interval: Interval | null, bound: number): Evidence['verdict'] {
   if (interval === null) return 'undecided';
   if (interval[1] < bound) return 'holds';
@@ -159,18 +164,18 @@ export function above(interval: Interval | null, bound: number): Evidence['verdi
   return below(interval && [-interval[1], -interval[0]], -bound);
 }
 
-/** All must hold: the worst of several verdicts. */
+/** The verdict that all hold: the worst of several. */
 export function both(...verdicts: Evidence['verdict'][]): Evidence['verdict'] {
   if (verdicts.includes('fails')) return 'fails';
   return verdicts.includes('undecided') ? 'undecided' : 'holds';
 }
 
-/** A difference of losses for people. Unknown uncertainty is said, not hidden. */
+/** A difference of losses as text, with a note if its uncertainty is unknown. */
 export function difference({ value, interval: range, basis }: Difference): string {
   const doubts = [
     ...(basis === 'best runs' ? ['of best runs: a curve has no minimum in range'] : []),
     ...(typeof basis === 'number' ? [`size by size, ${basis === 1 ? 'one size' : `${basis} sizes`}`] : []),
-    ...(range === null ? ['its uncertainty is not known: too few runs'] : []),
+    ...(range === null ? ['uncertainty unknown: too few runs'] : []),
   ];
   return `${withInterval(value, range, signedLoss)} nats${doubts.length === 0 ? '' : ` (${doubts.join('; ')})`}`;
 }
@@ -181,13 +186,13 @@ export const named = (name: string, { value, interval: range }: Difference) => (
   interval: range,
 });
 
-/** Of several curves those that are trained like another one, in learning rate and the like; where none is, all. */
+/** The curves that are trained like another one (learning rate, batch, ...); all of them if none is. */
 export function trainedAlike(curves: readonly Curve[], { setting }: Curve): readonly Curve[] {
   const alike = curves.filter((curve) => curve.setting.others === setting.others);
   return alike.length > 0 ? alike : curves;
 }
 
-/** The learned MoD curves of a budget: those trained like its baseline, where there are any. */
+/** The learned MoD curves of a budget: those trained like its baseline, if any. */
 export function modAlike(budget: BudgetStudy): readonly Curve[] {
   const curves = curvesOf(budget, 'mod');
   return budget.baseline === null ? curves : trainedAlike(curves, budget.baseline);
@@ -197,7 +202,7 @@ export function modAlike(budget: BudgetStudy): readonly Curve[] {
 export const curvesOf = ({ curves }: BudgetStudy, variant: string) =>
   curves.filter(({ setting }) => setting.variant === variant);
 
-/** The model of least loss, seeds averaged, of a variant's curves; null for none. */
+/** The model with the lowest loss, seeds averaged, of a variant's curves; null for none. */
 export function bestModel(curves: readonly Curve[], variant: Curve['setting']['variant']): SizeMean | null {
   const models = curves.filter(({ setting }) => setting.variant === variant).map(({ best }) => best);
   return models.reduce<SizeMean | null>((a, b) => (a === null || b.loss < a.loss ? b : a), null);

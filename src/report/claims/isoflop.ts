@@ -30,7 +30,7 @@ import {
   trainedAlike,
 } from './claim.js';
 
-/** FLOPs per pass within this ratio of each other are 'as many'. */
+/** FLOPs per pass within this ratio of each other count as 'as many'. */
 const AS_MANY: Interval = [0.8, 1.25];
 
 export function isoflopClaims(study: Study): Claim[] {
@@ -92,7 +92,7 @@ function largerAsCostly(study: Study): Claim {
   });
 }
 
-/** The ratio of two optima's sizes; null unless both were found by a fit. */
+/** The ratio of two optima's sizes; null unless both come from a fit. */
 function ratioOfOptima(a: Curve, b: Curve, axis: 'params_total' | 'flops_per_pass'): Difference | null {
   const [ofA, ofB] = [a.fits[axis], b.fits[axis]];
   if (ofA.x === null || ofB.x === null) return null;
@@ -163,7 +163,7 @@ function deepAndWide({ runs }: Curve): [DoneRun, DoneRun][] {
   );
 }
 
-/** The mean over pairs of which one run may be in several: its loss then counts as often, not as so many runs. */
+/** The mean over pairs. A run may be in several pairs: its loss then has a larger weight, but it stays one sample. */
 function meanDifference(pairs: readonly [DoneRun, DoneRun][], noise: number | null): Difference {
   const weights = new Map<DoneRun, number>();
   for (const [first, second] of pairs) {

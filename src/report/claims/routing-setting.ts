@@ -25,7 +25,7 @@ export function routingSettingClaims(study: Study): Claim[] {
   ];
 }
 
-/** Pairs of learned MoD curves that differ in one key alone. */
+/** Pairs of learned MoD curves that differ only in one key. */
 function pairs(
   budget: BudgetStudy,
   key: 'frequency' | 'capacity',
@@ -71,7 +71,7 @@ function everyOtherBlock(study: Study): Claim {
 
 const capacityOf = ({ setting }: Curve) => `${Number((100 * (setting.capacity as number)).toPrecision(4))}%`;
 
-/** The first of each pair has the lower loss. */
+/** The verdict that the first of each pair has the lower loss. */
 function comparePairs(
   found: [Curve, Curve][],
   compare: (pair: [Curve, Curve]) => Difference,
@@ -139,7 +139,7 @@ function integratedBetterThanDropping(study: Study): Claim {
   );
 }
 
-/** A curve and the best of others that are trained like it. */
+/** Compares a curve with the best of the others that are trained like it. */
 function compareAlike(
   first: Curve | null,
   others: readonly Curve[],

@@ -1,4 +1,4 @@
-/** Claims about routing as in sampling, and about what routing follows: Raposo et al. 2024, sections 3.5, 4.2 and 4.1. */
+/** Claims about routing as in sampling, and about what routing depends on: Raposo et al. 2024, sections 3.5, 4.1 and 4.2. */
 import type { RoutingMode } from '../../model/config.js';
 import type { EvalRow } from '../../results/columns.js';
 import { mean } from '../../statistics.js';
@@ -33,14 +33,14 @@ export function samplingClaims(study: Study): Claim[] {
   ];
 }
 
-/** What the predictor must agree with the router in. */
+/** The share of tokens in which the predictor must agree with the router. */
 export const GOOD_ACCURACY = 0.97;
-/** 'Soon' is in the first quarter of training. */
+/** 'Soon' means in the first quarter of training. */
 const SOON = 0.25;
-/** A loss that rises by less than this share in sampling has risen little. */
+/** 'Little' means that the loss rises by less than this share in sampling. */
 const LITTLE = 0.01;
 
-/** The share of its training at which a run's predictor first agrees in 97%, smoothed; null where it never does. */
+/** The share of training at which a run's predictor first agrees in 97%, smoothed; null if it never does. */
 export function accuracyReached(run: DoneRun): number | null {
   const points = smoothed(run, ({ predictor_accuracy }) => predictor_accuracy);
   return points.find(({ y }) => y >= GOOD_ACCURACY)?.share ?? null;
@@ -122,7 +122,7 @@ function costOf(curve: Curve | null, mode: RoutingMode): Evidence | null {
   };
 }
 
-/** The paper's own cost, 0.2 to 0.3%, and as much again for what a run's noise adds. */
+/** The paper's cost of 0.2 to 0.3%, doubled for the noise of runs. */
 const AUXILIARY_COST = 0.006;
 
 function auxiliaryCost(study: Study): Claim {
@@ -161,7 +161,7 @@ function auxiliaryPair(budget: BudgetStudy): [Curve, Curve] | null {
   return null;
 }
 
-/** A MoD run evaluated as in sampling. */
+/** A MoD run evaluated as in sampling (a causal routing mode). */
 export interface SampledRun {
   run: DoneRun;
   evaluation: EvalRow;
@@ -186,7 +186,7 @@ export interface SampledSize {
   seeds: number;
 }
 
-/** `sampledRuns` by size: the best of single runs would be a lucky one. */
+/** `sampledRuns` by size, since the best single run would be an outlier. */
 export function sampledSizes(budget: BudgetStudy): SampledSize[] {
   const modelOf = ({ run: { setting, row }, evaluation: { routing } }: SampledRun) =>
     [setting.key, row.params_total, row.flops_per_pass, routing].join();
@@ -218,7 +218,7 @@ function cheaperInSampling(study: Study): Claim {
     if (best === undefined) {
       return {
         verdict: 'fails',
-        finding: 'No MoD run takes fewer FLOPs per pass than the best baseline.',
+        finding: 'No MoD run uses fewer FLOPs per pass than the best baseline.',
         numbers: [],
       };
     }

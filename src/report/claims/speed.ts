@@ -21,7 +21,7 @@ export function speedClaims(study: Study): Claim[] {
   return [fasterAtEqualLoss(study), betterAtEqualTime(study), stepFollowsFlops(study), memory(study)];
 }
 
-/** A learned MoD model and how many times as fast as the best dense one it steps. */
+/** A learned MoD model and its speed-up over the best dense one. */
 export interface FastRun {
   run: SizeMean;
   baseline: SizeMean;
@@ -30,8 +30,8 @@ export interface FastRun {
 }
 
 /**
- * Of the MoD models, trained like the baseline, whose loss is no higher than that of the best baseline, seeds averaged, the
- * one that steps fastest; null where none is as good, or none has a time that can be compared.
+ * The fastest MoD model, trained like the baseline, whose loss is no higher than that of the best baseline, seeds averaged;
+ * null if none is as good, or none has a comparable step time.
  */
 export function fastestAsGood({ baseline, alike: curves }: BudgetStudy): FastRun | null {
   if (baseline === null) return null;
@@ -41,7 +41,7 @@ export function fastestAsGood({ baseline, alike: curves }: BudgetStudy): FastRun
     .reduce<FastRun | null>((fastest, one) => (one.speedup > (fastest?.speedup ?? 0) ? one : fastest), null);
 }
 
-/** A MoD model whose step time and that of the best baseline are known on one machine, in milliseconds. */
+/** A MoD model with its step time and that of the best baseline on one machine, in milliseconds. */
 interface Timed {
   run: SizeMean;
   ms: number;
@@ -58,7 +58,7 @@ function timed(curves: readonly Curve[], dense: SizeMean): Timed[] {
     });
 }
 
-/** A loss that is higher by less than this share is as good. */
+/** A loss that is higher by less than this share counts as good. */
 const AS_GOOD = 0.01;
 
 function fasterAtEqualLoss(study: Study): Claim {
@@ -88,7 +88,7 @@ function fasterAtEqualLoss(study: Study): Claim {
     const found = modelDifference(run, dense, noise);
     return {
       verdict: speedup > 1 ? below(found.interval, AS_GOOD * dense.loss) : 'fails',
-      finding: `${run.row.run_id} steps ${significant(speedup)} times as fast as ${dense.row.run_id}, its loss ${difference(found)} (as good: certainly not higher by 1%).`,
+      finding: `${run.row.run_id} steps ${significant(speedup)} times as fast as ${dense.row.run_id}, its loss ${difference(found)} (as good: not higher by 1%, with 95% confidence).`,
       numbers: [
         { name: 'step time, baseline over MoD as good', value: speedup, interval: null },
         named('loss, that MoD minus best baseline', found),
@@ -97,7 +97,7 @@ function fasterAtEqualLoss(study: Study): Claim {
   });
 }
 
-/** Step times of equal runs differ by as much. */
+/** Step times of equal runs differ by up to this ratio. */
 const AS_LONG = 1.02;
 
 function betterAtEqualTime(study: Study): Claim {
@@ -160,7 +160,7 @@ function stepFollowsFlops(study: Study): Claim {
   const middle = median(saved);
   return overall(text, '', {
     verdict: middle >= MOST_SAVED ? 'holds' : middle < LITTLE_SAVED ? 'fails' : 'undecided',
-    finding: `Of the time that fewer FLOPs promise, ${percent(middle)} is saved: the median of ${saved.length} pairs of one shape, from ${percent(Math.min(...saved))} to ${percent(Math.max(...saved))}${ofVersions(pairs)}.`,
+    finding: `Of the step time that fewer FLOPs would save, ${percent(middle)} is saved: the median of ${saved.length} pairs of one shape, from ${percent(Math.min(...saved))} to ${percent(Math.max(...saved))}${ofVersions(pairs)}.`,
     numbers: [{ name: 'share of the promised time saved, median', value: middle, interval: null }],
   });
 }
@@ -228,7 +228,7 @@ function memoryEvidence(peaks: number[], caches: number[]): Evidence | null {
   const [peak, cache] = [median(peaks), mean(caches)];
   return {
     verdict: peak < 1 && cache < 1 ? 'holds' : 'fails',
-    finding: `Peak memory in training ${significant(peak)} of the dense model's of the same shape (median of ${peaks.length} pairs); cache in sampling ${significant(cache)} of the dense one's, from the share of tokens that took part.`,
+    finding: `Peak memory in training ${significant(peak)} of the dense model's of the same shape (median of ${peaks.length} pairs); cache in sampling ${significant(cache)} of the dense one's, from the share of selected tokens.`,
     numbers: [
       { name: 'peak memory, MoD over dense', value: peak, interval: null },
       { name: 'cache, MoD over dense', value: cache, interval: null },

@@ -1,4 +1,4 @@
-/** What a figure of the report is, and the one way in which all are drawn: Observable Plot on a document without a browser. */
+/** The figures of the report: their type, and how they are drawn, by Observable Plot without a browser. */
 import * as Plot from '@observablehq/plot';
 import { parseHTML } from 'linkedom';
 import { quantile } from '../../statistics.js';
@@ -12,37 +12,37 @@ export interface DataTable {
 }
 
 export interface Figure {
-  /** Its file's name and its anchor in the page. */
+  /** The name of its file and its anchor in the page. */
   id: string;
   title: string;
   /** Which figure of Raposo et al. 2024 it follows; null for the project's own. */
   paper: string | null;
   /** What to read from it: a sentence computed from the data. */
   reading: string;
-  /** What else to know of it: runs outside of the frame, settings that are not drawn. */
+  /** Notes: runs outside the frame, settings that are not drawn. */
   notes?: string;
   /** A whole SVG document: title, description, legend and a `<title>` at each mark. */
   svg: string;
   table: DataTable;
-  /** Takes the page's whole width. */
+  /** Whether it takes the full width of the page. */
   wide: boolean;
 }
 
-/** A figure that this data does not give. */
+/** A figure that lacks data. */
 export interface MissingFigure {
   title: string;
   paper: string | null;
-  /** What it would take. */
+  /** What is missing. */
   needs: string;
 }
 
-/** A frame ends where a loss would be this many times as far from the least as `MOST` of them are. */
+/** The frame ends at this many times the distance between the lowest loss and the quantile `MOST`. */
 const FAR = 5;
 const MOST = 0.9;
 
 /**
- * The range of losses that a figure shows: a few runs that did not train must not press all others into a line. `beyond`
- * holds the losses above it.
+ * The range of losses that a figure shows, so that a few runs that did not learn do not flatten all others. `beyond` are
+ * the losses above it.
  */
 export function lossFrame(losses: readonly number[]): {
   domain: [low: number, high: number];
@@ -58,7 +58,7 @@ export function lossFrame(losses: readonly number[]): {
   };
 }
 
-/** What a figure's notes say of losses outside of its frame. */
+/** The note about losses outside the frame of a figure. */
 export function beyondText(beyond: readonly number[]): string {
   if (beyond.length === 0) return '';
   const [least, most] = [beyond[0], beyond.at(-1)].map((loss) => (loss as number).toFixed(2));
@@ -66,13 +66,13 @@ export function beyondText(beyond: readonly number[]): string {
   return `Above the frame: ${beyond.length === 1 ? `a run at ${range}` : `${beyond.length} runs at ${range}`} nats.`;
 }
 
-/** Sentences side by side; empty ones are left out. */
+/** Joins sentences; empty ones are left out. */
 export const sentences = (...all: string[]): string => all.filter((one) => one !== '').join(' ');
 
 export interface LegendEntry {
   label: string;
   color: string;
-  /** Of points; without one a line stands for a line. */
+  /** The symbol of points; null: a line. */
   symbol?: MarkSymbol;
   dashed?: boolean;
 }
@@ -81,7 +81,7 @@ export type MarkSymbol = 'circle' | 'square' | 'triangle' | 'diamond2' | 'times'
 
 export interface Drawing {
   title: string;
-  /** What the axes are, for those who cannot see it. */
+  /** The axes, for screen readers. */
   description: string;
   legend: readonly LegendEntry[];
   plot: Plot.PlotOptions;
@@ -96,10 +96,10 @@ const FONT = "system-ui, -apple-system, 'Segoe UI', 'PT Sans', sans-serif";
 const LEGEND_LINE = 18;
 /** Where the legend begins: under the label of the y axis, which Plot puts at the top. */
 const LABEL_LINE = 26;
-/** Mean width of a character over the font's size; a legend is better broken too early than cut off. */
+/** Mean width of a character over the font's size; rather too large, so that a legend wraps early instead of being cut off. */
 const CHARACTER = 0.56;
 
-/** Draws on a transparent ground, all text in the current colour, so that one drawing serves light and dark. */
+/** Draws on a transparent background with text in the current colour, for light and dark pages. */
 export function draw({ title, description, legend, plot, width = WIDTH, height = HEIGHT }: Drawing): string {
   const { document } = parseHTML('<!doctype html><html><body></body></html>');
   const lines = legendLines(legend, width);
@@ -109,7 +109,7 @@ export function draw({ title, description, legend, plot, width = WIDTH, height =
     marginRight: 16,
     marginBottom: 40,
     ...plot,
-    // The arrows that Plot puts beside labels are in few fonts.
+    // Few fonts have the arrows that Plot adds to labels.
     x: { labelArrow: 'none', ...plot.x },
     y: { labelArrow: 'none', ...plot.y },
     marginTop,
@@ -130,7 +130,7 @@ export function draw({ title, description, legend, plot, width = WIDTH, height =
   return svg.outerHTML;
 }
 
-/** The little of an SVG element that is used here: this program is compiled without the browser's types. */
+/** The part of an SVG element that is used here, as the program is compiled without the browser's types. */
 interface SvgElement {
   outerHTML: string;
   setAttribute(name: string, value: string): void;
@@ -178,11 +178,11 @@ function legendMark({ symbol, color, dashed }: LegendEntry): string {
   const dashes = dashed === true ? ' stroke-dasharray="5,3"' : '';
   if (symbol === undefined) return `<line x1="-5" x2="7" stroke="${color}" stroke-width="2"${dashes}></line>`;
   const paint = symbol === 'times' ? `stroke="${color}" stroke-width="2" fill="none"` : `fill="${color}"`;
-  // Closed by tags: the HTML parser knows no self-closing ones.
+  // With closing tags, since HTML has no self-closing ones.
   return `<path d="${SYMBOL_PATHS[symbol]}" ${paint}></path>`;
 }
 
-/** Text for XML and HTML, in content and in quoted attributes. */
+/** Escapes text for XML and HTML, in content and in quoted attributes. */
 export function escapeXml(text: string): string {
   const entities: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' };
   return text.replace(/[&<>"]/g, (character) => entities[character] as string);

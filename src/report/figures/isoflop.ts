@@ -1,4 +1,4 @@
-/** IsoFLOP curves: loss against parameters at one budget and at all (figures 3, left, 4, left, and 7). */
+/** IsoFLOP curves: loss against parameters at one budget and at all budgets (figures 3 left, 4 left, and 7). */
 import * as Plot from '@observablehq/plot';
 import { VARIANTS } from '../../model/variants.js';
 import { bestModel, difference, lossDifference, modelDifference, trainedAlike } from '../claims/claim.js';
@@ -31,12 +31,12 @@ export const isExpert = ({ setting }: Curve) => VARIANTS[setting.variant].family
 
 export const isoflopId = ({ budget }: BudgetStudy) => `isoflop-${budgetName(budget)}`;
 
-/** Sizes that make a curve worth a figure of its own. */
+/** The minimum number of sizes for a curve with a figure of its own. */
 const CURVE_SIZES = 3;
 
 /**
- * Figure 3, left, for one budget: of all that is trained like the baseline, and one more for every other way of training
- * that has a curve.
+ * Figure 3, left, for one budget: one figure of all curves trained like the baseline, and one for every other training
+ * setting that has a curve.
  */
 export function isoflopFigures(budget: BudgetStudy, styles: Styles): Figure[] {
   const curves = budget.curves.filter((curve) => !isExpert(curve));
@@ -77,11 +77,11 @@ export function isoflopFigures(budget: BudgetStudy, styles: Styles): Figure[] {
   ];
 }
 
-/** Settings that no figure of curves shows: a learning rate tried at one size, for one. */
+/** Settings that no figure of curves shows, such as a learning rate tried at one size. */
 function leftText(left: readonly Curve[]): string {
   if (left.length === 0) return '';
   const each = left.map(({ setting, optimum }) => `${setting.label} ${optimum.loss.toFixed(4)}`);
-  return `Tried at a size or two, and not drawn: ${each.join('; ')}.`;
+  return `Tried at one or two sizes, and not drawn: ${each.join('; ')}.`;
 }
 
 function groupReading(how: string, group: readonly Curve[], budget: BudgetStudy): string {
@@ -102,7 +102,7 @@ export function allBudgetsFigure({ budgets }: Study, styles: Styles): Figure | M
   return curvesFigure({ id: 'isoflop-all', title, paper: 'figure 4, left', reading }, curves, styles);
 }
 
-/** Figure 7: experts with and without depth, one for each budget that has them. */
+/** Figure 7: experts with and without MoD, one figure for each budget that has them. */
 export function expertsFigures({ budgets }: Study, styles: Styles): (Figure | MissingFigure)[] {
   const figures = budgets.flatMap((budget) => expertsFigure(budget, styles) ?? []);
   if (figures.length > 0) return figures;
@@ -141,7 +141,7 @@ function expertsFigure({ budget, curves, noise }: BudgetStudy, styles: Styles): 
   return { ...figure, table: expertsTable(shown.flatMap(({ runs }) => runs)) };
 }
 
-/** Where the tokens of a curve's best run went in its experts, as far as it is known. */
+/** How the tokens of a curve's best run were divided among its experts, if known. */
 function spread({ best: { row } }: Curve): string {
   const { expert_load: load, expert_dropped: dropped, expert_no_op: noOp } = row;
   if (typeof load !== 'string' || typeof dropped !== 'number') return '';
@@ -150,7 +150,7 @@ function spread({ best: { row } }: Curve): string {
   return ` In its best run the busiest expert of a block is chosen by ${percent(most)} of the tokens, ${percent(dropped)} come too late for a slot${passing}.`;
 }
 
-/** As runsTable, with what only experts have. */
+/** runsTable with the columns of experts. */
 function expertsTable(runs: readonly DoneRun[]): DataTable {
   const { head, rows } = runsTable(runs);
   return {
@@ -190,7 +190,7 @@ function isoflopReading(budget: BudgetStudy): string {
   return `At ${budgetName(budget.budget)} FLOPs the best MoD, ${mod.setting.label}, is at ${mod.optimum.loss.toFixed(4)} nats with ${significant(mod.optimum.params / baseline.optimum.params)} times the parameters of the best dense model${against(mod, budget)}${worse}.${bestModels(budget)}`;
 }
 
-/** The models of least loss, which need not lie on the curves that stand for their kind. */
+/** The models with the lowest loss, which need not be on the curves of their kind. */
 function bestModels({ alike, noise }: BudgetStudy): string {
   const [mod, dense] = [bestModel(alike, 'mod'), bestModel(alike, 'baseline')];
   if (mod === null || dense === null) return '';
@@ -198,14 +198,12 @@ function bestModels({ alike, noise }: BudgetStudy): string {
   return ` Seeds averaged, the best models are ${loss(mod)} and ${loss(dense)}: ${difference(modelDifference(mod, dense, noise))}.`;
 }
 
-/** Optima that are only the best of the runs are said to be so. */
+/** The note about optima that are only the best run. */
 function unknown({ alike }: BudgetStudy): string {
   const labels = alike
     .filter((curve) => !isExpert(curve) && curve.optimum.from === 'run')
     .map(({ setting }) => setting.shortLabel);
-  return labels.length === 0
-    ? ''
-    : `No minimum in range, so that the best run stands for it: ${labels.join('; ')}.`;
+  return labels.length === 0 ? '' : `No minimum in range, so the best run is used: ${labels.join('; ')}.`;
 }
 
 function against(curve: Curve, { baseline, noise }: BudgetStudy, what = 'it'): string {
@@ -214,7 +212,7 @@ function against(curve: Curve, { baseline, noise }: BudgetStudy, what = 'it'): s
   return `, ${withInterval(value, interval, signedLoss)} against ${what}`;
 }
 
-/** The opacity of what no fit goes through. */
+/** The opacity of runs that are left out of the fit. */
 const FAINT = 0.3;
 
 function curvesFigure(
@@ -252,7 +250,7 @@ function curvesFigure(
           title: (run: DoneRun) => runTitle(run),
         },
       ),
-      // What lies above the frame stands hollow on its edge.
+      // Runs above the frame are drawn hollow on its edge.
       Plot.dot(
         curve.runs.filter(({ loss }) => loss > top),
         {
@@ -269,7 +267,7 @@ function curvesFigure(
   const svg = draw({
     title: about.title,
     description:
-      'Held-out loss in nats a token against total parameters, a point a run. Rings: optima of the fitted parabolas with 95% intervals.',
+      'Held-out loss in nats a token against total parameters, one point per run. Rings: optima of the fitted parabolas with 95% intervals.',
     legend: legendOf(settings, styles),
     plot: {
       x: { type: 'log', label: 'parameters', tickFormat: shortCount, ticks: 5 },
@@ -278,7 +276,9 @@ function curvesFigure(
     },
   });
   const isPartial = curves.some(({ runs, fitted }) => fitted.length < runs.length);
-  const faint = isPartial ? 'Faint: shapes that another one of their size beats, left out of the fit.' : '';
+  const faint = isPartial
+    ? 'Faint: shapes that are worse than another of their size, left out of the fit.'
+    : '';
   const notes = sentences(about.notes ?? '', faint, beyondText(beyond));
   return { ...about, notes, svg, table: runsTable(curves.flatMap(({ runs }) => runs)), wide: false };
 }
@@ -302,7 +302,7 @@ function meanBySize({ runs }: Curve): { x: number; y: number }[] {
   });
 }
 
-/** A ring with its intervals, as far as they lie in the frame. */
+/** A ring with its intervals, clipped to the frame. */
 function optimumMarks(
   { optimum, setting, budget, fits }: Curve,
   color: string,
@@ -337,7 +337,7 @@ function optimumMarks(
   ];
 }
 
-/** What hovering over a run says. */
+/** The tooltip of a run. */
 export function runTitle({ row, loss, setting }: DoneRun): string {
   return [
     row.run_id,

@@ -1,4 +1,4 @@
-/** Every run against its budget's optimal baseline, so that all budgets share one picture (figure 4, right). */
+/** Every run against its budget's optimal baseline, so that all budgets share one figure (figure 4, right). */
 import * as Plot from '@observablehq/plot';
 import { type DoneRun, meansOf, type Optimum, type Study } from '../study.js';
 import { significant } from '../words.js';
@@ -37,7 +37,7 @@ export function normalisedFigure(
   const svg = draw({
     title,
     description:
-      'Loss over that of the optimal baseline of the same budget, against FLOPs per pass over those of that baseline, a point a run.',
+      'Loss over that of the optimal baseline of the same budget, against FLOPs per pass over those of that baseline, one point per run.',
     legend: legendOf(settings, styles),
     plot: {
       x: { type: 'log', label: 'FLOPs per pass / optimal baseline’s', ticks: 5, tickFormat: '~g' },

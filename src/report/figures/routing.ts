@@ -1,4 +1,4 @@
-/** What routing does: tokens by blocks, router weights, blocks a token engages (figure 5). */
+/** Routing decisions: tokens by blocks, router weights, routed blocks per token (figure 5). */
 import * as Plot from '@observablehq/plot';
 import type { Analysis, SequenceRouting } from '../../results/analysis.js';
 import { shownBudget } from '../chosen.js';
@@ -14,10 +14,10 @@ interface Analysed {
 }
 
 const NEEDS = 'Needs mod analyze on a MoD run.';
-/** Tokens shown: more would be thinner than a line. */
+/** Tokens shown; with more, a column would be thinner than a line. */
 const SHOWN_TOKENS = 128;
 
-/** The analysed run of least loss at the budget that is shown, else of any. */
+/** The analysed run with the lowest loss at the budget that is shown, else at any budget. */
 export function analysedRun({ budgets, done }: Study): Analysed | null {
   const shown = shownBudget(budgets)?.budget;
   const analysed = done.flatMap((run) => (run.analysis === null ? [] : [{ run, analysis: run.analysis }]));
@@ -43,7 +43,7 @@ export function heatmapFigure(study: Study, styles: Styles): Figure | MissingFig
   const share = analysis.share_by_blocks_engaged;
   const svg = draw({
     title,
-    description: `The first ${tokens} tokens of held-out sequence ${sequence.sequence}, a column each; the routed blocks, the first at the bottom; filled where the token took part.`,
+    description: `The first ${tokens} tokens of held-out sequence ${sequence.sequence}, one column each, by routed block, the first at the bottom; filled where the token is selected.`,
     legend: [{ label: 'took part', color, symbol: 'square' }],
     width: 940,
     height: 90 + 14 * analysis.blocks.length,
@@ -63,15 +63,15 @@ export function heatmapFigure(study: Study, styles: Styles): Figure | MissingFig
           y1: ({ row }) => row - 0.45,
           y2: ({ row }) => row + 0.45,
           insetRight: 0.5,
-          fill: ({ engaged }) => (engaged ? color : 'currentColor'),
-          fillOpacity: ({ engaged }) => (engaged ? 0.95 : 0.07),
-          title: ({ position, block, engaged, token }) =>
-            `token ${position}${token === null ? '' : ` '${token}'`}\nblock ${block}: ${engaged ? 'took part' : 'passed by'}`,
+          fill: ({ selected }) => (selected ? color : 'currentColor'),
+          fillOpacity: ({ selected }) => (selected ? 0.95 : 0.07),
+          title: ({ position, block, selected, token }) =>
+            `token ${position}${token === null ? '' : ` '${token}'`}\nblock ${block}: ${selected ? 'selected' : 'bypasses'}`,
         }),
       ],
     },
   });
-  const reading = `In ${run.row.run_id} ${percent(share[0] ?? 0)} of the tokens pass by every routed block, and ${percent(share.at(-1) ?? 0)} go through all of its ${analysis.blocks.length}.`;
+  const reading = `In ${run.row.run_id} ${percent(share[0] ?? 0)} of the tokens bypass every routed block, and ${percent(share.at(-1) ?? 0)} go through all of its ${analysis.blocks.length}.`;
   const text = (position: number) => visible(sequence.tokens?.[position]);
   const head = ['position', 'token', ...analysis.blocks.map((block) => `block ${block}`)];
   const rows = Array.from({ length: tokens }, (_, position) => [
@@ -82,7 +82,7 @@ export function heatmapFigure(study: Study, styles: Styles): Figure | MissingFig
   return { id: 'routing', title, paper, reading, svg, table: { head, rows }, wide: true };
 }
 
-/** A token's text with what XML cannot hold, and nobody can see, as escapes. */
+/** A token's text with characters that XML does not allow or that are invisible as escapes. */
 function visible(token: string | undefined): string | null {
   return token === undefined
     ? null
@@ -97,7 +97,7 @@ function cellsOf({ engaged, tokens }: SequenceRouting, blocks: readonly number[]
       row: i,
       block: blocks[i] as number,
       position,
-      engaged: cell === '1',
+      selected: cell === '1',
       token: visible(tokens?.[position]),
     })),
   );
@@ -114,17 +114,17 @@ export function routerWeightsFigure(study: Study, styles: Styles): Figure | Miss
   const sum = (rows: number[][], bin: number) => rows.reduce((total, row) => total + (row[bin] ?? 0), 0);
   const bins = edges.slice(0, -1).map((low, i) => {
     const [all, engaged] = [sum(counts, i), sum(engaged_counts, i)];
-    return { low, high: edges[i + 1] as number, engaged, passed: all - engaged };
+    return { low, high: edges[i + 1] as number, selected, passed: all - selected };
   });
-  const total = bins.reduce((all, { engaged, passed }) => all + engaged + passed, 0);
-  const shares = bins.map((bin) => ({ ...bin, engaged: bin.engaged / total, passed: bin.passed / total }));
+  const total = bins.reduce((all, { selected, passed }) => all + selected + passed, 0);
+  const shares = bins.map((bin) => ({ ...bin, selected: bin.selected / total, passed: bin.passed / total }));
   const color = (styles.get(run.setting.key) as Style).color;
-  const hover = ({ low, high, engaged, passed }: (typeof shares)[number]) =>
-    `r from ${significant(low)} to ${significant(high)}\n${percent(engaged)} of tokens, taken\n${percent(passed)}, passed by`;
+  const hover = ({ low, high, selected, passed }: (typeof shares)[number]) =>
+    `r from ${significant(low)} to ${significant(high)}\n${percent(selected)} of tokens, selected\n${percent(passed)}, bypassing`;
   const svg = draw({
     title,
     description:
-      'Share of tokens by router weight, over all routed blocks; those that took part and those that passed by.',
+      'Share of tokens by router weight, over all routed blocks; selected tokens and tokens that bypass.',
     legend: [
       { label: 'took part', color, symbol: 'square' },
       { label: 'passed by', color: '#9a9a9a', symbol: 'square' },
@@ -137,7 +137,7 @@ export function routerWeightsFigure(study: Study, styles: Styles): Figure | Miss
           x1: 'low',
           x2: 'high',
           y1: 0,
-          y2: 'engaged',
+          y2: 'selected',
           fill: color,
           insetRight: 0.5,
           title: hover,
@@ -145,8 +145,8 @@ export function routerWeightsFigure(study: Study, styles: Styles): Figure | Miss
         Plot.rectY(shares, {
           x1: 'low',
           x2: 'high',
-          y1: 'engaged',
-          y2: ({ engaged, passed }) => engaged + passed,
+          y1: 'selected',
+          y2: ({ selected, passed }) => selected + passed,
           fill: '#9a9a9a',
           fillOpacity: 0.6,
           insetRight: 0.5,
@@ -156,26 +156,26 @@ export function routerWeightsFigure(study: Study, styles: Styles): Figure | Miss
       ],
     },
   });
-  const taken = shares.reduce((all, { engaged }) => all + engaged, 0);
-  // A bin that 0 lies in counts for its part above.
+  const selectedShare = shares.reduce((all, { selected }) => all + selected, 0);
+  // A bin that contains 0 counts with its part above 0.
   const positive = shares.reduce(
-    (all, { low, high, engaged: of, passed }) =>
+    (all, { low, high, selected: of, passed }) =>
       all + (of + passed) * Math.min(1, Math.max(0, high / (high - low))),
     0,
   );
-  const reading = `About ${percent(positive)} of the router weights of ${run.row.run_id} are positive, and ${percent(taken)} of the tokens took part.`;
-  const rows = shares.map(({ low, high, engaged, passed }) => [low, high, engaged, passed]);
+  const reading = `About ${percent(positive)} of the router weights of ${run.row.run_id} are positive, and ${percent(selectedShare)} of the tokens are selected.`;
+  const rows = shares.map(({ low, high, selected, passed }) => [low, high, selected, passed]);
   const table = { head: ['from', 'to', 'took part', 'passed by'], rows };
   return { id: 'router-weights', title, paper, reading, svg, table, wide: false };
 }
 
-/** Beside figure 5: how many of its routed blocks a token goes through. */
+/** In addition to figure 5: the number of routed blocks that a token goes through. */
 export function engagementFigure(study: Study, styles: Styles): Figure | MissingFigure {
   const title = 'Blocks that a token goes through';
   const found = analysedRun(study);
   if (found === null) return { title, paper: null, needs: NEEDS };
   const { run, analysis } = found;
-  const bars = analysis.share_by_blocks_engaged.map((share, engaged) => ({ engaged, share }));
+  const bars = analysis.share_by_blocks_engaged.map((share, selected) => ({ selected, share }));
   const svg = draw({
     title,
     description: 'Share of tokens by the number of routed blocks that they went through.',
@@ -186,17 +186,17 @@ export function engagementFigure(study: Study, styles: Styles): Figure | Missing
         type: 'band',
         ticks:
           bars.length > 24
-            ? bars.map(({ engaged }) => engaged).filter((n) => n % 4 === 0)
-            : bars.map(({ engaged }) => engaged),
+            ? bars.map(({ selected }) => selected).filter((n) => n % 4 === 0)
+            : bars.map(({ selected }) => selected),
       },
       y: { label: 'share of tokens', grid: true, tickFormat: '%' },
       marks: [
         Plot.barY(bars, {
-          x: 'engaged',
+          x: 'selected',
           y: 'share',
           fill: (styles.get(run.setting.key) as Style).color,
           fillOpacity: 0.85,
-          title: ({ engaged, share }) => `${engaged} blocks: ${percent(share)} of tokens`,
+          title: ({ selected, share }) => `${selected} blocks: ${percent(share)} of tokens`,
         }),
         Plot.ruleY([0]),
       ],
@@ -209,9 +209,9 @@ export function engagementFigure(study: Study, styles: Styles): Figure | Missing
     correlation?.r == null
       ? ''
       : `; their number and the entropy of the prediction have a rank correlation of ${significant(correlation.r)}`;
-  const mean = bars.reduce((sum, { engaged, share }) => sum + engaged * share, 0);
-  const reading = `A token of ${run.row.run_id} goes through ${significant(mean)} of ${analysis.blocks.length} routed blocks in the mean${follows}.`;
-  const rows = bars.map(({ engaged, share }) => [engaged, share]);
+  const mean = bars.reduce((sum, { selected, share }) => sum + selected * share, 0);
+  const reading = `A token of ${run.row.run_id} goes through ${significant(mean)} of ${analysis.blocks.length} routed blocks on average${follows}.`;
+  const rows = bars.map(({ selected, share }) => [selected, share]);
   return {
     id: 'engagement',
     title,

@@ -51,7 +51,7 @@ export function samplingFigure(
   const color = ({ setting }: DoneRun) => (styles.get(setting.key) as Style).color;
   const svg = draw({
     title,
-    description: `Held-out loss against FLOPs per pass at ${budgetName(budget.budget)} FLOPs, a point a run and routing mode.`,
+    description: `Held-out loss against FLOPs per pass at ${budgetName(budget.budget)} FLOPs, one point per run and routing mode.`,
     legend: [
       ...legendOf(settings, styles).map(({ label, color: stroke }) => ({ label, color: stroke })),
       ...modes.map((mode) => ({ ...MODES[mode], color: 'currentColor' })),

@@ -93,9 +93,9 @@ function stepRatio(run: SizeMean, base: SizeMean): number | null {
   return times === null ? null : times[0] / times[1];
 }
 
-/** The project's own: whether the time that FLOPs promise is saved, over the runs of the machine that has most of them. */
+/** Not in the paper: whether step time follows FLOPs, over the runs of the machine that has most of them. */
 export function stepTimeFigure({ done }: Study, styles: Styles): Figure | MissingFigure {
-  const title = 'Step time against FLOPs a step';
+  const title = 'Step time against FLOPs per step';
   const machines = groupBy(
     done.filter(({ row }) => row.step_ms !== null),
     machineOf,
@@ -114,16 +114,16 @@ export function stepTimeFigure({ done }: Study, styles: Styles): Figure | Missin
     return Number.isFinite(slope) ? [`${significant(slope)} in ${of.length} ${name} runs`] : [];
   };
   const powers = [...powerOf('baseline', 'dense'), ...powerOf('mod', 'MoD')];
-  // Forms, not settings: how a model is trained, a step's time does not depend on.
+  // By routing setting: step time does not depend on the learning rate and the like.
   const settings = groupBy(points, ({ run }) => run.setting.shortLabel);
   const styleOf = (key: string) => styles.get(key) as Style;
   const svg = draw({
     title,
     description:
-      'Median step time in milliseconds against the FLOPs of a step, both logarithmic, a point a run.',
+      'Median step time in milliseconds against the FLOPs of a step, both logarithmic, one point per run.',
     legend: [...settings].map(([label, [first]]) => ({ label, ...styleOf(first.run.setting.key) })),
     plot: {
-      x: { type: 'log', label: 'FLOPs a step', tickFormat: (value: number) => budgetName(value), ticks: 4 },
+      x: { type: 'log', label: 'FLOPs per step', tickFormat: (value: number) => budgetName(value), ticks: 4 },
       y: { type: 'log', label: 'step, ms', grid: true, tickFormat: '~s', ticks: 5 },
       marks: [...settings.values()].map((ofSetting) => {
         const { color, symbol } = styleOf(ofSetting[0].run.setting.key);

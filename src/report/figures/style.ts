@@ -1,4 +1,4 @@
-/** One look for a setting in every figure: its colour and its symbol, readable on light and dark grounds. */
+/** The style of a setting in every figure: colour and symbol, readable on light and dark backgrounds. */
 import { VARIANTS, type VariantFamily } from '../../model/variants.js';
 import type { Setting } from '../settings.js';
 import type { LegendEntry, MarkSymbol } from './figure.js';
@@ -8,30 +8,30 @@ export interface Style {
   symbol: MarkSymbol;
 }
 
-/** Okabe and Ito's colours, which readers with any colour vision tell apart, those that show on white and on black. */
+/** The colours of Okabe and Ito, distinct for any colour vision, that are visible on white and on black. */
 const MOD_COLORS = ['#1f7bb6', '#009e73', '#b8679a', '#4aa3d8', '#8f7f00', '#7a6fd0'];
 const RANDOM_COLORS = ['#d55e00', '#e08a3c', '#b0683a'];
 const EXPERT_COLORS = ['#8f7f00', '#7a6fd0', '#b8679a', '#4aa3d8'];
 const DENSE_COLORS = ['#808080', '#a08f7a', '#6f8a8a'];
 
 /**
- * The styles of all settings of a report, by key, in the order in which they appear. One setting has one look, however it is
+ * The styles of all settings of a report, by key, in the order in which they appear. One routing setting has one style, however it is
  * trained.
  */
 export function stylesOf(settings: readonly Setting[]): Map<string, Style> {
-  const taken = { dense: 0, mod: 0, random: 0, experts: 0 };
+  const used = { dense: 0, mod: 0, random: 0, experts: 0 };
   const byLabel = new Map<string, Style>();
   for (const { shortLabel, variant } of settings) {
     if (byLabel.has(shortLabel)) continue;
     const { family } = VARIANTS[variant];
     const { colors, symbol } = FAMILIES[family];
-    byLabel.set(shortLabel, { color: colors[taken[family]] ?? anotherColor(taken[family]), symbol });
-    taken[family] += 1;
+    byLabel.set(shortLabel, { color: colors[used[family]] ?? anotherColor(used[family]), symbol });
+    used[family] += 1;
   }
   return new Map(settings.map(({ key, shortLabel }) => [key, byLabel.get(shortLabel) as Style]));
 }
 
-/** For a family with more settings than colours of its own: hues by the golden angle, no two alike. */
+/** For a family with more settings than colours of its own: hues by the golden angle, all distinct. */
 function anotherColor(n: number): string {
   const hue = Math.round((n * 137.508) % 360);
   return `hsl(${hue}, ${n % 2 === 0 ? 55 : 40}%, 48%)`;
@@ -44,7 +44,7 @@ const FAMILIES: Record<VariantFamily, { colors: string[]; symbol: MarkSymbol }> 
   experts: { colors: EXPERT_COLORS, symbol: 'diamond2' },
 };
 
-/** The legend of some settings; how they are trained is left out where it is the same for all. */
+/** The legend of some settings; training keys are left out if they are the same for all. */
 export function legendOf(settings: readonly Setting[], styles: ReadonlyMap<string, Style>): LegendEntry[] {
   const differ = new Set(settings.map(({ others }) => others)).size > 1;
   return settings.map(({ key, label, shortLabel }) => ({

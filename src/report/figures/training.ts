@@ -1,4 +1,4 @@
-/** How chosen models train: learning curves, and the predictor's accuracy on the way (figures 3, middle, and 6, right). */
+/** Training of chosen models: learning curves, and the predictor's accuracy (figures 3 middle and 6 right). */
 import * as Plot from '@observablehq/plot';
 import { type ChosenModel, chosenModels, shownBudget } from '../chosen.js';
 import { modAlike } from '../claims/claim.js';
@@ -23,9 +23,9 @@ export function learningCurvesFigure({ budgets }: Study, styles: Styles): Figure
   if (budget === null || curves.length === 0)
     return { title, paper, needs: 'Needs the steps.csv of finished runs.' };
   const values = curves.flatMap(({ points }) => points.map(({ y }) => y));
-  // What lies before the first fifth of training would take up most of the height.
+  // The first fifth of training would take up most of the height.
   const top = Math.max(...curves.map(({ points }) => lossAt(points, 0.2)));
-  /** A second model of one setting, which has its colour. */
+  /** The dash of a second model of one setting, in the same colour. */
   const sharesColor = (run: DoneRun) =>
     curves.find((other) => other.run.setting.shortLabel === run.setting.shortLabel)?.run !== run;
   const svg = draw({
@@ -59,12 +59,12 @@ export function learningCurvesFigure({ budgets }: Study, styles: Styles): Figure
 
 function learningReading(curves: (ChosenModel & { points: CurvePoint[] })[]): string {
   const [dense, other] = curves;
-  if (dense === undefined || other === undefined) return 'The loss of the best model as it trains.';
+  if (dense === undefined || other === undefined) return 'The training loss of the best model.';
   const gap = (share: number) => signedLoss(lossAt(other.points, share) - lossAt(dense.points, share));
-  return `Half-way through its FLOPs the ${other.role} model is at ${gap(0.5)} nats against the ${dense.role} one, at the end at ${gap(1)} (training loss, smoothed).`;
+  return `Halfway through its FLOPs the ${other.role} model is at ${gap(0.5)} nats against the ${dense.role} one, at the end at ${gap(1)} (training loss, smoothed).`;
 }
 
-/** From a share of training on; the last where the curve ends before. There is one at least. */
+/** The points after a share of training, at least the last one. */
 function lossAt(points: readonly CurvePoint[], share: number): number {
   return (points.find((point) => point.share >= share) ?? (points.at(-1) as CurvePoint)).y;
 }
@@ -133,7 +133,7 @@ function lineMarks(
       clip: true,
       ...(dashed ? { strokeDasharray: '5,3' } : {}),
     }),
-    // What hovering finds: points that are not seen.
+    // Invisible points for the tooltips.
     Plot.dot(
       points.filter((_, i) => i % every === every - 1),
       { x: 'flops', y: 'y', r: 5, fill: stroke, fillOpacity: 0, title, clip: true },
