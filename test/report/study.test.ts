@@ -116,7 +116,7 @@ it('an optimum outside the sizes is the best run’s, is noted as such, and gets
   expect(budget?.baseline?.fits.params_total.state).toBe('above');
   expect(budget?.baseline?.optimum).toMatchObject({ from: 'run', lossInterval: null });
   const [figure] = figuresOf(study).drawn;
-  expect(figure?.notes).toMatch(/No minimum in range, so the best run stands for it: dense; MoD 12\.5%/);
+  expect(figure?.notes).toMatch(/No minimum in range, so the best run is used: dense; MoD 12\.5%/);
   expect(figure?.svg).not.toContain('optimum of');
 });
 

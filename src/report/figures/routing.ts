@@ -113,7 +113,7 @@ export function routerWeightsFigure(study: Study, styles: Styles): Figure | Miss
   const { edges, counts, engaged_counts } = analysis.router_weights;
   const sum = (rows: number[][], bin: number) => rows.reduce((total, row) => total + (row[bin] ?? 0), 0);
   const bins = edges.slice(0, -1).map((low, i) => {
-    const [all, engaged] = [sum(counts, i), sum(engaged_counts, i)];
+    const [all, selected] = [sum(counts, i), sum(engaged_counts, i)];
     return { low, high: edges[i + 1] as number, selected, passed: all - selected };
   });
   const total = bins.reduce((all, { selected, passed }) => all + selected + passed, 0);
