@@ -1,16 +1,16 @@
-/** The options that several commands share, and what turns their words into values. */
+/** Options that several commands share, and the parsers of option values. */
 import { InvalidArgumentError, Option } from 'commander';
 import { REQUESTED_BACKENDS } from './backends/names.js';
 import { REQUESTED_PRECISIONS } from './backends/precisions.js';
 import type { Shard } from './plan/shard.js';
 
-/** What TARGET may be. */
-export const TARGET = 'a sweep or a run, by folder or name; left out: the newest sweep';
+/** The description of a TARGET argument. */
+export const TARGET = 'sweep or run, by folder or name (default: the newest sweep)';
 
-function numberWhere(accepts: (value: number) => boolean, needed: string): (text: string) => number {
+function numberWhere(accepts: (value: number) => boolean, expected: string): (text: string) => number {
   return (text) => {
     const value = Number(text);
-    if (text.trim() === '' || !accepts(value)) throw new InvalidArgumentError(`${needed} is needed.`);
+    if (text.trim() === '' || !accepts(value)) throw new InvalidArgumentError(`Expected ${expected}.`);
     return value;
   };
 }
@@ -33,28 +33,29 @@ export const share = numberWhere((value) => value > 0 && value < 1, 'a number be
 
 export const jobs = (text: string): number | 'auto' => (text === 'auto' ? text : wholeNumber(text));
 
-/** 0/8: the first of eight. */
+/** Parses I/N: 0/8 is the first of eight shards. */
 export function shard(text: string): Shard {
   const [, index, of] = /^(\d+)\/(\d+)$/.exec(text) ?? [];
   if (index === undefined || of === undefined || Number(index) >= Number(of)) {
-    throw new InvalidArgumentError('I/N is needed, I from 0 to N - 1.');
+    throw new InvalidArgumentError('Expected I/N, with I from 0 to N - 1.');
   }
   return { index: Number(index), of: Number(of) };
 }
 
 export function bareTokenBytes(text: string): 1 | 2 {
-  if (text !== '1' && text !== '2') throw new InvalidArgumentError('1 or 2 is needed.');
+  if (text !== '1' && text !== '2') throw new InvalidArgumentError('Expected 1 or 2.');
   return text === '1' ? 1 : 2;
 }
 
 export const backendOption = () =>
-  new Option('--backend <name>', 'where to compute').choices(REQUESTED_BACKENDS).default('auto');
+  new Option('--backend <name>', 'backend to compute on').choices(REQUESTED_BACKENDS).default('auto');
 
 export const precisionOption = () =>
-  new Option('--precision <name>', 'numbers of the matrix products')
+  new Option('--precision <name>', 'number format of matrix products')
     .choices(REQUESTED_PRECISIONS)
     .default('auto');
 
-export const resultsOption = () => new Option('--results <dir>', 'folder of the sweeps').default('results');
+export const resultsOption = () =>
+  new Option('--results <dir>', 'folder that contains the sweeps').default('results');
 
 export const jsonOption = () => new Option('--json', 'print JSON').default(false);

@@ -1,4 +1,4 @@
-/** The commander program: which commands there are, and what they take. */
+/** The command line, built with commander: every command with its arguments and options. */
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import tab from '@bomb.sh/tab/commander';
@@ -44,19 +44,19 @@ import { signalExitCode } from './run/stop-request.js';
 const print = (text: string) => process.stdout.write(`${text}\n`);
 const printError = (text: string) => process.stderr.write(`mod: ${text}\n`);
 
-const note = (text: string) => process.stderr.write(`${text}\n`);
+const printNote = (text: string) => process.stderr.write(`${text}\n`);
 
-/** Whether the command goes on when its output takes no more: it may have hours behind it, and its results are in files. */
-const output = { canBeLost: false };
+/** Whether the command continues after its output fails: the results of a long command are in files. */
+const output = { mayFail: false };
 
 /**
- * A reader that has gone, as `head` goes, ends a command as SIGPIPE ends other programs: with its code, and silently. A full
- * disk is an error. Neither costs a sweep that has hours behind it.
+ * Handles errors of the output. If the reader has exited, as `head` does, the command ends silently with the exit code of
+ * SIGPIPE, as other programs do. A full disk is an error. Long-running commands ignore both.
  */
-function watchOutput(): void {
+function handleOutputErrors(): void {
   process.stderr.on('error', () => undefined);
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (output.canBeLost) return;
+    if (output.mayFail) return;
     if (error.code === 'EPIPE') process.exit(signalExitCode('SIGPIPE'));
     printError(messageOf(error));
     process.exit(EXIT.failed);
@@ -72,7 +72,7 @@ function program(): Command {
     .configureHelp({ showGlobalOptions: true, optionDescription });
   const longRunning = new Set(['sweep', 'train-run', 'eval', 'prepare']);
   mod.hook('preAction', (_, command) => {
-    output.canBeLost = longRunning.has(command.name());
+    output.mayFail = longRunning.has(command.name());
   });
   for (const add of [
     addPlan,
@@ -92,10 +92,13 @@ function program(): Command {
   ])
     add(mod);
   tab(mod, { completionCommandName: 'completion' });
+  mod.commands
+    .find((command) => command.name() === 'completion')
+    ?.description('print a shell completion script');
   return mod;
 }
 
-/** That a switch is off and a list empty unless they are given needs no saying. */
+/** Omits the defaults of switches, which are off, and of lists, which are empty. */
 function optionDescription(option: Option): string {
   return new Help().optionDescription(option).replace(/ ?\(default: (false|\[\]|"")\)/, '');
 }
@@ -103,13 +106,11 @@ function optionDescription(option: Option): string {
 function addPlan(mod: Command): void {
   mod
     .command('plan')
-    .description(
-      'show the runs that a sweep file asks for, with their tokens, disk and hours; trains nothing',
-    )
+    .description('list the runs of a sweep file with their tokens, disk space and hours; trains nothing')
     .argument('<config>', 'sweep file, YAML')
     .option(
       '--match-flops <baseline>',
-      'in place of the sizes the one nearest in FLOPs per pass to a shape, or to the optimal baseline of a finished sweep',
+      'replace the model sizes by the one nearest in FLOPs per pass to a shape, or to the optimal baseline of a finished sweep',
     )
     .addOption(resultsOption())
     .addOption(jsonOption())
@@ -120,46 +121,49 @@ function addPlan(mod: Command): void {
 function addSweep(mod: Command): void {
   mod
     .command('sweep')
-    .description('train the runs of a sweep file that are not done')
+    .description('train and evaluate the runs of a sweep file that are not done')
     .argument('<config>', 'sweep file, YAML')
-    .option('--only <run...>', 'train these runs alone, without the sweep’s lock', [])
+    .option('--only <run...>', 'train only these runs; locks the runs, not the sweep', [])
     .addOption(
       new Option(
         '--shard <I/N>',
-        'train one of N parts of equal cost, I from 0, without the sweep’s lock: I/N, e.g. 0/4',
+        'train part I, from 0, of N parts of equal cost, e.g. 0/4; locks the runs, not the sweep',
       )
         .argParser(shard)
         .conflicts('only'),
     )
     .addOption(
-      // What a Slurm task says of the runs that it was submitted for.
-      new Option('--config-hash <hash...>', 'of --only, in its order: train none that is another by now')
+      // Passed by Slurm tasks: the config hashes of the runs when they were submitted.
+      new Option(
+        '--config-hash <hash...>',
+        'with --only: config hashes that the runs must have, in the same order',
+      )
         .default([])
         .hideHelp(),
     )
     .option(
       '--jobs <n>',
-      'runs that train side by side; auto: one a GPU, or one a core on wasm',
+      'runs to train in parallel; auto: one per GPU, or one per core on wasm',
       jobs,
       'auto',
     )
     .addOption(
-      new Option('--slurm', 'submit a job array, a task for each run that is neither done nor queued')
+      new Option('--slurm', 'submit a job array with one task per run that is neither done nor queued')
         .default(false)
         .conflicts(['shard', 'jobs', 'maxHours', 'configHash']),
     )
-    .option('--sbatch <options>', 'of --slurm: options for sbatch, in one word', '')
-    .option('--concurrency <n>', 'of --slurm: tasks that run at a time', wholeNumber)
-    .option('--dry-run', 'of --slurm: print the scripts, submit nothing', false)
-    .option('--retry', 'train diverged runs again from the start, as the file says now', false)
-    .option('--max-hours <hours>', 'after so long save, stop and exit with 75', hours)
-    .option('--quiet', 'print nothing unless something fails', false)
+    .option('--sbatch <options>', 'with --slurm: options for sbatch, quoted as one argument', '')
+    .option('--concurrency <n>', 'with --slurm: maximum number of tasks that run at a time', wholeNumber)
+    .option('--dry-run', 'with --slurm: print the job scripts, submit nothing', false)
+    .option('--retry', 'train diverged runs again from the start, with the current sweep file', false)
+    .option('--max-hours <hours>', 'after this many hours save, stop and exit with code 75', hours)
+    .option('--quiet', 'print only failures', false)
     .addOption(resultsOption())
     .addOption(backendOption())
     .addOption(precisionOption())
     .addHelpText(
       'after',
-      '\nStarted again, it goes on with what is not done.\n\nExample:\n  $ mod sweep configs/quick.yaml\n  $ mod sweep configs/6e18.yaml --slurm --sbatch "--partition=gpu --gres=gpu:1 --time=24:00:00"',
+      '\nRun it again to resume: finished runs are skipped, others continue\nfrom their last checkpoint.\n\nExample:\n  $ mod sweep configs/quick.yaml\n  $ mod sweep configs/6e18.yaml --slurm --sbatch "--partition=gpu --gres=gpu:1 --time=24:00:00"',
     )
     .action(async (config, { results, configHash, slurm, sbatch, concurrency, dryRun, ...given }) => {
       const program = process.argv[1] as string;
@@ -173,12 +177,12 @@ function addSweep(mod: Command): void {
           return;
         }
         if (sbatch !== '' || concurrency !== undefined || dryRun) {
-          throw new InputError('--sbatch, --concurrency and --dry-run are for --slurm: add it');
+          throw new InputError('--sbatch, --concurrency and --dry-run require --slurm');
         }
         const io = { out: process.stdout, program };
         process.exitCode = exitCodeOfSweep(await sweepCommand(config, { ...options, ...io }, printError));
       } catch (error) {
-        // Cron sends a mail for every line: that another start holds the sweep is said by the code alone.
+        // Cron mails every line: with --quiet, the exit code alone reports that another process holds the sweep.
         if (!options.quiet || !(error instanceof TryLaterError)) throw error;
         process.exitCode = EXIT.tryLater;
       }
@@ -188,11 +192,9 @@ function addSweep(mod: Command): void {
 function addStatus(mod: Command): void {
   mod
     .command('status')
-    .description(
-      'the runs of a sweep as they are now, from the files and, where it was submitted, from Slurm',
-    )
+    .description('show the progress of a sweep’s runs, from its files and, if it was submitted, from Slurm')
     .argument('[target]', TARGET)
-    .option('--watch', 'again and again until nothing trains', false)
+    .option('--watch', 'repeat until no run trains', false)
     .addOption(resultsOption())
     .addOption(jsonOption())
     .addHelpText('after', '\nExample:\n  $ mod status results/quick --watch')
@@ -202,36 +204,45 @@ function addStatus(mod: Command): void {
 function addEval(mod: Command): void {
   mod
     .command('eval')
-    .description('held-out loss of runs that are done, or of a checkpoint')
+    .description('evaluate the held-out loss of finished runs, or of a checkpoint')
     .argument('[target]', TARGET)
     .addOption(
-      new Option('--autoregressive', 'also as in sampling: by the predictor, or by the threshold')
+      new Option(
+        '--autoregressive',
+        'also evaluate with causal routing, as in sampling: predictor or threshold',
+      )
         .default(false)
         .conflicts('routing'),
     )
-    .addOption(new Option('--routing <mode>', 'in this mode').choices(ROUTING_MODES))
-    .option('--sequences <n>', 'evaluate on at most so many', wholeNumber)
-    .option('--checkpoint <dir>', 'a checkpoint’s folder, or a run’s, in place of a target')
-    .option('--tokens <file>', 'the tokens for --checkpoint: an llm.c shard, or bare tokens')
-    .addOption(new Option('--token-bytes <n>', 'bytes of a bare token').choices(['1', '2']).default('2'))
+    .addOption(new Option('--routing <mode>', 'evaluate in this routing mode only').choices(ROUTING_MODES))
+    .option('--sequences <n>', 'maximum number of held-out sequences', wholeNumber)
+    .option('--checkpoint <dir>', 'checkpoint folder, run folder or SWEEP/RUN, instead of a target')
+    .option('--tokens <file>', 'with --checkpoint: token file, an llm.c shard or without a header')
+    .addOption(
+      new Option('--token-bytes <n>', 'bytes per token of a file without a header')
+        .choices(['1', '2'])
+        .default('2'),
+    )
     .addOption(resultsOption())
     .addOption(jsonOption())
     .addOption(backendOption())
     .addOption(precisionOption())
     .addHelpText('after', '\nExample:\n  $ mod eval results/quick --autoregressive')
     .action((target, { tokenBytes, ...options }) =>
-      evalCommand(target, { ...options, tokenBytes: tokenBytes === '1' ? 1 : 2 }, print, note),
+      evalCommand(target, { ...options, tokenBytes: tokenBytes === '1' ? 1 : 2 }, print, printNote),
     );
 }
 
 function addAnalyze(mod: Command): void {
   mod
     .command('analyze')
-    .description('which tokens go through which routed blocks of a run, and how hard they are')
-    .argument('<run>', 'a run, by folder or as SWEEP/RUN')
-    .option('--sequences <n>', 'held-out sequences to analyse', wholeNumber, 64)
-    .option('--heatmaps <n>', 'of these, to keep token by token', wholeNumber, 4)
-    .addOption(new Option('--routing <mode>', 'in this mode').choices(ROUTING_MODES).default('topk'))
+    .description(
+      'analyse which tokens pass through which routed blocks of a run, and how hard they are to predict',
+    )
+    .argument('<run>', 'run folder or SWEEP/RUN')
+    .option('--sequences <n>', 'number of held-out sequences to analyse', wholeNumber, 64)
+    .option('--heatmaps <n>', 'number of these to store token by token, as heatmaps', wholeNumber, 4)
+    .addOption(new Option('--routing <mode>', 'routing mode').choices(ROUTING_MODES).default('topk'))
     .addOption(resultsOption())
     .addOption(jsonOption())
     .addOption(backendOption())
@@ -243,15 +254,22 @@ function addAnalyze(mod: Command): void {
 function addGenerate(mod: Command): void {
   mod
     .command('generate')
-    .description('continue prompts with a checkpoint')
-    .argument('<checkpoint>', 'a checkpoint’s folder, or a run, by folder or as SWEEP/RUN')
-    .requiredOption('--prompt <text...>', 'required: what to continue; several are decoded side by side')
-    .option('--tokens <n>', 'new tokens', wholeNumber, 64)
-    .option('--temperature <t>', '0: always the likeliest token', notNegative, 1)
-    .option('--top-p <p>', 'draw from the likeliest tokens that together reach this', probability, 1)
-    .option('--seed <n>', 'of the draws', wholeOrZero, 0)
-    .addOption(new Option('--routing <mode>', 'default: predictor where there is one').choices(CAUSAL_MODES))
-    .option('--tokenizer <name>', 'bytes, gpt2 or a tokenizer.json, in place of the checkpoint’s own')
+    .description('continue prompts with a trained model')
+    .argument('<checkpoint>', 'checkpoint folder, run folder or SWEEP/RUN')
+    .requiredOption(
+      '--prompt <text...>',
+      'required: text to continue; several prompts are decoded as one batch',
+    )
+    .option('--tokens <n>', 'number of new tokens per prompt', wholeNumber, 64)
+    .option('--temperature <t>', 'sampling temperature; 0: always the most likely token', notNegative, 1)
+    .option('--top-p <p>', 'sample from the most likely tokens with this total probability', probability, 1)
+    .option('--seed <n>', 'seed of sampling', wholeOrZero, 0)
+    .addOption(
+      new Option('--routing <mode>', 'routing mode; by default predictor, if the model has one').choices(
+        CAUSAL_MODES,
+      ),
+    )
+    .option('--tokenizer <name>', 'bytes, gpt2 or a tokenizer.json, instead of the checkpoint’s own')
     .addOption(resultsOption())
     .addOption(jsonOption())
     .addOption(backendOption())
@@ -261,22 +279,27 @@ function addGenerate(mod: Command): void {
       '\nExample:\n  $ mod generate results/quick/1.1e11-mod-c0.125-f2-d64l4-s0 --prompt "function " --tokens 100',
     )
     .action((checkpoint, options) =>
-      generateCommand(checkpoint, options, { out: (text) => process.stdout.write(text), err: note }),
+      generateCommand(checkpoint, options, { out: (text) => process.stdout.write(text), err: printNote }),
     );
 }
 
 function addReport(mod: Command): void {
   mod
     .command('report')
-    .description('fits, figures and the paper’s claims as a page, from what sweeps have left; trains nothing')
+    .description(
+      'write an HTML page of fits, figures and tests of the paper’s claims, from the results of sweeps',
+    )
     .argument('[target...]', `${TARGET}; several sweeps make one report`)
-    .option('--out <dir>', 'folder of the report; left out: report/ in the sweep’s folder')
-    .option('--watch', 'anew when a run ends, until nothing trains', false)
+    .option(
+      '--out <dir>',
+      'folder of the report (default: report/ in the sweep’s folder, for several sweeps in --results)',
+    )
+    .option('--watch', 'write it again when a run ends, until no run trains', false)
     .addOption(resultsOption())
     .addOption(jsonOption())
     .addHelpText('after', '\nExample:\n  $ mod report results/6e18 results/2e19')
     .action(async (targets, options) => {
-      // Loaded when it is asked for: the drawing libraries take a fifth of a second.
+      // Imported here, since loading the drawing libraries takes a fifth of a second.
       const { reportCommand } = await import('./commands/report.js');
       await reportCommand(targets, options, print);
     });
@@ -285,18 +308,16 @@ function addReport(mod: Command): void {
 function addExport(mod: Command): void {
   mod
     .command('export')
-    .description(
-      'the curves of runs for other tools: TensorBoard’s event files, or the files of Weights & Biases',
-    )
+    .description('export the curves of runs as files of TensorBoard or Weights & Biases')
     .argument('[target]', TARGET)
     .addOption(
-      new Option('--format <name>', 'required: for which tool')
+      new Option('--format <name>', 'required: file format')
         .choices(['tensorboard', 'wandb'])
         .makeOptionMandatory(),
     )
     .option(
       '--out <dir>',
-      'folder to write to; left out: export/tensorboard/ or export/wandb/ in the sweep’s folder',
+      'output folder (default: export/tensorboard/ or export/wandb/ in the sweep’s folder)',
     )
     .addOption(resultsOption())
     .addHelpText(
@@ -310,9 +331,9 @@ function addThin(mod: Command): void {
   mod
     .command('thin')
     .description(
-      'make finished runs small enough for git: steps.csv as means over 48 parts of the run. The rows before are lost',
+      'make finished runs small enough for git: replace the rows of steps.csv by means over 48 parts of the run; the original rows are lost',
     )
-    .argument('<target>', 'a sweep, or one run of it')
+    .argument('<target>', 'sweep or run, by folder or name')
     .addOption(resultsOption())
     .addHelpText('after', '\nExample:\n  $ mod thin results/6e18')
     .action((target, options) => thinCommand(target, options, print));
@@ -322,24 +343,24 @@ function addBench(mod: Command): void {
   mod
     .command('bench')
     .description(
-      'time training steps on this machine, beside the rate of the backend’s own plain product; or decoding, or memory',
+      'time training steps on this machine, compared with a plain matrix product of the backend; or decoding, or memory use',
     )
     .option('--shape <shape...>', `shapes to time (default: ${DEFAULT_SHAPES.join(' ')})`, [])
-    .option('--steps <n>', 'steps to take the median of', wholeNumber, 9)
-    .option('--profile', 'the share of a step in each op', false)
+    .option('--steps <n>', 'number of timed steps, of which the median counts', wholeNumber, 9)
+    .option('--profile', 'print the share of each op in the step time', false)
     .addOption(
       new Option(
         '--decode',
-        'time decoding in place of training; routed blocks take their capacity’s share of the tokens',
+        'time decoding instead of training; routed blocks process their capacity’s share of the tokens',
       )
         .default(false)
         .conflicts('memory'),
     )
-    .option('--prompt <n>', 'of --decode: tokens of the prompt', wholeNumber, 512)
-    .option('--tokens <n>', 'of --decode: new tokens', wholeNumber, 256)
+    .option('--prompt <n>', 'with --decode: tokens of the prompt', wholeNumber, 512)
+    .option('--tokens <n>', 'with --decode: new tokens', wholeNumber, 256)
     .option(
       '--memory',
-      'compare the memory of dense shapes with routed ones of their size and of their FLOPs',
+      'compare the memory of dense shapes with that of routed ones of equal size and of equal FLOPs',
       false,
     )
     .addOption(jsonOption())
@@ -347,7 +368,7 @@ function addBench(mod: Command): void {
     .addOption(precisionOption())
     .addHelpText(
       'after',
-      '\nA shape: d width, l layers, t sequence, b batch, v vocabulary; c capacity f frequency for a routed one;\ne experts x capacity factor n no-ops for experts.\nmod plan tells hours by what was measured here.\n\nExample:\n  $ mod bench --shape d320l8t1024b16v256 d320l8t1024b16v256c0.125f2 --profile',
+      '\nA shape names d width, l layers, t sequence length, b batch size, v vocabulary;\nfor routed blocks also c capacity, f frequency; for experts e experts,\nx capacity factor, n no-ops.\nmod plan estimates hours from the rates measured here.\n\nExample:\n  $ mod bench --shape d320l8t1024b16v256 d320l8t1024b16v256c0.125f2 --profile',
     )
     .action((options) => benchCommand(options, print));
 }
@@ -355,7 +376,9 @@ function addBench(mod: Command): void {
 function addDoctor(mod: Command): void {
   mod
     .command('doctor')
-    .description('what this machine has, which backends work on it, and what to install for the others')
+    .description(
+      'show this machine’s hardware, which backends work on it, and what to install for the others',
+    )
     .addOption(resultsOption())
     .addOption(jsonOption())
     .addHelpText('after', '\nExample:\n  $ mod doctor --json')
@@ -363,24 +386,29 @@ function addDoctor(mod: Command): void {
 }
 
 function addData(mod: Command): void {
-  const data = mod.command('data').description('make token files of text, and look into them');
+  const data = mod.command('data').description('make and inspect token files');
   data
     .command('prepare')
     .description(
-      'text or JSONL, also gzip or zstd, into token shards with a held-out part; goes on after a kill',
+      'convert text or JSONL, also gzip or zstd, to token shards with a held-out split; run it again to resume',
     )
-    .argument('<file...>', 'files or globs: .jsonl and .json are JSON Lines, others text')
-    .requiredOption('--out <folder>', 'required: where the shards go')
+    .argument('<file...>', 'files or globs: .jsonl and .json are JSON Lines, all others text')
+    .requiredOption('--out <folder>', 'required: output folder')
     .option('--tokenizer <name>', 'bytes, gpt2, or the path of a tokenizer.json', 'gpt2')
-    .option('--end-of-text <token>', 'the token behind every document (default: the usual one)')
-    .option('--field <name>', 'the field of JSONL that holds the text', 'text')
-    .option('--separator <text>', 'what stands between documents in text, \\n, \\t and \\0 written so')
-    .option('--heldout-share <share>', 'share of the documents that is held out', share, 0.01)
-    .option('--seed <n>', 'another one holds out other documents', wholeOrZero, 0)
-    .option('--part-bytes <n>', 'input that a thread takes at a time', wholeNumber, DEFAULT_PART_BYTES)
-    .option('--jobs <n>', 'threads', wholeNumber, availableParallelism())
+    .option('--end-of-text <token>', 'token after every document (default: the tokenizer’s usual one)')
+    .option('--field <name>', 'JSONL field that contains the text', 'text')
+    .option('--separator <text>', 'string between the documents of a text file; \\n, \\t and \\0 are escapes')
+    .option('--heldout-share <share>', 'share of the documents to hold out', share, 0.01)
+    .option('--seed <n>', 'seed of the choice of held-out documents', wholeOrZero, 0)
+    .option(
+      '--part-bytes <n>',
+      'bytes of input that a thread processes at a time',
+      wholeNumber,
+      DEFAULT_PART_BYTES,
+    )
+    .option('--jobs <n>', 'number of threads', wholeNumber, availableParallelism())
     .addOption(jsonOption())
-    .option('--quiet', 'no progress', false)
+    .option('--quiet', 'print no progress', false)
     .addHelpText(
       'after',
       '\nExample:\n  $ mod data prepare c4/*.json.gz --out data\n  $ mod data prepare book.txt --separator "\\n\\n" --tokenizer bytes --out data',
@@ -388,11 +416,14 @@ function addData(mod: Command): void {
     .action((files, options) => dataPrepareCommand(files, options, print));
   data
     .command('info')
-    .description('what files hold: format, tokens, vocabulary in use, the text of the first tokens')
+    .description('print the format, tokens, vocabulary in use and first tokens of files')
     .argument('<file...>', 'files or globs')
-    .option('--tokenizer <name>', 'bytes, gpt2, or a tokenizer.json (default: what lies beside the file)')
-    .option('--field <name>', 'the field of JSONL that holds the text', 'text')
-    .option('--token-bytes <n>', 'bytes a token, for token files without a header', bareTokenBytes, 2)
+    .option(
+      '--tokenizer <name>',
+      'bytes, gpt2, or a tokenizer.json (default: the one in the file’s folder; bytes for text)',
+    )
+    .option('--field <name>', 'JSONL field that contains the text', 'text')
+    .option('--token-bytes <n>', 'bytes per token of token files without a header', bareTokenBytes, 2)
     .addOption(jsonOption())
     .addHelpText('after', '\nExample:\n  $ mod data info data/train-*.bin')
     .action((files, options) => dataInfoCommand(files, options, print));
@@ -404,9 +435,11 @@ function addTrainRun(mod: Command): void {
     .argument('<sweep>')
     .argument('<run>')
     .addOption(
-      new Option('--config-hash <hash>', 'of the run as it was planned').makeOptionMandatory().hideHelp(),
+      new Option('--config-hash <hash>', 'config hash of the run in the sweep’s plan')
+        .makeOptionMandatory()
+        .hideHelp(),
     )
-    .addOption(new Option('--base-dir <dir>', 'the sweep file’s folder').makeOptionMandatory().hideHelp())
+    .addOption(new Option('--base-dir <dir>', 'folder of the sweep file').makeOptionMandatory().hideHelp())
     .addOption(backendOption())
     .addOption(precisionOption())
     .action(async (sweep, run, options) => {
@@ -423,16 +456,16 @@ function addProbe(mod: Command): void {
     .action((options) => probeCommand(options, print));
 }
 
-/** Runs one command and sets the exit code; errors are one line for the reader, a stack trace under --debug. */
+/** Runs one command and sets the exit code. Prints an error as one line, with --debug also its stack trace. */
 export async function main(argv: string[]): Promise<void> {
   process.exitCode = EXIT.done;
-  watchOutput();
+  handleOutputErrors();
   const mod = program();
   try {
     await mod.parseAsync(argv);
   } catch (error) {
     process.exitCode = exitCodeOf(error);
-    if (error instanceof CommanderError) return; // commander has said it
+    if (error instanceof CommanderError) return; // commander has printed it
     printError(messageOf(error));
     if (mod.opts().debug && error instanceof Error) process.stderr.write(`${error.stack}\n`);
   }

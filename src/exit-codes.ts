@@ -1,4 +1,4 @@
-/** The exit codes of every command, decided here only: cron, make and schedulers rely on them (docs/operations.md). */
+/** The exit codes of all commands, defined only here: cron, make and schedulers rely on them (docs/operations.md). */
 import { CommanderError } from 'commander';
 import { InputError, TryLaterError } from './errors.js';
 import type { RunEnd } from './run/messages.js';

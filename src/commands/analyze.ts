@@ -1,4 +1,4 @@
-/** `mod analyze`: which tokens of the held-out text go through which routed blocks of a run, and how that fits their difficulty. */
+/** `mod analyze`: which held-out tokens pass through which routed blocks of a run, and how hard they are to predict. */
 import { mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { stringify } from 'csv-stringify/sync';
@@ -28,9 +28,9 @@ export interface AnalyzeCommandOptions {
 }
 
 /**
- * Analyses the last checkpoint of a run; leaves analysis.json, tokens.csv and router-weights.csv in the run's `analysis`.
+ * Analyses the last checkpoint of a run; writes analysis.json, tokens.csv and router-weights.csv to the run's `analysis`.
  *
- * @throws InputError for a target that is no routed run with weights, or a mode that it lacks
+ * @throws InputError if the target is not a routed run with weights, or does not support the routing mode
  */
 export async function analyzeCommand(
   target: string,
@@ -41,13 +41,13 @@ export async function analyzeCommand(
   const { runs, base_dir } = readPlan(sweepFolder);
   const run = runs.find(({ run_id }) => run_id === runId);
   if (run === undefined)
-    throw new InputError(`${target}: a sweep; name one of its runs, as in ${target}/RUN`);
+    throw new InputError(`${target} is a sweep: name one of its runs, as in ${target}/RUN`);
   const { spec, run_id } = run;
   if (spec.model.routing === null) {
     const why =
       spec.model.experts === null
-        ? 'a dense model routes nothing'
-        : 'no block of it is routed; what its experts were given is in steps.csv';
+        ? 'a dense model has no routed blocks'
+        : 'it has no routed blocks; its expert load is in steps.csv';
     throw new InputError(`${run_id}: ${why}`);
   }
   const refused = refuseMode(spec.model, options.routing);
@@ -67,13 +67,13 @@ export async function analyzeCommand(
   });
   model.dispose();
   close();
-  const whole: Analysis = { run_id, ...analysis, analyzed_at: new Date().toISOString() };
-  writeAnalysis(folder, whole);
-  writeTables(dirname(analysisFile(folder)), whole, table, spec.model.sequence_length);
-  out(options.json ? JSON.stringify(whole, null, 1) : report(whole, analysisFile(folder)));
+  const complete: Analysis = { run_id, ...analysis, analyzed_at: new Date().toISOString() };
+  writeAnalysis(folder, complete);
+  writeTables(dirname(analysisFile(folder)), complete, table, spec.model.sequence_length);
+  out(options.json ? JSON.stringify(complete, null, 1) : report(complete, analysisFile(folder)));
 }
 
-/** Each token on its own: a part of a character shows as U+FFFD. */
+/** The text of each token; part of a character gives U+FFFD. */
 function tokenTexts(tokenizer: Tokenizer, tokens: Int32Array): Promise<string[]> {
   return Promise.all(Array.from(tokens, (token) => tokenizer.decode([token])));
 }
@@ -117,9 +117,9 @@ function report(analysis: Analysis, path: string): string {
     interval === null ? '-' : `${interval[0].toFixed(3)} to ${interval[1].toFixed(3)}`,
   ]);
   return [
-    `${run_id}: ${sequences} sequences under ${routing}, routed blocks ${blocks.join(', ')}`,
+    `${run_id}: ${sequences} sequences, routing mode ${routing}, routed blocks ${blocks.join(', ')}`,
     table(['blocks engaged', 'tokens'], shares),
-    `Blocks engaged against:\n${table(['', 'coefficient', 'r', '95%'], rows)}`,
+    `Correlation of blocks engaged with:\n${table(['', 'coefficient', 'r', '95%'], rows)}`,
     path,
   ].join('\n\n');
 }

@@ -1,4 +1,4 @@
-/** `mod bench`: what shapes cost on this machine: a training step, a decoded token, memory. */
+/** `mod bench`: measures shapes on this machine: time of a training step or a decoded token, or memory. */
 import { execFileSync } from 'node:child_process';
 import { hostname } from 'node:os';
 import { type ChosenBackend, chooseBackend } from '../backends/choose.js';
@@ -19,7 +19,7 @@ export interface BenchCommandOptions {
   profile: boolean;
   decode: boolean;
   memory: boolean;
-  /** Of --decode: tokens of the prompt, and after it. */
+  /** With --decode: prompt tokens, and new tokens. */
   prompt: number;
   tokens: number;
   json: boolean;
@@ -35,29 +35,29 @@ const DEFAULT_DECODE_SHAPES = [1, 64].flatMap((batch) =>
 const WARMUP_STEPS = 4;
 const DECODE_REPETITIONS = 3;
 
-interface Kind<Row extends Measured> {
+interface Benchmark<Row extends Measured> {
   shapes(given: string[]): string[];
   measure(shape: BenchShape, backend: ChosenBackend, options: BenchCommandOptions): Promise<Row>;
   report(rows: Row[]): string;
 }
 
-const STEP: Kind<Measured & StepMeasurement> = {
+const STEP: Benchmark<Measured & StepMeasurement> = {
   shapes: (given) => (given.length > 0 ? given : DEFAULT_SHAPES),
   measure: async (shape, backend, options) => {
     const row = { ...(await trainSteps(shape, backend, options)), ...placeOf(shape, backend) };
-    remember(row, backend, shape.model);
+    storeRecord(row, backend, shape.model);
     return row;
   },
   report: stepReport,
 };
 
-const DECODE: Kind<Measured & Awaited<ReturnType<typeof measureDecode>>> = {
+const DECODE: Benchmark<Measured & Awaited<ReturnType<typeof measureDecode>>> = {
   shapes: (given) => (given.length > 0 ? given : DEFAULT_DECODE_SHAPES),
   measure: async (shape, backend, { prompt, tokens }) => {
     const { sequence_length: T } = shape.model;
     if (prompt + tokens > T) {
       throw new InputError(
-        `--shape ${shape.name}: a prompt of ${prompt} and ${tokens} new tokens do not fit into ${T}`,
+        `--shape ${shape.name}: ${prompt} prompt tokens and ${tokens} new tokens exceed the sequence length ${T}`,
       );
     }
     const measured = await measureDecode(shape.model, {
@@ -72,7 +72,7 @@ const DECODE: Kind<Measured & Awaited<ReturnType<typeof measureDecode>>> = {
   report: decodeReport,
 };
 
-const MEMORY: Kind<Measured & ReturnType<typeof sizeOf>> = {
+const MEMORY: Benchmark<Measured & ReturnType<typeof sizeOf>> = {
   shapes: (given) => (given.length > 0 ? given : [DEFAULT_SHAPES[0] as string]),
   measure: async (shape, backend, options) => {
     await trainSteps(shape, backend, options);
@@ -81,7 +81,7 @@ const MEMORY: Kind<Measured & ReturnType<typeof sizeOf>> = {
   report: memoryReport,
 };
 
-/** Measures each shape in a process of its own, since peak memory is a process' peak; a single one in this one. */
+/** Measures each shape in a child process, since peak memory is per process; a single shape in this process. */
 export async function benchCommand(options: BenchCommandOptions, out: (text: string) => void): Promise<void> {
   if (options.decode) await run(DECODE, options, out);
   else if (options.memory) await run(MEMORY, { ...options, shape: comparedShapes(options) }, out);
@@ -89,30 +89,30 @@ export async function benchCommand(options: BenchCommandOptions, out: (text: str
 }
 
 async function run<Row extends Measured>(
-  kind: Kind<Row>,
+  benchmark: Benchmark<Row>,
   options: BenchCommandOptions,
   out: (text: string) => void,
 ): Promise<void> {
-  const shapes = kind.shapes(options.shape);
+  const shapes = benchmark.shapes(options.shape);
   const [only, ...others] = shapes.map(parseShape) as [BenchShape, ...BenchShape[]];
   const rows: Row[] = [];
   if (others.length === 0) {
     const backend = await chooseBackend(options.backend, options.precision);
-    rows.push(await kind.measure(only, backend, options));
+    rows.push(await benchmark.measure(only, backend, options));
   } else {
-    for (const shape of shapes) rows.push(measureApart(shape, options));
+    for (const shape of shapes) rows.push(measureInChild(shape, options));
   }
-  out(options.json ? JSON.stringify(rows, null, 1) : kind.report(rows));
+  out(options.json ? JSON.stringify(rows, null, 1) : benchmark.report(rows));
 }
 
-/** A dense shape stands for itself and the routed ones that it is compared with; in a child it is measured alone. */
+/** Each dense shape and the routed shapes that it is compared with; in a child process only the given shape. */
 function comparedShapes({ shape, json }: BenchCommandOptions): string[] {
   const given = MEMORY.shapes(shape);
   const isChild = json && given.length === 1 && process.env[CHILD] !== undefined;
   return isChild ? given : given.flatMap((dense) => memoryShapes(dense));
 }
 
-/** Set for the processes that measure one shape each. */
+/** Environment variable of the child processes that measure one shape each. */
 const CHILD = 'MOD_BENCH_CHILD';
 
 function trainSteps(
@@ -127,7 +127,7 @@ function trainSteps(
   return measureStep(model, { batchSequences, warmup: WARMUP_STEPS, steps, profile, recorder, peak });
 }
 
-/** Asked for after the measurement: the peak is that of all before. */
+/** Call it after the measurement: the peak includes all earlier work of the process. */
 function placeOf(
   { name }: BenchShape,
   { name: backend, device, precision, peakMemoryBytes }: ChosenBackend,
@@ -135,8 +135,8 @@ function placeOf(
   return { shape: name, backend, device, precision, peakMemoryBytes: peakMemoryBytes() };
 }
 
-/** Leaves what was measured for `mod plan`. A cache folder that cannot be written spoils no measurement. */
-function remember(
+/** Stores the measured rate for `mod plan`. A cache folder that cannot be written only causes a warning. */
+function storeRecord(
   { shape, flopsPerSecond }: Measured & StepMeasurement,
   { name: backend, device, precision }: ChosenBackend,
   model: ModelConfig,
@@ -155,11 +155,11 @@ function remember(
   try {
     addBenchRecord(benchRecordPath(), record);
   } catch (error) {
-    process.stderr.write(`mod: not remembered for mod plan: ${messageOf(error)}\n`);
+    process.stderr.write(`mod: the rate could not be stored for mod plan: ${messageOf(error)}\n`);
   }
 }
 
-function measureApart<Row>(shape: string, options: BenchCommandOptions): Row {
+function measureInChild<Row>(shape: string, options: BenchCommandOptions): Row {
   const { backend, precision, steps, prompt, tokens } = options;
   const values = { shape, backend, precision, steps, prompt, tokens };
   const switches = ['profile', 'decode', 'memory'] as const;

@@ -1,4 +1,4 @@
-/** `mod data info`: what files of tokens or text hold. */
+/** `mod data info`: the contents of token and text files. */
 import { relative } from 'node:path';
 import { findFiles } from '../data/files.js';
 import { type FileContents, inspectText, inspectTokens, isTokenFile, provenanceOf } from '../data/inspect.js';
@@ -7,17 +7,17 @@ import { openTokenizer } from '../data/tokenizers.js';
 import { count, table } from '../format.js';
 
 export interface DataInfoOptions {
-  /** Absent: what lies beside the file tells, and bytes for text. */
+  /** Absent: the tokenizer recorded in the file's folder, or bytes for a text file. */
   tokenizer?: string;
   field: string;
-  /** Bytes a token, for files without a header. */
+  /** Bytes per token of files without a header. */
   tokenBytes: 1 | 2;
   json: boolean;
 }
 
 const SAMPLE_WIDTH = 72;
 
-/** @throws InputError for the first file that is missing or damaged, or a token outside the vocabulary */
+/** @throws InputError for the first file that is missing or damaged, or contains a token outside the vocabulary */
 export async function dataInfoCommand(
   patterns: string[],
   options: DataInfoOptions,
@@ -25,7 +25,7 @@ export async function dataInfoCommand(
 ): Promise<void> {
   const files: FileContents[] = [];
   const tokenizers = new Map<string, Tokenizer>();
-  const opened = async (name: string) => {
+  const cachedTokenizer = async (name: string) => {
     const tokenizer = tokenizers.get(name) ?? (await openTokenizer(name, process.cwd()));
     tokenizers.set(name, tokenizer);
     return tokenizer;
@@ -34,11 +34,11 @@ export async function dataInfoCommand(
     if (isTokenFile(path)) {
       const provenance = provenanceOf(path);
       const name = options.tokenizer ?? provenance.tokenizer;
-      const tokenizer = name === null ? null : await opened(name);
+      const tokenizer = name === null ? null : await cachedTokenizer(name);
       files.push(await inspectTokens(path, options.tokenBytes, tokenizer, provenance));
     } else {
       const format = { field: options.field, separator: null };
-      files.push(await inspectText(path, format, await opened(options.tokenizer ?? 'bytes')));
+      files.push(await inspectText(path, format, await cachedTokenizer(options.tokenizer ?? 'bytes')));
     }
   }
   out(options.json ? JSON.stringify(files, null, 1) : report(files));

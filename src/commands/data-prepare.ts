@@ -1,4 +1,4 @@
-/** `mod data prepare`: text and JSONL into token shards with a held-out part. */
+/** `mod data prepare`: converts text and JSONL to token shards with a held-out split. */
 import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { basename, join, relative, resolve } from 'node:path';
@@ -33,14 +33,14 @@ import { bytes, count } from '../format.js';
 export interface DataPrepareOptions {
   out: string;
   tokenizer: string;
-  /** The spelling of the token that ends a document; absent: the tokenizer's usual one. */
+  /** Text of the token that ends a document; absent: the tokenizer's usual one. */
   endOfText?: string;
   field: string;
-  /** With \n, \t and \0 written so; absent: a text file is one document. */
+  /** May contain the escapes \n, \t and \0; absent: a text file is one document. */
   separator?: string;
   heldoutShare: number;
   seed: number;
-  /** Bytes of input that make a part: what one thread takes at a time, and what a kill may cost. */
+  /** Bytes of input per part: a thread processes one part at a time, and a kill loses the parts in progress. */
   partBytes: number;
   jobs: number;
   json: boolean;
@@ -54,18 +54,19 @@ export interface PrepareSummary {
   text_bytes: number;
   shards: number;
   parts_done_before: number;
-  /** Bytes of text a second in this call, over all jobs; null where all was done before. */
+  /** Bytes of text per second in this call, over all jobs; null if all parts were done before. */
   bytes_per_second: number | null;
 }
 
-const PLAIN_LINE_MS = 10_000;
+/** Milliseconds between progress lines without a terminal. */
+const PROGRESS_INTERVAL = 10_000;
 
 /**
- * Tokenizes the files that the patterns match. Started again after a kill it goes on: parts that are done stay, and the
- * shards are those of an uninterrupted call, whatever the number of jobs.
+ * Tokenizes the files that the patterns match. After a kill, a repeated call resumes: finished parts are kept, and the
+ * shards equal those of an uninterrupted call with any number of jobs.
  *
- * @throws InputError for input, a tokenizer or settings that are wrong, or a folder that holds other tokens
- * @throws TryLaterError where another process prepares data in the same folder
+ * @throws InputError for invalid input, tokenizer or settings, or a folder that contains other tokens
+ * @throws TryLaterError if another process prepares data in the same folder
  */
 export async function dataPrepareCommand(
   patterns: string[],
@@ -85,7 +86,7 @@ export async function dataPrepareCommand(
     const empty = SPLITS.find((split) => summary.tokens[split] === 0);
     if (empty !== undefined) {
       clearFolder(folder, options.tokenizer);
-      throw nothingIn(empty, summary, settings);
+      throw emptySplitError(empty, summary, settings);
     }
     out(options.json ? JSON.stringify(summary, null, 1) : report(summary, settings, options.out));
   } finally {
@@ -98,7 +99,8 @@ async function settingsOf(options: DataPrepareOptions): Promise<PrepareSettings>
   const named = options.endOfText;
   const end_of_text = named === undefined ? tokenizer.endOfText : tokenizer.idOf(named);
   if (end_of_text === null) {
-    const why = named === undefined ? 'no token of a usual name ends a text' : `there is no token '${named}'`;
+    const why =
+      named === undefined ? 'no end-of-text token with a usual name' : `there is no token '${named}'`;
     throw new InputError(`${options.tokenizer}: ${why}; name one with --end-of-text, such as '</s>'`);
   }
   return {
@@ -118,44 +120,44 @@ async function settingsOf(options: DataPrepareOptions): Promise<PrepareSettings>
   };
 }
 
-/** A shell makes it hard to type these. */
+/** Replaces the escapes of characters that are hard to type in a shell. */
 function unescaped(text: string): string {
   const characters: Record<string, string> = { n: '\n', t: '\t', r: '\r', '0': '\0', '\\': '\\' };
   const separator = text.replace(/\\([ntr0\\])/g, (_, letter: string) => characters[letter] as string);
   if (separator === '')
-    throw new InputError('--separator: found nothing; needed: what stands between documents');
+    throw new InputError('--separator: expected the text between two documents, got an empty string');
   return separator;
 }
 
-/** Records what the folder is for; refuses one that holds something else. One in which no part was done holds nothing. */
+/** Records the settings and inputs in the folder. Rejects a folder that contains other tokens; without a finished part it is empty. */
 function claimFolder(folder: string, settings: PrepareSettings, files: readonly InputFile[]): void {
   const path = join(folder, PREPARE_FILE);
-  const wanted = { ...settings, inputs: files };
-  const found = readJson(path) as typeof wanted | null;
+  const expected = { ...settings, inputs: files };
+  const found = readJson(path) as typeof expected | null;
   const shards = readdirSync(folder).filter(isShardName);
   if (found === null && shards.length > 0) {
     throw new InputError(
-      `${folder}: holds ${shards[0]}, of another source; choose another --out, or remove it`,
+      `${folder}: contains ${shards[0]}, which mod data prepare did not write here; choose another --out, or remove it`,
     );
   }
   if (found === null || readdirSync(join(folder, 'parts')).length === 0) {
-    // A sweep's glob would find what a call that came to nothing has left.
+    // A sweep's glob would match shards left by a call that finished no part.
     for (const name of shards) rmSync(join(folder, name));
-    writeJson(path, wanted);
+    writeJson(path, expected);
     return;
   }
-  const differs = (Object.keys(wanted) as (keyof typeof wanted)[]).filter(
-    (key) => canonicalJson(found[key]) !== canonicalJson(wanted[key]),
+  const differs = (Object.keys(expected) as (keyof typeof expected)[]).filter(
+    (key) => canonicalJson(found[key]) !== canonicalJson(expected[key]),
   );
   if (differs.length === 0) return;
   const changed =
     differs[0] === 'inputs' && differs.length === 1
-      ? 'its input files have been added to, taken away or changed since'
-      : `it was begun with another ${differs.join(', ')}`;
-  throw new InputError(`${folder}: holds tokens already: ${changed}; choose another --out, or remove it`);
+      ? 'input files were added, removed or changed since'
+      : `made with another ${differs.join(', ')}`;
+  throw new InputError(`${folder}: already contains tokens: ${changed}; choose another --out, or remove it`);
 }
 
-/** Takes away what no sweep can use: it would refuse the call that is right. The lock's file stays, as locks do. */
+/** Removes unusable output, which would make a corrected call fail. The lock file stays. */
 function clearFolder(folder: string, tokenizer: string): void {
   const shards = readdirSync(folder).filter(isShardName);
   for (const name of [...shards, 'parts', PREPARE_FILE]) rmSync(join(folder, name), { recursive: true });
@@ -188,7 +190,7 @@ async function prepareAll(
   const total = sum(files.map(({ bytes }) => bytes));
   const progress = options.quiet
     ? silentProgress
-    : readProgress({ total, done, out: process.stderr, now: Date.now, interval: PLAIN_LINE_MS });
+    : readProgress({ total, done, out: process.stderr, now: Date.now, interval: PROGRESS_INTERVAL });
   const started = performance.now();
   try {
     await prepareParts(left, {
@@ -219,7 +221,7 @@ async function prepareAll(
   };
 }
 
-/** Bytes of input that a part reads, as they lie on the disk. */
+/** Bytes of input that a part reads, as stored on the disk. */
 function inputBytes({ slices }: Part, sizes: ReadonlyMap<string, number>): number {
   return sum(slices.map(({ path, start, end }) => (end ?? (sizes.get(path) as number)) - start));
 }
@@ -234,29 +236,29 @@ function report(summary: PrepareSummary, settings: PrepareSettings, out: string)
   const tokenizer = isBuiltIn(settings.tokenizer) ? settings.tokenizer : join(folder, settings.tokenizer);
   const data = { train: glob('train'), heldout: glob('heldout'), vocab_size, tokenizer };
   const speed = bytes_per_second === null ? '' : ` at ${bytes(bytes_per_second)}/s`;
-  const before = parts_done_before === 0 ? '' : ` (${count(parts_done_before)} parts were done before)`;
+  const before = parts_done_before === 0 ? '' : ` (${count(parts_done_before)} parts done before)`;
   const line = (split: Split) =>
-    `${split}: ${count(tokens[split])} tokens of ${count(documents[split])} documents`;
+    `${split}: ${count(tokens[split])} tokens in ${count(documents[split])} documents`;
   return [
     `${basename(out)}: ${bytes(text_bytes)} of text in ${count(shards)} shards${speed}${before}`,
     line('train'),
     line('heldout'),
     '',
-    'In a sweep file, with the paths relative to it:',
+    'In a sweep file in the current folder:',
     stringify({ data }, { lineWidth: 0 }).trimEnd(),
   ].join('\n');
 }
 
-function nothingIn(
+function emptySplitError(
   split: Split,
   { documents }: PrepareSummary,
   { heldout_share }: PrepareSettings,
 ): InputError {
   const all = documents.train + documents.heldout;
   const what = `no document was ${split === 'train' ? 'left for training' : 'held out'}`;
-  const divide = 'divide the text into more documents, as with --separator "\\n\\n" at empty lines';
-  if (all === 1) return new InputError(`${what}: the text is a single document; ${divide}`);
+  const divide = 'split the text into documents, for example at empty lines with --separator "\\n\\n"';
+  if (all === 1) return new InputError(`${what}: the text is a single document: ${divide}`);
   return new InputError(
-    `${what}: ${count(all)} documents, a held-out share of ${heldout_share}. Choose another --heldout-share${all < 100 ? `, or ${divide}` : ''}`,
+    `${what}: ${count(all)} documents with a held-out share of ${heldout_share}: choose another --heldout-share${all < 100 ? `, or ${divide}` : ''}`,
   );
 }

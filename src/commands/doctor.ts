@@ -1,4 +1,4 @@
-/** `mod doctor`: what this machine has, which backends work on it, and what to install for those that do not. */
+/** `mod doctor`: this machine's hardware, which backends work on it, and what to install for the others. */
 import { readFileSync } from 'node:fs';
 import { type BackendReport, probeBackends } from '../backends/choose.js';
 import { bytes } from '../format.js';
@@ -11,11 +11,11 @@ export interface Diagnosis {
   machine: Machine;
   disk: { folder: string; freeBytes: number };
   backends: BackendReport[];
-  /** What `--backend auto` takes; null where nothing works. */
+  /** The backend that `--backend auto` selects; null if none works. */
   auto: string | null;
 }
 
-/** Prints the diagnosis; nothing is changed, and a backend that does not work is no failure. */
+/** Prints the diagnosis. Changes nothing; a backend that does not work is not an error. */
 export async function doctorCommand(
   { results, json }: { results: string; json: boolean },
   out: (text: string) => void,
@@ -41,20 +41,17 @@ function report({ version, node, machine, disk, backends, auto }: Diagnosis): st
   );
   const facts: [string, string][] = [
     ['mod', version],
-    ['Node', `${node.version} (needed: ${node.needed})`],
+    ['Node', `${node.version} (required: ${node.needed})`],
     ['processor', `${machine.processor}, ${machine.cores} cores, ${machine.threads} threads`],
     ['memory', `${bytes(machine.freeMemoryBytes)} free of ${bytes(machine.memoryBytes)}`],
     ['disk', `${bytes(disk.freeBytes)} free for ${disk.folder}`],
-    ...(gpus.length === 0 ? ['none that nvidia-smi knows'] : gpus).map((gpu): [string, string] => [
-      'GPU',
-      gpu,
-    ]),
+    ...(gpus.length === 0 ? ['none found by nvidia-smi'] : gpus).map((gpu): [string, string] => ['GPU', gpu]),
   ];
   const lines = facts.map(([name, fact]) => `${name.padEnd(11)}${fact}`);
   return [
     lines.join('\n'),
     backends.map(describe).join('\n'),
-    auto === null ? 'no backend works here' : `--backend auto takes ${auto}`,
+    auto === null ? 'no backend works on this machine' : `--backend auto selects ${auto}`,
   ].join('\n\n');
 }
 

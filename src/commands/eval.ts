@@ -1,4 +1,4 @@
-/** `mod eval`: held-out loss of runs that are done, or of one checkpoint, in one routing mode or in all. */
+/** `mod eval`: held-out loss of finished runs, or of one checkpoint, in one routing mode or several. */
 import { chooseBackend } from '../backends/choose.js';
 import type { RequestedBackend } from '../backends/names.js';
 import type { RequestedPrecision } from '../backends/precisions.js';
@@ -33,13 +33,14 @@ export interface EvalCommandOptions {
   precision: RequestedPrecision;
 }
 
-/** Milliseconds between two notes. */
+/** Milliseconds between two lines of progress. */
 const PROGRESS_INTERVAL = 10_000;
 
 /**
- * Evaluates and prints, and notes how far it is. The rows of runs go into their folders and into eval.csv; those of a checkpoint are only printed.
+ * Evaluates and prints the results; `note` receives progress. Results of runs are also written to their folders and to
+ * eval.csv, those of a checkpoint are only printed.
  *
- * @throws InputError for a target, checkpoint or token file that is not there or not right
+ * @throws InputError for a missing or invalid target, checkpoint or token file
  */
 export async function evalCommand(
   target: string | undefined,
@@ -50,7 +51,7 @@ export async function evalCommand(
   const { checkpoint, tokens, json } = options;
   if (checkpoint === undefined && tokens !== undefined) {
     throw new InputError(
-      '--tokens is for --checkpoint: runs are evaluated on the held-out tokens of their sweep',
+      '--tokens requires --checkpoint: runs are evaluated on the held-out tokens of their sweep',
     );
   }
   const results =
@@ -58,7 +59,7 @@ export async function evalCommand(
       ? await evaluateTarget(target, options, note)
       : await evaluateCheckpoint(
           checkpointAt(checkpoint, options.results),
-          ({ vocab_size }) => openTokenFile(needed(tokens, target), options.tokenBytes, vocab_size),
+          ({ vocab_size }) => openTokenFile(tokensOption(tokens, target), options.tokenBytes, vocab_size),
           await targetOptions(options, note),
         );
   if (!json) return out(report(results));
@@ -67,9 +68,9 @@ export async function evalCommand(
   out(JSON.stringify(single ? printed[0] : printed, null, 1));
 }
 
-function needed(tokens: string | undefined, target: string | undefined): string {
+function tokensOption(tokens: string | undefined, target: string | undefined): string {
   if (target !== undefined) throw new InputError(`${target}: give either a TARGET or --checkpoint`);
-  if (tokens === undefined) throw new InputError('--checkpoint needs --tokens FILE');
+  if (tokens === undefined) throw new InputError('--checkpoint requires --tokens FILE');
   return tokens;
 }
 
@@ -84,10 +85,10 @@ async function evaluateTarget(
   const done = runs.filter(
     (run) => (runId === null || run.run_id === runId) && readResult(folderOf(run))?.status === 'done',
   );
-  if (done.length === 0) throw new InputError(`${target ?? sweepFolder}: no run there is done`);
+  if (done.length === 0) throw new InputError(`${target ?? sweepFolder}: it has no finished run`);
   const kept = done.filter((run) => latestCheckpoint(folderOf(run)) !== null);
   const [first] = done as [PlannedRun];
-  if (kept.length === 0) keptCheckpoint(first, folderOf(first)); // says why there is none
+  if (kept.length === 0) keptCheckpoint(first, folderOf(first)); // throws the reason
   const shared = await targetOptions(options, note);
   const results: ModeResult[] = [];
   for (const run of kept) {
@@ -95,7 +96,7 @@ async function evaluateTarget(
     writeTables(sweepFolder, runs);
   }
   for (const run of done) {
-    if (!kept.includes(run)) note(`${run.run_id}: not evaluated, its weights are gone`);
+    if (!kept.includes(run)) note(`${run.run_id}: not evaluated, its weights were deleted`);
   }
   return results;
 }

@@ -1,4 +1,4 @@
-/** `mod export`: the curves of runs for TensorBoard or Weights & Biases. */
+/** `mod export`: the curves of runs as files for TensorBoard or Weights & Biases. */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { InputError } from '../errors.js';
@@ -13,17 +13,17 @@ import { findSweep } from '../results/sweep-folder.js';
 export interface ExportCommandOptions {
   format: 'tensorboard' | 'wandb';
   results: string;
-  /** Where it goes; undefined: `export/<format>` in the sweep's folder. */
+  /** Output folder; undefined: `export/<format>` in the sweep's folder. */
   out?: string;
 }
 
-/** The one name by which TensorBoard finds event files; the same each time, so that exporting again replaces. */
+/** TensorBoard finds event files by this name. It is fixed, so that a repeated export replaces the file. */
 const EVENT_FILE = 'events.out.tfevents.0000000000.mod';
 
 /**
- * Writes a folder a run that has trained at all, and prints where.
+ * Writes one folder per run that has taken a step, and prints the path.
  *
- * @throws InputError for a target that is none or has no steps, or a folder that cannot be written
+ * @throws InputError for an unknown target or one without steps, or a folder that cannot be written
  */
 export async function exportCommand(
   target: string | undefined,
@@ -35,7 +35,7 @@ export async function exportCommand(
   const folder = out ?? join(sweepFolder, 'export', format);
   makeResultsFolder(folder, '--out');
   const written = runs.filter((run) => exportRun(run, folder, format));
-  if (written.length === 0) throw new InputError(`${target ?? sweepFolder}: no run there has taken a step`);
+  if (written.length === 0) throw new InputError(`${target ?? sweepFolder}: no run has taken a step`);
   print(`${folder}: ${counted(written.length, 'run')}`);
 }
 

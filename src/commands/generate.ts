@@ -1,4 +1,4 @@
-/** `mod generate`: continues prompts with a checkpoint, token by token through its caches. */
+/** `mod generate`: continues prompts with a checkpoint, token by token with a KV cache. */
 import { chooseBackend } from '../backends/choose.js';
 import type { RequestedBackend } from '../backends/names.js';
 import type { RequestedPrecision } from '../backends/precisions.js';
@@ -20,41 +20,41 @@ export interface GenerateCommandOptions {
   topP: number;
   seed: number;
   routing?: CausalMode;
-  /** In place of the checkpoint's own. */
+  /** Instead of the checkpoint's own. */
   tokenizer?: string;
   json: boolean;
   backend: RequestedBackend;
   precision: RequestedPrecision;
 }
 
-/** What --json prints for a prompt. */
+/** The output of --json for one prompt. */
 interface PrintedGeneration {
   prompt: string;
   text: string;
   tokens: number[];
   routing: string;
-  /** For each token of prompt and text but the last, the share of routed blocks that it went through; empty where none is. */
+  /** The share of routed blocks that each token of prompt and text except the last passed through; empty without routed blocks. */
   participation: number[];
   prefill_ms: number;
   decode_ms: number;
-  /** New tokens of all prompts together, a second. */
+  /** New tokens of all prompts per second. */
   tokens_per_s: number;
-  /** Of all prompts together. */
+  /** Total of all prompts. */
   cache_bytes: number;
   cache_bytes_dense: number;
 }
 
-/** Where text goes, and where what is said about it. */
+/** Where the text goes, and where the line of statistics goes. */
 interface Streams {
   out: (text: string) => void;
   err: (text: string) => void;
 }
 
 /**
- * Streams the continuation of a single prompt, prints those of several one after another.
+ * Streams the continuation of a single prompt; prints several continuations at the end, in order.
  *
- * @param path a checkpoint's folder, or a run, by folder or as SWEEP/RUN: then its last checkpoint
- * @throws InputError for a checkpoint, tokenizer or prompt that is not right
+ * @param path a checkpoint's folder, or a run, by folder or as SWEEP/RUN, for its last checkpoint
+ * @throws InputError for an invalid checkpoint, tokenizer or prompt
  */
 export async function generateCommand(
   path: string,
@@ -67,7 +67,7 @@ export async function generateCommand(
       ? await openCheckpointTokenizer(folder)
       : await openTokenizerFor(folder, options.tokenizer);
   if (tokenizer === null) {
-    throw new InputError(`${folder}: it carries no tokenizer: name one with --tokenizer`);
+    throw new InputError(`${folder}: the checkpoint has no tokenizer: name one with --tokenizer`);
   }
   const { decodeLoops } = await chooseBackend(options.backend, options.precision);
   const model = loadCheckedModel(folder);
@@ -100,13 +100,11 @@ export async function generateCommand(
 function modeOf(model: ModelConfig, { routing }: GenerateCommandOptions, folder: string): CausalMode {
   const [preferred] = causalModes(model);
   if (preferred === undefined) {
-    throw new InputError(
-      `${folder}: ${model.routing?.router} routing has no causal form: it cannot generate`,
-    );
+    throw new InputError(`${folder}: cannot generate: ${model.routing?.router} routing has no causal mode`);
   }
   const mode = routing ?? preferred;
   const refused = refuseMode(model, mode);
-  if (refused !== null) throw new InputError(`${folder}: it cannot generate under ${mode}: ${refused}`);
+  if (refused !== null) throw new InputError(`${folder}: cannot generate with --routing ${mode}: ${refused}`);
   return mode;
 }
 
@@ -114,7 +112,7 @@ async function promptTokens(prompt: string, tokenizer: Tokenizer): Promise<Int32
   const tokens = Int32Array.from(await tokenizer.encode(Buffer.from(prompt)));
   if (tokens.length > 0) return tokens;
   if (tokenizer.endOfText === null)
-    throw new InputError('--prompt: an empty prompt has no token to begin with');
+    throw new InputError('--prompt: it is empty, and the tokenizer has no end-of-text token to start from');
   return Int32Array.of(tokenizer.endOfText);
 }
 
@@ -122,11 +120,11 @@ function checkLengths(prompts: Int32Array[], tokens: number, { sequence_length }
   const longest = Math.max(...prompts.map(({ length }) => length));
   if (longest + tokens <= sequence_length) return;
   throw new InputError(
-    `a prompt of ${longest} tokens and --tokens ${tokens} are more than the ${sequence_length} that the model was made for`,
+    `a prompt of ${longest} tokens plus --tokens ${tokens} exceeds the model's sequence length of ${sequence_length}`,
   );
 }
 
-/** Text of tokens that come one at a time: bytes of a character wait for the others. */
+/** Decodes tokens that arrive one at a time; the bytes of an incomplete character are held back. */
 class TextStream {
   private readonly tokens: number[] = [];
   private printed = 0;
@@ -136,18 +134,18 @@ class TextStream {
   async next(token: number): Promise<string> {
     this.tokens.push(token);
     const text = await this.tokenizer.decode(this.tokens);
-    return text.endsWith('\uFFFD') ? '' : this.take(text);
+    return text.endsWith('\uFFFD') ? '' : this.unprinted(text);
   }
 
-  /** What still waits at the end. */
+  /** The text held back at the end. */
   async rest(): Promise<string> {
-    return this.take(await this.tokenizer.decode(this.tokens));
+    return this.unprinted(await this.tokenizer.decode(this.tokens));
   }
 
-  private take(text: string): string {
-    const fresh = text.slice(this.printed);
+  private unprinted(text: string): string {
+    const unprinted = text.slice(this.printed);
     this.printed = text.length;
-    return fresh;
+    return unprinted;
   }
 }
 
@@ -179,8 +177,10 @@ function summary(printed: PrintedGeneration[]): string {
   const [first] = printed as [PrintedGeneration];
   const shares = printed.flatMap(({ participation }) => participation);
   const { tokens_per_s, cache_bytes, cache_bytes_dense, routing } = first;
-  const took =
-    shares.length === 0 ? '' : `; ${routing}: ${mean(shares).toFixed(3)} of the routed blocks taken`;
+  const routed =
+    shares.length === 0
+      ? ''
+      : `; ${routing} routing: ${mean(shares).toFixed(3)} of the routed blocks per token`;
   const share = (cache_bytes / cache_bytes_dense).toFixed(3);
-  return `${tokens_per_s.toFixed(1)} tok/s${took}; caches ${bytes(cache_bytes)}, ${share} of the dense model's`;
+  return `${tokens_per_s.toFixed(1)} tok/s${routed}; KV cache ${bytes(cache_bytes)}, ${share} of the dense model's`;
 }
