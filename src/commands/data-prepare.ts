@@ -129,7 +129,7 @@ function unescaped(text: string): string {
   return separator;
 }
 
-/** Records the settings and inputs in the folder. Rejects a folder that contains other tokens; without a finished part it is empty. */
+/** Records settings and inputs in the folder. Rejects a folder with other tokens; one without a finished part counts as empty. */
 function claimFolder(folder: string, settings: PrepareSettings, files: readonly InputFile[]): void {
   const path = join(folder, PREPARE_FILE);
   const expected = { ...settings, inputs: files };

@@ -33,7 +33,7 @@ interface PrintedGeneration {
   text: string;
   tokens: number[];
   routing: string;
-  /** The share of routed blocks that each token of prompt and text except the last passed through; empty without routed blocks. */
+  /** For each token of prompt and text except the last: share of routed blocks passed through; empty without such blocks. */
   participation: number[];
   prefill_ms: number;
   decode_ms: number;

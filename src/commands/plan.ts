@@ -1,4 +1,4 @@
-/** `mod plan`: what a sweep file asks for, before anything is trained. */
+/** `mod plan`: the runs of a sweep file with their tokens, disk space and hours, before training. */
 import { relative } from 'node:path';
 import { type BenchRecord, benchRecordPath, nearestRecord, readBenchRecords } from '../bench/record.js';
 import { checkpointBytes } from '../checkpoint/disk-space.js';
@@ -20,25 +20,25 @@ import type { RunRow } from '../results/columns.js';
 import { planRow } from '../results/run-folder.js';
 import { findSweep } from '../results/sweep-folder.js';
 
-/** Opens the tokens of a sweep: injected, so that tests need no files. */
+/** Opens the tokens of a sweep; injected in tests. */
 export type OpenTokens = (
   data: DataConfig,
   role: 'train' | 'heldout',
   baseDir: string,
 ) => { readonly tokens: number; close(): void };
 
-/** A row of --json: that of runs.csv before training, and what planning adds to it. */
+/** A row of --json: the row of runs.csv before training, plus the columns of the plan. */
 export interface PlanRow extends RunRow {
-  /** (train_flops - flop_budget) / flop_budget: above 0 where the run spends more. */
+  /** (train_flops - flop_budget) / flop_budget; positive if the run exceeds its budget. */
   budget_error: number;
   learning_rate: number;
-  /** Passes over the training data; null where it is not there. */
+  /** Passes over the training data; null if the data is missing. */
   epochs: number | null;
-  /** The disk that its checkpoint takes; null for a point that is not feasible. */
+  /** Disk space of a checkpoint; null if the point is not feasible. */
   checkpoint_bytes: number | null;
-  /** Hours of training at the rate that `mod bench` measured here on the nearest shape; null without one. */
+  /** Training hours at the rate that `mod bench` measured on this machine for the nearest shape; null if unknown. */
   hours: number | null;
-  /** That shape, as `mod bench --shape` takes it. */
+  /** That shape, in the notation of `mod bench --shape`. */
   hours_from: string | null;
   flops_terms: FlopTerms;
 }
@@ -46,19 +46,19 @@ export interface PlanRow extends RunRow {
 export interface PlanCommandOptions {
   json: boolean;
   results: string;
-  /** In place of the file's sizes: a shape by its name, or a finished sweep. */
+  /** Replaces the file's model sizes: a shape, or a finished sweep. */
   matchFlops?: string;
 }
 
-/** More passes over the same text than these teach little (Muennighoff et al. 2023, arXiv 2305.16264). */
+/** More passes over the same text than this improve the loss little (Muennighoff et al. 2023, arXiv 2305.16264). */
 const MANY_EPOCHS = 4;
 const BUDGET_TOLERANCE = 0.01;
 
 /**
- * Prints the plan of a sweep file: a table, the points that are not feasible, warnings; with `json` an array of rows.
- * Data that is not there is a warning.
+ * Prints the plan of a sweep file: a table, the infeasible points and warnings; with `json` an array of rows. Missing
+ * data is a warning.
  *
- * @throws InputError for a file that is wrong, or of which no point can be trained
+ * @throws InputError for an invalid file, or one without a feasible point
  */
 export async function planCommand(
   configPath: string,
@@ -89,7 +89,7 @@ export async function planCommand(
   const parts = [
     `${file.name}: ${feasible.length} of ${rows.length} runs can be trained`,
     planTable(feasible),
-    needsText(feasible, measured.length > 0),
+    totalsText(feasible, measured.length > 0),
     ...section(
       'Not feasible',
       skipped.map(({ run_id, note }) => `${run_id}: ${note}`),
@@ -100,7 +100,7 @@ export async function planCommand(
   out(parts.join('\n\n'));
 }
 
-/** The file with `--match-flops` in place of its sizes. */
+/** The file with its model sizes replaced by `--match-flops`. */
 function matched(file: SweepFile, baseline: string, resultsDir: string): SweepFile {
   const problem = shapeProblem(baseline);
   if (problem !== null) throw new InputError(`--match-flops ${baseline}: not a valid shape: ${problem}`);
@@ -111,7 +111,7 @@ function matched(file: SweepFile, baseline: string, resultsDir: string): SweepFi
 
 function matchText(sweep: string, budget: number, { shape, flopsPerPass }: FlopsTarget): string {
   const flops = flopsPerPass?.toExponential(3);
-  return `at ${budgetName(budget)} FLOPs to ${flops} a pass, the optimum of the baseline of ${relative('', sweep)}, near ${shape.name}`;
+  return `budget ${budgetName(budget)}: ${flops} FLOPs per pass, the optimal baseline of ${relative('', sweep)}, near ${shape.name}`;
 }
 
 function rowOf(run: PlannedRun, trainTokens: number | null, measured: readonly BenchRecord[]): PlanRow {
@@ -133,10 +133,10 @@ function rowOf(run: PlannedRun, trainTokens: number | null, measured: readonly B
   };
 }
 
-/** Null where they are not there. */
+/** Null if missing. */
 type DataTokens = Record<'train' | 'heldout', number | null>;
 
-/** Tokens of the data, each configuration opened once; `missing` says what is not there. */
+/** Token counts of the data. Opens each data configuration once and collects what is missing. */
 class DataSizes {
   readonly missing: string[] = [];
   private readonly sizes = new Map<string, DataTokens>();
@@ -151,24 +151,24 @@ class DataSizes {
     const known = this.sizes.get(key);
     if (known !== undefined) return known;
     const tokens = { train: this.count(data, 'train'), heldout: this.count(data, 'heldout') };
-    this.warn('no tokenizer', () => dataTokenizer(data, this.baseDir));
+    this.orMissing('no tokenizer', () => dataTokenizer(data, this.baseDir));
     this.sizes.set(key, tokens);
     return tokens;
   }
 
   private count(data: DataConfig, role: 'train' | 'heldout'): number | null {
-    const what = role === 'train' ? 'training data, so that epochs are not known' : 'held-out data';
-    return this.warn(`no ${what}`, () => {
+    const what = role === 'train' ? 'training data, epochs are unknown' : 'held-out data';
+    return this.orMissing(`no ${what}`, () => {
       const source = this.open(data, role, this.baseDir);
       source.close();
       return source.tokens;
     });
   }
 
-  /** Null, and a line in `missing`, where what is looked at is not there or not right. */
-  private warn<T>(what: string, look: () => T): T | null {
+  /** Returns null and adds a line to `missing` if `open` throws an InputError. */
+  private orMissing<T>(what: string, open: () => T): T | null {
     try {
-      return look();
+      return open();
     } catch (error) {
       if (!(error instanceof InputError)) throw error;
       this.missing.push(`${what}: ${error.message}`);
@@ -177,7 +177,7 @@ class DataSizes {
   }
 }
 
-/** Data that `mod sweep` refuses: not one sequence is in them. */
+/** Warnings for data shorter than one sequence, which `mod sweep` rejects. */
 function shortData(runs: readonly PlannedRun[], data: DataSizes): string[] {
   const short = runs
     .filter(({ status }) => status === 'pending')
@@ -188,7 +188,7 @@ function shortData(runs: readonly PlannedRun[], data: DataSizes): string[] {
         tokens === null || tokens > sequence_length
           ? []
           : [
-              `the ${what} data are too short, mod sweep refuses them: ${count(tokens)} tokens, ${count(sequence_length + 1)} are one sequence of ${sequence_length} and its last target`,
+              `the ${what} data is too short, mod sweep rejects it: ${count(tokens)} tokens, at least ${count(sequence_length + 1)} are required for a sequence of ${sequence_length} and its last target`,
             ];
       return [...line('training', train), ...line('held-out', heldout)];
     });
@@ -225,17 +225,17 @@ function planTable(rows: PlanRow[]): string {
   return table(head, cells);
 }
 
-/** What the sweep as a whole asks of the machine. */
-function needsText(rows: PlanRow[], isMeasured: boolean): string {
+/** Total FLOPs, disk space and hours of the sweep. */
+function totalsText(rows: PlanRow[], isMeasured: boolean): string {
   const sum = (of: (row: PlanRow) => number | null) => rows.reduce((total, row) => total + (of(row) ?? 0), 0);
   const known = rows.filter(({ hours }) => hours !== null);
   const shapes = [...new Set(known.map(({ hours_from }) => hours_from))];
   const time =
     known.length === rows.length
-      ? `about ${duration(3600 * sum(({ hours }) => hours))} of training one after another, as mod bench measured here with ${shapes.join(', ')}`
-      : `hours are not known: mod bench has measured ${isMeasured ? 'nothing on this backend and precision' : 'nothing'} on this machine`;
-  const room = `${bytes(sum(({ checkpoint_bytes }) => checkpoint_bytes))} of disk for the last checkpoint of every run`;
-  return `In all ${sum(({ train_flops }) => train_flops).toExponential(2)} FLOPs; ${room}; ${time}.`;
+      ? `about ${duration(3600 * sum(({ hours }) => hours))} of training, one run at a time, at the rate that mod bench measured for ${shapes.join(', ')}`
+      : `hours unknown: run mod bench on this machine${isMeasured ? ' with this backend and precision' : ''}`;
+  const disk = `${bytes(sum(({ checkpoint_bytes }) => checkpoint_bytes))} of disk space for the last checkpoint of every run`;
+  return `Total: ${sum(({ train_flops }) => train_flops).toExponential(2)} FLOPs; ${disk}; ${time}.`;
 }
 
 function warningsOf(rows: PlanRow[]): string[] {
@@ -245,7 +245,7 @@ function warningsOf(rows: PlanRow[]): string[] {
   if (repeated.length > 0) {
     const worst = `${significant(most.epochs ?? 0)} in ${most.run_id}`;
     warnings.push(
-      `more than ${MANY_EPOCHS} epochs over the training data in ${runsText(repeated)}, ${worst}: find more text`,
+      `more than ${MANY_EPOCHS} epochs over the training data in ${runsText(repeated)}, up to ${worst}: use more text`,
     );
   }
   const off = rows.filter(({ budget_error }) => Math.abs(budget_error) > BUDGET_TOLERANCE);
@@ -253,7 +253,7 @@ function warningsOf(rows: PlanRow[]): string[] {
     const worst = maxBy(off, ({ budget_error }) => Math.abs(budget_error));
     const how = `${percent(Math.abs(worst.budget_error))} in ${worst.run_id}, which has ${worst.steps} steps`;
     warnings.push(
-      `the budget is missed by more than 1% in ${runsText(off)}, ${how}: fewer sequences a batch make more steps`,
+      `FLOPs differ from the budget by more than 1% in ${runsText(off)}, up to ${how}: decrease batch_sequences for more steps`,
     );
   }
   return warnings;

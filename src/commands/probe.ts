@@ -1,9 +1,9 @@
-/** `mod probe`: which backend would compute, as JSON; asked by a sweep, which loads no native code itself. */
+/** `mod probe`: prints the selected backend as JSON. Internal: a sweep runs it, since it loads no native code itself. */
 import { type BackendChoice, chooseBackend } from '../backends/choose.js';
 import type { RequestedBackend } from '../backends/names.js';
 import type { RequestedPrecision } from '../backends/precisions.js';
 
-/** @throws InputError where nothing works, or not what was asked for */
+/** @throws InputError if no backend works, or the requested one does not */
 export async function probeCommand(
   { backend, precision }: { backend: RequestedBackend; precision: RequestedPrecision },
   out: (text: string) => void,

@@ -11,20 +11,20 @@ import { isMoreToCome } from '../sweep/status.js';
 
 export interface ReportCommandOptions {
   results: string;
-  /** Where it goes; undefined: into the sweep's folder, of several sweeps into `report` beside them. */
+  /** Output folder; undefined: `report` in the sweep's folder, for several sweeps `report` in `results`. */
   out?: string;
   watch: boolean;
   json: boolean;
 }
 
-/** Milliseconds between two looks of --watch. */
+/** Milliseconds between two checks of --watch. */
 const WATCH_INTERVAL = 2000;
 
 /**
- * Writes the report of the targets' sweeps and prints where it is, or under `json` every number of it; with `watch` anew
- * whenever a run has changed its state, until nothing trains.
+ * Writes the report of the targets' sweeps and prints its path, with `json` all its numbers; with `watch` again whenever
+ * a run changes its state, until no run trains.
  *
- * @throws InputError for a target that is none, or a folder that cannot be written
+ * @throws InputError for an unknown target, or a folder that cannot be written
  */
 export async function reportCommand(
   targets: readonly string[],
@@ -36,12 +36,12 @@ export async function reportCommand(
   const folder =
     out ?? (folders.length === 1 ? sweepFiles(only as string).report : join(resolve(results), 'report'));
   makeResultsFolder(folder, '--out');
-  let seen = '';
+  let written = '';
   for (;;) {
-    const sweeping = folders.some(isSweeping); // before the runs: the last look is at what it left
+    const sweeping = folders.some(isSweeping); // read before the runs, so that the last report is of the final state
     const runs = loadRuns(folders);
     const state = stateOf(runs);
-    if (state !== seen) {
+    if (state !== written) {
       for (const sweep of folders) refreshTables(sweep, readPlan(sweep).runs);
       const report = reportOf(runs);
       const { page } = writeReport(folder, report, new Date());
@@ -52,7 +52,7 @@ export async function reportCommand(
           ? JSON.stringify(numbersOf(report), null, watch ? undefined : 1)
           : `${page}: ${done}, ${counted(figures.drawn.length, 'figure')}`,
       );
-      seen = state;
+      written = state;
     }
     const rows = runs.map(({ row }) => row);
     if (!watch || !isMoreToCome(rows, sweeping)) return;
@@ -60,7 +60,7 @@ export async function reportCommand(
   }
 }
 
-/** Changes when a run starts or ends, or is evaluated or analysed. */
+/** A string that changes when a run starts, ends, is evaluated or is analysed. */
 function stateOf(runs: readonly LoadedRun[]): string {
   return JSON.stringify(
     runs.map(({ row, evaluations, analysis }) => [

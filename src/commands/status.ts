@@ -1,4 +1,4 @@
-/** `mod status`: the runs of a sweep with what is done of each, from the files and, where it was submitted, from Slurm. */
+/** `mod status`: the progress of a sweep's runs, from its files and, if it was submitted, from Slurm. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { count, duration, rate, table } from '../format.js';
 import { findSweep, isSweeping, readPlan } from '../results/sweep-folder.js';
@@ -13,15 +13,15 @@ export interface StatusCommandOptions {
   json: boolean;
 }
 
-/** Milliseconds between two looks of --watch. */
+/** Milliseconds between two checks of --watch. */
 const WATCH_INTERVAL = 2000;
-/** Cursor to the upper left, and everything behind it cleared. */
+/** Escape sequences: cursor to the upper left, clear the screen after it. */
 const CLEAR = '\u001B[H\u001B[J';
 
 /**
- * Prints the state of a sweep or of one run; with `watch` again and again, while something trains.
+ * Prints the state of a sweep or of one run; with `watch` repeatedly, until no run trains.
  *
- * @throws InputError for a target that is none
+ * @throws InputError for an unknown target
  */
 export async function statusCommand(
   target: string | undefined,
@@ -30,10 +30,10 @@ export async function statusCommand(
 ): Promise<void> {
   const { sweepFolder, runId } = findSweep(target, results);
   for (;;) {
-    const sweeping = isSweeping(sweepFolder); // before the runs: the last look is at what it left
+    const sweeping = isSweeping(sweepFolder); // read before the runs, so that the last output is the final state
     const { name, runs } = readPlan(sweepFolder);
-    const wanted = runs.filter(({ run_id }) => runId === null || run_id === runId);
-    const files = sweepProgress(sweepFolder, wanted);
+    const selected = runs.filter(({ run_id }) => runId === null || run_id === runId);
+    const files = sweepProgress(sweepFolder, selected);
     const progress = (await clusterProgress(sweepFolder, files)) ?? files;
     refreshTables(sweepFolder, runs);
     const text = json ? JSON.stringify(progress, null, watch ? undefined : 1) : report(name, progress);
@@ -51,7 +51,7 @@ function report(name: string, progress: SweepProgress | ClusterProgress): string
   const left = seconds_left === null ? '' : `, ${duration(seconds_left)} left`;
   const notes = runs.flatMap(({ run_id, note }) => (note === null ? [] : [`${run_id}: ${note}`]));
   return [
-    `${name}: ${percent(share)} of the FLOPs spent${left}`,
+    `${name}: ${percent(share)} of the FLOPs done${left}`,
     onCluster
       ? table(
           [...head, 'slurm'],
@@ -59,9 +59,9 @@ function report(name: string, progress: SweepProgress | ClusterProgress): string
         )
       : table(head, runs.map(cells)),
     ...(notes.length === 0 ? [] : [notes.join('\n')]),
-    ...(held.length === 0 ? [] : [`Held by Slurm: scontrol release ${held.join(' ')} lets them start`]),
+    ...(held.length === 0 ? [] : [`Held by Slurm; to start them: scontrol release ${held.join(' ')}`]),
     ...(onCluster && progress.problem !== null
-      ? [`From the files alone, since Slurm cannot be asked: ${progress.problem}`]
+      ? [`From files only, Slurm is not available: ${progress.problem}`]
       : []),
   ].join('\n\n');
 }
@@ -95,7 +95,7 @@ function taskText(task: Task | null): string {
   return `${job} ${state}${reason === null ? '' : ` (${reason})`}${node === null ? '' : ` on ${node}`}`;
 }
 
-/** JobHeldUser, JobHeldAdmin, launch failed requeued held: Slurm starts it no more by itself. */
+/** JobHeldUser, JobHeldAdmin, launch failed requeued held: Slurm does not start the task until it is released. */
 function isHeld(task: Task | null): task is Task {
   return task?.active === true && /held/i.test(task.reason ?? '');
 }

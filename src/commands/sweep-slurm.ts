@@ -1,4 +1,4 @@
-/** `mod sweep --slurm`: puts what a sweep file asks for into a cluster's queue, and says what is there. */
+/** `mod sweep --slurm`: submits the runs of a sweep file to Slurm, and prints what is queued. */
 import { loadSweepFile } from '../config/sweep-file.js';
 import { baselinesOf } from '../report/baseline.js';
 import type { RunEnd } from '../run/messages.js';
@@ -10,7 +10,7 @@ export interface SweepSlurmOptions extends Omit<SubmitOptions, 'baselineOf'> {
   quiet: boolean;
 }
 
-/** Prints what has been submitted, unless quiet, and on `err` every run that a person must look at: these it returns. */
+/** Prints what was submitted, unless quiet, and the failed runs on `err`; returns the failed runs. */
 export async function sweepSlurmCommand(
   configPath: string,
   { dryRun, quiet, ...options }: SweepSlurmOptions,
@@ -34,10 +34,10 @@ function report({ folder, jobId, reportJobId, submitted, active, done }: SubmitO
     ...(done === 0 ? [] : [`${done} done`]),
     ...(active.length === 0 ? [] : [`${active.length} queued or running`]),
   ].join(', ');
-  if (jobId === null) return `nothing to submit: ${already || 'no run is left'}`;
-  const before = already === '' ? '' : ` (${already} before)`;
+  if (jobId === null) return `nothing to submit: ${already || 'no runs left'}`;
+  const before = already === '' ? '' : ` (${already} already)`;
   return [
-    `job ${jobId}: ${submitted.length === 1 ? '1 run' : `${submitted.length} runs`}${before}; job ${reportJobId}: the report behind them`,
-    `mod status ${folder} shows them; scancel ${jobId} ${reportJobId} takes them back`,
+    `job ${jobId}: ${submitted.length === 1 ? '1 run' : `${submitted.length} runs`}${before}; job ${reportJobId}: the report after them`,
+    `progress: mod status ${folder}; cancel: scancel ${jobId} ${reportJobId}`,
   ].join('\n');
 }

@@ -1,16 +1,16 @@
-/** `mod sweep`: trains what a sweep file asks for and is not done, and says in the end what there is. */
+/** `mod sweep`: trains the runs of a sweep file that are not done, then prints a summary. */
 import { loadSweepFile } from '../config/sweep-file.js';
 import { rate, table } from '../format.js';
 import { baselinesOf } from '../report/baseline.js';
 import type { RunRow } from '../results/columns.js';
 import { sweepFiles } from '../results/sweep-folder.js';
-import { summaryOf, tellFinished } from '../sweep/on-finish.js';
+import { runOnFinish, summaryOf } from '../sweep/on-finish.js';
 import { isPart } from '../sweep/selection.js';
 import { type SweepOptions, type SweepOutcome, sweep } from '../sweep/sweep.js';
 
 export type SweepCommandOptions = Omit<SweepOptions, 'baselineOf'>;
 
-/** Prints the runs that are done, unless quiet, and on `err` every run that a person must look at. */
+/** Prints the finished runs, unless quiet, and the failed runs on `err`. */
 export async function sweepCommand(
   configPath: string,
   options: SweepCommandOptions,
@@ -24,15 +24,15 @@ export async function sweepCommand(
   }
   for (const { runId, status, note } of failed) err(`${runId}: ${status}: ${note}`);
   if (!options.quiet) for (const { runId, note } of unfinished) err(`${runId}: not done: ${note}`);
-  if (isToldOf(outcome, options)) {
-    const fault = await tellFinished(file, summaryOf(file.name, outcome, rows));
-    if (fault !== null) err(fault);
+  if (callsOnFinish(outcome, options)) {
+    const problem = await runOnFinish(file, summaryOf(file.name, outcome, rows));
+    if (problem !== null) err(problem);
   }
   return outcome;
 }
 
-/** Not a call that had nothing to do, nor one of several parts, nor one that a signal wants gone. */
-function isToldOf({ trained, stoppedBy }: SweepOutcome, options: SweepCommandOptions): boolean {
+/** Whether `on_finish` is run: not if nothing was trained, for one of several parts, or after a signal. */
+function callsOnFinish({ trained, stoppedBy }: SweepOutcome, options: SweepCommandOptions): boolean {
   return trained.length > 0 && !isPart(options) && (stoppedBy === null || stoppedBy === 'max-hours');
 }
 

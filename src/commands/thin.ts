@@ -1,4 +1,4 @@
-/** `mod thin`: step tables of finished runs made small enough for git. */
+/** `mod thin`: makes the step tables of finished runs small enough for git. */
 import { counted } from '../report/words.js';
 import { findSweep, readPlan, runFolder } from '../results/sweep-folder.js';
 import { refreshTables } from '../results/tables.js';
@@ -9,9 +9,9 @@ export interface ThinCommandOptions {
 }
 
 /**
- * Thins the steps.csv of every run of the target that has ended, makes the tables again and prints how many rows are left.
+ * Thins the steps.csv of every ended run of the target, rewrites the sweep's tables and prints the number of rows left.
  *
- * @throws InputError for a target that is neither a sweep nor a run
+ * @throws InputError for an unknown target
  */
 export function thinCommand(
   target: string,
@@ -25,7 +25,7 @@ export function thinCommand(
   refreshTables(sweepFolder, runs);
   const rowsOf = (count: 'before' | 'after') => thinned.reduce((sum, one) => sum + one[count], 0);
   const left = chosen.length - thinned.length;
-  const others = left === 0 ? '' : `; ${counted(left, 'run')} not ended: left as they are`;
+  const others = left === 0 ? '' : `; ${counted(left, 'run')} not ended, unchanged`;
   print(
     `${sweepFolder}: ${counted(thinned.length, 'run')}, ${rowsOf('before')} rows of steps.csv thinned to ${rowsOf('after')}${others}`,
   );

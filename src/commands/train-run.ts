@@ -1,4 +1,7 @@
-/** `mod train-run`: the process in which a sweep trains one run. Not for people: `mod sweep --only` is. */
+/**
+ * `mod train-run`: entry point of the child process that trains one run of a sweep. It locks the run, chooses the backend,
+ * calls executeRun, and reports the end to the parent. Internal; users call `mod sweep --only`.
+ */
 import { chooseBackend, describeBackend } from '../backends/choose.js';
 import type { RequestedBackend } from '../backends/names.js';
 import type { RequestedPrecision } from '../backends/precisions.js';
@@ -12,12 +15,12 @@ import type { PlannedRun } from '../plan/run.js';
 import type { RunStatus } from '../results/columns.js';
 import { planRow, readResult, runFiles, writeResult } from '../results/run-folder.js';
 import { readPlan, runFolder } from '../results/sweep-folder.js';
+import { executeRun } from '../run/execute-run.js';
 import { type RunEnd, sendToParent } from '../run/messages.js';
 import { type StopReason, StopRequest } from '../run/stop-request.js';
-import { trainRun } from '../run/train-run.js';
 
 export interface TrainRunCommandOptions {
-  /** Of the run that the parent has planned: no other of its name is trained. */
+  /** Config hash of the run that the parent planned. A run of the same id with another hash is rejected. */
   configHash: string;
   /** The sweep file's folder. */
   baseDir: string;
@@ -25,16 +28,15 @@ export interface TrainRunCommandOptions {
   precision: RequestedPrecision;
 }
 
-/** Milliseconds since 1970 that no change of the system's clock moves, to the microsecond. */
+/** Milliseconds since 1970, to the microsecond; unaffected by changes of the system clock. */
 const clock = () => performance.timeOrigin + performance.now();
 
 /**
- * Trains one run of a sweep's plan, under the run's lock. What goes wrong in it becomes the run's result. SIGTERM, SIGINT
- * and the end of the parent make it save and stop. A run that another process has brought to its end since the parent
- * looked is left as it is.
+ * Trains one run of a sweep's plan, under the run's lock. Errors of the run become its result. On SIGTERM, SIGINT or the
+ * end of the parent it saves and stops. A run that another process has finished since the parent's check is unchanged.
  *
- * @throws InputError if the sweep's plan no longer has the run as the parent has planned it
- * @throws TryLaterError if another process holds the run
+ * @throws InputError if the sweep's plan does not contain the run with this config hash
+ * @throws TryLaterError if another process holds the run's lock
  */
 export async function trainRunCommand(
   sweepFolder: string,
@@ -44,83 +46,84 @@ export async function trainRunCommand(
 ): Promise<{ end: RunEnd; stoppedBy: StopReason | null }> {
   const stop = new StopRequest();
   stop.listen();
-  const run = await orFarewell(() => plannedRun(sweepFolder, runId, configHash), runId, 'failed', stop);
+  const run = await orReportEnd(() => plannedRun(sweepFolder, runId, configHash), runId, 'failed', stop);
   const folder = runFolder(sweepFolder, runId);
   makeResultsFolder(folder);
-  const take = () => acquireLock(runFiles(folder).lock, `mod training ${runId}`);
-  const lock = await orFarewell(take, runId, 'running', stop);
+  const acquire = () => acquireLock(runFiles(folder).lock, `mod training ${runId}`);
+  const lock = await orReportEnd(acquire, runId, 'running', stop);
   const log = (line: string) => out(`${new Date().toISOString()} ${line}`);
   let end: RunEnd;
   try {
-    const earlier = endOfAnother(folder, run);
-    if (earlier === null) {
+    const finished = finishedElsewhere(folder, run);
+    if (finished === null) {
       const chosen = await chooseBackend(backend, precision, run.spec.training.deterministic);
       log(describeBackend(chosen));
-      const options = { run, folder, baseDir, stop, tell: sendToParent, log, now: clock };
-      end = await trainRun({ ...options, backend: chosen });
+      const options = { run, folder, baseDir, stop, send: sendToParent, log, now: clock };
+      end = await executeRun({ ...options, backend: chosen });
     } else {
-      log('another process has brought the run to its end meanwhile');
-      end = earlier;
+      log('another process has finished the run');
+      end = finished;
     }
   } catch (error) {
     if (error instanceof Error) log(error.stack ?? error.message);
-    end = failed(folder, run, error);
+    end = recordFailure(folder, run, error);
   }
   log(`${end.status}${end.note === null ? '' : `: ${end.note}`}`);
   lock.release();
-  await farewell(end, stop);
+  await reportEnd(end, stop);
   return { end, stoppedBy: end.status === 'interrupted' ? stop.reason : null };
 }
 
-/** How the run has ended if it is done, which it was not when the parent looked; else null. */
-function endOfAnother(folder: string, { run_id, config_hash }: PlannedRun): RunEnd | null {
+/** The end of a run that was finished after the parent's check; null if it is not done. */
+function finishedElsewhere(folder: string, { run_id, config_hash }: PlannedRun): RunEnd | null {
   const result = readResult(folder);
   if (result?.status !== 'done' || result.config_hash !== config_hash) return null;
   return { runId: run_id, status: result.status, note: result.note };
 }
 
-/** Another process may have written a plan of its own, from another sweep file of this name. */
+/** Reads the run from the sweep's plan, which another process may have replaced from a different sweep file of this name. */
 function plannedRun(sweepFolder: string, runId: string, configHash: string): PlannedRun {
   const { runs } = readPlan(sweepFolder);
   const run = runs.find(({ run_id, config_hash }) => run_id === runId && config_hash === configHash);
   if (run !== undefined) return run;
   throw new InputError(
-    `the plan in ${sweepFolder} has changed since this run was planned: see that all who train the sweep have the same file, and start it again`,
+    `the plan in ${sweepFolder} has changed since this run was planned: make sure that all processes of the sweep use the same sweep file, then start it again`,
   );
 }
 
-/** What an action gives; where it fails the parent hears why, and of the run that it has this status. */
-async function orFarewell<T>(act: () => T, runId: string, status: RunStatus, stop: StopRequest): Promise<T> {
+/** Returns the result of an action. If it throws, first reports the error to the parent, with this status of the run. */
+async function orReportEnd<T>(act: () => T, runId: string, status: RunStatus, stop: StopRequest): Promise<T> {
   try {
     return act();
   } catch (error) {
-    await farewell({ runId, status, note: messageOf(error) }, stop);
+    await reportEnd({ runId, status, note: messageOf(error) }, stop);
     throw error;
   }
 }
 
-/** The last word to the parent, and the end of the channel that keeps this process alive. */
-async function farewell(end: RunEnd, stop: StopRequest): Promise<void> {
+/** Sends the end of the run to the parent and closes the channel, which would keep this process alive. */
+async function reportEnd(end: RunEnd, stop: StopRequest): Promise<void> {
   await sendToParent({ type: 'finished', ...end });
   stop.close();
   if (process.connected) process.disconnect();
 }
 
-function failed(folder: string, run: PlannedRun, error: unknown): RunEnd {
+/** Writes the run's result after an error. */
+function recordFailure(folder: string, run: PlannedRun, error: unknown): RunEnd {
   const status: RunStatus = error instanceof DeviceMemoryError ? 'out-of-memory' : 'failed';
   const note = diskNote(folder, run, error) ?? messageOf(error);
   try {
     writeResult(folder, { ...planRow(run), status, note });
   } catch {
-    // The folder takes no more files: the parent still hears of it.
+    // The folder cannot be written: the parent still receives the end.
   }
   return { runId: run.run_id, status, note };
 }
 
-/** What a full disk lacks, and what to do about it; null for another failure. */
+/** The note for a full disk, with sizes and what to do; null for other errors. */
 function diskNote(folder: string, run: PlannedRun, error: unknown): string | null {
-  const known = error instanceof DiskFullError;
-  if (!known && !isDiskFull((error as NodeJS.ErrnoException).code)) return null;
-  const numbers = `: a checkpoint takes ${bytes(checkpointBytes(run.params_total))}, ${bytes(freeDiskBytes(folder))} are free`;
-  return `${messageOf(error)}${known ? '' : numbers}; make room and start the sweep again: the run goes on from its last checkpoint`;
+  const hasNumbers = error instanceof DiskFullError;
+  if (!hasNumbers && !isDiskFull((error as NodeJS.ErrnoException).code)) return null;
+  const numbers = `: a checkpoint needs ${bytes(checkpointBytes(run.params_total))}, ${bytes(freeDiskBytes(folder))} are free`;
+  return `${messageOf(error)}${hasNumbers ? '' : numbers}; free disk space and start the sweep again: the run resumes from its last checkpoint`;
 }

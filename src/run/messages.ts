@@ -1,4 +1,4 @@
-/** What a training process tells the sweep that started it, over the IPC channel. */
+/** Messages of a training process to the sweep that started it, over the IPC channel. */
 import type { RunStatus } from '../results/columns.js';
 
 export type RunMessage =
@@ -7,14 +7,14 @@ export type RunMessage =
   | { type: 'evaluating'; runId: string; mode: string; done: number; total: number }
   | { type: 'finished'; runId: string; status: RunStatus; note: string | null };
 
-/** How a run ended, as the sweep sees it. */
+/** The end of a run, as reported to the sweep. */
 export interface RunEnd {
   runId: string;
   status: RunStatus;
   note: string | null;
 }
 
-/** Sends a message to the parent, if the process has one; resolved once it is on its way. */
+/** Sends a message to the parent, if there is one; resolves once it is sent. */
 export function sendToParent(message: RunMessage): Promise<void> {
   return new Promise((resolve) => {
     if (process.send === undefined) resolve();

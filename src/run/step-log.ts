@@ -1,22 +1,22 @@
-/** What a run keeps of its steps: lines of steps.csv as it goes, and the figures of its row at the end. */
+/** The log of a run's steps: writes the rows of steps.csv, and summarises them for the run's row in runs.csv. */
 import type { RunRow, StepRow } from '../results/columns.js';
 import { formatLoad, stepTimes, tenthOf } from '../results/steps.js';
 import { mean } from '../statistics.js';
 import { type ExpertShares, meanShares } from '../train/expert-shares.js';
 import type { StepReport } from '../train/trainer.js';
 
-/** A longer run gets a line for every few steps, with the means over them. */
-const MAX_LINES = 1000;
+/** A longer run has one row per several steps, with their means. */
+const MAX_ROWS = 1000;
 
-/** All that a log knows after some steps: plain numbers, to be saved and gone on from. */
+/** The state of a log, saved in checkpoints. */
 export interface StepLogState {
-  /** Of every step so far. */
+  /** Loss of every step so far. */
   losses: number[];
-  /** Milliseconds, to the microsecond. */
+  /** Duration of every step in ms, to the microsecond. */
   times: number[];
-  /** Of the steps that the means at the end may be over; none without experts. */
+  /** Of the last steps, as many as the final means may use; empty without experts. */
   experts: ExpertShares[];
-  /** Reports that no line holds yet. */
+  /** Reports not yet in a row. */
   pending: StepReport[];
 }
 
@@ -28,15 +28,15 @@ export class StepLog {
   private pending: StepReport[];
 
   /**
-   * @param append takes each finished line
-   * @param from the state to go on from
+   * @param append called with each complete row
+   * @param from the state to resume from
    */
   constructor(
     private readonly steps: number,
     private readonly append: (row: StepRow) => void,
     from: StepLogState = { losses: [], times: [], experts: [], pending: [] },
   ) {
-    this.interval = Math.max(1, Math.ceil(steps / MAX_LINES));
+    this.interval = Math.max(1, Math.ceil(steps / MAX_ROWS));
     this.losses = [...from.losses];
     this.times = [...from.times];
     this.experts = [...from.experts];
@@ -57,7 +57,7 @@ export class StepLog {
     if (due || report.heldoutLoss !== null || !Number.isFinite(report.loss)) this.flush(report);
   }
 
-  /** Means over the last tenth of the steps, and the time of a step, median and quartiles, the first tenth left out. */
+  /** Means over the last tenth of the steps; median and quartiles of the step time without the first tenth. */
   summary(): Pick<RunRow, 'train_loss' | 'step_ms' | 'step_ms_q1' | 'step_ms_q3'> & ExpertColumns {
     const tenth = tenthOf(this.losses.length);
     const times = this.times.slice(this.times.length > 1 ? tenth : 0);
@@ -87,7 +87,7 @@ export class StepLog {
 
 type ExpertColumns = Pick<RunRow, 'expert_load' | 'expert_dropped' | 'expert_no_op'>;
 
-/** The means of some steps; all empty without experts. */
+/** Means over steps; null without experts. */
 function expertColumns(shares: readonly ExpertShares[]): ExpertColumns {
   if (shares.length === 0) return { expert_load: null, expert_dropped: null, expert_no_op: null };
   const { load, dropped, noOp } = meanShares(shares);

@@ -1,10 +1,10 @@
-/** Who asked a training process to stop: a signal, its sweep, or the death of its sweep; asked twice it ends at once. */
+/** Requests to a training process to stop: a signal, a message of its sweep, or the sweep's end. A second one exits at once. */
 import { constants } from 'node:os';
 
-/** Signals end a process with 128 and their number; `max-hours` is the sweep's own time. */
+/** Why a process stops; `max-hours`: the sweep's time limit. */
 export type StopReason = 'SIGINT' | 'SIGTERM' | 'max-hours';
 
-/** What a sweep sends to its training processes. */
+/** Message of a sweep to its training processes. */
 export interface StopMessage {
   type: 'stop';
   reason: StopReason;
@@ -12,19 +12,18 @@ export interface StopMessage {
 
 export const STOP_SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 
-/** The exit code of a process that a signal ended. */
+/** The exit code of a process ended by a signal: 128 plus its number. */
 export function signalExitCode(signal: NodeJS.Signals): number {
   return 128 + constants.signals[signal];
 }
 
 export class StopRequest {
-  /** Null: train on. */
+  /** Null: no request. */
   reason: StopReason | null = null;
 
   /**
-   * Listens to this process' signals, to its parent's message and to the end of the channel to it. A second signal ends
-   * the process at once; a message on top of a signal does not count, since a terminal and a service manager send
-   * signals to parent and child alike.
+   * Listens for signals, a message of the parent, and the end of the channel to it. A second signal exits at once. A
+   * message after a signal is ignored: a terminal or service manager sends signals to parent and child alike.
    */
   listen(): void {
     for (const signal of STOP_SIGNALS) process.on(signal, this.onSignal);
@@ -51,7 +50,7 @@ export class StopRequest {
     if (type === 'stop') this.reason ??= reason;
   };
 
-  /** The parent is gone, and with it whoever would take note of the run: save; if that was under way, at once. */
+  /** The parent has ended, so nothing would record the run: save and stop, or exit at once if already stopping. */
   private readonly onDisconnect = (): void => {
     if (this.reason !== null) process.exit(signalExitCode('SIGTERM'));
     this.reason = 'SIGTERM';

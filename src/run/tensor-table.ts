@@ -1,8 +1,8 @@
-/** The table of a model's tensors that a run's log begins with. */
+/** The table of a model's tensors at the start of a run's log. */
 import { count, table } from '../format.js';
 import type { Transformer } from '../model/transformer.js';
 
-/** One line a tensor of a model, those of equal blocks together, and their sum. */
+/** One row per tensor, with equal tensors of different blocks grouped, and the total. */
 export function tensorTable(model: Transformer): string {
   const groups = new Map<string, { name: string; shape: string; tensors: number; size: number }>();
   for (const { name, value } of model.parameters) {

@@ -1,36 +1,35 @@
-/** Slurm's own programs: running them, and what it means where they are missing, refuse, or get no answer. */
+/** Runs Slurm's programs; turns a missing program or an unavailable controller into an error for the user. */
 import { spawn } from 'node:child_process';
 import { InputError, TryLaterError } from '../errors.js';
 
-export interface Answer {
-  /** What it printed. */
+export interface SlurmOutput {
   stdout: string;
-  /** What it complained of, without the name that it puts before each line; empty where it ended with 0. */
-  refusal: string;
+  /** Its error messages without the program's name before each line; empty if it exited with 0. */
+  error: string;
 }
 
-/** What the programs say where the controller is down or too busy. */
+/** Error messages of the programs if the controller is down or busy. */
 const NO_CONTROLLER = /unable to contact slurm controller|socket timed out|connection refused/i;
 
 /**
- * Runs one of Slurm's programs to its end.
+ * Runs one of Slurm's programs and waits for its end.
  *
  * @param input its standard input
- * @throws InputError where it is not installed
- * @throws TryLaterError where it reaches no controller
+ * @throws InputError if the program is not installed
+ * @throws TryLaterError if the controller does not answer
  */
 export async function slurm(
   program: 'sbatch' | 'squeue' | 'sacct',
   args: readonly string[],
   input = '',
-): Promise<Answer> {
+): Promise<SlurmOutput> {
   const { code, stdout, stderr } = await run(program, args, input);
-  if (code === 0) return { stdout, refusal: '' };
-  const refusal = stderr.trim().replace(/^\w+: (error: )?/gm, '') || `exit code ${code}`;
-  if (NO_CONTROLLER.test(refusal)) {
-    throw new TryLaterError(`Slurm's controller does not answer: ${refusal}; try again later`);
+  if (code === 0) return { stdout, error: '' };
+  const error = stderr.trim().replace(/^\w+: (error: )?/gm, '') || `exit code ${code}`;
+  if (NO_CONTROLLER.test(error)) {
+    throw new TryLaterError(`Slurm's controller does not answer: ${error}; try again later`);
   }
-  return { stdout, refusal };
+  return { stdout, error };
 }
 
 function run(program: string, args: readonly string[], input: string) {
@@ -48,11 +47,11 @@ function run(program: string, args: readonly string[], input: string) {
       fail(error.code === 'ENOENT' ? new InputError(missing(program)) : error),
     );
     child.on('close', (code) => settle({ code, stdout, stderr }));
-    child.stdin.on('error', () => undefined); // it need not read
+    child.stdin.on('error', () => undefined); // the program may ignore its input
     child.stdin.end(input);
   });
 }
 
 function missing(program: string): string {
-  return `no Slurm on this machine: ${program} is not in the PATH. Run this where jobs are submitted from, the cluster's login node; without a cluster leave --slurm out, or divide the sweep among machines with --shard`;
+  return `Slurm is not installed: ${program} is not in the PATH. Run this command on the cluster's login node. Without a cluster omit --slurm, or divide the sweep among machines with --shard`;
 }

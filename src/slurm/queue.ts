@@ -1,25 +1,25 @@
-/** What Slurm knows of a sweep's tasks: from squeue while it remembers them, then from sacct where the cluster keeps accounts. */
+/** The state of a sweep's tasks in Slurm: from squeue while it lists them, then from sacct if the cluster has accounting. */
 import { InputError } from '../errors.js';
 import { slurm } from './programs.js';
 import type { Submission } from './submission.js';
 
-/** A task of a job array, and what it was submitted for. */
+/** A task of a job array, and the run that it was submitted for. */
 export interface Task {
   run_id: string;
   config_hash: string;
-  /** 12_3, as scancel takes it. */
+  /** Job id in the notation of scancel: 12_3. */
   job: string;
-  /** Slurm's word: PENDING, RUNNING, COMPLETED, ... */
+  /** Slurm's state: PENDING, RUNNING, COMPLETED, ... */
   state: string;
-  /** Whether it is queued or running: it will train its run, or does. */
+  /** Whether it is queued or running. */
   active: boolean;
-  /** Where it runs or ran; null before. */
+  /** The node where it runs or ran; null before its start. */
   node: string | null;
-  /** Why it waits; null where it does not. */
+  /** Why it waits; null if it does not. */
   reason: string | null;
 }
 
-/** States of a job that has ended and will not be queued again. */
+/** States of a job that has ended and is not queued again. */
 const ENDED = new Set([
   'BOOT_FAIL',
   'CANCELLED',
@@ -33,37 +33,37 @@ const ENDED = new Set([
   'TIMEOUT',
 ]);
 
-/** Of the array, the task's index, the state, the node, the reason. */
+/** Array job id, task index, state, node, reason. */
 const SQUEUE_FORMAT = '%F|%K|%T|%N|%r';
 const SACCT_FORMAT = 'JobID,State,NodeList';
 
 /**
- * The tasks that squeue knows: those that are queued or running, and for some minutes those that have ended.
+ * Tasks listed by squeue: queued, running, and for some minutes after their end.
  *
- * @throws InputError where there is no Slurm, or squeue refuses
- * @throws TryLaterError where the controller does not answer
+ * @throws InputError if Slurm is not installed, or squeue fails
+ * @throws TryLaterError if the controller does not answer
  */
-export async function knownTasks(submissions: readonly Submission[]): Promise<Task[]> {
+export async function queuedTasks(submissions: readonly Submission[]): Promise<Task[]> {
   const names = [...new Set(submissions.map(({ job_name }) => job_name))];
   const args = ['--noheader', '--array', '--states=all', `--name=${names}`, `--format=${SQUEUE_FORMAT}`];
-  const { stdout, refusal } = await slurm('squeue', args);
-  if (refusal !== '') throw new InputError(`squeue: ${refusal}`);
+  const { stdout, error } = await slurm('squeue', args);
+  if (error !== '') throw new InputError(`squeue: ${error}`);
   return tasksOf(submissions, parseSqueue(stdout));
 }
 
-/** How tasks that squeue has forgotten ended; none where the cluster keeps no accounts, or sacct is not there. */
-export async function endedTasks(submissions: readonly Submission[]): Promise<Task[]> {
+/** Ended tasks, from sacct; empty if the cluster has no accounting or sacct is not installed. */
+export async function accountedTasks(submissions: readonly Submission[]): Promise<Task[]> {
   const jobs = submissions.map(({ job_id }) => job_id).join();
   const args = ['--noheader', '--parsable2', '--allocations', `--jobs=${jobs}`, `--format=${SACCT_FORMAT}`];
   try {
-    const { stdout, refusal } = await slurm('sacct', args);
-    return refusal === '' ? tasksOf(submissions, parseSacct(stdout)) : [];
+    const { stdout, error } = await slurm('sacct', args);
+    return error === '' ? tasksOf(submissions, parseSacct(stdout)) : [];
   } catch {
     return [];
   }
 }
 
-interface Line {
+interface TaskLine {
   job: string;
   index: number;
   state: string;
@@ -72,34 +72,34 @@ interface Line {
 }
 
 /** 12|3|RUNNING|n1|None */
-export function parseSqueue(printed: string): Line[] {
-  return lines(printed).flatMap(([job, index, state, node, reason]) => {
+export function parseSqueue(stdout: string): TaskLine[] {
+  return cellsByLine(stdout).flatMap(([job, index, state, node, reason]) => {
     if (job === undefined || !/^\d+$/.test(index ?? '') || state === undefined) return [];
     const waits = state === 'PENDING' && reason !== undefined && reason !== 'None';
     return [{ job, index: Number(index), state, node: node || null, reason: waits ? reason : null }];
   });
 }
 
-/** 12_3|CANCELLED by 1000|n1; tasks that never started are together, as 12_[4-7], and have no end to tell of. */
-export function parseSacct(printed: string): Line[] {
-  return lines(printed).flatMap(([id, words, node]) => {
+/** 12_3|CANCELLED by 1000|n1; skips tasks that never started, which are grouped as 12_[4-7]. */
+export function parseSacct(stdout: string): TaskLine[] {
+  return cellsByLine(stdout).flatMap(([id, stateText, node]) => {
     const [, job, index] = /^(\d+)_(\d+)$/.exec(id ?? '') ?? [];
-    const state = words?.split(' ')[0];
+    const state = stateText?.split(' ')[0];
     if (job === undefined || state === undefined) return [];
-    const known = node !== '' && node !== 'None assigned' && node !== undefined;
-    return [{ job, index: Number(index), state, node: known ? node : null, reason: null }];
+    const hasNode = node !== '' && node !== 'None assigned' && node !== undefined;
+    return [{ job, index: Number(index), state, node: hasNode ? node : null, reason: null }];
   });
 }
 
-function lines(printed: string): string[][] {
-  return printed
+function cellsByLine(stdout: string): string[][] {
+  return stdout
     .split('\n')
     .filter((line) => line !== '')
     .map((line) => line.split('|').map((cell) => cell.trim()));
 }
 
-/** The task of each line that is one of these arrays'. */
-function tasksOf(submissions: readonly Submission[], found: readonly Line[]): Task[] {
+/** The tasks of the lines that belong to these arrays. */
+function tasksOf(submissions: readonly Submission[], found: readonly TaskLine[]): Task[] {
   return found.flatMap(({ job, index, state, node, reason }) => {
     const run = submissions.find(({ job_id }) => job_id === job)?.runs[index];
     if (run === undefined) return [];
@@ -107,15 +107,15 @@ function tasksOf(submissions: readonly Submission[], found: readonly Line[]): Ta
   });
 }
 
-/** For each run the task that counts: one that is active before any that has ended, of these the newest. */
+/** The current task of each run: an active one before an ended one, then the newest. */
 export function currentTasks(tasks: readonly Task[]): Map<string, Task> {
   const current = new Map<string, Task>();
   const arrayOf = ({ job }: Task) => Number.parseInt(job, 10);
   for (const task of tasks) {
     const other = current.get(task.run_id);
-    const counts =
+    const isCurrent =
       other === undefined || (task.active === other.active ? arrayOf(task) > arrayOf(other) : task.active);
-    if (counts) current.set(task.run_id, task);
+    if (isCurrent) current.set(task.run_id, task);
   }
   return current;
 }

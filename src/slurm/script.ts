@@ -1,48 +1,47 @@
-/** The job scripts that `mod sweep --slurm` submits: an array with a task for each run, and the report behind it. */
+/** The job scripts of `mod sweep --slurm`: an array with one task per run, and the report that runs after it. */
 import type { PlannedRun } from '../plan/run.js';
 
 export interface ScriptOptions {
   /** The sweep's name. */
   name: string;
-  /** Absolute, all three: the sweep file, the folder of the sweeps, the sweep's own folder. */
+  /** Absolute paths of the sweep file, the folder of all sweeps, and the sweep's folder. */
   config: string;
   resultsDir: string;
   folder: string;
-  /** What starts this program: an interpreter and its script, absolute. */
+  /** The command that starts this program: absolute paths of the interpreter and its script. */
   command: readonly string[];
-  /** What the user gave for sbatch: words as they would stand on its command line. */
+  /** The user's options for sbatch, as on its command line. */
   sbatch: string;
 }
 
 export interface ArrayOptions extends ScriptOptions {
-  /** A task each, in this order. */
+  /** One task each, in this order. */
   runs: readonly PlannedRun[];
-  /** Tasks that run at a time; undefined: as many as the cluster gives. */
+  /** Maximum number of tasks that run at a time; undefined: no limit. */
   concurrency: number | undefined;
-  /** Options of `mod sweep` that every task is given. */
+  /** Options of `mod sweep` for every task. */
   flags: readonly string[];
 }
 
-/** The name of a sweep's jobs, by which squeue finds them. */
+/** The name of a sweep's jobs, used to find them with squeue. */
 export function jobName(sweep: string): string {
   return `mod-${sweep}`;
 }
 
-/** Seconds before the end of the time limit at which Slurm warns, and at which training stops by itself. */
+/** Seconds before the time limit at which Slurm sends a warning, and at which training stops by itself. */
 const [WARNING, MARGIN] = [120, 180];
-/** Minutes for the report: it takes seconds, and a short job is let in where a long one waits. */
+/** Time limit of the report in minutes: it takes seconds, and short jobs start earlier. */
 const REPORT_MINUTES = 30;
 
 /**
- * The job array. A task trains its run until it is done, or until a little before the job's time limit, and then goes
- * back into the queue by itself. Slurm reads options from the top: those of the user may replace the first two lines,
- * the last ones are what the array is made of.
+ * The job array. A task trains its run until it is done, or until shortly before the job's time limit, and then requeues
+ * itself. Later #SBATCH lines override earlier ones: the user's options may replace the first two, not those of the array.
  */
 export function arrayScript(options: ArrayOptions): string {
   const { name, config, resultsDir, command, runs, concurrency, flags, sbatch } = options;
   const array = `0-${runs.length - 1}${concurrency === undefined ? '' : `%${concurrency}`}`;
   return `#!/usr/bin/env bash
-# ${runs.length === 1 ? '1 run' : `${runs.length} runs`} of the sweep ${name}, a task each, the costliest first. Made by mod sweep --slurm.
+# ${runs.length === 1 ? '1 run' : `${runs.length} runs`} of the sweep ${name}, one task each, the most expensive first. Made by mod sweep --slurm.
 ${sbatchLines([`--job-name=${jobName(name)}`, logOption(options, '%A_%a'), sbatch])}
 ${sbatchLines([`--array=${array}`, '--requeue', '--open-mode=append', `--signal=B:TERM@${WARNING}`])}
 set -u
@@ -55,12 +54,12 @@ ${runs.map(({ config_hash }) => `  ${quoted(config_hash)}`).join('\n')}
 )
 run=\${runs[SLURM_ARRAY_TASK_ID]}
 config_hash=\${config_hashes[SLURM_ARRAY_TASK_ID]}
-# Not SLURM_JOB_ID: for one of the tasks that is the id of the whole array.
+# Not SLURM_JOB_ID, which for one of the tasks is the id of the whole array.
 task=\${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
-say() { echo "$(date -u +%FT%TZ) $run $*"; }
-say "on \${SLURMD_NODENAME:-$HOSTNAME}, start $((\${SLURM_RESTART_COUNT:-0} + 1))"
+log() { echo "$(date -u +%FT%TZ) $run $*"; }
+log "on \${SLURMD_NODENAME:-$HOSTNAME}, start $((\${SLURM_RESTART_COUNT:-0} + 1))"
 
-# --max-hours in what is left of the job's time limit: asked of Slurm, whose clock alone counts. No limit, no option.
+# --max-hours from the time left of the job, by Slurm's clock. Without a time limit no option.
 limit=()
 if [[ $(squeue --noheader --jobs="$task" --format=%L) =~ ^(([0-9]+)-)?(([0-9]+):)?([0-9]+):([0-9]+)$ ]]; then
   left=$(((10#\${BASH_REMATCH[2]:-0} * 24 + 10#\${BASH_REMATCH[4]:-0}) * 3600 + 10#\${BASH_REMATCH[5]} * 60 + 10#\${BASH_REMATCH[6]}))
@@ -68,27 +67,27 @@ if [[ $(squeue --noheader --jobs="$task" --format=%L) =~ ^(([0-9]+)-)?(([0-9]+):
   limit=(--max-hours "$(printf '%d.%06d' $((left / 3600)) $((left % 3600 * 1000000 / 3600)))")
 fi
 
-# Back into the queue: the run goes on from its checkpoint when it is its turn. Slurm sends a TERM with it.
+# Requeues the task; the run resumes from its checkpoint. Slurm sends a TERM with it.
 requeue() {
   trap '' TERM
-  say 'is not done: back into the queue'
+  log 'not done, requeued'
   for _ in {1..24}; do
     scontrol requeue "$task" && exit 0
     sleep 5 # the controller may be restarting
   done
-  say "is saved, but cannot queue itself again: start mod sweep ${shown(config)} --slurm again"
+  log "saved, but could not be requeued: run mod sweep ${inDoubleQuotes(config)} --slurm again"
   exit 75
 }
 
-# Slurm warns this shell alone before the limit, and training must be told. The TERM of a job that is cancelled, moved or
-# over its limit goes to training, too: a second one would end it before it has saved, and what becomes of such a job is
-# Slurm's to say. While the warning is on its way the state may be SIGNALING, and nothing while the controller is away.
-warned() {
+# Before the limit Slurm warns only this shell, which passes the TERM on to training. The TERM of a job that is cancelled,
+# moved or over its limit also goes to training: a second one would end it before it has saved, and Slurm decides what
+# happens to such a job. During a warning the state may be SIGNALING, and is empty while the controller is down.
+on_term() {
   trap '' TERM
   state=$(squeue --noheader --jobs="$task" --format=%T)
   case $state in
     COMPLETING | CANCELLED | DEADLINE | NODE_FAIL | PENDING | PREEMPTED | TIMEOUT)
-      say "is saved and left to Slurm: $state"
+      log "saved, not requeued: $state"
       wait "$training"
       exit
       ;;
@@ -96,12 +95,12 @@ warned() {
   kill -TERM "$training"
   wait "$training"
   code=$?
-  case $code in 75 | 143) requeue ;; esac # saved, and stopped
+  case $code in 75 | 143) requeue ;; esac # saved and stopped
   exit "$code"
 }
 
-trap warned TERM
-${words([...command, 'sweep', config, '--results', resultsDir, ...flags])} --only "$run" --config-hash "$config_hash" \${limit[@]+"\${limit[@]}"} &
+trap on_term TERM
+${shellWords([...command, 'sweep', config, '--results', resultsDir, ...flags])} --only "$run" --config-hash "$config_hash" \${limit[@]+"\${limit[@]}"} &
 training=$!
 wait "$training"
 code=$?
@@ -110,15 +109,15 @@ exit "$code"
 `;
 }
 
-/** What runs when every task has ended, however: the state of the sweep into its log, and the report. */
+/** The job that runs after every task has ended: prints the sweep's status to its log, and writes the report. */
 export function reportScript(options: ScriptOptions): string {
   const { name, folder, command, sbatch } = options;
   return `#!/usr/bin/env bash
-# The report of the sweep ${name}, once its array has ended. Made by mod sweep --slurm.
+# The report of the sweep ${name}, after its array has ended. Made by mod sweep --slurm.
 ${sbatchLines([`--job-name=${jobName(name)}-report`, logOption(options, 'report-%j'), sbatch])}
 ${sbatchLines([`--time=${REPORT_MINUTES}`, '--requeue', '--open-mode=append'])}
-${words([...command, 'status', folder])}
-${words([...command, 'report', folder])}
+${shellWords([...command, 'status', folder])}
+${shellWords([...command, 'report', folder])}
 `;
 }
 
@@ -129,21 +128,21 @@ function sbatchLines(options: readonly string[]): string {
     .join('\n');
 }
 
-/** Below the sweep's folder, a percent sign in its path doubled: Slurm replaces what one stands before. */
+/** The log in the sweep's folder. Percent signs in the path are doubled, since Slurm replaces %x. */
 function logOption({ folder }: ScriptOptions, name: string): string {
   return `--output="${folder.replaceAll('%', '%%').replace(/["\\]/g, '\\$&')}/slurm/${name}.log"`;
 }
 
-function words(texts: readonly string[]): string {
+function shellWords(texts: readonly string[]): string {
   return texts.map(quoted).join(' ');
 }
 
-/** One word to the shell, whatever is in it. */
+/** Quotes a text as one word of the shell. */
 function quoted(text: string): string {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-/** The same within double quotes. */
-function shown(text: string): string {
+/** Escapes a text within double quotes of the shell. */
+function inDoubleQuotes(text: string): string {
   return text.replace(/["$`\\]/g, '\\$&');
 }

@@ -1,26 +1,26 @@
-/** The state of a sweep's runs in Slurm beside what their files tell. */
+/** The progress of a sweep's runs from their files, combined with the state of their tasks in Slurm. */
 import { messageOf } from '../errors.js';
 import type { RunStatus } from '../results/columns.js';
 import type { RunProgress, SweepProgress } from '../sweep/status.js';
-import { currentTasks, endedTasks, knownTasks, type Task } from './queue.js';
+import { accountedTasks, currentTasks, queuedTasks, type Task } from './queue.js';
 import { readSubmissions } from './submission.js';
 
 export interface QueuedProgress extends Omit<RunProgress, 'status'> {
-  /** `queued`: its task waits for its turn, for the first time or again. */
+  /** `queued`: its task waits to start, for the first time or again. */
   status: RunStatus | 'queued';
-  /** Its task, the one that counts; null where none is known. */
+  /** Its current task; null if unknown. */
   task: Task | null;
 }
 
 export interface ClusterProgress extends Omit<SweepProgress, 'runs'> {
   runs: QueuedProgress[];
-  /** Why Slurm could not be asked; null where it was. */
+  /** Why Slurm is not available; null if it is. */
   problem: string | null;
 }
 
 /**
- * Adds the tasks of what was submitted; null where the sweep never was. Any source may be missing: without squeue the
- * files alone count.
+ * Adds the tasks of the sweep's submissions; null if it was never submitted. Without squeue the result comes from the
+ * files only.
  */
 export async function clusterProgress(
   sweepFolder: string,
@@ -31,13 +31,13 @@ export async function clusterProgress(
   let tasks: Task[] = [];
   let problem: string | null = null;
   try {
-    tasks = await knownTasks(submissions);
+    tasks = await queuedTasks(submissions);
   } catch (error) {
     problem = messageOf(error);
   }
-  const known = new Set(tasks.map(({ run_id }) => run_id));
-  const forgotten = progress.runs.some(({ run_id, status }) => status !== 'done' && !known.has(run_id));
-  if (forgotten && problem === null) tasks.push(...(await endedTasks(submissions)));
+  const listed = new Set(tasks.map(({ run_id }) => run_id));
+  const someUnlisted = progress.runs.some(({ run_id, status }) => status !== 'done' && !listed.has(run_id));
+  if (someUnlisted && problem === null) tasks.push(...(await accountedTasks(submissions)));
   const current = currentTasks(tasks);
   const runs = progress.runs.map((run) => {
     const task = current.get(run.run_id) ?? null;
@@ -46,7 +46,7 @@ export async function clusterProgress(
   return { ...progress, runs, problem };
 }
 
-/** A run that is done is so whatever Slurm says; one that trains holds its lock, wherever Slurm believes it to be. */
+/** The status in the files comes first if the run is done or holds its lock; otherwise that of an active task. */
 function statusOf(status: RunStatus, task: Task | null): RunStatus | 'queued' {
   if (status === 'done' || status === 'running' || task === null || !task.active) return status;
   return task.state === 'RUNNING' ? 'running' : 'queued';

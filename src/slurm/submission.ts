@@ -1,4 +1,4 @@
-/** What has been submitted of a sweep: a record for each job array, beside the logs of its tasks. */
+/** Records of a sweep's submitted job arrays, one file each, next to the logs of their tasks. */
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -7,16 +7,16 @@ import { makeResultsFolder } from '../files/atomic.js';
 import { readJson, writeJson } from '../files/json.js';
 
 const schema = z.object({
-  /** Of the array: 12, where a task is 12_3. */
+  /** Id of the array: 12, if a task is 12_3. */
   job_id: z.string(),
   job_name: z.string(),
-  /** By the index of the task. */
+  /** In the order of the task indices. */
   runs: z.array(z.object({ run_id: z.string(), config_hash: z.string() })),
 });
 
 export type Submission = z.output<typeof schema>;
 
-/** Where the records and the logs of a sweep's jobs are. */
+/** The folder of the records and logs of a sweep's jobs. */
 export function slurmFolder(sweepFolder: string): string {
   return join(sweepFolder, 'slurm');
 }
@@ -28,9 +28,9 @@ export function writeSubmission(sweepFolder: string, submission: Submission): vo
 }
 
 /**
- * All that has been submitted, the newest first by Slurm's own count; none where the sweep never was.
+ * All submissions of a sweep, the newest first by job id.
  *
- * @throws InputError for a record that is none
+ * @throws InputError for an invalid record
  */
 export function readSubmissions(sweepFolder: string): Submission[] {
   const folder = slurmFolder(sweepFolder);
@@ -46,7 +46,7 @@ export function readSubmissions(sweepFolder: string): Submission[] {
     .map((name) => {
       const path = join(folder, name);
       const parsed = schema.safeParse(readJson(path));
-      if (!parsed.success) throw new InputError(`${path}: no record of a job array: remove it`);
+      if (!parsed.success) throw new InputError(`${path}: not a valid record of a job array: delete it`);
       return parsed.data;
     })
     .sort((a, b) => Number(b.job_id) - Number(a.job_id));

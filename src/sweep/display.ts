@@ -1,4 +1,4 @@
-/** What a person sees of a running sweep: bars on a terminal, a plain line an interval elsewhere, nothing if quiet. */
+/** Progress of a running sweep: bars on a terminal, otherwise a line per interval, nothing if quiet. */
 import { MultiBar, type SingleBar } from 'cli-progress';
 import { count, duration, rate } from '../format.js';
 import type { RunEnd, RunMessage } from '../run/messages.js';
@@ -10,17 +10,17 @@ export interface Display {
 }
 
 export interface DisplayOptions {
-  /** Runs of the sweep, and how many of them were done before. */
+  /** Runs of the sweep, and how many were done before this call. */
   total: number;
   done: number;
   out: NodeJS.WriteStream;
   /** Milliseconds; injected in tests. */
   now: () => number;
-  /** Milliseconds between plain lines. */
+  /** Milliseconds between lines. */
   interval: number;
 }
 
-/** Says nothing: failures are reported at the end, on standard error. */
+/** Prints nothing: failures are printed at the end, on standard error. */
 export const silentDisplay: Display = {
   message: () => undefined,
   ended: () => undefined,
@@ -36,7 +36,7 @@ interface RunState {
   evaluating: string | null;
 }
 
-/** The state of the runs that train at the moment. */
+/** The states of the runs in training. */
 class RunStates {
   private readonly states = new Map<string, RunState>();
 
@@ -83,7 +83,7 @@ function describe({ loss, tokensPerSecond, secondsLeft, evaluating }: RunState):
   ].join(', ');
 }
 
-/** One bar for the sweep, one for each run that trains. */
+/** One bar for the sweep, one for each run in training. */
 export function barDisplay({ total, done, out }: DisplayOptions): Display {
   const bars = new MultiBar({
     format: '{name} {bar} {value}/{total}  {text}',
@@ -121,10 +121,10 @@ export function barDisplay({ total, done, out }: DisplayOptions): Display {
   };
 }
 
-/** A line when a run starts or ends, and one an interval on what trains. */
+/** A line when a run ends, and one per interval with the runs in training. */
 export function lineDisplay({ total, done, out, now, interval }: DisplayOptions): Display {
   const states = new RunStates();
-  const say = (text: string) => out.write(`${text}\n`);
+  const printLine = (text: string) => out.write(`${text}\n`);
   let finished = done;
   let last = now();
   return {
@@ -135,12 +135,12 @@ export function lineDisplay({ total, done, out, now, interval }: DisplayOptions)
       const runs = states
         .entries()
         .map(([id, state]) => `${id} ${state.step}/${state.steps} ${describe(state)}`);
-      say(`${count(finished)} of ${count(total)} runs done; ${runs.join('; ')}`);
+      printLine(`${count(finished)} of ${count(total)} runs done; ${runs.join('; ')}`);
     },
     ended: ({ runId, status, note }) => {
       states.delete(runId);
       finished += 1;
-      say(`${finished}/${total} ${runId}: ${status}${note === null ? '' : `, ${note}`}`);
+      printLine(`${finished}/${total} ${runId}: ${status}${note === null ? '' : `, ${note}`}`);
     },
     close: () => undefined,
   };

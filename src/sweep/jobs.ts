@@ -1,25 +1,24 @@
-/** How many runs train side by side, on which GPU each, and keeping that many busy until all have ended. */
-
+/** How many runs train in parallel, on which GPUs, in which order. */
 import { BACKENDS, type BackendName } from '../backends/names.js';
 import { physicalCores } from '../machine.js';
 import type { PlannedRun } from '../plan/run.js';
 import { largestFirst } from '../plan/shard.js';
 
 /**
- * `--jobs auto`: one run a physical core on wasm, which has one thread; else one a GPU, or a single one where the backend
- * uses all cores.
+ * `--jobs auto`: one run per physical core on wasm, which has one thread; otherwise one per GPU, or a single one if the
+ * backend uses all cores.
  *
- * @param gpus how many this process may use
+ * @param gpus number of GPUs that this process may use
  */
 export function automaticJobs(backend: BackendName, gpus: number): number {
   return BACKENDS[backend].occupies === 'core' ? physicalCores() : Math.max(1, gpus);
 }
 
 /**
- * What keeps the run of a place to one GPU. Where there is but one, CUDA finds it by itself.
+ * Environment that limits the run in a slot to one GPU. Empty for a single GPU, which CUDA finds by itself.
  *
- * @param slot the run's place among those that train side by side, from 0
- * @param gpus their names to CUDA_VISIBLE_DEVICES
+ * @param slot the run's index among those that train in parallel, from 0
+ * @param gpus the GPUs' names for CUDA_VISIBLE_DEVICES
  */
 export function gpuEnvironment(slot: number, gpus: readonly string[]): Record<string, string> {
   if (gpus.length < 2) return {};
@@ -27,8 +26,8 @@ export function gpuEnvironment(slot: number, gpus: readonly string[]): Record<st
 }
 
 /**
- * Runs in the order in which they are started. Side by side the largest goes first, so that none is left over at the end.
- * Where time is limited there may be no such end: then the file's order says what matters most.
+ * Runs in the order in which they are started. In parallel the largest starts first, so that no large run is left for the
+ * end. With a time limit the end may not be reached, and the file's order counts as priority.
  */
 export function startingOrder(
   runs: readonly PlannedRun[],
@@ -39,9 +38,8 @@ export function startingOrder(
 }
 
 /**
- * Runs `work` on every item, at most `jobs` at a time, in order of starting; stops starting once `stopped` says so.
- * `slot`, from 0, is the item's place among those at work: no two of them have the same, and who comes next takes the one
- * that is free.
+ * Runs `work` on every item, in order, at most `jobs` at a time; starts no more once `stopped` returns true. `slot`, from
+ * 0, is unique among the items in progress; the next item gets the free slot.
  */
 export async function inParallel<T>(
   items: readonly T[],

@@ -1,8 +1,8 @@
-/** The table of models that a sweep begins with. */
+/** The table of models printed at the start of a sweep. */
 import { count, rate, table } from '../format.js';
 import type { PlannedRun } from '../plan/run.js';
 
-/** One line a run that is about to be trained. */
+/** One row per run to train. */
 export function modelTable(runs: readonly PlannedRun[]): string {
   const head = ['run', 'params', 'non-embedding', 'd_model', 'layers', 'heads', 'd_ff', 'steps', 'tokens'];
   const rows = runs.map(({ run_id, params_total, params_non_embedding, tokens, spec }) => [

@@ -1,4 +1,4 @@
-/** `on_finish`: tells a program of the user's how a sweep has ended. */
+/** `on_finish`: runs the user's program at the end of a sweep, with a summary on its standard input. */
 import { spawn } from 'node:child_process';
 import { resolve } from 'node:path';
 import type { SweepFile } from '../config/sweep-file.js';
@@ -7,17 +7,17 @@ import type { RunRow } from '../results/columns.js';
 import { sweepFiles } from '../results/sweep-folder.js';
 import type { SweepOutcome } from './sweep.js';
 
-/** What the program reads from its standard input, as one line of JSON. */
+/** The program's standard input, as one line of JSON. */
 export interface SweepSummary {
   sweep: string;
-  /** `failed`: a person must look. `unfinished`: to be started again. */
+  /** `failed`: a run needs attention. `unfinished`: start the sweep again. */
   status: 'done' | 'failed' | 'unfinished';
-  /** Runs of the sweep by status. */
+  /** Number of runs of the sweep by status. */
   runs: Record<string, number>;
-  /** Runs that this call has trained. */
+  /** Runs trained by this call. */
   trained: { run_id: string; status: string; note: string | null }[];
   failed: { run_id: string; status: string; note: string | null }[];
-  /** Absolute. */
+  /** Absolute path. */
   runs_csv: string;
   finished_at: string;
 }
@@ -28,10 +28,10 @@ export function summaryOf(name: string, outcome: SweepOutcome, rows: readonly Ru
   for (const { status } of rows) runs[status] = (runs[status] ?? 0) + 1;
   const named = (ends: typeof failed) =>
     ends.map(({ runId, status, note }) => ({ run_id: runId, status, note }));
-  const isOpen = stoppedBy !== null || unfinished.length > 0;
+  const isUnfinished = stoppedBy !== null || unfinished.length > 0;
   return {
     sweep: name,
-    status: failed.length > 0 ? 'failed' : isOpen ? 'unfinished' : 'done',
+    status: failed.length > 0 ? 'failed' : isUnfinished ? 'unfinished' : 'done',
     runs,
     trained: named(trained),
     failed: named(failed),
@@ -41,21 +41,25 @@ export function summaryOf(name: string, outcome: SweepOutcome, rows: readonly Ru
 }
 
 /**
- * Runs the program in the sweep file's folder, without a shell: its arguments are what the file says, whatever they hold.
- * Its output goes where this process' goes.
+ * Runs the program in the sweep file's folder, without a shell: arguments are passed unchanged. It inherits the output of
+ * this process.
  *
- * @returns null, or what went wrong
+ * @returns null, or an error message
  */
-export function tellFinished({ onFinish, dir }: SweepFile, summary: SweepSummary): Promise<string | null> {
+export function runOnFinish({ onFinish, dir }: SweepFile, summary: SweepSummary): Promise<string | null> {
   const [program, ...args] = onFinish ?? [];
   if (program === undefined) return Promise.resolve(null);
   return new Promise((settle) => {
     const child = spawn(program, args, { cwd: dir, shell: false, stdio: ['pipe', 'inherit', 'inherit'] });
     child.on('error', (error) => settle(`on_finish: ${program}: ${messageOf(error)}`));
     child.on('close', (code, signal) =>
-      settle(code === 0 ? null : `on_finish: ${program}: ended by ${signal ?? `exit code ${code}`}`),
+      settle(
+        code === 0
+          ? null
+          : `on_finish: ${program}: ${signal === null ? `exit code ${code}` : `killed by ${signal}`}`,
+      ),
     );
-    child.stdin.on('error', () => undefined); // it need not read
+    child.stdin.on('error', () => undefined); // the program may ignore its input
     child.stdin.end(`${JSON.stringify(summary)}\n`);
   });
 }

@@ -1,5 +1,4 @@
-/** What is looked at before anything is trained: data, results that are there already, room on the disk. */
-
+/** Checks before training: data, existing results, disk space. */
 import { sweepCheckpointBytes } from '../checkpoint/disk-space.js';
 import { folderBytes } from '../checkpoint/folder.js';
 import type { DataFiles } from '../data/config.js';
@@ -13,9 +12,9 @@ import { assertSameConfig, runFiles } from '../results/run-folder.js';
 import { runFolder } from '../results/sweep-folder.js';
 
 /**
- * Opens the data of every run, once for each that differs, and sees that its tokenizer is there to go into checkpoints.
+ * Opens each distinct data configuration of the runs, and its tokenizer, which checkpoints include.
  *
- * @throws InputError for a tokenizer that is missing, or data that is missing, empty, damaged or shorter than one sequence
+ * @throws InputError for a missing tokenizer, or data that is missing, empty, damaged or shorter than one sequence
  */
 export function checkData(runs: readonly PlannedRun[], baseDir: string): void {
   const seen = new Set<string>();
@@ -31,9 +30,9 @@ export function checkData(runs: readonly PlannedRun[], baseDir: string): void {
 }
 
 /**
- * Data that are not there are not missed here: a sweep with nothing to train needs none.
+ * Checks existing results against the current plan. Missing data is accepted here: a sweep with nothing to train needs none.
  *
- * @throws InputError for the first run that has ended, or begun, under another config or on other data than it would now
+ * @throws InputError for the first run that was started or ended with another config or other data
  */
 export function checkResults(
   sweepFolder: string,
@@ -52,10 +51,10 @@ export function checkResults(
 }
 
 /**
- * What the runs have left on the disk already counts as there.
+ * Checks that the disk has space for the checkpoints of these runs. Existing checkpoints of the runs count as available.
  *
  * @param free bytes that may be written; injected in tests
- * @throws Error with the numbers if the disk has less room than the checkpoints of these runs take
+ * @throws Error with the sizes if the space is not enough
  */
 export function checkDisk(
   sweepFolder: string,
@@ -64,12 +63,12 @@ export function checkDisk(
   free: number = freeDiskBytes(sweepFolder),
 ): void {
   const folders = runs.map(({ run_id }) => runFiles(runFolder(sweepFolder, run_id)).checkpoints);
-  const there = folders.reduce((sum, folder) => sum + folderBytes(folder), 0);
-  const needed = Math.max(0, sweepCheckpointBytes(runs, jobs) - there);
+  const existing = folders.reduce((sum, folder) => sum + folderBytes(folder), 0);
+  const needed = Math.max(0, sweepCheckpointBytes(runs, jobs) - existing);
   if (needed <= free) return;
-  const these =
+  const which =
     runs.length === 1 ? '1 run' : `${runs.length} runs, ${Math.min(jobs, runs.length)} at a time,`;
   throw new Error(
-    `${sweepFolder}: the checkpoints of ${these} take ${bytes(needed)} more, ${bytes(free)} are free: make room, choose another --results, or keep less with checkpoint: {keep, keep_final}`,
+    `${sweepFolder}: the checkpoints of ${which} need ${bytes(needed)} more, ${bytes(free)} are free: free disk space, choose another --results, or keep fewer checkpoints with checkpoint: {keep, keep_final}`,
   );
 }

@@ -1,4 +1,4 @@
-/** The training processes of a sweep: one a run, their messages, their ends, and the signals that stop them all. */
+/** The training processes of a sweep, one per run: starts them, receives their messages, and stops them on a signal. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import type { BackendChoice } from '../backends/choose.js';
@@ -12,16 +12,16 @@ import { STOP_SIGNALS, type StopMessage, type StopReason } from '../run/stop-req
 import { gpuEnvironment } from './jobs.js';
 
 export class RunProcesses {
-  /** Who asked to stop, once somebody has. */
+  /** Why the processes were stopped; null if they were not. */
   stoppedBy: StopReason | null = null;
   private readonly children = new Set<ChildProcess>();
 
   /**
-   * From here on SIGINT and SIGTERM stop the processes first; a second one has its usual effect on this one.
+   * Handles SIGINT and SIGTERM until closed: the first stops the training processes, a second one ends this process.
    *
    * @param baseDir the sweep file's folder
-   * @param threads that each process may compute with, where its backend has threads
-   * @param gpus what CUDA_VISIBLE_DEVICES calls those that the processes share
+   * @param threads threads per process, for backends with threads
+   * @param gpus names for CUDA_VISIBLE_DEVICES of the GPUs that the processes share
    */
   constructor(
     private readonly program: string,
@@ -35,9 +35,9 @@ export class RunProcesses {
   }
 
   /**
-   * Trains a run to its end, whatever it is. A process that ends without a word has failed, and its row says so.
+   * Trains a run in a child process and returns its end. If the process ends without reporting one, the run has failed.
    *
-   * @param slot its place among those that train side by side: where there are several GPUs, whose it is
+   * @param slot the run's index among those that train in parallel, which selects its GPU
    */
   async train(run: PlannedRun, backend: BackendChoice, slot: number): Promise<RunEnd> {
     const folder = runFolder(this.sweepFolder, run.run_id);
@@ -47,7 +47,7 @@ export class RunProcesses {
     try {
       const { finished, code, signal } = await end;
       if (finished !== null) return finished;
-      return this.endedWithoutWord(run, folder, code, signal);
+      return this.endWithoutReport(run, folder, code, signal);
     } finally {
       this.children.delete(child);
     }
@@ -57,7 +57,7 @@ export class RunProcesses {
     for (const signal of STOP_SIGNALS) process.off(signal, this.onSignal);
   }
 
-  /** Asks all processes to save and to end. */
+  /** Requests all processes to save and stop. */
   stop(reason: StopReason): void {
     this.stoppedBy = reason;
     const message: StopMessage = { type: 'stop', reason };
@@ -71,10 +71,10 @@ export class RunProcesses {
 
   private start(run: PlannedRun, folder: string, { name, precision }: BackendChoice, slot: number) {
     const log = openSync(runFiles(folder).log, 'a');
-    // The plan on the disk may be another's by the time that the process reads it.
-    const planned = ['--config-hash', run.config_hash, '--base-dir', this.baseDir];
-    const computed = ['--backend', name, '--precision', precision];
-    const args = ['train-run', this.sweepFolder, run.run_id, ...planned, ...computed];
+    // Another process may replace the plan on disk before the child reads it: the hash detects this.
+    const runArgs = ['--config-hash', run.config_hash, '--base-dir', this.baseDir];
+    const backendArgs = ['--backend', name, '--precision', precision];
+    const args = ['train-run', this.sweepFolder, run.run_id, ...runArgs, ...backendArgs];
     const env = {
       ...process.env,
       ...threadEnvironment(this.threads),
@@ -95,7 +95,7 @@ export class RunProcesses {
     return { child, end };
   }
 
-  private endedWithoutWord(
+  private endWithoutReport(
     run: PlannedRun,
     folder: string,
     code: number | null,
@@ -105,13 +105,15 @@ export class RunProcesses {
     if (this.stoppedBy !== null) return end('interrupted', `stopped by ${this.stoppedBy}`);
     const why =
       signal === 'SIGKILL'
-        ? 'killed by SIGKILL, as the system does when memory runs out'
-        : `ended by ${signal ?? `exit code ${code}`}`;
-    const failed = end('failed', `its process was ${why}; see ${runFiles(folder).log}`);
+        ? 'was killed by SIGKILL, possibly because the system ran out of memory'
+        : signal === null
+          ? `ended with exit code ${code}`
+          : `was killed by ${signal}`;
+    const failed = end('failed', `its process ${why}; see ${runFiles(folder).log}`);
     try {
       writeResult(folder, { ...planRow(run), status: failed.status, note: failed.note });
     } catch {
-      // The folder takes no more files: the sweep still hears of it.
+      // The folder cannot be written: the sweep still gets the end.
     }
     return failed;
   }

@@ -1,5 +1,4 @@
-/** Which runs of a sweep file a call is about: all, those that it names, or its shard, and of these what is not done. */
-
+/** Selects the runs of a call: all, --only or a shard, and those of them that are not done. */
 import type { RequestedBackend } from '../backends/names.js';
 import type { RequestedPrecision } from '../backends/precisions.js';
 import type { SweepFile } from '../config/sweep-file.js';
@@ -17,20 +16,20 @@ export interface SelectionOptions {
   resultsDir: string;
   /** Finds the baselines that `match_flops` names. */
   baselineOf: BaselineOf;
-  /** Ids of the runs that the call is about; none: all. */
+  /** Ids of the runs to train; empty: all. */
   only: readonly string[];
-  /** Of `only`, in its order: the config_hash that each must have; none: whatever the file says now. */
+  /** The config_hash that each run of `only` must have, in the same order; empty: not checked. */
   configHashes: readonly string[];
-  /** The part of the plan that this machine trains; undefined: all of it. */
+  /** The part of the plan to train; undefined: all of it. */
   shard: Shard | undefined;
   /** Train diverged runs again. */
   retry: boolean;
-  /** Other than `auto`: instead of what the file says. */
+  /** If not `auto`, they replace the file's values. */
   backend: RequestedBackend;
   precision: RequestedPrecision;
 }
 
-/** The plan of a sweep file under what the command line asks for in place of its words. */
+/** The plan of a sweep file, with the backend and precision of the command line. */
 export function planSweep(file: SweepFile, options: SelectionOptions): PlannedRun[] {
   const { backend, precision, baselineOf } = options;
   return expandSweep(file, baselineOf).map((run) => {
@@ -40,15 +39,15 @@ export function planSweep(file: SweepFile, options: SelectionOptions): PlannedRu
   });
 }
 
-/** Whether the call is one of several that train the sweep side by side: it takes no lock but those of its runs. */
+/** Whether the call is one of several that train the sweep in parallel: it locks only its runs, not the sweep. */
 export function isPart({ only, shard }: Pick<SelectionOptions, 'only' | 'shard'>): boolean {
   return only.length > 0 || shard !== undefined;
 }
 
 /**
- * The feasible runs that a call is about, in the plan's order.
+ * The feasible runs that a call selects, in the plan's order.
  *
- * @throws InputError for an id that the plan does not have, or a run that is another by now than was asked for
+ * @throws InputError for an id that is not in the plan, or a run whose config hash differs from the requested one
  */
 export function selectRuns(
   file: SweepFile,
@@ -60,22 +59,22 @@ export function selectRuns(
   const known = new Set(plan.map(({ run_id }) => run_id));
   const unknown = only.find((id) => !known.has(id));
   if (unknown !== undefined) {
-    throw new InputError(`--only ${unknown}: no run of this sweep; mod plan lists their ids`);
+    throw new InputError(`--only ${unknown}: not a run of this sweep; mod plan lists the run ids`);
   }
   const part = shard === undefined ? plan : shardOf(plan, shard);
-  const wanted = only.length === 0 ? part : part.filter(({ run_id }) => only.includes(run_id));
-  return wanted.filter(({ status }) => status === 'pending');
+  const selected = only.length === 0 ? part : part.filter(({ run_id }) => only.includes(run_id));
+  return selected.filter(({ status }) => status === 'pending');
 }
 
-/** The runs to train: not those that are done, nor diverged ones unless they are to be tried again. */
-export function unfinished(folder: string, runs: readonly PlannedRun[], retry: boolean): PlannedRun[] {
+/** The runs to train: those that are neither done nor, without `retry`, diverged. */
+export function runsToTrain(folder: string, runs: readonly PlannedRun[], retry: boolean): PlannedRun[] {
   return runs.filter(({ run_id }) => {
     const status = readResult(runFolder(folder, run_id))?.status;
     return status !== 'done' && (status !== 'diverged' || retry);
   });
 }
 
-/** The runs that a person must look at before anything more is done with them. */
+/** Runs that diverged in an earlier call. They are not trained again without `retry`. */
 export function divergedBefore(folder: string, runs: readonly PlannedRun[]): RunEnd[] {
   return runs.flatMap(({ run_id }) => {
     const result = readResult(runFolder(folder, run_id));
@@ -92,21 +91,21 @@ function checkHashes(
 ): void {
   if (hashes.length !== only.length) {
     throw new InputError(
-      `--config-hash: ${hashes.length} given for ${only.length} of --only: one for each is needed`,
+      `--config-hash: expected one per run of --only, got ${hashes.length} for ${only.length}`,
     );
   }
   const changes = only.flatMap((id, i) => {
     const now = plan.find(({ run_id }) => run_id === id);
     if (now?.config_hash === hashes[i]) return [];
-    if (now === undefined) return [`${id} is no run of it any more`];
+    if (now === undefined) return [`${id} is no longer in it`];
     const before = tryReadPlan(folder)?.runs.find(({ config_hash }) => config_hash === hashes[i]);
     const keys = before === undefined ? [] : specDifferences(before.spec, now.spec);
-    return [keys.length === 0 ? `${id} is another run by now` : `${id}: ${keys.join(', ')}`];
+    return [keys.length === 0 ? `${id} has another config` : `${id}: ${keys.join(', ')}`];
   });
   if (changes.length > 0) throw new InputError(changedText(file.path, changes));
 }
 
-/** What to do where runs were queued under a config that the file no longer has. */
+/** The error for queued runs whose config the sweep file no longer contains. */
 export function changedText(config: string, changes: readonly string[], cancel = 'scancel the job'): string {
-  return `${config} has changed since these runs were queued: ${changes.join('; ')}. Nothing was done: put the file back, or ${cancel} and queue them again with mod sweep ${config} --slurm`;
+  return `${config} has changed since these runs were queued: ${changes.join('; ')}. Restore the file, or ${cancel} and queue them again with mod sweep ${config} --slurm`;
 }

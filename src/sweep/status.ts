@@ -1,4 +1,4 @@
-/** How far each run of a sweep has come, from its files alone: whoever trains it, and wherever. */
+/** The progress of each run of a sweep, read from its files only, so it works from any machine that shares them. */
 import type { PlannedRun } from '../plan/run.js';
 import type { RunStatus } from '../results/columns.js';
 import { currentRow, runFiles } from '../results/run-folder.js';
@@ -13,19 +13,19 @@ export interface RunProgress {
   steps: number;
   /** step / steps, in [0, 1]. */
   share: number;
-  /** The held-out loss of a run that is done, else the training loss of the last line of steps.csv. */
+  /** Held-out loss if done, otherwise the training loss in the last row of steps.csv. */
   loss: number | null;
   tokens_per_s: number | null;
-  /** Of a run that trains: its steps still to come at the pace of the last; null where unknown. */
+  /** Time left of a run in training, at the pace of its last row of steps.csv; null if unknown. */
   seconds_left: number | null;
   note: string | null;
 }
 
 export interface SweepProgress {
   runs: RunProgress[];
-  /** Share of the training FLOPs of all feasible runs that have been spent. */
+  /** Share of the training FLOPs of all feasible runs that is done. */
   share: number;
-  /** Until all feasible runs are done, at the pace of those that train now; null where none does. */
+  /** Time until all feasible runs are done, at the pace of the runs in training; null if none trains. */
   seconds_left: number | null;
 }
 
@@ -47,14 +47,14 @@ export function sweepProgress(folder: string, runs: readonly PlannedRun[]): Swee
   };
 }
 
-/** Whether a run trains or waits for Slurm, or one that is not done may be the next of a sweep that is at work. */
+/** Whether more progress is expected: a run trains, is queued, or may be the next of a running sweep. */
 export function isMoreToCome(
   runs: readonly { status: RunStatus | 'queued' }[],
-  sweepIsAtWork: boolean,
+  sweepIsRunning: boolean,
 ): boolean {
   return runs.some(({ status }) => {
     if (status === 'done' || status === 'skipped') return false;
-    return sweepIsAtWork || status === 'running' || status === 'queued';
+    return sweepIsRunning || status === 'running' || status === 'queued';
   });
 }
 

@@ -1,5 +1,4 @@
-/** A whole sweep: plans it, trains what is not done in processes of their own, and keeps its tables up to date. */
-
+/** A sweep: plans it, trains the runs that are not done in child processes, and updates its tables. */
 import { execFile } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
@@ -27,46 +26,46 @@ import {
   divergedBefore,
   isPart,
   planSweep,
+  runsToTrain,
   type SelectionOptions,
   selectRuns,
-  unfinished,
 } from './selection.js';
 
 export interface SweepOptions extends SelectionOptions {
-  /** Runs that train side by side. */
+  /** Runs that train in parallel. */
   jobs: number | 'auto';
-  /** Hours after which the sweep saves, stops and is to be started again; undefined: as long as it takes. */
+  /** Hours after which the sweep saves and stops; undefined: no limit. */
   maxHours: number | undefined;
   quiet: boolean;
   out: NodeJS.WriteStream;
-  /** The script that `node` is given to train one run. */
+  /** The script of this program, which `node` runs to train one run. */
   program: string;
 }
 
 export interface SweepOutcome {
   folder: string;
-  /** Runs of this call that a person must look at, those that diverged before among them. */
+  /** Failed runs, including those that diverged in earlier calls. */
   failed: RunEnd[];
-  /** Runs that are to be gone on with: another process trains them, or something stopped them alone. */
+  /** Runs to resume later: another process trains them, or they were interrupted. */
   unfinished: RunEnd[];
-  /** What ended the sweep before its end. */
+  /** What stopped the sweep early; null if nothing did. */
   stoppedBy: StopReason | null;
-  /** Runs that this call has trained, however they ended. */
+  /** Runs trained by this call, with any end. */
   trained: RunEnd[];
-  /** Every run of the sweep as it is at the end. */
+  /** The rows of all runs of the sweep at the end. */
   rows: RunRow[];
 }
 
 type Ends = Omit<SweepOutcome, 'folder' | 'rows'>;
 
-/** Milliseconds between the lines where there is no terminal. */
+/** Milliseconds between progress lines without a terminal. */
 const LINE_INTERVAL = 15_000;
 
 /**
- * Trains the runs of a sweep file that are not done. A run that fails is noted and the others go on.
+ * Trains the runs of a sweep file that are not done. If a run fails, the others continue.
  *
- * @throws InputError for missing data, results that cannot be written or were made under another config
- * @throws TryLaterError if another process holds the sweep, or, from a part of it, trains it by another plan
+ * @throws InputError for missing data, or results that cannot be written or have another config
+ * @throws TryLaterError if another process holds the sweep's lock, or, for a part, trains the sweep with another plan
  */
 export async function sweep(file: SweepFile, options: SweepOptions): Promise<SweepOutcome> {
   const runs = planSweep(file, options);
@@ -75,18 +74,18 @@ export async function sweep(file: SweepFile, options: SweepOptions): Promise<Swe
   const part = isPart(options);
   const wanted = selectRuns(file, folder, runs, options);
   checkResults(folder, part ? wanted : runs, file.dir, options.retry);
-  checkData(unfinished(folder, wanted, options.retry), file.dir);
+  checkData(runsToTrain(folder, wanted, options.retry), file.dir);
   makeResultsFolder(folder);
   const lock = part ? null : acquireLock(sweepFiles(folder).lock, `mod sweep ${file.path}`);
   try {
     const write = part ? writePlanOfPart : writePlan;
     write(folder, plan);
-    const todo = unfinished(folder, wanted, options.retry);
-    const ends =
+    const todo = runsToTrain(folder, wanted, options.retry);
+    const outcome =
       todo.length === 0
         ? nothingToDo(folder, runs, wanted, options)
         : await trainAll(folder, plan, todo, wanted, options);
-    return { folder, ...ends, rows: lastTables(folder, runs, ends) };
+    return { folder, ...outcome, rows: writeFinalTables(folder, runs, outcome) };
   } finally {
     lock?.release();
   }
@@ -99,18 +98,20 @@ function nothingToDo(
   options: SweepOptions,
 ): Ends {
   const failed = divergedBefore(folder, wanted);
-  const done = `${wanted.length - failed.length} of ${wanted.length} runs are done, ${sweepFiles(folder).runs}`;
+  const done = `${wanted.length - failed.length} of ${wanted.length} runs are done: ${sweepFiles(folder).runs}`;
   if (!options.quiet) {
-    options.out.write(`nothing to train: ${wanted.length > 0 ? done : whyNone(plan, options)}\n`);
+    options.out.write(
+      `nothing to train: ${wanted.length > 0 ? done : nothingSelectedReason(plan, options)}\n`,
+    );
   }
   return { failed, unfinished: [], stoppedBy: null, trained: [] };
 }
 
-/** Why a call is about no run that could be trained: its shard has none, or those that it names are not feasible. */
-function whyNone(plan: readonly PlannedRun[], { only, shard }: SweepOptions): string {
+/** Why a call selects no feasible run: its shard is empty, or the runs of --only are not feasible. */
+function nothingSelectedReason(plan: readonly PlannedRun[], { only, shard }: SweepOptions): string {
   if (shard !== undefined) {
     const feasible = plan.filter(({ status }) => status === 'pending').length;
-    return `shard ${shard.index}/${shard.of} is empty, of ${feasible} runs that can be trained`;
+    return `shard ${shard.index}/${shard.of} of ${feasible} feasible runs is empty`;
   }
   const named = plan.filter(({ run_id }) => only.includes(run_id));
   return named.map(({ run_id, note }) => `${run_id}: ${note}`).join('\n');
@@ -136,16 +137,15 @@ async function trainAll(
   }
   const display = displayOf(options, wanted.length, before.length);
   const threads = Math.max(1, Math.floor(availableParallelism() / Math.min(jobs, todo.length)));
-  // Of many parts side by side each would read all the folders whenever one of its runs starts or ends: they make the
-  // tables at their end alone.
-  const tables = () => (isPart(options) ? undefined : tryTables(folder, plan));
+  // Parts of a sweep write the tables only at their end: writing reads all run folders, too slow for many parts at once.
+  const updateTables = () => (isPart(options) ? undefined : tryWriteTables(folder, plan));
   const processes = new RunProcesses(options.program, folder, base_dir, threads, gpus, (message) => {
-    if (message.type === 'started') tables();
+    if (message.type === 'started') updateTables();
     display.message(message);
   });
   const failed = divergedBefore(folder, before);
-  const [open, trained]: [RunEnd[], RunEnd[]] = [[], []];
-  tables();
+  const [unfinished, trained]: [RunEnd[], RunEnd[]] = [[], []];
+  updateTables();
   let diskIsFull = false;
   const timer = after(options.maxHours, () => processes.stop('max-hours'));
   try {
@@ -153,19 +153,19 @@ async function trainAll(
       startingOrder(todo, jobs, options.maxHours),
       jobs,
       async (run, slot) => {
-        const noRoom = roomProblem(folder, run);
-        if (noRoom !== null) {
+        const noSpace = diskProblem(folder, run);
+        if (noSpace !== null) {
           diskIsFull = true;
-          failed.push(noRoom);
+          failed.push(noSpace);
           return;
         }
         const end = await processes.train(run, backends.get(backendKey(run)) as BackendChoice, slot);
         if (end.status !== 'running') trained.push(end);
-        if (end.status === 'running' || end.status === 'interrupted') open.push(end);
+        if (end.status === 'running' || end.status === 'interrupted') unfinished.push(end);
         else if (end.status !== 'done') failed.push(end);
         display.ended(end);
         pruneFinishedRuns(folder, plan);
-        tables();
+        updateTables();
       },
       () => processes.stoppedBy !== null || diskIsFull,
     );
@@ -174,10 +174,10 @@ async function trainAll(
     processes.close();
     display.close();
   }
-  return { failed, unfinished: open, stoppedBy: processes.stoppedBy, trained };
+  return { failed, unfinished, stoppedBy: processes.stoppedBy, trained };
 }
 
-/** Calls once so many hours are over: looked at every second, since a timer takes no more than 24 days. */
+/** Calls a function after some hours. Checks every second, since a timer is limited to 24 days. */
 function after(hours: number | undefined, call: () => void): NodeJS.Timeout | undefined {
   if (hours === undefined) return undefined;
   const end = performance.now() + 3_600_000 * hours;
@@ -189,25 +189,25 @@ function after(hours: number | undefined, call: () => void): NodeJS.Timeout | un
   return timer;
 }
 
-/** What computes each kind of run, found out once, so that all runs of a kind compute with the same. */
+/** The backend for each requested backend and precision, chosen once, so that equal requests get the same backend. */
 async function backendsOf(runs: readonly PlannedRun[], program: string): Promise<Map<string, BackendChoice>> {
   const chosen = new Map<string, BackendChoice>();
   for (const run of runs) {
     const key = backendKey(run);
-    if (!chosen.has(key)) chosen.set(key, await askBackend(run, program));
+    if (!chosen.has(key)) chosen.set(key, await probeBackend(run, program));
   }
   return chosen;
 }
 
-/** In a process of its own: what native code does when it is loaded must not end the sweep. */
-async function askBackend({ backend, spec }: PlannedRun, program: string): Promise<BackendChoice> {
+/** Runs `mod probe`: a crash while native code is loaded must not end the sweep. */
+async function probeBackend({ backend, spec }: PlannedRun, program: string): Promise<BackendChoice> {
   const args = [program, 'probe', '--backend', backend, '--precision', spec.precision];
   try {
     const { stdout } = await promisify(execFile)(process.execPath, args);
     return JSON.parse(stdout) as BackendChoice;
   } catch (error) {
-    const said = (error as { stderr?: string }).stderr?.trim().replace(/^mod: /, '');
-    throw new InputError(said || messageOf(error));
+    const message = (error as { stderr?: string }).stderr?.trim().replace(/^mod: /, '');
+    throw new InputError(message || messageOf(error));
   }
 }
 
@@ -221,8 +221,8 @@ function displayOf({ quiet, out }: SweepOptions, total: number, done: number): D
   return out.isTTY ? barDisplay(options) : lineDisplay(options);
 }
 
-/** The failure of a run that the disk has no room for by now. */
-function roomProblem(folder: string, run: PlannedRun): RunEnd | null {
+/** The failure of a run whose checkpoints no longer fit on the disk; null if they fit. */
+function diskProblem(folder: string, run: PlannedRun): RunEnd | null {
   try {
     checkDisk(folder, [run], 1);
     return null;
@@ -231,8 +231,8 @@ function roomProblem(folder: string, run: PlannedRun): RunEnd | null {
   }
 }
 
-/** Tables in between: if a full disk takes them no more, those at the end say so. */
-function tryTables(folder: string, plan: readonly PlannedRun[]): void {
+/** Writes the tables during training. A full disk is ignored here and reported at the end. */
+function tryWriteTables(folder: string, plan: readonly PlannedRun[]): void {
   try {
     writeTables(folder, plan);
   } catch (error) {
@@ -240,8 +240,8 @@ function tryTables(folder: string, plan: readonly PlannedRun[]): void {
   }
 }
 
-/** The tables at the end. On a full disk the run that it has stopped says more, and with numbers. */
-function lastTables(folder: string, plan: readonly PlannedRun[], { failed }: Ends): RunRow[] {
+/** Writes the tables at the end. A full disk is ignored if a run has failed: the run's error has the sizes. */
+function writeFinalTables(folder: string, plan: readonly PlannedRun[], { failed }: Ends): RunRow[] {
   try {
     return writeTables(folder, plan);
   } catch (error) {

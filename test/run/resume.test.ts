@@ -10,7 +10,7 @@ import type { Recorder } from '../../src/ops/recording.js';
 import type { PlannedRun } from '../../src/plan/run.js';
 import { randomStream } from '../../src/random.js';
 import { runFiles } from '../../src/results/run-folder.js';
-import type { RunTraining } from '../../src/run/training.js';
+import type { TrainingSession } from '../../src/run/training-session.js';
 import { FAST_BACKENDS, useBackend } from '../support/backends.js';
 import { useCuda } from '../support/cuda.js';
 import { makeTinySweep, type TinySweep } from '../support/tiny-sweep.js';
@@ -79,7 +79,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
     const run = runs[1] as PlannedRun;
     const folder = at(`${backend}-numbers`);
     let poisoned = false;
-    const poison = (report: { step: number }, training: RunTraining): undefined => {
+    const poison = (report: { step: number }, training: TrainingSession): undefined => {
       if (report.step !== 12 || poisoned) return;
       poisoned = true;
       spoil(training, options.recorder);
@@ -101,7 +101,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
 });
 
 /** A bit of the memory has flipped: a weight is no number. */
-function spoil({ model }: RunTraining, recorder?: Recorder): void {
+function spoil({ model }: TrainingSession, recorder?: Recorder): void {
   const parameter = model.parameters.at(-1) as { value: Tensor };
   const none = new Float32Array(parameter.value.size).fill(Number.NaN);
   if (recorder !== undefined) {
@@ -124,7 +124,7 @@ describe('a run', () => {
 
   it('is diverged when three batches have been passed over and a fourth is wanted', async () => {
     const run = runs[1] as PlannedRun;
-    const spoilEach = ({ step }: { step: number }, training: RunTraining): undefined => {
+    const spoilEach = ({ step }: { step: number }, training: TrainingSession): undefined => {
       if (step === 12) spoil(training);
     };
     const { end, skipped } = await trainTiny(sweep, run, at('diverged'), { ...options, onStep: spoilEach });

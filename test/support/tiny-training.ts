@@ -13,7 +13,7 @@ import type { PlannedRun } from '../../src/plan/run.js';
 import { runFiles } from '../../src/results/run-folder.js';
 import { readSteps } from '../../src/results/steps.js';
 import { StopRequest } from '../../src/run/stop-request.js';
-import { RunTraining, type TrainingEnd } from '../../src/run/training.js';
+import { type TrainingEnd, TrainingSession } from '../../src/run/training-session.js';
 import type { StepReport } from '../../src/train/trainer.js';
 import type { TestBackend } from './backends.js';
 import { TINY_SWEEP, type TinySweep } from './tiny-sweep.js';
@@ -33,7 +33,7 @@ export interface TinyTraining {
   backend: TestBackend;
   recorder?: Recorder;
   /** After each step; what it returns says whether training is to stop. */
-  onStep?: (report: StepReport, training: RunTraining) => boolean | undefined;
+  onStep?: (report: StepReport, training: TrainingSession) => boolean | undefined;
   write?: (job: CheckpointJob) => Promise<void>;
   skipped?: Set<number>;
   now?: () => number;
@@ -62,7 +62,7 @@ export async function trainTiny(
   const stop = new StopRequest();
   const skipped = options.skipped ?? new Set<number>();
   const checkpoint = usableCheckpoint(runFiles(folder).checkpoints, run.config_hash, tell);
-  const training = new RunTraining(
+  const training = new TrainingSession(
     {
       run,
       folder,

@@ -1,4 +1,4 @@
-/** The training of a run in this process: from a checkpoint on, saving as it goes, back to one where numbers are lost. */
+/** Training of a run with checkpoints: resumes, saves, goes back if the loss is not finite. The loop is train/trainer.ts. */
 import { join } from 'node:path';
 import type { ChosenBackend } from '../backends/choose.js';
 import { Checkpointer } from '../checkpoint/checkpointer.js';
@@ -20,25 +20,25 @@ import { type StepReport, type TrainingOutcome, train } from '../train/trainer.j
 import { StepLog } from './step-log.js';
 import type { StopRequest } from './stop-request.js';
 
-export interface TrainingOptions {
+export interface TrainingSessionOptions {
   run: PlannedRun;
   folder: string;
   backend: ChosenBackend;
   batches: TrainingBatches;
   heldout: HeldoutWindows;
-  /** What the data was tokenized with, for the checkpoints. */
+  /** The tokenizer of the data, stored in checkpoints. */
   tokenizer: string | null;
   stop: StopRequest;
-  /** Sequences that pass through the model at once in evaluations, and in training to begin with. */
+  /** Sequences per forward pass in evaluations, and in training at the start. */
   microBatch: number;
-  /** First sequences of batches that are passed over: training adds to them. */
+  /** First sequences of skipped batches. Training adds to it. */
   skipped: Set<number>;
   onStep: (report: StepReport) => void;
   onMicroBatch: (sequences: number) => void;
-  /** A batch has been added to the skipped. */
+  /** Called after a batch was added to `skipped`. */
   onSkip: () => void;
   log: (line: string) => void;
-  /** Puts a checkpoint on the disk, beside training; injected in tests. */
+  /** Writes a checkpoint to disk in parallel to training; injected in tests. */
   write: (job: CheckpointJob) => Promise<void>;
   /** Milliseconds; injected in tests. */
   now: () => number;
@@ -46,13 +46,13 @@ export interface TrainingOptions {
 
 export type TrainingEnd =
   | { kind: 'done' | 'stopped' }
-  /** Numbers that are none, and no more batches may be skipped. */
+  /** The loss or gradient norm is not finite, and no more batches may be skipped. */
   | { kind: 'diverged'; step: number };
 
 /** Batches of a run that may be skipped before it counts as diverged. */
-export const MOST_SKIPPED = 3;
+const MAX_SKIPPED = 3;
 
-export class RunTraining {
+export class TrainingSession {
   model!: Transformer;
   steps!: StepLog;
   private optimizer!: Optimizer;
@@ -62,9 +62,9 @@ export class RunTraining {
   /** Seconds of earlier attempts. */
   private readonly wallBefore: number;
 
-  /** @param from a checkpoint of the run; null: the start */
+  /** @param from a checkpoint of the run; null: start at step 0 */
   constructor(
-    private readonly options: TrainingOptions,
+    private readonly options: TrainingSessionOptions,
     from: UsableCheckpoint | null,
   ) {
     this.started = options.now();
@@ -73,7 +73,7 @@ export class RunTraining {
     this.rebuildFrom(from);
   }
 
-  /** Seconds of training so far, those of earlier attempts included. */
+  /** Seconds of training so far, including earlier attempts. */
   get wallSeconds(): number {
     return this.wallBefore + (this.options.now() - this.started) / 1000;
   }
@@ -84,9 +84,9 @@ export class RunTraining {
   }
 
   /**
-   * Trains to the last step and saves its weights, or until it is asked to stop, and saves all.
+   * Trains to the last step and saves the weights, or until a stop request and saves a full checkpoint.
    *
-   * @throws DiskFullError where a checkpoint has no room: those before it stay
+   * @throws DiskFullError if the disk has no space for a checkpoint; earlier checkpoints stay
    */
   async run(): Promise<TrainingEnd> {
     for (;;) {
@@ -101,9 +101,9 @@ export class RunTraining {
       const { skipped, log, run, folder } = this.options;
       const what = `step ${report.step}: loss ${report.loss}, gradient norm ${report.gradNorm}`;
       await this.checkpointer.settle();
-      if (skipped.size === MOST_SKIPPED) {
+      if (skipped.size === MAX_SKIPPED) {
         this.steps.add(report);
-        log(`${what}: ${MOST_SKIPPED} batches have been skipped, the run has diverged`);
+        log(`${what}: ${MAX_SKIPPED} batches were skipped before, the run has diverged`);
         return { kind: 'diverged', step: report.step };
       }
       skipped.add(firstSequence);
@@ -111,7 +111,7 @@ export class RunTraining {
       const { checkpoints } = runFiles(folder);
       const checkpoint = usableCheckpoint(checkpoints, run.config_hash, log);
       log(
-        `${what}: back to step ${checkpoint?.state.step ?? 0}, passing over the batch of sequence ${firstSequence}`,
+        `${what}: back to step ${checkpoint?.state.step ?? 0}, skipping the batch of sequence ${firstSequence}`,
       );
       this.dispose();
       this.rebuildFrom(checkpoint);
@@ -123,7 +123,7 @@ export class RunTraining {
     this.model.dispose();
   }
 
-  /** Makes model, optimizer, log and data what they were at a checkpoint. */
+  /** Restores model, optimizer, log and data from a checkpoint, or initialises them. */
   private rebuildFrom(from: UsableCheckpoint | null): void {
     const { run, folder, batches, skipped, log, write, now } = this.options;
     const { spec } = run;
@@ -139,7 +139,7 @@ export class RunTraining {
       if (step < spec.steps)
         loadOptimizerState(join(from.folder, 'optimizer.safetensors'), this.optimizer, step);
       this.optimizer.step = step;
-      // Another size of micro-batch adds the same gradients up in another order.
+      // A different micro-batch size sums the gradients in a different order.
       this.microBatch = Math.min(this.microBatch, from.state.micro_batch_sequences);
     }
     for (const batch of state?.skipped_batches ?? []) skipped.add(batch);
@@ -183,7 +183,7 @@ export class RunTraining {
     });
   }
 
-  /** A checkpoint of the step that training rests after; whether it goes on. */
+  /** Saves a checkpoint while training pauses; returns whether training continues. */
   private async save(): Promise<boolean> {
     await this.checkpointer.begin(this.step, () => this.files());
     if (this.options.stop.reason === null) return true;
@@ -193,7 +193,7 @@ export class RunTraining {
 
   private files(): CheckpointFile[] {
     const { run, tokenizer } = this.options;
-    const isLast = this.step === run.spec.steps; // nothing will be trained from it
+    const isLast = this.step === run.spec.steps; // training does not resume from it
     return [
       ...modelFiles(this.model, tokenizer),
       ...(isLast ? [] : [{ name: 'optimizer.safetensors', parts: optimizerStateParts(this.optimizer) }]),

@@ -1,4 +1,4 @@
-/** One run from where it was left to its row in runs.csv: what a training process does. */
+/** Executes one run, from the start or its last checkpoint: training (training-session.ts), evaluation, result.json. */
 import { rmSync } from 'node:fs';
 import type { ChosenBackend } from '../backends/choose.js';
 import { keepLatest } from '../checkpoint/folder.js';
@@ -29,16 +29,17 @@ import type { RunEnd, RunMessage } from './messages.js';
 import type { StepLog } from './step-log.js';
 import type { StopRequest } from './stop-request.js';
 import { tensorTable } from './tensor-table.js';
-import { RunTraining } from './training.js';
+import { TrainingSession } from './training-session.js';
 
-export interface TrainRunOptions {
+export interface ExecuteRunOptions {
   run: PlannedRun;
   folder: string;
   /** The sweep file's folder. */
   baseDir: string;
   backend: ChosenBackend;
   stop: StopRequest;
-  tell: (message: RunMessage) => void;
+  /** Sends a message to the sweep. */
+  send: (message: RunMessage) => void;
   log: (line: string) => void;
   /** Milliseconds since 1970; injected in tests. */
   now: () => number;
@@ -47,13 +48,13 @@ export interface TrainRunOptions {
 const PACKAGES = ['@tensorflow/tfjs-core', '@tensorflow/tfjs-backend-wasm', '@tensorflow/tfjs-node-gpu'];
 
 /**
- * Trains from the last checkpoint, or the first step, saves the weights, evaluates, and leaves the run's result in its
- * folder; asked to stop it saves within a step and has no result.
+ * Trains from the last checkpoint or the first step, saves the weights, evaluates, and writes the run's result to its
+ * folder. After a stop request it saves within a step and writes no result.
  *
- * @throws DiskFullError where there is no room for a checkpoint
+ * @throws DiskFullError if the disk has no space for a checkpoint
  */
-export async function trainRun(options: TrainRunOptions): Promise<RunEnd> {
-  const { run, folder, baseDir, backend, stop, tell, log, now } = options;
+export async function executeRun(options: ExecuteRunOptions): Promise<RunEnd> {
+  const { run, folder, baseDir, backend, stop, send, log, now } = options;
   const { spec, run_id } = run;
   const started = now();
   const microBatch =
@@ -66,7 +67,7 @@ export async function trainRun(options: TrainRunOptions): Promise<RunEnd> {
   const data = openTrainingData(spec, baseDir);
   const heldout = openHeldoutData(spec, baseDir);
   const firstStep = checkpoint?.state.step ?? 0;
-  const training = new RunTraining(
+  const training = new TrainingSession(
     {
       run,
       folder,
@@ -77,12 +78,10 @@ export async function trainRun(options: TrainRunOptions): Promise<RunEnd> {
       stop,
       microBatch,
       skipped,
-      onStep: ({ step, loss }) => tell(progress(run, step, firstStep, loss, now() - started)),
+      onStep: ({ step, loss }) => send(progress(run, step, firstStep, loss, now() - started)),
       onMicroBatch: (sequences) => {
         manifest.micro_batch_sequences = sequences;
-        log(
-          `the device's memory does not do for more than ${sequences} sequences at once: going on with so many`,
-        );
+        log(`out of device memory: continuing with a micro-batch of ${sequences} sequences`);
         writeManifest(folder, manifest);
       },
       onSkip: () => {
@@ -96,9 +95,9 @@ export async function trainRun(options: TrainRunOptions): Promise<RunEnd> {
     checkpoint,
   );
   log(tensorTable(training.model));
-  tell({ type: 'started', runId: run_id, steps: spec.steps });
-  const ended = (status: RunEnd['status'], notes: string[], loss: number | null): RunEnd => {
-    const advice = status === 'diverged' ? ['lower training.learning_rate, then --retry'] : [];
+  send({ type: 'started', runId: run_id, steps: spec.steps });
+  const finish = (status: RunEnd['status'], notes: string[], loss: number | null): RunEnd => {
+    const advice = status === 'diverged' ? ['lower training.learning_rate, then mod sweep --retry'] : [];
     const note = [...notes, ...skippedNote(skipped, spec.batch_sequences), ...advice].join('; ') || null;
     const measured: MeasuredColumns = {
       ...rates(run, training.steps.summary(), backend.peakFlopsPerSecond),
@@ -118,27 +117,27 @@ export async function trainRun(options: TrainRunOptions): Promise<RunEnd> {
   const interrupted = (where: string): RunEnd => ({
     runId: run_id,
     status: 'interrupted',
-    note: `stopped by ${stop.reason} ${where}; it goes on from there`,
+    note: `stopped by ${stop.reason} ${where}; resumes from there`,
   });
   try {
     const end = await training.run();
     if (end.kind === 'stopped') return interrupted(`after step ${training.step} of ${spec.steps}`);
     if (end.kind === 'diverged') {
       const what = `the loss or the gradient norm of step ${end.step} is not a finite number`;
-      return ended('diverged', [what], null);
+      return finish('diverged', [what], null);
     }
     const results = await evaluateRun(options, training.model, heldout.windows, microBatch);
     writeEvaluations(
       folder,
       results.map(({ row }) => row),
     );
-    const done = ended('done', [], results[0].row.loss);
+    const done = finish('done', [], results[0].row.loss);
     const { checkpoints, evaluationProgress } = runFiles(folder);
     rmSync(evaluationProgress, { force: true });
     keepLatest(checkpoints);
     return done;
   } catch (error) {
-    if (error instanceof InterruptedError) return interrupted('in its evaluation');
+    if (error instanceof InterruptedError) return interrupted('during evaluation');
     throw error;
   } finally {
     data.close();
@@ -147,10 +146,10 @@ export async function trainRun(options: TrainRunOptions): Promise<RunEnd> {
 }
 
 /**
- * What an earlier process left of the run, to go on from. Where it has ended as diverged, or was made under another
- * config, that is nothing, and what it left is removed: it would stand for what this one does.
+ * The manifest and checkpoint of an earlier process, to resume from. If the run diverged, or had another config, returns
+ * null for both and removes its files, which would count as results of this run.
  */
-function clearStaleAndFindCheckpoint({ run, folder, log }: TrainRunOptions): {
+function clearStaleAndFindCheckpoint({ run, folder, log }: ExecuteRunOptions): {
   before: Manifest | null;
   checkpoint: UsableCheckpoint | null;
 } {
@@ -161,12 +160,12 @@ function clearStaleAndFindCheckpoint({ run, folder, log }: TrainRunOptions): {
   const stale = before === null ? [result, evaluation, evaluationProgress, steps, checkpoints] : [result];
   for (const path of stale) rmSync(path, { recursive: true, force: true });
   const checkpoint = before === null ? null : usableCheckpoint(checkpoints, run.config_hash, log);
-  if (checkpoint !== null) log(`going on from ${checkpoint.folder}`);
+  if (checkpoint !== null) log(`resuming from ${checkpoint.folder}`);
   return { before, checkpoint };
 }
 
 function manifestOf(
-  { run, baseDir, backend, now }: TrainRunOptions,
+  { run, baseDir, backend, now }: ExecuteRunOptions,
   before: Manifest | null,
   checkpoint: UsableCheckpoint | null,
   microBatch: number,
@@ -201,11 +200,13 @@ function manifestOf(
 function skippedNote(skipped: ReadonlySet<number>, batchSequences: number): string[] {
   if (skipped.size === 0) return [];
   const batches = [...skipped].sort((a, b) => a - b).map((first) => `${first}-${first + batchSequences - 1}`);
-  return [`skipped the batches of sequences ${batches.join(', ')}: their numbers were not finite`];
+  return [
+    `skipped the batches of sequences ${batches.join(', ')}: their loss or gradient norm was not finite`,
+  ];
 }
 
 async function evaluateRun(
-  { run, folder, backend, stop, tell, now }: TrainRunOptions,
+  { run, folder, backend, stop, send, now }: ExecuteRunOptions,
   model: Transformer,
   windows: Parameters<typeof evaluateModes>[1],
   microBatch: number,
@@ -223,7 +224,7 @@ async function evaluateRun(
     now,
     progress: new EvaluationProgress(runFiles(folder).evaluationProgress, subject),
     onProgress: (_, mode, done, total) => {
-      tell({ type: 'evaluating', runId: run_id, mode, done, total });
+      send({ type: 'evaluating', runId: run_id, mode, done, total });
       if (stop.reason !== null) throw new InterruptedError(`stopped by ${stop.reason}`);
     },
   });
@@ -237,7 +238,7 @@ function progress(
   loss: number,
   elapsedMs: number,
 ): RunMessage {
-  const steps = Math.max(1, step - firstStep); // fewer than none after going back
+  const steps = Math.max(1, step - firstStep); // zero or negative after a return to an earlier checkpoint
   const tokens = steps * spec.batch_sequences * spec.model.sequence_length;
   return {
     type: 'step',
@@ -249,7 +250,7 @@ function progress(
   };
 }
 
-/** The figures of a row that follow from its steps. The utilization is of what the device could do, where that is known. */
+/** The columns of a row that follow from its steps. Utilization is relative to the peak FLOP/s; null if unknown. */
 function rates(
   { spec, flops_per_pass }: PlannedRun,
   summary: ReturnType<StepLog['summary']>,
