@@ -1,4 +1,4 @@
-/** The command line itself: help with examples, exit codes, errors of one line. */
+/** The command line: help texts with examples, exit codes, one-line errors. */
 import { expect, it } from 'vitest';
 import { mod, startMod } from './support/mod.js';
 
@@ -23,16 +23,16 @@ it.each([
 it.each([
   ['an unknown command', ['swepe'], /unknown command 'swepe'\n\(Did you mean sweep\?\)/],
   ['an unknown option', ['plan', 'a.yaml', '--jsno'], /unknown option '--jsno'\n\(Did you mean --json\?\)/],
-  ['a file that is not there', ['plan', 'nothing.yaml'], /^mod: nothing\.yaml: cannot be read/],
-  ['a number that is none', ['sweep', 'a.yaml', '--jobs', 'many'], /a whole number above 0 is needed/],
-  ['a share that is none', ['data', 'prepare', 'a', '--out', 'b', '--heldout-share', '1'], /between 0 and 1/],
-  ['text that is not there', ['data', 'info', 'nothing.txt'], /^mod: no file matches 'nothing\.txt'/],
+  ['a missing file', ['plan', 'nothing.yaml'], /^mod: nothing\.yaml: cannot be read/],
+  ['an invalid number', ['sweep', 'a.yaml', '--jobs', 'many'], /Expected a whole number above 0/],
+  ['an invalid share', ['data', 'prepare', 'a', '--out', 'b', '--heldout-share', '1'], /between 0 and 1/],
+  ['a missing text file', ['data', 'info', 'nothing.txt'], /^mod: no file matches 'nothing\.txt'/],
   [
-    'one routing mode and all of them',
+    'one routing mode and all modes',
     ['eval', '--autoregressive', '--routing', 'topk'],
     /option '--autoregressive' cannot be used with option '--routing <mode>'/,
   ],
-  ['a shape that is none', ['bench', '--shape', 'x3'], /^mod: --shape x3: /],
+  ['an invalid shape', ['bench', '--shape', 'x3'], /^mod: --shape x3: /],
 ])('%s ends with code 2 and no stack trace', async (_, args, message) => {
   const { code, stderr } = await mod(...args);
   expect(code).toBe(2);
@@ -40,28 +40,28 @@ it.each([
   expect(stderr).not.toMatch(/\n +at /);
 });
 
-it('mod export --help says which folder is written to', async () => {
+it('mod export --help names the default output folder', async () => {
   const { stdout } = await mod('export', '--help');
-  expect(stdout.replaceAll(/\s+/g, ' ')).toContain('left out: export/tensorboard/ or export/wandb/ in the');
+  expect(stdout.replaceAll(/\s+/g, ' ')).toContain('default: export/tensorboard/ or export/wandb/ in the');
 });
 
 it.each([
-  ['sweep', /I\/N, e\.g\. 0\/4/],
-  ['bench', /d width, l layers, t sequence, b batch, v vocabulary; c capacity f frequency/],
-  ['eval', /also as in sampling/],
-  ['generate', /required: what to continue/],
-  ['export', /required: for which tool/],
-  ['train-run', /where to compute/],
+  ['sweep', /part I, from 0, of N parts of equal cost, e\.g\. 0\/4/],
+  ['bench', /d width, l layers, t sequence length, b batch size, v vocabulary;/],
+  ['eval', /also evaluate with causal routing, as in sampling/],
+  ['generate', /required: text to continue/],
+  ['export', /required: file format/],
+  ['train-run', /backend to compute on/],
 ])(
-  'mod %s --help says what is needed, and no default of nothing nor what is internal',
-  async (command, says) => {
+  'mod %s --help explains its options, without empty defaults and internal options',
+  async (command, text) => {
     const stdout = (await mod(command, '--help')).stdout.replaceAll(/\s+/g, ' ');
-    expect(stdout).toMatch(says);
+    expect(stdout).toMatch(text);
     expect(stdout).not.toMatch(/default: (false|\[\]|"")|--config-hash|--base-dir/);
   },
 );
 
-it('a reader that has gone ends a command silently, as head ends others', async () => {
+it('a command whose output is closed ends silently, like other programs before head', async () => {
   const { child, ended } = startMod(['plan', 'configs/6e18.yaml', '--json']);
   child.stdout?.destroy();
   expect(await ended).toMatchObject({ code: 141, stderr: '' });
@@ -71,7 +71,7 @@ it('--debug prints the stack trace', async () => {
   expect((await mod('--debug', 'plan', 'nothing.yaml')).stderr).toMatch(/\n +at /);
 });
 
-it('mod doctor says what works here and why not the rest, and wasm always does', async () => {
+it('mod doctor lists usable backends, and reasons for the others; wasm is always usable', async () => {
   const { code, stdout } = await mod('doctor', '--json');
   expect(code).toBe(0);
   const { node, backends, machine, disk } = JSON.parse(stdout);

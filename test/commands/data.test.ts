@@ -1,4 +1,4 @@
-/** `mod data prepare` and `mod data info`: what they leave and print, kills, other numbers of jobs, refusals. */
+/** `mod data prepare` and `mod data info`: their output, kills, numbers of jobs, rejected input. */
 import { spawn } from 'node:child_process';
 import {
   existsSync,
@@ -79,7 +79,7 @@ function textOf(out: string, role: 'train' | 'heldout'): string[] {
 }
 
 describe('mod data prepare', () => {
-  it('leaves every document once, in one of the splits, about the share asked for held out', async () => {
+  it('puts every document into one split, with about the requested share held out', async () => {
     const { documents, tokens, text_bytes } = await prepare('all');
     const [train, heldout] = [textOf('all', 'train'), textOf('all', 'heldout')];
     expect([...train, ...heldout].sort()).toEqual([...DOCUMENTS].sort());
@@ -91,7 +91,7 @@ describe('mod data prepare', () => {
     expect(tokens.train + tokens.heldout).toBe(bytes + DOCUMENTS.length);
   });
 
-  it('holds out the same documents wherever they lie, others under another seed, copies together', async () => {
+  it('holds out the same documents in any file, others with another seed, copies together', async () => {
     const before = new Set(textOf('all', 'heldout'));
     const path = join(folder, 'twice.jsonl');
     writeFileSync(path, lines([...DOCUMENTS.slice(200), ...DOCUMENTS]));
@@ -102,12 +102,12 @@ describe('mod data prepare', () => {
     expect(new Set(textOf('seed', 'heldout'))).not.toEqual(before);
   });
 
-  it('taken up again does what is missing, to the same shards', async () => {
+  it('a repeated call makes the missing parts, and the same shards', async () => {
     const whole = shards('all');
     await prepare('again');
     const parts = readdirSync(join(folder, 'again/parts'));
     expect(parts.length).toBeGreaterThan(3);
-    // As a kill leaves a part: no record, one shard complete, another not.
+    // The state of a part after a kill: no record, one complete shard, one incomplete.
     rmSync(join(folder, 'again/parts/00001.json'));
     rmSync(join(folder, 'again/train-00001-00.bin'));
     writeFileSync(join(folder, 'again/.train-00001-00.bin.tmp'), 'half of it');
@@ -123,7 +123,7 @@ describe('mod data prepare', () => {
     });
   });
 
-  it('makes parts again whose shards are gone or cut short, to the same shards', async () => {
+  it('makes parts with missing or truncated shards again, with the same shards', async () => {
     const whole = shards('all');
     const { parts_done_before: _, bytes_per_second: __, ...same } = await prepare('lost');
     const parts = readdirSync(join(folder, 'lost/parts')).length;
@@ -137,7 +137,7 @@ describe('mod data prepare', () => {
     expect(shards('lost')).toEqual(whole);
   });
 
-  it('killed and started again, with more jobs, leaves the shards of an uninterrupted call', async () => {
+  it('after a kill, a repeated call with more jobs gives the shards of an uninterrupted call', async () => {
     const large = join(folder, 'large.jsonl');
     writeFileSync(large, lines(Array.from({ length: 40_000 }, (_, i) => `${DOCUMENTS[i % 400]}${i}`)));
     const run = (out: string, jobs: number) => {
@@ -175,7 +175,7 @@ describe('mod data prepare', () => {
     expect(shards('killed')).toEqual(shards('uninterrupted'));
   });
 
-  it('copies the tokenizer.json beside the shards, and prints what a sweep file says of them', async () => {
+  it('copies tokenizer.json next to the shards, and prints the data section for a sweep file', async () => {
     const tokenizer = join(folder, 'tiny.json');
     writeTinyTokenizer(tokenizer);
     const printed: string[] = [];
@@ -196,7 +196,7 @@ describe('mod data prepare', () => {
     expect(yaml).toContain(`vocab_size: ${TINY_VOCABULARY}`);
   });
 
-  it('prints what a sweep file can say of them, whatever the folder is called', async () => {
+  it('prints a valid data section for any folder name', async () => {
     const whole = textOf('all', 'train');
     for (const name of ['odd (1) [x] {a,b}', '!kept: #1', 'it\'s a "tab"']) {
       const printed: string[] = [];
@@ -211,46 +211,48 @@ describe('mod data prepare', () => {
     }
   });
 
-  it('takes a folder in which an earlier call got nothing done', async () => {
+  it('accepts a folder in which an earlier call finished no part', async () => {
     await expect(prepare('wrong-at-first', { field: 'body', partBytes: 2 ** 30 })).rejects.toThrow('--field');
     writeFileSync(join(folder, 'wrong-at-first/train-00009-00.bin'), 'left by it');
     expect((await prepare('wrong-at-first')).parts_done_before).toBe(0);
     expect(shards('wrong-at-first')).toEqual(shards('all'));
   });
 
-  it('refuses a folder that holds other tokens, saying what is different', async () => {
-    await expect(prepare('all', { seed: 7 })).rejects.toThrow('it was begun with another seed');
+  it('rejects a folder with other tokens, and names the difference', async () => {
+    await expect(prepare('all', { seed: 7 })).rejects.toThrow('made with another seed');
     await expect(prepare('all', { tokenizer: 'gpt2' })).rejects.toThrow(
-      'it was begun with another tokenizer, vocab_size, end_of_text',
+      'made with another tokenizer, vocab_size, end_of_text',
     );
     mkdirSync(join(folder, 'others'));
     writeFileSync(join(folder, 'others/train-00000-00.bin'), 'of llm.c');
-    await expect(prepare('others')).rejects.toThrow('holds train-00000-00.bin, of another source');
+    await expect(prepare('others')).rejects.toThrow(
+      'contains train-00000-00.bin, which mod data prepare did not write here',
+    );
     const path = join(folder, 'changes.jsonl');
     writeFileSync(path, lines(DOCUMENTS));
     const again = () => dataPrepareCommand([path], options('changes'), () => undefined);
     await again();
     utimesSync(path, 1, 1);
-    await expect(again()).rejects.toThrow('its input files have been added to, taken away or changed since');
+    await expect(again()).rejects.toThrow('input files were added, removed or changed since');
   });
 
-  it('names the option that chooses its folder where that cannot be written', async () => {
+  it('names the option that chooses the output folder if it cannot be written', async () => {
     await expect(prepare('input/a.jsonl/below')).rejects.toThrow(/; choose another --out$/);
   });
 
   it.each<[string, Partial<DataPrepareOptions>]>([
     ["no token 'odd'", { endOfText: 'odd', tokenizer: 'gpt2' }],
-    ['--separator: found nothing', { separator: '' }],
+    ['--separator: expected the text between two documents', { separator: '' }],
     ['cannot be read', { tokenizer: 'nowhere.json' }],
     ["no text in its field 'body': text is in text", { field: 'body' }],
     ['no document was held out: 400 documents', { heldoutShare: 1e-9 }],
-  ])('refuses: %s', async (message, other) => {
-    const out = `refused-${message.replace(/\W+/g, '-')}`;
+  ])('rejects: %s', async (message, other) => {
+    const out = `rejected-${message.replace(/\W+/g, '-')}`;
     await expect(prepare(out, other)).rejects.toThrow(InputError);
     await expect(prepare(out, other)).rejects.toThrow(message);
   });
 
-  it('of a single document prints nothing as done, and takes the call that divides it into the same folder', async () => {
+  it('rejects a single document, then accepts a call that splits it in the same folder', async () => {
     const path = join(folder, 'book.txt');
     writeFileSync(path, DOCUMENTS.join('\n'));
     const printed: string[] = [];
@@ -259,7 +261,7 @@ describe('mod data prepare', () => {
     const { separator: _, ...undivided } = options('book', { tokenizer });
     const call = (how: DataPrepareOptions) => dataPrepareCommand([path], how, (text) => printed.push(text));
     await expect(call(undivided)).rejects.toThrow(
-      'the text is a single document; divide the text into more documents, as with --separator "\\n\\n"',
+      'the text is a single document: split the text into documents, for example at empty lines with --separator "\\n\\n"',
     );
     expect(printed).toEqual([]);
     expect(readdirSync(join(folder, 'book'))).toEqual(['.lock']);
@@ -276,7 +278,7 @@ describe('mod data info', () => {
     return JSON.parse(printed.join()) as FileContents[];
   };
 
-  it('tells of shards what mod data prepare knew: documents, vocabulary, text', async () => {
+  it('prints documents, vocabulary and text of shards from mod data prepare', async () => {
     const files = await info(join(folder, 'tiny/*.bin'));
     const documents = files.reduce((sum, file) => sum + (file.documents ?? 0), 0);
     expect(documents).toBe(DOCUMENTS.length);
@@ -288,7 +290,7 @@ describe('mod data info', () => {
     }
   });
 
-  it('tells of text what it would be as tokens', async () => {
+  it('prints the tokens that a text file would have', async () => {
     const [a] = await info(join(input, 'a.jsonl'));
     expect(a).toMatchObject({
       format: 'JSONL',
@@ -300,7 +302,7 @@ describe('mod data info', () => {
     expect(b?.sample).toMatch(/^document 200 says/);
   });
 
-  it('tells of bare tokens their numbers', async () => {
+  it('prints the tokens of a file without a header as numbers', async () => {
     writeFileSync(join(folder, 'bare.bin'), Uint16Array.of(7, 5000, 7));
     expect(await info(join(folder, 'bare.bin'))).toEqual([
       {
@@ -316,7 +318,7 @@ describe('mod data info', () => {
     ]);
   });
 
-  it('refuses a token outside the vocabulary, and a damaged shard, by name and byte', async () => {
+  it('rejects a token outside the vocabulary and a damaged shard, with file and byte', async () => {
     writeFileSync(join(folder, 'bare.bin'), Uint16Array.of(7, 5000, 7));
     const bare = join(folder, 'bare.bin');
     await expect(info(bare, { tokenizer: 'bytes' })).rejects.toThrow(

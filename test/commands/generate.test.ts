@@ -1,4 +1,4 @@
-/** `mod generate` and `mod analyze` on a run that a sweep has trained. */
+/** `mod generate` and `mod analyze` on a run trained by a sweep. */
 import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse } from 'csv-parse/sync';
@@ -20,12 +20,12 @@ afterAll(() => rmSync(sweep.folder, { recursive: true }));
 describe('mod generate', () => {
   const generate = (...args: string[]) => mod('generate', folder, '--backend', 'wasm', ...args);
 
-  it('streams text for a prompt, the same for a seed, and says what it cost', async () => {
+  it('streams text for a prompt, reproducible by seed, and prints statistics', async () => {
     const first = await generate('--prompt', 'the ', '--tokens', '20');
     expect(first.code).toBe(0);
     expect(first.stdout.startsWith('the ')).toBe(true);
     expect(first.stderr).toMatch(
-      /^[\d.]+ tok\/s; predictor: [\d.]+ of the routed blocks taken; caches .* dense model's$/m,
+      /^[\d.]+ tok\/s; predictor routing: [\d.]+ of the routed blocks per token; KV cache .* dense model's$/m,
     );
     expect((await generate('--prompt', 'the ', '--tokens', '20')).stdout).toBe(first.stdout);
     expect((await generate('--prompt', 'the ', '--tokens', '20', '--seed', '1')).stdout).not.toBe(
@@ -33,7 +33,7 @@ describe('mod generate', () => {
     );
   });
 
-  it('with --json gives tokens, participation and timing of several prompts', async () => {
+  it('with --json prints tokens, participation and timing of several prompts', async () => {
     const args = ['--prompt', 'the ', 'of 12', '--tokens', '8', '--temperature', '0', '--json'];
     const printed = JSON.parse((await generate(...args)).stdout);
     expect(printed).toHaveLength(2);
@@ -50,7 +50,7 @@ describe('mod generate', () => {
     expect(cache_bytes).toBeLessThanOrEqual(cache_bytes_dense);
   });
 
-  it('takes a run as SWEEP/RUN, as mod eval --checkpoint does', async () => {
+  it('accepts a run as SWEEP/RUN, like mod eval --checkpoint', async () => {
     const [run, results] = [`tiny/${TINY_RUNS[1]}`, ['--results', sweep.results, '--backend', 'wasm']];
     const generated = await mod('generate', run, '--prompt', 'the ', '--tokens', '2', ...results);
     expect(generated.code).toBe(0);
@@ -64,24 +64,28 @@ describe('mod generate', () => {
   });
 
   it.each([
-    ['what is no checkpoint', ['nowhere', '--prompt', 'a'], /nowhere: neither a checkpoint nor a run/],
     [
-      'more tokens than the model was made for',
+      'a folder that is not a checkpoint',
+      ['nowhere', '--prompt', 'a'],
+      /nowhere: neither a checkpoint nor a run/,
+    ],
+    [
+      'more tokens than the sequence length',
       ['FOLDER', '--prompt', 'a', '--tokens', '32'],
-      /are more than the 32/,
+      /exceeds the model's sequence length of 32/,
     ],
     [
       'random routing',
       ['RANDOM', '--prompt', 'a', '--tokens', '2'],
-      /: random routing has no causal form: it cannot generate$/m,
+      /: cannot generate: random routing has no causal mode$/m,
     ],
     [
-      'a tokenizer of more tokens than the model',
+      'a tokenizer with a larger vocabulary than the model',
       ['FOLDER', '--prompt', 'a', '--tokenizer', 'gpt2'],
       /gpt2: .* of 50257 tokens; the model has a vocabulary of 256/,
     ],
-    ['a tokenizer that is not there', ['FOLDER', '--prompt', 'a', '--tokenizer', 'none.json'], /none\.json/],
-  ])('refuses %s', async (_, args, message) => {
+    ['a missing tokenizer', ['FOLDER', '--prompt', 'a', '--tokenizer', 'none.json'], /none\.json/],
+  ])('rejects %s', async (_, args, message) => {
     const random = join(sweep.results, 'tiny', TINY_RUNS[2] as string);
     const filled = args.map((arg) => (arg === 'FOLDER' ? folder : arg === 'RANDOM' ? random : arg));
     const { code, stderr } = await mod('generate', ...filled, '--backend', 'wasm');
@@ -90,13 +94,13 @@ describe('mod generate', () => {
   });
 });
 
-describe('weights that are damaged', () => {
+describe('damaged weights', () => {
   const weights = () => join(latestCheckpoint(folder) as string, 'weights.safetensors');
   let whole: Buffer;
   beforeAll(() => {
     whole = readFileSync(weights());
     const flipped = Buffer.from(whole);
-    flipped[flipped.length - 7] = (flipped[flipped.length - 7] as number) ^ 1; // a number, and a finite one
+    flipped[flipped.length - 7] = (flipped[flipped.length - 7] as number) ^ 1; // still a finite number
     writeFileSync(weights(), flipped);
   });
   afterAll(() => writeFileSync(weights(), whole));
@@ -106,7 +110,7 @@ describe('weights that are damaged', () => {
     ['analyze', ['RUN', '--sequences', '2']],
     ['eval', ['RUN']],
     ['eval', ['--checkpoint', 'CHECKPOINT', '--tokens', 'HELDOUT', '--token-bytes', '1']],
-  ])('are refused by mod %s %j, which names the file', async (command, args) => {
+  ])('are rejected by mod %s %j, which names the file', async (command, args) => {
     const places: Record<string, string> = {
       RUN: folder,
       CHECKPOINT: latestCheckpoint(folder) as string,
@@ -118,7 +122,7 @@ describe('weights that are damaged', () => {
     expect(stderr).toContain(`${weights()}: corrupt: its checksum differs from the manifest's`);
   });
 
-  it('are read where there is no manifest, and a whole checkpoint under any name and without its optimizer', async () => {
+  it('are read without a manifest; an undamaged checkpoint also under another name and without its optimizer', async () => {
     const copy = join(sweep.folder, 'copy');
     cpSync(latestCheckpoint(folder) as string, copy, { recursive: true });
     rmSync(join(copy, 'state.json'));
@@ -135,7 +139,7 @@ describe('mod analyze', () => {
   const analyze = (...args: string[]) =>
     mod('analyze', ...args, '--results', sweep.results, '--backend', 'wasm');
 
-  it('leaves which token went through which block, weights, shares and correlations', async () => {
+  it('writes the selected tokens of each block, router weights, shares and correlations', async () => {
     const { code, stdout } = await analyze(`tiny/${TINY_RUNS[1]}`, '--sequences', '6', '--heatmaps', '2');
     expect(code).toBe(0);
     expect(stdout).toContain('routed blocks 1');
@@ -165,7 +169,7 @@ describe('mod analyze', () => {
     }
   });
 
-  it('writes the table of tokens that the correlations are made from', () => {
+  it('writes the table of tokens behind the correlations', () => {
     const rows = parse(readFileSync(join(folder, 'analysis', 'tokens.csv')), { columns: true }) as Record<
       string,
       string
@@ -181,8 +185,8 @@ describe('mod analyze', () => {
 
   it.each([
     ['a sweep', 'tiny', /name one of its runs/],
-    ['a dense model', `tiny/${TINY_RUNS[0]}`, /a dense model routes nothing/],
-  ])('refuses %s', async (_, target, message) => {
+    ['a dense model', `tiny/${TINY_RUNS[0]}`, /a dense model has no routed blocks/],
+  ])('rejects %s', async (_, target, message) => {
     const { code, stderr } = await analyze(target);
     expect(code).toBe(2);
     expect(stderr).toMatch(message);

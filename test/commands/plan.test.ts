@@ -1,4 +1,4 @@
-/** `mod plan`: the table, the points that are not feasible, warnings, and the rows of --json. */
+/** `mod plan`: the table, infeasible points, warnings, and the rows of --json. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -39,7 +39,7 @@ async function planned(
   return printed.join('\n');
 }
 
-it('prints a table of the runs, and under it those that are not feasible', async () => {
+it('prints a table of the runs, then the infeasible ones', async () => {
   const text = await planned(SWEEP, false, tokens(1e6));
   expect(text.split('\n').slice(0, 5).join('\n')).toMatchInlineSnapshot(`
     "a: 2 of 3 runs can be trained
@@ -54,7 +54,7 @@ it('prints a table of the runs, and under it those that are not feasible', async
   expect(text).not.toContain('Warnings');
 });
 
-it('says what the sweep asks of the disk, and of the time where mod bench has measured', async () => {
+it('prints the disk space of the sweep, and its hours if mod bench has measured a rate', async () => {
   const record: BenchRecord = {
     host: hostname(),
     backend: 'wasm',
@@ -66,55 +66,53 @@ it('says what the sweep asks of the disk, and of the time where mod bench has me
     flops_per_second: 1e9,
     measured_at: '2026-01-01T00:00:00.000Z',
   };
-  // 2 x 1e11 FLOPs at 1e9 a second; 12 bytes for each of 214k + 222k parameters.
+  // 2 x 1e11 FLOPs at 1e9 FLOP/s; 12 bytes for each of 214k + 222k parameters.
   const text = await planned(SWEEP, false, tokens(1e6), [record]);
   expect(text).toContain(
-    'In all 2.00e+11 FLOPs; 5.11 MiB of disk for the last checkpoint of every run; about 3m20s of training one after another, as mod bench measured here with d64l4t64b4v256.',
+    'Total: 2.00e+11 FLOPs; 5.11 MiB of disk space for the last checkpoint of every run; about 3m20s of training, one run at a time, at the rate that mod bench measured for d64l4t64b4v256.',
   );
   const [baseline, , skipped] = JSON.parse(await planned(SWEEP, true, tokens(1e6), [record]));
   expect(baseline.hours_from).toBe(record.shape);
   expect(baseline.hours).toBeCloseTo(baseline.train_flops / 1e9 / 3600, 12);
   expect(baseline.checkpoint_bytes).toBe(12 * baseline.params_total + 65536);
   expect(skipped).toMatchObject({ hours: null, hours_from: null, checkpoint_bytes: null });
-  expect(await planned(SWEEP, false, tokens(1e6))).toContain(
-    'hours are not known: mod bench has measured nothing on this machine',
-  );
+  expect(await planned(SWEEP, false, tokens(1e6))).toContain('hours unknown: run mod bench on this machine.');
   expect(await planned(`${SWEEP}backend: cuda\n`, false, tokens(1e6), [record])).toContain(
-    'mod bench has measured nothing on this backend and precision on this machine',
+    'hours unknown: run mod bench on this machine with this backend and precision',
   );
 });
 
-it('warns above four epochs, and of budgets missed by more than 1%', async () => {
+it('warns above four epochs, and if FLOPs differ from the budget by more than 1%', async () => {
   expect(await planned(SWEEP, false, tokens(20_000))).toContain(
-    'Warnings:\n  more than 4 epochs over the training data in 1 run, 5.48 in 1e11-mod-c0.125-f2-d64l4-s0',
+    'Warnings:\n  more than 4 epochs over the training data in 1 run, up to 5.48 in 1e11-mod-c0.125-f2-d64l4-s0',
   );
   const few = SWEEP.replace('1e11', '5e9');
   expect(await planned(few, false, tokens(1e6))).toMatch(
-    /the budget is missed by more than 1% in \d runs?, \d\.\d\d% in/,
+    /FLOPs differ from the budget by more than 1% in \d runs?, up to \d\.\d\d% in/,
   );
 });
 
-it('warns of data shorter than one sequence, and writes millions of epochs short', async () => {
+it('warns of data shorter than one sequence, and abbreviates millions of epochs', async () => {
   const text = await planned(SWEEP, false, (_, role) => tokens(role === 'heldout' ? 64 : 65)(_, role, ''));
   expect(text).toContain(
-    'the held-out data are too short, mod sweep refuses them: 64 tokens, 65 are one sequence of 64',
+    'the held-out data is too short, mod sweep rejects it: 64 tokens, at least 65 are required for a sequence of 64',
   );
-  expect(text).not.toContain('the training data are too short');
+  expect(text).not.toContain('the training data is too short');
   const large = SWEEP.replace('1e11', '1e14');
   expect(await planned(large, false, tokens(65))).toMatch(/, \d\.\d+e\d+ in 1e14-mod/);
 });
 
-it('goes on without the data, and says what is not there', async () => {
+it('works without the data, and warns of what is missing', async () => {
   const open: OpenTokens = (_, role) => {
     throw new InputError(`no file matches '${role}'`);
   };
   const text = await planned(SWEEP, false, open);
-  expect(text).toContain("no training data, so that epochs are not known: no file matches 'train'");
+  expect(text).toContain("no training data, epochs are unknown: no file matches 'train'");
   expect(text).toContain("no held-out data: no file matches 'heldout'");
   expect(JSON.parse(await planned(SWEEP, true, open))[0].epochs).toBeNull();
 });
 
-it('opens each data once, closes it, and passes other errors on', async () => {
+it('opens each data configuration once, closes it, and rethrows other errors', async () => {
   let opened = 0;
   let closed = 0;
   const counting: OpenTokens = () => {
@@ -132,7 +130,7 @@ it('opens each data once, closes it, and passes other errors on', async () => {
   await expect(planned(SWEEP, true, broken)).rejects.toThrow(TypeError);
 });
 
-it('prints the rows of runs.csv before training under --json, null where a column does not apply', async () => {
+it('prints the rows of runs.csv before training with --json; columns that do not apply are null', async () => {
   const rows = JSON.parse(await planned(SWEEP, true, tokens(1e6)));
   expect(Object.keys(rows[0])).toEqual(expect.arrayContaining([...RUN_COLUMNS, 'epochs']));
   expect(rows[0]).toMatchObject({
@@ -162,7 +160,7 @@ it('prints the rows of runs.csv before training under --json, null where a colum
   }
 });
 
-it('the quick sweep trains nine runs of 50 steps or more, each on a part of its text', async () => {
+it('the quick sweep has nine runs of at least 50 steps, each of less than one epoch', async () => {
   const printed: string[] = [];
   await planCommand('configs/quick.yaml', { json: true, results: 'results' }, (part) => printed.push(part));
   const rows: { variant: string; steps: number; epochs: number; train_flops: number }[] = JSON.parse(
@@ -178,7 +176,7 @@ it('the quick sweep trains nine runs of 50 steps or more, each on a part of its 
   expect(rows.reduce((sum, { train_flops }) => sum + train_flops, 0)).toBeLessThan(1.05e12);
 });
 
-it('the held-out text of the quick sweep repeats nothing of the training text but its licence', () => {
+it('the held-out text of the quick sweep shares only its licence with the training text', () => {
   const [data] = expandSweep(loadSweepFile('configs/quick.yaml')).map(({ spec }) => spec.data);
   if (data === undefined || !('text' in data)) throw new Error('the quick sweep is text');
   const lines = (paths: string[]) =>

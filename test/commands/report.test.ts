@@ -1,4 +1,4 @@
-/** `mod report`: one sweep or several, finished or not, and how long it may take. */
+/** `mod report`: one or several sweeps, finished or running; its time limit. */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -28,7 +28,7 @@ async function report(targets: string[], options: { json?: boolean; watch?: bool
   return printed;
 }
 
-it('of one sweep goes into its folder, and says where it is', async () => {
+it('writes the report of one sweep to its folder, and prints the path', async () => {
   const sweep = writeSweep(results, syntheticRuns({ file: FEW }));
   expect(await report([])).toEqual([
     expect.stringMatching(/made\/report\/index\.html: 16 of 16 runs, \d+ figures$/),
@@ -36,7 +36,7 @@ it('of one sweep goes into its folder, and says where it is', async () => {
   expect(existsSync(join(sweep, 'report', 'report.json'))).toBe(true);
 });
 
-it('of several sweeps goes beside them, and holds all their budgets', async () => {
+it('writes the report of several sweeps to the results folder, with all budgets', async () => {
   writeSweep(results, syntheticRuns({ file: FEW }), 'a');
   writeSweep(results, syntheticRuns({ file: FEW.replace('1e15', '4e15') }), 'b');
   const [printed] = await report(['a', 'b'], { json: true });
@@ -47,7 +47,7 @@ it('of several sweeps goes beside them, and holds all their budgets', async () =
   expect(readFileSync(join(results, 'report', 'index.html'), 'utf8')).toContain('<h1>a, b: ');
 });
 
-it('of a sweep in which nothing is done yet is a page that says so', async () => {
+it('writes a page for a sweep without a finished run', async () => {
   const runs = syntheticRuns({ file: FEW });
   writeSweep(
     results,
@@ -56,7 +56,7 @@ it('of a sweep in which nothing is done yet is a page that says so', async () =>
   expect(await report([])).toEqual([expect.stringContaining(': 0 of 16 runs, 0 figures')]);
 });
 
-it('reads tables alone where the run folders were not copied', () => {
+it('reads the tables if the run folders were not copied', () => {
   const runs = syntheticRuns({ file: FEW });
   const sweep = writeSweep(results, runs);
   const before = loadRuns([sweep]);
@@ -66,7 +66,7 @@ it('reads tables alone where the run folders were not copied', () => {
   expect(after.map(({ evaluations }) => evaluations)).toEqual(before.map(({ evaluations }) => evaluations));
 });
 
-it('watches: writes anew when a run ends, until nothing trains', async () => {
+it('watches: writes the report again when a run ends, until no run trains', async () => {
   const runs = syntheticRuns({ file: FEW });
   const sweep = writeSweep(results, runs.slice(0, 4));
   const last = runs[3] as (typeof runs)[number];
@@ -84,7 +84,7 @@ it('watches: writes anew when a run ends, until nothing trains', async () => {
   ]);
 });
 
-it('watches on while the sweep is at work, between two runs', async () => {
+it('continues to watch while the sweep is running, between two runs', async () => {
   const runs = syntheticRuns({ file: FEW });
   const sweep = writeSweep(results, runs.slice(0, 4));
   const last = runs[3] as (typeof runs)[number];
@@ -101,7 +101,7 @@ it('watches on while the sweep is at work, between two runs', async () => {
   ]);
 });
 
-it('takes less than five seconds of a processor over hundreds of runs', async () => {
+it('takes less than five seconds of processor time for hundreds of runs', async () => {
   const file =
     'flop_budgets: [1e15, 2e15, 4e15, 8e15]\ncapacities: [0.125, 0.5]\nrouting_frequencies: [1, 2]\nrouters: [learned, random]\n';
   const runs = syntheticRuns({ file });
@@ -111,11 +111,11 @@ it('takes less than five seconds of a processor over hundreds of runs', async ()
   expect(seconds).toBeLessThan(5);
 });
 
-it('a target that is none is an input error', async () => {
+it('an unknown target is an input error', async () => {
   await expect(report(['nothing'])).rejects.toThrow(InputError);
 });
 
-it('names the option that chooses its folder where that cannot be written', async () => {
+it('names the option that chooses the output folder if it cannot be written', async () => {
   const sweep = writeSweep(results, syntheticRuns({ file: FEW }));
   await expect(report([], { out: join(sweep, 'runs.csv', 'page') })).rejects.toThrow(
     /; choose another --out$/,

@@ -1,4 +1,4 @@
-/** `mod status`: how far runs have come, from files that the test writes. */
+/** `mod status`: progress of runs, from files that the test writes. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -39,7 +39,7 @@ async function status(options: { json?: boolean; watch?: boolean; target?: strin
   return printed.join('');
 }
 
-it('shows share, loss, rate and time left of runs in every state', async () => {
+it('prints share, loss, rate and time left of runs in every state', async () => {
   // 100 steps of 8 · 128 tokens each; all five runs cost the same.
   const runs = ['done', 'trains', 'broken', 'waits'].map((id) => plannedRun(id));
   const skipped = plannedRun('never', { status: 'skipped', note: 'selects none' });
@@ -49,7 +49,7 @@ it('shows share, loss, rate and time left of runs in every state', async () => {
   const lock = acquireLock(runFiles(started('trains', 60)).lock, 'test');
   started('broken', 20);
   expect(await status()).toMatchInlineSnapshot(`
-    "a: 45% of the FLOPs spent, 1m50s left
+    "a: 45% of the FLOPs done, 1m50s left
 
     run     status       step   of  done    loss  tok/s  left
     done    done          100  100  100%  1.2500   4.1k     -
@@ -69,7 +69,7 @@ it('shows share, loss, rate and time left of runs in every state', async () => {
   lock.release();
 });
 
-it('watches until nothing trains', async () => {
+it('watches until no run trains', async () => {
   writePlan(sweep, { name: 'a', base_dir: '/', runs: [plannedRun('trains')] });
   const lock = acquireLock(runFiles(started('trains', 99)).lock, 'test');
   setTimeout(() => lock.release(), 100);
@@ -78,7 +78,7 @@ it('watches until nothing trains', async () => {
   expect(text).toContain('trains  interrupted');
 });
 
-it('watches on while the sweep is at work, before its first run and between two', async () => {
+it('continues to watch while the sweep is running, before its first run and between two', async () => {
   writePlan(sweep, { name: 'a', base_dir: '/', runs: [plannedRun('first'), plannedRun('second')] });
   writeResult(started('first', null), { ...planRow(plannedRun('first')), status: 'done', loss: 1 });
   const lock = acquireLock(sweepFiles(sweep).lock, 'test');
@@ -87,7 +87,7 @@ it('watches on while the sweep is at work, before its first run and between two'
   expect(text.match(/a: 50% of the FLOPs/g)).toHaveLength(2);
 });
 
-it('watches no longer than its run, whatever the sweep does', async () => {
+it('watches a single run only until it is done, even if the sweep is running', async () => {
   writePlan(sweep, { name: 'a', base_dir: '/', runs: [plannedRun('first'), plannedRun('second')] });
   writeResult(started('first', null), { ...planRow(plannedRun('first')), status: 'done', loss: 1 });
   const lock = acquireLock(sweepFiles(sweep).lock, 'test');

@@ -1,5 +1,5 @@
-// Writes the checkpoint of step argv[3] into argv[2] and is killed, by its own hand, at the argv[4]-th call of the file
-// system: before the call where argv[5] is 'before', else after it. Says how many calls there were if it lives.
+// Writes the checkpoint of step argv[3] to argv[2] and kills itself at the argv[4]-th file system call: before the call if
+// argv[5] is 'before', else after it. Prints the number of calls if it survives.
 import * as nodeFs from 'node:fs';
 import { join } from 'node:path';
 import { writeCheckpoint } from '../../dist/checkpoint/folder.js';
@@ -13,7 +13,7 @@ const fs = new Proxy(nodeFs, {
       calls += 1;
       const dies = calls === Number(nth);
       if (dies && when === 'before') process.kill(process.pid, 'SIGKILL');
-      // A write that is killed halfway.
+      // A write killed halfway.
       if (dies && name === 'writeSync') target.writeSync(args[0], args[1], args[2], Math.ceil(args[3] / 2));
       else if (dies) target[name](...args);
       if (dies) process.kill(process.pid, 'SIGKILL');

@@ -1,4 +1,4 @@
-/** A checkpoint that is killed at any call of the system, or damaged in any place: never taken for a whole one. */
+/** A checkpoint write killed at any system call, or a file damaged anywhere, is never accepted as a valid checkpoint. */
 import { spawnSync } from 'node:child_process';
 import {
   cpSync,
@@ -50,7 +50,7 @@ function write(checkpoints: string, step: number, nth: number, when: string) {
   return spawnSync(process.execPath, args, { encoding: 'utf8' });
 }
 
-it('killed at each call of the system leaves the checkpoints before it, or itself, whole', () => {
+it('killed at each system call leaves valid earlier checkpoints, and itself valid or absent', () => {
   const calls = Number(write(runFolder('counted'), 3, 0, 'never').stdout);
   expect(calls).toBeGreaterThan(30);
   const template = runFolder('template');
@@ -71,7 +71,7 @@ it('killed at each call of the system leaves the checkpoints before it, or itsel
         [1, 2, 3],
         [2, 3],
       ]).toContainEqual(steps);
-      // The next writer clears up.
+      // The next write removes the remains.
       expect(write(checkpoints, 4, 0, 'never').status).toBe(0);
       const names = [steps.includes(3) ? 3 : 2, 4].map(checkpointName);
       expect(readdirSync(checkpoints)).toEqual(names);
@@ -81,7 +81,7 @@ it('killed at each call of the system leaves the checkpoints before it, or itsel
   figure('kill -9 at calls of the system in a checkpoint write, losses', `${kills}, 0`);
 });
 
-it('cut short anywhere, or with any bits flipped, is refused and named', async () => {
+it('truncated or with bits flipped anywhere is rejected, with the file’s name', async () => {
   await startWasm();
   const sweep = makeTinySweep(CHECKPOINTED_SWEEP);
   const run = runsOf(sweep)[1] as PlannedRun;
@@ -122,12 +122,12 @@ it('cut short anywhere, or with any bits flipped, is refused and named', async (
 
 const isRoot = process.getuid?.() === 0;
 
-it.skipIf(!isRoot)('on a disk that is really full keeps the one before and says what it takes', () => {
+it.skipIf(!isRoot)('on a full disk fails with ENOSPC and keeps the checkpoint before', () => {
   const disk = join(folder, 'disk');
   mkdirSync(disk);
   const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'tmpfs', disk]);
   if (mounted.status !== 0) {
-    console.info('no file system may be mounted here: the full disk is not tested');
+    console.info('file systems cannot be mounted here: the full disk is not tested');
     return;
   }
   try {

@@ -1,4 +1,4 @@
-/** A file system that is full, for real: refused before, stopped in the middle, gone on with when there is room. */
+/** A real full file system: a sweep is rejected before it starts, stopped during training, and resumes with free space. */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -32,8 +32,8 @@ afterAll(() => {
 });
 
 describe('a disk', () => {
-  it('that fills up while a run trains stops it with the numbers; it goes on when there is room', async (test) => {
-    if (!isMounted) test.skip('no file system may be mounted here');
+  it('that fills up during training stops the run with the sizes; it resumes when there is space', async (test) => {
+    if (!isMounted) test.skip('file systems cannot be mounted here');
     const { ended } = startMod(['sweep', sweep.config, '--results', disk, '--quiet']);
     const folder = join(disk, 'tiny', RUN);
     while (checkpointSteps(runFiles(folder).checkpoints).length === 0) await sleep(20);
@@ -41,7 +41,7 @@ describe('a disk', () => {
     const { code, stdout, stderr } = await ended;
     expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
     expect(stderr).toMatch(
-      /failed: .*ENOSPC.*takes \d+ KiB, .* are free; make room and start the sweep again/,
+      /failed: .*ENOSPC.*needs \d+ KiB, .* are free; free disk space and start the sweep again/,
     );
     const saved = checkpointSteps(runFiles(folder).checkpoints);
     expect(saved.length).toBeGreaterThan(0);
@@ -53,24 +53,24 @@ describe('a disk', () => {
     figure('runs stopped by a full disk, gone on with from their last checkpoint', '1, 1');
   });
 
-  it('without the room that a plan takes is refused before anything is trained', async (test) => {
-    if (!isMounted) test.skip('no file system may be mounted here');
+  it('without enough space for the plan is rejected before training', async (test) => {
+    if (!isMounted) test.skip('file systems cannot be mounted here');
     rmSync(join(disk, 'tiny'), { recursive: true });
     fill(200 * 1024);
     const { code, stderr } = await mod('sweep', sweep.config, '--results', disk, '--quiet');
     expect(code).toBe(1);
-    expect(stderr).toMatch(/the checkpoints of 1 run take \d+ KiB more, \d+ KiB are free: make room/);
+    expect(stderr).toMatch(/the checkpoints of 1 run need \d+ KiB more, \d+ KiB are free: free disk space/);
     expect(existsSync(join(disk, 'tiny', RUN))).toBe(false);
   });
 });
 
-/** Leaves so many bytes. */
+/** Fills the disk except for some bytes. */
 function fill(left = 0): void {
   const { bavail, bsize } = statfsSync(disk);
   try {
     writeFileSync(join(disk, 'junk'), new Uint8Array(Math.max(0, bavail * bsize - left)));
   } catch {
-    // Somebody else took the last of it.
+    // Another process used the last bytes.
   }
   expect(readFileSync(join(disk, 'junk')).length).toBeGreaterThan(0);
 }

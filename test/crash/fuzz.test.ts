@@ -1,4 +1,4 @@
-/** Files from elsewhere, made up or damaged: a clear error or a correct read, in the memory that the file itself takes. */
+/** Invalid or damaged input files give an InputError or a correct read, in about the memory of the file itself. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -18,12 +18,12 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** No hang, for a header of megabytes on a machine that does other things, too. */
+/** Time limit of a read, for headers of megabytes on a busy machine. */
 const LONGEST_MS = 10_000;
-/** What a read may hold beside the file: objects, messages, and what the collector has not come to. */
+/** Memory of a read in addition to the file: objects, messages, garbage not yet collected. */
 const SPARE_BYTES = 64 * 2 ** 20;
 
-/** Reads; whatever is thrown must be for the reader. The outcome as a word. */
+/** Reads a file; any error must be an InputError. */
 function read(reader: () => void): 'read' | 'refused' {
   const [started, before] = [performance.now(), process.memoryUsage()];
   try {
@@ -43,7 +43,7 @@ function tally(what: string, outcomes: string[]): void {
   const refused = outcomes.filter((outcome) => outcome === 'refused').length;
   figure(`${what}: cases, of them refused, crashes or hangs`, `${outcomes.length}, ${refused}, 0`);
   expect(refused).toBeGreaterThan(0);
-  expect(refused).toBeLessThan(outcomes.length); // it is no fuzz if nothing right is among it
+  expect(refused).toBeLessThan(outcomes.length); // some inputs must be valid
 }
 
 const integer = fc.oneof(
@@ -60,7 +60,7 @@ const entry = fc.record(
   { requiredKeys: [] },
 );
 const name = fc.constantFrom('a', 'b', 'c', '__metadata__', '__proto__', 'constructor', '');
-/** A header that is right but for one entry, or right: tensors of one value each, one after another. */
+/** A valid header, or one with a single wrong entry: consecutive tensors of one value each. */
 const nearlyRight = fc
   .tuple(fc.nat(4), fc.option(entry), fc.option(integer))
   .map(([count, wrong, offset]) => {
@@ -84,7 +84,7 @@ const nonsense = fc
   )
   .map(([text, data]) => ({ text, data }));
 
-it('safetensors: lengths that lie, offsets that overlap, huge headers', () => {
+it('safetensors: wrong lengths, overlapping offsets, huge headers', () => {
   const outcomes: string[] = [];
   const length = fc.oneof(
     { weight: 6, arbitrary: fc.constant(null) },
@@ -121,7 +121,7 @@ it('safetensors: lengths that lie, offsets that overlap, huge headers', () => {
   tally('safetensors', outcomes);
 });
 
-it('token files: headers that lie, sizes that do not fit, tokens beyond the vocabulary', () => {
+it('token files: wrong headers, wrong sizes, tokens outside the vocabulary', () => {
   const outcomes: string[] = [];
   const word = fc.oneof(
     integer.map((value) => Math.trunc(value) | 0),
@@ -172,7 +172,7 @@ grids: [{seeds: [1, 2]}]
 data: {text: a, heldout_text: b, tokenizer: bytes}
 `;
 
-it('sweep files: any text, any piece of YAML in any place', () => {
+it('sweep files: random text, and pieces of YAML in random places', () => {
   const outcomes: string[] = [];
   const piece = fc.constantFrom(
     ...[
@@ -240,7 +240,7 @@ it('sweep files: any text, any piece of YAML in any place', () => {
       outcomes.push(
         read(() => {
           const { name } = parseSweepFile('s.yaml', content);
-          expect(name).toMatch(/^[^./\\][^/\\]*$/); // nothing that leads out of the results
+          expect(name).toMatch(/^[^./\\][^/\\]*$/); // a name that stays inside the results folder
         }),
       );
     }),

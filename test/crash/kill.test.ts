@@ -1,4 +1,4 @@
-/** Live training processes killed at random moments: every run that was ends as one that never was. */
+/** Training processes killed at random times: every run ends equal to one that was not killed. */
 import { spawn } from 'node:child_process';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -13,7 +13,7 @@ import { mod, startMod } from '../support/mod.js';
 import { makeTinySweep, masked, TINY_SWEEP, type TinySweep, trainRunArgs } from '../support/tiny-sweep.js';
 import { figure, times } from './scale.js';
 
-/** Two seconds of steps, a checkpoint wherever one can be. */
+/** Two seconds of steps, with checkpoints as often as possible. */
 const SWEEP = `${TINY_SWEEP.replace('3e8', '2e9').replace('routers: [learned, random]', 'routers: [learned]')}
 checkpoint: {minutes: 0.001, steps: 0, keep: 2}
 `;
@@ -46,7 +46,7 @@ const sweepArgs = ({ config, results }: TinySweep, backend: string) => [
   '--quiet',
 ];
 
-/** All that must be the same. */
+/** The results that must be equal. */
 function outcome({ results }: TinySweep) {
   const folder = join(results, 'tiny', RUN);
   const rows = readCsv<Record<string, unknown>>(join(results, 'tiny', 'runs.csv'), RUN_TABLE);
@@ -62,57 +62,54 @@ beforeAll(() => {
   expect(existsSync(PROGRAM)).toBe(true);
 });
 
-it.each(BACKENDS)(
-  'kill -9 of a training process on %s loses nothing that a checkpoint holds',
-  async (backend) => {
-    const whole = tiny();
-    expect((await mod(...sweepArgs(whole, backend))).code).toBe(0);
-    const expected = outcome(whole);
-    const stream = randomStream(0, 'kills', backend);
-    const wanted = backend === 'wasm' ? times(6, 200) : times(1, 20);
-    let [kills, runs, resumed] = [0, 0, 0];
-    while (kills < wanted) {
-      const sweep = tiny();
-      // The plan, and nothing trained: a first start that is killed at once.
-      const first = startMod(sweepArgs(sweep, backend));
-      while (!existsSync(join(sweep.results, 'tiny', RUN, 'manifest.json'))) await sleep(5);
-      first.child.kill('SIGKILL');
-      await first.ended;
+it.each(BACKENDS)('kill -9 of a training process on %s loses no checkpointed step', async (backend) => {
+  const whole = tiny();
+  expect((await mod(...sweepArgs(whole, backend))).code).toBe(0);
+  const expected = outcome(whole);
+  const stream = randomStream(0, 'kills', backend);
+  const wanted = backend === 'wasm' ? times(6, 200) : times(1, 20);
+  let [kills, runs, resumed] = [0, 0, 0];
+  while (kills < wanted) {
+    const sweep = tiny();
+    // Only the plan, no training: a first start killed at once.
+    const first = startMod(sweepArgs(sweep, backend));
+    while (!existsSync(join(sweep.results, 'tiny', RUN, 'manifest.json'))) await sleep(5);
+    first.child.kill('SIGKILL');
+    await first.ended;
+    kills += 1;
+    await sleep(100); // its training process ends too
+    for (let i = 0; i < Math.min(times(3, 12), wanted - kills + 1); i++) {
+      const args = [PROGRAM, ...trainRunArgs(sweep, RUN), '--backend', backend];
+      const child = spawn(process.execPath, args, { stdio: 'ignore' });
+      const ended = new Promise((resolve) => child.on('close', (_, signal) => resolve(signal)));
+      const timer = setTimeout(
+        () => child.kill('SIGKILL'),
+        300 + stream.uniform() * (LATEST[backend] as number),
+      );
+      const signal = await ended;
+      clearTimeout(timer);
+      if (signal === null) break; // it finished before the kill
       kills += 1;
-      await sleep(100); // its training process goes with it
-      for (let i = 0; i < Math.min(times(3, 12), wanted - kills + 1); i++) {
-        const args = [PROGRAM, ...trainRunArgs(sweep, RUN), '--backend', backend];
-        const child = spawn(process.execPath, args, { stdio: 'ignore' });
-        const ended = new Promise((resolve) => child.on('close', (_, signal) => resolve(signal)));
-        const timer = setTimeout(
-          () => child.kill('SIGKILL'),
-          300 + stream.uniform() * (LATEST[backend] as number),
-        );
-        const signal = await ended;
-        clearTimeout(timer);
-        if (signal === null) break; // it came to its end first
-        kills += 1;
-      }
-      const last = await mod(...sweepArgs(sweep, backend));
-      expect(last).toEqual({ code: 0, stdout: '', stderr: '' });
-      const { attempts } = JSON.parse(
-        readFileSync(join(sweep.results, 'tiny', RUN, 'manifest.json'), 'utf8'),
-      ) as {
-        attempts: { from_step: number }[];
-      };
-      resumed += attempts.filter(({ from_step }) => from_step > 0).length;
-      expect(outcome(sweep)).toEqual(expected);
-      runs += 1;
     }
-    expect(resumed).toBeGreaterThan(0);
-    figure(
-      `kill -9 of live training on ${backend}, runs they hit, starts from a checkpoint, runs that differ`,
-      `${kills}, ${runs}, ${resumed}, 0`,
-    );
-  },
-);
+    const last = await mod(...sweepArgs(sweep, backend));
+    expect(last).toEqual({ code: 0, stdout: '', stderr: '' });
+    const { attempts } = JSON.parse(
+      readFileSync(join(sweep.results, 'tiny', RUN, 'manifest.json'), 'utf8'),
+    ) as {
+      attempts: { from_step: number }[];
+    };
+    resumed += attempts.filter(({ from_step }) => from_step > 0).length;
+    expect(outcome(sweep)).toEqual(expected);
+    runs += 1;
+  }
+  expect(resumed).toBeGreaterThan(0);
+  figure(
+    `kill -9 of live training on ${backend}, runs they hit, starts from a checkpoint, runs that differ`,
+    `${kills}, ${runs}, ${resumed}, 0`,
+  );
+});
 
-it('SIGTERM at random moments saves, and loses no step', async () => {
+it('SIGTERM at random times saves without losing a step', async () => {
   const whole = tiny();
   await mod(...sweepArgs(whole, 'wasm'));
   const expected = outcome(whole);
@@ -129,7 +126,7 @@ it('SIGTERM at random moments saves, and loses no step', async () => {
       const { code } = await ended;
       clearTimeout(timer);
       if (code === 0) break;
-      expect([143, 130, null]).toContain(code); // null: before the program could listen
+      expect([143, 130, null]).toContain(code); // null: before the signal handler was installed
       terms += 1;
       saved += code === null ? 0 : 1;
     }
@@ -142,7 +139,7 @@ it('SIGTERM at random moments saves, and loses no step', async () => {
   );
 });
 
-it('of twenty that start at once exactly one trains', async () => {
+it('of twenty sweeps started at once exactly one trains', async () => {
   for (let round = 0; round < times(1, 3); round++) {
     const sweep = tiny();
     const all = await Promise.all(
@@ -151,7 +148,7 @@ it('of twenty that start at once exactly one trains', async () => {
       ),
     );
     const codes = all.map(({ code }) => code);
-    // A start that comes when the sweep is done has nothing to do: 0, too. None of them trains a second time.
+    // A start after the sweep is done also exits with 0. No run is trained twice.
     expect(new Set(codes)).toEqual(new Set([0, 75]));
     for (const { stdout, stderr } of all) expect(stdout + stderr).toBe(''); // --quiet
     const { attempts } = JSON.parse(

@@ -1,4 +1,4 @@
-/** How much the crash tests do: a little in `npm test`, by the hundred in `npm run test:crash`. */
+/** The number of repetitions of crash tests: few in `npm test`, hundreds in `npm run test:crash`. */
 import { inject } from 'vitest';
 
 declare module 'vitest' {
@@ -8,12 +8,12 @@ declare module 'vitest' {
   }
 }
 
-/** As many as either asks for. */
+/** The number of repetitions for the current mode. */
 export function times(bounded: number, long: number): number {
   return inject('long') ? long : bounded;
 }
 
-/** A figure for docs/reliability.md: what was done, and how often. */
+/** Prints a figure for docs/reliability.md. */
 export function figure(what: string, count: number | string): void {
   console.info(`figure: ${what}: ${count}`);
 }

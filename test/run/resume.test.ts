@@ -1,4 +1,4 @@
-/** A run that was broken off ends as one that never was: to the bit, on every backend, whatever broke it off. */
+/** An interrupted and resumed run equals an uninterrupted one bit for bit, on every backend, for any interruption. */
 import { rmSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { keep, type Tensor, tensor } from '@tensorflow/tfjs-core';
@@ -42,7 +42,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
   });
 
   it.each([0, 1, 2, 3])(
-    'run %i of the sweep, stopped at random steps, ends as one that never was',
+    'run %i of the sweep, stopped at random steps, equals an uninterrupted one',
     async (i) => {
       const run = runs[i] as PlannedRun;
       const [whole, broken] = [at(`${backend}-${i}-whole`), at(`${backend}-${i}-broken`)];
@@ -59,7 +59,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
     },
   );
 
-  it('goes back from a step that is lost, not saved, to the checkpoint before it', async () => {
+  it('resumes from the last checkpoint after a crash', async () => {
     const run = runs[1] as PlannedRun;
     const folder = at(`${backend}-lost`);
     const crash = new Error('as if the machine had lost its power');
@@ -75,23 +75,23 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
     expect(resultOf(run, folder)).toEqual(resultOf(run, at(`${backend}-1-whole`)));
   });
 
-  it('goes back from numbers that are none and passes over their batch, which a second training repeats', async () => {
+  it('after a NaN returns to a checkpoint and skips the batch; training with that batch skipped gives the same', async () => {
     const run = runs[1] as PlannedRun;
     const folder = at(`${backend}-numbers`);
-    let poisoned = false;
-    const poison = (report: { step: number }, training: TrainingSession): undefined => {
-      if (report.step !== 12 || poisoned) return;
-      poisoned = true;
-      spoil(training, options.recorder);
+    let isSet = false;
+    const setNaNOnce = (report: { step: number }, training: TrainingSession): undefined => {
+      if (report.step !== 12 || isSet) return;
+      isSet = true;
+      setNaN(training, options.recorder);
     };
-    const { skipped, log, end } = await trainTiny(sweep, run, folder, { ...options, onStep: poison });
-    // Where steps are recorded, the next one was queued already when this one was reported.
+    const { skipped, log, end } = await trainTiny(sweep, run, folder, { ...options, onStep: setNaNOnce });
+    // If steps are recorded, the next one was already queued when this one was reported.
     const lost = options.recorder === undefined ? 12 : 13;
     const batch = run.spec.batch_sequences * lost;
     expect(end.kind).toBe('done');
     expect(skipped).toEqual([batch]);
     expect(log.join('\n')).toContain(
-      `step ${lost + 1}: loss NaN, gradient norm NaN: back to step 10, passing over the batch of sequence ${batch}`,
+      `step ${lost + 1}: loss NaN, gradient norm NaN: back to step 10, skipping the batch of sequence ${batch}`,
     );
     const again = at(`${backend}-again`);
     await trainTiny(sweep, run, again, { ...options, skipped: new Set([batch]) });
@@ -100,17 +100,17 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
   });
 });
 
-/** A bit of the memory has flipped: a weight is no number. */
-function spoil({ model }: TrainingSession, recorder?: Recorder): void {
+/** Sets a weight to NaN, as a memory error could. */
+function setNaN({ model }: TrainingSession, recorder?: Recorder): void {
   const parameter = model.parameters.at(-1) as { value: Tensor };
-  const none = new Float32Array(parameter.value.size).fill(Number.NaN);
+  const values = new Float32Array(parameter.value.size).fill(Number.NaN);
   if (recorder !== undefined) {
-    recorder.overwrite(parameter.value, none); // in the place that recorded steps read
+    recorder.overwrite(parameter.value, values); // in the memory that recorded steps read
     return;
   }
-  const spoilt = keep(tensor(none, parameter.value.shape));
+  const replaced = keep(tensor(values, parameter.value.shape));
   parameter.value.dispose();
-  parameter.value = spoilt;
+  parameter.value = replaced;
 }
 
 describe('a run', () => {
@@ -122,21 +122,21 @@ describe('a run', () => {
     await trainTiny(sweep, runs[1] as PlannedRun, whole, options);
   });
 
-  it('is diverged when three batches have been passed over and a fourth is wanted', async () => {
+  it('is diverged when a fourth batch would be skipped', async () => {
     const run = runs[1] as PlannedRun;
-    const spoilEach = ({ step }: { step: number }, training: TrainingSession): undefined => {
-      if (step === 12) spoil(training);
+    const setNaNAt12 = ({ step }: { step: number }, training: TrainingSession): undefined => {
+      if (step === 12) setNaN(training);
     };
-    const { end, skipped } = await trainTiny(sweep, run, at('diverged'), { ...options, onStep: spoilEach });
+    const { end, skipped } = await trainTiny(sweep, run, at('diverged'), { ...options, onStep: setNaNAt12 });
     expect(end).toEqual({ kind: 'diverged', step: 13 });
     expect(skipped).toHaveLength(3);
   });
 
-  it('uses the checkpoint before a damaged one, names it and quarantines it', async () => {
+  it('quarantines a damaged checkpoint, names it, and uses the one before', async () => {
     const run = runs[1] as PlannedRun;
     const folder = at('damaged');
     await trainTiny(sweep, run, folder, { ...options, onStep: ({ step }) => step === 17 });
-    const newest = checkpointFolder(folder, 18); // the step that was under way when it was asked to stop
+    const newest = checkpointFolder(folder, 18); // the step in progress at the stop request
     truncateSync(join(newest, 'optimizer.safetensors'), 100);
     const { from, log } = await trainTiny(sweep, run, folder, options);
     expect(from).toBe(15);
@@ -146,7 +146,7 @@ describe('a run', () => {
     expect(resultOf(run, folder)).toEqual(resultOf(run, whole));
   });
 
-  it('stops when the disk is full, keeps the checkpoint before, and resumes when there is space', async () => {
+  it('stops when the disk is full, keeps earlier checkpoints, and resumes when there is space', async () => {
     const run = runs[1] as PlannedRun;
     const folder = at('full');
     const write: TinyTraining['write'] = async (job) => {
@@ -159,7 +159,7 @@ describe('a run', () => {
     expect(resultOf(run, folder)).toEqual(resultOf(run, whole));
   });
 
-  it('trains on while a checkpoint is written, and writes no second one beside it', async () => {
+  it('trains while a checkpoint is written, and writes one checkpoint at a time', async () => {
     const run = runs[1] as PlannedRun;
     const folder = at('slow');
     let [writing, most, seen] = [0, 0, 0];
@@ -179,7 +179,7 @@ describe('a run', () => {
     expect(resultOf(run, folder)).toEqual(resultOf(run, whole));
   });
 
-  it('saves by the clock, also when that is set back', async () => {
+  it('saves at time intervals, also if the clock is set back', async () => {
     const timed = makeTinySweep(CHECKPOINTED_SWEEP.replace('minutes: 0, steps: 5', 'minutes: 1, steps: 0'));
     const run = runsOf(timed)[1] as PlannedRun;
     let now = 1e9;

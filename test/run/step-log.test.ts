@@ -1,4 +1,4 @@
-/** Lines of steps.csv and the figures that a run's row takes from its steps. */
+/** Rows of steps.csv, and the summary of steps in a run's row. */
 import { expect, it } from 'vitest';
 import type { StepRow } from '../../src/results/columns.js';
 import { StepLog } from '../../src/run/step-log.js';
@@ -24,7 +24,7 @@ function logged(steps: number, change: (step: number) => Partial<StepReport> = (
   return { rows, summary: log.summary() };
 }
 
-it('a short run has a line a step', () => {
+it('a short run has one row per step', () => {
   const { rows } = logged(3);
   expect(rows.map(({ step, loss, step_ms }) => [step, loss, step_ms])).toEqual([
     [1, 1, 1000],
@@ -33,7 +33,7 @@ it('a short run has a line a step', () => {
   ]);
 });
 
-it('a long run has at most about a thousand, each the mean since the one before, the last step among them', () => {
+it('a long run has at most about 1000 rows, each a mean since the previous row, including the last step', () => {
   const { rows } = logged(2501);
   expect(rows).toHaveLength(834);
   expect(rows.slice(0, 2).map(({ step, loss }) => [step, loss])).toEqual([
@@ -43,7 +43,7 @@ it('a long run has at most about a thousand, each the mean since the one before,
   expect(rows.at(-1)).toMatchObject({ step: 2501, loss: (2500 + 2501) / 2 });
 });
 
-it('a held-out loss and a loss that is no number have their line at once', () => {
+it('a held-out loss and a NaN loss are written at once', () => {
   const { rows } = logged(4000, (step) => ({
     heldoutLoss: step === 5 ? 1.5 : null,
     loss: step === 7 ? Number.NaN : 1,
@@ -57,7 +57,7 @@ it('a held-out loss and a loss that is no number have their line at once', () =>
   expect(rows[2]?.loss).toBeNaN();
 });
 
-it('sums up: the loss of the last tenth, median and quartiles of the time without the first', () => {
+it('summary: mean loss of the last tenth, median and quartiles of the time without the first tenth', () => {
   const timed = logged(100, (step) => ({ stepMs: step <= 10 ? 1000 : step }));
   expect(timed.summary).toMatchObject({
     train_loss: 95.5,
@@ -68,7 +68,7 @@ it('sums up: the loss of the last tenth, median and quartiles of the time withou
   expect(logged(1).summary).toMatchObject({ train_loss: 1, step_ms: 1000, expert_load: null });
 });
 
-it('means of the experts: of a line over its steps, of a run over the last tenth', () => {
+it('expert shares: a row has the means over its steps, a run over its last tenth', () => {
   const { rows, summary } = logged(2000, (step) => ({
     experts: { load: [0.5, 0.25], dropped: step <= 1800 ? 0.25 : 0.125, noOp: step % 2 === 0 ? 0.5 : 0 },
   }));

@@ -1,4 +1,4 @@
-/** `mod sweep --slurm` on a real Slurm of two nodes: tasks that outlast their limit, die, lose their node or their controller. */
+/** `mod sweep --slurm` on a real Slurm with two nodes: tasks that exceed their limit, crash, lose their node or controller. */
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -18,7 +18,7 @@ const MINUTE = 60_000;
 
 type Results = Pick<TinySweep, 'results'>;
 const made: string[] = [];
-/** In a folder whose name a shell and Slurm would both take for something else. */
+/** In a folder whose name contains special characters of the shell and of Slurm. */
 function longSweep(): TinySweep {
   const sweep = makeTinySweep(LONG_SWEEP, "mod 50% $o'n-");
   made.push(sweep.folder);
@@ -46,14 +46,14 @@ async function status({ results }: Results, name = 'tiny'): Promise<Shown[]> {
   return (JSON.parse(stdout) as { runs: Shown[] }).runs;
 }
 
-/** What all tasks of an array have printed. */
+/** The logs of all tasks of an array. */
 function logs({ results }: Results, name = 'tiny'): string {
   const folder = join(results, name, 'slurm');
   const names = readdirSync(folder).filter((file) => file.endsWith('.log'));
   return names.map((file) => readFileSync(join(folder, file), 'utf8')).join('\n');
 }
 
-/** The process that trains a run, once it does: for the nth time, if that is asked. */
+/** Waits until a run trains, for the nth time if `attempt` is given; returns the id of its process. */
 function trainer({ results }: Results, runId: string, name = 'tiny', attempt?: number): Promise<number> {
   const folder = join(results, name, runId);
   return until(
@@ -70,7 +70,7 @@ function trainer({ results }: Results, runId: string, name = 'tiny', attempt?: n
 
 describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
   let cluster: SlurmCluster;
-  /** The rows of the same sweep, trained here without Slurm. */
+  /** The same sweep, trained without Slurm. */
   let local: TinySweep;
 
   beforeAll(async () => {
@@ -85,7 +85,7 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
   });
 
   it(
-    'leaves the rows of a local one, though the controller and a task die; a task that outlasts its limit goes on',
+    'gives the rows of a local one after a crash of the controller and a task; a task over its limit resumes',
     async () => {
       const limited = longSweep();
       const only = await submit(limited, '--only', LONG_RUN, '--sbatch', '--time=1');
@@ -94,10 +94,10 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
       const results = mkdtempSync(join(tmpdir(), 'mod-slurm-quick-'));
       made.push(results);
       const quick = { config: 'configs/quick.yaml', results, folder: results };
-      const wasm = ['--backend', 'wasm']; // whatever else is here: what the local sweep is compared on
+      const wasm = ['--backend', 'wasm']; // the backend of the local sweep that it is compared with
       const first = await submit(quick, '--concurrency', '2', ...wasm);
       expect(first).toMatchObject({ code: 0, stderr: '' });
-      expect(first.stdout).toMatch(/^job \d+: 9 runs; job \d+: the report behind them\n/);
+      expect(first.stdout).toMatch(/^job \d+: 9 runs; job \d+: the report after them\n/);
       const running = await until(
         'two tasks run and seven wait',
         async () => {
@@ -128,13 +128,13 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
       expect(readFileSync(join(results, 'quick/report/index.html'), 'utf8')).toContain('quick');
 
       const second = await submit(quick, ...wasm);
-      expect(second.stdout).toMatch(/^job \d+: 1 run \(8 done before\); /);
+      expect(second.stdout).toMatch(/^job \d+: 1 run \(8 done already\); /);
       expect(jobsOf(second.stdout).array).not.toBe(array);
       await cluster.ended(150);
       expect(masked(runRows(quick, 'quick'))).toEqual(masked(await localQuick()));
       expect((await submit(quick, ...wasm)).stdout).toBe('nothing to submit: 9 done\n');
 
-      expect(logs(limited)).toMatch(/is not done: back into the queue\n.* start 2\n/s);
+      expect(logs(limited)).toMatch(/not done, requeued\n.* start 2\n/s);
       const row = runRows(local).filter(({ run_id }) => run_id === LONG_RUN);
       expect(masked(runRows(limited).filter(({ run_id }) => run_id === LONG_RUN))).toEqual(masked(row));
     },
@@ -142,7 +142,7 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
   );
 
   it(
-    'goes on elsewhere when a node dies; a task that lives on without its slurmd keeps its second copy out, and ends',
+    'resumes on another node when a node dies; a task that survives its slurmd locks out its second copy, and ends',
     async () => {
       const sweep = longSweep();
       expect((await submit(sweep)).code).toBe(0);
@@ -159,11 +159,11 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
       cluster.startNode(lost);
       await cluster.killDaemon(other);
       cluster.ask('scontrol', 'update', `nodename=${other}`, 'state=down', 'reason=killed');
-      await until('the second copy is refused', () => logs(sweep).includes(`held by process ${pid} `), 60);
+      await until('the second copy is rejected', () => logs(sweep).includes(`held by process ${pid} `), 60);
       expect(process.kill(pid, 0)).toBe(true);
       expect(readManifest(join(sweep.results, 'tiny', LONG_RUN))?.attempts).toHaveLength(2);
 
-      // The second copies come and go on the node that is left, until the first ones are done.
+      // Second copies start and fail on the remaining node until the first ones are done.
       await cluster.ended(240);
       expect(readManifest(join(sweep.results, 'tiny', LONG_RUN))?.attempts).toHaveLength(2);
       const [, end] = await status(sweep);
@@ -179,7 +179,7 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
   );
 
   it(
-    'saves what is cancelled and leaves it so; refuses queued runs that the file has changed since',
+    'saves cancelled runs and does not requeue them; rejects queued runs whose config has changed',
     async () => {
       const sweep = longSweep();
       const { array, report } = jobsOf((await submit(sweep, '--sbatch', '--hold')).stdout);
@@ -216,12 +216,12 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
   );
 
   it(
-    'says what sbatch refuses and that the controller is away; files are shown all the same',
+    'reports errors of sbatch and a missing controller; status works from files',
     async () => {
       const sweep = longSweep();
       const refused = await submit(sweep, '--sbatch', '--partition=nowhere');
       expect(refused).toMatchObject({ code: 2, stdout: '' });
-      expect(refused.stderr).toMatch(/^mod: sbatch refuses the job: .*invalid partition.*--dry-run/i);
+      expect(refused.stderr).toMatch(/^mod: sbatch rejected the job: .*invalid partition.*--dry-run/i);
       const { array, report } = jobsOf((await submit(sweep, '--sbatch', '--hold')).stdout);
       await cluster.killController();
       const away = await submit(sweep);
@@ -229,7 +229,7 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
       expect(away.stderr).toMatch(/^mod: Slurm's controller does not answer: .*try again later\n$/s);
       const shown = await mod('status', join(sweep.results, 'tiny'));
       expect(shown.code).toBe(0);
-      expect(shown.stdout).toContain('From the files alone, since Slurm cannot be asked');
+      expect(shown.stdout).toContain('From files only, Slurm is not available');
       cluster.startController();
       await until('the controller is back', () => cluster.tryAsk('squeue', '--noheader') !== null, 60);
       cluster.ask('scancel', array, report);
@@ -238,7 +238,7 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
   );
 });
 
-/** The rows of quick.yaml on wasm as a local sweep leaves them: what this commit has left in results/, else trained now. */
+/** The rows of quick.yaml trained locally on wasm: from results/ if this commit wrote them, else trained now. */
 async function localQuick(): Promise<Record<string, unknown>[]> {
   const commit = gitCommit();
   if (existsSync('results/quick/runs.csv')) {

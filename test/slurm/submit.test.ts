@@ -1,4 +1,4 @@
-/** `mod sweep --slurm` where there is no Slurm, and what is made of the words of Slurm's programs. */
+/** `mod sweep --slurm` without Slurm, and the parsing of the output of Slurm's programs. */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -29,18 +29,18 @@ function tiny() {
 }
 
 describe('without Slurm', () => {
-  it('a submission says so and where to go, and leaves nothing behind that would count as queued', async () => {
+  it('a submission fails with advice, and records nothing as queued', async () => {
     const { config, results } = tiny();
     vi.stubEnv('PATH', '/nowhere');
     const { code, stdout, stderr } = await mod('sweep', config, '--results', results, '--slurm');
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
     expect(stderr).toMatch(
-      /^mod: no Slurm on this machine: sbatch is not in the PATH\. .*login node.*--shard\n$/,
+      /^mod: Slurm is not installed: sbatch is not in the PATH\. .*login node.*--shard\n$/,
     );
     expect(readSubmissions(join(results, 'tiny'))).toEqual([]);
   });
 
-  it('--dry-run prints scripts that bash takes, with a task for each run, and writes nothing', async () => {
+  it('--dry-run prints valid bash scripts with one task per run, and writes nothing', async () => {
     const { config, results } = tiny();
     vi.stubEnv('PATH', '/nowhere');
     const args = ['--slurm', '--dry-run', '--sbatch', '--partition=gpu --gres=gpu:1', '--concurrency', '2'];
@@ -61,14 +61,14 @@ describe('without Slurm', () => {
   });
 
   it.each([
-    [['--sbatch', '--time=5'], /--sbatch, --concurrency and --dry-run are for --slurm/],
-    [['--dry-run'], /are for --slurm/],
-    [['--slurm', '--sbatch', '--time=5\ntouch x'], /--sbatch: one line is needed/],
+    [['--sbatch', '--time=5'], /--sbatch, --concurrency and --dry-run require --slurm/],
+    [['--dry-run'], /require --slurm/],
+    [['--slurm', '--sbatch', '--time=5\ntouch x'], /--sbatch: expected a single line/],
     [['--slurm', '--jobs', '2'], /'--slurm' cannot be used with option '--jobs/],
     [['--slurm', '--shard', '0/2'], /cannot be used with option '--shard/],
-    [['--shard', '2/2'], /I\/N is needed, I from 0 to N - 1/],
-    [['--only', 'a', '--config-hash', 'b', 'c'], /2 given for 1 of --only/],
-  ])('%j is refused', async (flags, message) => {
+    [['--shard', '2/2'], /Expected I\/N, with I from 0 to N - 1/],
+    [['--only', 'a', '--config-hash', 'b', 'c'], /expected one per run of --only, got 2 for 1/],
+  ])('%j is rejected', async (flags, message) => {
     const { config, results } = tiny();
     const { code, stderr } = await mod('sweep', config, '--results', results, ...flags);
     expect(code).toBe(2);
@@ -77,7 +77,7 @@ describe('without Slurm', () => {
   });
 });
 
-it('no name or path becomes anything but a word of the script', () => {
+it('names and paths are quoted as single words of the script', () => {
   const odd = `a'b "$(touch x)" \`touch x\` %A \\ end`;
   const script = arrayScript({
     name: 'a',
@@ -102,8 +102,8 @@ it('no name or path becomes anything but a word of the script', () => {
   expect(existsSync(join(where, 'x'))).toBe(false);
 });
 
-describe('what Slurm tells', () => {
-  it('squeue: a task a line, with a reason where it waits', () => {
+describe('output of Slurm', () => {
+  it('squeue: one task per line, with a reason if it waits', () => {
     const printed =
       '12|0|RUNNING|n1|None\n12|1|PENDING||Priority\n13|N/A|PENDING||Dependency\n12|2|FAILED|n2|NonZeroExitCode\n';
     expect(parseSqueue(printed)).toEqual([
@@ -113,7 +113,7 @@ describe('what Slurm tells', () => {
     ]);
   });
 
-  it('sacct: a task a line, those that never started together', () => {
+  it('sacct: one task per line, without those that never started', () => {
     const printed =
       '12_0|TIMEOUT|n1\n12_1|CANCELLED by 1000|None assigned\n12_[2-3]|PENDING|None assigned\n14|COMPLETED|n1\n';
     expect(parseSacct(printed)).toEqual([
@@ -122,7 +122,7 @@ describe('what Slurm tells', () => {
     ]);
   });
 
-  it('a run’s task is the one that is queued or runs, else the last', () => {
+  it('a run’s current task is the active one, else the newest', () => {
     const task = (job: string, state: string, active: boolean): Task => ({
       run_id: 'a',
       config_hash: 'x',
@@ -144,7 +144,7 @@ describe('what Slurm tells', () => {
   });
 });
 
-it('mod status asks sacct for what squeue has forgotten, and does without either', async () => {
+it('mod status reads from sacct the tasks that squeue no longer lists, and works without both', async () => {
   const [results, programs] = [folder(), folder()];
   const sweep = join(results, 'a');
   makeResultsFolder(sweep);
@@ -161,11 +161,11 @@ it('mod status asks sacct for what squeue has forgotten, and does without either
   expect(both).toMatch(/^first +pending .* 7_0 OUT_OF_MEMORY on n3$/m);
   expect(both).toMatch(/^second +queued .* 7_1 PENDING \(QOSMaxJobsPerUserLimit\)$/m);
   program('squeue', 'echo "7|1|PENDING||launch failed requeued held"');
-  expect(await shown()).toContain('Held by Slurm: scontrol release 7_1 lets them start');
+  expect(await shown()).toContain('Held by Slurm; to start them: scontrol release 7_1');
   program('sacct', 'echo "Slurm accounting storage is disabled" >&2; exit 1');
   expect(await shown()).toMatch(/^first +pending .* -$/m);
   program('squeue', 'echo "squeue: error: Invalid user: x" >&2; exit 1');
   const neither = await shown();
   expect(neither).toMatch(/^second +pending .* -$/m);
-  expect(neither).toContain('From the files alone, since Slurm cannot be asked: squeue: Invalid user: x');
+  expect(neither).toContain('From files only, Slurm is not available: squeue: Invalid user: x');
 });

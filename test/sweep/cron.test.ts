@@ -1,4 +1,4 @@
-/** What a crontab relies on: `mod sweep` stops when it is told to, says how it ended, looks at the disk, and goes on. */
+/** `mod sweep` under cron: stops on request, reports its end by exit code and on_finish, checks the disk, resumes. */
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -31,12 +31,12 @@ const args = ({ config, results }: TinySweep, ...flags: string[]) => [
   ...flags,
 ];
 const ONE_RUN = TINY_SWEEP.replace('[0.25]', '[]');
-/** A budget that takes half a minute: to be stopped. */
+/** A budget of half a minute, long enough to be stopped. */
 const LONG = ONE_RUN.replace('3e8', '3e10');
 const LONG_RUN = '3e10-baseline-d16l2-s0';
 const folderOf = ({ results }: TinySweep, run: string) => runFolder(join(results, 'tiny'), run);
 
-/** The process that trains the run, once it does, for the nth time. */
+/** Waits until the run trains for the nth time; returns the id of its process. */
 async function trainerOf(sweep: TinySweep, attempt = 1): Promise<number> {
   const folder = folderOf(sweep, LONG_RUN);
   const trains = () =>
@@ -54,7 +54,7 @@ const isAlive = (pid: number) => {
   }
 };
 
-it('a sweep whose log nobody reads any more trains on', async () => {
+it('a sweep continues after its output is closed', async () => {
   const sweep = tiny(TINY_SWEEP);
   const { child, ended } = startMod(args(sweep));
   child.stdout?.once('data', () => child.stdout?.destroy());
@@ -62,11 +62,11 @@ it('a sweep whose log nobody reads any more trains on', async () => {
   expect(runRows(sweep).map(({ status }) => status)).toEqual(['done', 'done', 'done']);
 });
 
-describe('a sweep that is told to stop', () => {
+describe('a sweep that is stopped', () => {
   it.each([
     ['SIGTERM', 143],
     ['SIGINT', 130],
-  ] as const)('by %s saves, exits with %i, and goes on from there', async (signal, code) => {
+  ] as const)('by %s saves, exits with %i, and resumes from there', async (signal, code) => {
     const sweep = tiny(LONG);
     for (const from of [0, 1]) {
       const { child, ended } = startMod(args(sweep, '--quiet'));
@@ -84,7 +84,7 @@ describe('a sweep that is told to stop', () => {
     }
   });
 
-  it('by a signal to its training process alone is to be started again', async () => {
+  it('by a signal to only its training process exits with 75', async () => {
     const sweep = tiny(LONG);
     const { ended } = startMod(args(sweep, '--quiet'));
     process.kill(await trainerOf(sweep), 'SIGTERM');
@@ -92,7 +92,7 @@ describe('a sweep that is told to stop', () => {
     expect(checkpointSteps(runFiles(folderOf(sweep, LONG_RUN)).checkpoints)).toHaveLength(1);
   });
 
-  it('twice ends at once, and its training process with it', async () => {
+  it('twice ends at once, with its training process', async () => {
     const sweep = tiny(LONG);
     const { child, ended } = startMod(args(sweep, '--quiet'));
     const trainer = await trainerOf(sweep);
@@ -114,7 +114,7 @@ describe('a sweep that is told to stop', () => {
 
 describe('on_finish', () => {
   const HOOK = `import { readFileSync, writeFileSync } from 'node:fs';
-writeFileSync('told.json', JSON.stringify([JSON.parse(readFileSync(0, 'utf8')), process.argv.slice(2)]));
+writeFileSync('received.json', JSON.stringify([JSON.parse(readFileSync(0, 'utf8')), process.argv.slice(2)]));
 process.exit(Number(process.argv[2]));
 `;
   const hooked = (code: number, text = ONE_RUN) => {
@@ -124,13 +124,13 @@ process.exit(Number(process.argv[2]));
     writeFileSync(join(sweep.folder, 'hook.mjs'), HOOK);
     return sweep;
   };
-  const told = ({ folder }: TinySweep) =>
-    JSON.parse(readFileSync(join(folder, 'told.json'), 'utf8')) as [SweepSummary, string[]];
+  const received = ({ folder }: TinySweep) =>
+    JSON.parse(readFileSync(join(folder, 'received.json'), 'utf8')) as [SweepSummary, string[]];
 
-  it('is run in the file’s folder without a shell, reads the summary, and not when nothing was to do', async () => {
+  it('runs in the file’s folder without a shell, gets the summary, and is not run if nothing was trained', async () => {
     const sweep = hooked(0);
     expect(await mod(...args(sweep, '--quiet'))).toEqual({ code: 0, stdout: '', stderr: '' });
-    const [summary, words] = told(sweep);
+    const [summary, words] = received(sweep);
     expect(summary).toMatchObject({
       sweep: 'tiny',
       status: 'done',
@@ -141,29 +141,29 @@ process.exit(Number(process.argv[2]));
     });
     expect(words).toEqual(['0', '$(touch x); `touch x` > x']);
     expect(existsSync(join(sweep.folder, 'x'))).toBe(false);
-    rmSync(join(sweep.folder, 'told.json'));
+    rmSync(join(sweep.folder, 'received.json'));
     expect(await mod(...args(sweep, '--quiet'))).toEqual({ code: 0, stdout: '', stderr: '' });
-    expect(existsSync(join(sweep.folder, 'told.json'))).toBe(false);
+    expect(existsSync(join(sweep.folder, 'received.json'))).toBe(false);
   });
 
-  it('hears of failures, and its own are reported without being one of the sweep', async () => {
+  it('receives failures; its own failure is printed but does not fail the sweep', async () => {
     const diverging = hooked(0, `${ONE_RUN}training: {learning_rate: 1e38}\n`);
     expect((await mod(...args(diverging, '--quiet'))).code).toBe(1);
-    const [{ status, failed }] = told(diverging);
+    const [{ status, failed }] = received(diverging);
     expect(status).toBe('failed');
     expect(failed[0]?.note).toMatch(/is not a finite number; skipped the batches of sequences \d/);
 
     const failing = hooked(3);
     const end = await mod(...args(failing, '--quiet'));
     expect(end.code).toBe(0);
-    expect(end.stderr).toBe(`mod: on_finish: ${process.execPath}: ended by exit code 3\n`);
+    expect(end.stderr).toBe(`mod: on_finish: ${process.execPath}: exit code 3\n`);
     const missing = tiny(`${ONE_RUN}on_finish: [./no-such-program]\n`);
     expect((await mod(...args(missing, '--quiet'))).stderr).toMatch(/^mod: on_finish: .*ENOENT\n$/);
   });
 });
 
-describe('room on the disk', () => {
-  it('is asked for before anything is trained, what is there already counted', () => {
+describe('disk space', () => {
+  it('is checked before training; existing checkpoints count as available', () => {
     const { results } = tiny(ONE_RUN);
     const sweepFolder = join(results, 'tiny');
     const run = plannedRun('a', { params_total: 1e6 });
@@ -172,7 +172,7 @@ describe('room on the disk', () => {
     const runs = [run, { ...run, run_id: 'b' }];
     checkDisk(sweepFolder, runs, 2, needed + 1e6);
     expect(() => checkDisk(sweepFolder, runs, 2, needed)).toThrow(
-      `${sweepFolder}: the checkpoints of 2 runs, 2 at a time, take 76.8 MiB more, 76.3 MiB are free`,
+      `${sweepFolder}: the checkpoints of 2 runs, 2 at a time, need 76.8 MiB more, 76.3 MiB are free`,
     );
     checkDisk(sweepFolder, runs, 1, needed - 36e6 + 1e6);
     const checkpoint = join(runFiles(runFolder(sweepFolder, 'a')).checkpoints, 'step-00000001');

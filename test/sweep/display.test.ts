@@ -1,8 +1,8 @@
-/** Plain lines about a running sweep: one when a run ends, one an interval on what trains. */
+/** Progress lines of a running sweep: one when a run ends, and one per interval. */
 import { expect, it } from 'vitest';
 import { lineDisplay } from '../../src/sweep/display.js';
 
-it('says what trains once an interval, and at once when a run ends', () => {
+it('prints the runs in training once per interval, and a line at once when a run ends', () => {
   const lines: string[] = [];
   let time = 0;
   const out = { write: (text: string) => lines.push(text) } as unknown as NodeJS.WriteStream;

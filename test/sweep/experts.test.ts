@@ -1,4 +1,4 @@
-/** A sweep of all variants with experts, end to end: rows, steps, evaluations, checkpoints, and text from them. */
+/** A sweep of all variants with experts, end to end: rows, steps, evaluations, checkpoints, generated text. */
 import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -24,7 +24,7 @@ afterAll(() => rmSync(sweep.folder, { recursive: true }));
 const rowOf = (variant: string) => runRows(sweep).find((row) => row.variant === variant) ?? {};
 const folderOf = (variant: string) => join(sweep.results, 'tiny', rowOf(variant).run_id as string);
 
-it.each(EXPERT_VARIANTS)('%s trains, and says where its tokens went', (variant) => {
+it.each(EXPERT_VARIANTS)('%s trains, and logs its expert load', (variant) => {
   const row = rowOf(variant);
   expect(row).toMatchObject({ status: 'done', router: VARIANTS[variant].experts.router });
   expect(row.loss).toBeGreaterThan(1);
@@ -40,14 +40,14 @@ it.each(EXPERT_VARIANTS)('%s trains, and says where its tokens went', (variant) 
   }
 });
 
-it('is the same when it is trained again', async () => {
+it('gives the same rows when trained again', async () => {
   const again = makeTinySweep(TEXT);
   expect((await mod('sweep', again.config, '--results', again.results)).code).toBe(0);
   expect(masked(runRows(again))).toEqual(masked(runRows(sweep)));
   rmSync(again.folder, { recursive: true });
 }, 60_000);
 
-it('evaluates staged MoDE as in sampling, the others in the pass that is causal as it stands', () => {
+it('evaluates staged MoDE also with the predictor, the others only in their causal topk mode', () => {
   const rows = readCsv<Record<string, unknown>>(join(sweep.results, 'tiny', 'eval.csv'), EVAL_TABLE);
   const modes = (variant: string) =>
     rows.filter(({ run_id }) => run_id === rowOf(variant).run_id).map(({ routing }) => routing);
@@ -64,8 +64,8 @@ it.each(EXPERT_VARIANTS)('%s continues a prompt from its checkpoint', async (var
   expect(readdirSync(join(folderOf(variant), 'checkpoints'))).toHaveLength(1);
 });
 
-it('has nothing to analyse where no block is routed', async () => {
+it('cannot analyse a model without routed blocks', async () => {
   const { code, stderr } = await mod('analyze', folderOf('moe'), '--results', sweep.results);
   expect(code).toBe(2);
-  expect(stderr).toContain('no block of it is routed; what its experts were given is in steps.csv');
+  expect(stderr).toContain('it has no routed blocks; its expert load is in steps.csv');
 });

@@ -1,9 +1,9 @@
-/** That as many runs train side by side as are allowed, each on a GPU of its own where there are several. */
+/** Runs train in parallel up to the limit, each on another GPU if there are several. */
 import { describe, expect, it } from 'vitest';
 import { automaticJobs, gpuEnvironment, inParallel, startingOrder } from '../../src/sweep/jobs.js';
 import { plannedRun } from '../results/planned-run.js';
 
-it('starts the largest first where runs train side by side, but keeps to the file where time is limited', () => {
+it('starts the largest first in parallel, but in the file’s order with a time limit', () => {
   const plan = [2, 9, 5].map((flops) => plannedRun(`run-${flops}`, { train_flops: flops * 1e18 }));
   const order = (jobs: number, maxHours?: number) =>
     startingOrder(plan, jobs, maxHours).map(({ run_id }) => run_id);
@@ -13,7 +13,7 @@ it('starts the largest first where runs train side by side, but keeps to the fil
 });
 
 describe('in parallel', () => {
-  it('does everything once, in order of starting, never more at a time than allowed', async () => {
+  it('processes every item once, started in order, up to the limit at a time', async () => {
     let [running, most] = [0, 0];
     const started: number[] = [];
     await inParallel([3, 1, 2, 5, 4], 2, async (item) => {
@@ -27,20 +27,20 @@ describe('in parallel', () => {
     expect(most).toBe(2);
   });
 
-  it('gives each item a place that nobody else has, and a free one to the next', async () => {
+  it('gives each item a unique slot, and the next item a free one', async () => {
     const taken = new Set<number>();
-    const places: number[] = [];
+    const slots: number[] = [];
     await inParallel([4, 9, 1, 1, 1, 5], 3, async (item, slot) => {
       expect(taken.has(slot)).toBe(false);
       taken.add(slot);
-      places.push(slot);
+      slots.push(slot);
       await new Promise((resolve) => setTimeout(resolve, 10 * item));
       taken.delete(slot);
     });
-    expect(places.slice(0, 5)).toEqual([0, 1, 2, 2, 2]); // the short ones follow one another on the third
+    expect(slots.slice(0, 5)).toEqual([0, 1, 2, 2, 2]); // the short ones follow one another on the third
   });
 
-  it('starts nothing more once it is told to stop', async () => {
+  it('starts no more items after a stop', async () => {
     const started: number[] = [];
     await inParallel(
       [1, 2, 3],
@@ -57,11 +57,11 @@ it.each([
   ['cuda', 0, 1],
   ['tensorflow', 2, 2],
   ['tensorflow', 0, 1],
-] as const)('automatic jobs: %s with %i GPUs trains %i runs side by side', (backend, gpus, jobs) => {
+] as const)('automatic jobs: %s with %i GPUs trains %i runs in parallel', (backend, gpus, jobs) => {
   expect(automaticJobs(backend, gpus)).toBe(jobs);
 });
 
-it('a run sees one GPU, that of its place; where there is one alone, nothing is said', () => {
+it('a run sees only the GPU of its slot; a single GPU needs no environment', () => {
   const gpus = ['GPU-a', 'GPU-b'];
   expect([0, 1, 2].map((slot) => gpuEnvironment(slot, gpus).CUDA_VISIBLE_DEVICES)).toEqual([
     'GPU-a',

@@ -1,4 +1,4 @@
-/** `mod sweep` end to end, in the processes that users have: trains, continues, refuses, is interrupted. */
+/** `mod sweep` end to end, in real processes: trains, resumes, rejects, is interrupted. */
 import { existsSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -32,14 +32,14 @@ afterEach(() => {
 const train = ({ config, results }: TinySweep, ...flags: string[]) =>
   mod('sweep', config, '--results', results, ...flags);
 
-/** A budget that takes half a minute: to be interrupted. */
+/** A budget of half a minute, long enough to be interrupted. */
 const LONG_SWEEP = TINY_SWEEP.replace('3e8', '3e10').replace(
   'routers: [learned, random]',
   'routers: [learned]',
 );
 const LONG_RUN = '3e10-baseline-d16l2-s0';
 
-/** The process that trains a run, once it has taken its first steps. */
+/** Waits until a run has taken its first steps; returns the id of its process. */
 async function trainerOf({ results }: TinySweep, runId: string): Promise<number> {
   const folder = join(results, 'tiny', runId);
   for (;;) {
@@ -51,7 +51,7 @@ async function trainerOf({ results }: TinySweep, runId: string): Promise<number>
 }
 
 describe('a sweep', () => {
-  it('trains every run, writes its tables, and has nothing left to do the second time', async () => {
+  it('trains every run, writes its tables, and does nothing in a second call', async () => {
     const sweep = tiny();
     const first = await train(sweep);
     expect(first).toMatchObject({ code: 0, stderr: '' });
@@ -100,7 +100,7 @@ describe('a sweep', () => {
     expect(runRows(sweep)).toEqual(rows);
   });
 
-  it('gives the same rows when it is trained again, side by side or in turn', async () => {
+  it('gives the same rows when trained again, in parallel or one at a time', async () => {
     const [a, b] = [tiny(), tiny()];
     await train(a, '--jobs', '2');
     await train(b, '--jobs', '1');
@@ -121,7 +121,7 @@ describe('a sweep', () => {
     }
   });
 
-  it('writes the held-out loss every so many steps, that of the last step the loss of the run', async () => {
+  it('writes the held-out loss every n steps; the last one is the loss of the run', async () => {
     const sweep = tiny(TINY_SWEEP.replace('sequences: 4', 'sequences: 4, every_steps: 5'));
     await train(sweep, '--only', TINY_RUNS[1] as string);
     const row = runRows(sweep)[1] as { steps: number; loss: number };
@@ -132,7 +132,7 @@ describe('a sweep', () => {
     expect(known.at(-1)?.heldout_loss).toBe(row.loss);
   });
 
-  it('trains the runs of --only alone, and new points of a changed file', async () => {
+  it('trains only the runs of --only, and new points of a changed file', async () => {
     const sweep = tiny();
     await train(sweep, '--only', TINY_RUNS[1] as string, '--quiet');
     expect(runRows(sweep).map(({ status }) => status)).toEqual(['pending', 'done', 'pending']);
@@ -150,7 +150,7 @@ describe('a sweep', () => {
 });
 
 describe('parts of a sweep', () => {
-  it('on several machines at once are all of it, each run once, and weights are kept as the file says', async () => {
+  it('on several machines train each run once, and keep weights as configured', async () => {
     const text = `${TINY_SWEEP.replace('[0.25]', '[0.25, 0.5]')}checkpoint: {keep_final: best}\n`;
     const [whole, parts] = [tiny(text), tiny(text)];
     await train(whole, '--quiet');
@@ -169,7 +169,7 @@ describe('parts of a sweep', () => {
     expect(attempts).toEqual([1, 1, 1, 1, 1]);
   });
 
-  it('that have nothing to train say why: a run that is not feasible, a shard that is empty', async () => {
+  it('with nothing to train print the reason: an infeasible run, an empty shard', async () => {
     const sweep = tiny(TINY_SWEEP.replace('[3e8]', '[1e6, 3e8]'));
     const run = '1e6-baseline-d16l2-s0';
     const named = await train(sweep, '--only', run);
@@ -178,11 +178,11 @@ describe('parts of a sweep', () => {
       `nothing to train: ${run}: the budget pays for 0 of at least 10 steps of 2 sequences of 32 tokens\n`,
     );
     expect((await train(sweep, '--shard', '7/9')).stdout).toContain(
-      'nothing to train: shard 7/9 is empty, of 3 runs that can be trained\n',
+      'nothing to train: shard 7/9 of 3 feasible runs is empty\n',
     );
   });
 
-  it('do not train a run that the file has changed since, and say what has', async () => {
+  it('do not train a run whose config has changed, and name the changed keys', async () => {
     const sweep = tiny();
     await train(sweep, '--only', TINY_RUNS[0] as string, '--quiet');
     const hash = runRows(sweep)[1]?.config_hash as string;
@@ -195,7 +195,7 @@ describe('parts of a sweep', () => {
     expect(changed.stderr).toContain('scancel');
     expect(existsSync(join(sweep.results, 'tiny', TINY_RUNS[1] as string))).toBe(false);
     writeFileSync(sweep.config, TINY_SWEEP.replace('[learned, random]', '[random]'));
-    expect((await train(sweep, ...asked, hash)).stderr).toContain(`${TINY_RUNS[1]} is no run of it any more`);
+    expect((await train(sweep, ...asked, hash)).stderr).toContain(`${TINY_RUNS[1]} is no longer in it`);
     writeFileSync(sweep.config, TINY_SWEEP);
     expect((await train(sweep, ...asked, hash, '--quiet')).code).toBe(0);
     expect(runRows(sweep).map(({ status }) => status)).toEqual(['done', 'done', 'pending']);
@@ -211,7 +211,7 @@ describe('a part under an edited file', () => {
     return { ...sweep, config };
   };
 
-  it('is refused while another process holds the sweep, says what differs, and leaves its plan', async () => {
+  it('is rejected while another process holds the sweep, with the difference; the plan is unchanged', async () => {
     const [sweep, elsewhere] = [tiny(), tiny()];
     expect((await train(sweep, '--only', first, '--quiet')).code).toBe(0);
     const { plan, lock } = sweepFiles(join(sweep.results, 'tiny'));
@@ -229,17 +229,17 @@ describe('a part under an edited file', () => {
       expect(stderr).toContain(difference);
     }
     expect(readFileSync(plan, 'utf8')).toBe(before);
-    expect((await train(sweep, '--only', last, '--quiet')).code).toBe(0); // the same plan: side by side
+    expect((await train(sweep, '--only', last, '--quiet')).code).toBe(0); // the same plan: in parallel
     held.release();
     expect(runRows(sweep).map(({ status }) => status)).toEqual(['done', 'pending', 'done']);
   });
 
-  it('does not change what a training process trains that was started before', async () => {
+  it('does not change the run of a training process started before', async () => {
     const sweep = tiny();
     expect((await train(sweep, '--only', first, '--quiet')).code).toBe(0);
     const child = trainRunArgs(sweep, second);
     const smaller = edited(sweep, 'batch_sequences: 2', 'batch_sequences: 1');
-    expect((await train(smaller, '--only', last, '--quiet')).code).toBe(0); // nobody holds the sweep
+    expect((await train(smaller, '--only', last, '--quiet')).code).toBe(0); // the sweep is not locked
     const { code, stderr } = await mod(...child);
     expect(code).toBe(2);
     expect(stderr).toContain('has changed since this run was planned');
@@ -247,27 +247,29 @@ describe('a part under an edited file', () => {
   });
 });
 
-it('a run that another process ends between the look at it and its lock is not trained again', async () => {
+it('a run that another process finishes between the check and the lock is not trained again', async () => {
   const sweep = tiny(`${TINY_SWEEP}checkpoint: {keep_final: none}\n`);
   expect((await train(sweep, '--quiet')).code).toBe(0);
   const [run] = TINY_RUNS as [string];
   const folder = join(sweep.results, 'tiny', run);
   const result = () => readFileSync(join(folder, 'result.json'), 'utf8');
   const before = result();
-  // What a sweep starts that looked before the run was done.
+  // The child of a sweep that checked before the run was done.
   expect((await mod(...trainRunArgs(sweep, run))).code).toBe(0);
   expect(readManifest(folder)?.attempts).toHaveLength(1);
   expect(result()).toBe(before);
 });
 
-describe('a run whose numbers are lost', () => {
-  it('says what to do, and is trained anew under a corrected config with --retry', async () => {
+describe('a run whose loss is not finite', () => {
+  it('prints what to do, and is trained again with a corrected config and --retry', async () => {
     const text = TINY_SWEEP.replace('[0.25]', '[]');
     const sweep = tiny(`${text}training: {learning_rate: 1e38}\n`);
     const [run] = TINY_RUNS as [string];
     const first = await train(sweep, '--quiet');
     expect(first.code).toBe(1);
-    expect(first.stderr).toMatch(/is not a finite number; .*; lower training\.learning_rate, then --retry$/m);
+    expect(first.stderr).toMatch(
+      /is not a finite number; .*; lower training\.learning_rate, then mod sweep --retry$/m,
+    );
     writeFileSync(sweep.config, `${text}training: {learning_rate: 1e-3}\n`);
     const refused = await train(sweep, '--quiet');
     expect(refused.code).toBe(2);
@@ -279,7 +281,7 @@ describe('a run whose numbers are lost', () => {
     expect(readSteps(join(folder, 'steps.csv'))[0]).toMatchObject({ step: 1 });
   });
 
-  it('is diverged, lets the others go on, and is tried again only with --retry', async () => {
+  it('is diverged, does not stop the others, and is trained again only with --retry', async () => {
     const sweep = tiny(`${TINY_SWEEP}training: {learning_rate: [1e38, 1e-3]}\n`.replace('[0.25]', '[]'));
     const [wild, tame] = ['1e38', '1e-3'].map((rate) => `${TINY_RUNS[0]}-learning_rate-${rate}`);
     const first = await train(sweep, '--quiet');
@@ -297,13 +299,13 @@ describe('a run whose numbers are lost', () => {
   });
 });
 
-describe('a run whose data have changed under the same globs', () => {
+describe('a run whose data has changed under the same globs', () => {
   const [RUN] = TINY_RUNS as [string];
   const other = (sweep: TinySweep, text = 'of other things '.repeat(200)) => {
     for (const name of ['train.txt', 'heldout.txt']) writeFileSync(join(sweep.folder, name), text);
   };
 
-  it('is not done for a sweep of the same name elsewhere, which names the files', async () => {
+  it('does not count as done for a sweep of the same name in another folder; the error names the files', async () => {
     const [a, b] = [tiny(), tiny()];
     const elsewhere = { ...b, results: a.results };
     expect((await train(a, '--only', RUN, '--quiet')).code).toBe(0);
@@ -329,7 +331,7 @@ describe('a run whose data have changed under the same globs', () => {
     }
   });
 
-  it('is not gone on with', async () => {
+  it('is not resumed', async () => {
     const sweep = tiny(LONG_SWEEP);
     const { child, ended } = startMod(['sweep', sweep.config, '--results', sweep.results, '--jobs', '1']);
     await trainerOf(sweep, LONG_RUN);
@@ -341,7 +343,7 @@ describe('a run whose data have changed under the same globs', () => {
     expect(stderr).toContain(`${LONG_RUN}: this run has been started on other data: train file train.txt: `);
   });
 
-  it('is still shown, planned and done where the data are not there, and where all has moved', async () => {
+  it('is still shown, planned and done without the data, and after a move of the folder', async () => {
     const sweep = tiny();
     expect((await train(sweep, '--quiet')).code).toBe(0);
     const moved = `${sweep.folder}-moved`;
@@ -358,7 +360,7 @@ describe('a run whose data have changed under the same globs', () => {
   });
 });
 
-describe('a sweep refuses', () => {
+describe('a sweep rejects', () => {
   it('a finished run whose config differs, naming the keys', async () => {
     const sweep = tiny();
     await train(sweep, '--only', TINY_RUNS[0] as string);
@@ -371,7 +373,7 @@ describe('a sweep refuses', () => {
   it.each([
     ['a missing file', 'text: train.txt', 'text: nothing.txt', "no file matches 'nothing.txt'"],
     ['an empty file', 'heldout_text: heldout.txt', 'heldout_text: empty.txt', 'empty.txt: the file is empty'],
-    ['a file of less than a sequence', 'heldout.txt', 'short.txt', '6 tokens are fewer than the 33'],
+    ['a file shorter than one sequence', 'heldout.txt', 'short.txt', '6 tokens are fewer than the 33'],
   ])('%s as data, before anything is trained', async (_, was, is, message) => {
     const sweep = tiny(TINY_SWEEP.replace(was, is));
     writeFileSync(join(sweep.folder, 'empty.txt'), '');
@@ -387,15 +389,15 @@ describe('a sweep refuses', () => {
     const blocked = await mod('sweep', sweep.config, '--results', join(sweep.config, 'x'));
     expect(blocked.code).toBe(2);
     expect(blocked.stderr).toContain('cannot write results there');
-    const unknown = await train(sweep, '--only', 'nobody');
+    const unknown = await train(sweep, '--only', 'unknown');
     expect(unknown).toMatchObject({ code: 2, stdout: '' });
-    expect(unknown.stderr).toBe('mod: --only nobody: no run of this sweep; mod plan lists their ids\n');
+    expect(unknown.stderr).toBe('mod: --only unknown: not a run of this sweep; mod plan lists the run ids\n');
     expect((await train(sweep, '--quite')).code).toBe(2);
   });
 });
 
 describe('a sweep that is interrupted', () => {
-  it('by SIGTERM says so, and keeps others out while it runs', async () => {
+  it('by SIGTERM marks its run as interrupted, and locks out others while it runs', async () => {
     const sweep = tiny(LONG_SWEEP);
     const { child, ended } = startMod(['sweep', sweep.config, '--results', sweep.results, '--jobs', '1']);
     const trainer = await trainerOf(sweep, LONG_RUN);
@@ -412,7 +414,7 @@ describe('a sweep that is interrupted', () => {
     expect(runRows(sweep).map(({ status }) => status)).toEqual(['interrupted', 'pending']);
   });
 
-  it('in one run by SIGKILL notes it as failed and goes on with the others', async () => {
+  it('in one run by SIGKILL marks it as failed and continues with the others', async () => {
     const sweep = tiny(LONG_SWEEP.replace('capacities: [0.25]', 'capacities: []'));
     const { ended } = startMod(['sweep', sweep.config, '--results', sweep.results, '--quiet']);
     process.kill(await trainerOf(sweep, LONG_RUN), 'SIGKILL');
@@ -423,7 +425,7 @@ describe('a sweep that is interrupted', () => {
     expect(runRows(sweep)[0]).toMatchObject({ status: 'failed', loss: null });
   });
 
-  it('by the death of its own process takes the training processes with it', async () => {
+  it('by SIGKILL of its own process ends its training processes', async () => {
     const sweep = tiny(LONG_SWEEP);
     const { child, ended } = startMod(['sweep', sweep.config, '--results', sweep.results, '--jobs', '1']);
     const trainer = await trainerOf(sweep, LONG_RUN);
@@ -442,6 +444,6 @@ function alive(pid: number): boolean {
   }
 }
 
-it('the columns of runs.csv begin with these', () => {
+it('runs.csv starts with these columns', () => {
   expect(RUN_COLUMNS.slice(0, 6).join()).toBe('run_id,status,variant,flop_budget,capacity,routing_frequency');
 });
