@@ -99,7 +99,7 @@ it('warns of data shorter than one sequence, and abbreviates millions of epochs'
   );
   expect(text).not.toContain('the training data is too short');
   const large = SWEEP.replace('1e11', '1e14');
-  expect(await planned(large, false, tokens(65))).toMatch(/, \d\.\d+e\d+ in 1e14-mod/);
+  expect(await planned(large, false, tokens(65))).toMatch(/up to \d\.\d+e\d+ in 1e14-mod/);
 });
 
 it('works without the data, and warns of what is missing', async () => {

@@ -105,7 +105,7 @@ describe('of a sweep', () => {
     const { stderr, stdout } = await evaluate();
     // The better of two capacities each stays of learned and random routing, and the one baseline.
     expect(JSON.parse(stdout)).toHaveLength(3);
-    const gone = [...stderr.matchAll(/^(.*): not evaluated, its weights are gone$/gm)].map(([, id]) => id);
+    const gone = [...stderr.matchAll(/^(.*): not evaluated, its weights were deleted$/gm)].map(([, id]) => id);
     expect(gone).toHaveLength(2);
     const refused = await evaluate(`tiny/${gone[0]}`);
     expect(refused.code).toBe(2);
@@ -118,7 +118,7 @@ describe('of a sweep', () => {
     const before = evaluations();
     const { code, stderr } = await evaluate('tiny', '--tokens', `${GOLDEN}/baseline/tokens.bin`);
     expect(code).toBe(2);
-    expect(stderr).toMatch(/^mod: --tokens is for --checkpoint: /);
+    expect(stderr).toMatch(/^mod: --tokens requires --checkpoint: /);
     expect(evaluations()).toEqual(before);
   });
 
