@@ -105,7 +105,9 @@ describe('of a sweep', () => {
     const { stderr, stdout } = await evaluate();
     // The better of two capacities each stays of learned and random routing, and the one baseline.
     expect(JSON.parse(stdout)).toHaveLength(3);
-    const gone = [...stderr.matchAll(/^(.*): not evaluated, its weights were deleted$/gm)].map(([, id]) => id);
+    const gone = [...stderr.matchAll(/^(.*): not evaluated, its weights were deleted$/gm)].map(
+      ([, id]) => id,
+    );
     expect(gone).toHaveLength(2);
     const refused = await evaluate(`tiny/${gone[0]}`);
     expect(refused.code).toBe(2);
