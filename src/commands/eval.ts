@@ -96,7 +96,7 @@ async function evaluateTarget(
     writeTables(sweepFolder, runs);
   }
   for (const run of done) {
-    if (!kept.includes(run)) note(`${run.run_id}: not evaluated, its weights were deleted`);
+    if (!kept.includes(run)) note(`${run.run_id}: not evaluated, its weights were removed`);
   }
   return results;
 }

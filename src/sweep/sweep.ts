@@ -72,19 +72,19 @@ export async function sweep(file: SweepFile, options: SweepOptions): Promise<Swe
   const plan: SweepPlan = { name: file.name, base_dir: file.dir, runs };
   const folder = join(options.resultsDir, file.name);
   const part = isPart(options);
-  const wanted = selectRuns(file, folder, runs, options);
-  checkResults(folder, part ? wanted : runs, file.dir, options.retry);
-  checkData(runsToTrain(folder, wanted, options.retry), file.dir);
+  const selected = selectRuns(file, folder, runs, options);
+  checkResults(folder, part ? selected : runs, file.dir, options.retry);
+  checkData(runsToTrain(folder, selected, options.retry), file.dir);
   makeResultsFolder(folder);
   const lock = part ? null : acquireLock(sweepFiles(folder).lock, `mod sweep ${file.path}`);
   try {
     const write = part ? writePlanOfPart : writePlan;
     write(folder, plan);
-    const todo = runsToTrain(folder, wanted, options.retry);
+    const todo = runsToTrain(folder, selected, options.retry);
     const outcome =
       todo.length === 0
-        ? nothingToDo(folder, runs, wanted, options)
-        : await trainAll(folder, plan, todo, wanted, options);
+        ? nothingToDo(folder, runs, selected, options)
+        : await trainAll(folder, plan, todo, selected, options);
     return { folder, ...outcome, rows: writeFinalTables(folder, runs, outcome) };
   } finally {
     lock?.release();
@@ -94,14 +94,14 @@ export async function sweep(file: SweepFile, options: SweepOptions): Promise<Swe
 function nothingToDo(
   folder: string,
   plan: readonly PlannedRun[],
-  wanted: readonly PlannedRun[],
+  selected: readonly PlannedRun[],
   options: SweepOptions,
 ): Ends {
-  const failed = divergedBefore(folder, wanted);
-  const done = `${wanted.length - failed.length} of ${wanted.length} runs are done: ${sweepFiles(folder).runs}`;
+  const failed = divergedBefore(folder, selected);
+  const done = `${selected.length - failed.length} of ${selected.length} runs are done: ${sweepFiles(folder).runs}`;
   if (!options.quiet) {
     options.out.write(
-      `nothing to train: ${wanted.length > 0 ? done : nothingSelectedReason(plan, options)}\n`,
+      `nothing to train: ${selected.length > 0 ? done : nothingSelectedReason(plan, options)}\n`,
     );
   }
   return { failed, unfinished: [], stoppedBy: null, trained: [] };
@@ -121,7 +121,7 @@ async function trainAll(
   folder: string,
   { runs: plan, base_dir }: SweepPlan,
   todo: PlannedRun[],
-  wanted: readonly PlannedRun[],
+  selected: readonly PlannedRun[],
   options: SweepOptions,
 ): Promise<Ends> {
   const backends = await backendsOf(todo, options.program);
@@ -130,12 +130,12 @@ async function trainAll(
   const automatic = () => Math.min(...names.map((name) => automaticJobs(name, gpus.length)));
   const jobs = options.jobs === 'auto' ? automatic() : options.jobs;
   checkDisk(folder, todo, jobs);
-  const before = wanted.filter((run) => !todo.includes(run));
+  const before = selected.filter((run) => !todo.includes(run));
   if (!options.quiet) {
     const intro = [...backends.values()].map(describeBackend);
     options.out.write(`${[...intro, '', modelTable(todo), ''].join('\n')}\n`);
   }
-  const display = displayOf(options, wanted.length, before.length);
+  const display = displayOf(options, selected.length, before.length);
   const threads = Math.max(1, Math.floor(availableParallelism() / Math.min(jobs, todo.length)));
   // Parts of a sweep write the tables only at their end: writing reads all run folders, too slow for many parts at once.
   const updateTables = () => (isPart(options) ? undefined : tryWriteTables(folder, plan));

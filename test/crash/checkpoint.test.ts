@@ -94,13 +94,13 @@ it('truncated or with bits flipped anywhere is rejected, with the file’s name'
   for (const name of readdirSync(checkpoint)) {
     const path = join(checkpoint, name);
     const whole = readFileSync(path);
-    const refused = () => {
+    const rejected = () => {
       expect(() => checkCheckpoint(checkpoint)).toThrow(InputError);
       expect(() => checkCheckpoint(checkpoint)).toThrow(path);
     };
     for (let length = 0; length < whole.length; length += 4096 * times(4, 1)) {
       truncateSync(path, length);
-      refused();
+      rejected();
       writeFileSync(path, whole);
       cuts += 1;
     }
@@ -109,7 +109,7 @@ it('truncated or with bits flipped anywhere is rejected, with the file’s name'
       const at = stream.bits() % whole.length;
       bytes[at] = (bytes[at] as number) ^ (1 << (stream.bits() % 8));
       writeFileSync(path, bytes);
-      refused();
+      rejected();
       flips += 1;
     }
     writeFileSync(path, whole);

@@ -50,7 +50,7 @@ describe('a disk', () => {
     expect(await mod('sweep', sweep.config, '--results', disk, '--quiet')).toMatchObject({ code: 0 });
     expect(runRows(sweep)[0]?.status).toBe('done');
     expect(readManifest(folder)?.attempts.at(-1)?.from_step).toBe(saved.at(-1));
-    figure('runs stopped by a full disk, gone on with from their last checkpoint', '1, 1');
+    figure('runs stopped by a full disk, resumed from their last checkpoint', '1, 1');
   });
 
   it('without enough space for the plan is rejected before training', async (test) => {

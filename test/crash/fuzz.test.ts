@@ -24,14 +24,14 @@ const LONGEST_MS = 10_000;
 const SPARE_BYTES = 64 * 2 ** 20;
 
 /** Reads a file; any error must be an InputError. */
-function read(reader: () => void): 'read' | 'refused' {
+function read(reader: () => void): 'read' | 'rejected' {
   const [started, before] = [performance.now(), process.memoryUsage()];
   try {
     reader();
     return 'read';
   } catch (error) {
     expect(error).toBeInstanceOf(InputError);
-    return 'refused';
+    return 'rejected';
   } finally {
     const after = process.memoryUsage();
     expect(performance.now() - started).toBeLessThan(LONGEST_MS);
@@ -40,10 +40,10 @@ function read(reader: () => void): 'read' | 'refused' {
 }
 
 function tally(what: string, outcomes: string[]): void {
-  const refused = outcomes.filter((outcome) => outcome === 'refused').length;
-  figure(`${what}: cases, of them refused, crashes or hangs`, `${outcomes.length}, ${refused}, 0`);
-  expect(refused).toBeGreaterThan(0);
-  expect(refused).toBeLessThan(outcomes.length); // some inputs must be valid
+  const rejected = outcomes.filter((outcome) => outcome === 'rejected').length;
+  figure(`${what}: cases, of them rejected, crashes or hangs`, `${outcomes.length}, ${rejected}, 0`);
+  expect(rejected).toBeGreaterThan(0);
+  expect(rejected).toBeLessThan(outcomes.length); // some inputs must be valid
 }
 
 const integer = fc.oneof(

@@ -67,9 +67,9 @@ it.each(BACKENDS)('kill -9 of a training process on %s loses no checkpointed ste
   expect((await mod(...sweepArgs(whole, backend))).code).toBe(0);
   const expected = outcome(whole);
   const stream = randomStream(0, 'kills', backend);
-  const wanted = backend === 'wasm' ? times(6, 200) : times(1, 20);
+  const total = backend === 'wasm' ? times(6, 200) : times(1, 20);
   let [kills, runs, resumed] = [0, 0, 0];
-  while (kills < wanted) {
+  while (kills < total) {
     const sweep = tiny();
     // Only the plan, no training: a first start killed at once.
     const first = startMod(sweepArgs(sweep, backend));
@@ -78,7 +78,7 @@ it.each(BACKENDS)('kill -9 of a training process on %s loses no checkpointed ste
     await first.ended;
     kills += 1;
     await sleep(100); // its training process ends too
-    for (let i = 0; i < Math.min(times(3, 12), wanted - kills + 1); i++) {
+    for (let i = 0; i < Math.min(times(3, 12), total - kills + 1); i++) {
       const args = [PROGRAM, ...trainRunArgs(sweep, RUN), '--backend', backend];
       const child = spawn(process.execPath, args, { stdio: 'ignore' });
       const ended = new Promise((resolve) => child.on('close', (_, signal) => resolve(signal)));

@@ -105,7 +105,7 @@ describe('of a sweep', () => {
     const { stderr, stdout } = await evaluate();
     // The better of two capacities each stays of learned and random routing, and the one baseline.
     expect(JSON.parse(stdout)).toHaveLength(3);
-    const gone = [...stderr.matchAll(/^(.*): not evaluated, its weights were deleted$/gm)].map(
+    const gone = [...stderr.matchAll(/^(.*): not evaluated, its weights were removed$/gm)].map(
       ([, id]) => id,
     );
     expect(gone).toHaveLength(2);

@@ -150,7 +150,7 @@ describe('a run', () => {
     const run = runs[1] as PlannedRun;
     const folder = at('full');
     const write: TinyTraining['write'] = async (job) => {
-      if (job.step > 10) throw new DiskFullError('no room');
+      if (job.step > 10) throw new DiskFullError('no space');
       writeCheckpoint(job);
     };
     await expect(trainTiny(sweep, run, folder, { ...options, write })).rejects.toBeInstanceOf(DiskFullError);

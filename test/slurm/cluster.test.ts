@@ -219,9 +219,9 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
     'reports errors of sbatch and a missing controller; status works from files',
     async () => {
       const sweep = longSweep();
-      const refused = await submit(sweep, '--sbatch', '--partition=nowhere');
-      expect(refused).toMatchObject({ code: 2, stdout: '' });
-      expect(refused.stderr).toMatch(/^mod: sbatch rejected the job: .*invalid partition.*--dry-run/i);
+      const rejected = await submit(sweep, '--sbatch', '--partition=nowhere');
+      expect(rejected).toMatchObject({ code: 2, stdout: '' });
+      expect(rejected.stderr).toMatch(/^mod: sbatch rejected the job: .*invalid partition.*--dry-run/i);
       const { array, report } = jobsOf((await submit(sweep, '--sbatch', '--hold')).stdout);
       await cluster.killController();
       const away = await submit(sweep);

@@ -187,17 +187,17 @@ describe('parts of a sweep', () => {
     await train(sweep, '--only', TINY_RUNS[0] as string, '--quiet');
     const hash = runRows(sweep)[1]?.config_hash as string;
     writeFileSync(sweep.config, TINY_SWEEP.replace('sequences: 4', 'sequences: 5'));
-    const asked = ['--only', TINY_RUNS[1] as string, '--config-hash'];
-    const changed = await train(sweep, ...asked, hash);
+    const withHash = ['--only', TINY_RUNS[1] as string, '--config-hash'];
+    const changed = await train(sweep, ...withHash, hash);
     expect(changed.code).toBe(2);
     expect(changed.stderr).toContain('has changed since these runs were queued');
     expect(changed.stderr).toContain(`${TINY_RUNS[1]}: evaluation.sequences: 4 → 5`);
     expect(changed.stderr).toContain('scancel');
     expect(existsSync(join(sweep.results, 'tiny', TINY_RUNS[1] as string))).toBe(false);
     writeFileSync(sweep.config, TINY_SWEEP.replace('[learned, random]', '[random]'));
-    expect((await train(sweep, ...asked, hash)).stderr).toContain(`${TINY_RUNS[1]} is no longer in it`);
+    expect((await train(sweep, ...withHash, hash)).stderr).toContain(`${TINY_RUNS[1]} is no longer in it`);
     writeFileSync(sweep.config, TINY_SWEEP);
-    expect((await train(sweep, ...asked, hash, '--quiet')).code).toBe(0);
+    expect((await train(sweep, ...withHash, hash, '--quiet')).code).toBe(0);
     expect(runRows(sweep).map(({ status }) => status)).toEqual(['done', 'done', 'pending']);
   });
 });
@@ -271,9 +271,9 @@ describe('a run whose loss is not finite', () => {
       /is not a finite number; .*; lower training\.learning_rate, then mod sweep --retry$/m,
     );
     writeFileSync(sweep.config, `${text}training: {learning_rate: 1e-3}\n`);
-    const refused = await train(sweep, '--quiet');
-    expect(refused.code).toBe(2);
-    expect(refused.stderr).toMatch(/learning_rate: 1e\+38 → 0\.001\. .* or train it again with --retry/);
+    const rejected = await train(sweep, '--quiet');
+    expect(rejected.code).toBe(2);
+    expect(rejected.stderr).toMatch(/learning_rate: 1e\+38 → 0\.001\. .* or train it again with --retry/);
     expect(await train(sweep, '--quiet', '--retry')).toEqual({ code: 0, stdout: '', stderr: '' });
     expect(runRows(sweep)).toMatchObject([{ run_id: run, status: 'done' }]);
     const folder = join(sweep.results, 'tiny', run);
@@ -312,9 +312,9 @@ describe('a run whose data has changed under the same globs', () => {
     expect((await train(elsewhere, '--only', RUN)).stdout).toContain('nothing to train'); // the same texts
     const { size } = statSync(join(b.folder, 'train.txt'));
     other(b);
-    const refused = await train(elsewhere, '--only', RUN);
-    expect(refused.code).toBe(2);
-    expect(refused.stderr).toContain(
+    const rejected = await train(elsewhere, '--only', RUN);
+    expect(rejected.code).toBe(2);
+    expect(rejected.stderr).toContain(
       `${RUN}: this run has ended on other data: train file train.txt: ${size} bytes → 3200 bytes, heldout`,
     );
   });
