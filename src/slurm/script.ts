@@ -70,7 +70,7 @@ fi
 # Requeues the task; the run resumes from its checkpoint. Slurm sends a TERM with it.
 requeue() {
   trap '' TERM
-  log 'not done, requeued'
+  log 'not done, requeueing'
   for _ in {1..24}; do
     scontrol requeue "$task" && exit 0
     sleep 5 # the controller may be restarting

@@ -134,7 +134,7 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
       expect(masked(runRows(quick, 'quick'))).toEqual(masked(await localQuick()));
       expect((await submit(quick, ...wasm)).stdout).toBe('nothing to submit: 9 done\n');
 
-      expect(logs(limited)).toMatch(/not done, requeued\n.* start 2\n/s);
+      expect(logs(limited)).toMatch(/not done, requeueing\n.* start 2\n/s);
       const row = runRows(local).filter(({ run_id }) => run_id === LONG_RUN);
       expect(masked(runRows(limited).filter(({ run_id }) => run_id === LONG_RUN))).toEqual(masked(row));
     },
