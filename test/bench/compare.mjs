@@ -1,7 +1,7 @@
 /**
- * npm run bench:peer [-- [--decode] SHAPE...]: `mod bench` on cuda and the same in PyTorch with torch.compile, shape by
- * shape in turn on one machine, and the table of both: training steps, or decoding. Needs a GPU and a python3 that has
- * PyTorch; how busy our training keeps the GPU is known where trace.mjs can build its tracer, too.
+ * npm run bench:peer [-- [--decode] SHAPE...]: compares `mod bench` on cuda with the same model in PyTorch with
+ * torch.compile, training or decoding, alternating per shape on one machine. Requires a GPU and a python3 with PyTorch; the
+ * GPU's busy share in our training also requires that trace.mjs can build its tracer.
  */
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
@@ -23,8 +23,8 @@ function bench(...args) {
 }
 
 /**
- * What `mod bench` measures, and the share of a step in which kernels run, or null: both times of that share are the
- * traced process's, since another one may have picked other algorithms.
+ * The measurements of `mod bench`, and the share of a step in which kernels run, null if unknown. Both times of that share
+ * come from the traced process, because another process may have picked other algorithms.
  */
 function training(shape) {
   const [row] = JSON.parse(run(...bench('--shape', shape, '--steps', '9')));
@@ -32,13 +32,13 @@ function training(shape) {
   return { ...row, busy: trace === null ? null : trace.busy_ms / trace.period_ms };
 }
 
-const theirs = (script, shape) => JSON.parse(lastLine(run('python3', [script, shape])));
+const peerResult = (script, shape) => JSON.parse(lastLine(run('python3', [script, shape])));
 
 function compareDecoding(shapes) {
   console.log('shape                          mod tok/s  peer tok/s  mod/peer');
   for (const shape of shapes) {
     const [mod] = JSON.parse(run(...bench('--decode', '--shape', shape)));
-    const peer = theirs(DECODING_PEER, shape);
+    const peer = peerResult(DECODING_PEER, shape);
     const cells = [
       Math.round(mod.tokensPerSecond),
       Math.round(peer.tokens_per_s),
@@ -53,7 +53,7 @@ const gib = (bytes) => (bytes / 2 ** 30).toFixed(1);
 function compareTraining(shapes) {
   console.log('shape                          mod ms  peer ms peer/mod  mod GiB peer GiB mod busy peer busy');
   const rows = shapes.map((shape) => {
-    const [mod, peer] = [training(shape), theirs(PEER, shape)];
+    const [mod, peer] = [training(shape), peerResult(PEER, shape)];
     const cells = [
       mod.stepMs.toFixed(2),
       peer.step_ms.toFixed(2),
@@ -71,7 +71,7 @@ function compareTraining(shapes) {
     const dense = rows.find((row) => row.shape === shape.replace(/c[\d.]+f\d+$/, ''));
     if (dense === undefined || dense.shape === shape) continue;
     const [ours, others] = [ratio(mod.stepMs, dense.mod.stepMs), ratio(peer.step_ms, dense.peer.step_ms)];
-    console.log(`${shape}: step over dense ${ours}, the peer's ${others}`);
+    console.log(`${shape}: step time / dense: mod ${ours}, peer ${others}`);
   }
   console.log(rows[0]?.mod.device);
 }

@@ -1,10 +1,10 @@
-"""The peer of `mod bench` on a GPU: the same model and step in PyTorch, as somebody would write it who wants it fast.
+"""The peer of `mod bench` on a GPU: the same model and training step in optimized PyTorch.
 
-torch.compile, bf16 autocast, scaled_dot_product_attention, fused AdamW, clipping; shapes as `mod bench --shape` has them:
+torch.compile, bf16 autocast, scaled_dot_product_attention, fused AdamW, clipping; shapes in the syntax of `mod bench --shape`:
 
     python3 test/bench/peer.py d768l12t2048b32v32768 d768l12t2048b32v32768c0.125f2
 
-One JSON line a shape: shape, step_ms (median of five times four steps), peak_bytes, busy (share of the step in kernels).
+One JSON line per shape: shape, step_ms (median of five times four steps), peak_bytes, busy (share of the step in kernels).
 """
 import json
 import math
@@ -36,20 +36,20 @@ class RMSNorm(nn.Module):
 
 
 class Branch(nn.Module):
-    """attention(norm(x)), then mlp(norm(x + attention)); their sum is what a block adds."""
+    """attention(norm(x)), then mlp(norm(x + attention)); a block adds their sum."""
 
     def __init__(self, width, heads):
         super().__init__()
         self.heads = heads
         self.attn_norm, self.mlp_norm = RMSNorm(width), RMSNorm(width)
-        # Three products: of one, the backward pass would have to join three gradients first.
+        # Three products: with one, the backward pass would concatenate three gradients first.
         self.q, self.k, self.v = (nn.Linear(width, width, bias=False) for _ in range(3))
         self.out = nn.Linear(width, width, bias=False)
         self.up = nn.Linear(width, 4 * width, bias=False)
         self.down = nn.Linear(4 * width, width, bias=False)
 
-    def turn(self, x, positions):  # x [B, H, n, K], positions [B, n]
-        # Angles anew for every tensor: kept for q and k alike, they are written to memory, and a step takes an eighth longer.
+    def rotate(self, x, positions):  # x [B, H, n, K], positions [B, n]
+        # Recomputes the angles for q and k: shared ones would be written to memory, and a step takes an eighth longer.
         half = x.shape[-1] // 2
         rates = 10000.0 ** (-torch.arange(0, 2 * half, 2, device=x.device, dtype=torch.float32) / (2 * half))
         angles = positions[:, None, :, None].to(torch.float32) * rates
@@ -64,7 +64,7 @@ class Branch(nn.Module):
             projection(normed).view(batch, n, self.heads, size).transpose(1, 2)
             for projection in (self.q, self.k, self.v)
         )
-        q, k = self.turn(q, positions), self.turn(k, positions)
+        q, k = self.rotate(q, positions), self.rotate(k, positions)
         attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         a = self.out(attended.transpose(1, 2).reshape(batch, n, width))
         return a + self.down(F.gelu(self.up(self.mlp_norm(x + a)), approximate="tanh"))
@@ -101,11 +101,11 @@ class Model(nn.Module):
                 r = self.routers[i](x.float()).squeeze(-1)  # [B, T]
             chosen = r.topk(self.k, -1).indices.sort(-1).values
             rows = chosen[..., None].expand(-1, -1, width)
-            taken = block(x.gather(1, rows), positions.gather(1, chosen))
-            member = torch.zeros_like(r).scatter(1, chosen, 1.0)
+            update = block(x.gather(1, rows), positions.gather(1, chosen))
+            mask = torch.zeros_like(r).scatter(1, chosen, 1.0)
             logits = self.predictors[i](x.detach()).squeeze(-1).float()
-            loss = loss + F.binary_cross_entropy_with_logits(logits, member)
-            x = x.scatter_add(1, rows, r.gather(1, chosen)[..., None].to(x.dtype) * taken)
+            loss = loss + F.binary_cross_entropy_with_logits(logits, mask)
+            x = x.scatter_add(1, rows, r.gather(1, chosen)[..., None].to(x.dtype) * update)
         logits = F.linear(self.norm(x), self.embedding.weight)
         return loss + F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
 

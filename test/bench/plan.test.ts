@@ -1,4 +1,4 @@
-/** How long planning takes: the limits that the documentation promises, in processor time. */
+/** Planning takes no more CPU time than the documentation promises. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,7 +9,7 @@ import { timed } from '../support/cpu.js';
 const folder = mkdtempSync(join(tmpdir(), 'mod-plan-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** Slow machines plan too: the promised limits times this. */
+/** Factor on the promised limits for slow machines. */
 const CI_MARGIN = 5;
 
 async function planned(path: string): Promise<{ runs: number; seconds: number }> {

@@ -1,4 +1,4 @@
-/** What `mod bench` leaves for `mod plan`: kept one a shape, read whatever the file holds, the nearest one chosen. */
+/** The records of `mod bench` for `mod plan`: one per shape, invalid files count as empty, the nearest one is chosen. */
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir, hostname, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -27,12 +27,12 @@ const RECORD: BenchRecord = {
 };
 const QUERY = { backend: 'auto', precision: 'auto', d_model: 128, routed: false } as const;
 
-it('lies in the cache folder of the user', () => {
+it('is in the cache folder of the user', () => {
   expect(benchRecordPath({ XDG_CACHE_HOME: '/cache' })).toBe('/cache/mod/bench.json');
   expect(benchRecordPath({ XDG_CACHE_HOME: '' })).toBe(join(homedir(), '.cache/mod/bench.json'));
 });
 
-it('keeps the newest record of a machine, device, precision and shape, and nothing beside the file', () => {
+it('keeps the newest record of a machine, device, precision and shape, and leaves no other file', () => {
   const path = benchRecordPath({ XDG_CACHE_HOME: join(folder, 'new') });
   addBenchRecord(path, RECORD);
   addBenchRecord(path, { ...RECORD, precision: 'bf16' });
@@ -42,7 +42,7 @@ it('keeps the newest record of a machine, device, precision and shape, and nothi
 });
 
 it.each(['', '{', '{}', 'null', '[1, {"host": 2}]'])(
-  'reads a file that holds %j as empty, and mends it',
+  'reads a file with %j as empty and repairs it',
   (text) => {
     const path = join(folder, 'broken', 'bench.json');
     mkdirSync(dirname(path), { recursive: true });
@@ -53,7 +53,7 @@ it.each(['', '{', '{}', 'null', '[1, {"host": 2}]'])(
   },
 );
 
-it('takes the nearest width, and a measurement of the same kind unless it is twice as far', () => {
+it('takes the nearest width, preferring a record of the same kind up to a factor of two', () => {
   const records = [
     { ...RECORD, d_model: 64, shape: 'narrow' },
     { ...RECORD, d_model: 512, shape: 'wide' },
@@ -67,7 +67,7 @@ it('takes the nearest width, and a measurement of the same kind unless it is twi
   expect(nearest(512, true)).toBe('wide');
 });
 
-it('takes the backend that auto would, the newest of equals, and nothing of another machine', () => {
+it('takes the backend of auto, the newest of equal records, and none of another machine', () => {
   const cuda: BenchRecord = { ...RECORD, backend: 'cuda', precision: 'bf16', d_model: 2048 };
   const newer = { ...RECORD, shape: 'newer', measured_at: '2026-01-02T00:00:00.000Z' };
   expect(nearestRecord([RECORD, cuda], QUERY)).toBe(cuda);

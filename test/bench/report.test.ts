@@ -10,7 +10,7 @@ const row = (shape: string, tokensPerSecond: number) =>
   }) as Measured & DecodeMeasurement;
 
 describe('decodeReport', () => {
-  it('sets a routed shape against the dense one of its size and batch, wherever it stands', () => {
+  it('compares a routed shape with the dense one of its sizes and batch, in any order', () => {
     const rows = [
       row('d128l4t256b64v256', 900),
       row('d128l4t256b1v256c0.125f2', 150),

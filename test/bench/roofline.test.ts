@@ -1,4 +1,4 @@
-/** The FLOPs and bytes that a kernel's share of the roofline is reckoned with. */
+/** The FLOPs and bytes behind a kernel's roofline time. */
 import { type Tensor, zeros } from '@tensorflow/tfjs-core';
 import { beforeAll, expect, it } from 'vitest';
 import { leastMs, productFlops } from '../../src/bench/roofline.js';
@@ -24,12 +24,12 @@ it.each([
   ['RotaryAttention', { qkv: [2, 16, 72] }, [2, 16, 24], { heads: 3 }, 2 * (2 * 16 * 16 * 24)],
   ['RotaryAttentionGrad', { qkv: [2, 16, 72] }, [2, 16, 72], { heads: 3 }, 5 * (2 * 16 * 16 * 24)],
   ['RmsNorm', { x: [2, 3, 5], gain: [5] }, [2, 3, 5], {}, 0],
-] as const)('%s has the FLOPs of its products', (name, shapes, output, attrs, expected) => {
+] as const)('%s has the FLOPs of its matrix products', (name, shapes, output, attrs, expected) => {
   const inputs = Object.fromEntries(Object.entries(shapes).map(([key, shape]) => [key, zeros([...shape])]));
   expect(productFlops(call(name, inputs, [zeros([...output])], attrs))).toBeCloseTo(expected, 6);
 });
 
-it('is the longer of FLOPs and bytes, and reads of a table only what comes out', () => {
+it('is the longer of compute and memory time, and counts only the rows read of a table', () => {
   const bytesOf = (tensor: Tensor) => 2 * tensor.size;
   const linear = call('Linear', { x: zeros([4, 8]), weight: zeros([16, 8]) }, [zeros([4, 16])]);
   expect(leastMs(linear, bytesOf, { flopsPerSecond: 1024, bytesPerSecond: 1e9 })).toBeCloseTo(1000, 6);
@@ -40,12 +40,12 @@ it('is the longer of FLOPs and bytes, and reads of a table only what comes out',
   expect(leastMs(gathered, bytesOf, { flopsPerSecond: 1, bytesPerSecond: 68 })).toBeCloseTo(1000, 6);
 });
 
-it('counts of what is written over only the rows that change', () => {
+it('counts only the changed rows of an in-place update', () => {
   const bytesOf = (tensor: Tensor) => 2 * tensor.size;
   const peak = { flopsPerSecond: 1, bytesPerSecond: 1000 };
   const [x, rows, indices] = [zeros([1, 100, 8]), zeros([1, 2, 8]), zeros([1, 2])];
   const inputs = { x, rows, indices };
-  // The rows, those under them before and after, and two indices; or all of x, read and written.
+  // In place: the rows, the target's rows before and after, and two indices. Otherwise all of x is read and written.
   expect(leastMs(call('GatedScatterAdd', inputs, [x.clone()]), bytesOf, peak)).toBeCloseTo(3 * 32 + 4, 6);
   expect(leastMs(call('GatedScatterAdd', inputs, [zeros(x.shape)]), bytesOf, peak)).toBeCloseTo(
     32 + 4 + 3200,

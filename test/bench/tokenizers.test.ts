@@ -1,4 +1,4 @@
-/** How fast text becomes shards, in processor time, so that a busy machine measures the same. */
+/** Rates from text to shards, in CPU time, which a busy machine does not change. */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -26,7 +26,7 @@ const SETTINGS: PrepareSettings = {
   part_bytes: 2 ** 30,
 };
 
-/** A package's JavaScript, again and again, in documents of a few kB. */
+/** A package's JavaScript, repeated, in documents of a few kB. */
 const SOURCE = readFileSync('node_modules/@tensorflow/tfjs-core/dist/tf-core.fesm.js', 'utf8');
 const DOCUMENTS = SOURCE.match(/.{1,5000}/gs) as string[];
 
@@ -41,22 +41,22 @@ async function bytesPerSecond(tokenizer: string, megabytes: number): Promise<num
   mkdirSync(join(folder, 'parts'), { recursive: true });
   const { result, seconds } = await timed(() => preparePart(part, settings, opened, folder));
   const rate = result.bytes / seconds;
-  console.log(`${tokenizer}: ${(rate / 1e6).toFixed(1)} MB a second of processor time, JSONL to shards`);
+  console.log(`${tokenizer}: ${(rate / 1e6).toFixed(1)} MB per second of CPU time, JSONL to shards`);
   return rate;
 }
 
-it('bytes pass at 20 MB a second and core at least', async () => {
+it('byte tokens are written at 20 MB/s per core or more', async () => {
   expect(await bytesPerSecond('bytes', 40)).toBeGreaterThan(20e6);
 });
 
-it('byte-pair encodings pass, at the rates that are printed', async () => {
+it('byte-pair encodings are written at 0.1 MB/s per core or more; the rates are printed', async () => {
   await writeGpt2Tokenizer(join(folder, 'tokenizer.json'));
   for (const tokenizer of ['gpt2', 'tokenizer.json']) {
     expect(await bytesPerSecond(tokenizer, 3)).toBeGreaterThan(1e5);
   }
 });
 
-it('a training run reads text as bytes at 20 MB a second and core at least', async () => {
+it('a training run reads text as bytes at 20 MB/s per core or more', async () => {
   const path = join(folder, 'text.txt');
   writeFileSync(path, SOURCE.repeat(20));
   const source = openTokenFile(path, 1, 256);
@@ -64,6 +64,6 @@ it('a training run reads text as bytes at 20 MB a second and core at least', asy
   const { seconds } = await timed(() => source.read(0, tokens));
   source.close();
   const rate = tokens.length / seconds;
-  console.log(`reading tokens: ${(rate / 1e6).toFixed(1)} MB a second of processor time`);
+  console.log(`reading tokens: ${(rate / 1e6).toFixed(1)} MB per second of CPU time`);
   expect(rate).toBeGreaterThan(20e6);
 });

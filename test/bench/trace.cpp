@@ -1,12 +1,12 @@
-// What a GPU does while recorded steps are replayed, kernel by kernel: a library for CUDA_INJECTION64_PATH, which the
-// driver loads into a process before its first call. Built and read by trace.mjs. Work that belongs to no graph, such as
-// warm-up and tuning, is left out. At the process' end, to the file that MOD_TRACE names:
+// Traces the GPU's kernels while recorded steps are replayed: a library for CUDA_INJECTION64_PATH, which the driver loads
+// into a process before its first call. Built and read by trace.mjs. Work outside graphs, such as warm-up and tuning, is left
+// out. At exit it writes to the file named by MOD_TRACE:
 //
 //   {"replays": n, "period_ms": .., "busy_ms": .., "kernels": [{"name": .., "calls": per replay, "ms": per replay}, ..]}
 //
-// busy_ms: the union of the work's intervals in a replay; period_ms: from a replay's start to the next one's, where they
-// follow each other at once. Both are medians, and under tracing, which widens the gaps: compare busy_ms with the time of
-// a step that nobody watches.
+// busy_ms: the union of the work's intervals in a replay; period_ms: from a replay's start to the next one's, if they
+// follow each other without a pause. Both are medians, and tracing widens the gaps: compare busy_ms with the time of an
+// untraced step.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -25,33 +25,33 @@ struct Work {
 };
 
 std::mutex guard;
-// By correlation id: a replay is one call.
+// By correlation id: a replay is one API call.
 std::map<uint32_t, std::vector<Work>> replays;
 
-void keep(uint32_t graph, uint32_t call, uint64_t start, uint64_t end, const char *name) {
+void addWork(uint32_t graph, uint32_t call, uint64_t start, uint64_t end, const char *name) {
   if (graph != 0) replays[call].push_back({start, end, name});
 }
 
-void CUPTIAPI giveBuffer(uint8_t **buffer, size_t *size, size_t *mostRecords) {
+void CUPTIAPI provideBuffer(uint8_t **buffer, size_t *size, size_t *mostRecords) {
   *size = 16 << 20;
   *buffer = static_cast<uint8_t *>(aligned_alloc(16, *size));
   *mostRecords = 0;
 }
 
-void CUPTIAPI takeBuffer(CUcontext, uint32_t, uint8_t *buffer, size_t, size_t valid) {
+void CUPTIAPI readBuffer(CUcontext, uint32_t, uint8_t *buffer, size_t, size_t valid) {
   std::lock_guard<std::mutex> lock(guard);
   CUpti_Activity *record = nullptr;
   while (cuptiActivityGetNextRecord(buffer, valid, &record) == CUPTI_SUCCESS) {
     // Later versions of these records only add fields at their end.
     if (record->kind == CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL) {
       auto *kernel = reinterpret_cast<CUpti_ActivityKernel9 *>(record);
-      keep(kernel->graphId, kernel->correlationId, kernel->start, kernel->end, kernel->name);
+      addWork(kernel->graphId, kernel->correlationId, kernel->start, kernel->end, kernel->name);
     } else if (record->kind == CUPTI_ACTIVITY_KIND_MEMCPY) {
       auto *copy = reinterpret_cast<CUpti_ActivityMemcpy5 *>(record);
-      keep(copy->graphId, copy->correlationId, copy->start, copy->end, "(copy)");
+      addWork(copy->graphId, copy->correlationId, copy->start, copy->end, "(copy)");
     } else if (record->kind == CUPTI_ACTIVITY_KIND_MEMSET) {
       auto *fill = reinterpret_cast<CUpti_ActivityMemset4 *>(record);
-      keep(fill->graphId, fill->correlationId, fill->start, fill->end, "(fill)");
+      addWork(fill->graphId, fill->correlationId, fill->start, fill->end, "(fill)");
     }
   }
   free(buffer);
@@ -63,8 +63,8 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-// Milliseconds in which any of the work runs; the work is sorted by start.
-double unionOf(const std::vector<Work> &work) {
+// Milliseconds in which at least one piece of work runs; the work is sorted by start.
+double busyTime(const std::vector<Work> &work) {
   uint64_t sum = 0, until = 0;
   for (const Work &each : work) {
     if (each.end <= until) continue;
@@ -97,8 +97,8 @@ void report() {
       calls += 1;
       ms += (each.end - each.start) / 1e6;
     }
-    busy.push_back(unionOf(*work));
-    // Further apart than half a step: the host was waited for.
+    busy.push_back(busyTime(*work));
+    // A gap of half a step or more means that the GPU waited for the host.
     if (previousEnd != 0 && start - previousEnd < (end - start) / 2) periods.push_back((start - previousStart) / 1e6);
     previousStart = start;
     previousEnd = end;
@@ -121,7 +121,7 @@ void report() {
 } // namespace
 
 extern "C" int InitializeInjection(void) {
-  if (cuptiActivityRegisterCallbacks(giveBuffer, takeBuffer) != CUPTI_SUCCESS) return 0;
+  if (cuptiActivityRegisterCallbacks(provideBuffer, readBuffer) != CUPTI_SUCCESS) return 0;
   cuptiActivityEnable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL);
   cuptiActivityEnable(CUPTI_ACTIVITY_KIND_MEMCPY);
   cuptiActivityEnable(CUPTI_ACTIVITY_KIND_MEMSET);

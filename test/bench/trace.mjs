@@ -1,6 +1,6 @@
 /**
- * What the GPU does in a recorded step: runs a command with trace.cpp loaded into it and gives what that wrote, or null
- * where there is no C++ compiler, or no CUPTI in CUDA's folder or in a Python package.
+ * The GPU's kernels in a recorded step: runs a command with trace.cpp loaded and returns its output, or null without a C++
+ * compiler or without CUPTI in CUDA's folder or a Python package.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync } from 'node:fs';
@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 const SOURCE = fileURLToPath(new URL('./trace.cpp', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'mod-trace-'));
 
-/** Folders that hold include/ and lib/, or lib64/. */
+/** Folders with include/ and lib/ or lib64/. */
 function cudaFolders() {
   const home = process.env.CUDA_HOME ?? '/usr/local/cuda';
   const printed = execFileSync('python3', ['-c', 'import sys; print("\\n".join(sys.path))'], {
@@ -24,7 +24,7 @@ function cudaFolders() {
   return [home, join(home, 'extras/CUPTI'), ...wheels].filter((path) => existsSync(path));
 }
 
-/** The built library; null, and why on stderr, where it cannot be built. */
+/** The built library; null if it cannot be built, with the reason on stderr. */
 function build() {
   try {
     const roots = cudaFolders();
@@ -32,7 +32,7 @@ function build() {
     const found = libraries
       .flatMap((at) => ['libcupti.so.13', 'libcupti.so.12', 'libcupti.so'].map((name) => join(at, name)))
       .find((path) => existsSync(path));
-    if (found === undefined) throw new Error(`libcupti.so is in none of ${libraries.join(', ')}`);
+    if (found === undefined) throw new Error(`libcupti.so not found in ${libraries.join(', ')}`);
     const library = join(folder, 'trace.so');
     const includes = roots.map((root) => `-I${join(root, 'include')}`);
     const flags = ['-O2', '-std=c++17', '-shared', '-fPIC', '-w', ...includes];
@@ -41,14 +41,14 @@ function build() {
     });
     return library;
   } catch (error) {
-    console.error(`no trace of kernels: ${error.message}`);
+    console.error(`cannot trace kernels: ${error.message}`);
     return null;
   }
 }
 
 let library;
 
-/** Runs a command to its end; its output is not kept. */
+/** Runs a command to its end, discards its output and returns its trace. */
 export function traced(command, args) {
   library ??= build();
   if (library === null) return null;
@@ -60,7 +60,7 @@ export function traced(command, args) {
   return JSON.parse(readFileSync(output, 'utf8'));
 }
 
-/** The names that say something of a kernel that a library made of templates. */
+/** The name of a templated kernel without the start of its mangled prefix, at most 90 characters. */
 const shortName = (name) => name.replace(/^_Z\w*?\d+(?=\w)/, '').slice(0, 90);
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
@@ -69,7 +69,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   if (trace === null) process.exit(1);
   const { replays, period_ms, busy_ms, kernels } = trace;
   console.log(
-    `${replays} replays: ${busy_ms.toFixed(3)} ms of work, ${period_ms.toFixed(3)} ms from one to the next\n`,
+    `${replays} replays: ${busy_ms.toFixed(3)} ms busy, ${period_ms.toFixed(3)} ms between starts\n`,
   );
   console.log('     ms   calls   us each  kernel');
   for (const { name, calls, ms } of kernels.slice(0, 45)) {

@@ -1,4 +1,4 @@
-/** `mod export`: event files read back byte by byte and by TensorBoard where it is, W&B's files, and the Python lines of docs/results.md. */
+/** `mod export`: event files byte by byte and, if installed, by TensorBoard; W&B's files; the Python lines of docs/results.md. */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -37,7 +37,7 @@ it.each([
 ])('CRC-32C of %j', (text, crc) => expect(crc32c(Buffer.from(text))).toBe(crc));
 
 describe('an event file', () => {
-  it('is records whose lengths add up and whose fields are those of Event', () => {
+  it('consists of records with consistent lengths and the fields of Event', () => {
     const file = eventFile([{ tag: 'a/b', step: 300, value: 0.5, wallTime: 1234.5 }], 1000);
     const records: Buffer[] = [];
     for (let at = 0; at < file.length; ) {
@@ -52,7 +52,7 @@ describe('an event file', () => {
     expect(event).toBe(`09${'00000000004a9340'}10ac022a0c0a0a0a03612f62150000003f`);
   });
 
-  it.skipIf(!hasPython('tensorboard'))('is what TensorBoard reads', async () => {
+  it.skipIf(!hasPython('tensorboard'))('can be read by TensorBoard', async () => {
     const folder = await exported('tensorboard');
     const scalars = python(`
 import json
@@ -69,7 +69,7 @@ print(json.dumps({tag: [[e.step, e.value] for e in events.Scalars(tag)] for tag 
   });
 });
 
-it('W&B’s files hold config, history and summary', async () => {
+it('W&B’s files contain config, history and summary', async () => {
   const folder = await exported('wandb');
   const read = (name: string) => readFileSync(join(folder, name), 'utf8');
   const init = JSON.parse(read('run.json'));
@@ -84,7 +84,7 @@ it('W&B’s files hold config, history and summary', async () => {
   expect(history.at(-1)['eval/topk/loss']).toBe(JSON.parse(read('wandb-summary.json')).loss);
 });
 
-it('exports one run where the target is one, and says which sweep has nothing to export', async () => {
+it('exports one run if the target is a run, and names a sweep that has nothing to export', async () => {
   const [run] = readdirSync(join(results, 'made')).filter((name) => name.startsWith('1e15'));
   const printed: string[] = [];
   const out = join(results, 'one');
@@ -108,7 +108,7 @@ describe('the Python lines of docs/results.md', () => {
 
   it('are five', () => expect(lines.trim().split('\n')).toHaveLength(5));
 
-  it.skipIf(!hasPython('numpy', 'safetensors'))('load a checkpoint as this program does', () => {
+  it.skipIf(!hasPython('numpy', 'safetensors'))('load the same checkpoint as the program', () => {
     const folder = 'test/golden/mod-raw-f2';
     const loaded = python(`${lines.replace(/^checkpoint = .*$/m, `checkpoint = '${folder}'`)}
 print(json.dumps([config, {name: [list(value.shape), float(value.sum(dtype='float64'))] for name, value in weights.items()}]))`);
@@ -124,7 +124,7 @@ print(json.dumps([config, {name: [list(value.shape), float(value.sum(dtype='floa
   });
 });
 
-it('names the option that chooses its folder where that cannot be written', async () => {
+it('names the option for its folder if the folder cannot be written', async () => {
   const out = join(results, 'made', 'runs.csv', 'curves'); // below a plain file
   await expect(exportCommand('made', { format: 'wandb', results, out }, () => undefined)).rejects.toThrow(
     /^.*curves: cannot write results there: .*; choose another --out$/,

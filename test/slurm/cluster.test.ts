@@ -8,7 +8,7 @@ import { checkpointSteps } from '../../src/checkpoint/folder.js';
 import { gitCommit } from '../../src/results/provenance.js';
 import { readManifest, runFiles } from '../../src/results/run-folder.js';
 import { mod } from '../support/mod.js';
-import { SlurmCluster, slurmMissing, until } from '../support/slurm.js';
+import { SlurmCluster, slurmMissing, waitUntil } from '../support/slurm.js';
 import { makeTinySweep, masked, runRows, TINY_SWEEP, type TinySweep } from '../support/tiny-sweep.js';
 
 /** Two runs, a quarter and half a minute each. */
@@ -56,7 +56,7 @@ function logs({ results }: Results, name = 'tiny'): string {
 /** Waits until a run trains, for the nth time if `attempt` is given; returns the id of its process. */
 function trainer({ results }: Results, runId: string, name = 'tiny', attempt?: number): Promise<number> {
   const folder = join(results, name, runId);
-  return until(
+  return waitUntil(
     `${runId} trains`,
     () => {
       const attempts = readManifest(folder)?.attempts.length;
@@ -75,12 +75,12 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
 
   beforeAll(async () => {
     cluster = new SlurmCluster();
-    await cluster.up();
+    await cluster.start();
     local = longSweep();
     expect((await mod('sweep', local.config, '--results', local.results, '--quiet')).code).toBe(0);
   }, 5 * MINUTE);
   afterAll(async () => {
-    await cluster.down();
+    await cluster.stop();
     for (const folder of made) rmSync(folder, { recursive: true });
   });
 
@@ -98,7 +98,7 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
       const first = await submit(quick, '--concurrency', '2', ...wasm);
       expect(first).toMatchObject({ code: 0, stderr: '' });
       expect(first.stdout).toMatch(/^job \d+: 9 runs; job \d+: the report after them\n/);
-      const running = await until(
+      const running = await waitUntil(
         'two tasks run and seven wait',
         async () => {
           const runs = await status(quick, 'quick');
@@ -110,7 +110,7 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
       expect(running.map(({ task }) => task?.state)).toEqual(['RUNNING', 'RUNNING']);
       expect((await submit(quick, ...wasm)).stdout).toBe('nothing to submit: 9 queued or running\n');
 
-      await cluster.stateSaved();
+      await cluster.waitForSavedState();
       await cluster.killController();
       await sleep(2000);
       cluster.startController();
@@ -118,7 +118,7 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
       const [victim] = running as [Shown];
       process.kill(await trainer(quick, victim.run_id, 'quick'), 'SIGKILL');
       const { array } = jobsOf(first.stdout);
-      await cluster.ended(300);
+      await cluster.waitForEnd(300);
       const after = await status(quick, 'quick');
       expect(after.filter((run) => run.status === 'done')).toHaveLength(8);
       expect(after.find(({ run_id }) => run_id === victim.run_id)).toMatchObject({
@@ -130,7 +130,7 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
       const second = await submit(quick, ...wasm);
       expect(second.stdout).toMatch(/^job \d+: 1 run \(8 done already\); /);
       expect(jobsOf(second.stdout).array).not.toBe(array);
-      await cluster.ended(150);
+      await cluster.waitForEnd(150);
       expect(masked(runRows(quick, 'quick'))).toEqual(masked(await localQuick()));
       expect((await submit(quick, ...wasm)).stdout).toBe('nothing to submit: 9 done\n');
 
@@ -152,19 +152,19 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
       const other = lost === 'n1' ? 'n2' : 'n1';
 
       cluster.killNode(lost);
-      cluster.ask('scontrol', 'update', `nodename=${lost}`, 'state=down', 'reason=killed');
+      cluster.run('scontrol', 'update', `nodename=${lost}`, 'state=down', 'reason=killed');
       const pid = await trainer(sweep, LONG_RUN, 'tiny', 2);
       expect(await nodeOf()).toBe(other);
 
       cluster.startNode(lost);
       await cluster.killDaemon(other);
-      cluster.ask('scontrol', 'update', `nodename=${other}`, 'state=down', 'reason=killed');
-      await until('the second copy is rejected', () => logs(sweep).includes(`held by process ${pid} `), 60);
+      cluster.run('scontrol', 'update', `nodename=${other}`, 'state=down', 'reason=killed');
+      await waitUntil('the second copy is rejected', () => logs(sweep).includes(`held by process ${pid} `), 60);
       expect(process.kill(pid, 0)).toBe(true);
       expect(readManifest(join(sweep.results, 'tiny', LONG_RUN))?.attempts).toHaveLength(2);
 
       // Second copies start and fail on the remaining node until the first ones are done.
-      await cluster.ended(240);
+      await cluster.waitForEnd(240);
       expect(readManifest(join(sweep.results, 'tiny', LONG_RUN))?.attempts).toHaveLength(2);
       const [, end] = await status(sweep);
       expect(end).toMatchObject({
@@ -192,8 +192,8 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
       const changed = await submit(sweep);
       expect(changed.code).toBe(2);
       expect(changed.stderr).toMatch(/has changed since these runs were queued: .*scancel \d+_\d \d+_\d and/);
-      cluster.ask('scontrol', 'release', array, report);
-      await cluster.ended(150, array);
+      cluster.run('scontrol', 'release', array, report);
+      await cluster.waitForEnd(150, array);
       expect(logs(sweep)).toContain(`${LONG_RUN}: evaluation.sequences: 4 → 5`);
       expect((await status(sweep)).map(({ status: is, task }) => [is, task?.state])).toEqual([
         ['pending', 'FAILED'],
@@ -203,8 +203,8 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
       const again = jobsOf((await submit(sweep)).stdout);
       await trainer(sweep, LONG_RUN);
       await sleep(500);
-      cluster.ask('scancel', again.array, again.report);
-      await cluster.ended(150);
+      cluster.run('scancel', again.array, again.report);
+      await cluster.waitForEnd(150);
       expect(checkpointSteps(runFiles(join(sweep.results, 'tiny', LONG_RUN)).checkpoints)).toHaveLength(1);
       expect((await status(sweep)).map(({ status: is, task }) => [is, task?.state])).toEqual([
         ['interrupted', 'CANCELLED'],
@@ -231,8 +231,8 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
       expect(shown.code).toBe(0);
       expect(shown.stdout).toContain('From files only, Slurm is not available');
       cluster.startController();
-      await until('the controller is back', () => cluster.tryAsk('squeue', '--noheader') !== null, 60);
-      cluster.ask('scancel', array, report);
+      await waitUntil('the controller is back', () => cluster.tryRun('squeue', '--noheader') !== null, 60);
+      cluster.run('scancel', array, report);
     },
     3 * MINUTE,
   );

@@ -1,4 +1,4 @@
-/** The backends that tests run on: `cpu` knows none of the project's kernels, so it runs every composed definition. */
+/** The backends that tests run on. `cpu` has none of the project's kernels, so it runs every composed definition. */
 import '@tensorflow/tfjs-backend-cpu';
 import { getBackend, setBackend } from '@tensorflow/tfjs-core';
 import { startTensorflow } from '../../src/backends/tensorflow/start.js';
@@ -8,11 +8,11 @@ import { cuda, useCuda } from './cuda.js';
 
 export type TestBackend = 'cpu' | 'wasm' | 'tensorflow' | 'cuda';
 
-/** Why tests do not run on tensorflow here; null where they do. */
+/** Why tensorflow is unavailable; null if tests run on it. */
 export const tensorflowMissing: string | null = await startTensorflow().then(() => null, messageOf);
 if (tensorflowMissing !== null) console.warn(`tests on tensorflow are skipped: ${tensorflowMissing}`);
 
-/** The backends that have kernels of the project's own, as far as they are here; cuda in float32. */
+/** The available backends with kernels of the project; cuda in float32. */
 export const FAST_BACKENDS: TestBackend[] = [
   'wasm',
   ...(tensorflowMissing === null ? ['tensorflow' as const] : []),

@@ -1,7 +1,7 @@
 /**
- * The part of vitest that the tests use, for a box that has Node and nothing else: scripts/pack-tests.mjs bundles test
- * files with this in vitest's place. Prints a line for each failure and one for the file, and on stderr what it begins with;
- * exits with 1 if any failed.
+ * The part of vitest that the tests use, for a machine with only Node: scripts/pack-tests.mjs bundles test files with this
+ * instead of vitest. Prints one line per failure and a summary; stderr names each test as it starts. Exits with 1 if any
+ * test failed.
  */
 import { inspect, isDeepStrictEqual } from 'node:util';
 import { messageOf } from '../../src/errors.js';
@@ -25,11 +25,11 @@ interface Suite {
 const suite = (prefix: string): Suite => ({ prefix, before: [], after: [], beforeEach: [], afterEach: [] });
 
 const cases: (Case & { suites: Suite[] })[] = [];
-/** The file itself is the outermost suite. */
+/** The outermost suite is the file. */
 let suites: Suite[] = [suite('')];
 let skipped = 0;
 
-/** %s, %j, %i and $key, as vitest fills them in. */
+/** Fills in %s, %j, %i and $key as vitest does. */
 function title(template: string, row: Row): string {
   const values = Array.isArray(row) ? [...row] : [row];
   return template
@@ -75,12 +75,12 @@ export const afterEach = (body: Body): unknown => suites.at(-1)?.afterEach.push(
 
 /** The assertions, each negated by `not`. */
 export function expect(actual: unknown, message = '') {
-  const assertions = (wanted: boolean) => {
-    const check = (holds: boolean, what: string, expected?: unknown) => {
-      if (holds === wanted) return;
+  const assertions = (positive: boolean) => {
+    const check = (matches: boolean, relation: string, expected?: unknown) => {
+      if (matches === positive) return;
       const shown = (value: unknown) => inspect(value, { depth: 3, maxArrayLength: 8, breakLength: 200 });
       throw new Error(
-        `${message === '' ? '' : `${message}: `}expected ${shown(actual)} ${wanted ? '' : 'not '}${what} ${
+        `${message === '' ? '' : `${message}: `}expected ${shown(actual)} ${positive ? '' : 'not '}${relation} ${
           expected === undefined ? '' : shown(expected)
         }`,
       );
@@ -125,7 +125,7 @@ export function expect(actual: unknown, message = '') {
   return {
     ...assertions(true),
     not: assertions(false),
-    /** The same of the error that a promise ends with; only those that the tests ask for. */
+    /** Assertions on the error of a rejected promise; only those that the tests use. */
     rejects: {
       toBe: async (expected: unknown) => expect(await rejection(actual), message).toBe(expected),
       toBeInstanceOf: async (kind: new (...given: never[]) => unknown) =>
@@ -146,10 +146,10 @@ async function rejection(promise: unknown): Promise<unknown> {
     (error: unknown) => ({ error }),
   );
   if ('error' in value) return value.error;
-  throw new Error(`expected to be rejected, and it gave ${inspect(value.value)}`);
+  throw new Error(`expected the promise to be rejected, but it resolved to ${inspect(value.value)}`);
 }
 
-/** Without properties that are undefined, which toEqual ignores. */
+/** A copy without undefined properties, which toEqual ignores. */
 function plain(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(plain);
   if (value === null || typeof value !== 'object' || ArrayBuffer.isView(value)) return value;
@@ -160,7 +160,7 @@ function plain(value: unknown): unknown {
   );
 }
 
-/** Runs what was registered; called by the bundle once its file is loaded. Names that do not match `only` are left out. */
+/** Runs the registered tests whose names match `only`; the bundle calls it after loading its file. */
 export async function runRegistered(file: string, only: RegExp): Promise<void> {
   const done = new Set<Suite>();
   let [passed, failed] = [0, 0];
@@ -184,9 +184,9 @@ export async function runRegistered(file: string, only: RegExp): Promise<void> {
       const cause = error instanceof Error && error.cause !== undefined ? messageOf(error.cause) : '';
       const text = `${cause} ${messageOf(error)}`; // fast-check keeps the reason in the cause
       console.log(`FAILED ${file} > ${full}: ${text.replace(/\s+/g, ' ').slice(0, 600)}`);
-      // Nothing works on a GPU after such an error: its context is gone.
+      // These errors destroy the CUDA context: no further test can use the GPU.
       if (/ILLEGAL_ADDRESS|LAUNCH_FAILED|MISALIGNED/.test(text)) break;
-      // And one that runs for ever is waited for by everything, an orderly exit too.
+      // A kernel that never ends blocks every later call, including an orderly exit.
       if (/has not ended after/.test(text)) process.kill(process.pid, 'SIGKILL');
     }
   }

@@ -1,6 +1,6 @@
-/** Processor time, for limits that hold on a machine that is busy with other tests. */
+/** CPU time, for limits that hold while other tests keep the machine busy. */
 
-/** The result of some work, and the processor seconds of this process until it ended: user and system, all threads. */
+/** Runs some work and measures the CPU time of this process meanwhile: user and system, all threads, in seconds. */
 export async function timed<T>(work: () => T | Promise<T>): Promise<{ result: T; seconds: number }> {
   const before = process.cpuUsage();
   const result = await work();

@@ -1,4 +1,4 @@
-/** Whether the cuda backend starts on this machine, and why not: tests that need a GPU are skipped with the reason. */
+/** Whether the cuda backend starts on this machine. If not, tests that need a GPU are skipped and the reason is printed. */
 import type { CudaBackend } from '../../src/backends/cuda/backend.js';
 import { type CudaOptions, startCuda } from '../../src/backends/cuda/start.js';
 import { messageOf } from '../../src/errors.js';
@@ -12,11 +12,11 @@ async function tryCuda(): Promise<{ usable: boolean; reason: string }> {
   }
 }
 
-/** Once for each test file. */
+/** Determined once per test file. */
 export const cuda = await tryCuda();
-if (!cuda.usable) console.info(`skipped, no usable GPU: ${cuda.reason}`);
+if (!cuda.usable) console.info(`skipped: no usable GPU: ${cuda.reason}`);
 
-/** The cuda backend; every launch is checked. */
+/** Starts the cuda backend with a check after every launch. */
 export function useCuda(precision: CudaOptions['precision'], deterministic = false): Promise<CudaBackend> {
   return startCuda({ precision, deterministic, synchronous: true });
 }

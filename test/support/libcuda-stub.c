@@ -1,4 +1,4 @@
-/* A libcuda.so.1 that loads and does nothing: enough for cuDNN to choose engines and compile plans without a driver. */
+/* A libcuda.so.1 whose functions do nothing: enough for cuDNN to choose engines and compile plans without a driver. */
 #define HANDLE(name) int name(void **out) { *out = (void *)1; return 0; }
 #define NOTHING(name) int name(void) { return 0; }
 HANDLE(cuCtxGetCurrent) HANDLE(cuKernelGetFunction) HANDLE(cuLibraryGetKernel) HANDLE(cuLibraryLoadData)

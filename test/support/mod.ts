@@ -1,4 +1,4 @@
-/** Runs the built program as users do, in a process of its own. */
+/** Runs the built program in a separate process, as users do. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
@@ -10,7 +10,7 @@ export interface Ended {
   stderr: string;
 }
 
-/** Starts `mod` with these arguments; `ended` resolves at its end, however that comes. */
+/** Starts `mod` with these arguments; `ended` resolves when the process ends for any reason. */
 export function startMod(args: string[], cwd?: string): { child: ChildProcess; ended: Promise<Ended> } {
   const child = spawn(process.execPath, [PROGRAM, ...args], { cwd, stdio: ['ignore', 'pipe', 'pipe'] });
   let [stdout, stderr] = ['', ''];
@@ -26,7 +26,7 @@ export function startMod(args: string[], cwd?: string): { child: ChildProcess; e
   return { child, ended };
 }
 
-/** Runs `mod` to its end. */
+/** Runs `mod` until it exits. */
 export function mod(...args: string[]): Promise<Ended> {
   return startMod(args).ended;
 }

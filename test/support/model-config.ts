@@ -1,4 +1,4 @@
-/** Model configs for tests: one small model, and what a test changes of it. */
+/** Model configs for tests: one small model with the changes of a test. */
 import type { ExpertsConfig, ModelConfig, RoutingConfig } from '../../src/model/config.js';
 
 /** Every other block routed at 25%, with a predictor and no auxiliary loss. */

@@ -1,4 +1,4 @@
-/** Seeded random tensors, and how far two arrays are apart. */
+/** Seeded random tensors and the relative error of arrays. */
 import { type Tensor, tensor } from '@tensorflow/tfjs-core';
 import { randomStream } from '../../src/random.js';
 
@@ -13,7 +13,7 @@ export function randomTensor(shape: number[], ...keys: (string | number)[]): Ten
   return tensor(randomValues(size, ...keys), shape);
 }
 
-/** max|a - b| / max|b|; for references that may be all zero, `floor` is the least that it is measured against. */
+/** max|a - b| / max(max|b|, floor); references that may be all zero need a positive `floor`. */
 export function relativeError(actual: ArrayLike<number>, reference: ArrayLike<number>, floor = 0): number {
   if (actual.length !== reference.length) return Number.POSITIVE_INFINITY;
   let [difference, size] = [0, 0];

@@ -1,6 +1,6 @@
 /**
- * A real Slurm for tests: a controller and two nodes on this machine, over loopback, in a folder of their own. It needs the
- * distribution's packages (slurmctld, slurmd, slurm-client, munge) and root, since slurmd and munged do.
+ * A Slurm cluster for tests: a controller and two nodes on this machine, over loopback, in a temporary folder. Requires the
+ * packages slurmctld, slurmd, slurm-client and munge, and root for slurmd and munged.
  */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -25,9 +25,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 const PROGRAMS = ['slurmctld', 'slurmd', 'sbatch', 'squeue', 'munged'];
 
-/** Why no Slurm can be started here; null where one can. */
+/** Why Slurm cannot be started here; null if it can. */
 export const slurmMissing = whyMissing();
-if (slurmMissing !== null) console.info(`skipped, no Slurm here: ${slurmMissing}`);
+if (slurmMissing !== null) console.info(`skipped: Slurm cannot be started: ${slurmMissing}`);
 
 function whyMissing(): string | null {
   const path = `${process.env.PATH}:/usr/sbin:/sbin`;
@@ -48,9 +48,9 @@ function addressOf(host: string): string | undefined {
 export type NodeName = 'n1' | 'n2';
 const NODES: readonly NodeName[] = ['n1', 'n2'];
 
-/** Waits until something is so. */
-export async function until<T>(
-  what: string,
+/** Polls until `look` returns a truthy value, and returns it. */
+export async function waitUntil<T>(
+  condition: string,
   look: () => T | Promise<T>,
   seconds: number,
 ): Promise<NonNullable<T>> {
@@ -58,7 +58,7 @@ export async function until<T>(
   for (;;) {
     const found = await look();
     if (found) return found;
-    if (performance.now() > end) throw new Error(`not within ${seconds} s: ${what}`);
+    if (performance.now() > end) throw new Error(`timed out after ${seconds} s waiting until ${condition}`);
     await sleep(100);
   }
 }
@@ -67,8 +67,8 @@ export class SlurmCluster {
   readonly folder = mkdtempSync(join(tmpdir(), 'mod-slurm-'));
   private readonly daemons = new Map<string, ChildProcess>();
 
-  /** Starts munged, the controller and both nodes; from here on this process' children find them. */
-  async up(): Promise<void> {
+  /** Starts munged, the controller and both nodes; children of this process use them from now on. */
+  async start(): Promise<void> {
     process.env.PATH = `${process.env.PATH}:/usr/sbin:/sbin`;
     process.env.SLURM_CONF = join(this.folder, 'slurm.conf');
     chmodSync(this.folder, 0o755);
@@ -77,29 +77,29 @@ export class SlurmCluster {
     await this.configure();
     this.startController();
     for (const node of NODES) this.startNode(node);
-    await until('both nodes are idle', () => this.idleNodes() === NODES.length, 60);
+    await waitUntil('both nodes are idle', () => this.idleNodes() === NODES.length, 60);
   }
 
-  /** Ends everything that was started here: first what starts jobs, then these. */
-  async down(): Promise<void> {
+  /** Kills everything that was started: first the daemons, which start jobs, then the jobs. */
+  async stop(): Promise<void> {
     for (const name of [...this.daemons.keys()].reverse()) await this.kill(name);
     for (const node of NODES) this.killNode(node);
     rmSync(this.folder, { recursive: true, force: true });
   }
 
   startController(): void {
-    this.start('controller', 'slurmctld', ['-D']);
+    this.startDaemon('controller', 'slurmctld', ['-D']);
   }
 
-  /** SIGKILL, as a crash. */
+  /** Simulates a crash by SIGKILL. */
   killController(): Promise<void> {
     return this.kill('controller');
   }
 
-  /** Until the controller has written down what it knows now: what it has not, dies with it. */
-  async stateSaved(): Promise<void> {
+  /** Waits until the controller has saved its current state: unsaved state is lost with it. */
+  async waitForSavedState(): Promise<void> {
     const [now, file] = [Date.now(), join(this.folder, 'state/job_state')];
-    await until(
+    await waitUntil(
       'the state is saved',
       () => (statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0) > now,
       60,
@@ -107,34 +107,34 @@ export class SlurmCluster {
   }
 
   startNode(node: NodeName): void {
-    this.start(node, 'slurmd', ['-D', '-N', node]);
+    this.startDaemon(node, 'slurmd', ['-D', '-N', node]);
   }
 
-  /** SIGKILL to the node's slurmd alone: its jobs live on. */
+  /** Kills only the node's slurmd: its jobs keep running. */
   killDaemon(node: NodeName): Promise<void> {
     return this.kill(node);
   }
 
-  /** The whole node dies: slurmd, the steps that it has started and all their processes, at once. */
+  /** Kills the whole node at once: slurmd, its steps and all their processes. */
   killNode(node: NodeName): void {
     const steps = pids().filter((pid) => this.isStepOf(pid, node));
-    this.daemons.get(node)?.kill('SIGKILL'); // nothing where it has ended: its number may be another's by now
+    this.daemons.get(node)?.kill('SIGKILL'); // no signal if it has exited: its pid may be reused
     for (const pid of steps.flatMap((step) => [step, ...descendants(step)])) tryKill(pid);
   }
 
-  /** Runs one of Slurm's programs, and returns what it prints. */
-  ask(program: string, ...args: string[]): string {
+  /** Runs one of Slurm's programs and returns its output. */
+  run(program: string, ...args: string[]): string {
     return execFileSync(program, args, { encoding: 'utf8' });
   }
 
-  /** The same; null where it fails. */
-  tryAsk(program: string, ...args: string[]): string | null {
-    return orNull(() => this.ask(program, ...args));
+  /** The same; null if it fails. */
+  tryRun(program: string, ...args: string[]): string | null {
+    return orNull(() => this.run(program, ...args));
   }
 
-  /** Job array's tasks and single jobs that are queued or running. */
+  /** Array tasks and single jobs that are queued or running. */
   queue(): { job: string; state: string; node: string }[] {
-    return this.ask('squeue', '--noheader', '--array', '--format=%i|%T|%N')
+    return this.run('squeue', '--noheader', '--array', '--format=%i|%T|%N')
       .split('\n')
       .filter((line) => line !== '')
       .map((line) => {
@@ -143,10 +143,10 @@ export class SlurmCluster {
       });
   }
 
-  /** Until nothing is queued or running, or nothing of one array or job. */
-  async ended(seconds: number, id?: string): Promise<void> {
+  /** Waits until no job, or no task of the given job, is queued or running. */
+  async waitForEnd(seconds: number, id?: string): Promise<void> {
     const isOf = ({ job }: { job: string }) => id === undefined || job === id || job.startsWith(`${id}_`);
-    await until(`the end of ${id ?? 'all jobs'}`, () => !this.queue().some(isOf), seconds);
+    await waitUntil(`${id ?? 'all jobs'} ended`, () => !this.queue().some(isOf), seconds);
   }
 
   private idleNodes(): number {
@@ -156,11 +156,11 @@ export class SlurmCluster {
     return status === 0 ? stdout.split('\n').filter((line) => line !== '').length : 0;
   }
 
-  private start(name: string, program: string, args: string[]): void {
+  private startDaemon(name: string, program: string, args: string[]): void {
     const log = openSync(join(this.folder, 'log', `${name}.out`), 'a');
     const child = spawn(program, [...args, '-f', process.env.SLURM_CONF as string], {
       stdio: ['ignore', log, log],
-      detached: true, // a Ctrl-C in the terminal of the tests is theirs
+      detached: true, // Ctrl-C in the tests' terminal must not reach it
     });
     this.daemons.set(name, child);
   }
@@ -168,9 +168,9 @@ export class SlurmCluster {
   private async kill(name: string): Promise<void> {
     const child = this.daemons.get(name);
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
-    const gone = once(child, 'exit');
+    const exit = once(child, 'exit');
     child.kill('SIGKILL');
-    await gone;
+    await exit;
   }
 
   private async startMunge(): Promise<void> {
@@ -187,7 +187,7 @@ export class SlurmCluster {
     const args = files.map((file) => `--${file.replace('=', `=${folder}/`)}`);
     const child = spawn('munged', ['--foreground', ...args], { uid, gid, stdio: 'ignore', detached: true });
     this.daemons.set('munge', child);
-    await until('munged listens', () => readdirSync(folder).includes('socket'), 10);
+    await waitUntil('munged listens', () => readdirSync(folder).includes('socket'), 10);
   }
 
   private async configure(): Promise<void> {
@@ -198,8 +198,8 @@ export class SlurmCluster {
       (node, i) =>
         `NodeName=${node} NodeHostname=${host} NodeAddr=${address} Port=${ports[i]} CPUs=2 RealMemory=500 State=UNKNOWN`,
     );
-    // The emptiest node comes first, so that tasks are spread over both. No time is waited that a test would only wait out: nodes are missed after ten seconds, credentials for requeued
-    // jobs end after five.
+    // LLN picks the least loaded node, so that tasks are spread over both. Timeouts are short for the tests: a node counts as
+    // down after 10 s, credentials of requeued jobs expire after 5 s.
     const lines = `ClusterName=test
 SlurmctldHost=${host}(${address})
 SlurmctldPort=${controller}
@@ -236,7 +236,7 @@ PartitionName=main Nodes=${NODES} Default=YES MaxTime=INFINITE State=UP
     writeFileSync(join(folder, 'slurm.conf'), lines);
   }
 
-  /** Every step writes into the log of the slurmd that has started it. */
+  /** A step writes to the log of the slurmd that started it. */
   private isStepOf(pid: number, node: NodeName): boolean {
     return (
       name(pid) === 'slurmstepd' && openFiles(pid).includes(join(this.folder, 'log', `slurmd.${node}.log`))
@@ -261,7 +261,7 @@ function descendants(pid: number): number[] {
   return children.flatMap((child) => [child, ...descendants(child)]);
 }
 
-/** Null of a process that has gone. */
+/** Null if the process has exited. */
 function parent(pid: number): number | null {
   return orNull(() =>
     Number(

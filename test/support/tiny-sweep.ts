@@ -1,4 +1,4 @@
-/** A sweep that trains in seconds: its file, its data, and a folder for its results. */
+/** A sweep that trains in seconds: sweep file, texts and results folder. */
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -6,7 +6,7 @@ import { readCsv } from '../../src/files/csv.js';
 import { RUN_TABLE, TIME_COLUMNS } from '../../src/results/columns.js';
 import { readPlan } from '../../src/results/sweep-folder.js';
 
-/** Baseline, learned and random routing of one shape, about forty steps each. */
+/** Baseline, learned and random routing of one shape, about 40 steps each. */
 export const TINY_SWEEP = `name: tiny
 flop_budgets: [3e8]
 capacities: [0.25]
@@ -48,7 +48,7 @@ export function makeTinySweep(text = TINY_SWEEP, prefix = 'mod-sweep-'): TinySwe
   return { folder, config, results: join(folder, 'results') };
 }
 
-/** What a sweep starts to train a run of its plan. */
+/** The arguments of the process in which a sweep trains one run. */
 export function trainRunArgs({ results }: Pick<TinySweep, 'results'>, run: string, name = 'tiny'): string[] {
   const folder = join(results, name);
   const { base_dir, runs } = readPlan(folder);
@@ -62,7 +62,7 @@ export function runRows({ results }: Pick<TinySweep, 'results'>, name = 'tiny'):
   return readCsv<Row>(join(results, name, 'runs.csv'), RUN_TABLE);
 }
 
-/** Without the columns that differ from one training to the next. */
+/** Rows without the columns that differ between two trainings of a run. */
 export function masked(rows: Row[]): Row[] {
   return rows.map((row) =>
     Object.fromEntries(Object.entries(row).filter(([column]) => !TIME_COLUMNS.has(column))),

@@ -1,4 +1,4 @@
-/** The training of one small run in this process, with everything that can go wrong with it in the test's hands. */
+/** Trains one small run in this process, with hooks for tests to inject faults. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ChosenBackend } from '../../src/backends/choose.js';
@@ -18,7 +18,7 @@ import type { StepReport } from '../../src/train/trainer.js';
 import type { TestBackend } from './backends.js';
 import { TINY_SWEEP, type TinySweep } from './tiny-sweep.js';
 
-/** A checkpoint every five steps, three kept, and held-out losses on the way. */
+/** A checkpoint every five steps, three kept, and held-out losses during training. */
 export const CHECKPOINTED_SWEEP = `${TINY_SWEEP.replace('sequences: 4', 'sequences: 4, every_steps: 9')}
 checkpoint: {minutes: 0, steps: 5, keep: 3}
 expert_variants: [mode-integrated]
@@ -32,7 +32,7 @@ export function runsOf(sweep: TinySweep): PlannedRun[] {
 export interface TinyTraining {
   backend: TestBackend;
   recorder?: Recorder;
-  /** After each step; what it returns says whether training is to stop. */
+  /** Called after each step; returns true to stop training. */
   onStep?: (report: StepReport, training: TrainingSession) => boolean | undefined;
   write?: (job: CheckpointJob) => Promise<void>;
   skipped?: Set<number>;
@@ -41,13 +41,13 @@ export interface TinyTraining {
 
 export interface TinyTrained {
   end: TrainingEnd;
-  /** Steps of the checkpoint that it went on from. */
+  /** Step of the checkpoint that training resumed from; 0 if none. */
   from: number;
   log: string[];
   skipped: number[];
 }
 
-/** Trains a run in a folder from the newest usable checkpoint there, as a training process does. */
+/** Trains a run from the newest usable checkpoint of its folder, as a training process does. */
 export async function trainTiny(
   sweep: TinySweep,
   run: PlannedRun,
@@ -56,12 +56,12 @@ export async function trainTiny(
 ): Promise<TinyTrained> {
   makeResultsFolder(folder);
   const log: string[] = [];
-  const tell = (line: string) => log.push(line);
+  const writeLog = (line: string) => log.push(line);
   const data = openTrainingData(run.spec, sweep.folder);
   const heldout = openHeldoutData(run.spec, sweep.folder);
   const stop = new StopRequest();
   const skipped = options.skipped ?? new Set<number>();
-  const checkpoint = usableCheckpoint(runFiles(folder).checkpoints, run.config_hash, tell);
+  const checkpoint = usableCheckpoint(runFiles(folder).checkpoints, run.config_hash, writeLog);
   const training = new TrainingSession(
     {
       run,
@@ -83,7 +83,7 @@ export async function trainTiny(
       },
       onMicroBatch: () => undefined,
       onSkip: () => undefined,
-      log: tell,
+      log: writeLog,
       write: options.write ?? (async (job) => writeCheckpoint(job)),
       now: options.now ?? (() => performance.now()),
     },
@@ -99,7 +99,7 @@ export async function trainTiny(
   }
 }
 
-/** What must be the same however often a run was broken off: the bytes of its weights, its lines without their times. */
+/** The results that interruptions must not change: the bytes of the weights and the rows of steps.csv without times. */
 export function resultOf(run: PlannedRun, folder: string): { weights: Buffer; steps: object[] } {
   const weights = readFileSync(join(checkpointFolder(folder, run.spec.steps), 'weights.safetensors'));
   const steps = readSteps(runFiles(folder).steps).map(({ step_ms: _, ...row }) => row);

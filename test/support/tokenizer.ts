@@ -1,12 +1,13 @@
-/** A tokenizer.json small enough to read: byte-level BPE as GPT-2's, with a few merges and an end of text. */
+/** A small tokenizer.json: byte-level BPE like GPT-2's, with four merges and an end-of-text token. */
 import { writeFileSync } from 'node:fs';
 
-/** GPT-2's spelling of bytes: those that print are themselves, the others follow from U+0100 on. */
+/** GPT-2's spelling of bytes: printable ones as themselves, the others from U+0100 on. */
 function byteSpellings(): string[] {
-  const prints = (byte: number) => (byte > 32 && byte < 127) || (byte > 160 && byte !== 173 && byte < 256);
-  let unprinted = 0;
+  const isPrintable = (byte: number) =>
+    (byte > 32 && byte < 127) || (byte > 160 && byte !== 173 && byte < 256);
+  let unprintable = 0;
   return Array.from({ length: 256 }, (_, byte) =>
-    String.fromCodePoint(prints(byte) ? byte : 256 + unprinted++),
+    String.fromCodePoint(isPrintable(byte) ? byte : 256 + unprintable++),
   );
 }
 
@@ -17,7 +18,7 @@ const MERGES: [string, string][] = [
   ['a', 'n'],
 ];
 
-/** 256 bytes, `th`, `the`, ` the`, `an`, then `<|endoftext|>`; with fewer `tokens` the first so many bytes alone. */
+/** 256 bytes, `th`, `the`, ` the`, `an`, `<|endoftext|>`; with fewer `tokens`, only the first bytes. */
 export const TINY_VOCABULARY = 261;
 export const TINY_END_OF_TEXT = 260;
 
@@ -34,7 +35,7 @@ function tokenizerJson(vocab: Record<string, number>, merges: [string, string][]
   const level = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true };
   return {
     version: '1.0',
-    // As some files have it: a document is longer.
+    // Some files set a truncation; documents are longer than that.
     truncation: { direction: 'Right', max_length: 8, strategy: 'LongestFirst', stride: 0 },
     padding: null,
     added_tokens: endOfText === null ? [] : [{ id: endOfText, content: '<|endoftext|>', ...flags }],
@@ -55,7 +56,7 @@ function tokenizerJson(vocab: Record<string, number>, merges: [string, string][]
   };
 }
 
-/** GPT-2's tokenizer.json, made of the ranks that gpt-tokenizer has: a token's merge is its last step by lower ranks. */
+/** GPT-2's tokenizer.json, built from gpt-tokenizer's ranks: a token's merge is the last one by lower ranks. */
 export async function writeGpt2Tokenizer(path: string): Promise<void> {
   const { default: ranks } = await import('gpt-tokenizer/bpeRanks/r50k_base');
   const tokens = ranks.map((token) => Buffer.from(token as string).toString('latin1'));
