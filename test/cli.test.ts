@@ -33,7 +33,7 @@ it.each([
     /option '--autoregressive' cannot be used with option '--routing <mode>'/,
   ],
   ['an invalid shape', ['bench', '--shape', 'x3'], /^mod: --shape x3: /],
-])('%s ends with code 2 and no stack trace', async (_, args, message) => {
+])('%s exits with code 2 and no stack trace', async (_, args, message) => {
   const { code, stderr } = await mod(...args);
   expect(code).toBe(2);
   expect(stderr).toMatch(message);

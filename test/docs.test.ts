@@ -1,4 +1,4 @@
-/** The documents name every key, column and file of the program and nothing else; their links and paths exist. */
+/** The documents name exactly the keys, columns and files of the program; their links and paths exist. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -18,7 +18,7 @@ import { runFiles } from '../src/results/run-folder.js';
 const sweepFile = readFileSync('docs/sweep-file.md', 'utf8');
 const results = readFileSync('docs/results.md', 'utf8');
 
-/** The cells of every row of a text's tables whose first is a name in backticks. */
+/** The cells of all table rows whose first cell is a name in backticks. */
 function rows(text: string): string[][] {
   return [...text.matchAll(/^\| `([^`]+)` \|(.*)\|$/gm)].map(([, name, rest]) => [
     name as string,
@@ -28,14 +28,14 @@ function rows(text: string): string[][] {
 
 const names = (text: string) => rows(text).map(([name]) => name as string);
 
-/** What stands under a heading of the second order. */
+/** The text under a second-level heading. */
 function section(text: string, heading: string): string {
   const found = text.split(/^## /m).find((part) => part.startsWith(`${heading}\n`));
   if (found === undefined) throw new Error(`no section '${heading}'`);
   return found;
 }
 
-/** The types that a type is made of, one level down. Any that is not known here fails: keys might hide in it. */
+/** The parts of a type, one level down. Throws for an unknown type, since its keys would be missed. */
 function parts(type: z.core.$ZodType): z.core.$ZodType[] {
   if (type instanceof z.ZodExactOptional) return [type.def.innerType];
   if (type instanceof z.ZodPipe) return [type.def.in, type.def.out];
@@ -43,10 +43,10 @@ function parts(type: z.core.$ZodType): z.core.$ZodType[] {
   if (type instanceof z.ZodArray) return [type.def.element];
   const leaves = [z.ZodCustom, z.ZodTransform, z.ZodString, z.ZodBoolean, z.ZodEnum, z.ZodLiteral, z.ZodNull];
   if (leaves.some((leaf) => type instanceof leaf)) return [];
-  throw new Error(`keys of a ${type._zod.def.type} are not known here`);
+  throw new Error(`cannot list the keys of a ${type._zod.def.type}`);
 }
 
-/** Every key that a type may hold, those of mappings inside in dotted form; lists have no part in it. */
+/** All keys of a type, those of nested mappings in dotted form; lists add no level. */
 function keysOf(type: z.core.$ZodType): string[] {
   if (!(type instanceof z.ZodObject)) return [...new Set(parts(type).flatMap(keysOf))];
   return Object.entries(type.shape).flatMap(([key, value]) => [
@@ -59,27 +59,27 @@ describe('docs/sweep-file.md', () => {
   const all = keysOf(sweepSchema);
   const ofGrids = all.flatMap((key) => (key.startsWith('grids.') ? [key.slice('grids.'.length)] : []));
   const ofTop = all.filter((key) => !key.startsWith('grids.'));
-  /** A mapping that is nothing but its keys needs no row; `model_sizes` has other forms, too. */
+  /** A pure mapping needs no row of its own; `model_sizes` also has other forms. */
   const isGroup = (key: string) =>
     key !== 'model_sizes' && ofTop.some((other) => other.startsWith(`${key}.`));
   const described = ofTop.filter((key) => key.includes('.') || !isGroup(key));
 
-  it('has a row for every key of the schema, and for nothing else', () => {
+  it('has a row for every key of the schema, and no other', () => {
     expect(names(sweepFile).sort()).toEqual(described.sort());
   });
 
-  it('says which keys no grid may override', () => {
+  it('lists the keys that a grid cannot override', () => {
     const topAlone = ofTop.filter((key) => !ofGrids.includes(key));
     expect(names(section(sweepFile, 'Only at the top level')).sort()).toEqual(topAlone.sort());
     expect(ofGrids.filter((key) => !ofTop.includes(key))).toEqual([]);
   });
 
-  it('names no dotted key that does not exist in its text', () => {
+  it('names only existing dotted keys in its text', () => {
     const dotted = [...sweepFile.matchAll(/`([a-z_]+\.[a-z_.]+)`/g)].map(([, key]) => key as string);
     expect(dotted.filter((key) => !ofTop.includes(key))).toEqual([]);
   });
 
-  it('gives the defaults: a file that writes them out says what one without them says', () => {
+  it('states the defaults: a file with them is equivalent to one without', () => {
     const needed = 'name: a\nflop_budgets: [1e15]\ndata: {text: a, heldout_text: b}\n';
     const written: Record<string, unknown> = {};
     for (const [key, , cell] of rows(sweepFile)) {
@@ -94,12 +94,12 @@ describe('docs/sweep-file.md', () => {
     expect(explicit.top).toEqual(top);
   });
 
-  it('has examples of as many runs as their comments say, all of which can be trained', () => {
+  it('has examples with the number of runs in their comments, all trainable', () => {
     const examples = [...sweepFile.matchAll(/```yaml\n(.*?)```/gs)].map(([, text]) => text as string);
     const plans = examples.map((text) => expandSweep(parseSweepFile('s.yaml', text)));
-    const said = (text: string) =>
+    const stated = (text: string) =>
       [...text.matchAll(/: (\d+) runs$/gm)].reduce((sum, [, runs]) => sum + Number(runs), 0);
-    expect(plans.map((runs) => runs.length)).toEqual(examples.map(said));
+    expect(plans.map((runs) => runs.length)).toEqual(examples.map(stated));
     expect(plans.flat().filter(({ status }) => status !== 'pending')).toEqual([]);
   });
 });
@@ -110,7 +110,7 @@ describe('docs/results.md', () => {
     ['eval.csv', EVAL_TABLE],
     ['steps.csv', STEP_TABLE],
   ])(
-    'has a row for every column of %s, in their order, with its unit and whether it may be empty',
+    'has a row for every column of %s, in order, with its unit and whether it may be empty',
     (file, table) => {
       const columns = Object.entries(table).map(([name, { type, ...column }]) => {
         const unit = type === 'time' ? 'time' : 'unit' in column ? column.unit : '';
@@ -169,7 +169,7 @@ describe('README.md', () => {
     expect(readme.indexOf('```')).toBe(readme.indexOf('```sh'));
   });
 
-  it('has a sweep file of as many runs as it states, one of which its commands sample from', () => {
+  it('has a sweep file with the stated number of runs, including the run that it samples from', () => {
     const yaml = /```yaml\n(.*?)```/s.exec(readme)?.[1] as string;
     const plan = expandSweep(parseSweepFile('mine.yaml', yaml));
     expect(plan.filter(({ status }) => status === 'pending')).toHaveLength(
@@ -199,7 +199,7 @@ describe('docs/architecture.md', () => {
   });
 });
 
-describe('rows of closed choices', () => {
+describe('rows for closed choices', () => {
   const cellsOf = (text: string, name: string) =>
     rows(text)
       .find(([first]) => first === name)
@@ -213,12 +213,12 @@ describe('rows of closed choices', () => {
     ['docs/sweep-file.md', 'precision', REQUESTED_PRECISIONS],
     ['docs/results.md', 'variant', VARIANT_NAMES],
     ['docs/results.md', 'routing', ROUTING_MODES],
-  ] as const)('%s names every one of `%s`', (page, row, choices) => {
+  ] as const)('%s names every choice of `%s`', (page, row, choices) => {
     const text = cellsOf(readFileSync(page, 'utf8'), row);
     expect(choices.filter((choice) => !text.includes(`\`${choice}\``))).toEqual([]);
   });
 
-  it('of backends stand in README.md and docs/backends.md', () => {
+  it('for backends are in README.md and docs/backends.md', () => {
     for (const page of ['README.md', 'docs/backends.md']) {
       expect(names(readFileSync(page, 'utf8'))).toEqual(expect.arrayContaining([...BACKEND_NAMES]));
     }
@@ -233,12 +233,12 @@ describe('the commands', () => {
   const ofData = ['prepare', 'info'];
   const top = visible.filter((name) => !ofData.includes(name));
 
-  it('have a section each in docs/commands.md', () => {
+  it('each have a section in docs/commands.md', () => {
     const sections = [...readFileSync('docs/commands.md', 'utf8').matchAll(/^## mod (.+)$/gm)];
     expect(sections.map(([, name]) => name).sort()).toEqual([...top].sort());
   });
 
-  it('have a line each in the README', () => {
+  it('each have a row in the README', () => {
     const table = section(readFileSync('README.md', 'utf8'), 'Commands');
     const lines = [...new Set([...table.matchAll(/`mod ([\w-]+)/g)].map(([, name]) => name as string))];
     expect(lines.sort()).toEqual([...top].sort());
@@ -298,7 +298,7 @@ describe('the documents', () => {
     expect(alone).toEqual([]);
   });
 
-  it('travel in the package, with the licence and the figures', () => {
+  it('are in the package, with the licence and the figures', () => {
     const { files } = JSON.parse(readFileSync('package.json', 'utf8'));
     expect(files).toEqual(expect.arrayContaining(['docs', 'examples', 'CHANGELOG.md', 'CONTRIBUTING.md']));
     for (const path of [...files, 'LICENSE'].filter((path) => path !== 'dist'))

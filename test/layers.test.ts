@@ -1,4 +1,4 @@
-/** The layers of src/: which folder may import which, held for every import, types included. docs/architecture.md draws them. */
+/** The layers of src/: which folder may import which, checked for every import, types included. docs/architecture.md has the diagram. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize, relative, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 
 const SRC = fileURLToPath(new URL('../src', import.meta.url));
 
-/** Available to every layer above them: they import one another only as listed here. */
+/** Available to every layer; they import one another only as listed here. */
 const BASE = {
   errors: [],
   format: [],
@@ -14,14 +14,14 @@ const BASE = {
   statistics: [],
   machine: ['errors'],
   files: ['errors', 'format'],
-  /** Rooms within backends/ that need no backend; the table of names holds how each is loaded, once it is chosen. */
+  /** Files of backends/ that need no backend; the table of names has the function that loads each one. */
   'backends/precisions': [],
   'backends/names': ['backends'],
 } as const;
 
 /**
- * From the lowest layer to the highest, the layers that each imports. A folder may import those above its own line in this
- * list only, so the list itself has no cycle. Files directly in src/ are layers of their own.
+ * The imports of each layer, from the lowest layer to the highest. A layer may import only layers listed before it, so there
+ * are no cycles. A file directly in src/ is a layer.
  */
 const LAYERS: Record<string, readonly string[]> = {
   ops: [],
@@ -70,7 +70,7 @@ const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' })
   .filter((file) => file.endsWith('.ts'))
   .map((file) => file.split(sep).join('/'));
 
-/** Static, type-only and dynamic imports, re-exports, and modules named by URL, such as a thread's. */
+/** Static, type-only and dynamic imports, re-exports, and modules named by URL, such as worker threads. */
 const SPECIFIER = /(?:\bfrom\s*|\bimport\s*\(?\s*|\bnew URL\()'(\.[^']+)'/g;
 
 const imports: Import[] = files.flatMap((from) =>
@@ -83,7 +83,7 @@ const imports: Import[] = files.flatMap((from) =>
   }),
 );
 
-/** The layer of a file: its folder directly under src/, or itself. */
+/** The layer of a file: its folder in src/, or the file itself. */
 function layerOf(file: string): string {
   if (/^backends\/(names|precisions)\.ts$/.test(file)) return file.replace(/\.ts$/, '');
   return file.includes('/') ? file.slice(0, file.indexOf('/')) : file.replace(/\.ts$/, '');
@@ -95,7 +95,7 @@ function allowed(layer: string): readonly string[] {
 }
 
 describe('layers of src/', () => {
-  it('has a line for every folder and file, and no others', () => {
+  it('has an entry for every folder and file, and no other', () => {
     const found = new Set(files.map(layerOf));
     expect([...found].sort()).toEqual([...Object.keys(BASE), ...Object.keys(LAYERS)].sort());
   });
@@ -108,7 +108,7 @@ describe('layers of src/', () => {
     }
   });
 
-  it('imports nothing that its line does not list', () => {
+  it('imports only what its entry lists', () => {
     const forbidden = imports.filter(({ from, to }) => {
       const [own, other] = [layerOf(from), layerOf(to)];
       return own !== other && !allowed(own).includes(other);
@@ -116,7 +116,7 @@ describe('layers of src/', () => {
     expect(forbidden.map(({ from, to }) => `${from} imports ${to}`)).toEqual([]);
   });
 
-  it('lists nothing that is not imported', () => {
+  it('lists only what is imported', () => {
     const used = new Set(imports.map(({ from, to }) => `${layerOf(from)} > ${layerOf(to)}`));
     const unused = Object.entries(LAYERS).flatMap(([layer, lower]) =>
       lower.map((each) => `${layer} > ${each}`).filter((arrow) => !used.has(arrow)),
@@ -124,7 +124,7 @@ describe('layers of src/', () => {
     expect(unused).toEqual([]);
   });
 
-  it('has no cycle of files', () => {
+  it('has no import cycle between files', () => {
     const next = new Map<string, string[]>();
     for (const { from, to } of imports) next.set(from, [...(next.get(from) ?? []), to]);
     const done = new Set<string>();
@@ -142,8 +142,8 @@ describe('layers of src/', () => {
     expect(cycles).toEqual([]);
   });
 
-  it('finds the imports that the code has', () => {
-    // The pattern above is text: this fails where it stops matching how the code imports.
+  it('finds the imports of the code', () => {
+    // Fails if the pattern above no longer matches the code's imports.
     expect(imports.length).toBeGreaterThan(files.length);
     expect(imports).toContainEqual({ from: 'checkpoint/writer.ts', to: 'checkpoint/writer-thread.ts' });
     expect(relative(SRC, join(SRC, 'cli.ts'))).toBe('cli.ts');

@@ -1,4 +1,4 @@
-/** What the machine is: cores, GPUs, room on the disk. */
+/** The machine: cores, GPUs, free disk space. */
 import { describe, expect, it } from 'vitest';
 import { freeDiskBytes, parseGpus, physicalCores, visibleGpus } from '../src/machine.js';
 
@@ -14,16 +14,16 @@ describe('physical cores', () => {
       2,
     ],
     ['two sockets', [processor(0, 0), processor(1, 0)], 2, 2],
-    ['fewer allowed than there are', [processor(0, 0), processor(0, 1)], 1, 1],
-    ['a file that does not tell', ['processor : 0', 'processor : 1'], 2, 2],
+    ['fewer allowed than present', [processor(0, 0), processor(0, 1)], 1, 1],
+    ['a file without core ids', ['processor : 0', 'processor : 1'], 2, 2],
   ])('%s', (_, processors, logical, expected) => {
     expect(physicalCores(processors.join('\n\n'), logical)).toBe(expected);
   });
 
-  it('are the logical ones where there is no file', () => expect(physicalCores(null, 3)).toBe(3));
+  it('are the logical ones if there is no file', () => expect(physicalCores(null, 3)).toBe(3));
 });
 
-it('GPUs are read from what nvidia-smi prints', () => {
+it('GPUs are parsed from the output of nvidia-smi', () => {
   expect(
     parseGpus(
       'GPU-a1, NVIDIA H200, 580.159.04, 143771, 9.0\nGPU-b2, NVIDIA A100-SXM4-80GB, 535.1, 81920, 8.0\n',
@@ -48,17 +48,17 @@ it('GPUs are read from what nvidia-smi prints', () => {
 });
 
 it.each([
-  ['all that can be used where nothing is said', undefined, ['GPU-a', 'GPU-c']],
-  ['those of the variable, by number or name', '3, GPU-x,MIG-y', ['3', 'GPU-x', 'MIG-y']],
-  ['up to the first word that names none, as CUDA does', '0,-1,1', ['0']],
-  ['none where it is empty', '', []],
-  ['none where a scheduler gave none', 'NoDevFiles', []],
+  ['all usable ones by default', undefined, ['GPU-a', 'GPU-c']],
+  ['those of CUDA_VISIBLE_DEVICES, by number or name', '3, GPU-x,MIG-y', ['3', 'GPU-x', 'MIG-y']],
+  ['up to the first invalid entry, as in CUDA', '0,-1,1', ['0']],
+  ['none if it is empty', '', []],
+  ['none if the scheduler assigned none', 'NoDevFiles', []],
 ])('GPUs to train on: %s', (_, visible, expected) => {
   const list = () =>
     parseGpus('GPU-a, A100, 1, 81920, 8.0\nGPU-b, GT 710, 1, 2048, 3.5\nGPU-c, H100, 1, 81920, 9.0\n');
   expect(visibleGpus(visible, list)).toEqual(expected);
 });
 
-it('free disk is that of the folder above one that is not there yet', () => {
+it('free disk space of a missing folder is that of its nearest existing parent', () => {
   expect(freeDiskBytes('no/such/folder')).toBeGreaterThan(0);
 });

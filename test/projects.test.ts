@@ -1,4 +1,4 @@
-/** The unit tests stay quick: what starts processes belongs to the projects `integration` and `cluster` of vitest.config.ts. */
+/** Unit tests stay fast: tests that start processes belong to the projects `integration` and `cluster` of vitest.config.ts. */
 import { readFileSync } from 'node:fs';
 import { globSync } from 'tinyglobby';
 import { expect, it } from 'vitest';
@@ -7,7 +7,7 @@ import { CLUSTER, INTEGRATION } from '../vitest.config.js';
 const elsewhere = globSync([...INTEGRATION, ...CLUSTER]);
 const unit = globSync('test/**/*.test.ts', { ignore: elsewhere });
 
-/** Starting the program or other processes, directly or by a helper. */
+/** Starts of the program or of other processes, directly or through a helper. */
 const STARTS_PROCESSES = /support\/(mod|slurm)\.js'|\b(spawn|spawnSync|fork|execFile|execFileSync)\(/;
 
 it.each(unit)('%s starts no process', (path) => {

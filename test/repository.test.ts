@@ -1,4 +1,4 @@
-/** The repository stays small enough to clone, and the study in it stays checkable. */
+/** The repository stays small, and its study stays verifiable. */
 import { spawnSync } from 'node:child_process';
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -13,7 +13,7 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const git = spawnSync('git', ['-C', root, 'ls-files', '-z'], { encoding: 'utf8', maxBuffer: 1e8 });
 const tracked = git.status === 0 ? git.stdout.split('\0').filter((path) => path !== '') : [];
 
-/** Bytes of the tracked files below a folder. A file that is deleted but not yet committed counts as nothing. */
+/** Total size of the tracked files below a folder; a deleted file that is still tracked counts 0. */
 const bytesBelow = (folder: string) =>
   tracked
     .filter((path) => path.startsWith(folder))
@@ -24,7 +24,7 @@ describe.skipIf(tracked.length === 0)('the tracked files', () => {
     ['', 20e6],
     ['results/linux-bytes/', 5e6],
     ['test/golden/', 2e6],
-  ])('below ./%s hold at most %d bytes', (folder, limit) => {
+  ])('below ./%s have at most %d bytes', (folder, limit) => {
     expect(bytesBelow(folder)).toBeGreaterThan(0);
     expect(bytesBelow(folder)).toBeLessThanOrEqual(limit);
   });

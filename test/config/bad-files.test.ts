@@ -1,4 +1,4 @@
-/** Sweep files that are wrong: every message says where, which key, what was found and what is allowed. */
+/** Invalid sweep files: every message has the position, the key, the value found and the values allowed. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,7 +9,7 @@ import { expandSweep } from '../../src/plan/expand.js';
 import { timed } from '../support/cpu.js';
 import { writeTinyTokenizer } from '../support/tokenizer.js';
 
-/** Four lines that are right; what is wrong follows on the fifth. */
+/** Four valid lines; the error follows on the fifth. */
 const GOOD = 'name: a\nflop_budgets: [1e9]\ndata: {text: a, heldout_text: b}\ncapacities: [0.5]\n';
 const TOKENS = 'name: a\nflop_budgets: [1e9]\n';
 
@@ -131,7 +131,7 @@ it.each([
   [`${TOKENS}data: {text: a, heldout_text: b, vocab_size: 64}\n`, 's.yaml:3:46: data.vocab_size: found 64; allowed: at least 256 for bytes'],
   // nothing to train
   [`${TOKENS}baseline: false\ndata: {text: a, heldout_text: b}\n`, 's.yaml:1:1: capacities: found none, and baseline: false; needed: a capacity, expert variants, or the baseline'],
-  // several at once, in the order of the file
+  // several errors, in the order of the file
   [
     `${GOOD}model_sizes: {match_flops: 44}\n`,
     "s.yaml:5:28: model_sizes.match_flops: found 44; allowed: a size, or the folder of a finished sweep whose optimal baseline's FLOPs per pass are wanted",
@@ -144,7 +144,7 @@ it.each([
   expect(messageFor(text)).toEqual(message);
 });
 
-describe('a tokenizer.json that is there', () => {
+describe('an existing tokenizer.json', () => {
   const folder = mkdtempSync(join(tmpdir(), 'mod-bad-'));
   afterAll(() => rmSync(folder, { recursive: true }));
   const seven = join(folder, 'seven.json');
@@ -160,8 +160,8 @@ describe('a tokenizer.json that is there', () => {
     [`${GOOD}grids: [{data: ${tokens(6, seven)}}]\n`, `s.yaml:5:51: grids[0].data.vocab_size: found 6; allowed: at least 7, the tokens of ${seven}`],
     [`${TOKENS}data: ${tokens(8, other)}\n`, `s.yaml:3:56: data.tokenizer: ${other}: not a tokenizer.json: it has no model.vocab`],
     [`${TOKENS}data: ${tokens(7, seven)}\n`, 'accepted'],
-    [`${TOKENS}data: ${tokens(8, seven)}\n`, 'accepted'], // vocabularies are padded
-    [`${TOKENS}data: ${tokens(6, join(folder, 'nowhere.json'))}\n`, 'accepted'], // mod plan says that it is not there
+    [`${TOKENS}data: ${tokens(8, seven)}\n`, 'accepted'], // vocabularies may be padded
+    [`${TOKENS}data: ${tokens(6, join(folder, 'nowhere.json'))}\n`, 'accepted'], // mod plan reports that it is missing
   ])('%j: %s', (text, message) => {
     expect(messageFor(text)).toBe(message);
   });
@@ -172,12 +172,12 @@ it.each([
   [`${GOOD}`, 'the budget pays for 0 of at least 10 steps of 128 sequences of 2048 tokens'],
   [`${TOKENS}data: {text: a, heldout_text: b}\nbaseline: false\ncapacities: [0.01]\nsequence_length: 8\nbatch_sequences: 1\nmodel_sizes: [{d_model: 16, n_layers: 2}]\n`, 'capacity 0.01 of 8 tokens selects none'],
   [`${TOKENS}data: {text: a, heldout_text: b}\nbaseline: false\ncapacities: [0.5]\nsequence_length: 8\nbatch_sequences: 1\nrouting_frequencies: [3]\nmodel_sizes: [{d_model: 16, n_layers: 2}]\n`, 'routing frequency 3 is above the 2 layers: no block would be routed'],
-])('a file with no feasible point, %j: %s', (text, reason) => {
+])('a sweep without a feasible run, %j: %s', (text, reason) => {
   const message = `s.yaml:2:1: flop_budgets: no point of this sweep can be trained: ${reason}`;
   expect(() => expandSweep(parseSweepFile('s.yaml', text))).toThrow(new InputError(message));
 });
 
-it('refuses aliases that expand without end, at once', async () => {
+it('rejects aliases that expand exponentially, within 2 s', async () => {
   const levels = Array.from(
     { length: 12 },
     (_, i) => `a${i + 1}: &a${i + 1} [${Array(9).fill(`*a${i}`).join(', ')}]`,
@@ -192,6 +192,6 @@ it.each([
   ['[', 's.yaml:1:'],
   ['- ', 's.yaml:1:'],
   ['a: {', 's.yaml:1:'],
-])('refuses a hundred thousand levels of %j', (level, start) => {
+])('rejects 100,000 levels of %j', (level, start) => {
   expect(messageFor(level.repeat(100_000))).toMatch(new RegExp(`^${start}\\d+: yaml: `));
 });

@@ -1,10 +1,10 @@
-/** Table A9 against the project's copy of it, and the heads of shapes that do not name theirs. */
+/** The shapes of table A9, and the default number of heads. */
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { CHINCHILLA_SHAPES, customShape, defaultHeads } from '../../src/config/shapes.js';
 
-it('table A9 is the fixture, row by row', () => {
+it('the shapes equal the fixture of table A9, row by row', () => {
   const { rows } = JSON.parse(readFileSync('test/fixtures/chinchilla-shapes.json', 'utf8'));
   const ours = CHINCHILLA_SHAPES.map(({ name, d_model, d_ff, n_heads, n_layers }) => [
     Number(name.slice(0, -1)),
@@ -25,11 +25,11 @@ it.each([
   [160, 2],
   [2, 1],
   [63, null],
-])('a width of %i has %s heads', (width, heads) => {
+])('a width of %i gets %s heads', (width, heads) => {
   expect(defaultHeads(width)).toBe(heads);
 });
 
-it('heads divide an even width into an even size, the one nearest to 64', () => {
+it('the default heads divide an even width into the even head size nearest to 64', () => {
   fc.assert(
     fc.property(fc.integer({ min: 1, max: 2000 }), (half) => {
       const { n_heads } = customShape(2 * half, 1);

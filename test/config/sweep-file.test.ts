@@ -1,4 +1,4 @@
-/** What a right sweep file becomes: defaults, numbers as they were written, grids over the top level. */
+/** Parsed sweep files: defaults, numbers with their spelling, grids that override the top level. */
 import { resolve } from 'node:path';
 import { expect, it } from 'vitest';
 import { Written } from '../../src/config/document.js';
@@ -14,7 +14,7 @@ const only = (text: string) => {
   return products[0] as (typeof products)[number];
 };
 
-it('fills in every key that has a sensible default', () => {
+it('fills in the defaults', () => {
   const product = only(MINIMAL);
   expect(product).toMatchObject({
     baseline: true,
@@ -37,7 +37,7 @@ it('fills in every key that has a sensible default', () => {
   expect([evaluation.sequences.value, evaluation.every_steps.value]).toEqual([1024, 0]);
 });
 
-it('takes a number for a name, and resolves paths against the folder of the file', () => {
+it('accepts a number as a name, and resolves paths against the folder of the file', () => {
   expect(parse(MINIMAL)).toMatchObject({
     name: '6e18',
     path: 'some/folder/s.yaml',
@@ -45,11 +45,11 @@ it('takes a number for a name, and resolves paths against the folder of the file
   });
 });
 
-it.each(['6e18', '6.0E+18', '6000000000000000000'])('remembers that the file wrote %s', (text) => {
+it.each(['6e18', '6.0E+18', '6000000000000000000'])('keeps the spelling %s', (text) => {
   expect(only(MINIMAL.replace('[6e18]', `[${text}]`)).flop_budgets).toEqual([new Written(6e18, text)]);
 });
 
-it('reads token files, whose tokenizer may be left out', () => {
+it('reads token files without a tokenizer', () => {
   const tokens = 'name: a\nflop_budgets: [1]\ndata: {train: t-*.bin, heldout: h.bin, vocab_size: 50257}\n';
   expect(only(tokens).data).toEqual({
     train: ['t-*.bin'],
@@ -68,7 +68,7 @@ it.each([
   expect(only(`${MINIMAL}training: {learning_rate: ${text}}\n`).training.learning_rate).toEqual(expected);
 });
 
-it('reads sizes by name and by shape, with heads and d_ff where they are left out', () => {
+it('reads sizes by name and by shape, with default heads and d_ff', () => {
   const sizes =
     'model_sizes: [217M, {d_model: 96, n_layers: 2}, {d_model: 64, n_layers: 3, n_heads: 4, d_ff: 100}]\n';
   expect(only(MINIMAL + sizes).model_sizes).toEqual([
@@ -78,7 +78,7 @@ it('reads sizes by name and by shape, with heads and d_ff where they are left ou
   ]);
 });
 
-it('lets a grid override single keys, nested ones too, and leaves the others as the top level has them', () => {
+it('lets a grid override single keys, nested ones too, and takes the others from the top level', () => {
   const { products, top } = parse(
     `${MINIMAL}seeds: [7]\ntraining: {weight_decay: 0.2}\ngrids:\n  - {}\n  - {seeds: [1, 2], training: {learning_rate: 1e-3}}\n`,
   );
@@ -96,7 +96,7 @@ it('lets a grid override single keys, nested ones too, and leaves the others as 
   expect(products[1]?.training.learning_rate).toEqual([new Written(1e-3, '1e-3')]);
 });
 
-it('leaves budgets and data to the grids where every grid has them', () => {
+it('allows budgets and data in the grids alone if every grid has them', () => {
   const text = 'name: a\ngrids: [{flop_budgets: [1], data: {text: a, heldout_text: b}}]\n';
   expect(parse(text).products).toHaveLength(1);
 });
@@ -108,7 +108,7 @@ it('reads anchors and aliases', () => {
   ]);
 });
 
-it('says which file cannot be read', () => {
+it('names a file that cannot be read', () => {
   expect(() => loadSweepFile('no/such.yaml')).toThrow(InputError);
   expect(() => loadSweepFile('no/such.yaml')).toThrow(/^no\/such\.yaml: cannot be read/);
 });

@@ -1,4 +1,4 @@
-/** Batches: every window once an epoch, the cursor is all the state there is, targets one place on. */
+/** Batches: every window once per epoch, no state except the cursor, targets shifted by one. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { HeldoutWindows, TrainingBatches } from '../../src/data/batches.js';
@@ -6,7 +6,7 @@ import { permutation } from '../../src/data/permutation.js';
 import type { TokenSource } from '../../src/data/token-source.js';
 import { InputError } from '../../src/errors.js';
 
-/** Token i is i. */
+/** A source whose token i is i. */
 function counting(tokens: number): TokenSource {
   return {
     tokens,
@@ -31,29 +31,29 @@ describe('permutation', () => {
     );
   });
 
-  it('stays inside sizes beyond 32 bits', () => {
+  it('stays in range for sizes beyond 32 bits', () => {
     const size = 2 ** 40 + 3;
     const order = permutation(size, 7);
     const values = Array.from({ length: 1000 }, (_, i) => order(size - 1 - i));
     expect(new Set(values).size).toBe(1000);
     expect(values.every((value) => Number.isInteger(value) && value >= 0 && value < size)).toBe(true);
-    // Spread over the whole range: the mean of 1000 uniform numbers has a standard error of 0.9% of the range.
+    // Uniform over the range: the mean of 1000 uniform numbers has a standard error of 0.9% of the range.
     expect(Math.abs(values.reduce((a, b) => a + b, 0) / 1000 / size - 0.5)).toBeLessThan(0.05);
   });
 
-  it('differs between seeds, and neighbours do not stay neighbours', () => {
+  it('differs between seeds and separates neighbours', () => {
     const order = (seed: number) => Array.from({ length: 1000 }, (_, i) => permutation(1000, seed)(i));
     const [a, b] = [order(1), order(2)];
-    // Two random permutations agree in one place on average, and have two pairs of neighbours.
+    // Two random permutations agree at one index on average, and share two pairs of neighbours.
     expect(a.filter((value, i) => value === b[i]).length).toBeLessThan(10);
     expect(a.filter((value, i) => Math.abs(value - (a[i + 1] ?? -9)) === 1).length).toBeLessThan(12);
   });
 });
 
 describe('TrainingBatches', () => {
-  it('draws every window once an epoch, targets shifted by one, in another order each epoch', () => {
+  it('draws every window once per epoch, targets shifted by one, in a new order each epoch', () => {
     const T = 4;
-    const batches = new TrainingBatches(counting(4 * 50 + 3), T, 0); // 50 windows and two tokens that fit no other
+    const batches = new TrainingBatches(counting(4 * 50 + 3), T, 0); // 50 windows and two tokens left over
     const epoch = () => {
       const { inputs, targets } = batches.next(50);
       expect(targets).toEqual(inputs.map((token) => token + 1));
@@ -67,7 +67,7 @@ describe('TrainingBatches', () => {
     expect(second).not.toEqual(first);
   });
 
-  it('needs no state but the cursor: any split and any restart give the same sequences', () => {
+  it('has no state except the cursor: any split and any restart give the same sequences', () => {
     const sizes = fc.array(fc.integer({ min: 1, max: 7 }), { minLength: 1, maxLength: 6 });
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 20 }), fc.integer(), sizes, (windows, seed, parts) => {
@@ -89,14 +89,14 @@ describe('TrainingBatches', () => {
     );
   });
 
-  it('takes one window when exactly T + 1 tokens are there, and refuses fewer, naming the numbers', () => {
+  it('has one window for exactly T + 1 tokens, and rejects fewer with both numbers', () => {
     expect(new TrainingBatches(counting(9), 8, 0).windows).toBe(1);
     expect(() => new TrainingBatches(counting(8), 8, 0)).toThrow(
       new InputError('a.bin: 8 tokens are fewer than the 9 that one sequence of 8 and its last target need'),
     );
   });
 
-  it('leaves the cursor where it was when reading fails', () => {
+  it('keeps the cursor when reading fails', () => {
     const source = counting(100);
     const batches = new TrainingBatches(source, 4, 0);
     source.read = () => {
@@ -113,7 +113,7 @@ describe('HeldoutWindows', () => {
     [16, 8, 1],
     [17, 8, 2],
     [101, 10, 10],
-  ])('%d tokens hold, at T = %d, %d windows', (tokens, length, count) => {
+  ])('%d tokens at T = %d make %d windows', (tokens, length, count) => {
     expect(new HeldoutWindows(counting(tokens), length).count).toBe(count);
   });
 

@@ -1,4 +1,4 @@
-/** Documents of text and JSONL files: none lost, none twice, however a file is sliced, packed or cut. */
+/** Documents of text and JSONL files: each is read exactly once, for any slicing, compression or read size. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -40,12 +40,12 @@ const documentsOf = async (slice: Slice | string, format = FORMAT) =>
   (await piecesOf(slice, format)).map((pieces) => pieces.join(''));
 
 describe('text', () => {
-  it('is one document a file; an empty file has none', async () => {
+  it('is one document per file; an empty file has none', async () => {
     expect(await documentsOf(file('one.txt', 'a\n\nb\n'))).toEqual(['a\n\nb\n']);
     expect(await documentsOf(file('none.txt', ''))).toEqual([]);
   });
 
-  it('is divided at every separator, whatever it is; empty documents are left out', async () => {
+  it('is split at every occurrence of any separator; empty documents are left out', async () => {
     const separator = fc.constantFrom('\0', '\n\n', '<|endoftext|>', 'aab');
     const parts = fc.array(fc.string({ unit: fc.constantFrom('a', 'b', '\n', '\0', 'é') }));
     await fc.assert(
@@ -58,11 +58,11 @@ describe('text', () => {
     );
   });
 
-  it('of any length comes in pieces that are cut where no word is, and finds separators across reads', async () => {
+  it('of any length is read in pieces cut between words, and separators are found across reads', async () => {
     const line = 'forty letters and some more é in a line\n';
     const long = line.repeat(Math.ceil((3 * PIECE_BYTES) / Buffer.byteLength(line)));
     const separator = '<end>';
-    // Reads are as long as pieces: the first separator lies across the end of one.
+    // Reads are as long as pieces: the first separator crosses the end of one.
     const across = 'x'.repeat(PIECE_BYTES - 2);
     const path = file('long.txt', [across, long, 'short'].join(separator));
     const documents = await piecesOf(path, { ...FORMAT, separator });
@@ -75,7 +75,7 @@ describe('text', () => {
     }
   });
 
-  it('without a newline is cut between characters', async () => {
+  it('without newlines is cut between characters', async () => {
     const text = `a${'語'.repeat(PIECE_BYTES)}`;
     const [pieces = []] = await piecesOf(file('wide.txt', text));
     expect(pieces.length).toBeGreaterThan(2);
@@ -92,18 +92,18 @@ describe('JSONL', () => {
     ['a.JSONL.zst', true],
     ['a.txt', false],
     ['jsonl', false],
-  ])('%s: %s', (name, expected) => {
+  ])('%s is JSONL by its name: %s', (name, expected) => {
     expect(isJsonLines(name)).toBe(expected);
   });
 
-  it('has a document a line, in whichever field, without empty ones', async () => {
+  it('has one document per line, in any field; empty ones are left out', async () => {
     const path = file('a.jsonl', '{"text": "a\\nb"}\n\n{"text": ""}\r\n{"body": 1, "text": "c"}');
     expect(await documentsOf(path)).toEqual(['a\nb', 'c']);
     const named = file('b.jsonl', '{"body": "a"}\n');
     expect(await documentsOf(named, { ...FORMAT, field: 'body' })).toEqual(['a']);
   });
 
-  it('may begin with a byte order mark, as Windows writes it, packed or not', async () => {
+  it('may begin with a byte order mark, as written by Windows, compressed or not', async () => {
     const text = '\uFEFF{"text": "a"}\r\n{"text": "\uFEFFb"}\r\n';
     expect(await documentsOf(file('marked.jsonl', text))).toEqual(['a', '\uFEFFb']);
     expect(await documentsOf(file('marked.jsonl.gz', gzipSync(text)))).toEqual(['a', '\uFEFFb']);
@@ -111,7 +111,7 @@ describe('JSONL', () => {
     expect(await documentsOf({ path, start: 1, end: null })).toEqual(['\uFEFFb']);
   });
 
-  it('gives every line once, however the file is sliced', async () => {
+  it('is read with every line exactly once, for any slicing', async () => {
     const texts = fc.array(fc.string({ unit: 'binary', minLength: 1, maxLength: 8 }), { minLength: 1 });
     await fc.assert(
       fc.asyncProperty(texts, fc.array(fc.nat(400)), fc.boolean(), async (some, cuts, closed) => {
@@ -136,7 +136,7 @@ describe('JSONL', () => {
       "byte 14 has no text in its field 'text': text is in body; name it with --field",
     ],
     ['{"text": 1}', "has no text in its field 'text': no other field is text"],
-  ])('%j is refused: %s', async (text, message) => {
+  ])('%j is rejected: %s', async (text, message) => {
     const path = file('wrong.jsonl', text);
     await expect(documentsOf(path)).rejects.toThrow(InputError);
     await expect(documentsOf(path)).rejects.toThrow(message);
@@ -144,15 +144,15 @@ describe('JSONL', () => {
   });
 });
 
-describe('packed files', () => {
-  /** Two frames, as `cat a.zst b.zst` makes them, by zstd 1.5. */
+describe('compressed files', () => {
+  /** Two frames of zstd 1.5, as in `cat a.zst b.zst`. */
   const TWO_FRAMES = Buffer.from(
     'KLUv/SQKUQAAZnJhbWUgb25lCoa3phsotS/9JDHdAACoZnJhbWUgdHdvLCBpcyBsb25nZXIKAQDEFCaeNun7',
     'base64',
   );
   const TWO_FRAMES_TEXT = `frame one\nframe two, is${' longer'.repeat(5)}\n`;
 
-  it('are known by their first bytes, and read to the end of the last frame', async () => {
+  it('are recognized by their first bytes and read to the end of the last frame', async () => {
     const text = '{"text": "a"}\n'.repeat(1000);
     const path = file('a.jsonl.gz', Buffer.concat([gzipSync(text), gzipSync('{"text": "b"}')]));
     expect(await documentsOf(path)).toEqual([...Array(1000).fill('a'), 'b']);
@@ -162,7 +162,7 @@ describe('packed files', () => {
   it.each([
     ['gzip', gzipSync('a text that is packed')],
     ['zstd', TWO_FRAMES],
-  ])('truncated at any byte are refused: %s', async (kind, whole) => {
+  ])('truncated at any byte are rejected: %s', async (kind, whole) => {
     for (let bytes = 5; bytes < whole.length; bytes++) {
       if (kind === 'zstd' && bytes === 23) continue; // the end of the first frame
       const path = file('cut', whole.subarray(0, bytes));
@@ -170,9 +170,9 @@ describe('packed files', () => {
     }
   });
 
-  it('that are damaged, or have something behind their end, are refused', async () => {
+  it('are rejected if damaged or followed by other bytes', async () => {
     const flipped = Buffer.from(TWO_FRAMES);
-    flipped[12] = (flipped[12] as number) ^ 1; // its checksum no longer fits
+    flipped[12] = (flipped[12] as number) ^ 1; // breaks its checksum
     for (const bytes of [flipped, Buffer.concat([TWO_FRAMES, Buffer.from('and more')])]) {
       const path = file('damaged', bytes);
       await expect(documentsOf(path)).rejects.toThrow(`${path}: damaged or truncated zstd`);

@@ -1,4 +1,4 @@
-/** Shards that are written are those that are read; parts hold every byte of the input once. */
+/** Written shards are read back unchanged; parts contain every byte of the input once. */
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,7 +12,7 @@ import { openTokenFile, openTokens } from '../../src/data/tokens.js';
 const folder = mkdtempSync(join(tmpdir(), 'mod-prepare-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-it('shards hold the tokens that were added, in order, none above its size', () => {
+it('shards contain the added tokens in order, none larger than its limit', () => {
   let round = 0;
   fc.assert(
     fc.property(
@@ -32,7 +32,7 @@ it('shards hold the tokens that were added, in order, none above its size', () =
         const data = { train: [`r${round}-*.bin`], heldout: [], tokenizer: null, token_bytes: 2 as const };
         const read = openTokens({ ...data, vocab_size: vocabulary }, 'train', folder);
         const out = new Int32Array(read.tokens);
-        // By their names, 10 shards and more are in another order.
+        // Sorted by name, ten or more shards would be in another order.
         const sources = writer.paths.map((path) => openTokenFile(path, 2, vocabulary));
         let at = 0;
         for (const source of sources) {
@@ -48,7 +48,7 @@ it('shards hold the tokens that were added, in order, none above its size', () =
   );
 });
 
-it('a shard has its name only when it is complete', () => {
+it('a shard gets its final name only when it is complete', () => {
   const path = join(folder, 'whole.bin');
   const writer = new ShardWriter(() => path, 2, 1e6);
   writer.add(new Uint8Array(600_000));
@@ -62,11 +62,11 @@ it.each([
   [256, 2],
   [65536, 2],
   [65537, 4],
-])('a vocabulary of %i has tokens of %i bytes', (vocabulary, expected) => {
+])('a vocabulary of %i takes %i bytes per token', (vocabulary, expected) => {
   expect(shardTokenBytes(vocabulary)).toBe(expected);
 });
 
-it('parts hold every byte once, in the order of the files, and about as much as is asked for', () => {
+it('parts contain every byte once, in the order of the files, and about the requested size', () => {
   const sizes = fc.array(fc.record({ bytes: fc.nat(500), lines: fc.boolean() }), {
     minLength: 1,
     maxLength: 8,
@@ -101,7 +101,7 @@ it('parts hold every byte once, in the order of the files, and about as much as 
   );
 });
 
-it('progress off a terminal is a plain line an interval', () => {
+it('progress without a terminal is one plain line per interval', () => {
   const written: string[] = [];
   const out = { isTTY: false, write: (text: string) => written.push(text) } as unknown as NodeJS.WriteStream;
   let clock = 0;

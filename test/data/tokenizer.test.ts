@@ -1,4 +1,4 @@
-/** Tokenizers: known ids, text that comes back, two implementations that agree, words without end, wrong files. */
+/** Tokenizers: known ids, round trips, agreement with a second implementation, very long words, invalid files. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -31,7 +31,7 @@ describe.each(['bytes', 'gpt2', 'tiny.json'])('%s', (name) => {
     tokenizer = await openTokenizer(name, folder);
   });
 
-  it('gives back any text, in ids below its vocabulary', async () => {
+  it('round-trips any text, with ids below its vocabulary size', async () => {
     await fc.assert(
       fc.asyncProperty(anyText, async (text) => {
         const tokens = await ids(tokenizer, text);
@@ -42,7 +42,7 @@ describe.each(['bytes', 'gpt2', 'tiny.json'])('%s', (name) => {
     );
   });
 
-  it('keeps a byte order mark, and nothing of a character cut short for the next text', async () => {
+  it('keeps a byte order mark, and carries no partial character over to the next text', async () => {
     expect(await tokenizer.decode(await ids(tokenizer, '\ufeffa'))).toBe('\ufeffa');
     const emoji = await ids(tokenizer, '\u{1f600}');
     expect(await tokenizer.decode(emoji.slice(0, 1))).toMatch(/^\ufffd+$/);
@@ -50,7 +50,7 @@ describe.each(['bytes', 'gpt2', 'tiny.json'])('%s', (name) => {
   });
 });
 
-it('bytes are their own tokens, also where they are no UTF-8', async () => {
+it('bytes are their own tokens, including invalid UTF-8', async () => {
   const bytes = await openTokenizer('bytes', folder);
   expect(Array.from(await bytes.encode(Uint8Array.of(0, 200, 255)))).toEqual([0, 200, 255]);
   expect(bytes).toMatchObject({ vocabSize: 256, endOfText: 0 });
@@ -60,13 +60,13 @@ describe('GPT-2', () => {
   it.each([
     ['Hello world', [15496, 995]],
     ['The quick brown fox jumps over the lazy dog', [464, 2068, 7586, 21831, 18045, 625, 262, 16931, 3290]],
-    ['<|endoftext|>', [27, 91, 437, 1659, 5239, 91, 29]], // in a text it is text
+    ['<|endoftext|>', [27, 91, 437, 1659, 5239, 91, 29]], // ordinary text within a document
     ['', []],
-  ])('%j is %j', async (text, expected) => {
+  ])('%j is encoded as %j', async (text, expected) => {
     expect(await ids(await openTokenizer('gpt2', folder), text)).toEqual(expected);
   });
 
-  it('has the ids that the Rust library makes of the same ranks', async () => {
+  it('agrees with the Rust library built from the same ranks', async () => {
     await writeGpt2Tokenizer(join(folder, 'gpt2.json'));
     const [ours, rust] = [await openTokenizer('gpt2', folder), await openTokenizer('gpt2.json', folder)];
     expect(rust).toMatchObject({ vocabSize: ours.vocabSize, endOfText: ours.endOfText });
@@ -84,23 +84,23 @@ describe('GPT-2', () => {
   });
 
   it.each(['a', '7', '=', '語'])(
-    'takes a quarter of a million times %j in seconds, and gives it back',
+    'encodes 250 kB of %j within seconds and decodes it again',
     async (letter) => {
       const gpt2 = await openTokenizer('gpt2', folder);
       const text = `before ${letter.repeat(250_000 / Buffer.byteLength(letter))} after`;
       const { result: tokens, seconds } = await timed(() => ids(gpt2, text));
-      expect(seconds).toBeLessThan(15); // without the cut the merges take half a minute
+      expect(seconds).toBeLessThan(15); // 30 s if long words were not cut
       expect(await gpt2.decode(tokens)).toBe(text);
     },
   );
 
-  it('names a token that it does not have', async () => {
+  it('names an unknown token id', async () => {
     await expect((await openTokenizer('gpt2', folder)).decode([50257])).rejects.toThrow('no token 50257');
   });
 });
 
 describe('a tokenizer.json', () => {
-  it('is what its merges say, whatever length the file would cut documents to', async () => {
+  it('applies its merges and ignores its truncation', async () => {
     const tokenizer = await openTokenizer('tiny.json', folder);
     expect(tokenizer).toMatchObject({ vocabSize: TINY_VOCABULARY, endOfText: TINY_END_OF_TEXT });
     expect(await ids(tokenizer, 'then the man')).toEqual([257, 110, 258, 32, 109, 259]);
@@ -109,7 +109,7 @@ describe('a tokenizer.json', () => {
     expect(tokenizer.idOf('</s>')).toBeNull();
   });
 
-  it('has one token more than its largest id, listed, mapped or added', () => {
+  it('has one token more than its largest id, among listed, mapped and added ones', () => {
     const size = (json: unknown) => {
       const path = join(folder, 'size.json');
       writeFileSync(path, JSON.stringify(json));
@@ -133,21 +133,21 @@ describe('a tokenizer.json', () => {
     ['{', 'not a tokenizer.json'],
     ['[]', 'it has no model.vocab'],
     ['null', 'it has no model.vocab'],
-    ['{"model": {"vocab": {"a": 0}}}', 'not a tokenizer.json'], // nothing else of what the library needs
-  ])('that holds %s is refused: %s', async (text, message) => {
+    ['{"model": {"vocab": {"a": 0}}}', 'not a tokenizer.json'], // lacks the library's other required keys
+  ])('with the content %s is rejected: %s', async (text, message) => {
     const path = join(folder, 'wrong.json');
     writeFileSync(path, text);
     await expect(openTokenizer('wrong.json', folder)).rejects.toThrow(message);
     await expect(openTokenizer(path, '/')).rejects.toThrow(InputError);
   });
 
-  it('is refused where there is none, by its path', async () => {
+  it('is rejected with its path if it is missing', async () => {
     const path = join(folder, 'nowhere.json');
     await expect(openTokenizer('nowhere.json', folder)).rejects.toThrow(`${path}: cannot be read`);
   });
 });
 
-it('the tokenizer of a sweep is a word, a file that is there, or not known', () => {
+it('the tokenizer of a sweep is a name, an existing file, or unknown', () => {
   const data = (tokenizer: string | null) => ({
     train: ['a'],
     heldout: ['b'],

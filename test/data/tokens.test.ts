@@ -1,4 +1,4 @@
-/** Token sources: text as bytes, shards by their header, bare files; any read equals the same slice of the whole. */
+/** Token sources: text as bytes, shards by their header, raw files; any read equals that slice of the whole. */
 import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -48,7 +48,7 @@ const shards = (patterns: string[], vocab_size = 1000, token_bytes: 1 | 2 = 2) =
   );
 
 describe('text', () => {
-  it('is its bytes in the order of the paths, a NUL after each file, each file once', () => {
+  it('is the bytes of each file once, in the order of the paths, with a NUL after each', () => {
     file('text/b.txt', 'B');
     file('text/a.txt', 'Aé');
     file('text/sub/c.txt', 'C');
@@ -61,7 +61,7 @@ describe('text', () => {
     ]);
   });
 
-  it('takes names with pattern characters as they are, absolute patterns, parents and exclusions', () => {
+  it('accepts names with pattern characters, absolute patterns, parent folders and exclusions', () => {
     file('odd/[x](1).txt', 'odd');
     file('odd/y.txt', 'y');
     mkdirSync(join(folder, 'odd/in'));
@@ -70,7 +70,7 @@ describe('text', () => {
     expect(Buffer.from(all(text(['odd/in/../*', '!odd/y.txt']))).toString()).toBe('odd\0');
   });
 
-  it('passes over an empty file among others, and refuses one that is named or alone', () => {
+  it('skips an empty file among others, and rejects one that is named or the only one', () => {
     file('empty/a.txt', '');
     file('empty/b.txt', 'b');
     file('hollow/a.txt', '');
@@ -81,7 +81,7 @@ describe('text', () => {
     expect(() => text(['hollow/*'])).toThrow('the file is empty');
   });
 
-  it('refuses a pattern that matches nothing, by name, though others match', () => {
+  it('rejects and names a pattern without matches, even if others match', () => {
     file('some/a.txt', 'a');
     expect(() => text(['some/*', 'missing/*.txt'])).toThrow(/^no file matches 'missing\/\*\.txt'/);
     expect(() => text([])).toThrow(InputError);
@@ -89,7 +89,7 @@ describe('text', () => {
 });
 
 describe('token files', () => {
-  it('reads shards of both magics and bare files, recognised one by one', () => {
+  it('reads shards of both magics and raw files, recognized file by file', () => {
     file('mix/1.bin', shard(20240520, [1, 999]));
     file('mix/2.bin', shard(20240801, [2, 70_000], 7));
     file('mix/3.bin', Uint8Array.of(3, 0, 4, 1));
@@ -103,18 +103,18 @@ describe('token files', () => {
     ['a cut shard', shard(20240520, [1, 2, 3]).subarray(0, 1028), /truncated.*3 tokens.*1030 bytes.*1028/],
     ['a cut header', shard(20240520, [1]).subarray(0, 500), /truncated/],
     ['bytes after the tokens', shard(20240520, [1, 2, 3], 1, 2), /extra bytes after its tokens/],
-    ['a version of tomorrow', shard(20240520, [1], 2), /version 2/],
+    ['a newer version', shard(20240520, [1], 2), /version 2/],
     ['no tokens', shard(20240520, []), /0 tokens/],
-    ['fewer than none', shard(20240801, [1], 7, -1), /-1 tokens/],
+    ['a negative number of tokens', shard(20240801, [1], 7, -1), /-1 tokens/],
   ];
-  it.each(bad)('refuses %s, naming the file', (name, content, message) => {
+  it.each(bad)('rejects %s and names the file', (name, content, message) => {
     const path = file(`bad/${name}`, content);
     expect(() => openTokenFile(path, 2, 1000)).toThrow(InputError);
     expect(() => openTokenFile(path, 2, 1000)).toThrow(message);
     expect(() => openTokenFile(path, 2, 1000)).toThrow(path);
   });
 
-  it('refuses a token outside the vocabulary when it is read, with its place', () => {
+  it('rejects a token outside the vocabulary when it is read, with its position', () => {
     const path = file('vocabulary.bin', shard(20240520, [1, 2, 300]));
     const source = openTokenFile(path, 2, 256);
     const out = new Int32Array(2);
@@ -125,7 +125,7 @@ describe('token files', () => {
     expect(() => all(negative)).toThrow('token 4294967295');
   });
 
-  it('notices a file that becomes shorter, and refuses reads outside', () => {
+  it('detects a file that becomes shorter, and rejects reads out of range', () => {
     const path = file('shrinks.bin', new Uint8Array(100));
     const source = openTokenFile(path, 1, 256);
     truncateSync(path, 50);
@@ -133,14 +133,14 @@ describe('token files', () => {
     expect(() => source.read(99, new Int32Array(2))).toThrow(RangeError);
   });
 
-  it('refuses a missing file and a folder', () => {
+  it('rejects a missing file and a folder', () => {
     expect(() => openTokenFile(join(folder, 'nowhere'), 2, 256)).toThrow(InputError);
     expect(() => openTokenFile(folder, 2, 256)).toThrow(InputError);
   });
 });
 
 describe('reading', () => {
-  it('gives the slice of the whole for any place and length, over more files than stay open', () => {
+  it('returns that slice of the whole for any start and length, over more files than stay open', () => {
     const parts = Array.from({ length: 150 }, (_, i) => `file ${i} `.repeat(i % 5 === 0 ? 40 : 1));
     parts.forEach((part, i) => {
       file(`many/${String(i).padStart(3, '0')}`, part);
@@ -158,11 +158,11 @@ describe('reading', () => {
       { numRuns: 100 },
     );
     source.close();
-    expect(Buffer.from(all(source))).toEqual(whole); // closed sources open again
+    expect(Buffer.from(all(source))).toEqual(whole); // closed sources are reopened
     source.close();
   });
 
-  it('reads stretches longer than its buffer', () => {
+  it('reads ranges longer than its buffer', () => {
     const tokens = Array.from({ length: 100_000 }, (_, i) => (i * 7919) % 60_000);
     const source = openTokenFile(
       file('long.bin', new Uint8Array(Uint16Array.from(tokens).buffer)),

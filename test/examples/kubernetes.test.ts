@@ -1,10 +1,10 @@
-/** The examples say what the program takes. */
+/** The examples match the program. */
 import { existsSync, readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { parseAllDocuments } from 'yaml';
 import { shard } from '../../src/cli-options.js';
 
-it('the Kubernetes job has as many pods as shards, of a sweep file that is there', () => {
+it('the Kubernetes job has one pod per shard and an existing sweep file', () => {
   const [job] = parseAllDocuments(readFileSync('examples/kubernetes.yaml', 'utf8')).map((document) =>
     document.toJS(),
   );

@@ -1,6 +1,6 @@
 /**
- * The golden cases: an independent PyTorch implementation in float64 (see README.md beside this). In float32 the error
- * max|Δ| / max|reference| stays under 1e-4 everywhere, and exactly the same tokens are selected.
+ * The golden cases of an independent PyTorch implementation in float64 (see README.md in this folder). In float32 the error
+ * max|Δ| / max|reference| is below 1e-4 everywhere, and exactly the same tokens are selected.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -28,12 +28,12 @@ const CASES = [
   'mode-integrated',
 ];
 const TOLERANCE = 1e-4;
-/** Of AdamW. */
+/** AdamW steps. */
 const STEPS = 10;
 /**
- * In the first step of this case two equal tokens tie for the last place: one attends to itself alone, the other to both,
- * and both get the same value but for rounding. cuda and PyTorch's float64 on another machine (they differ by 4e-16) take
- * the other one than the fixture has, and the loss is 1.3e-3 off. What can be compared is the selection on `tokens`.
+ * In the first step of this case two equal tokens tie for the last selected place: one attends only to itself, the other to
+ * both, and their values are equal except for rounding. cuda, and PyTorch's float64 on another machine (a difference of
+ * 4e-16), select the other one than the fixture, and the loss is off by 1.3e-3. The selection on `tokens` is comparable.
  */
 const TIED_ON_CUDA = 'mod-sigmoid-f1-aux-untied';
 
@@ -101,7 +101,7 @@ describe.each(TEST_BACKENDS)('on %s', (backend) => {
   describe.each(CASES)('%s', (name) => {
     const { folder, read, has, expected } = golden(name);
 
-    it('gives the logits and selects the tokens of the reference in every routing mode', () => {
+    it('computes the logits and selects the tokens of the reference in every routing mode', () => {
       const model = loadModel(folder);
       const batch = batchOf(read('tokens').data, model.config.sequence_length);
       for (const mode of ROUTING_MODES) {
@@ -116,7 +116,7 @@ describe.each(TEST_BACKENDS)('on %s', (backend) => {
       model.dispose();
     });
 
-    it('gives the loss and the gradient of every tensor, and leaves no tensor behind', () => {
+    it('computes the loss and every gradient of the reference, and leaks no tensor', () => {
       const model = loadModel(folder);
       const batch = batchOf(read('tokens').data, model.config.sequence_length);
       const before = memory().numTensors;

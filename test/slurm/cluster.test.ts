@@ -159,7 +159,11 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
       cluster.startNode(lost);
       await cluster.killDaemon(other);
       cluster.run('scontrol', 'update', `nodename=${other}`, 'state=down', 'reason=killed');
-      await waitUntil('the second copy is rejected', () => logs(sweep).includes(`held by process ${pid} `), 60);
+      await waitUntil(
+        'the second copy is rejected',
+        () => logs(sweep).includes(`held by process ${pid} `),
+        60,
+      );
       expect(process.kill(pid, 0)).toBe(true);
       expect(readManifest(join(sweep.results, 'tiny', LONG_RUN))?.attempts).toHaveLength(2);
 
