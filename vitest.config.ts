@@ -37,6 +37,7 @@ export default defineConfig(({ mode }) => ({
     // Vitest keeps one core free by default. On two cores that is one file at a time; Slurm's, the longest, mostly waits.
     maxWorkers: Math.max(2, availableParallelism() - 1),
     testTimeout: mode === 'long' ? 1_800_000 : 60_000,
+    hookTimeout: 120_000, // some train a sweep
     provide: { long: mode === 'long' },
     projects: [
       {

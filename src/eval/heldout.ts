@@ -36,7 +36,7 @@ export interface EvaluationState {
 export interface Evaluation {
   mode: RoutingMode;
   sequences: number;
-  /** LM loss in nats a token. */
+  /** LM loss in nats per token. */
   loss: number;
   /** Standard error of the loss over sequences; null for a single sequence. */
   lossStandardError: number | null;
@@ -86,7 +86,7 @@ export async function evaluate(
   };
 }
 
-/** The LM loss of each sequence of a batch, in nats a token. Adds the routed blocks' decisions to their tallies. */
+/** The LM loss of each sequence of a batch, in nats per token. Adds the routed blocks' decisions to their tallies. */
 function batchLosses(
   model: Transformer,
   batch: Batch,

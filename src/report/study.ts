@@ -240,7 +240,7 @@ function optimumOf(fits: Curve['fits'], best: SizeMean): Optimum {
 
 const powers = (logs: Interval | null): Interval | null => logs && [10 ** logs[0], 10 ** logs[1]];
 
-/** Mean held-out loss, in nats a token. */
+/** Mean held-out loss, in nats per token. */
 export function meanLoss(runs: readonly DoneRun[]): number {
   return runs.reduce((sum, { loss }) => sum + loss, 0) / runs.length;
 }

@@ -15,7 +15,7 @@ export function withInterval(
   return interval === null ? print(value) : `${print(value)} [${print(interval[0])}, ${print(interval[1])}]`;
 }
 
-/** A difference in nats a token: `−0.0123`, `+0.0040`. */
+/** A difference in nats per token: `−0.0123`, `+0.0040`. */
 export function signedLoss(value: number): string {
   return signed(value, value.toFixed(4));
 }

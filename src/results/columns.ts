@@ -69,10 +69,10 @@ export const RUN_TABLE = {
   flops_per_pass_vs_dense: { type: 'number', unit: 'ratio' },
   train_flops: { type: 'number', unit: 'FLOPs' },
   /** Held-out LM loss under the training pass. */
-  loss: { type: 'number', unit: 'nats a token', nullable: true, measured: true },
+  loss: { type: 'number', unit: 'nats per token', nullable: true, measured: true },
   loss_routing: { type: 'routing', nullable: true, measured: true },
   /** Mean LM loss of the last tenth of the steps. */
-  train_loss: { type: 'number', unit: 'nats a token', nullable: true, measured: true },
+  train_loss: { type: 'number', unit: 'nats per token', nullable: true, measured: true },
   /** Median, without the first tenth of the steps, device work finished. */
   step_ms: { type: 'number', unit: 'ms', nullable: true, measured: true, timing: true },
   tokens_per_s: { type: 'number', unit: 'tokens/s', nullable: true, measured: true, timing: true },
@@ -109,10 +109,10 @@ export const EVAL_TABLE = {
   run_id: { type: 'text' },
   routing: { type: 'routing' },
   sequences: { type: 'number', unit: 'sequences' },
-  loss: { type: 'number', unit: 'nats a token' },
+  loss: { type: 'number', unit: 'nats per token' },
   /** Standard error of the loss over sequences. */
-  loss_se: { type: 'number', unit: 'nats a token', nullable: true },
-  loss_minus_topk: { type: 'number', unit: 'nats a token', nullable: true },
+  loss_se: { type: 'number', unit: 'nats per token', nullable: true },
+  loss_minus_topk: { type: 'number', unit: 'nats per token', nullable: true },
   flops_per_pass: { type: 'number', unit: 'FLOPs' },
   /** Share of tokens that are selected, mean over routed blocks; null for a dense model. */
   participation: { type: 'number', unit: 'share', nullable: true },
@@ -132,8 +132,8 @@ export const STEP_TABLE = {
   step: { type: 'number' },
   /** Trained on so far. */
   tokens: { type: 'number', unit: 'tokens' },
-  loss: { type: 'number', unit: 'nats a token' },
-  heldout_loss: { type: 'number', unit: 'nats a token', nullable: true },
+  loss: { type: 'number', unit: 'nats per token' },
+  heldout_loss: { type: 'number', unit: 'nats per token', nullable: true },
   learning_rate: { type: 'number' },
   grad_norm: { type: 'number' },
   predictor_accuracy: { type: 'number', unit: 'share', nullable: true },

@@ -14,7 +14,7 @@ import { type OutputGradient, Tape } from '../ops/tape.js';
 
 /** Means over the tokens of a batch, as scalars on the device; the caller disposes them. */
 export interface BatchMetrics {
-  /** LM loss in nats a token, without the extra losses. */
+  /** LM loss in nats per token, without the extra losses. */
   loss: Tensor;
   /** Share of tokens whose selection the predictors predict correctly, mean over routed blocks; null without predictors. */
   predictorAccuracy: Tensor | null;

@@ -11,7 +11,7 @@ import { type BatchMetrics, backpropagate } from './loss.js';
 import type { Optimizer } from './optimizer.js';
 
 export interface StepMetrics {
-  /** LM loss of the batch, before the update, in nats a token. */
+  /** LM loss of the batch, before the update, in nats per token. */
   loss: number;
   predictorAccuracy: number | null;
   /** Null without experts. */

@@ -13,7 +13,7 @@ export interface StepReport {
   step: number;
   /** Tokens trained on so far, including this step's. */
   tokens: number;
-  /** LM loss of the step's batch, before its update, in nats a token. */
+  /** LM loss of the step's batch, before its update, in nats per token. */
   loss: number;
   learningRate: number;
   /** Global gradient norm before clipping. */

@@ -47,7 +47,7 @@ const GOLDEN = [
 const VOCABULARY = 32;
 const WINDOWS = 12;
 
-/** Losses in nats a token, both sides in float32. */
+/** Losses in nats per token, both sides in float32. */
 const TOLERANCE = 1e-4;
 
 /** A checkpoint and the tokens that it is evaluated on: bytes of a text, or numbers of 2 bytes. */

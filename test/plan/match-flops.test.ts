@@ -116,7 +116,7 @@ describe('of a finished sweep', () => {
 
   it('names a budget that the sweep does not have, and a sweep that is not there', () => {
     expect(() => plan('made', '1e16')).toThrow(
-      /s\.yaml: match_flops: .*made: its dense runs are of 1e15 FLOPs alone$/,
+      /s\.yaml: match_flops: .*made: its dense runs have only 1e15 FLOPs$/,
     );
     expect(() => plan('nothing')).toThrow(
       /s\.yaml: match_flops: nothing: neither a sweep's folder nor a run's/,
@@ -130,7 +130,7 @@ describe('of a finished sweep', () => {
     await planCommand('configs/quick.yaml', options, (part) => printed.push(part), open).catch(
       (error: Error) => printed.push(error.message),
     );
-    expect(printed.join()).toContain('its dense runs are of 1e15 FLOPs alone'); // the budget of quick.yaml is another
+    expect(printed.join()).toContain('its dense runs have only 1e15 FLOPs'); // the budget of quick.yaml is another
     printed.length = 0;
     await planCommand(
       'configs/quick.yaml',

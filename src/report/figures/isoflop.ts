@@ -267,11 +267,11 @@ function curvesFigure(
   const svg = draw({
     title: about.title,
     description:
-      'Held-out loss in nats a token against total parameters, one point per run. Rings: optima of the fitted parabolas with 95% intervals.',
+      'Held-out loss in nats per token against total parameters, one point per run. Rings: optima of the fitted parabolas with 95% intervals.',
     legend: legendOf(settings, styles),
     plot: {
       x: { type: 'log', label: 'parameters', tickFormat: shortCount, ticks: 5 },
-      y: { label: 'held-out loss, nats a token', grid: true, domain },
+      y: { label: 'held-out loss, nats per token', grid: true, domain },
       marks: [...marks, ...optima.flatMap((curve) => optimumMarks(curve, styleOf(curve).color, domain))],
     },
   });

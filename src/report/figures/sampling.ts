@@ -58,7 +58,7 @@ export function samplingFigure(
     ],
     plot: {
       x: { type: 'log', label: 'FLOPs per pass', tickFormat: (value: number) => budgetName(value), ticks: 4 },
-      y: { label: 'held-out loss, nats a token', grid: true, domain },
+      y: { label: 'held-out loss, nats per token', grid: true, domain },
       marks: modes.map((mode) =>
         Plot.dot(
           points.filter((point) => point.mode === mode && point.y <= domain[1]),

@@ -30,7 +30,7 @@ export function learningCurvesFigure({ budgets }: Study, styles: Styles): Figure
     curves.find((other) => other.run.setting.shortLabel === run.setting.shortLabel)?.run !== run;
   const svg = draw({
     title,
-    description: `Training loss in nats a token against training FLOPs, smoothed, at ${budgetName(budget.budget)} FLOPs.`,
+    description: `Training loss in nats per token against training FLOPs, smoothed, at ${budgetName(budget.budget)} FLOPs.`,
     legend: curves.map(({ role, run }) => ({
       label: `${role}: ${run.setting.label}`,
       color: colorOf(run, styles),
@@ -39,7 +39,7 @@ export function learningCurvesFigure({ budgets }: Study, styles: Styles): Figure
     plot: {
       x: { label: 'training FLOPs', tickFormat: flopsTick, ticks: 5 },
       y: {
-        label: 'training loss, nats a token',
+        label: 'training loss, nats per token',
         grid: true,
         domain: [Math.min(...values), top],
       },
