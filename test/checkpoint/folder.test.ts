@@ -1,4 +1,4 @@
-/** Checkpoint folders: the calls that make them last, any failing call, any damage, how many are kept. */
+/** Checkpoint folders: durability, any failing call, any damage, how many are kept. */
 import * as nodeFs from 'node:fs';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -37,15 +37,17 @@ const job = (step: number, keep = 2): CheckpointJob => ({
 });
 const at = (step: number) => join(checkpoints, checkpointName(step));
 
-/** The file system, `tell` told of every call when it has been made. */
-function watched(tell: (name: string, args: unknown[], n: number, result: unknown) => void): CheckpointFs {
+/** The file system, with `onCall` called after every call. */
+function observedFs(
+  onCall: (name: string, args: unknown[], n: number, result: unknown) => void,
+): CheckpointFs {
   let calls = 0;
   return new Proxy(nodeFs, {
     get: (target, name: string) => {
       const call = target[name as keyof typeof nodeFs] as (...args: unknown[]) => unknown;
       return (...args: unknown[]) => {
         const result = call(...args);
-        tell(name, args, calls++, result);
+        onCall(name, args, calls++, result);
         return result;
       };
     },
@@ -53,7 +55,7 @@ function watched(tell: (name: string, args: unknown[], n: number, result: unknow
 }
 
 describe('a checkpoint', () => {
-  it('is on the disk before it has its name, and its name before the oldest goes', () => {
+  it('is synced before it gets its final name, and named before the oldest is removed', () => {
     writeFileSync(join(run, 'steps.csv'), 'step\n');
     writeCheckpoint(job(1, 1));
     const calls: string[] = [];
@@ -62,7 +64,7 @@ describe('a checkpoint', () => {
       String(path)
         .slice(run.length + 1)
         .replace('checkpoints/', '');
-    const fs = watched((name, args, _, result) => {
+    const fs = observedFs((name, args, _, result) => {
       if (name === 'openSync') open.set(result as number, short(args[0]));
       if (name === 'fsyncSync') calls.push(`fsync ${open.get(args[0] as number)}`);
       if (name === 'renameSync') calls.push(`rename ${short(args[0])} ${short(args[1])}`);
@@ -83,18 +85,18 @@ describe('a checkpoint', () => {
     checkCheckpoint(at(2));
   });
 
-  it('fails with the code of whatever call fails, and the one before stays', () => {
+  it('fails with the code of any failing call, and keeps the previous checkpoint', () => {
     writeCheckpoint(job(1));
     let calls = 0;
     writeCheckpoint(
       job(2),
-      watched(() => {
+      observedFs(() => {
         calls += 1;
       }),
     );
     rmSync(at(2), { recursive: true });
     for (let failing = 0; failing < calls; failing++) {
-      const fs = watched((name, _, n) => {
+      const fs = observedFs((name, _, n) => {
         if (n === failing) throw Object.assign(new Error(`ENOSPC: ${name}`), { code: 'ENOSPC' });
       });
       try {
@@ -109,7 +111,7 @@ describe('a checkpoint', () => {
     expect(calls).toBeGreaterThan(20);
   });
 
-  it('is whole after short writes', () => {
+  it('is complete after short writes', () => {
     const fs = {
       ...nodeFs,
       writeSync: ((file: number, bytes: Uint8Array, from: number, length: number) =>
@@ -120,20 +122,20 @@ describe('a checkpoint', () => {
     expect(readFileSync(join(at(1), 'a'), 'utf8')).toBe('step 1, in two parts');
   });
 
-  it.each(['a', 'empty', 'manifest.json'])('without its %s is torn, and says so', (name) => {
+  it.each(['a', 'empty', 'manifest.json'])('is rejected without its %s', (name) => {
     writeCheckpoint(job(1));
     rmSync(join(at(1), name));
     expect(() => checkCheckpoint(at(1))).toThrow(InputError);
     expect(() => checkCheckpoint(at(1))).toThrow(join(at(1), name));
   });
 
-  it('under the name of another step is none', () => {
+  it('is rejected under the name of another step', () => {
     writeCheckpoint(job(1));
     nodeFs.renameSync(at(1), at(7));
     expect(() => checkCheckpoint(at(7))).toThrow('is of step 1, not of this folder');
   });
 
-  it('replaces one of the same step, and what a killed writer left', () => {
+  it('replaces one of the same step and the remains of a killed writer', () => {
     nodeFs.mkdirSync(join(checkpoints, '.step-00000003.tmp'), { recursive: true });
     writeFileSync(join(checkpoints, '.step-00000003.tmp/a'), 'half');
     writeCheckpoint(job(4));

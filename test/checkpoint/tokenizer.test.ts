@@ -1,4 +1,4 @@
-/** The tokenizer travels in the checkpoint: a word, or a tokenizer.json beside config.json. */
+/** The tokenizer of a checkpoint: a name in config.json, or a copy of the tokenizer.json. */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -38,7 +38,7 @@ function saved(name: string, tokenizer: string | null, vocab_size = TINY_VOCABUL
   return path;
 }
 
-it('is a word for bytes, and absent where it is not known', async () => {
+it('is a name for bytes, and absent if unknown', async () => {
   const bytes = saved('bytes', 'bytes');
   expect(JSON.parse(readFileSync(join(bytes, 'config.json'), 'utf8')).tokenizer).toBe('bytes');
   expect((await openCheckpointTokenizer(bytes))?.vocabSize).toBe(256);
@@ -47,7 +47,7 @@ it('is a word for bytes, and absent where it is not known', async () => {
   expect(JSON.parse(readFileSync(join(none, 'config.json'), 'utf8'))).not.toHaveProperty('tokenizer');
 });
 
-it('is a copy of the tokenizer.json, of which the checkpoint needs nothing else', async () => {
+it('is a copy of the tokenizer.json, independent of the original', async () => {
   const original = join(folder, 'any-name.json');
   writeTinyTokenizer(original);
   const path = saved('json', original);
@@ -58,7 +58,7 @@ it('is a copy of the tokenizer.json, of which the checkpoint needs nothing else'
   loadModel(path).dispose();
 });
 
-it('is refused where it has tokens that the model does not know, or is gone', async () => {
+it('is rejected if it is missing or has tokens outside the model’s vocabulary', async () => {
   const small = saved('small', 'bytes', 255);
   await expect(openCheckpointTokenizer(small)).rejects.toThrow(
     'a tokenizer of 256 tokens; the model has a vocabulary of 255',

@@ -1,9 +1,9 @@
-/** Correlation coefficients against cases worked out by hand, and the coverage of their intervals. */
+/** Correlation coefficients against cases computed by hand, and the coverage of their intervals. */
 import { expect, it } from 'vitest';
 import { pearson, ranks, spearman } from '../../src/eval/correlation.js';
 import { randomStream } from '../../src/random.js';
 
-it('ranks start at 1, equal values get their mean rank', () => {
+it('ranks start at 1, and equal values get their mean rank', () => {
   expect([...ranks([10, 30, 20, 20, 5])]).toEqual([2, 5, 3.5, 3.5, 1]);
 });
 
@@ -22,7 +22,7 @@ it('is null if one variable is constant, and has no interval for a single sequen
   expect(pearson([1, 2, 3, 5], [1, 2, 3, 4], 4).interval).toBeNull();
 });
 
-it('the interval covers the true coefficient of independent pairs, and has the width that theory predicts', () => {
+it('the interval covers the true coefficient of independent pairs, with the theoretical width', () => {
   const stream = randomStream(7, 'pairs');
   const [x, y]: [number[], number[]] = [[], []];
   for (let i = 0; i < 200 * 20; i++) {

@@ -1,4 +1,4 @@
-/** `mod eval`: the reference's losses and decisions on checkpoints, the rows of a sweep, and the errors. */
+/** `mod eval`: the reference's losses and decisions on checkpoints, the rows of a sweep, and errors. */
 import { cpSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -38,7 +38,7 @@ describe.each(['baseline', 'mod-raw-f2', 'mod-raw-f2-head64', 'mod-sigmoid-f1-au
     const tokens = join(path, 'tokens.bin');
     const expected = JSON.parse(readFileSync(join(path, 'expected_eval.json'), 'utf8')) as Expected;
 
-    it('gives the reference’s loss and participation in every mode', async () => {
+    it('computes the reference’s loss and participation in every mode', async () => {
       for (const [mode, reference] of Object.entries(expected.eval)) {
         if (Array.isArray(reference)) continue;
         const args = ['eval', '--checkpoint', path, '--tokens', tokens, '--backend', 'wasm', '--json'];
@@ -73,7 +73,7 @@ describe('of a sweep', () => {
   const evaluate = (...args: string[]) =>
     mod('eval', ...args, '--results', sweep.results, '--backend', 'wasm', '--json');
 
-  it('repeats the sweep’s evaluation, and adds the causal modes with --autoregressive', async () => {
+  it('repeats the sweep’s evaluation, plus the causal modes with --autoregressive', async () => {
     const before = evaluations();
     expect(before.map(({ routing }) => routing)).toEqual(['topk', 'topk', 'topk']);
     const printed = JSON.parse((await evaluate('tiny', '--autoregressive')).stdout);
@@ -92,18 +92,18 @@ describe('of a sweep', () => {
     expect(predictor?.loss_minus_topk).toBe((predictor?.loss as number) - (topk?.loss as number));
   });
 
-  it('takes one run, a number of sequences and, without a target, the newest sweep', async () => {
+  it('accepts one run, a number of sequences and, without a target, the newest sweep', async () => {
     const run = JSON.parse((await evaluate(`tiny/${TINY_RUNS[0]}`, '--sequences', '2')).stdout);
     expect(run).toMatchObject([{ run_id: TINY_RUNS[0], routing: 'topk', sequences: 2, participation: [] }]);
     expect(JSON.parse((await evaluate()).stdout)).toHaveLength(3);
   });
 
-  it('names the runs whose weights are gone, and refuses one of them', async () => {
+  it('names the runs without weights, and rejects one of them as a target', async () => {
     const text = readFileSync(sweep.config, 'utf8');
     writeFileSync(sweep.config, `${text}checkpoint: {keep_final: best}\n`.replace('[0.25]', '[0.25, 0.5]'));
     expect((await mod('sweep', sweep.config, '--results', sweep.results)).code).toBe(0);
     const { stderr, stdout } = await evaluate();
-    // The better of two capacities each stays of learned and random routing, and the one baseline.
+    // Kept are the better of two capacities of learned and of random routing, and the baseline.
     expect(JSON.parse(stdout)).toHaveLength(3);
     const gone = [...stderr.matchAll(/^(.*): not evaluated, its weights were removed$/gm)].map(
       ([, id]) => id,
@@ -116,7 +116,7 @@ describe('of a sweep', () => {
     );
   });
 
-  it('refuses tokens, which are for a checkpoint, and leaves its rows alone', async () => {
+  it('rejects --tokens, which requires --checkpoint, and keeps its rows', async () => {
     const before = evaluations();
     const { code, stderr } = await evaluate('tiny', '--tokens', `${GOLDEN}/baseline/tokens.bin`);
     expect(code).toBe(2);
@@ -124,15 +124,15 @@ describe('of a sweep', () => {
     expect(evaluations()).toEqual(before);
   });
 
-  it('refuses a target that does not exist', async () => {
+  it('rejects a target that does not exist', async () => {
     const { code, stderr } = await evaluate('nothing');
     expect(code).toBe(2);
     expect(stderr).toContain("nothing: neither a sweep's folder nor a run's");
   });
 });
 
-describe('refuses a checkpoint', () => {
-  /** A copy of a golden checkpoint that a test may spoil. */
+describe('rejects a checkpoint', () => {
+  /** A copy of a golden checkpoint that a test can damage. */
   function copy(name: string): string {
     const target = join(folder, name);
     cpSync(`${GOLDEN}/mod-raw-f2`, target, { recursive: true });
@@ -164,7 +164,7 @@ describe('refuses a checkpoint', () => {
     expect((await checkpoint(path)).stderr).toContain('blocks.1.router.weight holds NaN at 7');
   });
 
-  it('that is truncated or missing, and wrong arguments', async () => {
+  it('that is truncated or missing, and invalid arguments', async () => {
     const path = copy('short');
     truncateSync(join(path, 'weights.safetensors'), 5000);
     expect((await checkpoint(path)).stderr).toContain('weights.safetensors');

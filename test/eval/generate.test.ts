@@ -1,4 +1,4 @@
-/** Sampling, and generation with a model: seeded, the same in a batch as alone, greedy at temperature 0. */
+/** Sampling, and generation with a model: seeded, independent of the batch, greedy at temperature 0. */
 import { beforeAll, describe, expect, it } from 'vitest';
 import { loadModel } from '../../src/checkpoint/model.js';
 import { type GenerateOptions, generate, sample } from '../../src/eval/generate.js';
@@ -18,7 +18,7 @@ describe('sample', () => {
     return counts;
   };
 
-  it('takes the likeliest token at temperature 0 and draws no number', () => {
+  it('takes the most likely token at temperature 0 without drawing a number', () => {
     expect(sample(LOGITS, { temperature: 0, topP: 1 }, () => Number.NaN)).toBe(1);
   });
 
@@ -53,7 +53,7 @@ describe('generate', () => {
   };
   const prompts = [Int32Array.from([1, 2, 3]), Int32Array.from([4, 5, 6, 7, 8])];
 
-  it('gives the same tokens for a seed, passed to onToken in order, and others for another seed', async () => {
+  it('gives the same tokens for the same seed, passed to onToken in order, and others for another seed', async () => {
     const model = loadModel('test/golden/mod-raw-f2');
     const streamed: number[][] = [[], []];
     const first = await generate(model, prompts, {
@@ -67,7 +67,7 @@ describe('generate', () => {
     model.dispose();
   });
 
-  it('continues a prompt in a batch as alone', async () => {
+  it('continues a prompt in a batch as it does alone', async () => {
     const model = loadModel('test/golden/mod-raw-f2');
     const greedy = { ...options, temperature: 0 };
     const together = await generate(model, prompts, greedy);

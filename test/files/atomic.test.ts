@@ -1,4 +1,4 @@
-/** Atomic files: the new content whole, or the old one and an error; nothing left behind. */
+/** Atomic writes: all of the new content, or the old content and an error; no temporary file remains. */
 import { spawnSync } from 'node:child_process';
 import {
   existsSync,
@@ -15,7 +15,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { InputError } from '../../src/errors.js';
 import { makeResultsFolder, writeFileAtomic } from '../../src/files/atomic.js';
 
-/** What the next calls of the file system do instead, by name. */
+/** Replacements for the next file system calls, by name. */
 const faults = vi.hoisted(() => ({ current: {} as Record<string, (...args: never[]) => unknown> }));
 
 vi.mock('node:fs', async (importOriginal) => {
@@ -53,7 +53,7 @@ describe('writeFileAtomic', () => {
     expect(readdirSync(folder)).toEqual(['a.json']);
   });
 
-  it('goes on after short writes', () => {
+  it('continues after short writes', () => {
     faults.current = {
       writeSync: (file: number, bytes: Uint8Array, at: number, length: number) =>
         writeSync(file, bytes, at, Math.min(length, 3)),
@@ -63,7 +63,7 @@ describe('writeFileAtomic', () => {
   });
 
   it.each(['writeSync', 'fsyncSync', 'renameSync'])(
-    'keeps the old file when %s fails, and its code',
+    'keeps the old file and the error code when %s fails',
     (name) => {
       const path = join(folder, 'a');
       writeFileAtomic(path, 'old');
@@ -76,12 +76,12 @@ describe('writeFileAtomic', () => {
     },
   );
 
-  it('removes what a killed writer of the same file left, and nothing else', () => {
+  it('removes only the temporary file of a killed writer of the same file', () => {
     const path = join(folder, 'a');
     const died = spawnSync(process.execPath, ['-e', '']).pid;
     faults.current = { renameSync: fault('EIO'), fsyncSync: () => undefined };
     writeFileSync(path, 'old');
-    // The names are the writer's own secret: learn one from a write that never gets to rename.
+    // Temporary names are internal: obtain one from a write that fails before its rename.
     let own = '';
     faults.current.renameSync = (temporary: string) => {
       own = temporary;
@@ -96,7 +96,7 @@ describe('writeFileAtomic', () => {
     const ofAnother = dead.replace('/.a.', '/.b.');
     for (const name of [alive, dead, elsewhere, longAgo, ofAnother]) writeFileSync(name, 'part');
     utimesSync(longAgo, 1e9, 1e9);
-    vi.spyOn(Date, 'now').mockReturnValue(Date.now() + 1e9); // this machine's clock is eleven days fast
+    vi.spyOn(Date, 'now').mockReturnValue(Date.now() + 1e9); // a clock that is 11 days ahead
     writeFileAtomic(path, 'new');
     vi.restoreAllMocks();
     expect([alive, dead, elsewhere, longAgo, ofAnother].map((name) => existsSync(name))).toEqual([
@@ -110,14 +110,14 @@ describe('writeFileAtomic', () => {
 });
 
 describe('makeResultsFolder', () => {
-  it('makes parents, and again is nothing', () => {
+  it('makes parent folders, and accepts an existing folder', () => {
     const path = join(folder, 'a/b/c');
     makeResultsFolder(path);
     makeResultsFolder(path);
     expect(readdirSync(path)).toEqual([]);
   });
 
-  it('says which folder cannot be written, and why', () => {
+  it('names a folder that cannot be written, with the reason', () => {
     writeFileSync(join(folder, 'file'), '');
     const path = join(folder, 'file/results');
     expect(() => makeResultsFolder(path)).toThrow(InputError);

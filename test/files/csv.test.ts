@@ -1,4 +1,4 @@
-/** CSV: the columns in their order, empty cells for null, numbers as JavaScript prints them, any text unharmed. */
+/** CSV: columns in order, empty cells for null, numbers as JavaScript prints them, round trips of any text. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -40,9 +40,9 @@ it('prints numbers as JavaScript does, null as an empty cell', () => {
   expect(formatCsv(TABLE, []) + lines.join('')).toBe(text);
 });
 
-it('reads back any row', () => {
+it('round-trips any row', () => {
   const text = fc.option(fc.string({ unit: 'binary', minLength: 1 }));
-  const number = fc.option(fc.double().map((value) => value + 0)); // no -0, which prints as 0
+  const number = fc.option(fc.double().map((value) => value + 0)); // no -0: it is printed as 0
   const row = fc.record({ name: text, size: number, kind: text, loss: number });
   fc.assert(
     fc.property(fc.array(row, { maxLength: 4 }), (rows) => {
@@ -53,7 +53,7 @@ it('reads back any row', () => {
   );
 });
 
-it('reads what a spreadsheet saved: other line ends, more columns, another order, no optional column', () => {
+it('reads files saved by spreadsheets: CRLF, extra columns, another order, no optional columns', () => {
   writeFileSync(path, '\ufeffmore,kind,size,name\r\nx,y,20,1\r\n');
   expect(readCsv<Row>(path, TABLE)).toEqual([{ name: '1', size: 20, kind: 'y', loss: null }]);
 });
@@ -68,7 +68,7 @@ it.each([
   expect(() => readCsv<Row>(path, TABLE)).toThrow(message);
 });
 
-it('leaves a file that holds the same rows as it is', () => {
+it('does not rewrite a file with the same rows', () => {
   writeCsv(path, TABLE, [{ name: 'a' }]);
   const before = readFileSync(path, 'utf8');
   writeCsv(path, TABLE, [{ name: 'a', size: null }]);

@@ -1,4 +1,4 @@
-// Takes the lock of argv[2] as a process of its own, says so and waits. Runs the compiled program, as users do: npm test builds it.
+// A process that takes the lock of argv[2], prints a line and waits. Uses the compiled program, which npm test builds.
 import { spawn } from 'node:child_process';
 import { acquireLock } from '../../dist/files/lock.js';
 

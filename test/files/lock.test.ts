@@ -1,4 +1,4 @@
-/** Locks between real processes: one holder, released however it ends, not inherited by its children. */
+/** Locks between processes: one holder, released at any end of the process, not inherited by children. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -23,7 +23,7 @@ afterEach(() => {
   rmSync(folder, { recursive: true });
 });
 
-/** A process that takes the lock and waits; resolves to the line that it prints. */
+/** Starts a process that takes the lock and waits; resolves to the line that it prints. */
 async function startHolder(withChild = false): Promise<{ child: ChildProcess; line: string }> {
   const child = spawn(process.execPath, [lockModule, path, withChild ? 'child' : ''], {
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -40,7 +40,7 @@ async function kill(child: ChildProcess): Promise<void> {
 }
 
 describe('acquireLock', () => {
-  it('holds off the same process too, until it is released', () => {
+  it('excludes the same process too, until it is released', () => {
     expect(isLocked(path)).toBe(false);
     const lock = acquireLock(path, 'a test');
     expect(isLocked(path)).toBe(true);
@@ -60,19 +60,19 @@ describe('acquireLock', () => {
     expect(isLocked(path)).toBe(true);
   });
 
-  it('is free at once after kill -9, though a child of the holder lives on', async () => {
+  it('is free immediately after SIGKILL, even if a child of the holder is alive', async () => {
     const { child, line } = await startHolder(true);
     const grandchild = Number(line);
     try {
       await kill(child);
-      process.kill(grandchild, 0); // throws if it is gone
+      process.kill(grandchild, 0); // throws if it has exited
       acquireLock(path, 'next').release();
     } finally {
       process.kill(grandchild, 'SIGKILL');
     }
   });
 
-  it('goes to exactly one of many that start at once', async () => {
+  it('is taken by exactly one of several processes that start at once', async () => {
     const lines = await Promise.all(Array.from({ length: 6 }, () => startHolder()));
     expect(lines.map(({ line }) => line.split(' ')[0]).sort()).toEqual([
       'TryLaterError',
@@ -84,7 +84,7 @@ describe('acquireLock', () => {
     ]);
   });
 
-  it('is waited for where that is asked, but not for ever', async () => {
+  it('can be waited for, up to a time limit', async () => {
     const { child } = await startHolder();
     setTimeout(() => child.kill('SIGKILL'), 200);
     const started = performance.now();
@@ -94,7 +94,7 @@ describe('acquireLock', () => {
     waitForLock(path, 'second', 0).release();
   });
 
-  it('refuses a folder that is not there', () => {
+  it('rejects a missing folder', () => {
     expect(() => acquireLock(join(folder, 'none/.lock'), 'x')).toThrow(InputError);
   });
 });

@@ -1,4 +1,4 @@
-/** safetensors: the reference implementation's bytes, round trips, and a clear error for anything else. */
+/** safetensors: the bytes of the reference implementation, round trips, and clear errors for invalid files. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -50,7 +50,7 @@ describe('safetensors', () => {
     },
   );
 
-  it('reads back what it wrote, and writes the same bytes in any order', () => {
+  it('round-trips tensors, and writes the same bytes for any order', () => {
     fc.assert(
       fc.property(anyTensors, (tensors) => {
         writeSafetensors(path, tensors, { format: 'pt' });
@@ -66,13 +66,13 @@ describe('safetensors', () => {
     );
   });
 
-  it('writes a view of a larger buffer as the values that it shows', () => {
+  it('writes only the values of a view of a larger buffer', () => {
     const whole = Float32Array.of(1, 2, 3, 4);
     writeSafetensors(path, [{ name: 'x', dtype: 'F32', shape: [2], data: whole.subarray(1, 3) }]);
     expect(readSafetensors(path).get('x')?.data).toEqual(Float32Array.of(2, 3));
   });
 
-  it('refuses to write what could not be read', () => {
+  it('rejects tensors that could not be read back', () => {
     const x: SafeTensor = { name: 'x', dtype: 'F32', shape: [1], data: new Float32Array(1) };
     expect(() => writeSafetensors(path, [x, x])).toThrow('same name');
     expect(() => writeSafetensors(path, [{ ...x, shape: [2] }])).toThrow('1 values for [2]');
@@ -83,7 +83,7 @@ describe('safetensors', () => {
   const bad: [string, () => string, RegExp][] = [
     ['a header longer than the file', () => file('{}', bytes8, 1000n), /claims a header of 1000 bytes/],
     ['a header of 2⁶³ bytes', () => file('{}', bytes8, 2n ** 63n), /claims a header/],
-    ['no JSON', () => file('{"x":'), /JSON/],
+    ['invalid JSON', () => file('{"x":'), /JSON/],
     ['a list', () => file('[]'), /not a JSON object/],
     ['space before the header', () => file(' {}'), /not a JSON object/],
     ['broken UTF-8', () => corrupt(file('{"xx":1}'), 10, 0xff), /not a safetensors file/],
@@ -150,14 +150,14 @@ describe('safetensors', () => {
     ['a folder', () => folder, /EISDIR/],
     ['nothing', () => join(folder, 'none'), /ENOENT/],
   ];
-  it.each(bad)('refuses %s, with an InputError', (_, make, message) => {
+  it.each(bad)('rejects %s with an InputError', (_, make, message) => {
     const broken = make();
     expect(() => readSafetensors(broken)).toThrow(InputError);
     expect(() => readSafetensors(broken)).toThrow(message);
     expect(() => readSafetensors(broken)).toThrow(broken);
   });
 
-  it('gives an InputError or a correct read for any damage, never anything else', () => {
+  it('throws an InputError or reads correctly for any damage', () => {
     writeSafetensors(path, [
       { name: 'a', dtype: 'F32', shape: [2, 2], data: Float32Array.of(1, 2, 3, 4) },
       { name: 'b', dtype: 'I32', shape: [1], data: Int32Array.of(7) },
@@ -181,7 +181,7 @@ describe('safetensors', () => {
     );
   });
 
-  it('survives the deepest and the longest header that it accepts', () => {
+  it('handles headers at the limits of depth and length', () => {
     const limit = 8 * 2 ** 20;
     expect(() => readSafetensors(file(one('['.repeat(limit - 5))))).toThrow(InputError);
     expect(() => readSafetensors(file(one(`"${'a'.repeat(limit - 8)}"`)))).toThrow(InputError);

@@ -1,4 +1,4 @@
-/** A report of any part of a sweep, in any state: sentences without holes, figures without broken numbers. */
+/** Reports of any part of a sweep in any state: complete sentences, finite numbers in figures. */
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { pageOf } from '../../src/report/page.js';
@@ -29,7 +29,7 @@ const CHANGES: Change[] = [
   (run) => ({ ...run, analysis: null }),
 ];
 
-it('has no holes in its sentences and no broken numbers in its figures', () => {
+it('has complete sentences and finite numbers in its figures', () => {
   const part = fc.array(fc.tuple(fc.nat(ALL.length - 1), fc.nat(CHANGES.length - 1)), { maxLength: 40 });
   fc.assert(
     fc.property(part, (picks) => {

@@ -1,4 +1,4 @@
-/** Each claim on sweeps whose truth is known: where it holds, where it fails, and where nothing tests it. */
+/** Each claim on sweeps with a known truth: it holds, it fails, or it is not tested. */
 import { describe, expect, it } from 'vitest';
 import type { Variant } from '../../src/model/variants.js';
 import type { PlannedRun } from '../../src/plan/run.js';
@@ -33,7 +33,7 @@ const DEPTHS = {
   file: `${ONE}capacities: [0.125]\nmodel_sizes: [{d_model: 64, n_layers: 12}, {d_model: 96, n_layers: 6}, {d_model: 128, n_layers: 4}, {d_model: 128, n_layers: 8}, {d_model: 256, n_layers: 2}, {d_model: 256, n_layers: 8}]\n`,
 };
 
-/** A claim, the truth in which it holds and the truth in which it fails. */
+/** A claim, a truth in which it holds, and a truth in which it fails. */
 const CASES: [string, Partial<Truth>, Partial<Truth>][] = [
   ['mod-better', {}, gainOfMod(0.03)],
   ['mod-larger', {}, { flopsFactor: ({ spec }) => (spec.variant === 'mod' ? 0.25 : 1) }],
@@ -65,20 +65,20 @@ const CASES: [string, Partial<Truth>, Partial<Truth>][] = [
 ];
 
 describe.each(CASES)('%s', (id, holds, fails) => {
-  it('holds where it is true', () => expect(claim(id, holds)).toMatchObject({ verdict: 'holds' }));
-  it('fails where it is not', () => expect(claim(id, fails)).toMatchObject({ verdict: 'fails' }));
-  it('is not tested by dense runs alone, and says what it needs', () => {
+  it('holds if it is true', () => expect(claim(id, holds)).toMatchObject({ verdict: 'holds' }));
+  it('fails if it is false', () => expect(claim(id, fails)).toMatchObject({ verdict: 'fails' }));
+  it('is not tested by dense runs alone, and states what it needs', () => {
     const found = claim(id, { file: `${ONE}capacities: []\n`, entropyCorrelation: null });
     expect(found).toMatchObject({ verdict: 'not tested', numbers: [] });
     expect(found.finding).toMatch(/^Needs /);
   });
 });
 
-it('a small difference in much noise is undecided', () => {
+it('a small difference in large noise is undecided', () => {
   expect(claim('mod-better', { ...gainOfMod(-0.001), noise: 0.02 }).verdict).toBe('undecided');
 });
 
-it('three sizes of one seed leave the uncertainty unknown, and the verdict open', () => {
+it('three sizes with one seed leave the uncertainty unknown and the claim undecided', () => {
   const sizes =
     'model_sizes: [{d_model: 64, n_layers: 4}, {d_model: 128, n_layers: 4}, {d_model: 256, n_layers: 4}]';
   const found = claim('mod-better', { file: `${ONE}capacities: [0.125]\n${sizes}\n` });
@@ -87,7 +87,7 @@ it('three sizes of one seed leave the uncertainty unknown, and the verdict open'
 });
 
 it('settings without a minimum in range are compared size by size, by the noise of the seeds', () => {
-  // Two sizes, and two seeds of each: the loss falls with size, so that no curve has its minimum here.
+  // Two sizes with two seeds each: the loss falls with size, so no curve has its minimum in range.
   const sizes = 'model_sizes: [{d_model: 64, n_layers: 4}, {d_model: 96, n_layers: 4}]\nseeds: [0, 1]\n';
   const found = claim('random-worse', {
     file: `${ONE}capacities: [0.125]\nrouters: [learned, random]\n${sizes}`,
@@ -95,14 +95,14 @@ it('settings without a minimum in range are compared size by size, by the noise 
     noise: 0,
   });
   const [fromMod] = found.numbers;
-  // Every pair of seeds is 0.002 apart: 6 squares of 0.001 each side of the mean over 6 degrees of freedom.
+  // The seeds of each pair are 0.002 apart: 6 pairs of squares of 0.001 over 6 degrees of freedom.
   const noise = Math.sqrt(2) * 0.001;
   expect(found.finding).toContain('size by size, 2 sizes');
-  expect(fromMod?.value).toBeCloseTo(0.05, 2); // the random control's FLOPs lack the router's
+  expect(fromMod?.value).toBeCloseTo(0.05, 2); // the random control's FLOPs exclude the router
   expect((fromMod?.interval?.[1] ?? 0) - (fromMod?.value ?? 0)).toBeCloseTo(1.96 * noise * Math.sqrt(0.5), 6);
 });
 
-it('a control is compared with what was trained at its learning rate', () => {
+it('a control is compared with runs at the same learning rate', () => {
   const rates = 'training: {learning_rate: [1e-3, 4e-3]}\n';
   const runs = syntheticRuns({
     file: `${ONE}capacities: [0.125]\ngrids: [{${rates.trim()}}, {baseline: false, routers: [random], training: {learning_rate: 1e-3}}]\n`,
@@ -114,7 +114,7 @@ it('a control is compared with what was trained at its learning rate', () => {
   expect(found?.verdict).toBe('holds');
 });
 
-it('deeper models that are better than wider ones of as many FLOPs are found so', () => {
+it('deeper models are found better than wider ones with as many FLOPs if they are', () => {
   const runs = syntheticRuns(DEPTHS);
   const shifted = (sign: number) =>
     runs.map((run) => ({
@@ -126,7 +126,7 @@ it('deeper models that are better than wider ones of as many FLOPs are found so'
   expect(verdict(-1)?.numbers[0]?.value).toBeGreaterThan(0);
 });
 
-it('one lucky seed does not stand for a model, neither in the same time nor as in sampling', () => {
+it('one lucky seed does not represent a model, neither at equal time nor in sampling', () => {
   const lucky = ({ spec }: PlannedRun) => (spec.variant === 'mod' ? (spec.seed === 0 ? -0.1 : 0.1) : 0);
   const file = `${ONE}capacities: [0.125]\nseeds: [0, 1]\n`;
   for (const id of ['better-at-equal-time', 'cheaper-in-sampling']) {
@@ -136,7 +136,7 @@ it('one lucky seed does not stand for a model, neither in the same time nor as i
   }
 });
 
-it('times are those of all seeds: a slow first one shuts no model out', () => {
+it('times are over all seeds: a slow first seed excludes no model', () => {
   const file = `${ONE}capacities: [0.125]\nseeds: [0, 1]\n`;
   const runs = syntheticRuns({ file }).map((run) => {
     const { variant, seed, step_ms } = run.row;
@@ -148,17 +148,17 @@ it('times are those of all seeds: a slow first one shuts no model out', () => {
   expect(share).toBeCloseTo(inTime(syntheticRuns({ file }))?.numbers[1]?.value as number, 9);
 });
 
-it('a model that may be worse by 1% is not as good, however fast', () => {
+it('a model that may be worse by 1% does not count as equally good, however fast', () => {
   expect(claim('faster-at-equal-loss', { ...gainOfMod(-0.06), noise: 0.04 }).verdict).toBe('undecided');
 });
 
-it('a predictor has learnt when it agrees over a stretch of training, not at one step', () => {
+it('a predictor has learned when it agrees over a range of steps, not at one step', () => {
   const lucky = (share: number) => (share === 0.1 ? 1 : 0.9 + 0.08 * share);
   expect(claim('predictor-accuracy', { accuracy: lucky }).finding).toMatch(/passed 97% after (8|9)\d/);
 });
 
-it('a model that is in several pairs is still but one model', () => {
-  // About as many FLOPs per pass, each deeper than the next: three pairs, in which the middle one cancels out.
+it('a model in several pairs counts as one model', () => {
+  // About equal FLOPs per pass, each deeper than the next: three pairs, in which the middle one cancels out.
   const shapes = [
     [72, 12],
     [96, 7],
@@ -181,7 +181,7 @@ it('a model that is in several pairs is still but one model', () => {
   );
 });
 
-it('budgets that disagree leave a claim undecided, and each is told', () => {
+it('budgets that disagree leave a claim undecided, and each is reported', () => {
   const found = claim('mod-better', {
     file: 'flop_budgets: [1e15, 1e16]\ncapacities: [0.125]\n',
     gain: ({ spec }) => (spec.variant === 'mod' ? (spec.flop_budget === 1e15 ? -0.03 : 0.03) : 0),
@@ -191,7 +191,7 @@ it('budgets that disagree leave a claim undecided, and each is told', () => {
   expect(new Set(found.numbers.map(({ flop_budget }) => flop_budget))).toEqual(new Set([1e15, 1e16]));
 });
 
-it('a budget that cannot tell does not contradict one that can', () => {
+it('an undecided budget does not contradict a decided one', () => {
   const found = claim('mod-better', {
     file: 'flop_budgets: [1e15, 1e16]\ncapacities: [0.125]\n',
     gain: ({ spec }) => (spec.variant === 'mod' ? (spec.flop_budget === 1e15 ? 0 : -0.03) : 0),
@@ -201,7 +201,7 @@ it('a budget that cannot tell does not contradict one that can', () => {
   expect(found.verdict).toBe('holds');
 });
 
-it('numbers lie within their intervals', () => {
+it('numbers are within their intervals', () => {
   for (const { numbers } of claimsOf(studyOf(syntheticRuns()))) {
     for (const { value, interval } of numbers) {
       if (interval === null) continue;
@@ -211,7 +211,7 @@ it('numbers lie within their intervals', () => {
   }
 });
 
-it('experts are judged when there are such runs', () => {
+it('claims on experts are decided if there are runs with experts', () => {
   const gains: Partial<Record<Variant, number>> = { 'mode-integrated': -0.03, 'moe-reduced': 0.02 };
   const runs = syntheticRuns({
     file: `${ONE}capacities: []\nexpert_variants: [moe, mode-integrated, moe-reduced]\nexperts: {count: 2}\n`,

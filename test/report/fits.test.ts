@@ -1,4 +1,4 @@
-/** Fits find the truth of made-up losses, say when they cannot, and agree with published tables. */
+/** Fits recover the truth of synthetic losses, report when they cannot, and agree with published tables. */
 import { describe, expect, it } from 'vitest';
 import { randomStream } from '../../src/random.js';
 import { minimize } from '../../src/report/minimize.js';
@@ -14,12 +14,12 @@ const points = (noise: number, xs = [6.1, 6.4, 6.7, 7, 7.3, 7.6, 7.9], ...keys: 
 };
 
 describe('a parabola', () => {
-  it('goes through points of one exactly', () => {
+  it('fits points on a parabola exactly', () => {
     const parabola = fitParabola(points(0));
     for (const { x, y } of points(0)) expect(parabola && parabolaAt(parabola, x)).toBeCloseTo(y, 12);
   });
 
-  it('finds a known optimum, within its interval', () => {
+  it('finds a known optimum within its interval', () => {
     const fit = fitOptimum(points(0.002), random(), null);
     expect(fit.state).toBe('minimum');
     expect(fit.x).toBeCloseTo(7, 1);
@@ -29,8 +29,8 @@ describe('a parabola', () => {
     expect(high - low).toBeLessThan(0.1);
   });
 
-  it('covers the optimum in about as many sweeps as its interval promises', () => {
-    // Seven sizes are few for a bootstrap: its intervals are known to be somewhat narrow.
+  it('has an interval with about its nominal coverage', () => {
+    // With only seven sizes, bootstrap intervals are known to be somewhat narrow.
     const covered = Array.from({ length: 60 }, (_, i) =>
       fitOptimum(points(0.004, undefined, String(i)), random(), null),
     ).filter(({ xInterval }) => xInterval !== null && xInterval[0] < 7 && xInterval[1] > 7).length;
@@ -42,7 +42,7 @@ describe('a parabola', () => {
     ['two sizes of several seeds', [6.7, 6.7, 7.3, 7.3], 'too-few'],
     ['sizes that end before it', [6, 6.2, 6.4, 6.6], 'above'],
     ['sizes that begin after it', [7.2, 7.4, 7.6], 'below'],
-  ])('is not taken as known from %s', (_, xs, state) => {
+  ])('has an unknown optimum from %s', (_, xs, state) => {
     expect(fitOptimum(points(0, xs), random(), null)).toMatchObject({
       state,
       x: null,
@@ -51,19 +51,19 @@ describe('a parabola', () => {
     });
   });
 
-  it('with the wrong curvature has no minimum', () => {
+  it('has no minimum if its curvature is negative', () => {
     const bent = points(0).map(({ x, y }) => ({ x, y: -y }));
     expect(fitOptimum(bent, random(), null)).toMatchObject({ state: 'no-minimum', x: null });
   });
 
-  it('through three sizes has no interval where the noise between seeds is not known', () => {
+  it('through three sizes has no interval if the noise between seeds is unknown', () => {
     expect(fitOptimum(points(0, [6.5, 7.1, 7.5]), random(), null)).toMatchObject({
       state: 'minimum',
       xInterval: null,
     });
   });
 
-  it.each([1, 3])('through three sizes of %i seeds covers as often as it promises, by the noise', (count) => {
+  it.each([1, 3])('through three sizes of %i seeds has nominal coverage, from the known noise', (count) => {
     const sweeps = 200;
     const covered = Array.from({ length: sweeps }, (_, i) => {
       const seeds = Array.from({ length: count }, (_, seed) =>
@@ -103,7 +103,7 @@ const TABLE_A3 = [
   [10e12, 1.75e28, 292e12],
 ] as const;
 
-it('the power laws of Chinchilla’s own table have the exponents that the paper gives, 0.49 and 0.51', () => {
+it('the power laws of Chinchilla’s table have the exponents of the paper, 0.49 and 0.51', () => {
   const law = (column: 0 | 2) =>
     fitPowerLaw(TABLE_A3.map((row) => ({ budget: row[1], value: row[column], samples: [] })));
   expect(law(0)?.exponent).toBeCloseTo(0.49, 2);
@@ -111,7 +111,7 @@ it('the power laws of Chinchilla’s own table have the exponents that the paper
   expect(law(0)?.exponentInterval).toBeNull();
 });
 
-it('a power law has an interval where the optima have resamples', () => {
+it('a power law has an interval if the optima have bootstrap samples', () => {
   const stream = random();
   const optima = [1e18, 1e19, 1e20].map((budget) => ({
     budget,
@@ -137,7 +137,7 @@ describe('approach 3', () => {
     }),
   );
 
-  it('finds the surface that losses were made from, and its exponents', () => {
+  it('recovers the surface behind the losses, and its exponents', () => {
     const fit = fitSurface(runs, 6, random());
     expect(fit?.surface.alpha).toBeCloseTo(truth.alpha, 2);
     expect(fit?.surface.beta).toBeCloseTo(truth.beta, 2);
@@ -146,12 +146,12 @@ describe('approach 3', () => {
     expect(fit?.rmsLogError).toBeLessThan(1e-4);
   });
 
-  it('is not misled by a few bad runs', () => {
+  it('is robust to a few bad runs', () => {
     const bad = runs.map((run, i) => (i % 12 === 5 ? { ...run, loss: 1.2 * run.loss } : run));
     expect(fitSurface(bad, 6, random())?.paramsExponent).toBeCloseTo(0.513, 1);
   });
 
-  it('needs several budgets and eight runs', () => {
+  it('requires several budgets and eight runs', () => {
     expect(fitSurface(runs.slice(0, 6), 1, random())).toBeNull();
     expect(fitSurface(runs.slice(0, 7), 2, random())).toBeNull();
   });

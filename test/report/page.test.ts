@@ -1,4 +1,4 @@
-/** The report in a browser, and its files: headless Chromium from the distribution's packages, where there is one. */
+/** The report's files, and its page in headless Chromium if one is installed. */
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -45,7 +45,7 @@ const FIGURES = [
   'predictor',
 ];
 
-it('leaves every figure as SVG and as a PNG that is one', () => {
+it('writes every figure as SVG and as a valid PNG', () => {
   const { figures } = reportFiles(folder);
   expect(readdirSync(figures).sort()).toEqual(FIGURES.flatMap((id) => [`${id}.png`, `${id}.svg`]).sort());
   for (const id of FIGURES) {
@@ -56,7 +56,7 @@ it('leaves every figure as SVG and as a PNG that is one', () => {
   }
 });
 
-it('report.json holds the numbers that the page shows', () => {
+it('report.json has the numbers of the page', () => {
   const { json, page } = reportFiles(folder);
   const report = JSON.parse(readFileSync(json, 'utf8'));
   const html = readFileSync(page, 'utf8');
@@ -98,7 +98,7 @@ describe.skipIf(CHROMIUM === undefined)('in Chromium', () => {
     ['light', { colorScheme: 'light' as const }],
     ['dark', { colorScheme: 'dark' as const }],
     ['a phone', { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true }],
-  ])('shows every figure with its sentence and its data, and no error: %s', async (_, options) => {
+  ])('shows every figure with its sentence and data, without errors: %s', async (_, options) => {
     const { page, complaints } = await open(options);
     for (const id of FIGURES) {
       const figure = page.locator(`figure[id="${id}"]`);
@@ -135,7 +135,7 @@ describe.skipIf(CHROMIUM === undefined)('in Chromium', () => {
     await page.close();
   });
 
-  it('keeps the tip within its figure', async () => {
+  it('keeps the tooltip within its figure', async () => {
     const { page } = await open({ viewport: { width: 360, height: 740 } });
     const frame = page.locator('figure[id="normalised"] .frame');
     await frame.locator('[data-tip]').last().hover({ force: true });
@@ -158,7 +158,7 @@ describe.skipIf(CHROMIUM === undefined)('in Chromium', () => {
     await page.close();
   });
 
-  it('text is readable on its ground, light and dark', async () => {
+  it('has text with sufficient contrast, light and dark', async () => {
     for (const colorScheme of ['light', 'dark'] as const) {
       const { page } = await open({ colorScheme });
       const colors = await page.evaluate(

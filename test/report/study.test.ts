@@ -1,4 +1,4 @@
-/** What makes a curve, what its optimum rests on, and how numbers are written. */
+/** The runs of a curve, the basis of its optimum, and the format of numbers. */
 import { describe, expect, it } from 'vitest';
 import { cautionsOf } from '../../src/report/cautions.js';
 import { figuresOf } from '../../src/report/figures/all.js';
@@ -41,11 +41,11 @@ describe('a setting', () => {
     ]);
   });
 
-  it('is one for all widths under the automatic learning rate, and for all seeds', () => {
+  it('is one for all widths with the automatic learning rate, and for all seeds', () => {
     expect(labels(`flop_budgets: [1e15]\nseeds: [0, 1]\n${SIZES}`)).toEqual(['dense']);
   });
 
-  it('is another for another learning rate or auxiliary loss at the same budget', () => {
+  it('differs for another learning rate or auxiliary loss at the same budget', () => {
     expect(labels(`flop_budgets: [1e15]\ntraining: {learning_rate: [1e-3, 3e-3]}\n${SIZES}`)).toEqual([
       'dense, learning rate 0.001',
       'dense, learning rate 0.003',
@@ -58,13 +58,13 @@ describe('a setting', () => {
     ]);
   });
 
-  it('stays one where the batch grows with the budget', () => {
+  it('stays one if the batch grows with the budget', () => {
     const grids = 'grids: [{flop_budgets: [1e15]}, {flop_budgets: [1e16], batch_sequences: 64}]';
     expect(labels(`${grids}\n${SIZES}`)).toEqual(['dense']);
   });
 });
 
-it('finds the optimum that the losses were made with', () => {
+it('finds the optimum behind the losses', () => {
   const file = 'flop_budgets: [1e15]\ncapacities: [0.125]\n';
   const { budgets } = studyOf(syntheticRuns({ file, noise: 0 }));
   const [baseline, mod] = [budgets[0]?.baseline, budgets[0]?.mod];
@@ -75,7 +75,7 @@ it('finds the optimum that the losses were made with', () => {
   expect((mod?.fits.flops_per_pass.y ?? 0) - (baseline?.fits.flops_per_pass.y ?? 0)).toBeCloseTo(-0.03, 9);
 });
 
-describe('of deeper and wider shapes of one size', () => {
+describe('of deeper and wider shapes with the same size', () => {
   // Seven layers of 96 have 6% more FLOPs per pass than four of 128.
   const file = (seeds: string) =>
     `flop_budgets: [1e15]\ncapacities: []\nseeds: ${seeds}\nmodel_sizes: [${[64, 128, 256].map((width) => `{d_model: ${width}, n_layers: 4}`)}, {d_model: 96, n_layers: 7}]\n`;
@@ -88,18 +88,18 @@ describe('of deeper and wider shapes of one size', () => {
   const without = (runs: LoadedRun[], left: (run: LoadedRun) => boolean) =>
     fitOf(runs.filter((run) => !left(run)));
 
-  it('one that is worse beyond the noise between seeds is not fitted', () => {
+  it('one that is worse by more than the noise between seeds is not fitted', () => {
     expect(fitOf(shifted(0.03))?.parabola).toEqual(without(shifted(0.03), isDeep)?.parabola);
     const wide = ({ row }: LoadedRun) => row.d_model === 128;
     expect(fitOf(shifted(-0.03))?.parabola).toEqual(without(shifted(-0.03), wide)?.parabola);
   });
 
-  it('both are where the noise explains the difference, or is not known', () => {
+  it('both are fitted if the noise explains the difference or is unknown', () => {
     expect(fitOf(shifted(-0.0005))?.sizes).toBe(4);
     expect(fitOf(shifted(0.03, syntheticRuns({ file: file('[0]') })))?.sizes).toBe(4);
   });
 
-  it('the next size of a family is no other shape, however near it lies', () => {
+  it('the next size of a family is not another shape, however near it is', () => {
     const near = file('[0, 1]').replace('{d_model: 96, n_layers: 7}', '{d_model: 132, n_layers: 4}');
     const runs = syntheticRuns({ file: near }).map((run) =>
       run.row.d_model === 132 ? { ...run, row: { ...run.row, loss: (run.row.loss as number) + 0.03 } } : run,
@@ -120,18 +120,18 @@ it('an optimum outside the sizes is the best run’s, is noted as such, and gets
   expect(figure?.svg).not.toContain('optimum of');
 });
 
-it('a run that did not train stands on the edge of the frame and does not press the others together', () => {
+it('a run that did not train is drawn at the edge of the frame and does not compress the others', () => {
   const runs = syntheticRuns({ file: 'flop_budgets: [1e15]\ncapacities: [0.125]\n' });
   const losses = runs.map(({ row }) => row.loss as number);
   const [first, ...rest] = runs as [LoadedRun, ...LoadedRun[]];
   const broken = { ...first, row: { ...first.row, loss: 20 } };
   const [figure] = figuresOf(studyOf([broken, ...rest])).drawn;
   expect(figure?.notes).toMatch(/Above the frame: a run at 20\.00 nats\.$/);
-  expect(figure?.svg).not.toMatch(/>(1\d|20)(\.0+)?</); // no tick up there
+  expect(figure?.svg).not.toMatch(/>(1\d|20)(\.0+)?</); // no tick near its loss
   expect(lossFrame(losses).beyond).toEqual([]);
 });
 
-it('a learning rate without seeds is the baseline where it is better than all that another one’s seeds allow', () => {
+it('a learning rate without seeds is the baseline if it is better than the seeds of another allow', () => {
   const sizes =
     'model_sizes: [{d_model: 64, n_layers: 4}, {d_model: 96, n_layers: 4}, {d_model: 128, n_layers: 4}]';
   const grids = 'grids: [{seeds: [0, 1, 2]}, {training: {learning_rate: 4e-3}}]';
@@ -146,7 +146,7 @@ it('a learning rate without seeds is the baseline where it is better than all th
   expect(best(0.05)).toBe('learning rate auto');
 });
 
-it('draws each way of training that has a curve, and names what was tried at one size', () => {
+it('draws each training setting with a curve, and names those tried at one size', () => {
   const sizes =
     'model_sizes: [{d_model: 64, n_layers: 4}, {d_model: 96, n_layers: 4}, {d_model: 128, n_layers: 4}]';
   const rates =
@@ -162,9 +162,9 @@ it('draws each way of training that has a curve, and names what was tried at one
   expect(figures[0]?.notes).toMatch(/not drawn: dense, learning rate 0\.008 /);
 });
 
-it('a learning curve ends in a mean of as many steps as elsewhere, not in the last one', () => {
+it('a learning curve ends in a mean over as many steps as elsewhere, not in the last step', () => {
   const file = 'flop_budgets: [1e15]\ncapacities: [0.125]\n';
-  // 97 steps: parts of three leave one over.
+  // 97 steps in groups of three leave one step over.
   const runs = syntheticRuns({ file }).map((run) => {
     const [first] = run.steps() as [ReturnType<typeof run.steps>[number]];
     const row = { ...run.row, steps: 97 };
@@ -176,7 +176,7 @@ it('a learning curve ends in a mean of as many steps as elsewhere, not in the la
   expect(figure?.reading).toMatch(/at 0\.0000 nats .* at the end at −(0\.6667|1\.0000) /);
 });
 
-it('draws figure 7 when there are runs with experts, and keeps them out of figure 3', () => {
+it('draws figure 7 if there are runs with experts, and excludes them from figure 3', () => {
   const variants = 'expert_variants: [moe, mode-staged, mode-integrated, moe-reduced]\nexperts: {count: 2}\n';
   const runs = syntheticRuns({ file: `flop_budgets: [1e15]\ncapacities: [0.125]\n${variants}` });
   const loaded = runs.map((run) => {
@@ -216,7 +216,7 @@ it('draws the step times of one machine, settings without their learning rates',
   expect(figure?.svg).not.toContain('learning rate 0.004<');
 });
 
-it('an optimum without an interval is shown without one, and lends none to the law across budgets', () => {
+it('an optimum without an interval is shown without one, and gives none to the law across budgets', () => {
   const sizes = [64, 96, 128].map((width) => `{d_model: ${width}, n_layers: 4}`);
   const study = studyOf(
     syntheticRuns({
@@ -232,7 +232,7 @@ it('an optimum without an interval is shown without one, and lends none to the l
   ]);
 });
 
-it('warns of runs that do not compare, and of budgets that were missed', () => {
+it('warns of runs that are not comparable, and of missed budgets', () => {
   const runs = syntheticRuns();
   expect(cautionsOf(studyOf(runs)).filter((one) => !one.includes('budget'))).toEqual([]);
   const [first, ...rest] = runs as [LoadedRun, ...LoadedRun[]];
@@ -263,4 +263,4 @@ it.each([
   [shortCount(12_345_678), '12.3M'],
   [shortCount(1.5e9), '1.5B'],
   [withInterval(1.624, [1.48, 1.77], significant), '1.62 [1.48, 1.77]'],
-])('writes %s', (written, expected) => expect(written).toBe(expected));
+])('formats %s', (written, expected) => expect(written).toBe(expected));

@@ -6,14 +6,14 @@ const setting = (variant: Setting['variant'], shortLabel: string, others = ''): 
   ({ key: `${shortLabel}, ${others}`, label: shortLabel, shortLabel, variant, others }) as Setting;
 
 describe('stylesOf', () => {
-  it('gives every setting of a family a look of its own, however many there are', () => {
+  it('gives every setting of a family a distinct style, for any number of settings', () => {
     const settings = Array.from({ length: 24 }, (_, i) => setting('mod', `MoD ${i}`));
     const styles = [...stylesOf(settings).values()];
     expect(new Set(styles.map(({ color }) => color)).size).toBe(24);
     expect(new Set(styles.map(({ symbol }) => symbol))).toEqual(new Set(['square']));
   });
 
-  it('gives a setting one look, however it is trained', () => {
+  it('gives a setting the same style for every way of training', () => {
     const styles = stylesOf([setting('baseline', 'dense', 'a'), setting('baseline', 'dense', 'b')]);
     expect(styles.get('dense, a')).toEqual(styles.get('dense, b'));
   });

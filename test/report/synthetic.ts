@@ -1,4 +1,4 @@
-/** Sweeps with a known truth: real plans of real sweep files, their losses and times from formulas. */
+/** Synthetic sweeps with a known truth: plans of sweep files, losses and times from formulas. */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseSweepFile } from '../../src/config/sweep-file.js';
@@ -23,19 +23,19 @@ import { writeTables } from '../../src/results/tables.js';
 import { manifestOf } from '../results/planned-run.js';
 
 export interface Truth {
-  /** Keys of the sweep file beside name, data and batch. */
+  /** Keys of the sweep file in addition to name, data and batch. */
   file: string;
   /** Loss at the optimum of the run's setting, minus the baseline's; null: the run diverges. */
   gain: (run: PlannedRun) => number | null;
-  /** FLOPs per pass of the setting's optimum over the baseline's. */
+  /** FLOPs per pass at the setting's optimum, divided by the baseline's. */
   flopsFactor: (run: PlannedRun) => number;
   /** Standard deviation of a run's loss. */
   noise: number;
-  /** Milliseconds a step, of the FLOPs of a step and those of the dense shape's. */
+  /** Milliseconds per step, from the FLOPs of a step and those of the dense shape. */
   stepMs: (flops: number, denseFlops: number) => number;
-  /** What the loss rises by in the causal modes, as a share. */
+  /** Relative increase of the loss in the causal modes. */
   causalRise: number;
-  /** The predictor's accuracy at a share of training. */
+  /** The predictor's accuracy after a share of training. */
   accuracy: (share: number) => number;
   /** Spearman's r of engagement with entropy; null: not analysed. */
   entropyCorrelation: number | null;
@@ -54,7 +54,7 @@ export const PAPER: Truth = {
 
 /** Loss of the best baseline at a budget. */
 const floorAt = (budget: number) => 1.5 + 2 * (budget / 1e15) ** -0.1;
-/** Nats a squared decade of FLOPs per pass from the optimum. */
+/** Nats per squared decade of FLOPs per pass from the optimum. */
 export const CURVATURE = 0.25;
 
 export function plannedRuns(file: string): PlannedRun[] {
@@ -62,14 +62,14 @@ export function plannedRuns(file: string): PlannedRun[] {
   return expandSweep(parseSweepFile('made.yaml', text));
 }
 
-/** FLOPs per pass of the optimal baseline: the middle one of its sizes. */
+/** FLOPs per pass of the optimal baseline: the middle one of the sizes. */
 export function optimalFlops(runs: readonly PlannedRun[], budget: number): number {
   const dense = runs.filter(({ spec }) => spec.variant === 'baseline' && spec.flop_budget === budget);
   const sorted = dense.map(({ flops_per_pass }) => flops_per_pass).sort((a, b) => a - b);
   return sorted[Math.floor(sorted.length / 2)] as number;
 }
 
-/** The runs of a sweep, all ended. */
+/** The finished runs of a sweep. */
 export function syntheticRuns(changes: Partial<Truth> = {}): LoadedRun[] {
   const truth = { ...PAPER, ...changes };
   const plan = plannedRuns(truth.file);
@@ -203,7 +203,7 @@ function analysisOf(run: PlannedRun, r: number): Analysis {
   };
 }
 
-/** Leaves runs as a sweep's folder, `results/made`, as training would; those not done have their plan alone. */
+/** Writes runs to a sweep folder, `results/made`, as training would; unfinished ones are only planned. */
 export function writeSweep(results: string, runs: readonly LoadedRun[], name = 'made'): string {
   const sweep = join(results, name);
   mkdirSync(sweep, { recursive: true });

@@ -1,4 +1,4 @@
-/** Run and sweep folders: tables made whole from plan and folders, finding a target, configs that must not change. */
+/** Run and sweep folders: tables from plan and folders, lookup of targets, configs that must not change. */
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
@@ -57,7 +57,7 @@ function ended(id: string, status: RunRow['status'], loss: number | null): strin
 }
 
 describe('runs.csv', () => {
-  it('has a row for each planned run, in the order of the plan, with what the folders tell', () => {
+  it('has a row for each planned run, in the order of the plan, from the run folders', () => {
     ended('done', 'done', 1.25);
     ended('failed', 'failed', null);
     started('broken');
@@ -84,7 +84,7 @@ describe('runs.csv', () => {
     expect(readCsv<RunRow>(sweepFiles(sweep).runs, RUN_TABLE)[2]?.status).toBe('failed');
   });
 
-  it('knows before training what the plan knows, and 0 for nothing', () => {
+  it('has the planned values before training, and null for the others', () => {
     const row = planRow(plannedRun('a'));
     expect(row).toMatchObject({ capacity: 0.125, routing_frequency: 2, router: 'learned', gate: 'raw' });
     expect(row).toMatchObject({
@@ -104,7 +104,7 @@ describe('runs.csv', () => {
     });
   });
 
-  it('refuses a result that is no JSON, by name', () => {
+  it('rejects a result that is not JSON, and names the file', () => {
     const folder = started('a');
     writeFileSync(runFiles(folder).result, '{"run_id":');
     expect(() => writeTables(sweep, [plannedRun('a')])).toThrow(InputError);
@@ -112,8 +112,8 @@ describe('runs.csv', () => {
   });
 });
 
-describe('tables that are made by somebody who looks', () => {
-  it('are there, and left alone where nothing has changed', () => {
+describe('tables refreshed by a reader', () => {
+  it('are written, and not rewritten if nothing has changed', () => {
     ended('a', 'done', 1);
     refreshTables(sweep, [plannedRun('a')]);
     const { runs } = sweepFiles(sweep);
@@ -126,7 +126,7 @@ describe('tables that are made by somebody who looks', () => {
     expect(readCsv<RunRow>(runs, RUN_TABLE).map(({ status }) => status)).toEqual(['done', 'failed']);
   });
 
-  it('keep what they tell of runs whose folders are not here', () => {
+  it('keep the rows of runs whose folders are missing', () => {
     ended('a', 'done', 1);
     const manifest = manifestOf(plannedRun('a'));
     const row = { ...planRow(plannedRun('a')), status: 'done' as const, started_at: manifest.started_at };
@@ -137,10 +137,10 @@ describe('tables that are made by somebody who looks', () => {
     expect(readCsv<RunRow>(sweepFiles(sweep).runs, RUN_TABLE)[0]?.status).toBe('done');
   });
 
-  it('wait for another maker, who may have read less', async () => {
+  it('wait for another writer, which may have read older results', async () => {
     ended('a', 'done', 1);
     const lock = acquireLock(sweepFiles(sweep).tablesLock, 'another');
-    const looker = new Worker(
+    const reader = new Worker(
       `const { workerData: [module, folder, runs] } = require('node:worker_threads');
        import(module).then(({ writeTables }) => writeTables(folder, runs));`,
       {
@@ -148,7 +148,7 @@ describe('tables that are made by somebody who looks', () => {
         workerData: [new URL('../../dist/results/tables.js', import.meta.url).href, sweep, [plannedRun('a')]],
       },
     );
-    const end = once(looker, 'exit');
+    const end = once(reader, 'exit');
     await new Promise((resolve) => setTimeout(resolve, 500));
     expect(existsSync(sweepFiles(sweep).runs)).toBe(false);
     lock.release();
@@ -175,7 +175,7 @@ it('eval.csv has the rows of every evaluated run, in the order of the plan', () 
   expect(rows[0]).toEqual(evalRow('a', 'topk', 1));
 });
 
-it('names checkpoints so that they sort', () => {
+it('checkpoint names sort by step', () => {
   expect(checkpointFolder('run', 1200)).toBe(join('run', 'checkpoints', 'step-00001200'));
 });
 
@@ -187,7 +187,7 @@ describe('assertSameConfig', () => {
     return { ...run, spec: { ...run.spec, training, data } };
   };
 
-  it('names the keys in which an ended run differs', () => {
+  it('names the keys in which a finished run differs', () => {
     const folder = ended('a', 'done', 1);
     expect(() => assertSameConfig(folder, plannedRun('a'))).not.toThrow();
     expect(() => assertSameConfig(folder, changed())).toThrow(InputError);
@@ -196,21 +196,21 @@ describe('assertSameConfig', () => {
     );
   });
 
-  it('sees a key that comes or goes, a dense model made routed too', () => {
+  it('detects added and removed keys, including those of routing', () => {
     const folder = ended('a', 'diverged', null);
     const { spec } = plannedRun('a');
     const dense = plannedRun('a', { spec: { ...spec, model: { ...spec.model, routing: null } } });
     expect(() => assertSameConfig(folder, dense)).toThrow('model.routing.frequency: 2 → absent');
   });
 
-  it('names the data files that differ, also of a run that was broken off', () => {
+  it('names the data files that differ, also for an interrupted run', () => {
     const files = { train: { 'a/1.txt': 10, 'a/2.txt': 20 }, heldout: { 'b/1.txt': 30 } };
     const run = plannedRun('a');
     for (const folder of [ended('a', 'done', 1), ended('b', 'diverged', null), started('c')]) {
-      expect(() => assertSameConfig(folder, run, files)).not.toThrow(); // an older manifest knows of none
+      expect(() => assertSameConfig(folder, run, files)).not.toThrow(); // an older manifest has none
       writeManifest(folder, { ...manifestOf(run), data_files: files });
       expect(() => assertSameConfig(folder, run, files)).not.toThrow();
-      expect(() => assertSameConfig(folder, run, {})).not.toThrow(); // not there
+      expect(() => assertSameConfig(folder, run, {})).not.toThrow(); // no files here
       const [train, heldout] = [{ 'a/1.txt': 11, 'a/3.txt': 20 }, { 'b/1.txt': 31 }];
       expect(() => assertSameConfig(folder, run, { train })).toThrow(
         'other data: train file a/1.txt: 10 bytes → 11 bytes, train file a/2.txt: 20 bytes → absent, train file a/3.txt: absent → 20 bytes. Give',
@@ -222,7 +222,7 @@ describe('assertSameConfig', () => {
     expect(() => assertSameConfig(runFolder(sweep, 'c'), changed(), { train: many })).not.toThrow();
   });
 
-  it('lets a diverged run be another when it is tried again, and says so', () => {
+  it('accepts a changed config of a diverged run with --retry, and suggests it', () => {
     const folder = ended('a', 'diverged', null);
     expect(() => assertSameConfig(folder, changed())).toThrow('or train it again with --retry');
     expect(() => assertSameConfig(folder, changed(), {}, true)).not.toThrow();
@@ -230,7 +230,7 @@ describe('assertSameConfig', () => {
     expect(() => assertSameConfig(ended('c', 'out-of-memory', null), changed(), {}, true)).not.toThrow();
   });
 
-  it('lets a run that has not ended start over', () => {
+  it('accepts a changed config of an unfinished run', () => {
     expect(() => assertSameConfig(started('a'), changed())).not.toThrow();
     expect(() => assertSameConfig(join(sweep, 'nowhere'), changed())).not.toThrow();
   });
@@ -242,7 +242,7 @@ describe('findSweep', () => {
     writePlan(folder, { name: 'x', base_dir: '/', runs: ids.map((id) => plannedRun(id)) });
   };
 
-  it('takes a sweep, a run, their names under the results, or the newest', () => {
+  it('finds a sweep, a run, their names in the results folder, or the newest sweep', () => {
     const other = join(results, 'other');
     plan(sweep, 'a');
     plan(other, 'b');
@@ -254,19 +254,19 @@ describe('findSweep', () => {
     expect(findSweep('6e18', results)).toEqual(found(sweep));
     expect(findSweep('6e18/a/', results)).toEqual(found(sweep, 'a'));
     expect(findSweep(undefined, results)).toEqual(found(other));
-    writeFileSync(sweepFiles(sweep).runs, ''); // the older plan's table was written later
+    writeFileSync(sweepFiles(sweep).runs, ''); // the older plan has the newer table
     utimesSync(sweepFiles(sweep).runs, 4e9, 4e9);
     expect(findSweep(undefined, results)).toEqual(found(sweep));
   });
 
-  it('says where it looked', () => {
+  it('names the folder it searched', () => {
     plan(sweep, 'a');
     expect(() => findSweep('6e18/b', results)).toThrow(InputError);
     expect(() => findSweep('nothing', results)).toThrow(results);
     expect(() => findSweep(undefined, join(results, 'none'))).toThrow(/no sweep there/);
   });
 
-  it('refuses ids that lead out of the sweep, and folders without a plan', () => {
+  it('rejects ids outside the sweep, and folders without a plan', () => {
     for (const id of ['', '..', '../x', 'a/b', '.lock'])
       expect(() => runFolder(sweep, id)).toThrow(InputError);
     expect(() => readPlan(results)).toThrow(InputError);
@@ -276,7 +276,7 @@ describe('findSweep', () => {
 });
 
 describe('provenance', () => {
-  it('names the commit of a repository, and none for a folder inside one', () => {
+  it('has the commit of a repository’s root, and none for a folder inside', () => {
     const git = (...args: string[]) => execFileSync('git', ['-C', results, ...args], { encoding: 'utf8' });
     expect(gitCommit(results)).toBeNull();
     git('init', '--quiet');
@@ -288,7 +288,7 @@ describe('provenance', () => {
     expect(gitCommit(sweep)).toBe('abc');
   });
 
-  it('knows versions', () => {
+  it('has the versions of Node and packages, null if not installed', () => {
     const { version } = JSON.parse(readFileSync('node_modules/koffi/package.json', 'utf8'));
     expect(versions('koffi', 'no-such-package')).toMatchObject({
       node: process.versions.node,

@@ -1,4 +1,4 @@
-/** steps.csv: lines appended, cut back to a step, and read without what a crash left of the last one. */
+/** steps.csv: appending rows, truncating to a step, and reading without an incomplete last line. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -27,18 +27,18 @@ describe('steps.csv', () => {
     expert_no_op: null,
   });
 
-  it('has its head once, and continues after a cut as if it had never been longer', () => {
+  it('has one header, and continues after truncation as if it had never been longer', () => {
     const [steps, straight] = [join(folder, 'steps.csv'), join(folder, 'straight.csv')];
     for (const step of [5, 10, 15, 20]) appendStep(straight, row(step));
     for (const step of [5, 10, 15]) appendStep(steps, row(step));
-    writeFileSync(steps, '20,2048', { flag: 'a' }); // what a crash left of a line
+    writeFileSync(steps, '20,2048', { flag: 'a' }); // a line that a crash cut short
     cutSteps(steps, 12);
     for (const step of [15, 20]) appendStep(steps, row(step));
     expect(readFileSync(steps, 'utf8')).toBe(readFileSync(straight, 'utf8'));
     expect(readSteps(steps)).toEqual([5, 10, 15, 20].map(row));
   });
 
-  it('is read without what a crash or a full disk left of its last line, or of its head', () => {
+  it('is read without an incomplete last line or header, left by a crash or a full disk', () => {
     const steps = join(folder, 'torn.csv');
     writeFileSync(steps, 'step,tok');
     expect(readSteps(steps)).toEqual([]);
@@ -52,14 +52,14 @@ describe('steps.csv', () => {
     }
   });
 
-  it('of a version without experts can be read', () => {
+  it('can be read from a version without experts', () => {
     const steps = join(folder, 'older.csv');
     const older = STEP_COLUMNS.filter((column) => !column.startsWith('expert_'));
     writeFileSync(steps, `${older.join()}\n${older.map(() => '1').join()}\n`);
     expect(readSteps(steps)).toMatchObject([{ step: 1, step_ms: 1, expert_load: null, expert_no_op: null }]);
   });
 
-  it('is cut back to its head alone, whatever is there', () => {
+  it('can be truncated to its header, with any content', () => {
     const steps = join(folder, 'cut.csv');
     cutSteps(steps, 0);
     expect(readSteps(steps)).toEqual([]);

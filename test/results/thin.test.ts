@@ -1,4 +1,4 @@
-/** Thinned step tables: a figure's curve does not change, marks keep their step, quartiles are taken first. */
+/** Thinned step tables: figures' curves stay the same, special rows keep their step, quartiles are computed first. */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -45,7 +45,7 @@ describe('thinSteps', () => {
     },
   );
 
-  it('takes means of loss, accuracy, time and expert shares, and the rest from the last row', () => {
+  it('averages loss, accuracy, time and expert shares, and takes the rest from the last row', () => {
     const [first] = thinSteps(
       rows(96, (step) => ({
         expert_load: step % 2 === 1 ? '0.5000 0.2500' : '0.4000 0.2600',
@@ -67,7 +67,7 @@ describe('thinSteps', () => {
     });
   });
 
-  it('ends a row at a held-out loss and at a loss that is not finite', () => {
+  it('ends a merged row at a held-out loss and at a non-finite loss', () => {
     const thinned = thinSteps(
       rows(480, (step) => (step === 15 ? { heldout_loss: 2 } : step === 33 ? { loss: Number.NaN } : {})),
     );
@@ -94,10 +94,10 @@ describe('thinRun', () => {
   });
   afterEach(() => rmSync(folder, { recursive: true }));
 
-  it('thins a run that has ended, once, and takes the quartiles of its step times first', () => {
+  it('thins a finished run once, after computing the quartiles of its step times', () => {
     writeResult(folder, { ...planRow(plannedRun('a')), status: 'done', step_ms: 55.5 });
     expect(thinRun(folder)).toEqual({ before: 100, after: CURVE_ROWS });
-    // Of the steps 11 to 100, which took 11 to 100 ms.
+    // Over steps 11 to 100, which took 11 to 100 ms.
     expect(readResult(folder)).toMatchObject({ step_ms: 55.5, step_ms_q1: 33.25, step_ms_q3: 77.75 });
     const thinned = readSteps(runFiles(folder).steps);
     expect(thinned.at(-1)?.step).toBe(100);
@@ -105,13 +105,13 @@ describe('thinRun', () => {
     expect(readSteps(runFiles(folder).steps)).toEqual(thinned);
   });
 
-  it('keeps quartiles that the run itself recorded', () => {
+  it('keeps quartiles that the run recorded', () => {
     writeResult(folder, { ...planRow(plannedRun('a')), status: 'done', step_ms_q1: 1, step_ms_q3: 2 });
     thinRun(folder);
     expect(readResult(folder)).toMatchObject({ step_ms_q1: 1, step_ms_q3: 2 });
   });
 
-  it.each([null, 'failed', 'interrupted'] as const)('leaves a run alone whose status is %s', (status) => {
+  it.each([null, 'failed', 'interrupted'] as const)('leaves a run with status %s unchanged', (status) => {
     if (status !== null) writeResult(folder, { ...planRow(plannedRun('a')), status });
     expect(thinRun(folder)).toBe(null);
     expect(readSteps(runFiles(folder).steps)).toHaveLength(100);

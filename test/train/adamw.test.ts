@@ -1,4 +1,4 @@
-/** AdamW under gradients or losses that are not finite: weights and moments keep their values, on any backend. */
+/** AdamW with non-finite gradients or losses: weights and moments keep their values on every backend. */
 import { fill, keep, type Tensor, tensor } from '@tensorflow/tfjs-core';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Parameter } from '../../src/ops/tape.js';
@@ -20,7 +20,7 @@ describe.each(TEST_BACKENDS)('AdamW on %s', (backend) => {
   });
   afterEach(() => optimizer.dispose());
 
-  /** One update; the norm that it gives. */
+  /** One update; returns the gradient norm. */
   function step(gradients: [number, number], losses: number[]): number {
     parameters.forEach((parameter, i) => {
       parameter.grad = keep(fill(parameter.value.shape, gradients[i] as number));
@@ -45,7 +45,7 @@ describe.each(TEST_BACKENDS)('AdamW on %s', (backend) => {
     ['an infinite gradient', [1, Number.POSITIVE_INFINITY], [1, 1]],
     ['a NaN loss', [1, 1], [1, Number.NaN]],
     ['an infinite loss', [1, 1], [Number.POSITIVE_INFINITY, 1]],
-  ] as const)('keeps weights and moments under %s, and continues', (_, gradients, losses) => {
+  ] as const)('keeps weights and moments at %s, and continues', (_, gradients, losses) => {
     const before = state();
     expect(step([...gradients], [...losses])).not.toBeLessThan(Number.POSITIVE_INFINITY);
     expect(state()).toEqual(before);

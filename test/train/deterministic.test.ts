@@ -1,4 +1,4 @@
-/** Training twice gives the same bits: on every backend that runs without asking, threads or not. */
+/** Training is bitwise reproducible on every backend, with and without threads. */
 import { describe, expect, it } from 'vitest';
 import { initialValues } from '../../src/model/parameters.js';
 import { Transformer } from '../../src/model/transformer.js';
@@ -8,7 +8,7 @@ import { FAST_BACKENDS, useBackend } from '../support/backends.js';
 import { modelConfig } from '../support/model-config.js';
 import { updateOnce } from '../support/optimizer.js';
 
-/** Large enough for products and sums to be divided among threads, and for attention to take several blocks. */
+/** Large enough that products and sums are divided among threads, and that attention takes several blocks. */
 const MODEL = modelConfig({
   vocab_size: 256,
   d_model: 128,
@@ -17,7 +17,7 @@ const MODEL = modelConfig({
 });
 const SEQUENCES = 4;
 
-/** The weights after three steps, each of two micro-batches. */
+/** The weights after three steps of two micro-batches each. */
 function trained(): Float32Array[] {
   const model = new Transformer(MODEL, initialValues(0));
   const optimizer = createOptimizer(model.parameters, { weightDecay: 0.1, gradientClip: 1 });
@@ -38,7 +38,7 @@ function trained(): Float32Array[] {
 }
 
 describe.each(FAST_BACKENDS)('on %s', (backend) => {
-  it('the same training twice ends with the same weights, to the bit', async () => {
+  it('two equal trainings end with bitwise equal weights', async () => {
     await useBackend(backend);
     expect(trained()).toEqual(trained());
   });

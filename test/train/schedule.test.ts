@@ -1,4 +1,4 @@
-/** The learning rate over a run. */
+/** The learning rate schedule. */
 import { describe, expect, it } from 'vitest';
 import { learningRate, warmupSteps } from '../../src/train/schedule.js';
 
@@ -18,14 +18,14 @@ describe.each([10, 137, 5000])('over %i steps', (steps) => {
   const rates = Array.from({ length: steps }, (_, i) => learningRate(i + 1, steps, 2e-3));
   const warmup = warmupSteps(steps);
 
-  it('rises in a line to the peak, and falls to a tenth of it at the last step exactly', () => {
+  it('rises linearly to the peak, and falls to exactly a tenth of it at the last step', () => {
     expect(rates[0]).toBeCloseTo(2e-3 / warmup, 12);
     expect(rates[warmup - 1]).toBe(2e-3);
     expect(rates.at(-1)).toBe(2e-3 * 0.1);
     for (let i = warmup; i < steps; i++) expect(rates[i]).toBeLessThan(rates[i - 1] as number);
   });
 
-  it('is half-way between peak and end in the middle of the cosine', () => {
+  it('is halfway between peak and end in the middle of the cosine', () => {
     const middle = (steps + warmup) / 2;
     if (Number.isInteger(middle)) expect(rates[middle - 1]).toBeCloseTo(0.55 * 2e-3, 12);
   });
