@@ -25,7 +25,7 @@ import { dataInfoCommand } from './commands/data-info.js';
 import { dataPrepareCommand } from './commands/data-prepare.js';
 import { doctorCommand } from './commands/doctor.js';
 import { evalCommand } from './commands/eval.js';
-import { exportCommand } from './commands/export.js';
+import { EXPORT_FORMATS, exportCommand } from './commands/export.js';
 import { generateCommand } from './commands/generate.js';
 import { planCommand } from './commands/plan.js';
 import { probeCommand } from './commands/probe.js';
@@ -311,13 +311,11 @@ function addExport(mod: Command): void {
     .description('export the curves of runs as files of TensorBoard or Weights & Biases')
     .argument('[target]', TARGET)
     .addOption(
-      new Option('--format <name>', 'required: file format')
-        .choices(['tensorboard', 'wandb'])
-        .makeOptionMandatory(),
+      new Option('--format <name>', 'required: file format').choices(EXPORT_FORMATS).makeOptionMandatory(),
     )
     .option(
       '--out <dir>',
-      'output folder (default: export/tensorboard/ or export/wandb/ in the sweep’s folder)',
+      `output folder (default: ${EXPORT_FORMATS.map((name) => `export/${name}/`).join(' or ')} in the sweep’s folder)`,
     )
     .addOption(resultsOption())
     .addHelpText(

@@ -1,6 +1,7 @@
 /** The exit codes of all commands, defined only here: cron, make and schedulers rely on them (docs/operations.md). */
 import { CommanderError } from 'commander';
 import { InputError, TryLaterError } from './errors.js';
+import { RUN_STATUSES } from './results/run-status.js';
 import type { RunEnd } from './run/messages.js';
 import { type StopReason, signalExitCode } from './run/stop-request.js';
 import type { SweepOutcome } from './sweep/sweep.js';
@@ -22,8 +23,8 @@ export function exitCodeOfSweep({ stoppedBy, failed, unfinished }: SweepOutcome)
 }
 
 export function exitCodeOfRun({ status }: RunEnd): number {
-  if (status === 'running') return EXIT.tryLater;
-  return status === 'done' ? EXIT.done : EXIT.failed;
+  const codes = { done: EXIT.done, unfinished: EXIT.tryLater, failed: EXIT.failed };
+  return codes[RUN_STATUSES[status].outcome];
 }
 
 export function exitCodeOfStop(reason: StopReason): number {

@@ -56,7 +56,7 @@ const LAYERS: Record<string, readonly string[]> = {
     'slurm',
     'sweep',
   ],
-  'exit-codes': ['run', 'sweep'],
+  'exit-codes': ['results', 'run', 'sweep'],
   'cli-options': ['plan'],
   cli: ['cli-options', 'commands', 'data', 'exit-codes', 'model', 'results', 'run'],
 };

@@ -23,11 +23,26 @@ export function sweepCheckpointBytes(runs: readonly PlannedRun[], jobs: number):
     .sort((a, b) => b - a)
     .slice(0, jobs);
   const staying = new Map<string, number>();
-  for (const { run_id, params_total, spec, checkpoint } of runs) {
-    if (checkpoint.keep_final === 'none') continue;
-    const group = checkpoint.keep_final === 'all' ? run_id : `${spec.flop_budget} ${spec.variant}`;
+  for (const run of runs) {
+    const group = groupOf(run);
+    if (group === null) continue;
+    const { params_total } = run;
     const size = params_total * BYTES_PER_WEIGHT + SMALL_FILES;
     staying.set(group, Math.max(size, staying.get(group) ?? 0));
   }
   return [...training, ...staying.values()].reduce((sum, size) => sum + size, 0);
+}
+
+/** The runs of one group keep the final weights of one of them; null: none are kept. */
+function groupOf({ run_id, spec, checkpoint: { keep_final } }: PlannedRun): string | null {
+  switch (keep_final) {
+    case 'all':
+      return run_id;
+    case 'best':
+      return `${spec.flop_budget} ${spec.variant}`;
+    case 'none':
+      return null;
+    default:
+      return keep_final satisfies never;
+  }
 }

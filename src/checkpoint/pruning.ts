@@ -1,5 +1,6 @@
 /** Removes the checkpoints of finished runs that `checkpoint.keep_final` of the sweep file does not keep. */
 import { rmSync } from 'node:fs';
+import type { KeepFinal } from '../config/checkpoint-policy.js';
 import { isLocked } from '../files/lock.js';
 import type { PlannedRun } from '../plan/run.js';
 import { readResult, runFiles } from '../results/run-folder.js';
@@ -18,11 +19,22 @@ export function pruneFinishedRuns(sweepFolder: string, plan: readonly PlannedRun
     return result?.status === 'done' ? [{ run, folder, loss: result.loss ?? Number.POSITIVE_INFINITY }] : [];
   });
   for (const { run, folder, loss } of done) {
-    const { keep_final } = run.checkpoint;
-    const isBeaten = done.some((other) => isRival(run, other.run) && other.loss < loss);
-    const isRemoved = keep_final === 'none' || (keep_final === 'best' && isBeaten);
-    if (isRemoved && !isLocked(runFiles(folder).lock))
+    const isBeaten = () => done.some((other) => isRival(run, other.run) && other.loss < loss);
+    if (isRemoved(run.checkpoint.keep_final, isBeaten) && !isLocked(runFiles(folder).lock))
       rmSync(runFiles(folder).checkpoints, { recursive: true, force: true });
+  }
+}
+
+function isRemoved(keep: KeepFinal, isBeaten: () => boolean): boolean {
+  switch (keep) {
+    case 'all':
+      return false;
+    case 'best':
+      return isBeaten();
+    case 'none':
+      return true;
+    default:
+      return keep satisfies never;
   }
 }
 

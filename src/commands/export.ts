@@ -2,7 +2,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { InputError } from '../errors.js';
-import { curvesOf } from '../export/curves.js';
+import { type CurveStep, curvesOf } from '../export/curves.js';
 import { eventFile } from '../export/tensorboard.js';
 import { wandbFiles } from '../export/wandb.js';
 import { makeResultsFolder, writeFileAtomic } from '../files/atomic.js';
@@ -11,14 +11,33 @@ import { type LoadedRun, loadRuns } from '../results/load.js';
 import { findSweep } from '../results/sweep-folder.js';
 
 export interface ExportCommandOptions {
-  format: 'tensorboard' | 'wandb';
+  format: ExportFormat;
   results: string;
   /** Output folder; undefined: `export/<format>` in the sweep's folder. */
   out?: string;
 }
 
+/** The files of a run, by name. */
+type FilesOf = (
+  run: LoadedRun,
+  curves: readonly CurveStep[],
+) => Readonly<Record<string, Uint8Array | string>>;
+
 /** TensorBoard finds event files by this name. It is fixed, so that a repeated export replaces the file. */
 const EVENT_FILE = 'events.out.tfevents.0000000000.mod';
+
+const FORMATS = {
+  tensorboard: (_, curves) => {
+    const scalars = curves.flatMap(({ step, wallTime, values }) =>
+      Object.entries(values).map(([tag, value]) => ({ tag, step, value, wallTime })),
+    );
+    return { [EVENT_FILE]: eventFile(scalars, curves[0]?.wallTime ?? 0) };
+  },
+  wandb: (run, curves) => ({ ...wandbFiles(run, curves) }),
+} satisfies Record<string, FilesOf>;
+
+export type ExportFormat = keyof typeof FORMATS;
+export const EXPORT_FORMATS = Object.keys(FORMATS) as readonly ExportFormat[];
 
 /**
  * Writes one folder per run that has taken a step, and prints the path.
@@ -39,19 +58,12 @@ export async function exportCommand(
   print(`${folder}: ${counted(written.length, 'run')}`);
 }
 
-function exportRun(run: LoadedRun, folder: string, format: ExportCommandOptions['format']): boolean {
+function exportRun(run: LoadedRun, folder: string, format: ExportFormat): boolean {
   const curves = curvesOf(run);
   if (curves.length === 0) return false;
   const runFolder = join(folder, run.row.run_id);
   mkdirSync(runFolder, { recursive: true });
-  if (format === 'wandb') {
-    for (const [name, text] of Object.entries(wandbFiles(run, curves)))
-      writeFileAtomic(join(runFolder, name), text);
-    return true;
-  }
-  const scalars = curves.flatMap(({ step, wallTime, values }) =>
-    Object.entries(values).map(([tag, value]) => ({ tag, step, value, wallTime })),
-  );
-  writeFileAtomic(join(runFolder, EVENT_FILE), eventFile(scalars, curves[0]?.wallTime ?? 0));
+  const files = FORMATS[format](run, curves);
+  for (const [name, content] of Object.entries(files)) writeFileAtomic(join(runFolder, name), content);
   return true;
 }

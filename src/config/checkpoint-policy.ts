@@ -1,5 +1,9 @@
 /** How often a run is saved and which weights are kept. */
 
+/** Which final weights are kept: all, those of the lowest loss of each budget and variant (`best`), or none. */
+export const KEEP_FINAL = ['all', 'best', 'none'] as const;
+export type KeepFinal = (typeof KEEP_FINAL)[number];
+
 /** When a run writes checkpoints and which of them are kept. It does not affect results. */
 export interface CheckpointPolicy {
   /** Minutes of training between checkpoints; 0: none by time. */
@@ -8,6 +12,6 @@ export interface CheckpointPolicy {
   steps: number;
   /** The number of newest checkpoints kept during training; an older one is used if the newest is damaged. */
   keep: number;
-  /** After a run: all final weights, those of the lowest loss of each budget and variant (`best`), or none. */
-  keep_final: 'all' | 'best' | 'none';
+  /** After a run. */
+  keep_final: KeepFinal;
 }

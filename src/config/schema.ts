@@ -2,9 +2,11 @@
 import { z } from 'zod';
 import { REQUESTED_BACKENDS } from '../backends/names.js';
 import { REQUESTED_PRECISIONS } from '../backends/precisions.js';
+import { BUILT_IN_TOKENIZERS, builtInVocabulary } from '../data/tokenizers.js';
 import { ROUTER_NAMES } from '../model/config.js';
 import { EXPERT_VARIANTS } from '../model/variants.js';
 import { GATE_NAMES } from '../ops/gates.js';
+import { KEEP_FINAL } from './checkpoint-policy.js';
 import { Written } from './document.js';
 import {
   CHINCHILLA_SHAPES,
@@ -123,12 +125,6 @@ const globs = z.union(
   },
 );
 
-/** Vocabulary sizes of the built-in tokenizers. */
-const VOCABULARIES = new Map([
-  ['bytes', 256],
-  ['gpt2', 50257],
-]);
-
 const data = mapping(
   {
     text: globs.exactOptional(),
@@ -136,7 +132,7 @@ const data = mapping(
     train: globs.exactOptional(),
     heldout: globs.exactOptional(),
     vocab_size: whole(1, 2 ** 31).exactOptional(),
-    tokenizer: words('bytes, gpt2, or the path of a tokenizer.json').exactOptional(),
+    tokenizer: words(`${BUILT_IN_TOKENIZERS.join(', ')}, or the path of a tokenizer.json`).exactOptional(),
     token_bytes: number('1 or 2', (value) => value === 1 || value === 2).exactOptional(),
   },
   'either {text, heldout_text, tokenizer: bytes} or {train, heldout, vocab_size}',
@@ -160,7 +156,7 @@ const data = mapping(
       if (found[key] === undefined) issue(key, 'a path or glob, or a list of them');
     }
     const tokenizer = found.tokenizer ?? (isText ? 'bytes' : null);
-    const known = tokenizer === null ? undefined : VOCABULARIES.get(tokenizer);
+    const known = tokenizer === null ? null : builtInVocabulary(tokenizer);
     const size = found.vocab_size?.value;
     if (isText && tokenizer !== 'bytes') {
       issue(
@@ -170,13 +166,13 @@ const data = mapping(
     }
     if (isText && found.token_bytes !== undefined)
       issue('token_bytes', 'nothing here: text files hold bytes');
-    if (isTokens && known === undefined && size === undefined)
+    if (isTokens && known === null && size === undefined)
       issue('vocab_size', 'the number of tokens of the tokenizer');
-    if (known !== undefined && size !== undefined && size < known)
+    if (known !== null && size !== undefined && size < known)
       issue('vocab_size', `at least ${known} for ${tokenizer}`);
   })
   .transform((found) => {
-    const vocab_size = found.vocab_size?.value ?? (VOCABULARIES.get(found.tokenizer ?? 'bytes') as number);
+    const vocab_size = found.vocab_size?.value ?? (builtInVocabulary(found.tokenizer ?? 'bytes') as number);
     if (found.text !== undefined) {
       return { text: found.text, heldout_text: found.heldout_text ?? [], tokenizer: 'bytes', vocab_size };
     }
@@ -239,7 +235,7 @@ const keys = {
     minutes: notNegative.exactOptional(),
     steps: whole(0).exactOptional(),
     keep: whole(1, 1000).exactOptional(),
-    keep_final: oneOf(['all', 'best', 'none']).exactOptional(),
+    keep_final: oneOf(KEEP_FINAL).exactOptional(),
   }).exactOptional(),
   backend: oneOf(REQUESTED_BACKENDS).exactOptional(),
   precision: oneOf(REQUESTED_PRECISIONS).exactOptional(),

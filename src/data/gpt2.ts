@@ -4,6 +4,7 @@ import type { Tokenizer } from './tokenizer.js';
 
 const END_OF_TEXT = '<|endoftext|>';
 const END_OF_TEXT_ID = 50256;
+export const GPT2_VOCABULARY = END_OF_TEXT_ID + 1;
 
 /**
  * The merge loop takes quadratic time in a word's length, so longer runs of letters, digits or other characters are split,
@@ -26,7 +27,7 @@ export async function gpt2Tokenizer(): Promise<Tokenizer> {
   // The package's cache of merged words is full after 10 MB and then slows it down: 3.1 MB/s with it, 4.6 without.
   setMergeCacheSize(0);
   return {
-    vocabSize: END_OF_TEXT_ID + 1,
+    vocabSize: GPT2_VOCABULARY,
     endOfText: END_OF_TEXT_ID,
     encode: async (bytes) => {
       const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString();

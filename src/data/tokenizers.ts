@@ -3,15 +3,36 @@ import { resolve } from 'node:path';
 import { InputError } from '../errors.js';
 import type { DataConfig } from './config.js';
 import { isFile } from './files.js';
-import { gpt2Tokenizer } from './gpt2.js';
+import { GPT2_VOCABULARY, gpt2Tokenizer } from './gpt2.js';
 import type { Tokenizer } from './tokenizer.js';
 import { jsonTokenizer } from './tokenizer-json.js';
 
 /** Tokenizers that need no file. */
 export const BUILT_IN_TOKENIZERS = ['bytes', 'gpt2'] as const;
+export type BuiltInTokenizer = (typeof BUILT_IN_TOKENIZERS)[number];
+
+/** Each byte is a token; NUL ends a document. */
+const BYTES: Tokenizer = {
+  vocabSize: 256,
+  endOfText: 0,
+  encode: async (text) => text,
+  decode: async (tokens) => Buffer.from(Uint8Array.from(tokens)).toString(),
+  idOf: () => null,
+};
+
+const BUILT_IN: Record<BuiltInTokenizer, { vocabSize: number; open: () => Tokenizer | Promise<Tokenizer> }> =
+  {
+    bytes: { vocabSize: BYTES.vocabSize, open: () => BYTES },
+    gpt2: { vocabSize: GPT2_VOCABULARY, open: gpt2Tokenizer },
+  };
+
+/** The vocabulary size of a built-in tokenizer; null for the path of a tokenizer.json. */
+export function builtInVocabulary(name: string): number | null {
+  return isBuiltIn(name) ? BUILT_IN[name].vocabSize : null;
+}
 
 /** Whether a `tokenizer` is built in, not the path of a tokenizer.json. */
-export function isBuiltIn(name: string): name is (typeof BUILT_IN_TOKENIZERS)[number] {
+export function isBuiltIn(name: string): name is BuiltInTokenizer {
   return (BUILT_IN_TOKENIZERS as readonly string[]).includes(name);
 }
 
@@ -22,8 +43,7 @@ export function isBuiltIn(name: string): name is (typeof BUILT_IN_TOKENIZERS)[nu
  * @throws InputError for a file that is missing or not a tokenizer.json
  */
 export async function openTokenizer(name: string, baseDir: string): Promise<Tokenizer> {
-  if (!isBuiltIn(name)) return jsonTokenizer(resolve(baseDir, name));
-  return name === 'bytes' ? BYTES : gpt2Tokenizer();
+  return isBuiltIn(name) ? BUILT_IN[name].open() : jsonTokenizer(resolve(baseDir, name));
 }
 
 /**
@@ -39,12 +59,3 @@ export function dataTokenizer({ tokenizer }: DataConfig, baseDir: string): strin
   if (!isFile(path)) throw new InputError(`data.tokenizer: ${path}: no such file`);
   return path;
 }
-
-/** Each byte is a token; NUL ends a document. */
-const BYTES: Tokenizer = {
-  vocabSize: 256,
-  endOfText: 0,
-  encode: async (text) => text,
-  decode: async (tokens) => Buffer.from(Uint8Array.from(tokens)).toString(),
-  idOf: () => null,
-};

@@ -12,15 +12,31 @@ export interface Slice {
   end: number | null;
 }
 
-export type Compression = 'gzip' | 'zstd';
-
 const CHUNK_BYTES = 2 ** 20;
 /** Empty results from one chunk; valid frames have given none at all. */
 const MANY_EMPTY = 100;
-const MAGIC: [Compression, number[]][] = [
-  ['gzip', [0x1f, 0x8b]],
-  ['zstd', [0x28, 0xb5, 0x2f, 0xfd]],
-];
+
+interface Format {
+  /** The first bytes of a file. */
+  magic: readonly number[];
+  unpack: (path: string, onRead: OnRead) => AsyncIterable<Buffer>;
+}
+
+/** Called with the number of file bytes of each read. */
+type OnRead = (bytes: number) => void;
+
+const FORMATS = {
+  gzip: {
+    magic: [0x1f, 0x8b],
+    // Errors of both streams are thrown by the second one.
+    unpack: (path, onRead) =>
+      pipeline(bytesOf(path, {}, onRead), createGunzip({ chunkSize: CHUNK_BYTES }), () => undefined),
+  },
+  zstd: { magic: [0x28, 0xb5, 0x2f, 0xfd], unpack: unpackZstd },
+} satisfies Record<string, Format>;
+
+export type Compression = keyof typeof FORMATS;
+const COMPRESSIONS = Object.keys(FORMATS) as Compression[];
 
 /** The compression of a file by its first bytes; null if it is not compressed. @throws InputError if it cannot be read */
 export function compressionOf(path: string): Compression | null {
@@ -34,8 +50,7 @@ export function compressionOf(path: string): Compression | null {
   } finally {
     if (file !== null) closeSync(file);
   }
-  const found = MAGIC.find(([, magic]) => magic.every((byte, i) => head[i] === byte));
-  return found?.[0] ?? null;
+  return COMPRESSIONS.find((name) => FORMATS[name].magic.every((byte, i) => head[i] === byte)) ?? null;
 }
 
 /**
@@ -44,29 +59,23 @@ export function compressionOf(path: string): Compression | null {
  * @param onRead called with the number of file bytes of each read
  * @throws InputError for a file that cannot be read, is damaged or ends early
  */
-export async function* readUnpacked(
-  { path, start, end }: Slice,
-  onRead: (bytes: number) => void,
-): AsyncGenerator<Buffer> {
+export async function* readUnpacked({ path, start, end }: Slice, onRead: OnRead): AsyncGenerator<Buffer> {
   const compression = compressionOf(path);
   const range = end === null ? { start } : { start, end: end - 1 };
-  const bytes = () => counted(createReadStream(path, { ...range, highWaterMark: CHUNK_BYTES }), onRead);
   try {
-    if (compression === null) yield* bytes();
-    else if (compression === 'zstd') yield* unpackZstd(path, onRead);
-    // Errors of both streams are thrown by the second one.
-    else yield* pipeline(bytes(), createGunzip({ chunkSize: CHUNK_BYTES }), () => undefined);
+    yield* compression === null ? bytesOf(path, range, onRead) : FORMATS[compression].unpack(path, onRead);
   } catch (error) {
     const what = compression === null ? 'cannot be read' : `damaged or truncated ${compression}`;
     throw new InputError(`${path}: ${what}: ${messageOf(error)}`);
   }
 }
 
-async function* counted(
-  chunks: AsyncIterable<Buffer>,
-  onRead: (bytes: number) => void,
+async function* bytesOf(
+  path: string,
+  range: { start?: number; end?: number },
+  onRead: OnRead,
 ): AsyncGenerator<Buffer> {
-  for await (const chunk of chunks) {
+  for await (const chunk of createReadStream(path, { ...range, highWaterMark: CHUNK_BYTES })) {
     onRead(chunk.length);
     yield chunk;
   }
@@ -76,7 +85,7 @@ async function* counted(
  * The zstd library in WebAssembly, not Node's zlib: Node 20 has no zstd, Node 22 accepts a truncated file, and 22 and 24
  * stop after the first of several frames, which `pzstd` and `cat` produce.
  */
-async function* unpackZstd(path: string, onRead: (bytes: number) => void): AsyncGenerator<Buffer> {
+async function* unpackZstd(path: string, onRead: OnRead): AsyncGenerator<Buffer> {
   const decoder = new ZSTDDecoder();
   await decoder.init();
   let chunksRead = 0;

@@ -138,7 +138,7 @@ function correlations(
 ): Analysis['correlations'] {
   const n = blocksEngaged.length;
   return (['entropy', 'loss'] as const).flatMap((other) => {
-    const values = other === 'entropy' ? entropy : loss;
+    const values = { entropy, loss }[other];
     return [
       { with: other, coefficient: 'pearson' as const, ...pearson(blocksEngaged, values, length), n },
       { with: other, coefficient: 'spearman' as const, ...spearman(blocksEngaged, values, length), n },

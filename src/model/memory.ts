@@ -11,6 +11,8 @@ export interface MicroBatchBackend {
   memoryBytes: number | null;
 }
 
+/** Bytes of an activation on a backend whose activations follow the precision. */
+const ACTIVATION_BYTES: Record<Precision, number> = { fp32: 4, bf16: 2 };
 /** Share of a GPU's memory for activations: weights, moments and temporaries of a step take the rest. */
 const SHARE_OF_GPU = 0.7;
 
@@ -40,7 +42,7 @@ export function microBatchSequences(
 ): number {
   const { activationBytes, bf16Activations } = BACKENDS[name];
   const bytes = memoryBytes === null ? activationBytes : SHARE_OF_GPU * memoryBytes;
-  const bytesPerValue = bf16Activations && precision === 'bf16' ? 2 : 4;
+  const bytesPerValue = bf16Activations ? ACTIVATION_BYTES[precision] : ACTIVATION_BYTES.fp32;
   const fitting = Math.floor(bytes / (bytesPerValue * savedValuesPerSequence(model, name)));
   return Math.max(1, Math.min(batchSequences, fitting));
 }

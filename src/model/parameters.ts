@@ -59,9 +59,17 @@ export type TensorSource = (spec: TensorSpec) => Float32Array;
 export function initialValues(seed: number): TensorSource {
   return ({ name, shape, init }) => {
     const values = new Float32Array(shape.reduce((a, b) => a * b, 1));
-    if (init.kind === 'normal') randomStream(seed, 'init', name).fillNormal(values, init.std);
-    else if (init.kind === 'ones') values.fill(1);
-    return values;
+    switch (init.kind) {
+      case 'normal':
+        randomStream(seed, 'init', name).fillNormal(values, init.std);
+        return values;
+      case 'ones':
+        return values.fill(1);
+      case 'zeros':
+        return values;
+      default:
+        return init satisfies never;
+    }
   };
 }
 

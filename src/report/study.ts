@@ -1,7 +1,7 @@
 /** What figures and claims are computed from: curves, their optima, laws across budgets. */
 import { randomStream } from '../random.js';
-import type { RunStatus } from '../results/columns.js';
 import type { LoadedRun } from '../results/load.js';
+import type { RunStatus } from '../results/run-status.js';
 import { groupBy } from './group.js';
 import { fitNoise, runInterval, seedNoise } from './noise.js';
 import { type Fit, fitOptimum, type Interval } from './parabola.js';

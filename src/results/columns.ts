@@ -5,17 +5,7 @@ import type { CsvColumn } from '../files/csv.js';
 import type { RouterName, RoutingMode } from '../model/config.js';
 import type { Variant } from '../model/variants.js';
 import type { Gate } from '../ops/gates.js';
-
-export type RunStatus =
-  | 'pending'
-  | 'running'
-  | 'done'
-  | 'diverged'
-  | 'out-of-memory'
-  | 'failed'
-  | 'interrupted'
-  /** Not feasible: the note has the reason. */
-  | 'skipped';
+import type { RunStatus } from './run-status.js';
 
 /** What a cell holds, by the type of its column. Every type but `number` is text in the file. */
 interface CellTypes {

@@ -10,6 +10,7 @@ import { isLocked } from '../files/lock.js';
 import { firstOf } from '../format.js';
 import type { PlannedRun, RunSpec } from '../plan/run.js';
 import { EMPTY_RUN, type EvalRow, type PlannedColumns, type RunRow } from './columns.js';
+import { hasEnded } from './run-status.js';
 
 /** manifest.json, written when training starts: what the run is trained with. */
 export interface Manifest {
@@ -163,7 +164,7 @@ export function assertSameConfig(
 ): void {
   const status = readResult(folder)?.status;
   if (retry && status === 'diverged') return;
-  const ended = status === 'done' || status === 'diverged';
+  const ended = hasEnded(status);
   const manifest = readManifest(folder);
   if (manifest === null) {
     if (!ended) return;

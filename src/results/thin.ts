@@ -4,6 +4,7 @@ import { isLocked } from '../files/lock.js';
 import { mean } from '../statistics.js';
 import { type RunRow, STEP_TABLE, type StepRow } from './columns.js';
 import { readResult, runFiles, writeResult } from './run-folder.js';
+import { hasEnded } from './run-status.js';
 import { formatLoad, readSteps, stepTimes, tenthOf } from './steps.js';
 
 /** Rows that a curve is drawn from. More cannot be distinguished in a figure. */
@@ -24,7 +25,7 @@ export interface Thinned {
  */
 export function thinRun(folder: string): Thinned | null {
   const result = readResult(folder);
-  if (result?.status !== 'done' && result?.status !== 'diverged') return null;
+  if (result === null || !hasEnded(result.status)) return null;
   const { steps: path, lock } = runFiles(folder);
   if (isLocked(lock)) return null;
   const rows = readSteps(path);

@@ -1,5 +1,5 @@
 /** Messages of a training process to the sweep that started it, over the IPC channel. */
-import type { RunStatus } from '../results/columns.js';
+import type { RunStatus } from '../results/run-status.js';
 
 export type RunMessage =
   | { type: 'started'; runId: string; steps: number }

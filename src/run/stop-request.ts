@@ -1,16 +1,16 @@
 /** Requests to a training process to stop: a signal, a message of its sweep, or the sweep's end. A second one exits at once. */
 import { constants } from 'node:os';
 
+export const STOP_SIGNALS = ['SIGINT', 'SIGTERM'] as const;
+
 /** Why a process stops; `max-hours`: the sweep's time limit. */
-export type StopReason = 'SIGINT' | 'SIGTERM' | 'max-hours';
+export type StopReason = (typeof STOP_SIGNALS)[number] | 'max-hours';
 
 /** Message of a sweep to its training processes. */
 export interface StopMessage {
   type: 'stop';
   reason: StopReason;
 }
-
-export const STOP_SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 
 /** The exit code of a process ended by a signal: 128 plus its number. */
 export function signalExitCode(signal: NodeJS.Signals): number {

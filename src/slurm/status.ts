@@ -1,6 +1,6 @@
 /** The progress of a sweep's runs from their files, combined with the state of their tasks in Slurm. */
 import { messageOf } from '../errors.js';
-import type { RunStatus } from '../results/columns.js';
+import type { RunStatus } from '../results/run-status.js';
 import type { RunProgress, SweepProgress } from '../sweep/status.js';
 import { accountedTasks, currentTasks, queuedTasks, type Task } from './queue.js';
 import { readSubmissions } from './submission.js';

@@ -56,13 +56,20 @@ class RunStates {
     }
     const state = this.states.get(message.runId);
     if (state === undefined) return null;
-    if (message.type === 'step') {
-      const { step, loss, tokensPerSecond, secondsLeft } = message;
-      Object.assign(state, { step, loss, tokensPerSecond, secondsLeft, evaluating: null });
-    } else if (message.type === 'evaluating') {
-      state.evaluating = `${message.mode} ${message.done}/${message.total}`;
+    switch (message.type) {
+      case 'step': {
+        const { step, loss, tokensPerSecond, secondsLeft } = message;
+        Object.assign(state, { step, loss, tokensPerSecond, secondsLeft, evaluating: null });
+        return state;
+      }
+      case 'evaluating':
+        state.evaluating = `${message.mode} ${message.done}/${message.total}`;
+        return state;
+      case 'finished':
+        return state;
+      default:
+        return message satisfies never;
     }
-    return state;
   }
 
   delete(runId: string): void {

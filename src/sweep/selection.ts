@@ -9,6 +9,7 @@ import type { BaselineOf } from '../plan/points.js';
 import type { PlannedRun } from '../plan/run.js';
 import { type Shard, shardOf } from '../plan/shard.js';
 import { readResult, specDifferences } from '../results/run-folder.js';
+import { hasEnded } from '../results/run-status.js';
 import { runFolder, tryReadPlan } from '../results/sweep-folder.js';
 import type { RunEnd } from '../run/messages.js';
 
@@ -70,7 +71,7 @@ export function selectRuns(
 export function runsToTrain(folder: string, runs: readonly PlannedRun[], retry: boolean): PlannedRun[] {
   return runs.filter(({ run_id }) => {
     const status = readResult(runFolder(folder, run_id))?.status;
-    return status !== 'done' && (status !== 'diverged' || retry);
+    return !hasEnded(status) || (retry && status !== 'done');
   });
 }
 

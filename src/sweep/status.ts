@@ -1,7 +1,7 @@
 /** The progress of each run of a sweep, read from its files only, so it works from any machine that shares them. */
 import type { PlannedRun } from '../plan/run.js';
-import type { RunStatus } from '../results/columns.js';
 import { currentRow, runFiles } from '../results/run-folder.js';
+import type { RunStatus } from '../results/run-status.js';
 import { readSteps } from '../results/steps.js';
 import { runFolder } from '../results/sweep-folder.js';
 

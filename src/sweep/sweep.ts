@@ -13,6 +13,7 @@ import { acquireLock } from '../files/lock.js';
 import { visibleGpus } from '../machine.js';
 import type { PlannedRun } from '../plan/run.js';
 import type { RunRow } from '../results/columns.js';
+import { RUN_STATUSES } from '../results/run-status.js';
 import { type SweepPlan, sweepFiles, writePlan, writePlanOfPart } from '../results/sweep-folder.js';
 import { currentRows, writeTables } from '../results/tables.js';
 import type { RunEnd } from '../run/messages.js';
@@ -161,8 +162,8 @@ async function trainAll(
         }
         const end = await processes.train(run, backends.get(backendKey(run)) as BackendChoice, slot);
         if (end.status !== 'running') trained.push(end);
-        if (end.status === 'running' || end.status === 'interrupted') unfinished.push(end);
-        else if (end.status !== 'done') failed.push(end);
+        const { outcome } = RUN_STATUSES[end.status];
+        if (outcome !== 'done') ({ unfinished, failed })[outcome].push(end);
         display.ended(end);
         pruneFinishedRuns(folder, plan);
         updateTables();

@@ -9,6 +9,7 @@ import { CublasLt } from './driver/cublas.js';
 import { Cudnn } from './driver/cudnn.js';
 import { cudaVersion, Driver } from './driver/driver.js';
 import { cudaOf, findLibraries, type LibraryName, missingLibraries } from './driver/libraries.js';
+import type { ActivationStorage } from './driver/storage.js';
 import { CUDA_KERNELS } from './kernels/all.js';
 
 export interface CudaOptions {
@@ -19,6 +20,9 @@ export interface CudaOptions {
   synchronous?: boolean;
 }
 
+/** How activations are stored in each precision of the products. */
+const ACTIVATIONS: Record<Precision, ActivationStorage> = { fp32: 'float32', bf16: 'bfloat16' };
+
 /**
  * Makes cuda the active backend.
  *
@@ -26,7 +30,7 @@ export interface CudaOptions {
  */
 export async function startCuda(options: CudaOptions): Promise<CudaBackend> {
   const backend = (findBackend(CUDA) as CudaBackend | null) ?? open();
-  backend.activations = options.precision === 'bf16' ? 'bfloat16' : 'float32';
+  backend.activations = ACTIVATIONS[options.precision];
   backend.deterministic = options.deterministic ?? false;
   backend.synchronous = options.synchronous ?? false;
   await setBackend(CUDA);

@@ -9,7 +9,7 @@ export const TENSORFLOW = 'tensorflow';
 
 /** TensorFlow's codes for element types. */
 export const DTYPE = { float32: 1, int32: 3, bfloat16: 14 } as const;
-type Dtype = (typeof DTYPE)[keyof typeof DTYPE];
+export type Dtype = (typeof DTYPE)[keyof typeof DTYPE];
 
 /** A TensorFlow tensor. */
 export interface Handle {

@@ -7,10 +7,22 @@ import {
 } from '../../ops/grouped-linear.js';
 import { linearGradInputKernel, linearGradWeightKernel, linearKernel } from '../../ops/linear.js';
 import type { Precision } from '../precisions.js';
-import { bool, type Calls, DTYPE, type Handle, lastUse, type Operand, tensorflowKernel } from './calls.js';
+import {
+  bool,
+  type Calls,
+  DTYPE,
+  type Dtype,
+  type Handle,
+  lastUse,
+  type Operand,
+  tensorflowKernel,
+} from './calls.js';
 
 /** The precision of matrix products in this process. */
 let productPrecision: Precision = 'fp32';
+
+/** The type to which the operands of a product are rounded; null: they keep theirs. */
+const OPERAND_TYPES: Record<Precision, Dtype | null> = { fp32: null, bf16: DTYPE.bfloat16 };
 
 /** Sets the precision of matrix products from now on. */
 export function setProductPrecision(precision: Precision): void {
@@ -93,8 +105,9 @@ function product(
   transposeB: boolean,
   by = multiply,
 ): Handle {
-  if (productPrecision === 'fp32') return by(calls, a, b, transposeA, transposeB);
-  const [left, right] = [calls.cast(a, DTYPE.bfloat16), calls.cast(b, DTYPE.bfloat16)];
+  const type = OPERAND_TYPES[productPrecision];
+  if (type === null) return by(calls, a, b, transposeA, transposeB);
+  const [left, right] = [calls.cast(a, type), calls.cast(b, type)];
   return calls.cast(lastUse(by(calls, lastUse(left), lastUse(right), transposeA, transposeB)), DTYPE.float32);
 }
 

@@ -5,7 +5,8 @@ import { startWasm } from './start.js';
 
 export const wasmStarter: BackendStarter = {
   start: async (requested) => {
-    if (requested === 'bf16') throw new Error('it computes in fp32 only; bf16 needs cuda or tensorflow');
+    if (requested !== 'auto' && requested !== 'fp32')
+      throw new Error(`it computes in fp32 only; ${requested} needs cuda or tensorflow`);
     await startWasm();
     return { device: cpuName(), precision: 'fp32', ...HOST_ONLY };
   },

@@ -1,6 +1,6 @@
 /** Models evaluated as in sampling: loss against FLOPs per pass (figure 6, left). */
 import * as Plot from '@observablehq/plot';
-import { ROUTING_MODES, type RoutingMode } from '../../model/config.js';
+import { CAUSAL_MODES, ROUTING_MODES, type RoutingMode } from '../../model/config.js';
 import { shownBudget } from '../chosen.js';
 import { type SampledSize, sampledRuns, sampledSizes } from '../claims/sampling.js';
 import type { DoneRun, Study } from '../study.js';
@@ -34,7 +34,7 @@ export function samplingFigure(
     return {
       title,
       paper,
-      needs: 'Needs MoD runs evaluated by predictor or threshold: mod eval --autoregressive.',
+      needs: `Needs MoD runs evaluated by ${CAUSAL_MODES.join(' or ')}: mod eval --autoregressive.`,
     };
   }
   const causal = sampled.map(({ run, evaluation }): SampledPoint => {

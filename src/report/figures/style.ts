@@ -19,14 +19,15 @@ const DENSE_COLORS = ['#808080', '#a08f7a', '#6f8a8a'];
  * trained.
  */
 export function stylesOf(settings: readonly Setting[]): Map<string, Style> {
-  const used = { dense: 0, mod: 0, random: 0, experts: 0 };
+  const used: Partial<Record<VariantFamily, number>> = {};
   const byLabel = new Map<string, Style>();
   for (const { shortLabel, variant } of settings) {
     if (byLabel.has(shortLabel)) continue;
     const { family } = VARIANTS[variant];
     const { colors, symbol } = FAMILIES[family];
-    byLabel.set(shortLabel, { color: colors[used[family]] ?? anotherColor(used[family]), symbol });
-    used[family] += 1;
+    const n = used[family] ?? 0;
+    byLabel.set(shortLabel, { color: colors[n] ?? anotherColor(n), symbol });
+    used[family] = n + 1;
   }
   return new Map(settings.map(({ key, shortLabel }) => [key, byLabel.get(shortLabel) as Style]));
 }
