@@ -105,7 +105,7 @@ export interface Router {
   draws: RouterDraws | null;
 }
 
-/** r = w·x, trained through the gate (Raposo et al. 2024, section 3.3). */
+/** r = w·x, trained through the gate (Raposo et al. 2024, equation 1). */
 const learned: Router = {
   variant: 'mod',
   learns: true,
