@@ -74,7 +74,7 @@ function leading({ study, figures: { drawn } }: PageContent): string {
 
 function cautions(study: Study): string {
   const sentences = cautionsOf(study).map((sentence) => `<li>${escapeXml(sentence)}</li>`);
-  return sentences.length === 0 ? '' : `<p>With care:</p><ul>${sentences.join('')}</ul>`;
+  return sentences.length === 0 ? '' : `<p>Note:</p><ul>${sentences.join('')}</ul>`;
 }
 
 function summary({ study, claims }: PageContent): string {
@@ -95,13 +95,13 @@ function claimsTable(claims: readonly Claim[]): string {
     ({ claim, source, verdict, finding }) =>
       `<tr><td>${escapeXml(claim)} <span class="source">${escapeXml(source)}</span></td><td class="verdict ${verdict}">${verdict}</td><td class="lines">${escapeXml(finding)}</td></tr>`,
   );
-  const table = `<table class="cards"><thead><tr><th scope="col">claim</th><th scope="col">verdict</th><th scope="col">what this data says</th></tr></thead><tbody>${rows.join('')}</tbody></table>`;
+  const table = `<table class="cards"><thead><tr><th scope="col">claim</th><th scope="col">verdict</th><th scope="col">evidence</th></tr></thead><tbody>${rows.join('')}</tbody></table>`;
   const items = untested.map(
     ({ claim, source, finding }) =>
       `<li>${escapeXml(claim)} <span class="source">${escapeXml(source)}</span> ${escapeXml(finding)}</li>`,
   );
   const rest = `<details open><summary>${counted(untested.length, 'claim')} not tested</summary><ul>${items.join('')}</ul></details>`;
-  return `<p class="quiet">Claims of Raposo et al. 2024, by section. In brackets: 95% intervals. Holds or fails: the interval lies on one side; of step times, memory and predictors, which have none, the value. Undecided: the interval reaches to both sides or is not known. Of several budgets those count that decide; where they disagree, the claim is undecided.</p>${tested.length === 0 ? '' : table}${untested.length === 0 ? '' : rest.replace(tested.length === 0 ? '' : ' open', '')}`;
+  return `<p class="quiet">Claims of Raposo et al. 2024, by section. 95% intervals are in brackets. A claim holds or fails if its interval is entirely on one side; for step times, memory and predictors, which have no interval, the value decides. It is undecided if the interval includes both sides or is unknown. With several budgets, the verdict is that of the budgets that decide; if they disagree, the claim is undecided.</p>${tested.length === 0 ? '' : table}${untested.length === 0 ? '' : rest.replace(tested.length === 0 ? '' : ' open', '')}`;
 }
 
 function figureHtml({ id, title, paper, reading, notes = '', svg, table, wide }: Figure): string {
@@ -144,15 +144,15 @@ function fits(study: Study): string {
 }
 
 function leftOut(study: Study): string {
-  if (study.leftOut.length === 0) return '<p>None: every run of the plan is done and counts.</p>';
+  if (study.leftOut.length === 0) return '<p>None: every run of the plan is finished and used.</p>';
   return `<div class="scroll">${tableHtml(leftOutTable(study))}</div>`;
 }
 
 function method({ budgets }: Study): string {
   const noise = budgets.map(
-    ({ budget, noise }) => `${noise === null ? 'not known' : noise.toFixed(4)} at ${budgetName(budget)}`,
+    ({ budget, noise }) => `${noise === null ? 'unknown' : noise.toFixed(4)} at ${budgetName(budget)}`,
   );
-  return `<p>A curve is all finished runs of one setting at one budget. Loss is the held-out loss in nats per token under the training pass. Each curve is fitted by a parabola of the loss over log10 of the parameters, and of the FLOPs per pass, by least squares; an optimum counts where at least three sizes bend upwards and have it between them, else the best run stands for it. Of shapes of one size (FLOPs per pass within a fifth, depth over width by half or more apart) those that are worse than another one by more than 95% of the noise are left out of the fit; the intervals do not know of that choice.</p>
-<p>The noise is the standard deviation of a run’s loss over seeds, pooled over the models of a budget that have several, or about the fitted curves where fewer than three degrees of freedom are known: ${escapeXml(noise.join(', '))}. Intervals are 95%: of an optimum by a bootstrap of 500 resamples over sizes and, within them, seeds, or where there are three sizes by normal draws of the noise; of a difference of two optima from the resamples of both; where a curve has none, and of single models, from the noise. Seven sizes are few for a bootstrap: its intervals are somewhat narrow.</p>
-<p>Across budgets, the optima’s logarithms are fitted by a line (Hoffmann et al. 2022, approach 2), which is biased where the sizes lie off the optimum’s centre; beside it stands the surface E + A/N^alpha + B/D^beta, fitted to all runs by the Huber loss of its logarithm with delta 1e-3 from 162 starts (approach 3). FLOPs count as in Hoffmann et al. 2022, appendix F, backward as twice forward. Step times are compared only between runs of the same device, backend, precision, batch and sequence length.</p>`;
+  return `<p>A curve consists of all finished runs of one setting at one budget. Loss is the held-out loss in nats per token under the training pass. Each curve is fitted by a parabola of the loss over log10 of the parameters, and of the FLOPs per pass, by least squares; an optimum is used if at least three sizes curve upwards with the optimum between them, else the best run is used. Of shapes of one size (FLOPs per pass within a fifth, depth over width different by half or more) those that are worse than another one beyond 95% of the noise are left out of the fit; the intervals do not include the uncertainty of that choice.</p>
+<p>The noise is the standard deviation of a run’s loss over seeds, pooled over the models of a budget that have several, or around the fitted curves with fewer than three degrees of freedom: ${escapeXml(noise.join(', '))}. Intervals are 95%: of an optimum by a bootstrap of 500 resamples over sizes and, within them, seeds, or with three sizes by normal draws of the noise; of a difference of two optima from the resamples of both; if a curve has none, and for single models, from the noise. Seven sizes are few for a bootstrap: its intervals are somewhat too narrow.</p>
+<p>Across budgets, a line is fitted to the logarithms of the optima (Hoffmann et al. 2022, approach 2), which is biased if the sizes are not centred on the optimum; the surface E + A/N^alpha + B/D^beta is fitted to all runs as well, by the Huber loss of its logarithm with delta 1e-3 from 162 starts (approach 3). FLOPs are counted as in Hoffmann et al. 2022, appendix F, with backward twice forward. Step times are compared only between runs of the same device, backend, precision, batch and sequence length.</p>`;
 }

@@ -1,4 +1,4 @@
-/** The paper's claims as a table: what each says, and what this data says about it. */
+/** The paper's claims as a table: each with its verdict on this data. */
 import type { Study } from '../study.js';
 import type { Claim } from './claim.js';
 import { isoflopClaims } from './isoflop.js';
