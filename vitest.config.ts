@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { configDefaults, defineConfig } from 'vitest/config';
 
-/** Sweeps on a real Slurm of two nodes on this machine. */
+/** Sweeps on a Slurm cluster of two nodes on this machine. */
 export const CLUSTER = ['test/slurm/cluster.test.ts'];
 /** Tests that start the program, train models or open a browser: seconds to minutes each. */
 export const INTEGRATION = [

@@ -59,7 +59,7 @@ describe('docs/sweep-file.md', () => {
   const all = keysOf(sweepSchema);
   const ofGrids = all.flatMap((key) => (key.startsWith('grids.') ? [key.slice('grids.'.length)] : []));
   const ofTop = all.filter((key) => !key.startsWith('grids.'));
-  /** A pure mapping needs no row of its own; `model_sizes` also has other forms. */
+  /** A pure mapping needs no row; `model_sizes` also has other forms. */
   const isGroup = (key: string) =>
     key !== 'model_sizes' && ofTop.some((other) => other.startsWith(`${key}.`));
   const described = ofTop.filter((key) => key.includes('.') || !isGroup(key));

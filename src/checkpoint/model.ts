@@ -59,7 +59,7 @@ const checkpointSchema = z.looseObject({
 });
 
 /**
- * The files of a model with its present values: config.json, weights.safetensors and, if there is one, tokenizer.json.
+ * The files of a model with its current values: config.json, weights.safetensors and, if there is one, tokenizer.json.
  *
  * @param tokenizer of the model's tokens: `bytes`, `gpt2`, the path of a tokenizer.json, or null if unknown
  */
@@ -178,7 +178,7 @@ export function tensorsOf(parameter: Parameter, tensor: Tensor, prefix = ''): Sa
   }));
 }
 
-/** Gives the values of the tensors that `tensorsOf` names. */
+/** Returns the values of the tensors that `tensorsOf` names. */
 export type StoredTensors = (spec: Pick<TensorSpec, 'name' | 'shape'>) => Float32Array;
 
 /** The tensors of a file by name, each checked against the expected type and shape, and the names of those not used. */

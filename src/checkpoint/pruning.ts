@@ -8,8 +8,8 @@ import { runFolder } from '../results/sweep-folder.js';
 
 /**
  * Prunes the runs that are done so far; under `best` a later run may replace the best one. A run whose process has not
- * ended is left to the next call. Several processes may call this at once, also on several machines: what is to be
- * removed stays to be removed, and removing it twice does no harm.
+ * ended is left to the next call. Several processes may call this at once, also on several machines: a
+ * checkpoint to be removed stays so, and removing it twice is harmless.
  */
 export function pruneFinishedRuns(sweepFolder: string, plan: readonly PlannedRun[]): void {
   if (plan.every(({ checkpoint }) => checkpoint.keep_final === 'all')) return;

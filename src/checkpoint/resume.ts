@@ -11,9 +11,9 @@ export interface UsableCheckpoint {
 }
 
 /**
- * The newest checkpoint that is whole and of this config; null if there is none. Damaged ones are quarantined.
+ * The newest checkpoint that is undamaged and of this config; null if there is none. Damaged ones are quarantined.
  *
- * @param log takes a line for each checkpoint that is not used
+ * @param log receives a line for each checkpoint that is not used
  */
 export function usableCheckpoint(
   checkpoints: string,
@@ -26,7 +26,7 @@ export function usableCheckpoint(
       checkCheckpoint(folder);
       const state = readState(folder);
       if (state.config_hash === configHash) return { folder, state };
-      log(`${folder}: of another config: not used`);
+      log(`${folder}: not used: it belongs to another config`);
     } catch (error) {
       log(`${messageOf(error)}: this checkpoint is not used; it is now ${checkpointName(step)}${DAMAGED}`);
       quarantine(folder);

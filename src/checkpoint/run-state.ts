@@ -17,7 +17,7 @@ const stateSchema = z.strictObject({
   precision: z.enum(PRECISIONS),
   /** Steps taken. */
   step: count,
-  /** Sequences drawn from the training data: with the seed it decides which come next. */
+  /** Sequences drawn from the training data: with the seed it determines which come next. */
   cursor: count,
   /** First sequences of skipped batches, whose loss or gradient norm was not finite. */
   skipped_batches: z.array(count),

@@ -1,4 +1,4 @@
-/** Writes checkpoints in a thread of their own. */
+/** Writes checkpoints in a separate thread. */
 import { Worker } from 'node:worker_threads';
 import { DiskFullError } from '../errors.js';
 import { isDiskFull } from '../files/atomic.js';

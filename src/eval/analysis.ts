@@ -14,10 +14,10 @@ export interface AnalysisOptions {
   mode: RoutingMode;
   /** At most this many held-out windows, from the first. */
   sequences: number;
-  /** How many of them get a heatmap, token by token. */
+  /** Number of windows with a heatmap, token by token. */
   heatmaps: number;
   seed: number;
-  /** Gives the text of each token; null without a tokenizer. */
+  /** Returns the text of each token; null without a tokenizer. */
   texts: ((tokens: Int32Array) => Promise<string[]>) | null;
   onProgress?: (done: number, total: number) => void;
 }

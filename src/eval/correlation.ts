@@ -13,7 +13,7 @@ const RESAMPLES = 1000;
 /** n, Σx, Σy, Σx², Σy², Σxy of a sequence: Pearson's coefficient follows from them. */
 type Sums = [number, number, number, number, number, number];
 
-/** Pearson's r of x and y: `length` values a sequence, one sequence after another. */
+/** Pearson's r of x and y: `length` values per sequence, one sequence after another. */
 export function pearson(x: ArrayLike<number>, y: ArrayLike<number>, length: number): Correlation {
   const sequences: Sums[] = [];
   for (let start = 0; start < x.length; start += length) sequences.push(sumsOf(x, y, start, length));

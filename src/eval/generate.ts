@@ -11,7 +11,7 @@ export interface GenerateOptions {
   mode: CausalMode;
   /** Number of new tokens for every prompt. */
   tokens: number;
-  /** 0: always the likeliest token. */
+  /** 0: always the most likely token. */
   temperature: number;
   /** Draw from the smallest set of tokens whose probabilities reach this sum (Holtzman et al. 2020); 1: from all. */
   topP: number;
@@ -38,7 +38,7 @@ export interface Generated {
 const LOOP_STEPS = 16;
 
 /**
- * Continues every prompt, side by side. Yields to the event loop between steps.
+ * Continues all prompts in parallel. Yields to the event loop between steps.
  *
  * @throws RangeError if a prompt and its new tokens exceed the model's sequence length
  */
@@ -194,9 +194,9 @@ class Progress {
 }
 
 /**
- * Draws a token from softmax(logits / temperature), cut to the likeliest tokens that together reach `topP`. logits [V]
+ * Draws a token from softmax(logits / temperature), restricted to the likeliest tokens that together reach `topP`. logits [V]
  *
- * @param uniform gives a number in (0, 1); called once, and not at all for temperature 0
+ * @param uniform returns a number in (0, 1); called once, and not at all for temperature 0
  */
 export function sample(
   logits: Float32Array,

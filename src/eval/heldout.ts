@@ -29,7 +29,7 @@ export interface EvaluationState {
   sequences: number;
   /** Mean, and sum of squared deviations, of the losses of the sequences. */
   loss: { mean: number; squares: number };
-  /** One a routed block, in order. */
+  /** One per routed block, in order. */
   tallies: BlockTally[];
 }
 
@@ -42,11 +42,11 @@ export interface Evaluation {
   lossStandardError: number | null;
   /** Share of tokens that each routed block selected, in order. */
   participation: number[];
-  /** The number of selected tokens of a sequence, one entry a routed block. */
+  /** The number of selected tokens of a sequence, one entry per routed block. */
   participants: Participation[];
   /** Null except in `topk` mode, in which the activations are those of training. */
   predictor: PredictorScore | null;
-  /** Accuracy of each routed block's predictor, in order; empty where `predictor` is null. */
+  /** Accuracy of each routed block's predictor, in order; empty if `predictor` is null. */
   predictorAccuracyByBlock: number[];
 }
 

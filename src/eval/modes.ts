@@ -9,7 +9,7 @@ import { mean } from '../statistics.js';
 import { type Evaluation, evaluate } from './heldout.js';
 import type { EvaluationProgress } from './progress.js';
 
-/** A row of eval.csv, and the participation of each routed block, of which the row has the mean. */
+/** A row of eval.csv, and the participation of each routed block, whose mean is in the row. */
 export interface ModeResult {
   row: EvalRow;
   participation: number[];
@@ -80,7 +80,7 @@ export async function evaluateModes(
   return results;
 }
 
-/** FLOPs per pass of what ran: in the causal modes of the selected tokens. */
+/** FLOPs per pass as computed: in the causal modes, those of the selected tokens. */
 function flopsOf(model: ModelConfig, { mode, participants }: Evaluation): number {
   return mode === 'topk' ? flopsPerPass(model).total : causalFlopsPerPass(model, mode, participants).total;
 }

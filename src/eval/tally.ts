@@ -4,7 +4,7 @@
 export interface BlockTally {
   /** Selected tokens. */
   member: number;
-  /** Σ over sequences of the square of their number: attention costs by it. */
+  /** Σ over sequences of the square of their number, which attention's cost depends on. */
   memberSquares: number;
   /** Tokens whose selection the predictor predicts correctly. */
   agreed: number;

@@ -21,7 +21,7 @@ export interface TargetOptions extends Pick<ModesOptions, 'backend' | 'now' | 'o
   routing: RoutingMode | undefined;
   /** True: all modes for which a model was trained (`evaluationModes`); false: `topk`. */
   autoregressive: boolean;
-  /** At most this many; undefined: as many as the sweep file says for a run, all for a checkpoint. */
+  /** At most this many; undefined: the sweep file's number for a run, all for a checkpoint. */
   sequences: number | undefined;
 }
 

@@ -18,7 +18,7 @@ import { hostname } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { InputError, messageOf } from '../errors.js';
 
-/** One call writes at most this much: Node refuses lengths beyond 2³¹ - 1. */
+/** One call writes at most this much: Node rejects lengths beyond 2³¹ - 1. */
 const CHUNK_BYTES = 2 ** 28;
 /**
  * A temporary file of another machine, whose processes are not visible here, counts as a leftover after this long. The
@@ -29,7 +29,7 @@ const FOREIGN_LEFTOVER_MS = 24 * 3600 * 1000;
 const host = createHash('sha256').update(hostname()).digest('hex').slice(0, 8);
 
 /**
- * Replaces a file by parts written one after another: temporary file beside it, fsync, rename, fsync of the folder.
+ * Replaces a file by parts written one after another: temporary file in the same folder, fsync, rename, fsync of the folder.
  * On failure the temporary file is removed and the old file stays; the system's error is rethrown with its `code`, the
  * path added to its message. Temporary files of killed writers of the same path are removed first.
  */
@@ -53,7 +53,7 @@ export function writeFileAtomic(path: string, ...parts: (Uint8Array | string)[])
   }
 }
 
-/** Replaces a text file unless it already holds this text: its modification time then stays. */
+/** Replaces a text file unless it already has this text, so that its modification time stays. */
 export function writeTextIfChanged(path: string, text: string): void {
   let before: string | null = null;
   try {

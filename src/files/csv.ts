@@ -6,9 +6,9 @@ import { InputError, messageOf } from '../errors.js';
 import { writeTextIfChanged } from './atomic.js';
 
 export interface CsvColumn {
-  /** `number`: cells are numbers; of any other type they are text. */
+  /** Cells of type `number` are numbers; those of any other type are text. */
   readonly type: string;
-  /** A file may lack the column, as one of an older version does: its cells are then null. */
+  /** A file may lack the column, as in an older version: its cells are then null. */
   readonly optional?: true;
 }
 
@@ -18,7 +18,7 @@ export type CsvTable<Name extends string> = Readonly<Record<Name, CsvColumn>>;
 /** A cell that is absent from a row, or null, is empty. */
 export type CsvCells<Name extends string> = Readonly<Partial<Record<Name, string | number | null>>>;
 
-/** A table with a head line. Only the columns of the table are written. */
+/** A table with a header line. Only the columns of the table are written. */
 export function formatCsv<Name extends string>(
   table: CsvTable<Name>,
   rows: readonly CsvCells<Name>[],
@@ -26,12 +26,12 @@ export function formatCsv<Name extends string>(
   return formatLines([namesOf(table), ...rows.map((row) => cellsOf(table, row))]);
 }
 
-/** One line, for a table that has its head. */
+/** One line, for a table that has its header. */
 export function formatCsvLine<Name extends string>(table: CsvTable<Name>, row: CsvCells<Name>): string {
   return formatLines([cellsOf(table, row)]);
 }
 
-/** Writes a whole table by atomic rename; a file that already holds it stays as it is. */
+/** Writes a whole table by atomic rename; a file with the same content is left unchanged. */
 export function writeCsv<Name extends string>(
   path: string,
   table: CsvTable<Name>,

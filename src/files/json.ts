@@ -7,13 +7,13 @@ export function writeJson(path: string, value: unknown): void {
   writeFileAtomic(path, formatJson(value));
 }
 
-/** Leaves a file that already holds exactly this untouched. */
+/** Leaves a file with the same content unchanged. */
 export function writeJsonIfChanged(path: string, value: unknown): void {
   writeTextIfChanged(path, formatJson(value));
 }
 
 /**
- * Two spaces a level, as `JSON.stringify(value, null, 2)`, except that a list or object of plain values only is on one line:
+ * Two spaces per level, as `JSON.stringify(value, null, 2)`, except that a list or object without nesting is on one line:
  * half the bytes, and a diff still shows what changed.
  */
 export function formatJson(value: unknown): string {
@@ -36,7 +36,7 @@ const isNested = (value: unknown): value is object => typeof value === 'object' 
 /**
  * An object or array from a file; null if there is no file.
  *
- * @throws InputError if the file cannot be read or holds another value
+ * @throws InputError if the file cannot be read or has another value
  */
 export function readJson(path: string): object | null {
   let value: unknown;

@@ -18,7 +18,7 @@ interface Holder {
 
 /** The same on Linux and macOS. */
 const [LOCK_SH, LOCK_EX, LOCK_NB, LOCK_UN] = [1, 2, 4, 8];
-/** Attempts, over about a second, to get past the shared locks that `isLocked` takes for a moment. */
+/** Attempts, over about one second: `isLocked` briefly takes shared locks. */
 const TRIES = 200;
 
 /** int flock(int fd, int operation): 0, or -1 and errno. */
@@ -29,7 +29,7 @@ const flock = koffi.load(null).func('flock', 'int', ['int', 'int']) as (
 
 /**
  * Takes the lock of a file. The file is created if missing and never removed: a lock on a file that may be deleted
- * excludes nobody. Child processes do not inherit the lock (Node opens every file close-on-exec).
+ * excludes no other process. Child processes do not inherit the lock (Node opens every file close-on-exec).
  *
  * @param description of the holder, for the messages of other processes
  * @throws TryLaterError at once if another process holds the lock, naming it
@@ -125,7 +125,7 @@ function tryLock(file: number, operation: number, path: string): boolean {
   }
 }
 
-/** The process that holds a lock, in words. */
+/** A description of the process that holds a lock. */
 export function describeHolder(path: string): string {
   try {
     const holder = JSON.parse(readFileSync(path, 'utf8')) as Holder;

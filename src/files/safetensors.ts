@@ -14,7 +14,7 @@ export type SafeTensor = { name: string; shape: number[] } & (
   | { dtype: 'I32'; data: Int32Array }
 );
 
-/** One call reads at most this much: Node refuses lengths beyond 2³¹ - 1. */
+/** One call reads at most this much: Node rejects lengths beyond 2³¹ - 1. */
 const CHUNK_BYTES = 2 ** 28;
 /** Enough for 80,000 tensors. The reference allows 100 MB, but a hostile header of that size parses to gigabytes. */
 const LARGEST_HEADER = 8 * 2 ** 20;
@@ -79,7 +79,7 @@ export function readSafetensors(path: string): Map<string, SafeTensor> {
   }
 }
 
-/** By the bytes of the name. The reference puts wider types first; here all have four bytes. */
+/** Compares by the bytes of the name. The reference puts wider types first; here all have four bytes. */
 function referenceOrder(a: SafeTensor, b: SafeTensor): number {
   return Buffer.compare(Buffer.from(a.name), Buffer.from(b.name));
 }

@@ -8,9 +8,9 @@ import type { RoutingMode } from '../model/config.js';
 export interface SequenceRouting {
   /** Index among the held-out sequences, from 0. */
   sequence: number;
-  /** T texts, one a token, in the order of the sequence; null if the tokenizer cannot decode single tokens. */
+  /** T texts, one per token, in the order of the sequence; null if the tokenizer cannot decode single tokens. */
   tokens: string[] | null;
-  /** One string a routed block, in the order of `blocks`, of T characters: 1 if the token is selected, else 0. */
+  /** One string per routed block, in the order of `blocks`, of T characters: 1 if the token is selected, else 0. */
   engaged: string[];
 }
 
@@ -23,7 +23,7 @@ export interface EngagementCorrelation {
   r: number | null;
   /** 95% confidence interval of r, resampled by sequences; null if r is null, or with fewer than two sequences. */
   interval: [low: number, high: number] | null;
-  /** Tokens. */
+  /** Number of tokens. */
   n: number;
 }
 

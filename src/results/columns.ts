@@ -1,4 +1,4 @@
-/** The columns of runs.csv, eval.csv and steps.csv: an entry a column, in the order of the file. The rest is derived. */
+/** The columns of runs.csv, eval.csv and steps.csv: one entry per column, in the order of the file. The rest is derived. */
 import type { BackendName } from '../backends/names.js';
 import type { Precision } from '../backends/precisions.js';
 import type { CsvColumn } from '../files/csv.js';
@@ -7,7 +7,7 @@ import type { Variant } from '../model/variants.js';
 import type { Gate } from '../ops/gates.js';
 import type { RunStatus } from './run-status.js';
 
-/** What a cell holds, by the type of its column. Every type but `number` is text in the file. */
+/** The value of a cell, by the type of its column. Every type but `number` is text in the file. */
 interface CellTypes {
   number: number;
   text: string;
@@ -24,7 +24,7 @@ interface CellTypes {
 
 interface Column extends CsvColumn {
   type: keyof CellTypes;
-  /** As docs/results.md has it; none for counts without a unit, names and words. */
+  /** The unit in docs/results.md; none for counts, names and words. */
   unit?: string;
   /** Cells may be empty: the value is unknown or does not apply. Never 0 for that. */
   nullable?: true;
@@ -35,7 +35,7 @@ interface Column extends CsvColumn {
 /** A measured column is null in the plan's row: the process that trains the run computes it. */
 type RunColumn = Column & ({ measured?: never } | { measured: true; nullable: true });
 
-/** runs.csv: a row a run. */
+/** runs.csv: one row per run. */
 export const RUN_TABLE = {
   run_id: { type: 'text' },
   status: { type: 'status' },
@@ -94,7 +94,7 @@ export const RUN_TABLE = {
   step_ms_q3: { type: 'number', unit: 'ms', nullable: true, measured: true, timing: true, optional: true },
 } as const satisfies Record<string, RunColumn>;
 
-/** eval.csv: a row a run and routing mode. */
+/** eval.csv: one row per run and routing mode. */
 export const EVAL_TABLE = {
   run_id: { type: 'text' },
   routing: { type: 'routing' },
@@ -117,10 +117,10 @@ export const EVAL_TABLE = {
   evaluated_at: { type: 'time', timing: true },
 } as const satisfies Record<string, Column>;
 
-/** steps.csv: a row a step, or in a run of more than 1,000 steps a row every few: loss, accuracy, time are then means. */
+/** steps.csv: one row per step; in a run of more than 1,000 steps, per several steps, with means of loss, accuracy, time. */
 export const STEP_TABLE = {
   step: { type: 'number' },
-  /** Trained on so far. */
+  /** Tokens trained on so far. */
   tokens: { type: 'number', unit: 'tokens' },
   loss: { type: 'number', unit: 'nats per token' },
   heldout_loss: { type: 'number', unit: 'nats per token', nullable: true },

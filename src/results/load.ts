@@ -9,7 +9,7 @@ import { currentRow, readEvaluations, runFiles } from './run-folder.js';
 import { readSteps } from './steps.js';
 import { findSweep, readPlan, runFolder, sweepFiles } from './sweep-folder.js';
 
-/** A run of a sweep with all that its folder, or else the sweep's tables, hold of it. */
+/** A run of a sweep, loaded from its folder or, if that is missing, from the sweep's tables. */
 export interface LoadedRun {
   /** The sweep's name. */
   sweep: string;
@@ -17,7 +17,7 @@ export interface LoadedRun {
   spec: RunSpec;
   evaluations: EvalRow[];
   analysis: Analysis | null;
-  /** Reads the file on each call: of hundreds of runs few are drawn step by step. */
+  /** Reads the file on each call, since only few of hundreds of runs are drawn step by step. */
   steps: () => StepRow[];
 }
 
@@ -54,7 +54,7 @@ function loadRun(sweep: string, sweepFolder: string, run: PlannedRun, tables: Ta
   };
 }
 
-/** runs.csv and eval.csv of a sweep, read once a run without a folder needs them. */
+/** runs.csv and eval.csv of a sweep, read when the first run without a folder needs them. */
 class Tables {
   private runs: Map<string, RunRow> | null = null;
   private evals: EvalRow[] | null = null;

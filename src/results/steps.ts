@@ -5,7 +5,7 @@ import { formatCsv, formatCsvLine, parseCsv, readTable } from '../files/csv.js';
 import { median, quantile } from '../statistics.js';
 import { type RunRow, STEP_TABLE, type StepRow } from './columns.js';
 
-/** Appends one line, after the head if the file is new. */
+/** Appends one line, after the header if the file is new. */
 export function appendStep(path: string, row: StepRow): void {
   const file = openSync(path, 'a');
   try {
@@ -17,7 +17,7 @@ export function appendStep(path: string, row: StepRow): void {
 }
 
 /**
- * Keeps the lines up to and including a step, byte for byte; 0 keeps only the head. Also removes a last line without a
+ * Keeps the lines up to and including a step, byte for byte; 0 keeps only the header. Also removes a last line without a
  * line end, which a crash may leave.
  */
 export function cutSteps(path: string, step: number): void {
@@ -29,8 +29,8 @@ export function cutSteps(path: string, step: number): void {
 }
 
 /**
- * All complete lines; none before the run's first. Text after the last line end is being written, or is left of a crash or
- * a full disk.
+ * All complete lines; none before the run's first. Text after the last line end is incomplete: it is being written, or a
+ * crash or a full disk cut it short.
  */
 export function readSteps(path: string): StepRow[] {
   if (!existsSync(path)) return [];

@@ -8,7 +8,7 @@ import { firstOf } from '../format.js';
 import type { PlannedRun } from '../plan/run.js';
 import { specDifferences } from './run-folder.js';
 
-/** plan.json: what later commands and the training processes need of the sweep file. */
+/** plan.json: the content of the sweep file that later commands and training processes need. */
 export interface SweepPlan {
   name: string;
   /** Absolute path of the sweep file's folder; the globs of `spec.data` are relative to it. */
@@ -72,8 +72,8 @@ export function writePlan(folder: string, plan: SweepPlan): void {
 }
 
 /**
- * Writes the plan; for one of several processes that train the sweep in parallel without its lock. An equal plan stays, and
- * so does that of a process that holds the sweep's lock. The tables' lock keeps another plan from being written meanwhile.
+ * Writes the plan; for one of several processes that train the sweep in parallel without its lock. An equal plan is
+ * kept, and so is that of a process that holds the sweep's lock. The tables' lock keeps another plan from being written meanwhile.
  *
  * @throws TryLaterError if the holder's plan differs, naming the differences
  */

@@ -10,7 +10,7 @@ import { formatLoad, readSteps, stepTimes, tenthOf } from './steps.js';
 /** Rows that a curve is drawn from. More cannot be distinguished in a figure. */
 export const CURVE_ROWS = 48;
 
-/** Significant digits of the columns of which no mean is taken later. */
+/** Significant digits of columns that are not averaged later. */
 const DIGITS = 6;
 
 /** Rows of steps.csv before and after. */
@@ -75,7 +75,7 @@ function meanRow(rows: readonly StepRow[]): StepRow {
   return {
     step: last.step,
     tokens: last.tokens,
-    // Unrounded: the report's means over these rows are then the same as over the rows that they stand for.
+    // Unrounded, so that the report's means over these rows equal those over the original rows.
     loss: mean(rows.map(({ loss }) => loss)),
     heldout_loss: last.heldout_loss,
     learning_rate: rounded(last.learning_rate),
@@ -98,7 +98,7 @@ function meanLoad(loads: readonly string[]): string | null {
   return formatLoad(first.map((_, i) => mean(shares.map((load) => load[i] as number))));
 }
 
-/** Of the rows after the first tenth of the steps: where a row stands for several steps, quartiles of their means. */
+/** Over the rows after the first tenth of the steps; quartiles of means if a row represents several steps. */
 function quartilesOf(rows: readonly StepRow[]): Pick<RunRow, 'step_ms_q1' | 'step_ms_q3'> {
   const warmUp = tenthOf(rows.at(-1)?.step ?? 0);
   const timed = rows.filter(({ step }) => step > warmUp);

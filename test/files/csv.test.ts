@@ -62,7 +62,7 @@ it.each([
   ['name,size,kind\na,x,b\n', /a\.csv:2: size: 'x' is not a number/],
   ['name,size\na,1\n', /the column kind is missing/],
   ['name,size,kind\na,1\n', /cannot be read as CSV/],
-])('refuses %j', (content, message) => {
+])('rejects %j', (content, message) => {
   writeFileSync(path, content);
   expect(() => readCsv<Row>(path, TABLE)).toThrow(InputError);
   expect(() => readCsv<Row>(path, TABLE)).toThrow(message);
