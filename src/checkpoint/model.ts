@@ -169,7 +169,7 @@ function readConfig(folder: string): z.output<typeof checkpointSchema> {
 export function tensorsOf(parameter: Parameter, tensor: Tensor, prefix = ''): SafeTensor[] {
   const values = tensor.dataSync() as Float32Array;
   const parts = parameter.tensorNames.length;
-  const shape = [(tensor.shape[0] as number) / parts, ...tensor.shape.slice(1)];
+  const shape = [tensor.shape[0] / parts, ...tensor.shape.slice(1)];
   return parameter.tensorNames.map((name, i) => ({
     name: `${prefix}${name}`,
     dtype: 'F32',

@@ -85,20 +85,14 @@ function writeTables(folder: string, analysis: Analysis, tokens: TokenTable, len
     Math.floor(i / length),
     i % length,
     token,
-    tokens.blocksEngaged[i] as number,
-    tokens.entropy[i] as number,
-    tokens.loss[i] as number,
+    tokens.blocksEngaged[i],
+    tokens.entropy[i],
+    tokens.loss[i],
   ]);
   writeFileAtomic(join(folder, 'tokens.csv'), stringify([head, ...rows]));
   const { edges, counts, engaged_counts } = analysis.router_weights;
   const bins = analysis.blocks.flatMap((block, b) =>
-    (counts[b] as number[]).map((count, i) => [
-      block,
-      edges[i] as number,
-      edges[i + 1] as number,
-      count,
-      engaged_counts[b]?.[i] as number,
-    ]),
+    (counts[b] as number[]).map((count, i) => [block, edges[i], edges[i + 1], count, engaged_counts[b]?.[i]]),
   );
   const binHead = ['block', 'from', 'to', 'tokens', 'tokens_engaged'];
   writeFileAtomic(join(folder, 'router-weights.csv'), stringify([binHead, ...bins]));

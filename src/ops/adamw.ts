@@ -104,7 +104,7 @@ const STATE_NAMES = ['value', 'grad', 'mean', 'variance'] as const;
 /** The inputs of adamWStepKernel, grouped by parameter, in order. */
 export function adamWStates(inputs: Record<string, Tensor>, count: number): AdamWState[] {
   return Array.from({ length: count }, (_, i) => {
-    const [value, grad, mean, variance] = STATE_NAMES.map((name) => inputs[`${name}.${i}`] as Tensor);
+    const [value, grad, mean, variance] = STATE_NAMES.map((name) => inputs[`${name}.${i}`]);
     return { value, grad, mean, variance } as AdamWState;
   });
 }

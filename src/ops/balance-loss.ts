@@ -53,7 +53,7 @@ export const balanceLossKernel = defineKernel(
     { probabilities, counts }: BalanceLossInputs,
     { balanced }: BalanceLossAttrs,
   ): [losses: Tensor, sums: Tensor] => {
-    const batch = probabilities.shape[0] as number;
+    const batch = probabilities.shape[0];
     const sums = slice(sum(probabilities, 1), [0, 0], [batch, balanced]);
     const along = sum(mul(fractions(counts, balanced), sums), 1);
     return [mul(div(along, sum(sums, 1)), balanced), sums];

@@ -41,7 +41,7 @@ export const decodeAttentionKernel = defineKernel(
     { heads }: { heads: number },
   ): [out: Tensor, cache: Tensor] => {
     const [sequences, slots, width] = cache.shape as [number, number, number];
-    const [D, b] = [width / 2, rows.shape[0] as number];
+    const [D, b] = [width / 2, rows.shape[0]];
     const size = D / heads;
     const [q, added] = [slice(qkv, [0, 0, 0], [1, b, D]), slice(qkv, [0, 0, D], [1, b, width])];
     const hot = oneHot(add(mul(rows, slots), lengths), sequences * slots); // [b, S·L]

@@ -30,7 +30,7 @@ export const embeddingGradKernel = defineKernel(
 /** Rows of the table, unscaled. table [V, D], tokens [B, T] int32 → [B, T, D] */
 export function embedding(tape: Tape | null, table: Parameter, tokens: Tensor): Tensor {
   const [y] = embeddingKernel({ table: table.value, tokens }, {});
-  const vocabSize = table.value.shape[0] as number;
+  const vocabSize = table.value.shape[0];
   tape?.record([y], [table], [tokens], ([dy], inputs) =>
     embeddingGradKernel({ dy, tokens, gradAccum: inputs.gradAccum(0) }, { vocabSize }),
   );

@@ -20,7 +20,7 @@ const rows = (x: Tensor) => reshape(x, [-1, x.shape[x.rank - 1] as number]);
 export const expertLogitsKernel = defineKernel(
   'ExpertLogits',
   ({ x, weight }: { x: Tensor; weight: Tensor }, _: object): [Tensor] => [
-    reshape(matMul(rows(x), weight, false, true), [...x.shape.slice(0, -1), weight.shape[0] as number]),
+    reshape(matMul(rows(x), weight, false, true), [...x.shape.slice(0, -1), weight.shape[0]]),
   ],
 );
 

@@ -32,7 +32,7 @@ export function composedGather(x: Tensor, indices: Tensor): Tensor {
   const [batch, length, width] = x.shape as [number, number, number];
   const padded = reshape(concat([x, zeros([batch, 1, width])], 1), [batch * (length + 1), width]);
   const offsets = reshape(mul(range(0, batch, 1, 'int32'), scalar(length + 1, 'int32')), [batch, 1]);
-  return gather(padded, add(indices, offsets)) as Tensor;
+  return gather(padded, add(indices, offsets));
 }
 
 /**

@@ -22,7 +22,7 @@ const rows = (x: Tensor) => reshape(x, [-1, x.shape[x.rank - 1] as number]);
 
 /** {x [.., in], weight [out, in]} → [y [.., out]] */
 export const linearKernel = defineKernel('Linear', ({ x, weight }: LinearInputs, _: object): [Tensor] => [
-  reshape(matMul(rows(x), weight, false, true), [...x.shape.slice(0, -1), weight.shape[0] as number]),
+  reshape(matMul(rows(x), weight, false, true), [...x.shape.slice(0, -1), weight.shape[0]]),
 ]);
 
 /** {dy [.., out], weight [out, in]} → [dx [.., in]] = dy·W */

@@ -60,7 +60,7 @@ export const predictorLossGradKernel = defineKernel(
     const [dbefore] = geluGradKernel({ dy: dhidden, x: biased }, {});
     const [dbias] = biasGradKernel({ dy: dbefore }, { width: bias.size });
     const [dbias2] = biasGradKernel({ dy: dlogits }, { width: 1 });
-    const accuracy = mean(cast(equal(cast(greater(logits, 0), 'float32'), labels), 'float32')) as Tensor;
+    const accuracy = mean(cast(equal(cast(greater(logits, 0), 'float32'), labels), 'float32'));
     return [dbefore, dbias, dweight, dbias2, accuracy];
   },
 );

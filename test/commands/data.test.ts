@@ -182,7 +182,7 @@ describe('mod data prepare', () => {
     const tiny = options('tiny', { tokenizer, json: false });
     await dataPrepareCommand([`${input}/*`], tiny, (text) => printed.push(text));
     expect(readFileSync(join(folder, 'tiny/tokenizer.json'))).toEqual(readFileSync(tokenizer));
-    const yaml = printed.join('\n').split(/^In a sweep file.*$/m)[1] as string;
+    const yaml = printed.join('\n').split(/^In a sweep file.*$/m)[1];
     const sweep = join(process.cwd(), 'printed-by-data-test.yaml'); // the paths are relative to here
     writeFileSync(sweep, `name: a\nflop_budgets: [1e11]\nsequence_length: 64\nbatch_sequences: 4\n${yaml}`);
     try {
@@ -201,7 +201,7 @@ describe('mod data prepare', () => {
     for (const name of ['odd (1) [x] {a,b}', '!kept: #1', 'it\'s a "tab"']) {
       const printed: string[] = [];
       await dataPrepareCommand([`${input}/*`], options(name, { json: false }), (text) => printed.push(text));
-      const yaml = printed.join('\n').split(/^In a sweep file.*$/m)[1] as string;
+      const yaml = printed.join('\n').split(/^In a sweep file.*$/m)[1];
       const here = join(process.cwd(), 's.yaml'); // the paths are relative to here
       const { products, dir } = parseSweepFile(here, `name: a\nflop_budgets: [1e11]\n${yaml}`);
       const source = openTokens((products[0] as Product).data, 'train', dir);

@@ -13,7 +13,7 @@ it('the Kubernetes job has one pod per shard and an existing sweep file', () => 
   const [{ command, args }] = template.spec.containers;
   expect(command.slice(1, 3)).toEqual(['bin/mod.js', 'sweep']);
   expect(existsSync(command[3])).toBe(true);
-  const word = (index: number) => args[1].replace('$(JOB_COMPLETION_INDEX)', String(index)) as string;
+  const word = (index: number) => args[1].replace('$(JOB_COMPLETION_INDEX)', String(index));
   expect(args[0]).toBe('--shard');
   expect(shard(word(completions - 1))).toEqual({ index: completions - 1, of: completions });
   expect(() => shard(word(completions))).toThrow();

@@ -31,7 +31,7 @@ class TightModel extends Transformer {
 
   override forward(tokens: Tensor, options: ForwardOptions): ForwardResult {
     const result = super.forward(tokens, options);
-    if ((tokens.shape[0] as number) > this.most) throw new DeviceMemoryError('the GPU has no more');
+    if (tokens.shape[0] > this.most) throw new DeviceMemoryError('the GPU has no more');
     return result;
   }
 }

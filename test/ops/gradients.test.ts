@@ -204,7 +204,7 @@ CASES.push(
 );
 
 /** Logits far enough apart that a small step changes no choice. */
-const spread = (logits: Tensor) => add(mul(logits, 0.05), randomTensor(logits.shape, 'spread')) as Tensor;
+const spread = (logits: Tensor) => add(mul(logits, 0.05), randomTensor(logits.shape, 'spread'));
 
 CASES.push(
   {

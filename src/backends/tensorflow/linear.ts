@@ -31,7 +31,7 @@ export function setProductPrecision(precision: Precision): void {
 
 const linear = tensorflowKernel(linearKernel, (calls, { x, weight }) => {
   const y = product(calls, rows(calls, x), calls.input(weight), false, true);
-  return [calls.reshape(y, [...x.shape.slice(0, -1), weight.shape[0] as number])];
+  return [calls.reshape(y, [...x.shape.slice(0, -1), weight.shape[0]])];
 });
 
 const linearGradInput = tensorflowKernel(linearGradInputKernel, (calls, { dy, weight }) => {
@@ -46,7 +46,7 @@ const linearGradWeight = tensorflowKernel(linearGradWeightKernel, (calls, { dy, 
 
 const groupedLinear = tensorflowKernel(groupedLinearKernel, (calls, { x, weight }, { experts }) => {
   const y = expertProducts(calls, experts, x, weight, false, true);
-  return [calls.reshape(y, [...x.shape.slice(0, -1), (weight.shape[0] as number) / experts])];
+  return [calls.reshape(y, [...x.shape.slice(0, -1), weight.shape[0] / experts])];
 });
 
 const groupedLinearGradInput = tensorflowKernel(

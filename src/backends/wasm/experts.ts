@@ -177,7 +177,7 @@ const balanceLossGrad = wasmKernel(
   },
 );
 
-const rowsEach = (x: Tensor, experts: number) => (x.shape[0] as number) / experts;
+const rowsEach = (x: Tensor, experts: number) => x.shape[0] / experts;
 
 /** The concatenated results of `compute` on the rows of each expert, as a tensor of `shape`. */
 function eachExpert(

@@ -44,7 +44,7 @@ export function isoflopFigures(budget: BudgetStudy, styles: Styles): Figure[] {
   const paper = 'figure 3, left';
   const groups = [...groupBy(curves, ({ setting }) => setting.others).entries()]
     .filter(([, group]) => group.some((curve) => sizesOf(curve.runs).length >= CURVE_SIZES))
-    .filter(([, group]) => !budget.alike.includes(group[0] as Curve));
+    .filter(([, group]) => !budget.alike.includes(group[0]));
   const main = curves.filter((curve) => budget.alike.includes(curve));
   const left = curves.filter(
     (curve) => !main.includes(curve) && !groups.some(([, group]) => group.includes(curve)),

@@ -95,7 +95,7 @@ function cellsOf({ engaged, tokens }: SequenceRouting, blocks: readonly number[]
   return engaged.flatMap((row, i) =>
     [...row.slice(0, SHOWN_TOKENS)].map((cell, position) => ({
       row: i,
-      block: blocks[i] as number,
+      block: blocks[i],
       position,
       selected: cell === '1',
       token: visible(tokens?.[position]),

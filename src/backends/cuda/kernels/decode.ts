@@ -304,7 +304,7 @@ function sizesOf({ tokenEmbedding, blocks, heads }: LoopModel) {
   const [V, D] = tokenEmbedding.shape as [number, number];
   const [first] = blocks as [LoopBlock];
   const fc1 = blocks.find(({ routed }) => routed !== null)?.routed?.predictor?.fc1;
-  return { V, D, F: first.up.shape[0] as number, P: fc1?.shape[0] ?? 0, size: D / heads };
+  return { V, D, F: first.up.shape[0], P: fc1?.shape[0] ?? 0, size: D / heads };
 }
 
 /** Bytes of dynamic shared memory: the layers, lengths and rows of the sequences, and scratch, as layOut of decode.cu has it. */

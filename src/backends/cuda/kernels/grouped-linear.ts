@@ -11,7 +11,7 @@ import { activationProduct, productAndGelu, productAndSlope, type Sides } from '
 
 const groupedLinear = cudaKernel(groupedLinearKernel, (call, { x, weight }, { experts }) => {
   const [rows, inner] = rowsOf(x);
-  const outer = (weight.shape[0] as number) / experts;
+  const outer = weight.shape[0] / experts;
   const y = call.makeActivation([...x.shape.slice(0, -1), outer]);
   const product = batchedProduct(call, experts, { m: rows / experts, n: outer, k: inner, transposeB: true });
   call.backend.cublas.multiply(product, call.activation(x), call.weight(weight), call.at(y));
@@ -20,7 +20,7 @@ const groupedLinear = cudaKernel(groupedLinearKernel, (call, { x, weight }, { ex
 
 const groupedLinearGelu = cudaKernel(groupedLinearGeluKernel, (call, { x, weight }, { experts }) => {
   const [rows, inner] = rowsOf(x);
-  const outer = (weight.shape[0] as number) / experts;
+  const outer = weight.shape[0] / experts;
   const shape = [...x.shape.slice(0, -1), outer];
   const [after, before] = [call.makeActivation(shape), call.makeActivation(shape)];
   const product = batchedProduct(call, experts, { m: rows / experts, n: outer, k: inner, transposeB: true });

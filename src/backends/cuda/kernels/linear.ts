@@ -6,7 +6,7 @@ import { activationProduct, productAndGelu, productAndSlope } from './products.j
 
 const linear = cudaKernel(linearKernel, (call, { x, weight }) => {
   const [rows, inner] = rowsOf(x);
-  const outer = weight.shape[0] as number;
+  const outer = weight.shape[0];
   const y = call.makeActivation([...x.shape.slice(0, -1), outer]);
   call.backend.cublas.multiply(
     activationProduct(call, { m: rows, n: outer, k: inner, transposeB: true }),
