@@ -9,6 +9,7 @@ export const INTEGRATION = [
   'test/backends/tensorflow/**/*.test.ts',
   'test/bench/{plan,tokenizers}.test.ts',
   'test/cli.test.ts',
+  'test/closed-choices.test.ts',
   'test/commands/{data,generate}.test.ts',
   'test/crash/**/*.test.ts',
   'test/eval/eval.test.ts',
