@@ -55,7 +55,8 @@ const ADDITIONS: Record<string, Addition> = {
   added_measured: {
     file: 'results/columns.ts',
     before: '  variant: {',
-    after: "  added_measured: { type: 'number', nullable: true, measured: true, optional: true },\n  variant: {",
+    after:
+      "  added_measured: { type: 'number', nullable: true, measured: true, optional: true },\n  variant: {",
     places: ['run/execute-run.ts'],
   },
   added_evaluated: {
@@ -128,9 +129,13 @@ beforeAll(() => {
     cwd: folder,
     encoding: 'utf8',
   });
-  reports = stdout
-    .split(/^(?=src\/\S+\(\d+,\d+\): error )/m)
-    .flatMap((text) => /^src\/([^(]+)/.exec(text)?.slice(1).map((file) => ({ file, text })) ?? []);
+  reports = stdout.split(/^(?=src\/\S+\(\d+,\d+\): error )/m).flatMap(
+    (text) =>
+      /^src\/([^(]+)/
+        .exec(text)
+        ?.slice(1)
+        .map((file) => ({ file, text })) ?? [],
+  );
 });
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
