@@ -59,7 +59,7 @@ it.each([1, 3, 4, 5, 11])(
   'an evaluation interrupted after %i of 12 batches resumes with the same result',
   async (stopAfter) => {
     const whole = await evaluated(Number.POSITIVE_INFINITY, 'b');
-    await expect(evaluated(stopAfter)).rejects.toThrow('broken off');
+    await expect(evaluated(stopAfter)).rejects.toThrow('interrupted');
     const rest = await evaluated(Number.POSITIVE_INFINITY);
     expect(rest.rows).toEqual(whole.rows);
     expect(rest.batches).toBe(12 - stopAfter);
@@ -67,7 +67,7 @@ it.each([1, 3, 4, 5, 11])(
 );
 
 it('starts over for another subject, and after an unreadable file', async () => {
-  await expect(evaluated(5)).rejects.toThrow('broken off');
+  await expect(evaluated(5)).rejects.toThrow('interrupted');
   expect((await evaluated(Number.POSITIVE_INFINITY, 'other')).batches).toBe(12);
   writeFileSync(path, '{"key": "');
   expect((await evaluated(Number.POSITIVE_INFINITY)).batches).toBe(12);
