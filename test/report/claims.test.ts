@@ -114,7 +114,7 @@ it('a control is compared with runs at the same learning rate', () => {
   expect(found?.verdict).toBe('holds');
 });
 
-it('deeper models are found better than wider ones with as many FLOPs if they are', () => {
+it('deeper models that are better than wider ones with as many FLOPs are recognized', () => {
   const runs = syntheticRuns(DEPTHS);
   const shifted = (sign: number) =>
     runs.map((run) => ({
