@@ -15,15 +15,15 @@ function numberWhere(accepts: (value: number) => boolean, expected: string): (te
   };
 }
 
-export const wholeNumber = numberWhere(
+export const positiveInteger = numberWhere(
   (value) => Number.isInteger(value) && value >= 1,
   'a whole number above 0',
 );
-export const wholeOrZero = numberWhere(
+export const nonNegativeInteger = numberWhere(
   (value) => Number.isInteger(value) && value >= 0,
   'a whole number of at least 0',
 );
-export const notNegative = numberWhere(
+export const nonNegative = numberWhere(
   (value) => value >= 0 && Number.isFinite(value),
   'a number of at least 0',
 );
@@ -31,7 +31,7 @@ export const hours = numberWhere((value) => value > 0 && Number.isFinite(value),
 export const probability = numberWhere((value) => value > 0 && value <= 1, 'a number above 0 and at most 1');
 export const share = numberWhere((value) => value > 0 && value < 1, 'a number between 0 and 1');
 
-export const jobs = (text: string): number | 'auto' => (text === 'auto' ? text : wholeNumber(text));
+export const jobs = (text: string): number | 'auto' => (text === 'auto' ? text : positiveInteger(text));
 
 /** Parses I/N: 0/8 is the first of eight shards. */
 export function shard(text: string): Shard {

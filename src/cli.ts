@@ -9,15 +9,15 @@ import {
   hours,
   jobs,
   jsonOption,
-  notNegative,
+  nonNegative,
+  nonNegativeInteger,
+  positiveInteger,
   precisionOption,
   probability,
   resultsOption,
   shard,
   share,
   TARGET,
-  wholeNumber,
-  wholeOrZero,
 } from './cli-options.js';
 import { analyzeCommand } from './commands/analyze.js';
 import { benchCommand, DEFAULT_SHAPES } from './commands/bench.js';
@@ -153,7 +153,7 @@ function addSweep(mod: Command): void {
         .conflicts(['shard', 'jobs', 'maxHours', 'configHash']),
     )
     .option('--sbatch <options>', 'with --slurm: options for sbatch, quoted as one argument', '')
-    .option('--concurrency <n>', 'with --slurm: maximum number of tasks that run at a time', wholeNumber)
+    .option('--concurrency <n>', 'with --slurm: maximum number of tasks that run at a time', positiveInteger)
     .option('--dry-run', 'with --slurm: print the job scripts, submit nothing', false)
     .option('--retry', 'train diverged runs again from the start, with the current sweep file', false)
     .option('--max-hours <hours>', 'after this many hours save, stop and exit with code 75', hours)
@@ -215,7 +215,7 @@ function addEval(mod: Command): void {
         .conflicts('routing'),
     )
     .addOption(new Option('--routing <mode>', 'evaluate in this routing mode only').choices(ROUTING_MODES))
-    .option('--sequences <n>', 'maximum number of held-out sequences', wholeNumber)
+    .option('--sequences <n>', 'maximum number of held-out sequences', positiveInteger)
     .option('--checkpoint <dir>', 'checkpoint folder, run folder or SWEEP/RUN, instead of a target')
     .option('--tokens <file>', 'with --checkpoint: token file, an llm.c shard or without a header')
     .addOption(
@@ -240,8 +240,8 @@ function addAnalyze(mod: Command): void {
       'analyse which tokens pass through which routed blocks of a run, and how hard they are to predict',
     )
     .argument('<run>', 'run folder or SWEEP/RUN')
-    .option('--sequences <n>', 'number of held-out sequences to analyse', wholeNumber, 64)
-    .option('--heatmaps <n>', 'number of these to store token by token, as heatmaps', wholeNumber, 4)
+    .option('--sequences <n>', 'number of held-out sequences to analyse', positiveInteger, 64)
+    .option('--heatmaps <n>', 'number of these to store token by token, as heatmaps', positiveInteger, 4)
     .addOption(new Option('--routing <mode>', 'routing mode').choices(ROUTING_MODES).default('topk'))
     .addOption(resultsOption())
     .addOption(jsonOption())
@@ -260,10 +260,10 @@ function addGenerate(mod: Command): void {
       '--prompt <text...>',
       'required: text to continue; several prompts are decoded as one batch',
     )
-    .option('--tokens <n>', 'number of new tokens per prompt', wholeNumber, 64)
-    .option('--temperature <t>', 'sampling temperature; 0: always the most likely token', notNegative, 1)
+    .option('--tokens <n>', 'number of new tokens per prompt', positiveInteger, 64)
+    .option('--temperature <t>', 'sampling temperature; 0: always the most likely token', nonNegative, 1)
     .option('--top-p <p>', 'sample from the most likely tokens with this total probability', probability, 1)
-    .option('--seed <n>', 'seed of sampling', wholeOrZero, 0)
+    .option('--seed <n>', 'seed of sampling', nonNegativeInteger, 0)
     .addOption(
       new Option('--routing <mode>', 'routing mode; by default predictor, if the model has one').choices(
         CAUSAL_MODES,
@@ -344,7 +344,7 @@ function addBench(mod: Command): void {
       'time training steps on this machine, compared with a plain matrix product of the backend; or decoding, or memory use',
     )
     .option('--shape <shape...>', `shapes to time (default: ${DEFAULT_SHAPES.join(' ')})`, [])
-    .option('--steps <n>', 'number of timed steps, of which the median counts', wholeNumber, 9)
+    .option('--steps <n>', 'number of timed steps, of which the median counts', positiveInteger, 9)
     .option('--profile', 'print the share of each op in the step time', false)
     .addOption(
       new Option(
@@ -354,8 +354,8 @@ function addBench(mod: Command): void {
         .default(false)
         .conflicts('memory'),
     )
-    .option('--prompt <n>', 'with --decode: tokens of the prompt', wholeNumber, 512)
-    .option('--tokens <n>', 'with --decode: new tokens', wholeNumber, 256)
+    .option('--prompt <n>', 'with --decode: tokens of the prompt', positiveInteger, 512)
+    .option('--tokens <n>', 'with --decode: new tokens', positiveInteger, 256)
     .option(
       '--memory',
       'compare the memory of dense shapes with that of routed ones of equal size and of equal FLOPs',
@@ -397,14 +397,14 @@ function addData(mod: Command): void {
     .option('--field <name>', 'JSONL field that contains the text', 'text')
     .option('--separator <text>', 'string between the documents of a text file; \\n, \\t and \\0 are escapes')
     .option('--heldout-share <share>', 'share of the documents to hold out', share, 0.01)
-    .option('--seed <n>', 'seed of the choice of held-out documents', wholeOrZero, 0)
+    .option('--seed <n>', 'seed of the choice of held-out documents', nonNegativeInteger, 0)
     .option(
       '--part-bytes <n>',
       'bytes of input that a thread processes at a time',
-      wholeNumber,
+      positiveInteger,
       DEFAULT_PART_BYTES,
     )
-    .option('--jobs <n>', 'number of threads', wholeNumber, availableParallelism())
+    .option('--jobs <n>', 'number of threads', positiveInteger, availableParallelism())
     .addOption(jsonOption())
     .option('--quiet', 'print no progress', false)
     .addHelpText(

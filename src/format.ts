@@ -27,6 +27,11 @@ export function count(value: number): string {
   return value.toLocaleString('en-US');
 }
 
+/** `1 run`, `9 runs`. */
+export function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+}
+
 /** Seconds → 42s, 3m05s, 2h07m, 3d04h. */
 export function duration(seconds: number): string {
   const whole = Math.max(0, Math.round(seconds));

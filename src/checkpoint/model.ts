@@ -87,7 +87,7 @@ export async function openCheckpointTokenizer(folder: string): Promise<Tokenizer
   const { model, tokenizer: name } = readConfig(folder);
   if (name === undefined) return null;
   if (name === TOKENIZER_FILE) checkFiles(folder, [name]);
-  return fitting(await openTokenizer(name, folder), join(folder, name), model);
+  return assertFits(await openTokenizer(name, folder), join(folder, name), model);
 }
 
 /**
@@ -97,11 +97,11 @@ export async function openCheckpointTokenizer(folder: string): Promise<Tokenizer
  * @throws InputError as openCheckpointTokenizer does
  */
 export async function openTokenizerFor(folder: string, name: string): Promise<Tokenizer> {
-  return fitting(await openTokenizer(name, '.'), name, readModelConfig(folder));
+  return assertFits(await openTokenizer(name, '.'), name, readModelConfig(folder));
 }
 
 /** The tokenizer if its tokens fit in the model's vocabulary: the embedding has no rows for others. */
-function fitting(tokenizer: Tokenizer, name: string, { vocab_size }: ModelConfig): Tokenizer {
+function assertFits(tokenizer: Tokenizer, name: string, { vocab_size }: ModelConfig): Tokenizer {
   if (tokenizer.vocabSize <= vocab_size) return tokenizer;
   throw new InputError(
     `${name}: a tokenizer of ${tokenizer.vocabSize} tokens; the model has a vocabulary of ${vocab_size}`,

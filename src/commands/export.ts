@@ -6,7 +6,7 @@ import { type CurveStep, curvesOf } from '../export/curves.js';
 import { eventFile } from '../export/tensorboard.js';
 import { wandbFiles } from '../export/wandb.js';
 import { makeResultsFolder, writeFileAtomic } from '../files/atomic.js';
-import { counted } from '../report/words.js';
+import { counted } from '../format.js';
 import { type LoadedRun, loadRuns } from '../results/load.js';
 import { findSweep } from '../results/sweep-folder.js';
 

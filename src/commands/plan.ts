@@ -9,7 +9,7 @@ import { dataTokenizer } from '../data/tokenizers.js';
 import { openTokens } from '../data/tokens.js';
 import { InputError } from '../errors.js';
 import { canonicalJson } from '../files/canonical.js';
-import { bytes, count, duration, rate, table } from '../format.js';
+import { bytes, count, counted, duration, rate, table } from '../format.js';
 import { type FlopTerms, flopsPerPass } from '../model/flops.js';
 import { expandSweep } from '../plan/expand.js';
 import type { FlopsTarget } from '../plan/match-flops.js';
@@ -151,14 +151,14 @@ class DataSizes {
     const known = this.sizes.get(key);
     if (known !== undefined) return known;
     const tokens = { train: this.count(data, 'train'), heldout: this.count(data, 'heldout') };
-    this.orMissing('no tokenizer', () => dataTokenizer(data, this.baseDir));
+    this.tryOpen('no tokenizer', () => dataTokenizer(data, this.baseDir));
     this.sizes.set(key, tokens);
     return tokens;
   }
 
   private count(data: DataConfig, role: 'train' | 'heldout'): number | null {
     const what = role === 'train' ? 'training data, epochs are unknown' : 'held-out data';
-    return this.orMissing(`no ${what}`, () => {
+    return this.tryOpen(`no ${what}`, () => {
       const source = this.open(data, role, this.baseDir);
       source.close();
       return source.tokens;
@@ -166,7 +166,7 @@ class DataSizes {
   }
 
   /** Returns null and adds a line to `missing` if `open` throws an InputError. */
-  private orMissing<T>(what: string, open: () => T): T | null {
+  private tryOpen<T>(what: string, open: () => T): T | null {
     try {
       return open();
     } catch (error) {
@@ -245,7 +245,7 @@ function warningsOf(rows: PlanRow[]): string[] {
   if (repeated.length > 0) {
     const worst = `${significant(most.epochs ?? 0)} in ${most.run_id}`;
     warnings.push(
-      `more than ${MANY_EPOCHS} epochs over the training data in ${runsText(repeated)}, up to ${worst}: use more text`,
+      `more than ${MANY_EPOCHS} epochs over the training data in ${counted(repeated.length, 'run')}, up to ${worst}: use more text`,
     );
   }
   const off = rows.filter(({ budget_error }) => Math.abs(budget_error) > BUDGET_TOLERANCE);
@@ -253,7 +253,7 @@ function warningsOf(rows: PlanRow[]): string[] {
     const worst = maxBy(off, ({ budget_error }) => Math.abs(budget_error));
     const how = `${percent(Math.abs(worst.budget_error))} in ${worst.run_id}, which has ${worst.steps} steps`;
     warnings.push(
-      `FLOPs differ from the budget by more than 1% in ${runsText(off)}, up to ${how}: decrease batch_sequences for more steps`,
+      `FLOPs differ from the budget by more than 1% in ${counted(off.length, 'run')}, up to ${how}: decrease batch_sequences for more steps`,
     );
   }
   return warnings;
@@ -267,7 +267,6 @@ function maxBy<T>(items: T[], of: (item: T) => number): T {
   return items.reduce((best, item) => (of(item) > of(best) ? item : best));
 }
 
-const runsText = (rows: PlanRow[]) => (rows.length === 1 ? '1 run' : `${rows.length} runs`);
 const percent = (share: number) => `${(100 * share).toFixed(2)}%`;
 const signedPercent = (share: number) =>
   `${share < 0 ? '-' : '+'}${percent(Math.abs(share))}`.replace(/^[-+](?=0\.00%)/, '');

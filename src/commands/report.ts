@@ -2,12 +2,12 @@
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { makeResultsFolder } from '../files/atomic.js';
+import { counted } from '../format.js';
 import { numbersOf, reportOf, writeReport } from '../report/report.js';
-import { counted } from '../report/words.js';
 import { type LoadedRun, loadRuns, sweepFolders } from '../results/load.js';
 import { isSweeping, readPlan, sweepFiles } from '../results/sweep-folder.js';
 import { refreshTables } from '../results/tables.js';
-import { isMoreToCome } from '../sweep/status.js';
+import { isInProgress } from '../sweep/status.js';
 
 export interface ReportCommandOptions {
   results: string;
@@ -55,7 +55,7 @@ export async function reportCommand(
       written = state;
     }
     const rows = runs.map(({ row }) => row);
-    if (!watch || !isMoreToCome(rows, sweeping)) return;
+    if (!watch || !isInProgress(rows, sweeping)) return;
     await sleep(WATCH_INTERVAL);
   }
 }

@@ -5,7 +5,7 @@ import { findSweep, isSweeping, readPlan } from '../results/sweep-folder.js';
 import { refreshTables } from '../results/tables.js';
 import type { Task } from '../slurm/queue.js';
 import { type ClusterProgress, clusterProgress, type QueuedProgress } from '../slurm/status.js';
-import { isMoreToCome, type RunProgress, type SweepProgress, sweepProgress } from '../sweep/status.js';
+import { isInProgress, type RunProgress, type SweepProgress, sweepProgress } from '../sweep/status.js';
 
 export interface StatusCommandOptions {
   results: string;
@@ -38,7 +38,7 @@ export async function statusCommand(
     refreshTables(sweepFolder, runs);
     const text = json ? JSON.stringify(progress, null, watch ? undefined : 1) : report(name, progress);
     out.write(`${watch && out.isTTY && !json ? CLEAR : ''}${text}\n`);
-    if (!watch || !isMoreToCome(progress.runs, sweeping)) return;
+    if (!watch || !isInProgress(progress.runs, sweeping)) return;
     await sleep(WATCH_INTERVAL);
   }
 }

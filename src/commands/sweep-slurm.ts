@@ -1,5 +1,6 @@
 /** `mod sweep --slurm`: submits the runs of a sweep file to Slurm, and prints what is queued. */
 import { loadSweepFile } from '../config/sweep-file.js';
+import { counted } from '../format.js';
 import { baselinesOf } from '../report/baseline.js';
 import type { RunEnd } from '../run/messages.js';
 import { drySubmit, type SubmitOptions, type SubmitOutcome, submitSweep } from '../slurm/submit.js';
@@ -37,7 +38,7 @@ function report({ folder, jobId, reportJobId, submitted, active, done }: SubmitO
   if (jobId === null) return `nothing to submit: ${already || 'no runs left'}`;
   const before = already === '' ? '' : ` (${already} already)`;
   return [
-    `job ${jobId}: ${submitted.length === 1 ? '1 run' : `${submitted.length} runs`}${before}; job ${reportJobId}: the report after them`,
+    `job ${jobId}: ${counted(submitted.length, 'run')}${before}; job ${reportJobId}: the report after them`,
     `progress: mod status ${folder}; cancel: scancel ${jobId} ${reportJobId}`,
   ].join('\n');
 }

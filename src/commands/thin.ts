@@ -1,5 +1,5 @@
 /** `mod thin`: makes the step tables of finished runs small enough for git. */
-import { counted } from '../report/words.js';
+import { counted } from '../format.js';
 import { findSweep, readPlan, runFolder } from '../results/sweep-folder.js';
 import { refreshTables } from '../results/tables.js';
 import { thinRun } from '../results/thin.js';

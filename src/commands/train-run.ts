@@ -46,11 +46,11 @@ export async function trainRunCommand(
 ): Promise<{ end: RunEnd; stoppedBy: StopReason | null }> {
   const stop = new StopRequest();
   stop.listen();
-  const run = await orReportEnd(() => plannedRun(sweepFolder, runId, configHash), runId, 'failed', stop);
+  const run = await reportingErrors(() => plannedRun(sweepFolder, runId, configHash), runId, 'failed', stop);
   const folder = runFolder(sweepFolder, runId);
   makeResultsFolder(folder);
   const acquire = () => acquireLock(runFiles(folder).lock, `mod training ${runId}`);
-  const lock = await orReportEnd(acquire, runId, 'running', stop);
+  const lock = await reportingErrors(acquire, runId, 'running', stop);
   const log = (line: string) => out(`${new Date().toISOString()} ${line}`);
   let end: RunEnd;
   try {
@@ -92,7 +92,12 @@ function plannedRun(sweepFolder: string, runId: string, configHash: string): Pla
 }
 
 /** Returns the result of an action. If it throws, first reports the error to the parent, with this status of the run. */
-async function orReportEnd<T>(act: () => T, runId: string, status: RunStatus, stop: StopRequest): Promise<T> {
+async function reportingErrors<T>(
+  act: () => T,
+  runId: string,
+  status: RunStatus,
+  stop: StopRequest,
+): Promise<T> {
   try {
     return act();
   } catch (error) {

@@ -14,7 +14,7 @@ import {
 import { InputError } from '../errors.js';
 
 /** A number and its text in the file, which run ids use. */
-export class Written {
+export class WrittenNumber {
   constructor(
     readonly value: number,
     readonly text: string,
@@ -39,7 +39,7 @@ export function keyText(path: Path): string {
     .join('');
 }
 
-/** A parsed YAML file: mappings are objects without a prototype, numbers are `Written`. */
+/** A parsed YAML file: mappings are objects without a prototype, numbers are `WrittenNumber`. */
 export class YamlFile {
   readonly value: unknown;
   private readonly lines = new LineCounter();
@@ -111,7 +111,7 @@ export class YamlFile {
     }
     if (isMap(node)) return this.mapping(node.items, path, inside);
     const { value, source } = node as { value?: unknown; source?: string };
-    return typeof value === 'number' ? new Written(value, source ?? String(value)) : value;
+    return typeof value === 'number' ? new WrittenNumber(value, source ?? String(value)) : value;
   }
 
   private mapping(items: unknown[], path: Path, inside: Node[]): Record<string, unknown> {

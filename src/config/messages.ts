@@ -1,6 +1,6 @@
 /** Turns schema issues into error messages: the key, what was found, what is allowed. */
 import type { z } from 'zod';
-import { keyText, type Path, type Problem, Written, type YamlFile } from './document.js';
+import { keyText, type Path, type Problem, WrittenNumber, type YamlFile } from './document.js';
 import { FOUND } from './schema.js';
 
 type Issue = z.core.$ZodIssue;
@@ -61,7 +61,7 @@ const LONGEST = 40;
 
 function describe(value: unknown): string {
   if (value === null) return 'nothing';
-  if (value instanceof Written) return shortened(value.text);
+  if (value instanceof WrittenNumber) return shortened(value.text);
   if (typeof value === 'string') {
     const quoted = value.trim() !== '' && Number.isFinite(Number(value)) ? ', a number in quotes' : '';
     return `the text '${shortened(value)}'${quoted}`;

@@ -7,7 +7,7 @@ import { ROUTER_NAMES } from '../model/config.js';
 import { EXPERT_VARIANTS } from '../model/variants.js';
 import { GATE_NAMES } from '../ops/gates.js';
 import { KEEP_FINAL } from './checkpoint-policy.js';
-import { Written } from './document.js';
+import { WrittenNumber } from './document.js';
 import {
   CHINCHILLA_SHAPES,
   customShape,
@@ -27,9 +27,11 @@ const MAX_EXPERTS = 1024;
 const LONGEST_NAME = 200;
 
 const number = (allowed: string, accepts: (value: number) => boolean) =>
-  z.custom<Written>((found) => found instanceof Written && accepts(found.value), { error: allowed });
+  z.custom<WrittenNumber>((found) => found instanceof WrittenNumber && accepts(found.value), {
+    error: allowed,
+  });
 
-const whole = (min: number, max = Number.MAX_SAFE_INTEGER) =>
+const integer = (min: number, max = Number.MAX_SAFE_INTEGER) =>
   number(
     max === Number.MAX_SAFE_INTEGER
       ? `a whole number of at least ${min}`
@@ -38,9 +40,9 @@ const whole = (min: number, max = Number.MAX_SAFE_INTEGER) =>
   );
 
 const positive = number('a number above 0', (value) => value > 0 && Number.isFinite(value));
-const notNegative = number('a number of at least 0', (value) => value >= 0 && Number.isFinite(value));
-const truth = z.boolean({ error: 'true or false' });
-const words = (allowed: string) => z.string({ error: allowed }).min(1, { error: allowed });
+const nonNegative = number('a number of at least 0', (value) => value >= 0 && Number.isFinite(value));
+const boolean = z.boolean({ error: 'true or false' });
+const nonEmpty = (allowed: string) => z.string({ error: allowed }).min(1, { error: allowed });
 
 const oneOf = <const T extends readonly string[]>(choices: T) =>
   z.enum(choices, { error: choices.join(', ') });
@@ -51,7 +53,7 @@ const list = <T extends z.ZodType>(item: T, of: string) =>
 /** A mapping with only these keys; the message for another key lists them. */
 function mapping<T extends z.ZodRawShape>(keys: T, allowed = `a mapping of ${Object.keys(keys).join(', ')}`) {
   const isMapping = (found: unknown) =>
-    typeof found === 'object' && found !== null && !Array.isArray(found) && !(found instanceof Written);
+    typeof found === 'object' && found !== null && !Array.isArray(found) && !(found instanceof WrittenNumber);
   const known = Object.keys(keys).join(', ');
   return z
     .custom<Record<string, unknown>>(isMapping, { error: allowed })
@@ -65,11 +67,11 @@ const namedShape = z
   .enum(shapeNames, { error: SIZES })
   .transform((name) => CHINCHILLA_SHAPES.find((shape) => shape.name === name) as Shape);
 
-const ownShape = mapping({
-  d_model: whole(2, MAX_SIZE),
-  n_layers: whole(1, MAX_LAYERS),
-  n_heads: whole(1, MAX_SIZE).exactOptional(),
-  d_ff: whole(1, MAX_SIZE).exactOptional(),
+const customShapeMapping = mapping({
+  d_model: integer(2, MAX_SIZE),
+  n_layers: integer(1, MAX_LAYERS),
+  n_heads: integer(1, MAX_SIZE).exactOptional(),
+  d_ff: integer(1, MAX_SIZE).exactOptional(),
 })
   .superRefine(({ d_model: { value: width }, n_heads }, context) => {
     if (defaultHeads(width) === null) {
@@ -93,7 +95,7 @@ const BASELINE =
 /** One size per routing setting: the one whose FLOPs per pass are closest to a baseline's. */
 const matchedSizes = mapping({
   match_flops: z
-    .union([words(BASELINE), ownShape], { error: BASELINE })
+    .union([nonEmpty(BASELINE), customShapeMapping], { error: BASELINE })
     .superRefine((found, context) => {
       const problem = typeof found === 'string' ? shapeProblem(found) : null;
       if (problem === null) return;
@@ -106,7 +108,7 @@ const matchedSizes = mapping({
 const modelSizes = z.union(
   [
     z.literal('auto', { error: 'auto' }),
-    list(z.union([namedShape, ownShape], { error: SIZES }), 'sizes'),
+    list(z.union([namedShape, customShapeMapping], { error: SIZES }), 'sizes'),
     matchedSizes,
   ],
   { error: `auto, a list of sizes, each ${SIZES}, or {match_flops: a baseline}` },
@@ -119,7 +121,7 @@ const learningRate = z.union([rate.transform((one) => [one]), list(rate, 'learni
 });
 
 const globs = z.union(
-  [words('a path or glob').transform((one) => [one]), list(words('a path or glob'), 'paths or globs')],
+  [nonEmpty('a path or glob').transform((one) => [one]), list(nonEmpty('a path or glob'), 'paths or globs')],
   {
     error: 'a path or glob, or a list of them',
   },
@@ -131,8 +133,8 @@ const data = mapping(
     heldout_text: globs.exactOptional(),
     train: globs.exactOptional(),
     heldout: globs.exactOptional(),
-    vocab_size: whole(1, 2 ** 31).exactOptional(),
-    tokenizer: words(`${BUILT_IN_TOKENIZERS.join(', ')}, or the path of a tokenizer.json`).exactOptional(),
+    vocab_size: integer(1, 2 ** 31).exactOptional(),
+    tokenizer: nonEmpty(`${BUILT_IN_TOKENIZERS.join(', ')}, or the path of a tokenizer.json`).exactOptional(),
     token_bytes: number('1 or 2', (value) => value === 1 || value === 2).exactOptional(),
   },
   'either {text, heldout_text, tokenizer: bytes} or {train, heldout, vocab_size}',
@@ -190,10 +192,10 @@ const capacity = number('a number above 0 and at most 1', (value) => value > 0 &
 /** The keys that a grid may override: all except the name and the grids. */
 const keys = {
   flop_budgets: list(positive, 'numbers of FLOPs').exactOptional(),
-  baseline: truth.exactOptional(),
+  baseline: boolean.exactOptional(),
   // An empty list: only the dense model.
   capacities: z.array(capacity, { error: 'a list of numbers above 0 and at most 1' }).exactOptional(),
-  routing_frequencies: list(whole(1), 'whole numbers').exactOptional(),
+  routing_frequencies: list(integer(1), 'whole numbers').exactOptional(),
   routers: list(oneOf(ROUTER_NAMES), `routers: ${ROUTER_NAMES.join(', ')}`).exactOptional(),
   gates: list(oneOf(GATE_NAMES), `gates: ${GATE_NAMES.join(', ')}`).exactOptional(),
   // An empty list: no experts.
@@ -201,40 +203,40 @@ const keys = {
     .array(oneOf(EXPERT_VARIANTS), { error: `a list of ${EXPERT_VARIANTS.join(', ')}` })
     .exactOptional(),
   model_sizes: modelSizes.exactOptional(),
-  sequence_length: whole(1, MAX_SIZE).exactOptional(),
-  batch_sequences: whole(1, MAX_SIZE).exactOptional(),
-  seeds: list(whole(0), 'whole numbers').exactOptional(),
-  tie_embeddings: truth.exactOptional(),
+  sequence_length: integer(1, MAX_SIZE).exactOptional(),
+  batch_sequences: integer(1, MAX_SIZE).exactOptional(),
+  seeds: list(integer(0), 'whole numbers').exactOptional(),
+  tie_embeddings: boolean.exactOptional(),
   data: data.exactOptional(),
   routing: mapping({
-    predictor_hidden: whole(0, MAX_SIZE).exactOptional(),
-    aux_loss_weight: notNegative.exactOptional(),
+    predictor_hidden: integer(0, MAX_SIZE).exactOptional(),
+    aux_loss_weight: nonNegative.exactOptional(),
   }).exactOptional(),
   experts: mapping({
-    count: whole(1, MAX_EXPERTS).exactOptional(),
+    count: integer(1, MAX_EXPERTS).exactOptional(),
     capacity_factor: positive.exactOptional(),
-    balance_loss_weight: notNegative.exactOptional(),
-    no_ops: whole(1, MAX_EXPERTS).exactOptional(),
-    balance_no_ops: truth.exactOptional(),
+    balance_loss_weight: nonNegative.exactOptional(),
+    no_ops: integer(1, MAX_EXPERTS).exactOptional(),
+    balance_no_ops: boolean.exactOptional(),
   }).exactOptional(),
   training: mapping({
     learning_rate: learningRate.exactOptional(),
-    weight_decay: notNegative.exactOptional(),
+    weight_decay: nonNegative.exactOptional(),
     gradient_clip: positive.exactOptional(),
     micro_batch_sequences: z
-      .union([z.null(), whole(1)], { error: 'null (automatic) or a whole number of at least 1' })
+      .union([z.null(), integer(1)], { error: 'null (automatic) or a whole number of at least 1' })
       .exactOptional(),
-    deterministic: truth.exactOptional(),
+    deterministic: boolean.exactOptional(),
   }).exactOptional(),
   evaluation: mapping({
-    sequences: whole(1).exactOptional(),
-    every_steps: whole(0).exactOptional(),
-    autoregressive: truth.exactOptional(),
+    sequences: integer(1).exactOptional(),
+    every_steps: integer(0).exactOptional(),
+    autoregressive: boolean.exactOptional(),
   }).exactOptional(),
   checkpoint: mapping({
-    minutes: notNegative.exactOptional(),
-    steps: whole(0).exactOptional(),
-    keep: whole(1, 1000).exactOptional(),
+    minutes: nonNegative.exactOptional(),
+    steps: integer(0).exactOptional(),
+    keep: integer(1, 1000).exactOptional(),
     keep_final: oneOf(KEEP_FINAL).exactOptional(),
   }).exactOptional(),
   backend: oneOf(REQUESTED_BACKENDS).exactOptional(),
@@ -246,11 +248,11 @@ const NAME =
 
 // YAML parses `name: 6e18` as a number.
 const isName = (found: unknown) =>
-  (typeof found === 'string' || found instanceof Written) &&
-  /^[\p{L}\d][\p{L}\d._-]*$/u.test(found instanceof Written ? found.text : found);
+  (typeof found === 'string' || found instanceof WrittenNumber) &&
+  /^[\p{L}\d][\p{L}\d._-]*$/u.test(found instanceof WrittenNumber ? found.text : found);
 const name = z
-  .custom<string | Written>(isName, { error: NAME })
-  .transform((found) => (found instanceof Written ? found.text : found))
+  .custom<string | WrittenNumber>(isName, { error: NAME })
+  .transform((found) => (found instanceof WrittenNumber ? found.text : found))
   .refine((found) => Buffer.byteLength(found) <= LONGEST_NAME, {
     error: `a name of at most ${LONGEST_NAME} bytes, valid as a file name`,
   });
@@ -261,7 +263,7 @@ export const sweepSchema = mapping(
   {
     name,
     ...keys,
-    on_finish: list(words('a program or an argument'), 'a program and its arguments').exactOptional(),
+    on_finish: list(nonEmpty('a program or an argument'), 'a program and its arguments').exactOptional(),
     grids: z.array(grid, { error: 'a list of mappings' }).exactOptional(),
   },
   'a mapping of keys to values: name, flop_budgets, data, ...',

@@ -12,7 +12,7 @@ import type { RouterName } from '../model/config.js';
 import type { ExpertVariant } from '../model/variants.js';
 import type { Gate } from '../ops/gates.js';
 import type { CheckpointPolicy } from './checkpoint-policy.js';
-import { keyText, type Path, type Problem, Written, YamlFile } from './document.js';
+import { keyText, type Path, type Problem, WrittenNumber, YamlFile } from './document.js';
 import { problemsOf } from './messages.js';
 import { type GridKeys, sweepSchema, type WrittenSweep } from './schema.js';
 import type { Shape } from './shapes.js';
@@ -25,37 +25,40 @@ export interface MatchedSizes {
 
 /** Settings in which every list is an axis; the runs are their product. Keys are those of the file. */
 export interface Product {
-  flop_budgets: Written[];
+  flop_budgets: WrittenNumber[];
   baseline: boolean;
-  capacities: Written[];
-  routing_frequencies: Written[];
+  capacities: WrittenNumber[];
+  routing_frequencies: WrittenNumber[];
   routers: RouterName[];
   gates: Gate[];
   expert_variants: ExpertVariant[];
   model_sizes: 'auto' | Shape[] | MatchedSizes;
-  sequence_length: Written;
-  batch_sequences: Written;
-  seeds: Written[];
+  sequence_length: WrittenNumber;
+  batch_sequences: WrittenNumber;
+  seeds: WrittenNumber[];
   tie_embeddings: boolean;
   data: DataConfig;
-  routing: { predictor_hidden: Written; aux_loss_weight: Written };
+  routing: { predictor_hidden: WrittenNumber; aux_loss_weight: WrittenNumber };
   experts: {
-    count: Written;
-    capacity_factor: Written;
-    balance_loss_weight: Written;
+    count: WrittenNumber;
+    capacity_factor: WrittenNumber;
+    balance_loss_weight: WrittenNumber;
     /** Null: the number of experts. */
-    no_ops: Written | null;
+    no_ops: WrittenNumber | null;
     balance_no_ops: boolean;
   };
   training: {
-    learning_rate: ('auto' | Written)[];
-    weight_decay: Written;
-    gradient_clip: Written;
-    micro_batch_sequences: Written | null;
+    learning_rate: ('auto' | WrittenNumber)[];
+    weight_decay: WrittenNumber;
+    gradient_clip: WrittenNumber;
+    micro_batch_sequences: WrittenNumber | null;
     deterministic: boolean;
   };
-  evaluation: { sequences: Written; every_steps: Written; autoregressive: boolean };
-  checkpoint: { minutes: Written; steps: Written; keep: Written } & Pick<CheckpointPolicy, 'keep_final'>;
+  evaluation: { sequences: WrittenNumber; every_steps: WrittenNumber; autoregressive: boolean };
+  checkpoint: { minutes: WrittenNumber; steps: WrittenNumber; keep: WrittenNumber } & Pick<
+    CheckpointPolicy,
+    'keep_final'
+  >;
   backend: RequestedBackend;
   precision: RequestedPrecision;
 }
@@ -80,37 +83,37 @@ export interface SweepFile {
   budgetsAt: string;
 }
 
-const usual = (value: number) => new Written(value, String(value));
+const written = (value: number) => new WrittenNumber(value, String(value));
 
 const DEFAULTS: Omit<Product, 'flop_budgets' | 'data'> = {
   baseline: true,
   capacities: [],
-  routing_frequencies: [usual(2)],
+  routing_frequencies: [written(2)],
   routers: ['learned'],
   gates: ['raw'],
   expert_variants: [],
   model_sizes: 'auto',
-  sequence_length: usual(2048),
-  batch_sequences: usual(128),
-  seeds: [usual(0)],
+  sequence_length: written(2048),
+  batch_sequences: written(128),
+  seeds: [written(0)],
   tie_embeddings: true,
-  routing: { predictor_hidden: usual(64), aux_loss_weight: usual(0) },
+  routing: { predictor_hidden: written(64), aux_loss_weight: written(0) },
   experts: {
-    count: usual(8),
-    capacity_factor: usual(1.25),
-    balance_loss_weight: usual(0.01),
+    count: written(8),
+    capacity_factor: written(1.25),
+    balance_loss_weight: written(0.01),
     no_ops: null,
     balance_no_ops: true,
   },
   training: {
     learning_rate: ['auto'],
-    weight_decay: usual(0.1),
-    gradient_clip: usual(1),
+    weight_decay: written(0.1),
+    gradient_clip: written(1),
     micro_batch_sequences: null,
     deterministic: false,
   },
-  evaluation: { sequences: usual(1024), every_steps: usual(0), autoregressive: true },
-  checkpoint: { minutes: usual(10), steps: usual(0), keep: usual(2), keep_final: 'all' },
+  evaluation: { sequences: written(1024), every_steps: written(0), autoregressive: true },
+  checkpoint: { minutes: written(10), steps: written(0), keep: written(2), keep_final: 'all' },
   backend: 'auto',
   precision: 'auto',
 };

@@ -35,7 +35,7 @@ export async function prepareParts(parts: readonly Part[], options: PoolOptions)
         const worker = new Worker(new URL('./prepare-worker.js', import.meta.url), { workerData: setup });
         workers.push(worker);
         for (let part = queue.shift(); part !== undefined; part = queue.shift()) {
-          onDone(part, await prepareIn(worker, part, onRead));
+          onDone(part, await prepareInWorker(worker, part, onRead));
         }
       }),
     );
@@ -44,7 +44,7 @@ export async function prepareParts(parts: readonly Part[], options: PoolOptions)
   }
 }
 
-function prepareIn(worker: Worker, part: Part, onRead: (bytes: number) => void): Promise<PartResult> {
+function prepareInWorker(worker: Worker, part: Part, onRead: (bytes: number) => void): Promise<PartResult> {
   return new Promise((resolve, reject) => {
     const onExit = (code: number) => fail(new Error(`a tokenizing thread ended with ${code}`));
     const settle = () => worker.off('message', onMessage).off('error', fail).off('exit', onExit);

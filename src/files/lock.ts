@@ -65,12 +65,12 @@ export function acquireLock(path: string, description: string): Lock {
 /**
  * Takes a lock that is only held briefly, waiting for its release. Blocks the event loop.
  *
- * @param patience seconds
+ * @param timeout seconds
  * @throws TryLaterError if it is still held after that time
  * @throws InputError as acquireLock does
  */
-export function waitForLock(path: string, description: string, patience: number): Lock {
-  const end = performance.now() + 1000 * patience;
+export function waitForLock(path: string, description: string, timeout: number): Lock {
+  const end = performance.now() + 1000 * timeout;
   for (;;) {
     try {
       return acquireLock(path, description);

@@ -20,20 +20,20 @@ const MAX_LAYERS = 4096;
 
 interface Match {
   shape: Shape;
-  /** |log(FLOPs per pass / wanted)|. */
+  /** |log(FLOPs per pass / targetFlops)|. */
   miss: number;
 }
 
 /**
- * The shape whose FLOPs per pass are closest to `wanted`: at the baseline's width the best depth (Raposo et al. 2024,
+ * The shape whose FLOPs per pass are closest to `targetFlops`: at the baseline's width the best depth (Raposo et al. 2024,
  * section 4.1: depth is worth more than width); if that misses by more than 1%, the best of all widths up to 15% away, each
  * at its own best depth. All widths keep the number of heads, give heads of an even size (rotary positions pair their
  * halves) and are multiples of 8 (tensor cores read 16 bytes at once); d_ff keeps its ratio.
  *
  * @param modelOf the model of a shape, under the setting that is matched
  */
-export function matchFlops(wanted: number, base: Shape, modelOf: (shape: Shape) => ModelConfig): Shape {
-  const match = (width: number): Match => bestDepth(wanted, width, base, modelOf);
+export function matchFlops(targetFlops: number, base: Shape, modelOf: (shape: Shape) => ModelConfig): Shape {
+  const match = (width: number): Match => bestDepth(targetFlops, width, base, modelOf);
   const own = match(base.d_model);
   if (own.miss <= Math.log1p(CLOSE_ENOUGH)) return own.shape;
   const step = leastCommonMultiple(2 * base.n_heads, WIDTH_STEP);
@@ -56,7 +56,7 @@ function leastCommonMultiple(a: number, b: number): number {
 }
 
 function bestDepth(
-  wanted: number,
+  targetFlops: number,
   width: number,
   base: Shape,
   modelOf: (shape: Shape) => ModelConfig,
@@ -66,9 +66,9 @@ function bestDepth(
   for (let layers = 1; layers <= MAX_LAYERS; layers++) {
     const shape = customShape(width, layers, base.n_heads, d_ff);
     const flops = flopsPerPass(modelOf(shape)).total;
-    const miss = Math.abs(Math.log(flops / wanted));
+    const miss = Math.abs(Math.log(flops / targetFlops));
     if (best === null || miss < best.miss) best = { shape, miss };
-    if (flops > wanted) break;
+    if (flops > targetFlops) break;
   }
   return best as Match;
 }

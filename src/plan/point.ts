@@ -1,5 +1,5 @@
 /** A point of a sweep: one choice on every axis of a product of settings. */
-import type { Written } from '../config/document.js';
+import type { WrittenNumber } from '../config/document.js';
 import type { Shape } from '../config/shapes.js';
 import type { Product } from '../config/sweep-file.js';
 import type { RouterName } from '../model/config.js';
@@ -7,19 +7,19 @@ import type { Variant } from '../model/variants.js';
 import type { Gate } from '../ops/gates.js';
 
 export interface RoutingPoint {
-  capacity: Written;
-  frequency: Written;
+  capacity: WrittenNumber;
+  frequency: WrittenNumber;
   router: RouterName;
   gate: Gate;
 }
 
 export interface Point {
   product: Product;
-  budget: Written;
+  budget: WrittenNumber;
   variant: Variant;
   /** Null: no block is routed. */
   routing: RoutingPoint | null;
   shape: Shape;
-  learningRate: 'auto' | Written;
-  seed: Written;
+  learningRate: 'auto' | WrittenNumber;
+  seed: WrittenNumber;
 }

@@ -80,9 +80,9 @@ function sizesFor(budget: number, product: Product, baselineOf: BaselineOf): Siz
 
 function matchedSizes({ shape, flopsPerPass }: FlopsTarget, product: Product): SizesOf {
   const dense = { product, shape, variant: 'baseline', routing: null } as const;
-  const wanted = flopsPerPass ?? denseFlopsPerPass(modelOf(dense));
+  const targetFlops = flopsPerPass ?? denseFlopsPerPass(modelOf(dense));
   return (setting) =>
     setting.variant === 'baseline'
       ? [shape]
-      : [matchFlops(wanted, shape, (other) => modelOf({ product, shape: other, ...setting }))];
+      : [matchFlops(targetFlops, shape, (other) => modelOf({ product, shape: other, ...setting }))];
 }

@@ -1,5 +1,5 @@
 /** Run ids: the settings of a run as its sweep file wrote them, as a file name. */
-import { Written } from '../config/document.js';
+import { WrittenNumber } from '../config/document.js';
 import type { Product, TopLevel } from '../config/sweep-file.js';
 import { canonicalJson, configHash } from '../files/canonical.js';
 import { ROUTERS } from '../model/routers.js';
@@ -76,7 +76,7 @@ interface Setting {
 /** The keys that are not in the fixed part of an id. Data is named by its hash: globs are not valid in file names. */
 function otherKeys(
   product: Product | TopLevel,
-  learningRates: ('auto' | Written)[],
+  learningRates: ('auto' | WrittenNumber)[],
 ): Record<string, Setting> {
   const { routing, training, evaluation, data } = product;
   const { count, ...experts } = product.experts;
@@ -104,7 +104,7 @@ function otherKeys(
   };
 }
 
-function settingOf(value: Written | string | boolean | null): Setting {
-  if (value instanceof Written) return { value: String(value.value), text: value.text };
+function settingOf(value: WrittenNumber | string | boolean | null): Setting {
+  if (value instanceof WrittenNumber) return { value: String(value.value), text: value.text };
   return { value: String(value), text: String(value) };
 }

@@ -21,16 +21,16 @@ export function baselineOptimum(sweep: string, budget: number, resultsDir: strin
   const runs = loadRuns(sweepFolders([sweep], resultsDir)).filter(({ row }) => row.variant === 'baseline');
   const { budgets } = studyOf(runs);
   const baseline = budgets.find((study) => study.budget === budget)?.baseline;
-  if (baseline == null) throw new InputError(`${sweep}: ${whatItHas(budgets)}`);
+  if (baseline == null) throw new InputError(`${sweep}: ${missingBaseline(budgets)}`);
   return { shape: shapeOf(baseline.best.row), flopsPerPass: baseline.optimum.flopsPerPass };
 }
 
 /** Resolves the sweeps that a file names in `match_flops`: folders relative to the file, or names under the results. */
 export function baselinesOf({ path, dir }: Pick<SweepFile, 'path' | 'dir'>, resultsDir: string): BaselineOf {
   return (sweep, budget) => {
-    const beside = resolve(dir, sweep);
+    const relativeToFile = resolve(dir, sweep);
     try {
-      return baselineOptimum(existsSync(beside) ? beside : sweep, budget, resultsDir);
+      return baselineOptimum(existsSync(relativeToFile) ? relativeToFile : sweep, budget, resultsDir);
     } catch (error) {
       if (!(error instanceof InputError)) throw error;
       throw new InputError(`${path}: match_flops: ${error.message}`);
@@ -38,7 +38,7 @@ export function baselinesOf({ path, dir }: Pick<SweepFile, 'path' | 'dir'>, resu
   };
 }
 
-function whatItHas(budgets: readonly BudgetStudy[]): string {
+function missingBaseline(budgets: readonly BudgetStudy[]): string {
   if (budgets.length === 0) return 'it has no finished dense run';
   return `its dense runs have only ${budgets.map(({ budget }) => budgetName(budget)).join(', ')} FLOPs`;
 }

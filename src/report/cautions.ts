@@ -1,6 +1,7 @@
 /** Warnings about runs that differ in more than what the report compares. */
+import { counted } from '../format.js';
 import type { Study } from './study.js';
-import { counted, percent } from './words.js';
+import { percent } from './words.js';
 
 const BUDGET_TOLERANCE = 0.01;
 

@@ -1,4 +1,5 @@
 /** The report as one self-contained HTML page. */
+import { counted } from '../format.js';
 import { cautionsOf } from './cautions.js';
 import { shownBudget } from './chosen.js';
 import type { Claim } from './claims/claim.js';
@@ -9,7 +10,7 @@ import { PAGE_SCRIPT } from './page-script.js';
 import { PAGE_STYLE } from './page-style.js';
 import type { Study } from './study.js';
 import { fitTable, leftOutTable, scalingTable } from './tables.js';
-import { budgetName, counted } from './words.js';
+import { budgetName } from './words.js';
 
 export interface PageContent {
   sweeps: string[];

@@ -173,12 +173,12 @@ export function isDeeper({ row: a }: DoneRun, { row: b }: DoneRun): boolean {
 }
 
 /** Whether the FLOPs per pass of two models differ by at most a share; so do the tokens of an equal budget. */
-export function asManyFlops({ row: a }: DoneRun, { row: b }: DoneRun, share: number): boolean {
+export function haveSimilarFlops({ row: a }: DoneRun, { row: b }: DoneRun, share: number): boolean {
   return Math.abs(Math.log(a.flops_per_pass / b.flops_per_pass)) <= Math.log1p(share);
 }
 
 /** Half a step between sizes that differ by a factor of 1.4. */
-const ONE_SIZE = 0.2;
+const SAME_SIZE = 0.2;
 
 /**
  * The runs that a curve is fitted to: of deeper and wider shapes of one size, those that are worse than the best are left
@@ -187,13 +187,13 @@ const ONE_SIZE = 0.2;
  */
 function withoutWorseShapes(runs: readonly DoneRun[], noise: number | null): DoneRun[] {
   const shapes = meansOf(runs).sort((a, b) => a.loss - b.loss);
-  const areOneSize = (a: SizeMean, b: SizeMean) =>
-    asManyFlops(a, b, ONE_SIZE) && (isDeeper(a, b) || isDeeper(b, a));
+  const areSameSize = (a: SizeMean, b: SizeMean) =>
+    haveSimilarFlops(a, b, SAME_SIZE) && (isDeeper(a, b) || isDeeper(b, a));
   const kept: SizeMean[] = [];
   for (const shape of shapes) {
     const isWorseThan = (better: SizeMean) => {
       const by = runInterval(shape.loss - better.loss, noise, shape.seeds, better.seeds);
-      return by !== null && by[0] > 0 && areOneSize(better, shape);
+      return by !== null && by[0] > 0 && areSameSize(better, shape);
     };
     if (!kept.some(isWorseThan)) kept.push(shape);
   }

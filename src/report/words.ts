@@ -49,11 +49,6 @@ export function shortCount(value: number): string {
   return String(value);
 }
 
-/** `1 run`, `9 runs`. */
-export function counted(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? '' : 's'}`;
-}
-
 function signed(value: number, text: string): string {
   if (Number(text.replace('%', '')) === 0) return text.replace('-', '');
   return value > 0 ? `+${text}` : text.replace('-', '−');

@@ -43,12 +43,12 @@ export function loadRuns(folders: readonly string[]): LoadedRun[] {
 
 function loadRun(sweep: string, sweepFolder: string, run: PlannedRun, tables: Tables): LoadedRun {
   const folder = runFolder(sweepFolder, run.run_id);
-  const own = existsSync(folder);
+  const hasFolder = existsSync(folder);
   return {
     sweep,
     spec: run.spec,
-    row: (own ? null : tables.run(run.run_id)) ?? currentRow(folder, run),
-    evaluations: own ? readEvaluations(folder) : tables.evaluations(run.run_id),
+    row: (hasFolder ? null : tables.run(run.run_id)) ?? currentRow(folder, run),
+    evaluations: hasFolder ? readEvaluations(folder) : tables.evaluations(run.run_id),
     analysis: readAnalysis(folder),
     steps: () => readSteps(runFiles(folder).steps),
   };

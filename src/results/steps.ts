@@ -20,7 +20,7 @@ export function appendStep(path: string, row: StepRow): void {
  * Keeps the lines up to and including a step, byte for byte; 0 keeps only the header. Also removes a last line without a
  * line end, which a crash may leave.
  */
-export function cutSteps(path: string, step: number): void {
+export function truncateSteps(path: string, step: number): void {
   if (!existsSync(path)) return;
   const lines = readFileSync(path, 'utf8').split('\n').slice(0, -1);
   const head = formatCsv(STEP_TABLE, []);

@@ -50,7 +50,7 @@ export function isSweeping(sweepFolder: string): boolean {
 }
 
 /** Seconds to wait for another process that writes the tables or the plan. */
-const PATIENCE = 30;
+const LOCK_TIMEOUT = 30;
 
 /**
  * The lock for writing the tables or the plan.
@@ -58,7 +58,7 @@ const PATIENCE = 30;
  * @throws TryLaterError if another process holds it for 30 s
  */
 export function lockTables(folder: string, description: string): Lock {
-  return waitForLock(sweepFiles(folder).tablesLock, description, PATIENCE);
+  return waitForLock(sweepFiles(folder).tablesLock, description, LOCK_TIMEOUT);
 }
 
 /** Writes the plan; for the process that holds the sweep's lock. */

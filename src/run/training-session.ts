@@ -13,7 +13,7 @@ import { initialValues } from '../model/parameters.js';
 import { Transformer } from '../model/transformer.js';
 import type { PlannedRun } from '../plan/run.js';
 import { runFiles } from '../results/run-folder.js';
-import { appendStep, cutSteps } from '../results/steps.js';
+import { appendStep, truncateSteps } from '../results/steps.js';
 import type { Optimizer } from '../train/optimizer.js';
 import { createOptimizer } from '../train/optimizers.js';
 import { type StepReport, type TrainingOutcome, train } from '../train/trainer.js';
@@ -145,7 +145,7 @@ export class TrainingSession {
     for (const batch of state?.skipped_batches ?? []) skipped.add(batch);
     batches.cursor = state?.cursor ?? 0;
     const { steps, checkpoints } = runFiles(folder);
-    cutSteps(steps, this.step);
+    truncateSteps(steps, this.step);
     this.steps = new StepLog(spec.steps, (row) => appendStep(steps, row), state?.log);
     this.checkpointer = new Checkpointer(
       { checkpoints, policy: run.checkpoint, after: [steps], log, write, now },

@@ -1,4 +1,5 @@
 /** The job scripts of `mod sweep --slurm`: an array with one task per run, and the report that runs after it. */
+import { counted } from '../format.js';
 import type { PlannedRun } from '../plan/run.js';
 
 export interface ScriptOptions {
@@ -41,7 +42,7 @@ export function arrayScript(options: ArrayOptions): string {
   const { name, config, resultsDir, command, runs, concurrency, flags, sbatch } = options;
   const array = `0-${runs.length - 1}${concurrency === undefined ? '' : `%${concurrency}`}`;
   return `#!/usr/bin/env bash
-# ${runs.length === 1 ? '1 run' : `${runs.length} runs`} of the sweep ${name}, one task each, the most expensive first. Made by mod sweep --slurm.
+# ${counted(runs.length, 'run')} of the sweep ${name}, one task each, the most expensive first. Made by mod sweep --slurm.
 ${sbatchLines([`--job-name=${jobName(name)}`, logOption(options, '%A_%a'), sbatch])}
 ${sbatchLines([`--array=${array}`, '--requeue', '--open-mode=append', `--signal=B:TERM@${WARNING}`])}
 set -u

@@ -48,7 +48,7 @@ export function sweepProgress(folder: string, runs: readonly PlannedRun[]): Swee
 }
 
 /** Whether more progress is expected: a run trains, is queued, or may be the next of a running sweep. */
-export function isMoreToCome(
+export function isInProgress(
   runs: readonly { status: RunStatus | 'queued' }[],
   sweepIsRunning: boolean,
 ): boolean {

@@ -1,7 +1,7 @@
 /** Parsed sweep files: defaults, numbers with their spelling, grids that override the top level. */
 import { resolve } from 'node:path';
 import { expect, it } from 'vitest';
-import { Written } from '../../src/config/document.js';
+import { WrittenNumber } from '../../src/config/document.js';
 import { nearestWord } from '../../src/config/messages.js';
 import { loadSweepFile, parseSweepFile } from '../../src/config/sweep-file.js';
 import { InputError } from '../../src/errors.js';
@@ -46,7 +46,7 @@ it('accepts a number as a name, and resolves paths against the folder of the fil
 });
 
 it.each(['6e18', '6.0E+18', '6000000000000000000'])('keeps the spelling %s', (text) => {
-  expect(only(MINIMAL.replace('[6e18]', `[${text}]`)).flop_budgets).toEqual([new Written(6e18, text)]);
+  expect(only(MINIMAL.replace('[6e18]', `[${text}]`)).flop_budgets).toEqual([new WrittenNumber(6e18, text)]);
 });
 
 it('reads token files without a tokenizer', () => {
@@ -62,8 +62,8 @@ it('reads token files without a tokenizer', () => {
 
 it.each([
   ['auto', ['auto']],
-  ['1e-3', [new Written(1e-3, '1e-3')]],
-  ['[auto, 3e-4]', ['auto', new Written(3e-4, '3e-4')]],
+  ['1e-3', [new WrittenNumber(1e-3, '1e-3')]],
+  ['[auto, 3e-4]', ['auto', new WrittenNumber(3e-4, '3e-4')]],
 ])('reads learning_rate: %s', (text, expected) => {
   expect(only(`${MINIMAL}training: {learning_rate: ${text}}\n`).training.learning_rate).toEqual(expected);
 });
@@ -93,7 +93,7 @@ it('lets a grid override single keys, nested ones too, and takes the others from
     { seeds: [7], decay: 0.2, rates: 1, data },
     { seeds: [1, 2], decay: 0.2, rates: 1, data },
   ]);
-  expect(products[1]?.training.learning_rate).toEqual([new Written(1e-3, '1e-3')]);
+  expect(products[1]?.training.learning_rate).toEqual([new WrittenNumber(1e-3, '1e-3')]);
 });
 
 it('allows budgets and data in the grids alone if every grid has them', () => {
@@ -103,8 +103,8 @@ it('allows budgets and data in the grids alone if every grid has them', () => {
 
 it('reads anchors and aliases', () => {
   expect(only(`${MINIMAL}seeds: &few [1, 2]\nrouting_frequencies: *few\n`).routing_frequencies).toEqual([
-    new Written(1, '1'),
-    new Written(2, '2'),
+    new WrittenNumber(1, '1'),
+    new WrittenNumber(2, '2'),
   ]);
 });
 

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { STEP_COLUMNS, type StepRow } from '../../src/results/columns.js';
-import { appendStep, cutSteps, readSteps } from '../../src/results/steps.js';
+import { appendStep, readSteps, truncateSteps } from '../../src/results/steps.js';
 
 let folder: string;
 beforeAll(() => {
@@ -32,7 +32,7 @@ describe('steps.csv', () => {
     for (const step of [5, 10, 15, 20]) appendStep(straight, row(step));
     for (const step of [5, 10, 15]) appendStep(steps, row(step));
     writeFileSync(steps, '20,2048', { flag: 'a' }); // a line that a crash cut short
-    cutSteps(steps, 12);
+    truncateSteps(steps, 12);
     for (const step of [15, 20]) appendStep(steps, row(step));
     expect(readFileSync(steps, 'utf8')).toBe(readFileSync(straight, 'utf8'));
     expect(readSteps(steps)).toEqual([5, 10, 15, 20].map(row));
@@ -61,10 +61,10 @@ describe('steps.csv', () => {
 
   it('can be truncated to its header, with any content', () => {
     const steps = join(folder, 'cut.csv');
-    cutSteps(steps, 0);
+    truncateSteps(steps, 0);
     expect(readSteps(steps)).toEqual([]);
     writeFileSync(steps, 'step,tok');
-    cutSteps(steps, 0);
+    truncateSteps(steps, 0);
     expect(readFileSync(steps, 'utf8')).toBe(`${STEP_COLUMNS.join()}\n`);
   });
 });

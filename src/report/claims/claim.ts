@@ -165,13 +165,13 @@ export function above(interval: Interval | null, bound: number): Evidence['verdi
 }
 
 /** The verdict that all hold: the worst of several. */
-export function both(...verdicts: Evidence['verdict'][]): Evidence['verdict'] {
+export function allHold(...verdicts: Evidence['verdict'][]): Evidence['verdict'] {
   if (verdicts.includes('fails')) return 'fails';
   return verdicts.includes('undecided') ? 'undecided' : 'holds';
 }
 
 /** A difference of losses as text, with a note if its uncertainty is unknown. */
-export function difference({ value, interval: range, basis }: Difference): string {
+export function differenceText({ value, interval: range, basis }: Difference): string {
   const doubts = [
     ...(basis === 'best runs' ? ['of best runs: a curve has no minimum in range'] : []),
     ...(typeof basis === 'number' ? [`size by size, ${basis === 1 ? 'one size' : `${basis} sizes`}`] : []),

@@ -2,9 +2,9 @@
 import { noiseInterval } from '../noise.js';
 import { type Interval, interval } from '../parabola.js';
 import {
-  asManyFlops,
   type Curve,
   type DoneRun,
+  haveSimilarFlops,
   isDeeper,
   leastLoss,
   type SizeMean,
@@ -14,13 +14,13 @@ import {
 import { significant, withInterval } from '../words.js';
 import {
   above,
+  allHold,
   below,
   bestModel,
-  both,
   type Claim,
   curvesOf,
   type Difference,
-  difference,
+  differenceText,
   lossDifference,
   modelDifference,
   named,
@@ -54,7 +54,7 @@ function better(study: Study): Claim {
       const models = best && dense && { best, dense, ...modelDifference(best, dense, noise) };
       return {
         verdict: below(found.interval, 0),
-        finding: `${mod.setting.label} minus ${baseline.setting.label}: ${difference(found)}.${models === null ? '' : ` Best models: ${seedsOf(models.best)} minus ${seedsOf(models.dense)}, ${difference(models)}.`}`,
+        finding: `${mod.setting.label} minus ${baseline.setting.label}: ${differenceText(found)}.${models === null ? '' : ` Best models: ${seedsOf(models.best)} minus ${seedsOf(models.dense)}, ${differenceText(models)}.`}`,
         numbers: [
           named('loss, optimal MoD minus optimal baseline', found),
           ...(models === null ? [] : [named('loss, best MoD model minus best dense model', models)]),
@@ -80,9 +80,9 @@ function largerAsCostly(study: Study): Claim {
     const params = ratioOfOptima(mod, baseline, 'params_total');
     const flops = ratioOfOptima(mod, baseline, 'flops_per_pass');
     if (params === null || flops === null) return null;
-    const asMany = both(above(flops.interval, AS_MANY[0]), below(flops.interval, AS_MANY[1]));
+    const asMany = allHold(above(flops.interval, AS_MANY[0]), below(flops.interval, AS_MANY[1]));
     return {
-      verdict: both(above(params.interval, 1), asMany),
+      verdict: allHold(above(params.interval, 1), asMany),
       finding: `${withInterval(params.value, params.interval, significant)} times the parameters, ${withInterval(flops.value, flops.interval, significant)} times the FLOPs per pass (as many: within a quarter).`,
       numbers: [
         named('parameters, MoD over baseline', params),
@@ -118,8 +118,8 @@ function randomWorse(study: Study): Claim {
     const fromMod = settingDifference(random, mod, noise);
     const fromDense = lossDifference(random, dense, noise);
     return {
-      verdict: both(above(fromMod.interval, 0), above(fromDense.interval, 0)),
-      finding: `Random minus ${mod.setting.label}: ${difference(fromMod)}; minus ${dense.setting.label}: ${difference(fromDense)}.`,
+      verdict: allHold(above(fromMod.interval, 0), above(fromDense.interval, 0)),
+      finding: `Random minus ${mod.setting.label}: ${differenceText(fromMod)}; minus ${dense.setting.label}: ${differenceText(fromDense)}.`,
       numbers: [
         named('loss, random minus learned', fromMod),
         named('loss, random minus baseline', fromDense),
@@ -148,7 +148,7 @@ function depth(study: Study): Claim {
     const found = meanDifference(pairs, budget.noise);
     return {
       verdict: below(found.interval, 0),
-      finding: `Deeper minus wider, ${pairs.length === 1 ? 'one pair' : `mean of ${pairs.length} pairs`}: ${difference(found)}.`,
+      finding: `Deeper minus wider, ${pairs.length === 1 ? 'one pair' : `mean of ${pairs.length} pairs`}: ${differenceText(found)}.`,
       numbers: [named('loss, deeper minus wider', found)],
     };
   });
@@ -158,7 +158,7 @@ function deepAndWide({ runs }: Curve): [DoneRun, DoneRun][] {
   return runs.flatMap((deep) =>
     runs
       .filter((wide) => isDeeper(deep, wide) && deep.row.seed === wide.row.seed)
-      .filter((wide) => asManyFlops(deep, wide, EQUAL_FLOPS))
+      .filter((wide) => haveSimilarFlops(deep, wide, EQUAL_FLOPS))
       .map((wide): [DoneRun, DoneRun] => [deep, wide]),
   );
 }

@@ -2,12 +2,12 @@
 import type { BudgetStudy, Curve, Study } from '../study.js';
 import { leastLoss } from '../study.js';
 import {
+  allHold,
   below,
-  both,
   type Claim,
   curvesOf,
   type Difference,
-  difference,
+  differenceText,
   type Evidence,
   lossDifference,
   named,
@@ -80,8 +80,8 @@ function comparePairs(
   if (found.length === 0) return null;
   const differences = found.map((pair) => ({ pair, ...compare(pair) }));
   return {
-    verdict: both(...differences.map(({ interval: range }) => below(range, 0))),
-    finding: `${differences.map((one) => `${name(one.pair)}: ${difference(one)}`).join('; ')}.`,
+    verdict: allHold(...differences.map(({ interval: range }) => below(range, 0))),
+    finding: `${differences.map((one) => `${name(one.pair)}: ${differenceText(one)}`).join('; ')}.`,
     numbers: differences.map((one) => named(`loss, ${name(one.pair)}`, one)),
   };
 }

@@ -8,11 +8,11 @@ import type { BudgetStudy, Curve, DoneRun, Study } from '../study.js';
 import { percent, signedPercent, significant, withInterval } from '../words.js';
 import {
   above,
+  allHold,
   below,
-  both,
   type Claim,
   curvesOf,
-  difference,
+  differenceText,
   type Evidence,
   modAlike,
   modelDifference,
@@ -100,7 +100,9 @@ function thresholdSamples(study: Study): Claim {
     const trained = curvesOf(budget, 'mod').filter(({ setting }) => setting.aux_loss_weight > 0);
     const costs = trained.flatMap((curve) => costOf(curve, 'threshold') ?? []);
     const [first] = costs;
-    return first === undefined ? null : { ...first, verdict: both(...costs.map(({ verdict }) => verdict)) };
+    return first === undefined
+      ? null
+      : { ...first, verdict: allHold(...costs.map(({ verdict }) => verdict)) };
   });
 }
 
@@ -226,7 +228,7 @@ function cheaperInSampling(study: Study): Claim {
     const share = best.flopsPerPass / dense.row.flops_per_pass;
     return {
       verdict: below(found.interval, 0),
-      finding: `${best.run.row.run_id} by ${best.mode}: ${difference(found)} at ${significant(share)} of the best baseline's FLOPs per pass.`,
+      finding: `${best.run.row.run_id} by ${best.mode}: ${differenceText(found)} at ${significant(share)} of the best baseline's FLOPs per pass.`,
       numbers: [
         named('loss, sampling MoD minus baseline', found),
         { name: 'FLOPs per pass, sampling MoD over baseline', value: share, interval: null },
@@ -251,7 +253,7 @@ function followsEntropy({ done }: Study): Claim {
   const others =
     found.length === 1 ? '' : `; above 0 in ${found.filter(({ r }) => r > 0).length} of ${found.length} runs`;
   return overall(text, '', {
-    verdict: both(...found.map(({ interval }) => above(interval, 0))),
+    verdict: allHold(...found.map(({ interval }) => above(interval, 0))),
     finding: `${first.run_id}: Spearman r = ${withInterval(first.r, first.interval, significant)} over ${first.n} tokens${others}.`,
     numbers: found.map(({ run_id, r, interval }) => ({
       name: `Spearman r with entropy, ${run_id}`,

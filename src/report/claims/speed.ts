@@ -9,7 +9,7 @@ import { percent, significant } from '../words.js';
 import {
   below,
   type Claim,
-  difference,
+  differenceText,
   type Evidence,
   modelDifference,
   named,
@@ -80,7 +80,7 @@ function fasterAtEqualLoss(study: Study): Claim {
       const found = modelDifference(nearest, dense, noise);
       return {
         verdict: below(found.interval, 0) === 'fails' ? 'fails' : 'undecided',
-        finding: `No MoD model is as good as the best baseline; the nearest is ${difference(found)} away.`,
+        finding: `No MoD model is as good as the best baseline; the nearest is ${differenceText(found)} away.`,
         numbers: [named('loss, nearest MoD minus best baseline', found)],
       };
     }
@@ -88,7 +88,7 @@ function fasterAtEqualLoss(study: Study): Claim {
     const found = modelDifference(run, dense, noise);
     return {
       verdict: speedup > 1 ? below(found.interval, AS_GOOD * dense.loss) : 'fails',
-      finding: `${run.row.run_id} steps ${significant(speedup)} times as fast as ${dense.row.run_id}, its loss ${difference(found)} (as good: not higher by 1%, with 95% confidence).`,
+      finding: `${run.row.run_id} steps ${significant(speedup)} times as fast as ${dense.row.run_id}, its loss ${differenceText(found)} (as good: not higher by 1%, with 95% confidence).`,
       numbers: [
         { name: 'step time, baseline over MoD as good', value: speedup, interval: null },
         named('loss, that MoD minus best baseline', found),
@@ -127,7 +127,7 @@ function betterAtEqualTime(study: Study): Claim {
     const found = modelDifference(run, dense, noise);
     return {
       verdict: below(found.interval, 0),
-      finding: `${run.row.run_id} in ${percent(share)} of the time that steps of the best baseline took: ${difference(found)}.`,
+      finding: `${run.row.run_id} in ${percent(share)} of the time that steps of the best baseline took: ${differenceText(found)}.`,
       numbers: [
         named('loss, MoD minus baseline in no more time', found),
         { name: 'training time, MoD over baseline', value: share, interval: null },

@@ -1,7 +1,7 @@
 /** IsoFLOP curves: loss against parameters at one budget and at all budgets (figures 3 left, 4 left, and 7). */
 import * as Plot from '@observablehq/plot';
 import { VARIANTS } from '../../model/variants.js';
-import { bestModel, difference, lossDifference, modelDifference, trainedAlike } from '../claims/claim.js';
+import { bestModel, differenceText, lossDifference, modelDifference, trainedAlike } from '../claims/claim.js';
 import { groupBy } from '../group.js';
 import { type Interval, parabolaAt } from '../parabola.js';
 import {
@@ -127,7 +127,7 @@ function expertsFigure({ budget, curves, noise }: BudgetStudy, styles: Styles): 
   const gain =
     dense === null
       ? ''
-      : `, ${difference(lossDifference(best, dense, noise))} against ${dense.setting.label}`;
+      : `, ${differenceText(lossDifference(best, dense, noise))} against ${dense.setting.label}`;
   const figure = curvesFigure(
     {
       id: `experts-${budgetName(budget)}`,
@@ -195,7 +195,7 @@ function bestModels({ alike, noise }: BudgetStudy): string {
   const [mod, dense] = [bestModel(alike, 'mod'), bestModel(alike, 'baseline')];
   if (mod === null || dense === null) return '';
   const loss = (model: SizeMean) => `${model.row.run_id} at ${model.loss.toFixed(4)}`;
-  return ` Seeds averaged, the best models are ${loss(mod)} and ${loss(dense)}: ${difference(modelDifference(mod, dense, noise))}.`;
+  return ` Seeds averaged, the best models are ${loss(mod)} and ${loss(dense)}: ${differenceText(modelDifference(mod, dense, noise))}.`;
 }
 
 /** The note about optima that are only the best run. */

@@ -2,7 +2,7 @@
 import * as Plot from '@observablehq/plot';
 import { linearFit } from '../../statistics.js';
 import { chosenModels, shownBudget } from '../chosen.js';
-import { difference, modelDifference } from '../claims/claim.js';
+import { differenceText, modelDifference } from '../claims/claim.js';
 import { fastestAsGood } from '../claims/speed.js';
 import { groupBy } from '../group.js';
 import { machineOf, stepTimes } from '../step-time.js';
@@ -82,7 +82,7 @@ export function speedFigure({ budgets }: Study, styles: Styles): Figure | Missin
   const reading =
     fast === null
       ? 'No MoD model is as good as the best dense one and has a step time that can be compared with it.'
-      : `The fastest MoD model whose loss is no higher than that of the best dense one steps ${significant(fast.speedup)} times as fast, its loss ${difference(modelDifference(fast.run, fast.baseline, budget.noise))}.`;
+      : `The fastest MoD model whose loss is no higher than that of the best dense one steps ${significant(fast.speedup)} times as fast, its loss ${differenceText(modelDifference(fast.run, fast.baseline, budget.noise))}.`;
   const rows = bars.map(({ run, what, value }) => [run.row.run_id, what, value]);
   const table = { head: ['run', 'what', `over ${base.row.run_id}`], rows };
   return { id: 'speed', title, paper, reading, svg, table, wide: false };
