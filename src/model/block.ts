@@ -14,7 +14,7 @@ import { addRmsNorm, rmsNorm } from '../ops/rms-norm.js';
 import { rotaryKernel } from '../ops/rotary.js';
 import { rotaryAttention } from '../ops/rotary-attention.js';
 import type { Tape } from '../ops/tape.js';
-import type { CausalMode, ExpertsConfig, RoutingConfig, RoutingMode } from './config.js';
+import type { CausalMode, ExpertsConfig, ModelConfig, RoutingConfig, RoutingMode } from './config.js';
 import {
   type Assign,
   addExperts,
@@ -61,6 +61,7 @@ export interface BlockContext {
 }
 
 export interface RoutedContext extends BlockContext {
+  model: ModelConfig;
   routing: RoutingConfig;
   mode: RoutingMode;
   /** Router weights for a router that draws them; else null. */
@@ -185,9 +186,10 @@ export function routedBlock(
   index: number,
   block: BlockParameters,
 ): StreamOutput & { trace: RoutedTrace } {
-  const { tape, routing, mode, drawn } = context;
+  const { model, tape, routing, mode, drawn } = context;
   const parameters = routedParameters(block);
-  const [x, r] = ROUTERS[routing.router].weights({ tape, stream, parameters, block: index, drawn }); // [B, T, D], [B, T]
+  const input = { model, routing, tape, stream, parameters, block: index, drawn };
+  const [x, r] = ROUTERS[routing.router].weights(input); // [B, T, D], [B, T]
   const output =
     mode === 'topk' ? topKBlock(context, x, r, index, block) : packedBlock(context, mode, x, r, index, block);
   const trace = { block: index, r, ...output.trace };

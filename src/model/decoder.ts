@@ -232,11 +232,13 @@ export class Decoder {
 
   /** Equation 1 for one token of each sequence (see routedBlock). x [1, S, D] → [1, S, D] */
   private routed(x: Tensor, i: number, block: BlockParameters, selected: boolean[][]): Tensor {
-    const { routing } = this.model.config;
+    const model = this.model.config;
+    const { routing } = model;
     if (routing === null) throw new Error('a dense model has no routed block');
     const parameters = block.routed as RoutedParameters;
     const { predictor } = parameters;
-    const input = { tape: null, stream: { x, branch: null }, parameters, block: i, drawn: null };
+    const stream = { x, branch: null };
+    const input = { model, routing, tape: null, stream, parameters, block: i, drawn: null };
     const [, r] = ROUTERS[routing.router].weights(input); // [1, S]
     const predicted =
       predictor !== null && MODES[this.mode].runsPredictor ? predictorLogits(x, predictor) : null;

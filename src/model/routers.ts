@@ -50,6 +50,8 @@ export type DrawnWeights = (block: number) => Tensor;
 
 /** What a router computes from. */
 export interface RouterInput {
+  model: ModelConfig;
+  routing: RoutingConfig;
   tape: Tape | null;
   /** The residual stream as the block receives it, [B, T, D]. */
   stream: Stream;

@@ -117,7 +117,7 @@ export class Transformer {
     if (block.routed === null || routing === null) {
       return { ...denseBlock({ tape: options.tape, table, experts, onKeys }, stream, i, block), trace: null };
     }
-    return routedBlock({ ...rest, table, routing, experts, onKeys }, stream, i, block);
+    return routedBlock({ ...rest, model: this.config, table, routing, experts, onKeys }, stream, i, block);
   }
 }
 

@@ -118,7 +118,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
           scope(() => {
             const { model, block, x, table, routing } = loneBlock(shape, {});
             const { trace } = routedBlock(
-              { tape: null, table, routing, mode: 'topk', drawn: null },
+              { model, tape: null, table, routing, mode: 'topk', drawn: null },
               whole(x),
               0,
               block,
@@ -147,7 +147,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
         fc.property(shapes, fc.constantFrom(...GATE_NAMES), (shape, gate) => {
           scope(() => {
             const { block, x, table, routing, model } = loneBlock(shape, { gate });
-            const context = { tape: null, table, routing, mode: 'topk', drawn: null } as const;
+            const context = { model, tape: null, table, routing, mode: 'topk', drawn: null } as const;
             const before = x.dataSync().slice(); // the block may write over it
             const { stream, trace } = routedBlock(context, whole(x), 0, block);
             const after = sumOf(null, stream).dataSync();
@@ -169,12 +169,16 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
       fc.assert(
         fc.property(shapes, (shape) => {
           scope(() => {
-            const { block, x, table, routing } = loneBlock({ ...shape, capacity: 1 }, { router: 'random' });
+            const { model, block, x, table, routing } = loneBlock(
+              { ...shape, capacity: 1 },
+              { router: 'random' },
+            );
             const [batch, T] = x.shape as [number, number];
             const before = x.dataSync().slice(); // a routed block may write over it
             const at = (weights: (like: Tensor) => Tensor) => {
               const { stream } = routedBlock(
                 {
+                  model,
                   tape: null,
                   table,
                   routing: { ...routing, capacity: 1 },
