@@ -1,4 +1,5 @@
 /** Each gate: its slope is the derivative of its value, and its tensor form equals its scalar form on every backend. */
+import { readFileSync } from 'node:fs';
 import { tensor1d } from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -6,6 +7,11 @@ import { GATE_NAMES, GATES } from '../../src/ops/gates.js';
 import { TEST_BACKENDS, useBackend } from '../support/backends.js';
 
 const weights = fc.double({ min: -8, max: 8, noNaN: true });
+
+/** Python is not needed for this; test/examples/pytorch.test.ts compares losses where it can be had. */
+it.each(GATE_NAMES)('examples/pytorch has the gate %s', (name) => {
+  expect(readFileSync('examples/pytorch/model.py', 'utf8')).toMatch(new RegExp(`^GATES = .*'${name}':`, 'm'));
+});
 
 describe.each(GATE_NAMES)('the gate %s', (name) => {
   const { value, slope, values, slopes } = GATES[name];
