@@ -10,6 +10,7 @@ const OPTIMIZERS = {
 } satisfies Record<string, CreateOptimizer>;
 
 export type OptimizerName = keyof typeof OPTIMIZERS;
+export const OPTIMIZER_NAMES = Object.keys(OPTIMIZERS) as readonly OptimizerName[];
 
 export function createOptimizer(
   parameters: readonly Parameter[],

@@ -8,7 +8,7 @@ import { TEST_BACKENDS, useBackend } from '../support/backends.js';
 
 const weights = fc.double({ min: -8, max: 8, noNaN: true });
 
-/** Python is not needed for this; test/examples/pytorch.test.ts compares losses where it can be had. */
+/** By its text: test/examples/pytorch.test.ts, which compares losses, needs PyTorch. */
 it.each(GATE_NAMES)('examples/pytorch has the gate %s', (name) => {
   expect(readFileSync('examples/pytorch/model.py', 'utf8')).toMatch(new RegExp(`^GATES = .*'${name}':`, 'm'));
 });

@@ -2,6 +2,7 @@
 import { readdirSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { OP_KERNELS } from '../../src/backends/cuda/kernels/all.js';
+import type { BackendName } from '../../src/backends/names.js';
 import { TENSORFLOW_KERNELS } from '../../src/backends/tensorflow/kernels.js';
 import { WASM_KERNELS } from '../../src/backends/wasm/kernels.js';
 import { KERNEL_CASES } from './kernel-cases.js';
@@ -28,11 +29,12 @@ it('every kernel of src/ops has a case, and every case is of such a kernel', asy
 });
 
 // The lists need no native library, so that this is tested on every machine.
-it.each([
-  ['cuda', OP_KERNELS],
-  ['tensorflow', TENSORFLOW_KERNELS],
-  ['wasm', WASM_KERNELS],
-] as const)('every kernel of %s has a case, and none is listed twice', (_, kernels) => {
+const KERNELS: Record<BackendName, readonly { kernelName: string }[]> = {
+  cuda: OP_KERNELS,
+  tensorflow: TENSORFLOW_KERNELS,
+  wasm: WASM_KERNELS,
+};
+it.each(Object.entries(KERNELS))('every kernel of %s has a case, and none is listed twice', (_, kernels) => {
   const names = kernels.map(({ kernelName }) => kernelName);
   expect(names.filter((name) => !cases.has(name))).toEqual([]);
   expect(new Set(names).size).toBe(names.length);

@@ -1,21 +1,24 @@
-/** AdamW with non-finite gradients or losses: weights and moments keep their values on every backend. */
+/** Every optimizer with non-finite gradients or losses: weights and state keep their values on every backend. */
 import { fill, keep, type Tensor, tensor } from '@tensorflow/tfjs-core';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Parameter } from '../../src/ops/tape.js';
-import { AdamW } from '../../src/train/adamw.js';
+import type { Optimizer } from '../../src/train/optimizer.js';
+import { createOptimizer, OPTIMIZER_NAMES } from '../../src/train/optimizers.js';
 import { TEST_BACKENDS, useBackend } from '../support/backends.js';
 import { randomTensor } from '../support/numbers.js';
 
-describe.each(TEST_BACKENDS)('AdamW on %s', (backend) => {
+const CASES = OPTIMIZER_NAMES.flatMap((name) => TEST_BACKENDS.map((backend) => [name, backend] as const));
+
+describe.each(CASES)('%s on %s', (name, backend) => {
   let parameters: Parameter[];
-  let optimizer: AdamW;
+  let optimizer: Optimizer;
   beforeEach(async () => {
     await useBackend(backend);
     parameters = [
       new Parameter('a', keep(randomTensor([5, 7], 'a'))),
       new Parameter('b', keep(randomTensor([3], 'b'))),
     ];
-    optimizer = new AdamW(parameters, { weightDecay: 0.1, gradientClip: 1 });
+    optimizer = createOptimizer(parameters, { weightDecay: 0.1, gradientClip: 1 }, name);
     step([0.5, 0.5], [1]);
   });
   afterEach(() => optimizer.dispose());
@@ -45,7 +48,7 @@ describe.each(TEST_BACKENDS)('AdamW on %s', (backend) => {
     ['an infinite gradient', [1, Number.POSITIVE_INFINITY], [1, 1]],
     ['a NaN loss', [1, 1], [1, Number.NaN]],
     ['an infinite loss', [1, 1], [Number.POSITIVE_INFINITY, 1]],
-  ] as const)('keeps weights and moments at %s, and continues', (_, gradients, losses) => {
+  ] as const)('keeps weights and state at %s, and continues', (_, gradients, losses) => {
     const before = state();
     expect(step([...gradients], [...losses])).not.toBeLessThan(Number.POSITIVE_INFINITY);
     expect(state()).toEqual(before);
