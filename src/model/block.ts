@@ -29,7 +29,7 @@ import { decidingLogits, MODES } from './routing-modes.js';
 import { selectByCapacity, selectPositive } from './selection.js';
 import { normOf, type Stream } from './stream.js';
 
-/** What a routed block decided: for the extra losses, the statistics and the analysis. */
+/** What a routed block decided: for the auxiliary losses, the statistics and the analysis. */
 export interface RoutedTrace {
   block: number;
   /** Router weights [B, T]. */
@@ -85,13 +85,13 @@ export interface BlockOutput {
   experts: ExpertTrace | null;
 }
 
-/** BlockOutput with the last addition left to the next reader. */
+/** BlockOutput whose last addition is left to the next reader of the stream. */
 export interface StreamOutput {
   stream: Stream;
   experts: ExpertTrace | null;
 }
 
-/** Attention from the projections qkv [B, n, 3D], not to be used afterwards, to the heads' outputs [B, n, D]. */
+/** Attention: projections qkv [B, n, 3D], which are consumed → the heads' outputs [B, n, D]. */
 type Attend = (qkv: Tensor) => Tensor;
 
 /** The first half of f: a = attention(norm(x)), and norm(x + a). x [B, n, D] */
@@ -101,11 +101,11 @@ export function attentionHalf(
   block: BlockParameters,
   attend: Attend,
 ): AttentionHalf {
-  return attentionOf(tape, x, rmsNorm(tape, x, block.attnNorm), block, attend);
+  return attentionHalfOfNormed(tape, x, rmsNorm(tape, x, block.attnNorm), block, attend);
 }
 
-/** attentionHalf of an x whose norm is given. x, normedX [B, n, D] */
-function attentionOf(
+/** attentionHalf of an x whose norm is known. x, normedX [B, n, D] */
+function attentionHalfOfNormed(
   tape: Tape | null,
   x: Tensor,
   normedX: Tensor,
@@ -119,7 +119,7 @@ function attentionOf(
 }
 
 /**
- * The second half of f: to + mlp(normed), by experts where the block has them. to, normed [B, n, D] → [B, n, D]
+ * The second half of f: to + mlp(normed); the MLP is the block's experts if it has them. to, normed [B, n, D] → [B, n, D]
  *
  * @param assign gives the tokens of each expert; not called for a block without experts
  */
@@ -163,7 +163,7 @@ export function denseBlock(
 ): StreamOutput {
   const { tape } = context;
   const [x, normedX] = normOf(tape, stream, block.attnNorm); // [B, T, D] each
-  const { middle, normed } = attentionOf(tape, x, normedX, block, attendWithin(context, null));
+  const { middle, normed } = attentionHalfOfNormed(tape, x, normedX, block, attendWithin(context, null));
   if (block.expertRouter === null) {
     return { stream: { x: middle, branch: mlp(tape, normed, block.up, block.down) }, experts: null };
   }
@@ -177,8 +177,8 @@ export function denseBlock(
  *     x'_t = x_t + gate(r_t) · f(x_S)_t   for t in S, the selected tokens
  *     x'_t = x_t                          for the others, bit for bit
  *
- * with the router weights r, S the k largest r (`topk`) or those whose logit is above 0 (the causal modes). The selected
- * tokens attend among themselves, at their original positions. x [B, T, D] → [B, T, D]
+ * with the router weights r; S is the tokens with the k largest r (`topk`) or those whose logit is above 0 (the causal
+ * modes). The selected tokens attend to each other, at their original positions. x [B, T, D] → [B, T, D]
  */
 export function routedBlock(
   context: RoutedContext,
@@ -198,7 +198,7 @@ export function routedBlock(
 
 type RoutedOutput = BlockOutput & { trace: Omit<RoutedTrace, 'block' | 'r'> };
 
-/** Equation 1 with S the k largest router weights of each sequence: the training pass. x [B, T, D], r [B, T] */
+/** Equation 1 with S the tokens with the k largest router weights of each sequence: the training pass. x [B, T, D], r [B, T] */
 function topKBlock(
   context: RoutedContext,
   x: Tensor,
@@ -211,7 +211,7 @@ function topKBlock(
   const { predictor } = parameters;
   const logits = predictor !== null && tape === null ? predictorLogits(x, predictor) : null; // [B, T]
   const { indices, mask } = selectByCapacity(r, routing.capacity); // [B, k], [B, T]
-  // Before the block's output takes x's place. No gradient of the predictor reaches the trunk.
+  // Computed before the block's output overwrites x. The predictor's gradient does not reach the trunk.
   const predictorCorrect =
     predictor !== null && tape !== null
       ? accumulatePredictorGrad(x, predictor, mask, context.lossScale ?? 1)
@@ -227,7 +227,7 @@ function topKBlock(
 
 /**
  * Equation 1 with S the tokens whose logit is above 0: evaluation in a causal mode. The selected tokens of all sequences,
- * N in all, are packed into one row. x [B, T, D], r [B, T]
+ * N in total, are packed into one row. x [B, T, D], r [B, T]
  */
 function packedBlock(
   context: RoutedContext,

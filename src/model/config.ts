@@ -5,7 +5,7 @@ import type { Gate } from '../ops/gates.js';
 export const ROUTER_NAMES = ['learned', 'random'] as const;
 export type RouterName = (typeof ROUTER_NAMES)[number];
 
-/** Modes in which a token's selection depends on no later token, the preferred one first: for sampling. */
+/** The modes for sampling, in which a token's selection does not depend on later tokens; the preferred one first. */
 export const CAUSAL_MODES = ['predictor', 'threshold'] as const;
 export type CausalMode = (typeof CAUSAL_MODES)[number];
 /** How a routed block selects tokens: `topk` is the training pass, which is not causal. See routing-modes.ts. */
@@ -27,7 +27,7 @@ export interface RoutingConfig {
 
 /** The MLP of every block as experts behind a router: token choice, top-1 (Fedus et al. 2022). */
 export interface ExpertsConfig {
-  /** Experts, each an MLP of its own. */
+  /** Number of experts, each a separate MLP. */
   count: number;
   /** No-op experts among the choices: a token that chooses one bypasses the experts (Raposo et al. 2024, section 4.3). */
   no_ops: number;
@@ -48,7 +48,7 @@ export interface ModelConfig {
   tie_embeddings: boolean;
   /** Null: no block is routed. */
   routing: RoutingConfig | null;
-  /** Null: one MLP a block. */
+  /** Null: one MLP per block. */
   experts: ExpertsConfig | null;
 }
 
@@ -64,9 +64,9 @@ export function expertChoices({ count, no_ops }: ExpertsConfig): number {
 
 /**
  * Slots of each expert in a sequence of which a block processes n tokens: ceil(capacity_factor·n / choices), at least 1
- * and at most n. n is that of the model's sequence length even where a sequence is shorter: a token's slot may not depend
- * on later tokens. The ceiling allows for rounding, so that a factor and its product with a ratio of whole numbers give
- * the same slots.
+ * and at most n. n follows from the model's sequence length even if a sequence is shorter: a token's slot must not depend
+ * on later tokens. The factor 1 - 1e-12 absorbs rounding errors, so that a share that is a whole number is
+ * not rounded up.
  */
 export function expertSlots(experts: ExpertsConfig, n: number): number {
   const share = (experts.capacity_factor * n) / expertChoices(experts);

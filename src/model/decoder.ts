@@ -1,4 +1,4 @@
-/** Step-by-step decoding: each block caches the keys and values of the tokens that it processed, and of no others. */
+/** Step-by-step decoding: each block caches the keys and values of only the tokens that it processed. */
 import { concat, keep, reshape, slice, type Tensor, tensor1d, tensor2d, zeros } from '@tensorflow/tfjs-core';
 import { decodeAttentionKernel } from '../ops/decode-attention.js';
 import { embedding } from '../ops/embedding.js';
@@ -20,23 +20,25 @@ import type { Transformer } from './transformer.js';
 
 /** Keys and values of one block. */
 export interface BlockCache {
-  /** [S, L, 2D]: keys, then values, of L tokens a sequence, as many as there are slots. */
+  /** [S, L, 2D]: keys, then values; L slots per sequence, one for each token. */
   kv: Tensor;
   /** Tokens of each sequence in the cache. */
   lengths: Int32Array;
 }
 
-/** One block after reading prompts. */
+/** The state of one block after the prompts have been read. */
 interface BlockState {
   cache: BlockCache;
   /** [sequences, choices], as in ExpertOccupancy; empty without experts. */
   chosen: Int32Array;
 }
 
-/** Bytes of keys and values in float32: in use, allocated, and in use in the dense model. */
+/** Sizes of all caches in bytes, in float32. */
 export interface CacheBytes {
+  /** Of the cached keys and values. */
   used: number;
   allocated: number;
+  /** Of the keys and values that the dense model would cache. */
   dense: number;
 }
 
@@ -47,13 +49,13 @@ export interface DecoderState {
 }
 
 export interface DecoderStep {
-  /** For the next token of every sequence: [S, V]. The caller disposes it. */
+  /** Logits of the next token of every sequence: [S, V]. The caller disposes them. */
   logits: Tensor;
   /** [routed block][sequence]: whether the block selected the sequence's token. */
   selected: boolean[][];
 }
 
-/** Slots of a routed block's cache beyond its capacity's share at the start, and its factor of growth when it is full. */
+/** A routed block's cache starts with its capacity's share of the tokens and this many slots more; it grows by GROWTH. */
 const SLACK_TOKENS = 16;
 const GROWTH = 1.5;
 
@@ -64,10 +66,10 @@ export class Decoder {
   private readonly positions: Int32Array;
 
   /**
-   * @param mode one that the model has (`causalModes`)
-   * @param sequences decoded side by side
-   * @param maxTokens of a sequence, prompt included: at most the model's sequence length
-   * @throws RangeError if maxTokens exceeds that
+   * @param mode a mode in which the model can be run (`causalModes`)
+   * @param sequences number of sequences, decoded in parallel
+   * @param maxTokens maximum number of tokens of a sequence, prompt included
+   * @throws RangeError if maxTokens exceeds the model's sequence length
    */
   constructor(
     private readonly model: Transformer,
@@ -76,13 +78,15 @@ export class Decoder {
     private readonly maxTokens: number,
   ) {
     if (maxTokens > model.config.sequence_length) {
-      throw new RangeError(`${maxTokens} tokens are more than the model's ${model.config.sequence_length}`);
+      throw new RangeError(
+        `maxTokens (${maxTokens}) exceeds the model's sequence length (${model.config.sequence_length})`,
+      );
     }
     this.positions = new Int32Array(sequences);
   }
 
   /**
-   * Reads the prompts, one a sequence, each of at least one token: in one forward pass if they have the same length.
+   * Reads the prompts, one per sequence, each of at least one token; in one forward pass if they have the same length.
    * Returns the logits after their last tokens [S, V], which the caller disposes, and which tokens the routed blocks
    * selected: [sequence][routed block][token].
    */
@@ -98,7 +102,7 @@ export class Decoder {
         const slots = Math.max(...parts.map(({ kv }) => kv.shape[1] as number));
         const lengths = Int32Array.from(parts.flatMap((part) => [...part.lengths]));
         this.caches.push({ kv: keep(concat(parts.map(({ kv }) => widened(kv, slots)))), lengths });
-        this.occupy(
+        this.fillSlots(
           i,
           states.flatMap(({ chosen }) => [...chosen]),
         );
@@ -181,10 +185,10 @@ export class Decoder {
           Array.from(mask.dataSync().subarray(i * n, (i + 1) * n), (value) => value === 1),
         ),
       );
-      chosen = result.experts.map((trace) => this.chosenBy(trace));
+      chosen = result.experts.map((trace) => this.choiceCounts(trace));
       return reshape(slice(result.logits, [0, n - 1, 0], [sequences, 1, vocab_size]), [sequences, -1]);
     });
-    // onKeys is not called for a routed block that selects no token. Zeros come from the host: no more than needed.
+    // onKeys is not called for a routed block that selects no token. Its zeros are copied from the host, so the cache is small.
     const empty = (i: number): BlockCache => ({
       kv: keep(zeros([sequences, this.slotsOf(i, 0), 2 * d_model])),
       lengths: new Int32Array(sequences),
@@ -197,7 +201,7 @@ export class Decoder {
   }
 
   /** Tokens of each sequence that made each choice: [sequences, choices] */
-  private chosenBy({ counts }: ExpertTrace): Int32Array {
+  private choiceCounts({ counts }: ExpertTrace): Int32Array {
     const sequences = counts.shape[1] as number;
     const { experts } = this.model.config;
     const choices = experts === null ? 0 : expertChoices(experts);
@@ -208,8 +212,8 @@ export class Decoder {
     );
   }
 
-  /** Starts a block's experts with the slots that the prompts have filled. */
-  private occupy(block: number, chosen: number[]): void {
+  /** Marks the slots of a block's experts that the prompts have filled. */
+  private fillSlots(block: number, chosen: number[]): void {
     const experts = this.model.expertsOf(block);
     if (experts === null) return;
     const occupancy = new ExpertOccupancy(experts.config, experts.slots, this.sequences);
@@ -217,7 +221,7 @@ export class Decoder {
     this.occupancies.push(occupancy);
   }
 
-  /** Slots of a sequence in a block's cache: in a routed block its capacity's share and some more. */
+  /** Slots of a sequence in a block's cache: in a routed block its capacity's share and SLACK_TOKENS. */
   private slotsOf(block: number, atLeast: number): number {
     const { routing } = this.model.config;
     if (this.model.tree.blocks[block]?.routed === null || routing === null) return this.maxTokens;
@@ -257,8 +261,7 @@ export class Decoder {
   }
 
   /**
-   * Attention and MLP of a block for one new token of each of the sequences `rows`; the cache takes their keys and values.
-   * The MLP's output is added to `attention`, or to `middle` = x + attention. x [1, b, D] → [1, b, D]
+   * Attention and MLP of a block for one new token of each of the sequences `rows`, whose keys and values are cached. The MLP's output is added to `attention`, or to `middle` = x + attention. x [1, b, D] → [1, b, D]
    */
   private branch(
     x: Tensor,
@@ -277,6 +280,7 @@ export class Decoder {
     return addMlp(context, half[to], half.normed, block, i, assign).x;
   }
 
+  /** Attention of new tokens to their sequences' caches, to which it appends them. qkv [1, b, 3D] → [1, b, D] */
   private attend(i: number, qkv: Tensor, rows: number[]): Tensor {
     const cache = this.caches[i] as BlockCache;
     this.grow(cache, rows);
@@ -291,7 +295,7 @@ export class Decoder {
     return out;
   }
 
-  /** Enlarges a cache in which one of the sequences has no free slot. */
+  /** Enlarges a cache if one of the sequences `rows` has no free slot. */
   private grow(cache: BlockCache, rows: number[]): void {
     const slots = cache.kv.shape[1] as number;
     if (rows.every((row) => (cache.lengths[row] as number) < slots)) return;
@@ -304,7 +308,12 @@ export class Decoder {
   }
 }
 
-/** @param slots of a sequence in each cache */
+/**
+ * The sizes of the caches of a decoder.
+ *
+ * @param slots slots per sequence, one entry per cache
+ * @param width the model's D
+ */
 export function cacheBytes(
   { positions, caches }: { positions: Int32Array; caches: Pick<BlockCache, 'lengths'>[] },
   slots: number[],

@@ -20,11 +20,11 @@ export interface ExpertTrace {
   logits: Tensor | null;
   /** Softmax of the logits. */
   probabilities: Tensor | null;
-  /** [C + E, B]: of each sequence the tokens that made each choice, then those that each expert processed. */
+  /** [C + E, B]: in each sequence the number of tokens that made each choice, then the number that each expert processed. */
   counts: Tensor;
 }
 
-/** Which tokens the experts process, expert by expert, the same number of slots each. */
+/** The tokens that the experts process, grouped by expert; all experts have the same number of slots. */
 export interface Assignment {
   /** [1, E·slots] int32 into the B·n tokens of the batch, B·n for an empty slot; null if every slot is empty. */
   indices: Tensor | null;
@@ -32,16 +32,19 @@ export interface Assignment {
   counts: Tensor;
 }
 
-/** From the choice [B, n] int32 of every token to the tokens of each expert. */
+/** Assigns tokens to the experts' slots, from the choice [B, n] int32 of every token. */
 export type Assign = (choice: Tensor) => Assignment;
 
 export interface ExpertParameters {
+  /** [C, D] */
   expertRouter: Parameter;
+  /** [E·F, D] */
   up: Parameter;
+  /** [E·D, F] */
   down: Parameter;
 }
 
-/** Assigns on the device, without reading the choices back: for rows of equal length that start their sequences. */
+/** Assigns on the device, without reading the choices back: for sequences of equal length, from their first token on. */
 export function assignOnDevice(experts: ExpertsConfig, slots: number): Assign {
   return (choice) => {
     const used = Math.min(slots, choice.shape[1] as number); // a short sequence cannot fill more
@@ -93,7 +96,7 @@ export class ExpertOccupancy {
     };
   }
 
-  /** The counts of ExpertTrace, over all tokens so far. */
+  /** `counts` of ExpertTrace, over all tokens so far. */
   counts(): Tensor {
     const choices = expertChoices(this.experts);
     const of = (choice: number, sequence: number) => this.chosen[sequence * choices + choice] as number;

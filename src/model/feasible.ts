@@ -1,4 +1,4 @@
-/** Whether a routed model can be trained: a sweep plans the others as skipped, a benchmark refuses them. */
+/** Whether a routed model can be trained: a sweep lists the others as skipped, a benchmark rejects them. */
 import { type ModelConfig, selectedTokens } from './config.js';
 
 /** Every reason why the routing of a model is not feasible; empty if it is, or if the model is dense. */

@@ -29,8 +29,8 @@ type BlockTerms = Pick<FlopTerms, 'qkv' | 'scores' | 'softmax' | 'values' | 'att
 
 /**
  * The terms of one block that processes n tokens (Hoffmann et al. 2022, appendix F): q, k, v 6·n·D²; scores 2·n²·D;
- * softmax 3·H·n²; values 2·n²·D; output 2·n·D²; MLP 4·n·D·F. A multiply-add counts as two. The causal mask halves nothing.
- * Norms, gelu, rotary positions, residual additions and the gate are left out, as in Chinchilla: they are of order n·D.
+ * softmax 3·H·n²; values 2·n²·D; output 2·n·D²; MLP 4·n·D·F. A multiply-add counts as two. The causal mask does not
+ * halve the scores. Norms, gelu, rotary positions, residual additions and the gate are left out, as in Chinchilla: they are of order n·D.
  *
  * @param nSquared n², or the mean of n² if n is a mean
  */
@@ -52,9 +52,9 @@ export function blockFlops(
 
 /**
  * FLOPs of the training pass of one sequence: every dense block at n = T, every routed one at n = k and in addition its
- * router and predictor (`Router.flops`); logits 2·T·D·V. The embedding is a look-up and costs nothing.
+ * router and predictor (`Router.flops`); logits 2·T·D·V. The embedding is a look-up and counts as 0.
  * Experts compute all their slots, filled or not: 4·E·slots·D·F in place of 4·n·D·F; their router adds
- * 2·n·D·(E + no-ops) to the router term. Dispatching tokens and choosing a no-op cost nothing.
+ * 2·n·D·(E + no-ops) to the router term. Dispatching tokens and choosing a no-op count as 0.
  */
 export function flopsPerPass(model: ModelConfig): FlopTerms {
   return sumOverBlocks(model, 'topk', (block) => {
@@ -71,16 +71,16 @@ export function denseFlopsPerPass(model: ModelConfig): number {
 /** Tokens of a sequence that a routed block processed, as means over sequences. */
 export interface Participation {
   mean: number;
-  /** Mean of the square of their number: attention costs by it. */
+  /** Mean of the square of their number, to which the cost of attention is proportional. */
   meanSquare: number;
 }
 
 /**
  * FLOPs of a causal pass, the mean over sequences of what ran: every routed block at n = its selected tokens, with its
- * router, and with its predictor in a mode that runs it. In routed blocks experts compute the tokens that they have, at
- * most as many as were selected and as they have slots for.
+ * router, and with its predictor in a mode that runs it. In routed blocks experts compute filled slots only: at most one
+ * per selected token.
  *
- * @param participants one entry a routed block, in order
+ * @param participants one entry per routed block, in order
  */
 export function causalFlopsPerPass(
   model: ModelConfig,
@@ -90,7 +90,11 @@ export function causalFlopsPerPass(
   return sumOverBlocks(model, mode, (_, routedBlock) => participants[routedBlock] as Participation);
 }
 
-/** The terms of a block's experts, n tokens before them; null for a model without experts. */
+/**
+ * The terms of the experts of a block that processes n tokens; null for a model without experts.
+ *
+ * @param packed whether the experts compute filled slots only
+ */
 function expertFlops(
   model: ModelConfig,
   block: number,
@@ -106,7 +110,7 @@ function expertFlops(
   };
 }
 
-/** @param participants of a routed block, by its index among all blocks and among the routed ones */
+/** @param participants returns those of a routed block, from its index among all blocks and among the routed ones */
 function sumOverBlocks(
   model: ModelConfig,
   mode: RoutingMode,

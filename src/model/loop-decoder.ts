@@ -23,7 +23,7 @@ export function refuseLoop(
   return loops.refuses(loopModel(model, mode, maxTokens), sequences);
 }
 
-/** One step: the tokens that it drew, and what became of those that it read. */
+/** One step: the tokens that it drew, and the routing of those that it read. */
 export interface LoopStep {
   /** [S] */
   tokens: Int32Array;
@@ -36,7 +36,7 @@ export class LoopDecoder {
   private readonly loop: DecodeLoop;
   private readonly positions: Int32Array;
 
-  /** @param tokens [S], the first that the loop reads: drawn from the prompts' logits */
+  /** @param tokens [S], the loop's first input tokens, drawn from the prompts' logits */
   constructor(
     private readonly model: Transformer,
     mode: CausalMode,
@@ -104,7 +104,7 @@ function loopBlock(block: BlockParameters, mode: CausalMode): LoopBlock {
 }
 
 function loopRouting({ router, predictor }: RoutedParameters, mode: CausalMode): LoopBlock['routed'] {
-  if (router === null) throw new Error('a decode loop selects by a learned router');
+  if (router === null) throw new Error('a decode loop needs a learned router');
   const { selectsBy } = MODES[mode];
   switch (selectsBy) {
     case 'router':

@@ -16,17 +16,17 @@ const ACTIVATION_BYTES: Record<Precision, number> = { fp32: 4, bf16: 2 };
 /** Share of a GPU's memory for activations: weights, moments and temporaries of a step take the rest. */
 const SHARE_OF_GPU = 0.7;
 
-/** Values saved for each token of a sequence, all blocks and the logits together. */
+/** Activations saved for one sequence, over all blocks and the logits: a number of values. */
 function savedValuesPerSequence(model: ModelConfig, backend: BackendName): number {
   const { d_model: D, d_ff: F, n_layers, sequence_length: T, vocab_size: V, routing, experts } = model;
-  // x, its norm, q, k, v, attention, the sum, its norm: 8·D; before and after gelu: 2·F; in the backward pass as much
+  // x, its norm, q, k, v, attention, the sum, its norm: 8·D; before and after gelu: 2·F. The backward pass needs as much
   // again for one block.
   const perToken = 8 * D + 2 * F;
   let values = BACKENDS[backend].logitTensors * T * V + T * perToken;
   for (let block = 0; block < n_layers; block++) {
     const routed = routing !== null && isRouted(model, block);
     const tokens = blockTokens(model, block);
-    // Experts hold slots in place of tokens: input and output 2·D, hidden values 2·F each.
+    // Experts compute slots in place of tokens: input and output 2·D, hidden values 2·F each.
     const slots = experts === null ? 0 : experts.count * expertSlots(experts, tokens);
     values += experts === null ? tokens * perToken : tokens * 8 * D + slots * (2 * D + 2 * F);
     values += routed ? T * (D + 2 * routing.predictor_hidden) : 0;

@@ -1,4 +1,4 @@
-/** How many parameters a model has, from its config alone: no tensor is made. */
+/** How many parameters a model has, from its config alone, without creating tensors. */
 import { expertChoices, type ModelConfig, routedBlocks } from './config.js';
 import { ROUTERS } from './routers.js';
 
@@ -6,13 +6,13 @@ export interface ParameterCounts {
   total: number;
   /** Without the vocabulary's matrices, `tok_embed` and `lm_head`. */
   non_embedding: number;
-  /** Used by the pass of one token at most: one expert of each block. */
+  /** The most that the pass of one token uses: those of one expert per block. */
   active: number;
 }
 
 /**
- * Counts the parameters of a model. A block: two gains 2·D, q, k, v and o 4·D², MLP 2·D·F; a routed one in addition what
- * its router has (`Router.parameterCount`). With experts a block has E MLPs and their router D·(E + no-ops). Outside the
+ * Counts the parameters of a model. A block: two gains 2·D, q, k, v and o 4·D², MLP 2·D·F; a routed block in addition its
+ * router's (`Router.parameterCount`). With experts a block has E MLPs and their router D·(E + no-ops). Outside the
  * blocks: the embedding V·D, the final gain D, and V·D again where the embedding is not tied.
  */
 export function parameterCounts(model: ModelConfig): ParameterCounts {

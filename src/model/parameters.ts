@@ -1,6 +1,6 @@
 /**
- * The parameters of a transformer as tensors: their shapes, initial values and names in a checkpoint. How many scalars they
- * are is counted from the config alone in parameter-count.ts.
+ * The parameters of a transformer as tensors: their shapes, initial values and names in a checkpoint. parameter-count.ts
+ * counts their scalars from the config alone.
  */
 import { type Tensor, tensor } from '@tensorflow/tfjs-core';
 import { Parameter } from '../ops/tape.js';
@@ -52,10 +52,10 @@ interface ParameterSpec {
   parts: TensorSpec[];
 }
 
-/** Gives the values of a checkpoint's tensor, in row-major order. */
+/** Returns the values of a checkpoint's tensor, in row-major order. */
 export type TensorSource = (spec: TensorSpec) => Float32Array;
 
-/** Initial values: the same for a seed on every backend. */
+/** The initial values for a seed, the same on every backend. */
 export function initialValues(seed: number): TensorSource {
   return ({ name, shape, init }) => {
     const values = new Float32Array(shape.reduce((a, b) => a * b, 1));

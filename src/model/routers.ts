@@ -1,4 +1,4 @@
-/** Routers: where a routed block's router weights r come from, one entry of a table each. */
+/** Routers: where a routed block's router weights r come from; each router is one entry of a table. */
 import { type Tensor, tensor1d } from '@tensorflow/tfjs-core';
 import type { Gate } from '../ops/gates.js';
 import { gatherTokens } from '../ops/gather-tokens.js';
@@ -23,7 +23,7 @@ export interface PredictorParameters {
   fc2Bias: Parameter;
 }
 
-/** What a routed block has for routing. */
+/** The routing parameters of a routed block. */
 export interface RoutedParameters {
   /** w [1, D]; null for a router that learns nothing. */
   router: Parameter | null;
@@ -31,7 +31,7 @@ export interface RoutedParameters {
   predictor: PredictorParameters | null;
 }
 
-/** Makes the parameters of a block; names are those of a checkpoint without the block's prefix. */
+/** Creates parameters of a block; names are those of a checkpoint without the block's prefix. */
 export interface ParameterMaker {
   /** [rows, columns], normal at initialisation. */
   matrix: (name: string, rows: number, columns: number) => Parameter;
@@ -48,7 +48,7 @@ export interface RoutingFlops {
 /** r [B, T] of a block, drawn for the sequences of a batch. */
 export type DrawnWeights = (block: number) => Tensor;
 
-/** What a router computes from. */
+/** The inputs of a router. */
 export interface RouterInput {
   model: ModelConfig;
   routing: RoutingConfig;
@@ -75,9 +75,9 @@ export interface GatherInput {
   everyWeight: boolean;
 }
 
-/** How router weights are drawn on the device: by two words for a run and block, and the number of the first sequence. */
+/** Draws router weights on the device, from a key for run, phase and block, and the number of the first sequence. */
 export interface RouterDraws {
-  /** [2] int32, for `weights`. */
+  /** The key for `weights`: two random words, [2] int32. */
   key: (seed: number, phase: DrawPhase, block: number) => Int32Array;
   /** key [2], first [1] int32 → r [sequences, length] */
   weights: (key: Tensor, first: Tensor, sequences: number, length: number) => Tensor;
@@ -86,24 +86,24 @@ export interface RouterDraws {
 export type DrawPhase = 'training' | 'heldout';
 
 export interface Router {
-  /** The variant of a model with this router and one MLP a block. */
+  /** The variant of a model with this router and one MLP per block. */
   variant: Variant;
-  /** Whether training changes r. Only then does a block have a predictor, and does the auxiliary loss apply. */
+  /** Whether training changes r. Only then can a block have a predictor, and does the auxiliary loss apply. */
   learns: boolean;
-  /** The causal modes in which its models can be run, given what each mode itself needs. */
+  /** The causal modes in which its models can be run, if they have what the mode needs (`MODES`). */
   causalModes: readonly CausalMode[];
-  /** The gates with which it is trained, of those that a sweep file lists. */
+  /** Those of a sweep file's gates with which it is trained. */
   gates: (listed: readonly Gate[]) => readonly Gate[];
   /** The parameters of a routed block, in a checkpoint's order. */
   parameters: (model: ModelConfig, routing: RoutingConfig, make: ParameterMaker) => RoutedParameters;
-  /** How many scalars those are. */
+  /** The number of scalars in `parameters`. */
   parameterCount: (model: ModelConfig, routing: RoutingConfig) => number;
   flops: (model: ModelConfig, routing: RoutingConfig) => RoutingFlops;
   /** [the stream as one tensor [B, T, D], r [B, T] in float32] */
   weights: (input: RouterInput) => [x: Tensor, r: Tensor];
-  /** x at the indices [B, k, D], and whether the tape has saved x, so that nothing may take its place. */
+  /** x at the indices [B, k, D], and whether the tape has saved x, so that nothing may overwrite it. */
   gather: (input: GatherInput) => { rows: Tensor; isSaved: boolean };
-  /** What a training step and an evaluation supply from outside the model; null: r depends on the activations alone. */
+  /** For a router that draws r, outside the model; null: r depends on the activations alone. */
   draws: RouterDraws | null;
 }
 
@@ -145,7 +145,7 @@ const learned: Router = {
   draws: null,
 };
 
-/** r ~ N(0, 1) for every token: the paper's control (Raposo et al. 2024, section 4.1). The same for a seed everywhere. */
+/** r ~ N(0, 1) for every token: the paper's control (Raposo et al. 2024, section 4.1). The same for a seed on every backend. */
 const random: Router = {
   variant: 'random',
   learns: false,
@@ -199,6 +199,6 @@ export function drawnWeights(
 }
 
 function weightOf({ router }: RoutedParameters): Parameter {
-  if (router === null) throw new Error('a learned router has a weight');
+  if (router === null) throw new Error('a learned router was used without its weight');
   return router;
 }

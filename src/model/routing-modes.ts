@@ -40,7 +40,7 @@ export const MODES: Record<'topk', RoutingModeTraits<'top-k'>> &
     selectsBy: 'router',
     runsPredictor: false,
     refuses: () => null,
-    isEvaluated: ({ aux_loss_weight }) => aux_loss_weight !== 0, // without the auxiliary loss 0 is no threshold
+    isEvaluated: ({ aux_loss_weight }) => aux_loss_weight !== 0, // without the auxiliary loss, r > 0 does not mean selected
   },
 };
 

@@ -11,7 +11,7 @@ export interface Selection {
   mask: Tensor;
 }
 
-/** Any number of tokens in each sequence, N in all, packed one sequence after another. */
+/** Any number of tokens in each sequence, N in total, packed one sequence after another. */
 export interface PackedSelection {
   /** Indices into the batch as one row of B·T tokens: [1, N] int32, ascending. */
   rows: Tensor;
@@ -29,8 +29,8 @@ export function selectByCapacity(r: Tensor, capacity: number): Selection {
 }
 
 /**
- * The tokens whose logit is above 0; null if there is none. Their number differs between sequences, so that they are
- * packed into one row. Reads the logits back to the host: for evaluation. logits [B, T]
+ * The tokens whose logit is above 0; null if there is none. Their number differs between sequences, so they are packed
+ * into one row. Reads the logits back to the host: for evaluation. logits [B, T]
  */
 export function selectPositive(logits: Tensor): PackedSelection | null {
   const [batch, length] = logits.shape as [number, number];

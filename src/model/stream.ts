@@ -6,7 +6,7 @@ import type { Parameter, Tape } from '../ops/tape.js';
 
 /**
  * x, or x + branch where branch is not null: the next reader adds the two in one pass with its own work. [B, T, D] each.
- * A block owns the stream that it is given: its output may take x's place.
+ * A block owns its input stream: its output may overwrite x.
  */
 export interface Stream {
   x: Tensor;

@@ -38,9 +38,9 @@ export interface ForwardOptions {
 export interface ForwardResult {
   /** [B, T, V] */
   logits: Tensor;
-  /** One a routed block, in order. */
+  /** One per routed block, in order. */
   routed: RoutedTrace[];
-  /** One a block with experts, in order. */
+  /** One per block with experts, in order. */
   experts: ExpertTrace[];
 }
 
@@ -62,7 +62,7 @@ export class Transformer {
 
   /**
    * The logits of every token. tokens [B, T] int32, T at most the model's sequence length. Call it in a scope: the caller
-   * owns what it returns.
+   * owns the results.
    */
   forward(tokens: Tensor, options: ForwardOptions): ForwardResult {
     const { tape } = options;

@@ -1,25 +1,25 @@
 /** The variants that a sweep compares, one table: a new variant is an entry here. */
 import type { RouterName } from './config.js';
 
-/** Kinds of variants: one colour scale and one symbol of a report each. */
+/** Groups of variants; each has one colour scale and one symbol in reports. */
 export type VariantFamily = 'dense' | 'mod' | 'random' | 'experts';
 
-/** How the MLPs of a variant's blocks are experts. */
-export interface ExpertsForm {
+/** How a variant uses experts. */
+export interface ExpertsSetting {
   /** The router of its routed blocks; null: every block processes every token. */
   router: RouterName | null;
   /** Whether no-ops are among the choices (Raposo et al. 2024, section 4.3). */
   noOps: boolean;
-  /** Whether the experts have as many slots as they would have beside no-ops, which costs the same FLOPs. */
+  /** Whether the experts have only as many slots as with no-ops among the choices, and so cost the same FLOPs. */
   reducedCapacity: boolean;
 }
 
 interface VariantTraits {
-  /** In reports. */
+  /** Its name in reports. */
   label: string;
   family: VariantFamily;
-  /** Null: one MLP a block. Which blocks are routed is then the router's matter: see `Router.variant`. */
-  experts: ExpertsForm | null;
+  /** Null: one MLP per block, and the router determines the variant (`Router.variant`). */
+  experts: ExpertsSetting | null;
 }
 
 export const VARIANTS = {

@@ -48,7 +48,7 @@ export interface LoopStart {
   tokens: Int32Array;
   /** The positions of these tokens: [S]. */
   positions: Int32Array;
-  /** One for each block. They remain the caller's. */
+  /** One per block. The caller keeps ownership of them. */
   caches: LoopCache[];
   /** Sampling parameters, as in `sample` of src/eval/generate.ts. */
   temperature: number;
@@ -71,7 +71,7 @@ export interface DecodeLoop {
    * be pending; each resolves when its steps are done.
    */
   run(uniforms: Float64Array): Promise<LoopSteps>;
-  /** The logits of the last step: [S, V]. The caller disposes of them. */
+  /** The logits of the last step: [S, V]. The caller disposes them. */
   logits(): Tensor;
   /** For each block: the cached tokens of each sequence after the completed steps, and how many fit. */
   caches(): { lengths: Int32Array; slots: number }[];

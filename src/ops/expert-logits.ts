@@ -4,6 +4,7 @@
  */
 import { add, matMul, reshape, type Tensor } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
+import { rowsOf } from './linear.js';
 import type { Parameter, Tape } from './tape.js';
 
 export interface ExpertLogitsGradInputs extends Record<string, Tensor | undefined> {
@@ -14,13 +15,11 @@ export interface ExpertLogitsGradInputs extends Record<string, Tensor | undefine
   gradAccum: Tensor | undefined;
 }
 
-const rows = (x: Tensor) => reshape(x, [-1, x.shape[x.rank - 1] as number]);
-
 /** {x [B, n, D], weight [C, D]} → [logits [B, n, C]] = x·weightᵀ */
 export const expertLogitsKernel = defineKernel(
   'ExpertLogits',
   ({ x, weight }: { x: Tensor; weight: Tensor }, _: object): [Tensor] => [
-    reshape(matMul(rows(x), weight, false, true), [...x.shape.slice(0, -1), weight.shape[0]]),
+    reshape(matMul(rowsOf(x), weight, false, true), [...x.shape.slice(0, -1), weight.shape[0]]),
   ],
 );
 
@@ -28,8 +27,11 @@ export const expertLogitsKernel = defineKernel(
 export const expertLogitsGradKernel = defineKernel(
   'ExpertLogitsGrad',
   ({ dlogits, x, weight, gradAccum }: ExpertLogitsGradInputs, _: object): [dx: Tensor, dweight: Tensor] => {
-    const dx = reshape(matMul(rows(dlogits), weight), x.shape);
-    return [gradAccum === undefined ? dx : add(gradAccum, dx), matMul(rows(dlogits), rows(x), true, false)];
+    const dx = reshape(matMul(rowsOf(dlogits), weight), x.shape);
+    return [
+      gradAccum === undefined ? dx : add(gradAccum, dx),
+      matMul(rowsOf(dlogits), rowsOf(x), true, false),
+    ];
   },
 );
 

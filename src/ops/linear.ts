@@ -18,18 +18,19 @@ export interface LinearGradWeightInputs extends Record<string, Tensor | undefine
   gradAccum: Tensor | undefined;
 }
 
-const rows = (x: Tensor) => reshape(x, [-1, x.shape[x.rank - 1] as number]);
+/** x [.., D] as a matrix [rows, D]. */
+export const rowsOf = (x: Tensor): Tensor => reshape(x, [-1, x.shape[x.rank - 1] as number]);
 
 /** {x [.., in], weight [out, in]} → [y [.., out]] */
 export const linearKernel = defineKernel('Linear', ({ x, weight }: LinearInputs, _: object): [Tensor] => [
-  reshape(matMul(rows(x), weight, false, true), [...x.shape.slice(0, -1), weight.shape[0]]),
+  reshape(matMul(rowsOf(x), weight, false, true), [...x.shape.slice(0, -1), weight.shape[0]]),
 ]);
 
 /** {dy [.., out], weight [out, in]} → [dx [.., in]] = dy·W */
 export const linearGradInputKernel = defineKernel(
   'LinearGradInput',
   ({ dy, weight }: LinearGradInputInputs, _: object): [Tensor] => [
-    reshape(matMul(rows(dy), weight), [...dy.shape.slice(0, -1), weight.shape[1] as number]),
+    reshape(matMul(rowsOf(dy), weight), [...dy.shape.slice(0, -1), weight.shape[1] as number]),
   ],
 );
 
@@ -37,7 +38,7 @@ export const linearGradInputKernel = defineKernel(
 export const linearGradWeightKernel = defineKernel(
   'LinearGradWeight',
   ({ dy, x, gradAccum }: LinearGradWeightInputs, _: object): [Tensor] => {
-    const gradient = matMul(rows(dy), rows(x), true, false);
+    const gradient = matMul(rowsOf(dy), rowsOf(x), true, false);
     return [gradAccum === undefined ? gradient : add(gradAccum, gradient)];
   },
 );

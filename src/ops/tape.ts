@@ -1,6 +1,6 @@
 /**
- * Reverse-mode differentiation by a short tape: each op records the activations that it saved; the backward pass walks the tape
- * back once and frees every saved activation and every incoming gradient as soon as it has been used.
+ * Reverse-mode differentiation by a short tape: each op records the activations that it saved; the backward pass walks the
+ * tape backwards once and frees every saved activation and every incoming gradient as soon as it has been used.
  */
 import { add, keep, type Tensor, tidy } from '@tensorflow/tfjs-core';
 
@@ -44,7 +44,7 @@ export class Parameter {
 
 export type Differentiable = Tensor | Parameter;
 
-/** The gradients of an op's inputs, as its backward function sees them. */
+/** Access to the gradients of an op's inputs, for its backward function. */
 export interface InputGradients {
   /** Whether the gradient of input i is used; if not, the backward function may return null for it. */
   needed(i: number): boolean;
@@ -57,7 +57,7 @@ export interface InputGradients {
   done(saved: Tensor): void;
 }
 
-/** From the gradients of the outputs to the gradient, or an addend to it, of each input. */
+/** Computes from the gradients of the outputs the gradient of each input, or an addend to it. */
 export type Backward<O extends readonly Tensor[] = Tensor[]> = (
   outputGradients: { [K in keyof O]: Tensor },
   inputs: InputGradients,
@@ -103,7 +103,7 @@ export class Tape {
       outputs: outputs.map((output) => output.id),
       inputs,
       saved,
-      backward: backward as Backward, // called with one gradient an output
+      backward: backward as Backward, // called with one gradient per output
     });
   }
 

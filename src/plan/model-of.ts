@@ -1,7 +1,7 @@
 /** The model that a point of a sweep trains. */
 import type { ExpertsConfig, ModelConfig, RoutingConfig } from '../model/config.js';
 import { ROUTERS } from '../model/routers.js';
-import { type ExpertsForm, VARIANTS } from '../model/variants.js';
+import { type ExpertsSetting, VARIANTS } from '../model/variants.js';
 import type { Point } from './point.js';
 
 /** The model of a shape under the settings of a product; no block is routed if `routing` is null. */
@@ -43,7 +43,7 @@ function routingOf(
  * With reduced capacity the experts have each choice's even share of the tokens, no-ops counted, but no no-ops: their FLOPs
  * equal those of the form with no-ops.
  */
-function expertsOf(form: ExpertsForm, { experts }: Point['product']): ExpertsConfig {
+function expertsOf(form: ExpertsSetting, { experts }: Point['product']): ExpertsConfig {
   const count = experts.count.value;
   const no_ops = experts.no_ops?.value ?? count;
   const capacity_factor = experts.capacity_factor.value;
