@@ -4,7 +4,7 @@ import { BACKEND_NAMES, BACKENDS, type BackendName, type RequestedBackend } from
 import type { Precision, RequestedPrecision } from './precisions.js';
 import type { StartedBackend } from './starter.js';
 
-/** A backend that works here. */
+/** A backend that works on this machine. */
 export interface BackendChoice {
   name: BackendName;
   /** Name of the GPU or CPU that computes. */
@@ -17,7 +17,7 @@ export interface BackendChoice {
 /** The backend that computes in this process. */
 export type ChosenBackend = BackendChoice & StartedBackend;
 
-/** What was chosen and, for `auto`, why the ones before it do not work, a line each. */
+/** The chosen backend and, for `auto`, one line for each backend before it: why it does not work. */
 export function describeBackend({ name, device, precision, rejected }: BackendChoice): string {
   const reasons = rejected.map((other) => `\n  not ${other.name}: ${other.reason}`).join('');
   return `backend ${name} on ${device}, ${precision}${reasons}`;
@@ -27,7 +27,8 @@ export function describeBackend({ name, device, precision, rejected }: BackendCh
  * Makes a backend the active one: for `auto` the first of BACKENDS that works, else the requested one.
  *
  * @param deterministic `training.deterministic`
- * @throws InputError if the requested backend, or every one, does not work here: no backend silently replaces another
+ * @throws InputError if the requested backend does not work here, or for `auto` none does; another backend never replaces
+ *   the requested one silently
  */
 export async function chooseBackend(
   requested: RequestedBackend,
@@ -55,10 +56,11 @@ export async function chooseBackend(
 export interface BackendReport {
   name: BackendName;
   usable: boolean;
-  /** What would compute; null if not usable. */
+  /** Name of the GPU or CPU that would compute; null if not usable. */
   device: string | null;
+  /** Why it does not work; null if usable. */
   reason: string | null;
-  /** What to install or do; for a usable one its libraries. */
+  /** What to install or do; for a usable backend, its libraries. */
   advice: string[];
 }
 
@@ -66,10 +68,10 @@ export interface BackendReport {
 export async function probeBackends(): Promise<BackendReport[]> {
   const reports: BackendReport[] = [];
   for (const name of BACKEND_NAMES) {
-    const { start, advice, parts } = await BACKENDS[name].load();
+    const { start, advice, libraries } = await BACKENDS[name].load();
     try {
       const { device } = await start('auto', false);
-      reports.push({ name, usable: true, device, reason: null, advice: parts() });
+      reports.push({ name, usable: true, device, reason: null, advice: libraries() });
     } catch (error) {
       reports.push({ name, usable: false, device: null, reason: messageOf(error), advice: advice() });
     }

@@ -1,10 +1,10 @@
-/** The backends, in the order in which `auto` tries them, and what can be said of each before its code is loaded. */
+/** The backends, in the order in which `auto` tries them, and the properties of each that are needed before its code is loaded. */
 import type { BackendStarter } from './starter.js';
 
 interface BackendEntry {
   /** What one training process keeps busy: `--jobs auto` runs one process for each of these. */
   occupies: 'core' | 'gpu';
-  /** Activations are bfloat16 where the products are. */
+  /** Whether activations are bfloat16 if the products are. */
   bf16Activations: boolean;
   /** Tensors of the logits' size that the backward pass holds at once. */
   logitTensors: number;
@@ -19,7 +19,7 @@ const entries = {
   cuda: {
     occupies: 'gpu',
     bf16Activations: true,
-    logitTensors: 1, // their gradient takes their place
+    logitTensors: 1, // the gradient overwrites the logits
     activationBytes: 4 * GiB,
     load: async () => (await import('./cuda/starter.js')).cudaStarter,
   },
@@ -34,7 +34,7 @@ const entries = {
     occupies: 'core', // it has one thread
     bf16Activations: false,
     logitTensors: 2,
-    activationBytes: GiB / 2, // of an address space of 4 GiB
+    activationBytes: GiB / 2, // its address space has 4 GiB
     load: async () => (await import('./wasm/starter.js')).wasmStarter,
   },
 } satisfies Record<string, BackendEntry>;

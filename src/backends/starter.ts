@@ -7,14 +7,14 @@ export interface BackendStarter {
   /**
    * Makes the backend the active one.
    *
-   * @param deterministic `training.deterministic`; only cuda has a faster form
+   * @param deterministic `training.deterministic`; only cuda has a faster, non-deterministic mode
    * @throws an error whose message says what is missing on this machine
    */
   start: (precision: RequestedPrecision, deterministic: boolean) => Promise<StartedBackend>;
   /** Lines for `mod doctor`: what to do about a backend that does not start. */
   advice: () => string[];
   /** Lines for `mod doctor`: the libraries of a backend that starts. */
-  parts: () => string[];
+  libraries: () => string[];
 }
 
 /** The backend that computes in this process. */
@@ -36,7 +36,7 @@ export interface StartedBackend {
   decodeLoops: DecodeLoops | null;
 }
 
-/** For a backend without a GPU, or with one that it does not describe. */
+/** For a backend that computes on the host, or whose GPU's properties are unknown. */
 export const HOST_ONLY: Omit<StartedBackend, 'device' | 'precision'> = {
   peakMemoryBytes: () => process.resourceUsage().maxRSS * 1024,
   memoryBytes: null,

@@ -14,7 +14,7 @@ export interface AnalysisOptions {
   mode: RoutingMode;
   /** At most this many held-out windows, from the first. */
   sequences: number;
-  /** Number of windows with a heatmap, token by token. */
+  /** Number of windows whose selections are listed token by token. */
   heatmaps: number;
   seed: number;
   /** Returns the text of each token; null without a tokenizer. */
@@ -22,7 +22,7 @@ export interface AnalysisOptions {
   onProgress?: (done: number, total: number) => void;
 }
 
-/** The analysis without the run's id and the time, which the caller adds. */
+/** An analysis without the run's id and the time, which the caller adds. */
 export type RoutingAnalysis = Omit<Analysis, 'run_id' | 'analyzed_at'>;
 
 /** Every token of the analysed sequences, one sequence after another. */
@@ -36,11 +36,15 @@ export interface TokenTable {
   loss: Float32Array;
 }
 
-/** Bins of the histogram of router weights, and the share of the weights beyond its edges on either side. */
+/** Bins of the histogram of router weights. */
 const BINS = 60;
+/** Share of the weights beyond each edge of the histogram; the outermost bins count them. */
 const BEYOND = 0.001;
 
-/** Analyses a routed model, one sequence at a time. Yields to the event loop between them. */
+/**
+ * Analyses a routed model on held-out windows, one sequence at a time. Yields to the event loop between them. Returns the
+ * summary and the values of every token from which it is computed.
+ */
 export async function analyzeRouting(
   model: Transformer,
   windows: HeldoutWindows,
@@ -125,7 +129,7 @@ function histogram(weights: Float32Array[], masks: Uint8Array[]): Analysis['rout
   };
 }
 
-/** Share of tokens that 0, 1, ... blocks selected. */
+/** The shares of tokens that exactly 0, 1, ... blocks selected. */
 function sharesByCount(blocksEngaged: Uint8Array, blocks: number): number[] {
   const counts = new Array<number>(blocks + 1).fill(0);
   for (const count of blocksEngaged) counts[count] = (counts[count] as number) + 1;

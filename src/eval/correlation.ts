@@ -1,10 +1,10 @@
-/** Correlation coefficients over tokens, with bootstrap intervals over sequences: tokens of one are not independent. */
+/** Correlation coefficients over tokens, with bootstrap intervals over sequences, since the tokens of one sequence are not independent. */
 import { randomStream } from '../random.js';
 
 export interface Correlation {
   /** Null if one of the two variables is constant. */
   r: number | null;
-  /** 95%: percentiles of the resampled coefficients; null if r is null, or with fewer than two sequences. */
+  /** 95% interval: percentiles of the resampled coefficients; null if r is null or there is a single sequence. */
   interval: [low: number, high: number] | null;
 }
 

@@ -11,7 +11,7 @@ export interface GenerateOptions {
   mode: CausalMode;
   /** Number of new tokens for every prompt. */
   tokens: number;
-  /** 0: always the most likely token. */
+  /** Divides the logits; 0: always the most likely token. */
   temperature: number;
   /** Draw from the smallest set of tokens whose probabilities reach this sum (Holtzman et al. 2020); 1: from all. */
   topP: number;
@@ -20,7 +20,7 @@ export interface GenerateOptions {
   onToken?: (sequence: number, token: number) => void | Promise<void>;
   /** The backend's loops on the device; absent or null: every step is queued op by op. */
   loops?: DecodeLoops | null;
-  /** Milliseconds; injected in tests. */
+  /** Clock in milliseconds; injected in tests. */
   now: () => number;
 }
 
@@ -34,7 +34,7 @@ export interface Generated {
   cacheBytes: CacheBytes;
 }
 
-/** Steps of one call of the loop. Two calls are queued at a time: a token arrives at most 32 steps late. */
+/** Steps per call of the loop. Two calls are queued at a time, so a token arrives at most 32 steps late. */
 const LOOP_STEPS = 16;
 
 /**
@@ -88,31 +88,31 @@ export async function generate(
   }
 }
 
-/** Step by step, each queued op by op once the previous token is known. */
+/** Generates step by step; each step is queued op by op once the previous token is known. */
 async function runSteps(decoder: Decoder, progress: Progress): Promise<void> {
-  while (progress.left() > 0) {
+  while (progress.remaining() > 0) {
     const { logits, selected } = decoder.step(progress.last());
-    progress.note(selected);
+    progress.addSelection(selected);
     await progress.draw(logits);
     await progress.notify();
     await new Promise((resolve) => setImmediate(resolve));
   }
 }
 
-/** Several steps at once on the device; the next are queued before the last are read. */
+/** Generates several steps per call on the device; the next call is queued before the results of the last are read. */
 async function runLoop(loop: LoopDecoder, progress: Progress): Promise<void> {
   let queued = 0;
-  const all = progress.left();
+  const all = progress.remaining();
   const pending: ReturnType<LoopDecoder['run']>[] = [];
   try {
-    while (progress.left() > 0) {
+    while (progress.remaining() > 0) {
       while (queued < all && pending.length < 2) {
         const steps = Math.min(LOOP_STEPS, all - queued);
         pending.push(loop.run(progress.uniforms(steps)));
         queued += steps;
       }
       for (const { tokens, selected } of (await pending.shift()) ?? []) {
-        progress.note(selected);
+        progress.addSelection(selected);
         progress.add(tokens);
         await progress.notify();
       }
@@ -129,7 +129,8 @@ class Progress {
   /** As in Generated. */
   readonly selected: boolean[][][];
   private readonly streams: RandomStream[];
-  private known = 0;
+  /** New tokens of each sequence so far. */
+  private count = 0;
 
   constructor(
     prompts: readonly Int32Array[],
@@ -144,14 +145,14 @@ class Progress {
     this.streams = prompts.map((_, i) => randomStream(options.seed, 'generate', i));
   }
 
-  /** Tokens of each sequence that are not known yet. */
-  left(): number {
-    return this.options.tokens - this.known;
+  /** Tokens of each sequence that are still to be generated. */
+  remaining(): number {
+    return this.options.tokens - this.count;
   }
 
   /** The newest token of each sequence. */
   last(): Int32Array {
-    return Int32Array.from(this.tokens, (row) => row[this.known - 1] as number);
+    return Int32Array.from(this.tokens, (row) => row[this.count - 1] as number);
   }
 
   /** Draws the next tokens from the logits [S, V] after the last ones, and disposes them. */
@@ -166,22 +167,23 @@ class Progress {
     );
   }
 
-  /** Numbers in (0, 1) [steps, S] with which the tokens of the next steps are drawn. */
+  /** Uniform random numbers in (0, 1) that select the tokens of the next steps: [steps, S]. */
   uniforms(steps: number): Float64Array {
     return Float64Array.from({ length: steps * this.streams.length }, (_, i) =>
       (this.streams[i % this.streams.length] as RandomStream).uniform(),
     );
   }
 
+  /** Adds the next token of each sequence. next [S] */
   add(next: Int32Array): void {
     this.tokens.forEach((row, i) => {
-      row[this.known] = next[i] as number;
+      row[this.count] = next[i] as number;
     });
-    this.known += 1;
+    this.count += 1;
   }
 
-  /** Records which blocks selected the tokens that a step read: [routed block][sequence] */
-  note(selected: boolean[][]): void {
+  /** Records which blocks selected the tokens that a step read. selected [routed block][sequence] */
+  addSelection(selected: boolean[][]): void {
     this.selected.forEach((row, i) => {
       row.push(selected.map((block) => block[i] as boolean));
     });

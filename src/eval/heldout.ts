@@ -13,7 +13,7 @@ import { type BlockTally, emptyTally, type PredictorScore, scorePredictor } from
 
 export interface EvaluationOptions {
   mode: RoutingMode;
-  /** At most this many windows, from the first. */
+  /** Maximum number of windows, from the first. */
   sequences: number;
   /** Sequences that pass through the model at once. */
   batchSequences: number;
@@ -50,7 +50,7 @@ export interface Evaluation {
   predictorAccuracyByBlock: number[];
 }
 
-/** Evaluates on windows 0.. of the held-out data. Yields to the event loop between batches. */
+/** Evaluates a model on the first windows of the held-out data. Yields to the event loop between batches. */
 export async function evaluate(
   model: Transformer,
   windows: HeldoutWindows,

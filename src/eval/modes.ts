@@ -17,7 +17,7 @@ export interface ModeResult {
 
 export interface ModesOptions {
   runId: string;
-  /** In the order of evaluation: `loss_minus_topk` is known for modes after `topk`. */
+  /** In the order of evaluation. `loss_minus_topk` is null for modes before `topk`. */
   modes: readonly RoutingMode[];
   sequences: number;
   batchSequences: number;
@@ -26,11 +26,11 @@ export interface ModesOptions {
   /** Milliseconds since 1970; injected in tests. */
   now: () => number;
   onProgress?: (runId: string, mode: RoutingMode, done: number, total: number) => void;
-  /** The states of an interrupted evaluation, and those of this one. */
+  /** Stores the state of the evaluation and resumes from it. */
   progress?: EvaluationProgress | undefined;
 }
 
-/** Evaluates in each mode. The model must have them (`refuseMode`). */
+/** Evaluates in each mode, in order. The model must support all of them (`refuseMode` returns null). */
 export async function evaluateModes(
   model: Transformer,
   windows: HeldoutWindows,
@@ -80,7 +80,7 @@ export async function evaluateModes(
   return results;
 }
 
-/** FLOPs per pass as computed: in the causal modes, those of the selected tokens. */
+/** FLOPs per pass of an evaluation: in the causal modes, of the tokens that were selected. */
 function flopsOf(model: ModelConfig, { mode, participants }: Evaluation): number {
   return mode === 'topk' ? flopsPerPass(model).total : causalFlopsPerPass(model, mode, participants).total;
 }

@@ -6,9 +6,11 @@ import type { RoutingMode } from '../model/config.js';
 import type { EvaluationState } from './heldout.js';
 
 /** Milliseconds between two writes; the end of a mode is always written. */
-const INTERVAL = 30_000;
+const WRITE_INTERVAL_MS = 30_000;
 
+/** The content of the file. */
 interface Saved {
+  /** Hash of the subject. */
   key: string;
   modes: Partial<Record<RoutingMode, EvaluationState>>;
 }
@@ -19,7 +21,7 @@ export class EvaluationProgress {
   private written: number;
 
   /**
-   * @param subject model, data and backend: a file with another subject is ignored
+   * @param subject model, data and backend; a file of another subject is ignored
    * @param now milliseconds; injected in tests
    */
   constructor(
@@ -37,9 +39,10 @@ export class EvaluationProgress {
     return this.modes[mode];
   }
 
+  /** Sets the state of a mode and writes the file if it is due; `isLast`: the mode is finished. */
   update(mode: RoutingMode, state: EvaluationState, isLast: boolean): void {
     this.modes[mode] = state;
-    if (!isLast && Math.abs(this.now() - this.written) < INTERVAL) return; // abs: the clock may have been set back
+    if (!isLast && Math.abs(this.now() - this.written) < WRITE_INTERVAL_MS) return; // abs: the clock may have been set back
     writeJson(this.path, { key: this.key, modes: this.modes } satisfies Saved);
     this.written = this.now();
   }

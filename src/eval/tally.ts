@@ -1,6 +1,6 @@
 /** Counts of the decisions of one routed block and its predictor over tokens, and the scores that follow from them. */
 
-/** The names are those of an evaluation's progress file. */
+/** Numbers of tokens of one routed block. The names are those of an evaluation's progress file. */
 export interface BlockTally {
   /** Selected tokens. */
   member: number;
@@ -29,7 +29,11 @@ export function emptyTally(): BlockTally {
   return { member: 0, memberSquares: 0, agreed: 0, positive: 0, truePositive: 0 };
 }
 
-/** @param tokens number of tokens that each block decided on */
+/**
+ * The scores of the predictors of all routed blocks together.
+ *
+ * @param tokens number of tokens that passed each block
+ */
 export function scorePredictor(tallies: readonly BlockTally[], tokens: number): PredictorScore {
   const sum = (key: keyof BlockTally) => tallies.reduce((total, tally) => total + tally[key], 0);
   const decisions = tokens * tallies.length;

@@ -17,11 +17,11 @@ import { evaluateModes, type ModeResult, type ModesOptions } from './modes.js';
 import { EvaluationProgress } from './progress.js';
 
 export interface TargetOptions extends Pick<ModesOptions, 'backend' | 'now' | 'onProgress'> {
-  /** This mode alone (for a run, `topk` and this mode); undefined: see `autoregressive`. */
+  /** Evaluate only in this mode (for a run, in `topk` and this mode); undefined: see `autoregressive`. */
   routing: RoutingMode | undefined;
   /** True: all modes for which a model was trained (`evaluationModes`); false: `topk`. */
   autoregressive: boolean;
-  /** At most this many; undefined: the sweep file's number for a run, all for a checkpoint. */
+  /** Maximum number of sequences; undefined: the sweep file's number for a run, all for a checkpoint. */
   sequences: number | undefined;
 }
 
@@ -45,7 +45,7 @@ export async function evaluateCheckpoint(
     const refused = routing === undefined ? null : refuseMode(model.config, routing);
     if (refused !== null) throw new InputError(`${folder}: --routing ${routing}: ${refused}`);
     const windows = new HeldoutWindows(source, model.config.sequence_length);
-    const modes = routing === undefined ? usualModes(model.config, options) : [routing];
+    const modes = routing === undefined ? defaultModes(model.config, options) : [routing];
     return await evaluateModel(model, windows, modes, { ...options, runId: folder, seed: 0 });
   } finally {
     source.close();
@@ -73,7 +73,7 @@ export async function evaluateRun(
     const { routing } = options;
     const modes =
       routing === undefined || spec.model.routing === null || refuseMode(spec.model, routing) !== null
-        ? usualModes(spec.model, options)
+        ? defaultModes(spec.model, options)
         : new Set<RoutingMode>(['topk', routing]);
     const sequences = options.sequences ?? spec.evaluation.sequences;
     const subject = { spec, checkpoint, sequences, windows: windows.count, backend: options.backend.name };
@@ -113,7 +113,8 @@ export function openRunHeldout(
 }
 
 /**
- * The checkpoint at a path, here or in the results: a checkpoint's folder, or a run's, which means its last checkpoint.
+ * The checkpoint at a path, relative to the working directory or the results: the folder of a checkpoint, or that of a run,
+ * of which it is the last checkpoint.
  *
  * @throws InputError if there is none
  */
@@ -137,12 +138,13 @@ export function keptCheckpoint({ checkpoint }: PlannedRun, folder: string): stri
   const { keep_final } = checkpoint;
   throw new InputError(
     keep_final === 'all'
-      ? `${folder}: no checkpoint there`
+      ? `${folder}: no checkpoint found`
       : `${folder}: its weights were removed: the sweep file sets checkpoint.keep_final: ${keep_final}`,
   );
 }
 
-function usualModes(model: ModelConfig, { autoregressive }: TargetOptions): RoutingMode[] {
+/** The modes of an evaluation without `--routing`. */
+function defaultModes(model: ModelConfig, { autoregressive }: TargetOptions): RoutingMode[] {
   return autoregressive ? evaluationModes(model) : ['topk'];
 }
 

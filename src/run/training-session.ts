@@ -164,8 +164,8 @@ export class TrainingSession {
       microBatchSequences: this.microBatch,
       recorder: backend.recorder,
       skipped,
-      restsAfter: (step) => step < spec.steps && (stop.reason !== null || this.checkpointer.due(step)),
-      atRest: () => this.save(),
+      pausesAfter: (step) => step < spec.steps && (stop.reason !== null || this.checkpointer.due(step)),
+      onPause: () => this.save(),
       onMicroBatch: (sequences) => {
         this.microBatch = sequences;
         this.options.onMicroBatch(sequences);

@@ -2,7 +2,7 @@
 import { type ExpertsConfig, expertChoices } from '../model/config.js';
 import { mean } from '../statistics.js';
 
-/** Shares of the tokens that reach a block's experts, means over blocks. */
+/** Shares of the tokens that reach a block's experts: numbers from 0 to 1, means over blocks. */
 export interface ExpertShares {
   /** Of tokens that chose each expert, in each block from the most chosen to the least. */
   load: number[];
@@ -12,7 +12,12 @@ export interface ExpertShares {
   noOp: number | null;
 }
 
-/** @param counts [blocks, C + E]: in each block the tokens by choice, experts first, then those that each expert processed */
+/**
+ * The shares that follow from the counts of a step.
+ *
+ * @param counts [blocks, C + E]: in each block the tokens that made each choice, experts first, then those that each expert
+ *   processed
+ */
 export function expertShares(counts: ArrayLike<number>, experts: ExpertsConfig): ExpertShares {
   const [choices, { count }] = [expertChoices(experts), experts];
   const width = choices + count;
@@ -32,7 +37,7 @@ export function expertShares(counts: ArrayLike<number>, experts: ExpertsConfig):
   return meanShares(blocks.map((block) => (experts.no_ops > 0 ? block : { ...block, noOp: null })));
 }
 
-/** The means of one or more. */
+/** The mean of each field over one or more shares. */
 export function meanShares(shares: readonly ExpertShares[]): ExpertShares {
   const [first] = shares as [ExpertShares];
   const noOps = shares.flatMap(({ noOp }) => noOp ?? []);

@@ -14,11 +14,11 @@ import { type OutputGradient, Tape } from '../ops/tape.js';
 
 /** Means over the tokens of a batch, as scalars on the device; the caller disposes them. */
 export interface BatchMetrics {
-  /** LM loss in nats per token, without the extra losses. */
+  /** LM loss in nats per token, without the other losses. */
   loss: Tensor;
   /** Share of tokens whose selection the predictors predict correctly, mean over routed blocks; null without predictors. */
   predictorAccuracy: Tensor | null;
-  /** [blocks · (C + E)]: of each block the tokens by choice, then by expert that processed them; null without experts. */
+  /** [blocks · (C + E)]: in each block the tokens that made each choice, then those that each expert processed; null without experts. */
   expertCounts: Tensor | null;
 }
 
@@ -40,14 +40,14 @@ export function backpropagate(
 ): BatchMetrics {
   const tape = new Tape();
   try {
-    return scope(() => forwardAndBack(tape, model, inputs, targets, drawn, lossScale));
+    return scope(() => forwardAndBackward(tape, model, inputs, targets, drawn, lossScale));
   } catch (error) {
     tape.dispose();
     throw error;
   }
 }
 
-/** `backpropagate` of a batch in the host's memory. */
+/** `backpropagate` for a batch in the host's memory, by default the whole batch of a step. */
 export function accumulateGradients(
   model: Transformer,
   batch: Batch,
@@ -61,7 +61,7 @@ export function accumulateGradients(
   });
 }
 
-function forwardAndBack(
+function forwardAndBackward(
   tape: Tape,
   model: Transformer,
   inputs: Tensor,

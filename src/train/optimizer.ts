@@ -1,4 +1,4 @@
-/** What a training step and a checkpoint require of an optimizer; optimizers.ts lists those there are. */
+/** The interface of an optimizer, as training steps and checkpoints use it; optimizers.ts lists the implementations. */
 import type { Tensor } from '@tensorflow/tfjs-core';
 import type { Parameter } from '../ops/tape.js';
 
@@ -11,11 +11,11 @@ export interface OptimizerOptions {
 export interface Optimizer {
   /** Steps taken so far. */
   step: number;
-  /** Length of a schedule. */
+  /** Number of values in a step's schedule. */
   readonly scheduleLength: number;
-  /** Each parameter's tensors of its own shape, by their names in a checkpoint, which are those of `torch.optim`. */
+  /** The state tensors of each parameter, of its shape, by their names in a checkpoint: those of `torch.optim`. */
   readonly state: ReadonlyMap<Parameter, Record<string, Tensor>>;
-  /** Counts a step and returns its schedule: the numbers that differ from one step to the next. */
+  /** Counts a step and returns its schedule: the values of the update that change from step to step. */
   nextSchedule(learningRate: number): number[];
   /**
    * The update on the device, the same work in every step: a recorded step contains it. Clears the gradients. If the

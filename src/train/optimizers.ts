@@ -1,4 +1,4 @@
-/** The optimizers by name. */
+/** The table of optimizers. */
 import type { Parameter } from '../ops/tape.js';
 import { AdamW } from './adamw.js';
 import type { Optimizer, OptimizerOptions } from './optimizer.js';
@@ -12,6 +12,7 @@ const OPTIMIZERS = {
 export type OptimizerName = keyof typeof OPTIMIZERS;
 export const OPTIMIZER_NAMES = Object.keys(OPTIMIZERS) as readonly OptimizerName[];
 
+/** Creates an optimizer with zero state for these parameters, on the active backend. */
 export function createOptimizer(
   parameters: readonly Parameter[],
   options: OptimizerOptions,

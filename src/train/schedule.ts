@@ -5,7 +5,7 @@ export function warmupSteps(steps: number): number {
   return Math.max(1, Math.min(Math.floor(steps / 10), Math.max(20, Math.round(steps / 50))));
 }
 
-/** The learning rate of step s = 1..n. */
+/** The learning rate of step `step` = 1..`steps`; `peak` is its largest value. */
 export function learningRate(step: number, steps: number, peak: number): number {
   const warmup = warmupSteps(steps);
   if (step <= warmup) return (peak * step) / warmup;

@@ -35,7 +35,7 @@ export interface TrainingStepOptions {
 /** Steps queued op by op before one is recorded: they allocate what later steps reuse. */
 const STEPS_BEFORE_RECORDING = 2;
 
-/** An input of the device work, with new values for every step: written into the same memory if the work is recorded. */
+/** An input tensor of the device work whose values change in every step; a recorded step reads it at a fixed address. */
 class StepInput {
   private current: Tensor | null = null;
 
@@ -66,17 +66,18 @@ class StepInput {
 }
 
 interface MicroBatch {
+  /** Index of its first sequence in the batch. */
   first: number;
   sequences: number;
   inputs: StepInput;
   targets: StepInput;
-  /** The number of its first sequence [1], for a router that draws its weights; else null. */
+  /** The number of its first sequence in the run [1], for a router that draws its weights; else null. */
   firstSequence: StepInput | null;
 }
 
 export class TrainingStep {
   private readonly microBatches: MicroBatch[] = [];
-  /** As `Optimizer.apply` takes it. */
+  /** The schedule that `Optimizer.apply` reads. */
   private readonly schedule: StepInput;
   /** How the router draws its weights; null for a router that draws none. */
   private readonly draws: RouterDraws | null;
@@ -115,7 +116,7 @@ export class TrainingStep {
     const { optimizer, recorder, model } = this.options;
     const before = optimizer.step;
     try {
-      this.supply(batch, firstSequence);
+      this.setInputs(batch, firstSequence);
       this.schedule.set(Float32Array.from(optimizer.nextSchedule(learningRate)));
       this.steps += 1;
       if (recorder === null || this.steps <= STEPS_BEFORE_RECORDING) {
@@ -145,16 +146,16 @@ export class TrainingStep {
   }
 
   /** Writes a batch to the inputs of the device work. */
-  private supply(batch: Batch, firstSequence: number): void {
+  private setInputs(batch: Batch, firstSequence: number): void {
     const T = this.options.model.config.sequence_length;
-    for (const { first, sequences, inputs, targets, firstSequence: number } of this.microBatches) {
+    for (const { first, sequences, inputs, targets, firstSequence: input } of this.microBatches) {
       inputs.set(batch.inputs.subarray(first * T, (first + sequences) * T));
       targets.set(batch.targets.subarray(first * T, (first + sequences) * T));
-      number?.set(Int32Array.of(firstSequence + first));
+      input?.set(Int32Array.of(firstSequence + first));
     }
   }
 
-  /** The device work. Returns the gradient norm, each micro-batch's loss, predictor accuracy and expert counts, if any. */
+  /** The device work. Returns the gradient norm, then all losses, predictor accuracies and expert counts of the micro-batches. */
   private work(): Tensor[] {
     const { model, optimizer, batchSequences } = this.options;
     const metrics = this.microBatches.map(({ sequences, inputs, targets, firstSequence }): BatchMetrics => {
@@ -180,7 +181,7 @@ export class TrainingStep {
     };
   }
 
-  /** Queues the copies of the metrics to the host: later steps may overwrite the outputs. */
+  /** Queues copies of the metrics to the host at once, since later steps may overwrite the outputs. */
   private async read(outputs: Tensor[]): Promise<StepMetrics> {
     const all = await Promise.all(outputs.map(async (output) => (await output.data()) as Float32Array));
     const { batchSequences, model } = this.options;
@@ -196,14 +197,14 @@ export class TrainingStep {
     return {
       loss: mean(rest),
       predictorAccuracy: accuracies.length === 0 ? null : mean(accuracies),
-      experts: experts === null ? null : expertShares(added(counts), experts),
+      experts: experts === null ? null : expertShares(elementwiseSum(counts), experts),
       gradNorm,
     };
   }
 }
 
-/** Elementwise sum of rows of one length. */
-function added(rows: readonly Float32Array[]): Float64Array {
+/** The sum of rows of equal length, column by column. */
+function elementwiseSum(rows: readonly Float32Array[]): Float64Array {
   const [first] = rows as [Float32Array];
   return Float64Array.from(first, (_, i) => rows.reduce((sum, row) => sum + (row[i] as number), 0));
 }

@@ -1,4 +1,4 @@
-/** The training loop of one run: batches in, a report a step out. It reads and writes no files. */
+/** The training loop of one run: it takes batches and reports each step. It reads and writes no files. */
 import type { Batch, TrainingBatches } from '../data/batches.js';
 import { DeviceMemoryError } from '../errors.js';
 import type { Transformer } from '../model/transformer.js';
@@ -18,10 +18,13 @@ export interface StepReport {
   learningRate: number;
   /** Global gradient norm before clipping. */
   gradNorm: number;
+  /** Share of tokens whose selection the predictors predict correctly; null without predictors. */
   predictorAccuracy: number | null;
+  /** Null without experts. */
   experts: ExpertShares | null;
   /** Held-out loss after the step; null unless this step evaluates. */
   heldoutLoss: number | null;
+  /** Wall time since the previous report, in milliseconds. */
   stepMs: number;
 }
 
@@ -32,26 +35,26 @@ export interface TrainerOptions {
   batches: TrainingBatches;
   /** Sequences that pass through the model at once, at the start. */
   microBatchSequences: number;
-  /** If the backend can record steps: then the next step is queued before the metrics of this one are read. */
+  /** Records steps if the backend can; the next step is then queued before the metrics of this one are read. */
   recorder?: Recorder | null;
   /** Batches to skip, by the number of their first sequence. */
   skipped?: ReadonlySet<number>;
-  /** Whether to pause after a step: it is reported, and nothing is queued on the device. */
-  restsAfter?: (step: number) => boolean;
-  /** Called in a pause: model and optimizer have the state after that step. False stops the training. */
-  atRest?: () => Promise<boolean>;
+  /** Whether to pause after a step, once it is reported and the device is idle. */
+  pausesAfter?: (step: number) => boolean;
+  /** Called in a pause: model and optimizer have the state after that step. Returns false to stop the training. */
+  onPause?: () => Promise<boolean>;
   /** Out of device memory: training continues on the same batches with this smaller micro-batch. */
   onMicroBatch?: (sequences: number) => void;
   onStep: (report: StepReport) => void;
   /** Held-out loss, for `evaluation.every_steps`. */
   heldoutLoss: () => Promise<number>;
-  /** Milliseconds; injected for tests. */
+  /** Clock in milliseconds; injected for tests. */
   now: () => number;
 }
 
 export type TrainingOutcome =
   | { kind: 'done' }
-  /** `atRest` returned false. */
+  /** `onPause` returned false. */
   | { kind: 'stopped' }
   /**
    * The loss or gradient norm is not finite. The step is not reported to `onStep`, and its update left the weights
@@ -66,19 +69,19 @@ export type TrainingOutcome =
  */
 export async function train(options: TrainerOptions): Promise<TrainingOutcome> {
   const { spec, optimizer, batches, recorder = null, skipped = new Set() } = options;
-  const { restsAfter = () => false, atRest = async () => true } = options;
+  const { pausesAfter = () => false, onPause = async () => true } = options;
   const stepper = new Stepper(options);
   /** The step that is queued but not reported: at most one, and only if steps are recorded. */
   let queued: QueuedStep | null = null;
   let reported = options.now();
-  /** Reports a step; null, or the outcome if it ends the training. */
+  /** Reports a step; returns the outcome if this step ends the training, else null. */
   const report = async (queuedStep: QueuedStep): Promise<TrainingOutcome | null> => {
     const { step, firstSequence, learningRate: rate } = queuedStep;
     const { loss, gradNorm, predictorAccuracy, experts } = await queuedStep.metrics;
     const now = options.now();
     const finite = Number.isFinite(loss) && Number.isFinite(gradNorm);
     const evaluates = finite && evaluatesAfter(step, spec);
-    const reportOfStep: StepReport = {
+    const stepReport: StepReport = {
       step,
       tokens: step * spec.batch_sequences * spec.model.sequence_length,
       loss,
@@ -89,8 +92,8 @@ export async function train(options: TrainerOptions): Promise<TrainingOutcome> {
       heldoutLoss: evaluates ? await options.heldoutLoss() : null,
       stepMs: now - reported,
     };
-    if (!finite) return { kind: 'not finite', report: reportOfStep, firstSequence };
-    options.onStep(reportOfStep);
+    if (!finite) return { kind: 'not finite', report: stepReport, firstSequence };
+    options.onStep(stepReport);
     // With steps queued ahead the device already runs the next one: reporting costs it no time.
     reported = recorder !== null && !evaluates ? now : options.now();
     return null;
@@ -108,15 +111,15 @@ export async function train(options: TrainerOptions): Promise<TrainingOutcome> {
       const outcome = before === null ? null : await report(before);
       if (outcome !== null) return outcome;
       // The device runs this step while the host prepares the next, unless this one must be finished first.
-      const rests = restsAfter(step);
-      if (recorder === null || rests || evaluatesAfter(step, spec) || step === spec.steps) {
+      const pauses = pausesAfter(step);
+      if (recorder === null || pauses || evaluatesAfter(step, spec) || step === spec.steps) {
         const last = queued;
         queued = null;
         const outcome = await report(last);
         if (outcome !== null) return outcome;
       }
-      if (rests && !(await atRest())) return { kind: 'stopped' };
-      if (rests) reported = options.now();
+      if (pauses && !(await onPause())) return { kind: 'stopped' };
+      if (pauses) reported = options.now();
       await new Promise((resolve) => setImmediate(resolve));
     }
     return { kind: 'done' };

@@ -1,4 +1,4 @@
-/** The cuda backend as the program starts it. */
+/** The entry of the cuda backend: how the program starts it. */
 import type { BackendStarter } from '../starter.js';
 import { peakBandwidth, peakFlops } from './driver/peak.js';
 import { CudaRecorder } from './driver/recorder.js';
@@ -21,5 +21,5 @@ export const cudaStarter: BackendStarter = {
     };
   },
   advice: cudaDetails,
-  parts: cudaDetails,
+  libraries: cudaDetails,
 };

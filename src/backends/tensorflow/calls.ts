@@ -18,7 +18,7 @@ export interface Handle {
   dtype: number;
 }
 
-/** An operand that is not used again: it is freed after the call, so that its memory, still in the cache, is reused next. */
+/** An operand that is freed after the call, so that the next result can reuse its memory while that is in the CPU's cache. */
 interface LastUse {
   lastUse: Handle;
 }
@@ -41,7 +41,7 @@ interface Binding {
   deleteTensor(id: number): void;
 }
 
-/** The part of the package's backend that kernels use; the published types omit most of it. */
+/** The part of the package's backend that kernels use; its published types lack most of it. */
 export interface NodeBackend {
   binding: Binding;
   isUsingGpuDevice: boolean;
@@ -57,13 +57,13 @@ export const text = (name: string, value: string): Attribute => ({ name, type: 0
 export const dtype = (name: string, value: Dtype): Attribute => ({ name, type: 4, value });
 export const shapeOf = (name: string, value: number[]) => ({ name, type: 5, value }) as unknown as Attribute;
 
-/** An optional input of one of the project's own operations: no operand or one, and their number as an attribute. */
+/** An optional input of one of the project's own operations: no or one operand, and the number of operands as an attribute. */
 export function optional(operand: Operand | undefined): { operands: Operand[]; attrs: Attribute[] } {
   const operands = operand === undefined ? [] : [operand];
   return { operands, attrs: [int('n', operands.length)] };
 }
 
-/** Scalars, shapes and axes by value: few and small, kept until the process exits. */
+/** Scalars, shapes and axes by value: few and small, so they are kept until the process exits. */
 const constantsOf = new WeakMap<NodeBackend, Map<string, Handle>>();
 
 /** The operations that one kernel call runs, and the tensors that they create. */
@@ -176,7 +176,7 @@ export class Calls {
     return this.run('Transpose', [x, this.vector(axes)]);
   }
 
-  /** Sum, Mean or Max over one axis, which becomes a 1 if `keep`, else is removed. */
+  /** Sum, Mean or Max over one axis, which is kept with length 1 if `keep`, else removed. */
   reduce(name: 'Sum' | 'Mean' | 'Max', x: Operand, axis: number, keep = false): Handle {
     return this.run(name, [x, this.vector([axis])], [bool('keep_dims', keep)]);
   }

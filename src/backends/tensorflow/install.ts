@@ -30,8 +30,8 @@ import { CPU_DISTRIBUTION, type Distribution, GPU_DISTRIBUTION, requirements } f
 
 const BINDING = 'tfjs_binding.node';
 const STAGING = '.staging-';
-/** What is unpacked from a wheel: the libraries, and the headers that the binding and the operations include. */
-const WANTED = [
+/** The files that are unpacked from a wheel: libraries, and the headers that the binding and the operations include. */
+const UNPACKED = [
   'tensorflow/libtensorflow_cc.so.2',
   'tensorflow/libtensorflow_framework.so.2',
   'tensorflow/include/tensorflow/c/',
@@ -93,7 +93,10 @@ function loads(binding: string): boolean {
   return status === 0;
 }
 
-/** npm removes an optional package whose install script fails; this one's deletes `deps` and downloads. So scripts are off. */
+/**
+ * Installs the npm package without its install script, which deletes `deps` and downloads: npm removes an optional package
+ * whose script fails. Returns its folder.
+ */
 function fetchPackage(log: (line: string) => void): string {
   log(`npm: installing ${PACKAGE} at the version of package-lock.json, without its install script`);
   const omitted = hasDevelopmentPackages() ? [] : ['--omit=dev'];
@@ -103,7 +106,7 @@ function fetchPackage(log: (line: string) => void): string {
   return folder;
 }
 
-/** npm install changes all of node_modules: packages that a production install omitted must stay omitted. */
+/** Whether development packages are installed. npm install changes all of node_modules; omitted packages must stay omitted. */
 function hasDevelopmentPackages(): boolean {
   const state = join(PROJECT_FOLDER, 'node_modules', '.package-lock.json');
   return existsSync(state) && readFileSync(state, 'utf8').includes('"dev": true');
@@ -127,7 +130,7 @@ function stage(
   run(python as string, ['-m', 'pip', 'download', ...checked, ...target, '-d', wheels, '-r', list]);
   for (const wheel of readdirSync(wheels).filter((name) => name.endsWith('.whl'))) {
     log(`python: unpacking ${wheel}`);
-    run(python as string, ['-c', UNZIP, join(wheels, wheel), staging, ...WANTED]);
+    run(python as string, ['-c', UNZIP, join(wheels, wheel), staging, ...UNPACKED]);
   }
   rmSync(wheels, { recursive: true });
   log(`${compiler}: compiling the binding and the project's operations`);
@@ -137,7 +140,7 @@ function stage(
     throw new Error('the binding was compiled but cannot be loaded; the previous installation is unchanged');
 }
 
-/** pip accepts a wheel only for the platforms that it is given. */
+/** pip's options for the platforms of the wheels, each of which must be listed. */
 function platforms(): string[] {
   const names = ['manylinux_2_27', 'manylinux_2_25', 'manylinux2014', 'manylinux2010', 'manylinux1'];
   return names.flatMap((name) => ['--platform', `${name}_x86_64`]);

@@ -21,7 +21,7 @@ import {
 /** The precision of matrix products in this process. */
 let productPrecision: Precision = 'fp32';
 
-/** The type to which the operands of a product are rounded; null: they keep theirs. */
+/** The type to which the operands of a product are rounded; null: not rounded. */
 const OPERAND_TYPES: Record<Precision, Dtype | null> = { fp32: null, bf16: DTYPE.bfloat16 };
 
 /** Sets the precision of matrix products from now on. */
@@ -80,7 +80,7 @@ function transposedProduct(calls: Calls, a: Handle, b: Handle): Handle {
     : calls.transpose(lastUse(product(calls, b, a, true, false)), [1, 0]);
 }
 
-/** The products of all experts: a and b hold the rows of one expert after another. */
+/** One product per expert, as a batch: a and b contain the rows of one expert after another. */
 function expertProducts(
   calls: Calls,
   experts: number,

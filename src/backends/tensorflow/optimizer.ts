@@ -55,7 +55,7 @@ function clipFactor(calls: Calls, norm: Tensor, maxNorm: number): Handle {
   return calls.run('Minimum', [calls.float32(1), ratio]);
 }
 
-/** Takes ownership of a consumed tfjs tensor's memory, for an update in place; a copy if the memory is shared. */
+/** Takes ownership of the memory of a consumed tfjs tensor, for an update in place; copies it if it is shared. */
 function takeOver(calls: Calls, tensor: Tensor): Handle {
   const { backend } = calls;
   const handle = calls.input(tensor);
@@ -64,7 +64,7 @@ function takeOver(calls: Calls, tensor: Tensor): Handle {
   return calls.own(handle);
 }
 
-/** A variable with the value `start`, in its memory. */
+/** A variable with the value and memory of `start`. */
 function variable(calls: Calls, start: Handle, shape: number[]): Handle {
   const attrs = [text('container', ''), text('shared_name', ANONYMOUS), dtype('dtype', DTYPE.float32)];
   const handle = calls.run('VarHandleOp', [], [...attrs, shapeOf('shape', shape)]);

@@ -9,8 +9,9 @@ export interface InstallFacts {
   platform: string;
   /** Version of glibc; null for another C library. */
   glibc: string | null;
-  /** Commands that run; null if none does. */
+  /** The command of a C++ compiler that runs; null if there is none. */
   compiler: string | null;
+  /** The command of a Python that runs; null if there is none. */
   python: string | null;
   /** Version of that Python's pip; null if it has none. */
   pip: string | null;

@@ -30,7 +30,7 @@ export async function startTensorflow(precision: Precision = 'fp32'): Promise<{ 
   return started;
 }
 
-/** Loads the package, which registers its backend, and registers the project's kernels; once in each process. */
+/** Loads the package, which registers its backend, and registers the project's kernels. Call it once per process. */
 function load(): { onGpu: boolean } {
   const folder = packageFolder();
   if (folder === null) throw new Error(`${PACKAGE} is not installed; install it with \`${INSTALL_COMMAND}\``);

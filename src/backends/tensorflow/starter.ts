@@ -1,4 +1,4 @@
-/** The tensorflow backend as the program starts it. */
+/** The entry of the tensorflow backend: how the program starts it. */
 import { cpuName } from '../../machine.js';
 import { type BackendStarter, HOST_ONLY } from '../starter.js';
 import { installAdvice } from './advice.js';
@@ -12,5 +12,5 @@ export const tensorflowStarter: BackendStarter = {
     return { device: onGpu ? gpuName() : cpuName(), precision, ...HOST_ONLY };
   },
   advice: installAdvice,
-  parts: () => [],
+  libraries: () => [],
 };

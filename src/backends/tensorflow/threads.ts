@@ -1,8 +1,8 @@
 /** The number of threads that TensorFlow uses: by default one for each core; fewer for processes that share the cores. */
 
 /**
- * Sets the number of TensorFlow's threads in this process. TensorFlow reads it once, when its library is loaded, so call this
- * before; for a child process use `threadEnvironment`.
+ * Sets the number of TensorFlow's threads in this process. TensorFlow reads it when its library is loaded, so call this before
+ * that; for a child process use `threadEnvironment`.
  */
 export function setThreads(threads: number): void {
   Object.assign(process.env, threadEnvironment(threads));

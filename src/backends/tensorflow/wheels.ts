@@ -29,7 +29,7 @@ export const CPU_DISTRIBUTION: Distribution = {
   diskBytes: 1.5 * GB,
 };
 
-/** For NVIDIA GPUs, with the CUDA 12 libraries, which TensorFlow's RUNPATH finds in `nvidia/` beside it. */
+/** For NVIDIA GPUs, with the CUDA 12 libraries, which TensorFlow's RUNPATH finds in the folder `nvidia/` next to it. */
 export const GPU_DISTRIBUTION: Distribution = {
   folder: 'tensorflow-2.21.0-cuda12',
   wheels: [
@@ -102,7 +102,7 @@ export const GPU_DISTRIBUTION: Distribution = {
   diskBytes: 12 * GB,
 };
 
-/** A requirements file for pip, which rejects a wheel with another hash. */
+/** A requirements file for pip, which rejects a wheel whose hash differs. */
 export function requirements({ wheels }: Distribution): string {
   return wheels.map(({ name, version, sha256 }) => `${name}==${version} --hash=sha256:${sha256}\n`).join('');
 }

@@ -35,9 +35,9 @@ const decodeAttention = wasmKernel(
       kv.set(from.subarray(i * 3 * D + D, (i + 1) * 3 * D), first + cached * width);
       for (let head = 0; head < heads; head++) {
         const at = head * size;
-        weigh(from, i * 3 * D + at, kv, first + at, width, size, scores.subarray(0, cached + 1));
+        attentionWeights(from, i * 3 * D + at, kv, first + at, width, size, scores.subarray(0, cached + 1));
         const sums = to.subarray(i * D + at, i * D + at + size);
-        gatherValues(scores.subarray(0, cached + 1), kv, first + D + at, width, sums);
+        weightedSum(scores.subarray(0, cached + 1), kv, first + D + at, width, sums);
       }
     }
     return [out, next];
@@ -45,7 +45,7 @@ const decodeAttention = wasmKernel(
 );
 
 /** weights ← softmax(q·k/sqrt(K)) of one head, over rows of keys that are `pitch` apart. */
-function weigh(
+function attentionWeights(
   q: Float32Array,
   qStart: number,
   keys: Float32Array,
@@ -58,7 +58,7 @@ function weigh(
   let top = Number.NEGATIVE_INFINITY;
   for (let t = 0; t < weights.length; t++) {
     const key = kStart + t * pitch;
-    // Four partial sums, since additions to a single one would wait for each other. A head's size is even.
+    // Four partial sums, so that additions do not wait for each other. The size of a head is even.
     let [a, b, c, d] = [0, 0, 0, 0];
     let i = 0;
     for (; i + 3 < size; i += 4) {
@@ -81,7 +81,7 @@ function weigh(
 }
 
 /** sums ← Σ weights·values of one head, over rows that are `pitch` apart, four rows in each pass over the sums. */
-function gatherValues(
+function weightedSum(
   weights: Float32Array,
   values: Float32Array,
   start: number,

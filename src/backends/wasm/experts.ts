@@ -25,17 +25,17 @@ const expertLogitsGrad = wasmKernel(expertLogitsGradKernel, (heap, { dlogits, x,
 );
 
 const groupedLinear = wasmKernel(groupedLinearKernel, (heap, { x, weight }, { experts }) =>
-  eachExpert(
+  forEachExpert(
     heap,
     [matrix(x), weight],
     experts,
-    [...x.shape.slice(0, -1), rowsEach(weight, experts)],
+    [...x.shape.slice(0, -1), rowsPerExpert(weight, experts)],
     (parts) => multiplied(heap, ...(parts as [Tensor, Tensor])),
   ),
 );
 
 const groupedLinearGradInput = wasmKernel(groupedLinearGradInputKernel, (heap, { dy, weight }, { experts }) =>
-  eachExpert(
+  forEachExpert(
     heap,
     [matrix(dy), weight],
     experts,
@@ -49,7 +49,7 @@ const groupedLinearGradWeight = wasmKernel(
   (heap, { dy, x, gradAccum }, { experts }) => {
     const [ofDy, ofX] = [matrix(dy), matrix(x)];
     const shape = [experts * (ofDy.shape[1] as number), ofX.shape[1] as number];
-    const [gradient] = eachExpert(heap, [ofDy, ofX], experts, shape, (parts) =>
+    const [gradient] = forEachExpert(heap, [ofDy, ofX], experts, shape, (parts) =>
       gradWeight(heap, ...(parts as [Tensor, Tensor])),
     );
     return [gradAccum === undefined ? gradient : addInto(heap, gradAccum, gradient)];
@@ -177,10 +177,11 @@ const balanceLossGrad = wasmKernel(
   },
 );
 
-const rowsEach = (x: Tensor, experts: number) => x.shape[0] / experts;
+/** Rows of one expert in a matrix of all experts. */
+const rowsPerExpert = (x: Tensor, experts: number) => x.shape[0] / experts;
 
 /** The concatenated results of `compute` on the rows of each expert, as a tensor of `shape`. */
-function eachExpert(
+function forEachExpert(
   heap: Heap,
   tensors: Tensor[],
   experts: number,
@@ -193,7 +194,7 @@ function eachExpert(
     for (let expert = 0; expert < experts; expert++) {
       scope(() => {
         const parts = tensors.map((x) => {
-          const rows = rowsEach(x, experts);
+          const rows = rowsPerExpert(x, experts);
           return slice(x, [expert * rows, 0], [rows, x.shape[1] as number]);
         });
         const part = compute(parts);

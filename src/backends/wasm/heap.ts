@@ -1,4 +1,4 @@
-/** Kernels in TypeScript on the heap of tfjs' WebAssembly backend: views of tensors, outputs, and products of matrices. */
+/** Helpers for kernels in TypeScript on the heap of tfjs' WebAssembly backend: views of tensors, outputs, matrix products. */
 
 import type { BackendWasm } from '@tensorflow/tfjs-backend-wasm';
 import {
@@ -82,7 +82,7 @@ export function registerWasmKernels(kernels: readonly WasmKernel[]): void {
 }
 
 /**
- * a·b for matrices without transpose flags, the only form that the backend computes at full speed. Do not write to b
+ * a·b for matrices without transpose flags, the only products that the backend computes at full speed. Do not write to b
  * afterwards: the backend caches its packed form until the tensor is disposed.
  */
 export function product(a: Tensor, b: Tensor): Tensor {
@@ -109,7 +109,7 @@ export function transposeInto(
   }
 }
 
-/** Adds `width` consecutive elements of `from` to those of `to`. */
+/** Adds `width` consecutive elements of `from` to as many elements of `to`. */
 export function addRow(
   to: Float32Array,
   toStart: number,

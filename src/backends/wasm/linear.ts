@@ -74,12 +74,12 @@ export function gradInput(dy: Tensor, weight: Tensor): Tensor {
 /** gradAccum + addend, in the memory of gradAccum. */
 export function addInto(heap: Heap, gradAccum: Tensor, addend: Tensor): Tensor {
   const total = heap.reuse(gradAccum);
-  const [sum, more] = [heap.floats(total), heap.floats(addend)];
-  for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (more[i] as number);
+  const [sum, terms] = [heap.floats(total), heap.floats(addend)];
+  for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (terms[i] as number);
   return total;
 }
 
-/** dyᵀ·x, computed as (xᵀ·dy)ᵀ if x is the narrower, to transpose less. dy [M, out], x [M, in] → [out, in] */
+/** dyᵀ·x, computed as (xᵀ·dy)ᵀ if x is narrower, so that less is transposed. dy [M, out], x [M, in] → [out, in] */
 export function gradWeight(heap: Heap, dy: Tensor, x: Tensor): Tensor {
   return (dy.shape[1] as number) <= (x.shape[1] as number)
     ? product(transposed(heap, dy), x)

@@ -1,4 +1,4 @@
-/** The wasm backend as the program starts it. */
+/** The entry of the wasm backend: how the program starts it. */
 import { cpuName } from '../../machine.js';
 import { type BackendStarter, HOST_ONLY } from '../starter.js';
 import { startWasm } from './start.js';
@@ -11,5 +11,5 @@ export const wasmStarter: BackendStarter = {
     return { device: cpuName(), precision: 'fp32', ...HOST_ONLY };
   },
   advice: () => [],
-  parts: () => [],
+  libraries: () => [],
 };
