@@ -36,8 +36,8 @@ const ADDITIONS: Record<string, Addition> = {
   },
   addedSelector: {
     file: 'model/routing-modes.ts',
-    before: "'router' | 'predictor'>>",
-    after: "'router' | 'predictor' | 'addedSelector'>>",
+    before: "CausalSelector = 'router'",
+    after: "CausalSelector = 'router' | 'addedSelector'",
     places: ['model/loop-decoder.ts', 'model/routing-modes.ts'],
   },
   addedFamily: {

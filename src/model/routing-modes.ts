@@ -10,8 +10,11 @@ import {
 } from './config.js';
 import { hasPredictor, ROUTERS } from './routers.js';
 
-interface RoutingModeTraits<Selects extends 'top-k' | 'router' | 'predictor'> {
-  /** What selects a token: a place among the k largest r of its sequence, r > 0, or its predictor's logit > 0. */
+/** What selects a token in a causal mode: r > 0, or its predictor's logit > 0. */
+type CausalSelector = 'router' | 'predictor';
+
+interface RoutingModeTraits<Selects extends string> {
+  /** What selects a token; `top-k`: a place among the k largest r of its sequence. */
   selectsBy: Selects;
   /** Whether evaluation runs the model's predictors, so that their FLOPs count. */
   runsPredictor: boolean;
@@ -22,7 +25,7 @@ interface RoutingModeTraits<Selects extends 'top-k' | 'router' | 'predictor'> {
 }
 
 export const MODES: Record<'topk', RoutingModeTraits<'top-k'>> &
-  Record<CausalMode, RoutingModeTraits<'router' | 'predictor'>> = {
+  Record<CausalMode, RoutingModeTraits<CausalSelector>> = {
   topk: {
     selectsBy: 'top-k',
     runsPredictor: true, // for its accuracy: in this mode alone the activations are those of training

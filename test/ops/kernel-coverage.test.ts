@@ -1,5 +1,5 @@
 /** Every kernel of src/ops has a case, and every kernel of a backend is one of src/ops: all are compared with their definitions. */
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { OP_KERNELS } from '../../src/backends/cuda/kernels/all.js';
 import type { BackendName } from '../../src/backends/names.js';
@@ -38,4 +38,14 @@ it.each(Object.entries(KERNELS))('every kernel of %s has a case, and none is lis
   const names = kernels.map(({ kernelName }) => kernelName);
   expect(names.filter((name) => !cases.has(name))).toEqual([]);
   expect(new Set(names).size).toBe(names.length);
+});
+
+it('every op with a gradient has a case in gradients.test.ts', () => {
+  const folder = new URL('../../src/ops/', import.meta.url);
+  const recording = readdirSync(folder).filter((name) =>
+    /\btape\??\.record\(/.test(readFileSync(new URL(name, folder), 'utf8')),
+  );
+  const cases = readFileSync(new URL('gradients.test.ts', import.meta.url), 'utf8');
+  expect(recording.length).toBeGreaterThan(10);
+  expect(recording.filter((name) => !cases.includes(`/ops/${name.replace(/\.ts$/, '.js')}'`))).toEqual([]);
 });

@@ -64,6 +64,14 @@ const CASES: [string, Partial<Truth>, Partial<Truth>][] = [
   ['entropy', {}, { entropyCorrelation: -0.3 }],
 ];
 
+/** Claims with tests of their own, below. */
+const OTHERS = ['depth', 'integrated-better', 'mode-better'];
+
+it('every claim has a test', () => {
+  const ids = claimsOf(studyOf(syntheticRuns({}))).map(({ id }) => id);
+  expect(ids.sort()).toEqual([...CASES.map(([id]) => id), ...OTHERS].sort());
+});
+
 describe.each(CASES)('%s', (id, holds, fails) => {
   it('holds if it is true', () => expect(claim(id, holds)).toMatchObject({ verdict: 'holds' }));
   it('fails if it is false', () => expect(claim(id, fails)).toMatchObject({ verdict: 'fails' }));
