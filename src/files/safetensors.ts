@@ -100,11 +100,16 @@ function readHeader(path: string, file: number): { entries: Entry[]; dataStart: 
 }
 
 function readTensor(path: string, file: number, entry: Entry, dataStart: number): SafeTensor {
-  const { name, shape } = entry;
+  const { name, shape, dtype } = entry;
   const bytes = readBytes(path, file, dataStart + entry.begin, entry.end - entry.begin);
-  return entry.dtype === 'F32'
-    ? { name, dtype: 'F32', shape, data: new Float32Array(bytes) }
-    : { name, dtype: 'I32', shape, data: new Int32Array(bytes) };
+  switch (dtype) {
+    case 'F32':
+      return { name, dtype, shape, data: new Float32Array(bytes) };
+    case 'I32':
+      return { name, dtype, shape, data: new Int32Array(bytes) };
+    default:
+      return dtype satisfies never;
+  }
 }
 
 /** Exactly `length` bytes from a position. */

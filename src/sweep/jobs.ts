@@ -11,7 +11,7 @@ import { largestFirst } from '../plan/shard.js';
  * @param gpus number of GPUs that this process may use
  */
 export function automaticJobs(backend: BackendName, gpus: number): number {
-  return BACKENDS[backend].occupies === 'core' ? physicalCores() : Math.max(1, gpus);
+  return { core: physicalCores, gpu: () => Math.max(1, gpus) }[BACKENDS[backend].occupies]();
 }
 
 /**
