@@ -25,7 +25,7 @@ import type { KernelFile } from './kernels/files.js';
 
 export const CUDA = 'cuda';
 /** Seconds after which a checked launch is an error. */
-const LAUNCH_TIMEOUT = 10;
+const LAUNCH_TIMEOUT_S = 10;
 
 /** The data of a tensor, by its dataId. */
 export interface DeviceData {
@@ -55,12 +55,12 @@ export class CudaBackend extends KernelBackend {
   readonly tables: DeviceTables;
   /** Storage of activations: bfloat16 under precision bf16. */
   activations: ActivationStorage = 'float32';
-  /** Same bits in every run; slower, since the fastest algorithms sum in any order. */
+  /** Whether every run gives the same bits; slower, since the fastest algorithms sum in any order. */
   deterministic = false;
-  /** Wait after every launch, so that an error names its kernel: for tests and profiles. */
+  /** Whether to wait after every launch, so that an error names its kernel; for tests and profiles. */
   synchronous = false;
   private recording = false;
-  /** The number of recordings that have begun, and those that were abandoned. */
+  /** The number of recordings so far, and the numbers of those that were abandoned. */
   private recordings = 0;
   private readonly abandoned = new Set<number>();
   private readonly library: KernelLibrary;
@@ -103,7 +103,7 @@ export class CudaBackend extends KernelBackend {
     this.settle(name);
   }
 
-  /** A launch whose blocks wait for each other. */
+  /** Launches a kernel whose blocks wait for each other. */
   launchCooperative(
     file: KernelFile,
     name: string,
@@ -114,9 +114,9 @@ export class CudaBackend extends KernelBackend {
     this.settle(name);
   }
 
-  /** If every launch is checked, waits for the device; an error names `what`. */
+  /** Waits for the device if every launch is checked; an error names `what`. */
   settle(what: string): void {
-    if (this.synchronous && !this.recording) this.driver.synchronizeWithin(LAUNCH_TIMEOUT, what);
+    if (this.synchronous && !this.recording) this.driver.synchronizeWithin(LAUNCH_TIMEOUT_S, what);
   }
 
   /** Copies elements to another storage on the device. */
@@ -144,24 +144,24 @@ export class CudaBackend extends KernelBackend {
     else this.uploads.upload(to, bytes);
   }
 
-  /** Until endRecording, work is recorded and not run. */
+  /** Starts a recording: until endRecording, work is recorded and not run. */
   beginRecording(): void {
     this.driver.beginCapture();
     this.recording = true;
     this.recordings += 1;
   }
 
-  /** The number of the current recording; 0 if none: work runs at once. */
+  /** The number of the current recording; 0 if work runs at once. */
   get recordedIn(): number {
     return this.recording ? this.recordings : 0;
   }
 
-  /** Abandons the recording: its work never runs. */
+  /** Marks the current recording as abandoned: its work never runs. */
   abandonRecording(): void {
     this.abandoned.add(this.recordings);
   }
 
-  /** Whether a recording was abandoned, so that its writes never happen. */
+  /** Whether a recording was abandoned. */
   isAbandoned(recording: number): boolean {
     return this.abandoned.has(recording);
   }
@@ -174,7 +174,7 @@ export class CudaBackend extends KernelBackend {
   overwrite(tensor: TensorInfo, values: Float32Array | Int32Array): void {
     const data = this.dataOf(tensor);
     if (data.storage === 'bfloat16' || values.length !== data.elements) {
-      throw new Error('values to overwrite a tensor must have its size and storage');
+      throw new Error('the values that overwrite a tensor must have its size and storage');
     }
     this.uploads.upload(data.block.address, bytesOf(values));
   }
@@ -195,7 +195,7 @@ export class CudaBackend extends KernelBackend {
     const storage: Storage = dtype === 'int32' ? 'int32' : 'float32';
     const data = this.put(dataId, shape, storage, dtype, refCount);
     if (values === null || values === undefined) return;
-    // A single number is a constant, the same in every replay; more would be values of this step alone.
+    // A single number is a constant, the same in every replay; several numbers would be those of this step only.
     if (this.recording && data.elements > 1)
       throw new Error('a recorded step cannot read values from the host');
     this.upload(data.block.address, bytesOf(storage === 'int32' ? ints(values) : floats(values)));
@@ -277,6 +277,7 @@ export class CudaBackend extends KernelBackend {
     return data;
   }
 
+  /** The values of a tensor, which `download` copies from the device; bf16 is converted to float32 there. */
   private asValues(dataId: object, download: (from: Address, bytes: number) => Uint8Array): BackendValues {
     const data = this.data.get(dataId);
     if (data.storage !== 'bfloat16') {
@@ -292,7 +293,7 @@ export class CudaBackend extends KernelBackend {
   }
 }
 
-/** bool is stored as float32: 0 or 1. */
+/** Device bytes as values of a dtype. bool is stored as float32: 0 or 1. */
 function valuesOf(bytes: Uint8Array, dtype: DataType): BackendValues {
   if (dtype === 'int32') return new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
   const values = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);

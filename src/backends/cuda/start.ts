@@ -16,7 +16,7 @@ export interface CudaOptions {
   precision: Precision;
   /** `training.deterministic`. */
   deterministic?: boolean;
-  /** Wait after every launch, so that an error names its kernel. */
+  /** Waits after every launch, so that an error names its kernel. */
   synchronous?: boolean;
 }
 
@@ -39,7 +39,7 @@ export async function startCuda(options: CudaOptions): Promise<CudaBackend> {
   return backend;
 }
 
-/** The path of each of NVIDIA's libraries, or what to install. */
+/** One line for each of NVIDIA's libraries: its path, or what to install. */
 export function cudaDetails(): string[] {
   return Object.values(findLibraries()).map(({ name, path, install }) =>
     path === null ? `${name}: missing; install ${install}` : `${name}: ${path}`,
@@ -49,13 +49,13 @@ export function cudaDetails(): string[] {
 function open(): CudaBackend {
   let found = findLibraries();
   const missing = missingLibraries(found);
-  // Without a driver, the other libraries are of no use: one sentence for a machine that has no GPU.
+  // Without a driver the other libraries are useless: a machine without a GPU gets one sentence.
   if (found.cuda.path === null) throw new Error(missing[0]);
   if (missing.length > 0) throw new Error(missing.join('; '));
-  const opened = <T>(name: LibraryName, how: (path: string) => T): T => {
+  const opened = <T>(name: LibraryName, load: (path: string) => T): T => {
     const path = found[name].path as string;
     try {
-      return how(path);
+      return load(path);
     } catch (error) {
       throw new Error(`${path}: ${messageOf(error)}`);
     }
@@ -66,7 +66,7 @@ function open(): CudaBackend {
   const compiler = opened('nvrtc', (path) => new Compiler(path));
   if (!compiler.architectures().includes(driver.architecture)) {
     throw new Error(
-      `${found.nvrtc.path}: NVRTC ${compiler.version} does not support ${driver.deviceName}, of compute capability ${driver.architecture / 10}; install a newer CUDA`,
+      `${found.nvrtc.path}: NVRTC ${compiler.version} does not support ${driver.deviceName} (compute capability ${driver.architecture / 10}); install a newer CUDA`,
     );
   }
   const cublas = opened('cublasLt', (path) => new CublasLt(path, driver));
@@ -80,7 +80,7 @@ function open(): CudaBackend {
 
 type Libraries = ReturnType<typeof findLibraries>;
 
-/** Libraries that the driver supports: those found, or older ones on this machine if those need a newer driver. */
+/** Libraries that the driver supports: those found, or older ones on this machine if the found ones need a newer driver. */
 function librariesFor({ driverVersion }: Driver, found: Libraries): Libraries {
   const newest = Math.floor(driverVersion / 1000);
   const path = found.cublasLt.path as string;
@@ -88,6 +88,6 @@ function librariesFor({ driverVersion }: Driver, found: Libraries): Libraries {
   const older = findLibraries(process.env, undefined, newest);
   if (missingLibraries(older).length === 0) return older;
   throw new Error(
-    `${path} is of CUDA ${cudaOf(path)}, the driver supports up to ${cudaVersion(driverVersion)}: install a newer driver, or pip install nvidia-cublas-cu${newest} nvidia-cuda-nvrtc-cu${newest} nvidia-cudnn-cu${newest}`,
+    `${path} is of CUDA ${cudaOf(path)}, but the driver supports up to ${cudaVersion(driverVersion)}: install a newer driver, or pip install nvidia-cublas-cu${newest} nvidia-cuda-nvrtc-cu${newest} nvidia-cudnn-cu${newest}`,
   );
 }

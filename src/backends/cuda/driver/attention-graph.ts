@@ -58,14 +58,14 @@ class Graph {
     private readonly shape: AttentionShape,
   ) {}
 
-  /** Scores and the like, [B, H, n, n]. */
+  /** A tensor of scores or weights, [B, H, n, n]. */
   square(dataType: number = DATA.float, transposed = false): Descriptor {
     const { batch, heads, n } = this.shape;
     const strides = [heads * n * n, n * n, ...(transposed ? [1, n] : [n, 1])];
     return this.tensor([batch, heads, n, n], strides, dataType, 'virtual');
   }
 
-  /** One number a row, [B, H, n, 1]. */
+  /** One number per row, [B, H, n, 1]. */
   row(id?: number): Descriptor {
     const { batch, heads, n } = this.shape;
     return this.tensor(
@@ -177,7 +177,7 @@ class Graph {
     return y;
   }
 
-  /** Scores, with minus infinity in columns after the row. */
+  /** Masked scores: minus infinity in the columns after each row's own. */
   causal(scores: Descriptor): Descriptor {
     const row = this.pointwise(POINTWISE.index, scores, this.square(DATA.int32), { axis: 2 });
     const column = this.pointwise(POINTWISE.index, scores, this.square(DATA.int32), { axis: 3 });
@@ -190,7 +190,7 @@ class Graph {
   }
 }
 
-/** softmax(scale·q·kᵀ, causal)·v → out; logSumExp of the scaled scores. */
+/** The operations of the forward pass: out = softmax(scale·q·kᵀ, causal)·v, and logSumExp of the scaled scores. */
 export function forwardGraph(cudnn: Cudnn, shape: AttentionShape): Descriptor[] {
   const g = new Graph(cudnn, shape);
   const [q, kT, v] = [g.packed(TENSOR.q), g.packed(TENSOR.k, true), g.packed(TENSOR.v)];
@@ -210,8 +210,8 @@ export function forwardGraph(cudnn: Cudnn, shape: AttentionShape): Descriptor[] 
 }
 
 /**
- * The gradients of q, k and v. dq is summed in float32 memory of the caller in any order; the deterministic graph writes it
- * directly and needs a larger workspace.
+ * The operations of the backward pass: dq, dk and dv. dq is summed in any order, in float32 memory of the caller; the
+ * deterministic graph writes it directly and needs a larger workspace.
  */
 export function backwardGraph(cudnn: Cudnn, shape: AttentionShape, deterministic: boolean): Descriptor[] {
   const { batch, heads, n, size } = shape;

@@ -7,18 +7,18 @@ import { cacheFolder, readCache, writeCache } from './compiler.js';
 import type { Cudnn, CudnnPlan } from './cudnn.js';
 import type { Address } from './driver.js';
 
-/** Which of the three graphs. */
+/** The three graphs. */
 export type AttentionPass = 'forward' | 'backward' | 'deterministic backward';
 
 /** Head sizes that cuDNN supports are multiples of 8 up to this. */
 const LARGEST_HEAD = 128;
 
-/** Whether cuDNN supports a shape; attention.cu has kernels for the others. */
+/** Whether cuDNN supports a shape; attention.cu has kernels for all other shapes. */
 export function cudnnSupports({ size, n }: AttentionShape): boolean {
   return size % 8 === 0 && size <= LARGEST_HEAD && n > 1;
 }
 
-/** A by-value tensor of a graph: a float at a fixed address in host memory. */
+/** Allocates a by-value tensor of a graph: a float at a fixed address in host memory. */
 function hostScalar(value: number): Address {
   const at = koffi.alloc('float', 1) as bigint;
   koffi.encode(at, 'float', value);
@@ -38,7 +38,7 @@ export class AttentionPlans {
     private readonly folder = cacheFolder(),
   ) {}
 
-  /** The plan of a shape: from memory, else from disk, else a new one, which is stored. */
+  /** The plan of a shape: from memory, else from disk, else a new plan, which is stored on disk. */
   plan(pass: AttentionPass, shape: AttentionShape): CudnnPlan {
     const { batch, heads, n, size } = shape;
     const key = `${pass} ${batch} ${heads} ${n} ${size}`;
@@ -68,7 +68,7 @@ export class AttentionPlans {
     try {
       return this.cudnn.planFromJson(json);
     } catch {
-      return null; // of another cuDNN or GPU: a new plan replaces it
+      return null; // a plan of another cuDNN or GPU: a new one replaces it
     }
   }
 

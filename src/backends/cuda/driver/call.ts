@@ -1,4 +1,4 @@
-/** The call of a kernel: addresses of its inputs, its outputs, scratch memory and launches; and the registration of kernels. */
+/** One call of a kernel: its inputs' addresses, outputs, scratch memory and launches; and the registration of kernels. */
 import {
   type DataType,
   engine,
@@ -44,11 +44,12 @@ export class Call {
     return this.stored(tensor, this.backend.activations);
   }
 
-  /** The same in float32. */
+  /** The address of the elements in float32: the tensor's own, or a converted copy. */
   float(tensor: TensorInfo): Address {
     return this.stored(tensor, 'float32');
   }
 
+  /** The address of the elements in int32: the tensor's own, or a converted copy. */
   int(tensor: TensorInfo): Address {
     return this.stored(tensor, 'int32');
   }
@@ -74,7 +75,7 @@ export class Call {
       : this.copy(tensor, storage);
   }
 
-  /** The same with any number of handles, for kernels whose contract is that the input is not read again. */
+  /** `reuse` with any number of handles, for kernels whose input is not read again by contract. */
   overwrite(tensor: Tensor, storage: Storage): Tensor {
     const data = this.backend.dataOf(tensor);
     if (data.storage !== storage) return this.copy(tensor, storage);
@@ -90,7 +91,7 @@ export class Call {
     return copy;
   }
 
-  /** The tensor to accumulate a gradient into, and whether it holds a sum already: the one so far, or a new one. */
+  /** The tensor to accumulate a gradient into, and whether it contains a sum already: the given one, or a new one. */
   accumulator(
     gradAccum: Tensor | undefined,
     shape: number[],
@@ -163,12 +164,12 @@ export function registerCudaKernels(kernels: readonly CudaKernel[]): void {
   }
 }
 
-/** Elements of a shape. */
+/** Number of elements of a shape. */
 export function sizeOf(shape: readonly number[]): number {
   return shape.reduce((product, side) => product * side, 1);
 }
 
-/** A tensor as rows of its last dimension: [rows, width]. */
+/** The sizes of a tensor as a matrix of its last dimension: [rows, width]. */
 export function rowsOf(tensor: TensorInfo): [rows: number, width: number] {
   const width = tensor.shape.at(-1) ?? 1;
   return [width === 0 ? 0 : sizeOf(tensor.shape) / width, width];

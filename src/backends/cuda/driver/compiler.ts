@@ -32,7 +32,7 @@ function bind(path: string) {
 }
 
 export class Compiler {
-  /** 13.0, for the cache's key and the manifest. */
+  /** NVRTC's version, such as 13.0; part of the cache's key and of the manifest. */
   readonly version: string;
   private readonly nvrtc: ReturnType<typeof bind>;
 
@@ -52,7 +52,7 @@ export class Compiler {
     return [...archs];
   }
 
-  /** Machine code for one architecture; throws with the compiler's log. */
+  /** Compiles a source to machine code for one architecture; throws an error with the compiler's log. */
   compile(name: string, source: string, architecture: number, definitions: string[] = []): Buffer {
     const program = [0];
     this.check(this.nvrtc.create(program, source, name, 0, null, null), 'nvrtcCreateProgram');
@@ -77,7 +77,7 @@ export class Compiler {
     }
   }
 
-  /** The same, from the cache if possible; a damaged cache file is replaced. */
+  /** `compile` with a cache on disk; a damaged cache file is replaced. */
   cached(
     name: string,
     source: string,
@@ -127,7 +127,7 @@ export function readCache(path: string): Buffer | null {
   }
 }
 
-/** Writes a cache file atomically. A cache that cannot be written is not an error: the next start computes it again. */
+/** Writes a cache file atomically. A failed write is not an error: the next start computes the content again. */
 export function writeCache(path: string, content: Uint8Array): void {
   const temporary = `${path}.${process.pid}`;
   try {

@@ -83,10 +83,10 @@ function bind(path: string) {
   };
 }
 
-/** Algorithms that are measured, of those that the heuristics list best first. */
+/** Number of algorithms that are measured, of the heuristics' list, best first. */
 const CANDIDATES = 24;
 
-/** The handles and the algorithm of one shape, kept as long as the process. */
+/** The handles and the algorithm of one shape, kept until the process exits. */
 interface Plan {
   descriptor: Address;
   layouts: [a: Address, b: Address, d: Address];
@@ -102,7 +102,7 @@ export class CublasLt {
   private readonly workspace: Address;
   private readonly plans = new Map<string, Plan>();
   private readonly supported = new Map<string, boolean>();
-  /** Measures algorithms; null to use the first of the heuristics. */
+  /** Measures algorithms; null to use the heuristics' first choice. */
   tuning: () => ProductTuning | null = () => null;
   private readonly one = Float32Array.of(1);
   private readonly zero = Float32Array.of(0);
@@ -230,7 +230,7 @@ export class CublasLt {
     // A row-major [rows, columns] matrix is a column-major [columns, rows] one.
     const layout = (type: number, rows: number, columns: number) => {
       const made = this.get(this.lt.layoutCreate, type, columns, rows, columns);
-      if (batches > 1) this.batch(made, batches, rows * columns);
+      if (batches > 1) this.setBatches(made, batches, rows * columns);
       return made;
     };
     const layouts: Plan['layouts'] = [
@@ -272,8 +272,8 @@ export class CublasLt {
     );
   }
 
-  /** Makes a layout that of several contiguous matrices. */
-  private batch(layout: Address, batches: number, elements: number): void {
+  /** Extends a layout to several contiguous matrices. */
+  private setBatches(layout: Address, batches: number, elements: number): void {
     const set = (attribute: number, value: Int32Array | BigInt64Array) =>
       this.check(
         this.lt.layoutSet(layout, attribute, value, value.byteLength),

@@ -54,7 +54,7 @@ const ATTRIBUTE = {
   deviceJson: 2702,
 } as const;
 
-/** Modes of the heuristics in the order of trying: the most accurate, the instant ones, the fallback. */
+/** Modes of the heuristics, in the order in which they are tried: the most accurate, the instant one, the fallback. */
 const HEURISTICS_MODES = [3, 0, 2];
 
 function bind(path: string) {
@@ -114,7 +114,7 @@ export class Cudnn {
       .finalize();
   }
 
-  /** A plan with the first engine of the heuristics' list that supports the graph; throws if none does. */
+  /** Makes a plan with the first engine of the heuristics' list that supports the graph; throws if none does. */
   plan(operations: Descriptor[]): CudnnPlan {
     const graph = new Descriptor(this, DESCRIPTOR.graph).set(
       ATTRIBUTE.graphOperations,
@@ -123,7 +123,7 @@ export class Cudnn {
     );
     if (this.handle !== null) graph.set(ATTRIBUTE.graphHandle, 'handle', [this.handle]);
     graph.finalize();
-    let reason = 'its heuristics list no engine';
+    let reason = 'the heuristics list no engine';
     for (const mode of HEURISTICS_MODES) {
       for (const config of this.configurations(graph, mode)) {
         try {
@@ -139,7 +139,7 @@ export class Cudnn {
     throw new Error(`cuDNN ${this.version} has no plan for this attention: ${reason}`);
   }
 
-  /** A plan from the JSON of `planJson`; throws if it is of another cuDNN or GPU. */
+  /** Makes a plan from the JSON of `planJson`; throws if it is of another cuDNN or GPU. */
   planFromJson(json: Uint8Array): CudnnPlan {
     const descriptor = this.newPlan().setBytes(ATTRIBUTE.planJson, json).finalize();
     return { descriptor, workspaceBytes: workspaceOf(descriptor) };
@@ -191,6 +191,7 @@ export class Cudnn {
     return plan;
   }
 
+  /** The engine configurations that a mode of the heuristics lists for a graph, best first. */
   private configurations(graph: Descriptor, mode: number): Descriptor[] {
     const heuristics = new Descriptor(this, DESCRIPTOR.heuristics)
       .set(ATTRIBUTE.heuristicsGraph, 'descriptor', [graph.address])

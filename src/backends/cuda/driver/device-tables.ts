@@ -1,11 +1,11 @@
-/** Read-only tables in device memory, found by their content: a step that repeats its addresses uploads its table once. */
+/** Read-only tables in device memory, keyed by content: a step that uses the same addresses again uploads no new table. */
 import type { Address } from './driver.js';
 import type { Block, DeviceMemory } from './memory.js';
 
-/** What the tables need of the backend. */
+/** The part of the backend that the tables use. */
 export interface TableOwner {
   readonly device: Pick<DeviceMemory, 'allocate' | 'release'>;
-  /** The recording that work is part of now; 0 while work runs at once. */
+  /** The number of the current recording; 0 if work runs at once. */
   readonly recordedIn: number;
   isAbandoned(recording: number): boolean;
   upload(to: Address, bytes: Uint8Array): void;
@@ -17,7 +17,7 @@ interface Table {
   recordedIn: number;
 }
 
-/** Steps that are not recorded may use other addresses each time: beyond this many tables the oldest is freed. */
+/** Steps that are not recorded may use new addresses each time, so the oldest of more than this many tables is freed. */
 const MAX_TABLES = 64;
 
 export class DeviceTables {
@@ -25,7 +25,7 @@ export class DeviceTables {
 
   constructor(private readonly owner: TableOwner) {}
 
-  /** Address of a table with these bytes, uploaded unless it is there already. */
+  /** Address of a table with these bytes; uploads it unless the device has it already. */
   addressOf(content: Uint8Array): Address {
     const { owner, tables } = this;
     const key = Buffer.from(content).toString('latin1');

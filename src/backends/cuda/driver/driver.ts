@@ -92,7 +92,7 @@ export class Driver {
   private readonly cu: ReturnType<typeof bind>;
   /** The event that synchronizeWithin waits for. */
   private waitEvent: Address | null = null;
-  /** The launch that did not end in time; null if none. */
+  /** The launch that did not finish in time; null if there is none. */
   private hungLaunch: string | null = null;
 
   /** @throws an error for the user if there is no driver or GPU, or one that is too old */
@@ -181,7 +181,7 @@ export class Driver {
     this.check(this.cu.streamSynchronize(this.stream), 'the device');
   }
 
-  /** The same for checked launches: throws if the stream is still busy after `seconds`. */
+  /** `synchronize` for checked launches: throws if the stream is still busy after `seconds`; `what` names the launch. */
   synchronizeWithin(seconds: number, what: string): void {
     this.waitEvent ??= this.event();
     this.record(this.waitEvent);
@@ -201,7 +201,7 @@ export class Driver {
     this.check(this.cu.eventRecord(event, this.stream), 'cuEventRecord');
   }
 
-  /** During capture: each launch of the graph records the event. */
+  /** For use during capture: each launch of the graph records the event. */
   recordInGraph(event: Address): void {
     const external = 1;
     this.check(this.cu.eventRecordWithFlags(event, this.stream, external), 'cuEventRecordWithFlags');
@@ -250,7 +250,7 @@ export class Driver {
     if (code !== 0) this.check(code, `launching ${name} on a grid of ${gx}×${gy}×${gz}, blocks of ${block}`);
   }
 
-  /** A launch whose blocks are all resident at once, so that they can wait for each other; an error if they do not fit. */
+  /** Launches blocks that are all resident at once, so that they can wait for each other; throws if they do not fit. */
   launchCooperative(
     kernel: Address,
     grid: number,
@@ -263,13 +263,13 @@ export class Driver {
     if (code !== 0) this.check(code, `launching ${name} cooperatively, ${grid} blocks of ${block}`);
   }
 
-  /** Until endCapture, launches are captured and not run. */
+  /** Starts a capture: until endCapture, launches are captured and not run. */
   beginCapture(): void {
     const relaxed = 2; // allows allocations during capture
     this.check(this.cu.beginCapture(this.stream, relaxed), 'cuStreamBeginCapture');
   }
 
-  /** The executable graph of the captured work. */
+  /** Ends a capture; returns the executable graph of the captured work. */
   endCapture(): Address {
     const captured = [0];
     this.check(this.cu.endCapture(this.stream, captured), 'cuStreamEndCapture');
@@ -307,6 +307,7 @@ export class Driver {
   }
 }
 
+/** The CUDA version in an API version number: '12.4' for 12040. */
 export function cudaVersion(version: number): string {
   return `${Math.floor(version / 1000)}.${Math.floor((version % 1000) / 10)}`;
 }

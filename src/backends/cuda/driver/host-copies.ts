@@ -2,7 +2,9 @@
 import koffi from 'koffi';
 import type { Address, Driver } from './driver.js';
 
+/** Bytes of each upload buffer. */
 const HALF = 4 * 2 ** 20;
+/** Smallest size of a download buffer, in bytes. */
 const SMALLEST_READ = 4096;
 
 /** Pinned host memory and a JavaScript view of it. */
@@ -16,7 +18,7 @@ function pin(driver: Driver, size: number): Pinned {
   return { address, bytes: new Uint8Array(koffi.view(BigInt(address), size)) };
 }
 
-/** Uploads through two buffers: one is written again after the device has read it. */
+/** Uploads through two buffers: while the device reads one, the host writes the other. */
 export class Uploads {
   private readonly halves: { pinned: Pinned; event: Address; pending: boolean }[];
   private current = 0;
@@ -40,7 +42,7 @@ export class Uploads {
     }
   }
 
-  /** The same in a recording, which reads the bytes at each replay: they are never freed, being few and small. */
+  /** `upload` for a recording, which reads the bytes at each replay; few and small, they are never freed. */
   uploadRecorded(to: Address, bytes: Uint8Array): void {
     const pinned = pin(this.driver, bytes.length);
     pinned.bytes.set(bytes);
@@ -74,7 +76,7 @@ export class Downloads {
     return bytes;
   }
 
-  /** The same without blocking: polls an event, so that signals and messages are handled meanwhile. */
+  /** `now` without blocking: polls an event, so that signals and messages are handled in the meantime. */
   async later(from: Address, size: number): Promise<Uint8Array> {
     if (size === 0) return new Uint8Array(0);
     const pinned = this.take(size);

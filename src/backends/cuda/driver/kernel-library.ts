@@ -17,7 +17,7 @@ export const long = (value: number): Argument => ({ kind: 'long', value });
 
 export interface LaunchShape {
   grid: number | readonly [number, number, number];
-  /** Threads of a block. */
+  /** Threads per block. */
   block: number;
   /** Bytes of dynamic shared memory. */
   shared?: number;
@@ -40,7 +40,7 @@ export class KernelLibrary {
     private readonly driver: Driver,
     private readonly compiler: Compiler,
   ) {
-    // Memory at a fixed address, which launches pass on: the arguments, their size, the list of both, and the arguments'
+    // Memory at a fixed address that launches refer to: the arguments, their size, the list of both, and the arguments'
     // address.
     const words = 8;
     const base = koffi.alloc('uint8_t', ARGUMENT_BYTES + 8 * words) as bigint;
@@ -55,6 +55,7 @@ export class KernelLibrary {
     new BigUint64Array(memory, ARGUMENT_BYTES + 48, 1).set([base]);
   }
 
+  /** Launches a kernel of a file compiled for this storage; does nothing if a side of the grid is 0. */
   launch(
     storage: ActivationStorage,
     file: KernelFile,

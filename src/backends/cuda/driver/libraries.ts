@@ -31,7 +31,7 @@ const INSTALL: Record<LibraryName, string> = {
   nvrtc: 'CUDA 12 or 13, or: pip install nvidia-cuda-nvrtc (nvidia-cuda-nvrtc-cu12 for CUDA 12)',
 };
 
-/** Folders of wheels below site-packages: CUDA 13 has a common one, CUDA 12 one for each library. */
+/** Folders of the wheels' libraries in site-packages: one for all of CUDA 13, one per library for CUDA 12. */
 const WHEEL_FOLDERS = ['cu13', 'cu12', 'cublas', 'cudnn', 'cuda_nvrtc', 'cuda_runtime'].map((name) =>
   join('nvidia', name, 'lib'),
 );
@@ -39,9 +39,9 @@ const WHEEL_FOLDERS = ['cu13', 'cu12', 'cublas', 'cudnn', 'cuda_nvrtc', 'cuda_ru
 /**
  * Finds each library.
  *
- * @param environment the environment variables; this process' own outside tests
- * @param sitePackages the search path of Python; that of this machine outside tests
- * @param newest the latest CUDA version that the driver supports, as 12
+ * @param environment environment variables; injected in tests
+ * @param sitePackages returns Python's search path; injected in tests
+ * @param newest the latest CUDA version that the driver supports, such as 12
  */
 export function findLibraries(
   environment: NodeJS.ProcessEnv = process.env,
@@ -50,21 +50,21 @@ export function findLibraries(
 ): Record<LibraryName, FoundLibrary> {
   const folders = searchFolders(environment);
   let wheels: string[] | null = null;
-  /** Running Python takes 0.1 s: once, and only if needed. */
+  /** Runs Python, which takes 0.1 s, once and only if needed. */
   const inWheels = (files: string[]) => {
     wheels ??= wheelFolders(sitePackages());
     return fileIn(wheels, files);
   };
   let major = '';
   const find = (name: LibraryName): FoundLibrary => {
-    // cuBLASLt and NVRTC must be of one CUDA version: that of the first one found.
+    // cuBLASLt and NVRTC must be of the same CUDA version: that of the first one found.
     const files = FILES[name].filter(
       (file) => FILES[name].length === 1 || (major === '' ? cudaOf(file) <= newest : file.endsWith(major)),
     );
     const path =
       fileIn(folders, files) ??
       (name === 'cuda' ? undefined : inWheels(files)) ??
-      firstOf(files, ofLoader) ??
+      firstOf(files, loaderPath) ??
       null;
     if (FILES[name].length > 1 && path !== null) major = path.slice(path.lastIndexOf('.'));
     return { name, path, install: INSTALL[name] };
@@ -128,7 +128,7 @@ function pythonSitePackages(): string[] {
       });
       return printed.split('\n').filter(isText);
     } catch {
-      // missing, or it does not run
+      // this Python is missing or does not run
     }
   }
   return [];
@@ -142,8 +142,8 @@ function firstOf<T>(files: readonly string[], find: (file: string) => T | null):
   return null;
 }
 
-/** The path of a file in a usual folder, or its name if the loader's cache lists it; null if neither. */
-function ofLoader(file: string): string | null {
+/** The path of a file in a standard folder, or its name if the loader's cache lists it; null if neither. */
+function loaderPath(file: string): string | null {
   const usual = [
     '/usr/lib/x86_64-linux-gnu',
     '/usr/lib64',
@@ -161,7 +161,7 @@ function ofLoader(file: string): string | null {
       });
       return printed.includes(`${file} `) ? file : null;
     } catch {
-      // no ldconfig here
+      // this ldconfig is missing
     }
   }
   return null;

@@ -21,7 +21,7 @@ interface Segment {
   pool: Pool;
 }
 
-/** What the allocator needs of the driver. */
+/** The part of the driver that the allocator uses. */
 export interface MemorySource {
   allocate(bytes: number): Address | null;
   free(address: Address): void;
@@ -43,7 +43,7 @@ export interface MemoryUse {
   reserved: number;
 }
 
-/** Free blocks of small and of large segments, sorted by size. A recorded step has a pool of its own. */
+/** Free blocks of small and of large segments, sorted by size. A recorded step has a separate pool. */
 interface Pool {
   small: Block[];
   large: Block[];
@@ -57,7 +57,11 @@ export class DeviceMemory {
 
   constructor(private readonly source: MemorySource) {}
 
-  /** A block of at least this many bytes, aligned to 512; throws DeviceMemoryError if out of memory. */
+  /**
+   * A block of at least this many bytes, aligned to 512.
+   *
+   * @throws DeviceMemoryError if out of memory
+   */
   allocate(bytes: number): Block {
     const size = Math.max(GRANULARITY, Math.ceil(bytes / GRANULARITY) * GRANULARITY);
     const block = this.takeFree(size) ?? this.takeNew(size);
@@ -67,6 +71,7 @@ export class DeviceMemory {
     return block;
   }
 
+  /** Frees a block and merges it with its free neighbours. */
   release(block: Block): void {
     if (block.free) throw new Error('double free of device memory');
     this.use.current -= block.bytes;
@@ -110,7 +115,7 @@ export class DeviceMemory {
     for (const block of [...small, ...large]) insert(listOf(block), block);
   }
 
-  /** Returns free segments to the driver. Not during capture, in which the stream cannot be synchronized. */
+  /** Returns free segments to the driver. It synchronizes the stream, which is not possible during capture. */
   trim(): void {
     this.source.synchronize();
     for (const list of [this.shared.small, this.shared.large]) {
@@ -136,11 +141,11 @@ export class DeviceMemory {
   private takeNew(size: number): Block {
     const small = size < SMALL;
     const least = small ? SMALL_SEGMENT : size < LARGE_SEGMENT / 2 ? LARGE_SEGMENT : size;
-    const wanted = Math.ceil(least / SMALL_SEGMENT) * SMALL_SEGMENT;
-    let address = this.source.allocate(wanted);
+    const segmentBytes = Math.ceil(least / SMALL_SEGMENT) * SMALL_SEGMENT;
+    let address = this.source.allocate(segmentBytes);
     if (address === null && this.pool === this.shared) {
       this.trim();
-      address = this.source.allocate(wanted);
+      address = this.source.allocate(segmentBytes);
     }
     if (address === null) {
       const { free, total } = this.source.memoryInfo();
@@ -149,10 +154,10 @@ export class DeviceMemory {
           `${mebibytes(free)} of ${mebibytes(total)} free`,
       );
     }
-    this.use.reserved += wanted;
+    this.use.reserved += segmentBytes;
     const segment: Segment = { small, pool: this.pool };
     this.segments.add(segment);
-    return this.cut({ address, bytes: wanted, free: true, previous: null, next: null, segment }, size);
+    return this.cut({ address, bytes: segmentBytes, free: true, previous: null, next: null, segment }, size);
   }
 
   /** The first `size` bytes of a block that is in no list; the rest becomes a free block if it is large enough. */

@@ -1,9 +1,9 @@
-/** Peak FLOP/s and memory bandwidth of GPUs by NVIDIA's data sheets, for model FLOPs utilization and rooflines. */
+/** Peak FLOP/s and memory bandwidth of GPUs from NVIDIA's data sheets, for model FLOPs utilization and rooflines. */
 import type { Precision } from '../../precisions.js';
 
 /**
- * FLOP/s of dense bf16 products with float32 sums and of float32 products without tensor cores; bytes per second of the
- * memory, of the fastest variant of a card.
+ * FLOP/s of dense bf16 products with float32 sums and of float32 products without tensor cores, and memory bandwidth in
+ * bytes/s. If a card has several variants, the fastest one.
  */
 const PEAKS: [name: RegExp, flops: Record<Precision, number>, bandwidth: number][] = [
   [/\bB200\b/, { bf16: 2250e12, fp32: 80e12 }, 8000e9],
@@ -21,7 +21,7 @@ const PEAKS: [name: RegExp, flops: Record<Precision, number>, bandwidth: number]
   [/RTX 3090/, { bf16: 71e12, fp32: 35.6e12 }, 936e9],
 ];
 
-/** Peak FLOP/s of a GPU by the driver's name for it; null if unknown. */
+/** Peak FLOP/s of a GPU, which is given by the driver's name for it; null if unknown. */
 export function peakFlops(device: string, precision: Precision): number | null {
   return PEAKS.find(([name]) => name.test(device))?.[1][precision] ?? null;
 }

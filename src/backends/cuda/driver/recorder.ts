@@ -1,4 +1,4 @@
-/** Records device work as a CUDA graph: one launch replays hundreds. */
+/** Records device work as a CUDA graph, whose one launch replays hundreds of launches. */
 import { keep, type Tensor, tidy } from '@tensorflow/tfjs-core';
 import type { Recorder, Recording } from '../../../ops/recording.js';
 import type { CudaBackend } from '../backend.js';
@@ -14,8 +14,8 @@ export class CudaRecorder implements Recorder {
   record(body: () => Tensor[]): Recording {
     const { backend } = this;
     for (const event of this.marks.splice(0)) backend.driver.destroyEvent(event);
-    // The blocks that the graph writes to must not be allocated for anything else while it exists: it has a pool of its
-    // own, which gets from the driver what earlier steps have left free.
+    // Blocks that the graph writes to must not be allocated for anything else while it exists, so it has its own pool. The
+    // trim returns free memory to the driver for that pool.
     backend.device.trim();
     const { result, pool } = backend.device.inOwnPool(() => {
       backend.beginRecording();

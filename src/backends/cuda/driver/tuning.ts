@@ -4,11 +4,11 @@ import { join } from 'node:path';
 import { cacheFolder, readCache, writeCache } from './compiler.js';
 import type { Address, Driver } from './driver.js';
 
-/** Timed runs after one warm-up: of all candidates, then of the fastest few. */
+/** Timed runs, after one warm-up: of every candidate first, then of the few fastest (`FINALISTS`). */
 const FIRST_RUNS = 1;
 const RUNS = 3;
 const FINALISTS = 4;
-/** Bytes of a product's result above which its algorithms are not measured, as that takes as much memory again. */
+/** Bytes of a result above which algorithms are not measured, since measuring needs the same memory again. */
 const LARGEST_RESULT = 2 ** 30;
 
 export class ProductTuning {
@@ -20,7 +20,7 @@ export class ProductTuning {
   constructor(
     private readonly driver: Driver,
     library: string,
-    /** Whether work runs now: nothing can be measured during a recording. */
+    /** Whether work runs at once: nothing can be measured during a recording. */
     private readonly mayRun: () => boolean,
     folder = cacheFolder(),
   ) {
@@ -33,7 +33,7 @@ export class ProductTuning {
 
   /**
    * The fastest of the candidates for a product: the stored choice if it is still a candidate, else measured by running
-   * each. The results go to memory that is returned to the driver at once: only a first step needs it.
+   * each. The results go to memory that is returned to the driver at once, since only the first step measures.
    */
   fastestAlgorithm(
     product: string,
@@ -78,7 +78,7 @@ export class ProductTuning {
   }
 
   private store(name: string, choice: string): void {
-    // Other processes of this machine may have stored choices meanwhile.
+    // Other processes on this machine may have stored choices in the meantime.
     for (const [other, theirs] of storedChoices(this.path)) this.choices.set(other, theirs);
     this.choices.set(name, choice);
     writeCache(this.path, Buffer.from(JSON.stringify([...this.choices])));
@@ -107,7 +107,7 @@ function hex(algorithm: Uint8Array): string {
   return Buffer.from(algorithm).toString('hex');
 }
 
-/** The choices in a cache file; none if it is damaged or another kind of file. */
+/** The choices in a cache file; empty if it is damaged or another kind of file. */
 function storedChoices(path: string): Map<string, string> {
   try {
     const entries: unknown = JSON.parse(readCache(path)?.toString('utf8') ?? '[]');

@@ -17,10 +17,10 @@ import { BYTES_PER_ELEMENT } from '../driver/storage.js';
 import { THREADS, warpRows } from './launch-shapes.js';
 import { stridedCopy } from './strided-copy.js';
 
-/** Rows of a block, as in attention.cu. */
+/** Rows per block, as in attention.cu. */
 const TILE = 32;
 const LARGEST_HEAD = 256;
-/** Up to this length cuDNN's deterministic backward pass is the faster one, and its workspace small. */
+/** Up to this length cuDNN's deterministic backward pass is the faster one, and its workspace is small. */
 const SHORT = 256;
 
 const causalAttention = cudaKernel(causalAttentionKernel, (call, { qkv }, { heads }) => {
@@ -89,7 +89,7 @@ const prefillCache = cudaKernel(prefillCacheKernel, (call, { qkv }, { lengths, s
   return [cache];
 });
 
-/** Appends the new token's key and value to the cache, then attends to all of it. */
+/** Appends the new token's key and value to the cache, then attends to the whole cache. */
 const decodeAttention = cudaKernel(
   decodeAttentionKernel,
   (call, { qkv, cache, rows, lengths }, { heads }) => {
@@ -124,13 +124,13 @@ export const attentionKernels = [
 const INPUTS = [TENSOR.q, TENSOR.k, TENSOR.v];
 const GRADIENTS = [TENSOR.dq, TENSOR.dk, TENSOR.dv];
 
-/** From packed rows [B, n, 3·H·K]. */
+/** The attention shape of packed rows [B, n, 3·H·K]. */
 export function attentionShape(qkv: Tensor, heads: number): AttentionShape {
   const [batch, n, width] = qkv.shape as [number, number, number];
   return { batch, heads, n, size: width / 3 / heads };
 }
 
-/** cuDNN's attention needs bf16. */
+/** Whether cuDNN computes attention of this shape: in bf16 only. */
 function usesCudnn(backend: CudaBackend, shape: AttentionShape): boolean {
   return backend.activations === 'bfloat16' && cudnnSupports(shape);
 }
@@ -144,6 +144,7 @@ function packed(
   return ids.map((id, i) => [id, at + 2 * i * heads * size] as const);
 }
 
+/** New tensors for the outputs of attention: out [B, n, H·K], logSumExp [B, H, n]. */
 export function attentionOutputs(
   call: Call,
   { batch, heads, n, size }: AttentionShape,
@@ -151,7 +152,7 @@ export function attentionOutputs(
   return [call.makeActivation([batch, n, heads * size]), call.make([batch, heads, n], 'float32')];
 }
 
-/** Of rotated rows. */
+/** Attention of rotated rows: writes out [B, n, H·K] and logSumExp [B, H, n]. */
 export function attend(
   call: Call,
   shape: AttentionShape,
@@ -176,7 +177,7 @@ export interface GradAddresses {
   dqkv: Address;
 }
 
-/** From rotated rows to their gradients. */
+/** Computes the gradients of rotated rows. */
 export function attendGrad(call: Call, shape: AttentionShape, at: GradAddresses): void {
   const { batch, heads, n, size } = shape;
   const delta = call.scratch(4 * batch * heads * n);
@@ -218,7 +219,7 @@ function execute(
   call.backend.settle('attention');
 }
 
-/** Launches a kernel of attention.cu, a block for each tile of rows of a head. */
+/** Launches a kernel of attention.cu: one block for each tile of rows of a head. */
 function launchOwn(
   call: Call,
   name: string,

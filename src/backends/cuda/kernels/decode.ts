@@ -1,4 +1,4 @@
-/** Decoding on the device: one launch runs several steps, its blocks synchronized by barriers of the grid: decode.cu. */
+/** Decoding on the device by decode.cu: one launch runs several steps, whose blocks are synchronized by grid barriers. */
 import type { Tensor } from '@tensorflow/tfjs-core';
 import type {
   DecodeLoop,
@@ -17,7 +17,7 @@ import { BYTES_PER_ELEMENT } from '../driver/storage.js';
 import { GATE_CODES } from './gate.js';
 import { stridedCopy } from './strided-copy.js';
 
-// As in decode.cu and the files that it includes.
+// Constants of decode.cu and the files that it includes.
 const THREADS = 512;
 const WARPS = THREADS / 32;
 const TILE = 8;
@@ -27,7 +27,7 @@ const LAYER_WORDS = 11;
 /** Bytes of static shared memory, rounded up. */
 const STATIC_SHARED = 2048;
 
-/** Slots by which a routed block's cache grows beyond what the next steps need. */
+/** Slots that a growing cache of a routed block gets in addition to those that the next steps need. */
 const SLACK_TOKENS = 64;
 
 export class CudaDecodeLoops implements DecodeLoops {
@@ -65,18 +65,18 @@ class CudaDecodeLoop implements DecodeLoop {
   private readonly sizes: ReturnType<typeof sizesOf>;
   private readonly kept: Cache[];
   private readonly layers: Address;
-  /** Counters: of the barrier, and of heads that several blocks share. */
+  /** Counters of the barrier, and of heads that several blocks share. */
   private readonly arrived: Address;
   private readonly arrivedBytes: number;
   private readonly logitsAt: Address;
   private readonly weights: BigUint64Array;
-  /** The kernel's arguments, without those that change with each launch. */
+  // The kernel's arguments that are the same in every launch, in three groups.
   private readonly before: Argument[];
   private readonly state: Argument[];
   private readonly buffers: Argument[];
   private readonly routed: number;
   private readonly shared: number;
-  /** Steps that are queued and not awaited: the caches may have as many more tokens. */
+  /** Steps that are queued and not awaited, each of which may add a token to the caches. */
   private pendingSteps = 0;
 
   constructor(
@@ -162,7 +162,7 @@ class CudaDecodeLoop implements DecodeLoop {
     const values = (await out.data()) as Int32Array;
     out.dispose();
     const result = { tokens: values.slice(0, drawn), mask: values.slice(drawn, drawn + decided) };
-    this.count(result.mask, steps);
+    this.addLengths(result.mask, steps);
     return result;
   }
 
@@ -183,7 +183,7 @@ class CudaDecodeLoop implements DecodeLoop {
   }
 
   /** Adds the tokens of awaited steps to the caches' lengths. */
-  private count(mask: Int32Array, steps: number): void {
+  private addLengths(mask: Int32Array, steps: number): void {
     this.pendingSteps -= steps;
     const S = this.sequences;
     let routed = 0;
@@ -206,7 +206,7 @@ class CudaDecodeLoop implements DecodeLoop {
     for (const cache of short) {
       const needed = Math.max(...cache.lengths) + this.pendingSteps + steps;
       if (needed > this.model.maxTokens && !cache.isRouted)
-        throw new RangeError(`the model supports at most ${this.model.maxTokens} tokens`);
+        throw new RangeError(`a sequence is longer than the decoder's ${this.model.maxTokens} tokens`);
       const slots = Math.max(needed, Math.min(this.model.maxTokens, needed + SLACK_TOKENS));
       const { block: old, slots: before } = cache;
       Object.assign(cache, { block: this.cacheBlock(slots), slots });
@@ -216,7 +216,7 @@ class CudaDecodeLoop implements DecodeLoop {
     this.writeLayers();
   }
 
-  /** A copy of a block's cache of the prompts. */
+  /** Copies the cache that block i has after the prompts. */
   private filledCache(i: number): Cache {
     const { kv, lengths } = this.given.caches[i] as LoopStart['caches'][number];
     const isRouted = this.model.blocks[i]?.routed !== null;
@@ -299,7 +299,7 @@ class CudaDecodeLoop implements DecodeLoop {
   }
 }
 
-/** Sizes of the model: vocabulary V, width D, MLP F, predictor P, head size. */
+/** Sizes of the model: vocabulary V, width D, MLP F, predictor P (0 without one), head size. */
 function sizesOf({ tokenEmbedding, blocks, heads }: LoopModel) {
   const [V, D] = tokenEmbedding.shape as [number, number];
   const [first] = blocks as [LoopBlock];
@@ -307,7 +307,7 @@ function sizesOf({ tokenEmbedding, blocks, heads }: LoopModel) {
   return { V, D, F: first.up.shape[0], P: fc1?.shape[0] ?? 0, size: D / heads };
 }
 
-/** Bytes of dynamic shared memory: the layers, lengths and rows of the sequences, and scratch, as layOut of decode.cu has it. */
+/** Bytes of dynamic shared memory, as laid out by layOut of decode.cu: the layers, lengths and rows of the sequences, scratch. */
 function sharedBytes(backend: CudaBackend, model: LoopModel, sequences: number): number {
   const { length: layers } = model.blocks;
   const kept = 8 * LAYER_WORDS * layers + 4 * sequences * (layers + 4);

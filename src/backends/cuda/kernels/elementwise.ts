@@ -1,4 +1,4 @@
-/** Passes over all elements: gelu, residual sums and biases, of elementwise.cu. */
+/** Elementwise passes: gelu, residual sums and biases: elementwise.cu. */
 import type { TensorInfo } from '@tensorflow/tfjs-core';
 import { biasGradKernel, biasKernel } from '../../../ops/bias.js';
 import { geluGradKernel, geluKernel } from '../../../ops/gelu.js';
@@ -14,7 +14,7 @@ const gelu = cudaKernel(geluKernel, (call, { x }) => {
   return [y];
 });
 
-/** Written over dy, unless another tensor shares it. */
+/** dx is written over dy, unless another tensor shares its memory. */
 const geluGrad = cudaKernel(geluGradKernel, (call, { dy, x }) => {
   const dx = call.reuse(dy, call.backend.activations);
   overElements(call, 'geluGrad', x.size, [dx, x, dx]);
@@ -47,7 +47,7 @@ const biasGrad = cudaKernel(biasGradKernel, (call, { dy }, { width }) => [
 
 export const elementwiseKernels = [gelu, geluGrad, residual, addBias, biasGrad];
 
-/** Runs a kernel over tensors of one size that are stored as activations; the last one is written. */
+/** Runs a kernel over tensors of `size` elements that are stored as activations; it writes the last one. */
 export function overElements(call: Call, name: string, size: number, tensors: TensorInfo[]): void {
   const vector = vectorOf(size);
   call.launch('elementwise', `${name}${vector}`, elementThreads(size, vector), [

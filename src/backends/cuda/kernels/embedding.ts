@@ -9,7 +9,7 @@ import { vectorOf, WARP, warpRows } from './launch-shapes.js';
 const PAIRS_PER_BLOCK = 2048;
 const DIGITS = 256;
 const BITS_PER_DIGIT = 8;
-/** Sorted tokens whose rows a block sums: few enough for many blocks, many enough for few runs that cross blocks. */
+/** Sorted tokens whose rows a block sums: few enough for many blocks, enough that few runs cross blocks. */
 const RUN_CHUNK = 64;
 
 const embedding = cudaKernel(embeddingKernel, (call, { table, tokens }) => {
@@ -25,7 +25,7 @@ const embedding = cudaKernel(embeddingKernel, (call, { table, tokens }) => {
   return [y];
 });
 
-/** Sorts the tokens by value, then sums the rows of equal ones in the order of their positions: the same sum in every run. */
+/** Sorts the tokens by value, then sums the rows of equal tokens in the order of their positions: deterministic. */
 const embeddingGrad = cudaKernel(embeddingGradKernel, (call, { dy, tokens, gradAccum }, { vocabSize }) => {
   const [count, width] = rowsOf(dy);
   const { sum: dtable, accumulate } = call.accumulator(gradAccum, [vocabSize, width], 'float32');
@@ -47,7 +47,7 @@ const embeddingGrad = cudaKernel(embeddingGradKernel, (call, { dy, tokens, gradA
 
 export const embeddingKernels = [embedding, embeddingGrad];
 
-/** The tokens in ascending order, a stable sort, and the position of each. Tokens are below `limit`. */
+/** The tokens in ascending order, by a stable sort, and the position of each. All tokens are below `limit`. */
 function sortTokens(
   call: Call,
   tokens: Address,

@@ -1,4 +1,4 @@
-/** Expert routing without waiting for the device: router, choice, dispatch and balance loss: experts.cu. */
+/** Expert routing on the device: router, choice, dispatch and balance loss: experts.cu. The host never waits for it. */
 import type { Tensor } from '@tensorflow/tfjs-core';
 import { balanceLossGradKernel, balanceLossKernel } from '../../../ops/balance-loss.js';
 import { dispatchTokensKernel } from '../../../ops/dispatch-tokens.js';

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import type { ActivationStorage } from '../driver/storage.js';
 
-/** The files that are compiled, each described at its head. The others are included: common.cu by all, the rest by name. */
+/** The files that are compiled. The other .cu files are included: common.cu in all, the rest by name. */
 export const KERNEL_FILES = [
   'attention',
   'decode',

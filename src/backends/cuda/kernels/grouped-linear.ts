@@ -87,7 +87,7 @@ export const groupedLinearKernels = [
   groupedLinearGradWeight,
 ];
 
-/** A product of activations for every expert, whose result is stored as activations are. */
+/** activationProduct for every expert, as a batch. */
 function batchedProduct(call: Call, experts: number, sides: Sides): Product {
   return { ...activationProduct(call, sides), batches: experts };
 }

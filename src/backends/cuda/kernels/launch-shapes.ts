@@ -1,18 +1,18 @@
-/** Launch shapes that several kernels share: a warp a row, a thread an element, and a persistent grid for gradients. */
+/** Launch shapes that several kernels share: a warp per row, a thread per element, and a persistent grid for gradients. */
 import type { Call } from '../driver/call.js';
 
-/** Threads of a block, and of a warp. */
+/** Threads per block, and per warp. */
 export const THREADS = 256;
 export const WARP = 32;
-/** Rows of a block when each row has a warp. */
+/** Rows per block if each row has a warp. */
 export const ROWS_PER_BLOCK = THREADS / WARP;
 
-/** Elements that a thread loads at once: 8 in rows that are a multiple of 8 wide, so that loads have 16 bytes or more. */
+/** Elements that a thread loads at once: 8 if the width is a multiple of 8, so that loads have 16 bytes or more. */
 export function vectorOf(width: number): 1 | 8 {
   return width % 8 === 0 ? 8 : 1;
 }
 
-/** One warp a row. */
+/** One warp per row. */
 export function warpRows(rows: number): { grid: number; block: number } {
   return { grid: Math.ceil(rows / ROWS_PER_BLOCK), block: THREADS };
 }
@@ -23,8 +23,8 @@ export function elementThreads(size: number, vector = 1): { grid: number; block:
 }
 
 /**
- * How a warp of a gradient kernel keeps a row in registers: each lane takes `groups` times `vector` columns, and a
- * multiprocessor holds `blocks` blocks. The same list as in norm.cu and routing.cu, which define a kernel for each.
+ * How a warp of a gradient kernel keeps a row in registers: each lane has `groups` times `vector` columns, and
+ * `blocks` blocks fit on a multiprocessor. norm.cu and routing.cu define a kernel for each entry of this list.
  */
 const ROW_TILINGS = [
   { vector: 8, groups: 1, blocks: 4 },
@@ -47,8 +47,8 @@ export function rowTiling(width: number): RowTiling | null {
 }
 
 /**
- * A gradient kernel's name for a tiling, and its launch on a persistent grid that has work for `warps` warps: each block
- * leaves `width` partial sums.
+ * The name of a gradient kernel for a tiling, and its launch shape: a persistent grid with work for `warps` warps. Each block
+ * writes `width` partial sums.
  */
 export function persistentGrid(
   call: Call,

@@ -6,9 +6,9 @@ import { cudaKernel, rowsOf } from '../driver/call.js';
 import { address, float, long } from '../driver/kernel-library.js';
 import { elementThreads, THREADS, vectorOf, warpRows } from './launch-shapes.js';
 
-/** Rows up to this width take a warp in the cross-entropy, wider ones a block. */
+/** The cross-entropy of rows up to this width is computed by one warp each, of wider rows by one block each. */
 const WIDEST_WARP_ROW = 2048;
-/** Blocks of a grid's second dimension at most. */
+/** Maximum number of blocks in a grid's second dimension. */
 const MAX_GRID_Y = 65535;
 
 const crossEntropy = cudaKernel(crossEntropyKernel, (call, { logits, targets }) => {
@@ -27,7 +27,7 @@ const crossEntropy = cudaKernel(crossEntropyKernel, (call, { logits, targets }) 
   return [losses, logSumExp];
 });
 
-/** Written over the logits, unless another tensor shares them. */
+/** dlogits are written over the logits, unless another tensor shares their memory. */
 const crossEntropyGrad = cudaKernel(
   crossEntropyGradKernel,
   (call, { logits, targets, logSumExp, dlosses }) => {

@@ -21,7 +21,7 @@ const rmsNorm = cudaKernel(rmsNormKernel, (call, { x, gain }) => {
   return [y, inverseRms];
 });
 
-/** The norm of a residual sum, which is an output too. */
+/** The norm of a residual sum; the sum is an output as well. */
 const addRmsNorm = cudaKernel(addRmsNormKernel, (call, { x, branch, gain }) => {
   const [rows, width] = rowsOf(x);
   const [sum, y] = [call.makeActivation(x.shape), call.makeActivation(x.shape)];
@@ -39,7 +39,7 @@ const addRmsNorm = cudaKernel(addRmsNormKernel, (call, { x, branch, gain }) => {
   return [sum, y, inverseRms];
 });
 
-/** dx and the gain's gradient in one pass; in two for widths without a tiling. */
+/** dx and the gain's gradient in one pass, or in two passes for widths without a tiling. */
 const rmsNormGrad = cudaKernel(rmsNormGradKernel, (call, { dy, x, gain, inverseRms, gradAccum }) => {
   const [rows, width] = rowsOf(x);
   const { sum: dx, accumulate } = call.accumulator(gradAccum, x.shape, call.backend.activations);

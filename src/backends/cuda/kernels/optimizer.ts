@@ -15,8 +15,9 @@ import type { Address } from '../driver/driver.js';
 import { address, float } from '../driver/kernel-library.js';
 import { THREADS } from './launch-shapes.js';
 
-/** Elements of one parameter that a block processes, and the size of struct Parameter, as in optimizer.cu. */
+/** Elements of one parameter that a block processes, as in optimizer.cu. */
 const ELEMENTS_PER_BLOCK = 4096;
+/** Size of struct Parameter in optimizer.cu, in bytes. */
 const ROW_BYTES = 56;
 
 /** One parameter of the table; addresses that a kernel does not use are 0. */
@@ -60,7 +61,7 @@ const adamW = cudaKernel(adamWKernel, (call, { norm, schedule, ...state }, { wei
 
 export const optimizerKernels = [globalNorm, adamWStep, adamW];
 
-/** The table of these rows, and the blocks of a grid over all elements. */
+/** The address of a table of these rows, and the number of blocks of a grid over all elements. */
 function tableOf({ tables }: CudaBackend, rows: Row[]): { table: Address; blocks: number } {
   const bytes = new DataView(new ArrayBuffer(ROW_BYTES * rows.length));
   let blocks = 0;
@@ -121,7 +122,7 @@ function rowOf(row: Partial<Row> & { size: number }): Row {
   return { value: 0, grad: 0, mean: 0, variance: 0, weights: 0, decay: 0, ...row };
 }
 
-/** A tensor of the state to write into: the input's memory, with its bf16 copy, which the kernel writes too. */
+/** A state tensor for the kernel to write, in the input's memory if possible; its bf16 copy is kept and written too. */
 function inPlace(call: Call, tensor: Tensor): Tensor {
   const data = call.backend.dataOf(tensor);
   return data.refCount === 1 && data.storage === 'float32' ? tensor.clone() : call.reuse(tensor, 'float32');

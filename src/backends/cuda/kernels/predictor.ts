@@ -6,11 +6,11 @@ import { address, float } from '../driver/kernel-library.js';
 import { THREADS } from './launch-shapes.js';
 import { sumChunks } from './sums.js';
 
-/** Tokens that a block processes at once, eight lanes each, as in predictor.cu. */
+/** Tokens that a block processes at once, by eight lanes each, as in predictor.cu. */
 const TOKENS_PER_BLOCK = THREADS / 8;
 /** Groups of 64 hidden values for which the gradient has a kernel that keeps its sums in registers. */
 const HIDDEN_GROUPS = [1, 2, 4];
-/** Blocks of the gradient that a multiprocessor holds. */
+/** Blocks of the gradient kernel that fit on a multiprocessor. */
 const BLOCKS_PER_MULTIPROCESSOR = 4;
 
 const predictorLogits = cudaKernel(predictorLogitsKernel, (call, inputs) => {

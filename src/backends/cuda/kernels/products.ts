@@ -10,7 +10,7 @@ import { overElements } from './elementwise.js';
 
 export type Sides = Pick<Product, 'm' | 'n' | 'k' | 'transposeB'> & { transposeA?: boolean };
 
-/** A product of activations whose result is stored as activations are. */
+/** The description of a product of activations whose result is stored as an activation. */
 export function activationProduct({ backend }: Call, sides: Sides): Product {
   const { activations } = backend;
   return { transposeA: false, ...sides, operands: activations, result: activations, accumulate: false };
@@ -34,7 +34,7 @@ export function productAndGelu(
   });
 }
 
-/** dbefore = a·b of `product`, times gelu's slope at `before`. */
+/** dbefore = a·b of `product`, multiplied by gelu's derivative at `before`. */
 export function productAndSlope(
   call: Call,
   product: Product,
@@ -53,7 +53,7 @@ export function productAndSlope(
   });
 }
 
-/** Runs the faster variant: fused if nothing may be measured, separate if cuBLASLt has no such product. */
+/** Runs the faster variant: the fused one if nothing may be measured, the separate one if cuBLASLt cannot fuse it. */
 function runFaster(
   { backend: { activations, cublas } }: Call,
   product: Product,

@@ -22,11 +22,11 @@ const rotaryAttention = cudaKernel(rotaryAttentionKernel, (call, { qkv, ...where
   const fused = (rows: Address) =>
     shortAttention(call, shape, angles, [rows, call.at(out), call.at(logSumExp)]);
   const variants = supportsShortAttention(backend, 'forward', shape) ? [separate, fused] : [separate];
-  // Rows are rotated in place and must be rotated once: measurements run on other memory.
-  let others: Address | null = null;
+  // Rows are rotated in place and must be rotated only once, so measurements run on other memory.
+  let scratch: Address | null = null;
   const measured = variants.map((variant) => () => {
-    others ??= call.scratch(rotated.size * BYTES_PER_ELEMENT[backend.activations]);
-    variant(others);
+    scratch ??= call.scratch(rotated.size * BYTES_PER_ELEMENT[backend.activations]);
+    variant(scratch);
   });
   variants[fastestOf(backend, 'attention', shape, measured)]?.(call.at(rotated));
   return [out, rotated, logSumExp];

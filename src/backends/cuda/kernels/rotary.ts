@@ -8,7 +8,7 @@ import { address, float } from '../driver/kernel-library.js';
 import { attentionShape } from './attention.js';
 import { elementThreads, vectorOf } from './launch-shapes.js';
 
-/** Angles of the rows: the table [P, K], and the position of each row; null for its place in the sequence. */
+/** Angles of the rows: the table [P, K], and the position of each row; null if row t of a sequence has position t. */
 export interface Angles {
   table: Address;
   positions: Address | null;
@@ -29,6 +29,7 @@ const rotaryGrad = cudaKernel(rotaryGradKernel, (call, { dqkv, ...where }) => {
 
 export const rotaryKernels = [rotary, rotaryGrad];
 
+/** The addresses of a kernel's table and positions. */
 export function anglesOf(
   call: Call,
   { table, positions }: { table: Tensor; positions: Tensor | undefined },

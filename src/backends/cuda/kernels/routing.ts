@@ -32,7 +32,7 @@ const routerLogits = cudaKernel(routerLogitsKernel, (call, { x, weight }) => {
   return [r];
 });
 
-/** The logits of a residual sum, which is an output too. */
+/** The router weights of a residual sum; the sum is an output as well. */
 const addRouterLogits = cudaKernel(addRouterLogitsKernel, (call, { x, branch, weight }) => {
   const [tokens, width] = rowsOf(x);
   const [sum, r] = [call.makeActivation(x.shape), call.make(x.shape.slice(0, 2), 'float32')];
@@ -48,7 +48,7 @@ const addRouterLogits = cudaKernel(addRouterLogitsKernel, (call, { x, branch, we
   return [sum, r];
 });
 
-/** dx and the router's gradient in one pass; in two for widths without a tiling. */
+/** dx and the router's gradient in one pass, or in two passes for widths without a tiling. */
 const routerLogitsGrad = cudaKernel(routerLogitsGradKernel, (call, { dr, x, weight, gradAccum }) => {
   const [tokens, width] = rowsOf(x);
   const { sum: dx, accumulate } = call.accumulator(gradAccum, x.shape, call.backend.activations);
@@ -94,7 +94,7 @@ const normalDraws = cudaKernel(normalDrawsKernel, (call, { key, first }, { seque
   return [draws];
 });
 
-/** One block a sequence. */
+/** One block per sequence. */
 const selectTopK = cudaKernel(selectTopKKernel, (call, { r }, { k }) => {
   const [batch, length] = r.shape as [number, number];
   const [indices, mask] = [call.make([batch, k], 'int32'), call.make(r.shape, 'float32')];
@@ -124,7 +124,7 @@ const gatherTokens = cudaKernel(gatherTokensKernel, (call, { x, indices }) => {
   return [rows];
 });
 
-/** Adds into gradAccum, or into zeros: no two rows have the same token. */
+/** Adds rows to gradAccum or to zeros. No two rows have the same token. */
 const scatterTokens = cudaKernel(scatterTokensKernel, (call, { rows, indices, gradAccum }, { length }) => {
   const [batch, , width] = rows.shape as [number, number, number];
   const { sum: y, accumulate } = call.accumulator(
@@ -137,7 +137,7 @@ const scatterTokens = cudaKernel(scatterTokensKernel, (call, { rows, indices, gr
   return [y];
 });
 
-/** dx and the router's gradient in one pass over the selected rows; in two for widths without a tiling. */
+/** dx and the router's gradient in one pass over the selected rows, or in two passes for widths without a tiling. */
 const routedGatherGrad = cudaKernel(
   routedGatherGradKernel,
   (call, { dr, drows, rows, indices, weight, gradAccum }) => {
@@ -165,7 +165,7 @@ const routedGatherGrad = cudaKernel(
   },
 );
 
-/** Written over x if `inPlace`: only selected tokens change. */
+/** The output is written over x if `inPlace`, so that only selected tokens are written. */
 const gatedScatterAdd = cudaKernel(
   gatedScatterAddKernel,
   (call, { x, rows, r, indices }, { gate, inPlace }) => {
@@ -213,7 +213,7 @@ export const routingKernels = [
   gatedScatterAddGrad,
 ];
 
-/** y[its token] += rows, scaled by the gate of the token's router weight if `gated`. */
+/** y[token of the row] += row, for each row; multiplied by the gate of the token's router weight if `gated`. */
 function scatterAdd(
   call: Call,
   { rows, indices }: { rows: Tensor; indices: Tensor },

@@ -12,12 +12,12 @@ const SIZES = [64, 128];
 const STRIP = 16;
 /** Unused elements between two rows in shared memory. */
 const PADDING = 8;
-/** Up to this length blocks have four warps, so that more blocks fit on a multiprocessor. */
+/** Blocks for sequences up to this length have four warps, so that more of them fit on a multiprocessor. */
 const SHORT = 128;
 
 type Pass = 'forward' | 'backward';
 
-/** Bytes of shared memory: q, k and v; in the backward pass also dout and two numbers a row. */
+/** Bytes of shared memory: q, k and v; in the backward pass also dout and two numbers per row. */
 function sharedBytes(pass: Pass, { n, size }: AttentionShape): number {
   const rows = STRIP * Math.ceil(n / STRIP);
   const matrix = 2 * rows * (size + PADDING);
@@ -40,7 +40,7 @@ export function shortAttention(
   launch(call, 'forward', shape, [qkv, table, positions, out, logSumExp]);
 }
 
-/** From rotated qkv to dqkv, with dq and dk rotated back. */
+/** Computes dqkv from the rotated qkv, with dq and dk rotated back. */
 export function shortAttentionGrad(
   call: Call,
   shape: AttentionShape,

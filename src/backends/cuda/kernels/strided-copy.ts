@@ -20,7 +20,7 @@ export interface StridedBlock {
   strides: number[];
 }
 
-/** Copies a block of this shape, of up to four dimensions. */
+/** Copies a block of this shape, which has at most four dimensions. */
 export function stridedCopy(
   call: Call,
   storage: Storage,

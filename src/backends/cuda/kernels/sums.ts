@@ -4,8 +4,9 @@ import type { Call } from '../driver/call.js';
 import type { Address } from '../driver/driver.js';
 import { address, float } from '../driver/kernel-library.js';
 
-/** Chunks of rows: enough to fill a GPU, few enough for a cheap second pass; and the rows of a chunk at least. */
+/** Maximum number of chunks of rows: enough to fill a GPU, few enough for a cheap second pass. */
 const CHUNKS = 512;
+/** Minimum number of rows of a chunk. */
 const MIN_ROWS = 32;
 /** Numbers of a row that one block adds up: four for each thread. */
 const NUMBERS_PER_BLOCK = 4096;
@@ -23,7 +24,7 @@ export interface ColumnSums {
   shape?: number[];
 }
 
-/** The chunks of the first pass. */
+/** How the first pass divides the rows. */
 export function chunksOf(rows: number): { chunks: number; rowsOfChunk: number } {
   const rowsOfChunk = Math.max(MIN_ROWS, Math.ceil(rows / CHUNKS));
   return { chunks: Math.max(1, Math.ceil(rows / rowsOfChunk)), rowsOfChunk };
@@ -74,7 +75,7 @@ export function sumChunks(call: Call, partials: Address, chunks: number, ...shap
   return outputs;
 }
 
-/** sums[row] = scale · Σ x[row, ·] of float32 rows; long rows in two passes, so that several blocks add them up. */
+/** sums[row] = scale · Σ x[row, ·] of float32 rows; long rows in two passes, so that several blocks share a row. */
 export function sumRows(
   call: Call,
   x: Address,

@@ -1,4 +1,4 @@
-/** The kernels of tfjs itself that training and evaluation call: in float32, and none on a hot path. */
+/** The kernels of tfjs itself that training and evaluation call, in float32; none is on a hot path. */
 import { type DataType, type Tensor, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { KernelInputs } from '../../../ops/kernel.js';
 import { type Call, type CudaKernel, sizeOf } from '../driver/call.js';
@@ -45,7 +45,7 @@ const addN: CudaKernel = {
   },
 };
 
-/** A negative size reaches to the end of its axis. */
+/** A negative size extends to the end of its axis. */
 const sliceKernel: CudaKernel = {
   kernelName: 'Slice',
   compute: (call, inputs, attrs) => {
@@ -56,7 +56,7 @@ const sliceKernel: CudaKernel = {
   },
 };
 
-/** The product of two matrices, which benchmarks compare with. */
+/** The product of two matrices, to which benchmarks compare. */
 const batchMatMul: CudaKernel = {
   kernelName: 'BatchMatMul',
   compute: (call, inputs, attrs) => {
@@ -149,7 +149,7 @@ function filled(call: Call, shape: number[], value: number, dtype: DataType): Te
   return x;
 }
 
-/** An operation on two tensors of one shape, or on a tensor and a single number. */
+/** An elementwise operation on two tensors of one shape, or on a tensor and a single number. */
 function binary(call: Call, name: BinaryOperation, a: Tensor, b: Tensor): Tensor {
   const { code, isBoolean } = BINARY_OPERATIONS[name];
   const fits = util.arraysEqual(a.shape, b.shape) || a.size === 1 || b.size === 1;
@@ -200,7 +200,7 @@ function slice(call: Call, x: Tensor, begin: number[], size: number[]): Tensor {
   return y;
 }
 
-/** The result is stored in bf16 if any part is. */
+/** Concatenates tensors along an axis; the result is stored in bf16 if one of them is. */
 function concat(call: Call, parts: Tensor[], axis: number): Tensor {
   const [head] = parts as [Tensor, ...Tensor[]];
   const along = util.parseAxisParam(axis, head.shape)[0] as number;
