@@ -32,7 +32,7 @@ interface Expected {
 }
 
 describe.each(['baseline', 'mod-raw-f2', 'mod-raw-f2-head64', 'mod-sigmoid-f1-aux-untied'])(
-  'of the checkpoint %s',
+  'mod eval of the checkpoint %s',
   (name) => {
     const path = join(GOLDEN, name);
     const tokens = join(path, 'tokens.bin');
@@ -60,7 +60,7 @@ describe.each(['baseline', 'mod-raw-f2', 'mod-raw-f2-head64', 'mod-sigmoid-f1-au
   },
 );
 
-describe('of a sweep', () => {
+describe('mod eval of a sweep', () => {
   let sweep: TinySweep;
   beforeAll(async () => {
     sweep = makeTinySweep(TINY_SWEEP.replace('sequences: 4', 'sequences: 4, autoregressive: false'));
@@ -131,7 +131,7 @@ describe('of a sweep', () => {
   });
 });
 
-describe('rejects a checkpoint', () => {
+describe('mod eval rejects a checkpoint', () => {
   /** A copy of a golden checkpoint that a test can damage. */
   function copy(name: string): string {
     const target = join(folder, name);

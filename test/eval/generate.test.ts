@@ -67,7 +67,7 @@ describe('generate', () => {
     model.dispose();
   });
 
-  it('continues a prompt in a batch as it does alone', async () => {
+  it('continues a prompt in a batch in the same way as alone', async () => {
     const model = loadModel('test/golden/mod-raw-f2');
     const greedy = { ...options, temperature: 0 };
     const together = await generate(model, prompts, greedy);

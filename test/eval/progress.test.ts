@@ -1,4 +1,4 @@
-/** An interrupted evaluation resumes, with the same result; one of another subject starts over. */
+/** An interrupted evaluation resumes, with the same result; an evaluation of another subject starts over. */
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** Decoding with caches: step by step the logits of the full causal forward pass, with caches of the selected tokens only. */
+/** Decoding with caches: each step has the logits of the full causal forward pass; caches contain only selected tokens. */
 import { memory, tensor2d } from '@tensorflow/tfjs-core';
 import * as fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -61,7 +61,7 @@ describe.each(TEST_BACKENDS)('on %s', (backend) => {
   beforeAll(() => useBackend(backend));
 
   it.each([
-    // A model without routed blocks decodes alike in every mode.
+    // A model without routed blocks decodes the same way in every mode.
     ...['baseline', 'moe', 'mode-integrated'].map((name) => [name, CAUSAL_MODES[0]]),
     ...['mod-raw-f2', 'mod-sigmoid-f1-aux-untied', 'mode-staged'].flatMap((name) =>
       CAUSAL_MODES.map((mode) => [name, mode]),
@@ -98,7 +98,7 @@ describe.each(TEST_BACKENDS)('on %s', (backend) => {
     },
   );
 
-  it('a routed block caches the tokens that it selects, a dense one all', () => {
+  it('a routed block caches only the tokens that it selects, a dense block all tokens', () => {
     const model = loadModel('test/golden/mod-raw-f2');
     const { n_layers, d_model, vocab_size, sequence_length: T } = model.config;
     const { selected, bytes } = decoded(model, [randomTokens(T - 4, vocab_size, 1)], [4], 'predictor');
@@ -111,7 +111,7 @@ describe.each(TEST_BACKENDS)('on %s', (backend) => {
     model.dispose();
   });
 
-  it('refuses more tokens than the model has positions for', () => {
+  it('rejects more tokens than the model has positions', () => {
     const model = loadModel('test/golden/baseline');
     expect(() => new Decoder(model, 'predictor', 1, model.config.sequence_length + 1)).toThrow(RangeError);
     model.dispose();

@@ -79,7 +79,7 @@ function logits(model: Transformer, ids: Int32Array, mode: RoutingMode = 'topk')
   });
 }
 
-/** A model with tensors of another one: by name, as `from` gives them. */
+/** A model with the tensors that `from` returns, and drawn values where it returns null. */
 function withTensors(
   model: ModelConfig,
   seed: number,
@@ -148,7 +148,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
     );
   });
 
-  it('a token that no expert processes leaves the block as its attention left it, bit for bit', () => {
+  it('the MLP does not change a token that no expert processes, bit for bit', () => {
     fc.assert(
       fc.property(shapes, (shape) => {
         const model = withTensors(config(shape), shape.seed, () => null);
@@ -230,7 +230,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
     };
     fc.assert(
       fc.property(shapes, fc.nat(), (shape, at) => {
-        // Token choice is causal as it stands; routed blocks are so by their predictor.
+        // Token choice is causal; routed blocks are causal if the predictor selects.
         const own = config(shape, mode === 'topk' ? {} : { routing });
         const model = withTensors(own, shape.seed, () => null);
         const t = at % (own.sequence_length - 1);
@@ -245,7 +245,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
     );
   });
 
-  it('slots are assigned alike on the host and on the device', () => {
+  it('slots are assigned in the same way on the host and on the device', () => {
     fc.assert(
       fc.property(shapes, (shape) => {
         const model = withTensors(config(shape), shape.seed, () => null);
@@ -309,7 +309,7 @@ describe.each(TEST_BACKENDS)('the balance loss on %s', (backend) => {
     return found;
   }
 
-  it('reaches router and trunk, and no expert of the last block', () => {
+  it('has gradients for the router and the trunk, and none for the experts of the last block', () => {
     const experts = { ...EXPERTS, no_ops: 1 };
     const without = gradients({ ...experts, balance_loss_weight: 0 });
     const trained = gradients({ ...experts, balance_loss_weight: 0.5 });

@@ -47,7 +47,7 @@ it.each(['baseline', 'mod-raw-f2', 'mod-raw-f2-head64', 'mod-sigmoid-f1-aux-unti
 
 const GOLDEN = golden('mod-raw-f2'); // D 32, 4 layers, 2 of them routed, T 32, k 8, P 16
 
-it('a learned router and its predictor cost FLOPs, a router that learns nothing none', () => {
+it('a learned router and its predictor cost FLOPs, other routers cost none', () => {
   const { router, predictor } = flopsPerPass(GOLDEN);
   expect({ router, predictor }).toEqual({ router: 2 * 2 * 32 * 32, predictor: 2 * 2 * 32 * (32 * 16 + 16) });
   for (const name of ROUTER_NAMES.filter((router) => !ROUTERS[router].learns)) {

@@ -31,7 +31,7 @@ class TightModel extends Transformer {
 
   override forward(tokens: Tensor, options: ForwardOptions): ForwardResult {
     const result = super.forward(tokens, options);
-    if (tokens.shape[0] > this.most) throw new DeviceMemoryError('the GPU has no more');
+    if (tokens.shape[0] > this.most) throw new DeviceMemoryError('out of GPU memory');
     return result;
   }
 }
@@ -66,7 +66,7 @@ async function trained(most: number, microBatch: number) {
 describe('a device with too little memory', () => {
   beforeAll(() => useBackend('wasm'));
 
-  it('trains on the same batches, fewer sequences at once, and leaves nothing behind', async () => {
+  it('trains on the same batches, fewer sequences at once, and leaks no tensors', async () => {
     const [tight, small] = [await trained(2, 8), await trained(8, 2)];
     expect(tight.sizes).toEqual([4, 2]);
     expect(tight.reports).toEqual(small.reports);
@@ -74,12 +74,12 @@ describe('a device with too little memory', () => {
     expect(tight.left).toBe(0);
   });
 
-  it('that does not hold a single sequence is an error', async () => {
+  it('is an error if a single sequence does not fit', async () => {
     await expect(trained(0, 8)).rejects.toThrow(DeviceMemoryError);
   });
 });
 
-// 512·(9·(8·256 + 2·1024) + 256) values a sequence: 19.0 million. 512 MiB of four bytes each for wasm, 0.7 of a GPU's
+// 512·(9·(8·256 + 2·1024) + 256) values per sequence: 19.0 million. 512 MiB of four bytes each for wasm, 0.7 of a GPU's
 // memory for cuda.
 it.each([
   ['wasm', 'fp32', null, 256, 7],

@@ -45,12 +45,12 @@ it.each([
     ],
   ),
   ['with a frequency above the layers, nothing', { ...routing, frequency: 5 }, 0],
-])('what routing adds: %s', (_, changed, added) => {
+])('parameters that routing adds: %s', (_, changed, added) => {
   const dense = parameterCounts({ ...ROUTED, routing: null }).total;
   expect(parameterCounts({ ...ROUTED, routing: changed }).total - dense).toBe(added);
 });
 
-it('an untied head adds its matrix to the total alone', () => {
+it('an untied head adds its matrix to the total only', () => {
   const tied = parameterCounts(ROUTED);
   const untied = parameterCounts({ ...ROUTED, tie_embeddings: false });
   const total = tied.total + 32 * 64;

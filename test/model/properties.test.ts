@@ -1,4 +1,4 @@
-/** Properties of any model: exactness of routing, causality, gradients that stop where they must. */
+/** Properties of any model: exact routing, causality, and which parameters each loss trains. */
 import { memory, onesLike, type Tensor, tensor2d, zerosLike } from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -142,13 +142,13 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
       );
     });
 
-    it('leaves skipped tokens as they are, bit for bit', () => {
+    it('does not change skipped tokens, bit for bit', () => {
       fc.assert(
         fc.property(shapes, fc.constantFrom(...GATE_NAMES), (shape, gate) => {
           scope(() => {
             const { block, x, table, routing, model } = loneBlock(shape, { gate });
             const context = { model, tape: null, table, routing, mode: 'topk', drawn: null } as const;
-            const before = x.dataSync().slice(); // the block may write over it
+            const before = x.dataSync().slice(); // the block may overwrite x
             const { stream, trace } = routedBlock(context, whole(x), 0, block);
             const after = sumOf(null, stream).dataSync();
             const mask = trace.mask.dataSync();
@@ -174,7 +174,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
               { router: 'random' },
             );
             const [batch, T] = x.shape as [number, number];
-            const before = x.dataSync().slice(); // a routed block may write over it
+            const before = x.dataSync().slice(); // a routed block may overwrite x
             const at = (weights: (like: Tensor) => Tensor) => {
               const { stream } = routedBlock(
                 {
@@ -214,7 +214,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
     });
 
     const drawing = ROUTER_NAMES.filter((router) => ROUTERS[router].draws !== null);
-    it.each(drawing)('%s draws the same for a sequence however it is batched', (router) => {
+    it.each(drawing)('%s draws the same weights for a sequence in any batch', (router) => {
       const shape = { heads: 2, half: 2, T: 16, layers: 2, capacity: 0.25, seed: 4 };
       const model = config(shape, { router, predictor_hidden: 0 });
       const drawn = drawnWeights(model, 7, 'training', 10, 4)?.(1).dataSync();
@@ -239,7 +239,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
   });
 
   describe('causality', () => {
-    /** Logits of position t and before, with everything after t changed or not. */
+    /** The relative change of the logits up to position t if every token after t changes. */
     function changesBefore(model: Transformer, mode: RoutingMode, t: number, seed: number): number {
       const ids = tokens(model.config, 1, seed);
       const changed = ids.map((id, i) => (i > t ? (id + 1 + (seed % 9)) % model.config.vocab_size : id));
@@ -253,7 +253,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
         fc.property(shapes, fc.nat(), (shape, at) => {
           const model = new Transformer(config(shape), lively(shape.seed));
           const t = at % (model.config.sequence_length - 1);
-          // The same sums in another grouping of products, hence not to the bit.
+          // Products are grouped differently, so sums may differ by rounding.
           expect(changesBefore(model, mode, t, shape.seed)).toBeLessThan(1e-5);
           model.dispose();
         }),
@@ -282,7 +282,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
     });
   });
 
-  describe('extra losses', () => {
+  describe('gradients', () => {
     const shape = { heads: 2, half: 4, T: 16, layers: 4, capacity: 0.25, seed: 6 };
 
     /** Gradients by parameter name, of the total loss. */
@@ -303,13 +303,13 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
       return found;
     }
 
-    it('of the predictor leave no gradient in the trunk or the router', () => {
+    it('of the predictor’s loss do not reach the trunk or the router', () => {
       const [without, trained] = [gradients({ predictor_hidden: 0 }), gradients({ predictor_hidden: 4 })];
       for (const [name, gradient] of without) expect(trained.get(name), name).toEqual(gradient);
       expect(trained.get('blocks.1.predictor.fc1.weight')?.some((value) => value !== 0)).toBe(true);
     });
 
-    it('of the auxiliary kind reach the router and the trunk before it', () => {
+    it('of the auxiliary loss reach the router and the trunk before it', () => {
       const [without, trained] = [gradients({}), gradients({ aux_loss_weight: 0.5 })];
       for (const name of ['blocks.3.router.weight', 'blocks.0.mlp.up_proj.weight', 'tok_embed.weight']) {
         expect(trained.get(name), name).not.toEqual(without.get(name));

@@ -31,7 +31,7 @@ interface Case {
   op: string;
   /** Shapes of the differentiable inputs. */
   shapes: number[][];
-  /** `tracked` are the inputs as tensors that the tape follows, `parameters` the same as parameters. */
+  /** `tracked` are the inputs as tensors that the tape tracks, `parameters` the same inputs as parameters. */
   forward(tape: Tape, tracked: Tensor[], parameters: Parameter[]): Tensor[];
 }
 
@@ -178,7 +178,7 @@ const CASES: Case[] = [
 
 CASES.push(
   ...[indices, padded].map((at) => ({
-    // As in two consecutive routed blocks: x gets gradients through the gathered rows and through the residual stream.
+    // Like two consecutive routed blocks: x gets gradients through the gathered rows and through the residual stream.
     op: `routed gather and scatter-add in place, twice${at === padded ? ', padded' : ''}`,
     shapes: [
       [2, 6, 5],
@@ -251,7 +251,7 @@ CASES.push(
   },
 );
 
-/** A parameter as a tensor that the tape follows. */
+/** A parameter as a tensor that the tape tracks. */
 function track(tape: Tape, parameter: Parameter): Tensor {
   const tensor = parameter.value.clone();
   tape.record([tensor], [parameter], [], ([d]) => [d as Tensor]);

@@ -92,7 +92,7 @@ export interface KernelCase {
   attrs?(s: Sizes): object;
 }
 
-/** A case with the types of its kernel checked, then erased. */
+/** A case, whose types are checked against the kernel's and then erased. */
 function caseOf<I extends KernelInputs, A extends object, O extends Tensor[]>(
   kernel: Kernel<I, A, O>,
   inputs: (s: Sizes, random: (...shape: number[]) => Tensor) => I,
@@ -101,7 +101,7 @@ function caseOf<I extends KernelInputs, A extends object, O extends Tensor[]>(
   return { kernel: kernel as unknown as KernelCase['kernel'], inputs, attrs };
 }
 
-/** Rotary angles of k tokens a sequence. */
+/** Rotary angles of k tokens per sequence. */
 const angles = (s: Sizes) => ({
   table: rotaryTable(s.T + 1, s.K),
   positions: sometimes(s, selection(s)),
@@ -274,7 +274,7 @@ export const KERNEL_CASES: KernelCase[] = [
     weight: r(1, s.K),
     gradAccum: sometimes(s, r(s.B, s.T, s.K)),
   })),
-  // As the gate's gradient is: 0 for most tokens.
+  // Sparse, like the gate's gradient: 0 for most tokens.
   caseOf(routerLogitsGradKernel, (s, r) => ({
     dr: tensor(
       randomValues(s.B * s.T, s.seed, 'sparse').map((value, i) => (i % 4 === s.seed % 4 ? value : 0)),

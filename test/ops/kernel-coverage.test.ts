@@ -1,4 +1,4 @@
-/** Every kernel of src/ops has a case, and every kernel of a backend is one of src/ops: all are compared with their definitions. */
+/** Every kernel of src/ops and of the backends has a case, so that all are compared with their composed definitions. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { OP_KERNELS } from '../../src/backends/cuda/kernels/all.js';

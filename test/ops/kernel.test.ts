@@ -1,4 +1,4 @@
-/** Observed kernel calls and their times. */
+/** observeKernels: the calls that it reports, and their times. */
 import { mul, type Tensor, tensor1d } from '@tensorflow/tfjs-core';
 import { expect, it } from 'vitest';
 import { defineKernel, observeKernels } from '../../src/ops/kernel.js';

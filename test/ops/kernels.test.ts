@@ -9,7 +9,7 @@ import { KERNEL_CASES, type KernelCase, outputsOn, reference, type Sizes, sizes 
 
 const casesOf = (names: RegExp) => KERNEL_CASES.filter(({ kernel }) => names.test(kernel.kernelName));
 
-/** Added to the scale of errors: inputs are of order 1, and where their products cancel, their rounding errors remain. */
+/** Added to the scale of errors: inputs are of order 1, and rounding errors remain where their products cancel. */
 const TERMS = 0.3;
 
 async function expectSame(backend: TestBackend, each: KernelCase, s: Sizes): Promise<void> {

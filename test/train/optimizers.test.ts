@@ -48,7 +48,7 @@ describe.each(CASES)('%s on %s', (name, backend) => {
     ['an infinite gradient', [1, Number.POSITIVE_INFINITY], [1, 1]],
     ['a NaN loss', [1, 1], [1, Number.NaN]],
     ['an infinite loss', [1, 1], [Number.POSITIVE_INFINITY, 1]],
-  ] as const)('keeps weights and state at %s, and continues', (_, gradients, losses) => {
+  ] as const)('keeps weights and state after %s, and continues', (_, gradients, losses) => {
     const before = state();
     expect(step([...gradients], [...losses])).not.toBeLessThan(Number.POSITIVE_INFINITY);
     expect(state()).toEqual(before);

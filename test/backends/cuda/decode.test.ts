@@ -1,4 +1,4 @@
-/** Decoding on the device: each step and drawn token against float64 on the host, and whole texts against op by op. */
+/** Decoding on the device: each step and drawn token against float64 on the host, whole texts against decoding op by op. */
 import { memory, type Tensor, tensor, tensor2d } from '@tensorflow/tfjs-core';
 import { describe, expect, it } from 'vitest';
 import { CudaDecodeLoops } from '../../../src/backends/cuda/kernels/decode.js';
@@ -26,7 +26,7 @@ interface Sides {
   V: number;
   /** Size of the predictor; 0: the router decides. */
   P: number;
-  /** Added to every decision's logit: far below 0 no token is selected, far above every one. */
+  /** Added to every decision's logit: far below 0 selects no token, far above 0 every token. */
   bias: number;
   gate: Gate;
 }
@@ -200,7 +200,7 @@ class Reference {
   }
 }
 
-/** Ragged: of a sequence in a block. */
+/** Cached tokens of a sequence in a block: different for each. */
 const lengthOf = (sequence: number, block: number) => (sequence * 7 + block * 5 + 3) % SLOTS;
 
 describe.skipIf(!cuda.usable).each(['fp32', 'bf16'] as const)('a step of the loop in %s', (precision) => {
@@ -273,7 +273,7 @@ const SAMPLINGS = [
 describe.skipIf(!cuda.usable)('generating in the loop', () => {
   const options: GenerateOptions = {
     mode: 'predictor',
-    tokens: 20, // more than one launch draws, and more than a routed block's cache has slots at first
+    tokens: 20, // more than one launch draws, and more than the initial slots of a routed block's cache
     temperature: 1,
     topP: 1,
     seed: 3,
@@ -369,15 +369,15 @@ function watched(inner: CudaDecodeLoops): { loops: DecodeLoops; opened: () => nu
   return { loops, opened: () => count };
 }
 
-/** A loop that passes its last logits on before it is disposed. */
-function keepLogits(loop: DecodeLoop, give: (logits: Tensor) => void): DecodeLoop {
+/** A loop that passes its last logits to `onLogits` before it is disposed. */
+function keepLogits(loop: DecodeLoop, onLogits: (logits: Tensor) => void): DecodeLoop {
   return {
     ready: () => loop.ready(),
     run: (uniforms) => loop.run(uniforms),
     logits: () => loop.logits(),
     caches: () => loop.caches(),
     dispose: () => {
-      give(loop.logits());
+      onLogits(loop.logits());
       loop.dispose();
     },
   };

@@ -1,4 +1,4 @@
-/** On cuda a routed block writes its output over the residual stream, with the same values and gradients. */
+/** On cuda a routed block that overwrites the residual stream gives the same values and gradients. */
 import { type Tensor, tensor2d } from '@tensorflow/tfjs-core';
 import { describe, expect, it } from 'vitest';
 import { gatedScatterAdd } from '../../../src/ops/gated-scatter-add.js';

@@ -17,7 +17,7 @@ import { randomValues, relativeError } from '../../support/numbers.js';
 /** float32 sums in another order; bf16 has eight bits of precision. Indices and masks agree exactly in both. */
 const TOLERANCE = { fp32: 1e-5, bf16: 2e-2 } as const;
 
-/** Added to the scale of errors: inputs are of order 1, and where their products cancel, their rounding errors remain. */
+/** Added to the scale of errors: inputs are of order 1, and rounding errors remain where their products cancel. */
 const TERMS = 0.3;
 
 /** Heads that cuDNN supports and one that it does not, and lengths that are not multiples of a tile. */

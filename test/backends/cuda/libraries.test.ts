@@ -1,4 +1,4 @@
-/** Where NVIDIA's libraries are searched for, and in which order. */
+/** The folders in which NVIDIA's libraries are searched, and their order. */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,7 +8,7 @@ import { findLibraries, missingLibraries } from '../../../src/backends/cuda/driv
 const folder = mkdtempSync(join(tmpdir(), 'mod-libraries-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-/** Empty files at these paths. */
+/** Creates empty files at these paths. */
 function place(...files: string[]): void {
   for (const file of files) {
     mkdirSync(join(folder, file, '..'), { recursive: true });
@@ -47,7 +47,7 @@ it.each([
     ],
   },
   {
-    name: "a folder a library of CUDA 12's wheels",
+    name: "the separate folders of CUDA 12's wheels",
     environment: {},
     sites: [at('site12')],
     found: [
@@ -57,7 +57,7 @@ it.each([
     ],
   },
   {
-    name: 'wheels of an older CUDA, for a driver that supports no later one',
+    name: 'wheels of an older CUDA, if the driver does not support a later one',
     environment: {},
     sites: [at('site13'), at('site12')],
     newest: 12,

@@ -1,4 +1,4 @@
-/** The allocator: blocks never overlap, freed ones are merged, and out of memory is an error with its figures. */
+/** The allocator: blocks never overlap, freed blocks are merged, and the out-of-memory error contains the figures. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type Block, DeviceMemory } from '../../../src/backends/cuda/driver/memory.js';
@@ -29,7 +29,7 @@ function device(total: number) {
     },
     memoryInfo: () => ({ free: total - used, total }),
   });
-  /** As during capture: in a pool of its own and without waiting. */
+  /** Runs a body as during capture: with a separate pool, and without synchronizing. */
   const capture = <T>(body: () => T) =>
     memory.inOwnPool(() => {
       capturing = true;
@@ -69,7 +69,7 @@ describe('device memory', () => {
     );
   });
 
-  it('needs nothing from the driver in a second round of the same requests', () => {
+  it('allocates nothing from the driver in a second round of the same requests', () => {
     const { memory, calls } = device(2 ** 40);
     const round = () => {
       const blocks = [3, 70, 0.1, 12, 0.5].map((size) => memory.allocate(size * MIB));

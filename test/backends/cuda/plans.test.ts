@@ -43,7 +43,7 @@ const H200 = {
 const folder = mkdtempSync(join(tmpdir(), 'mod-plans-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-/** cuDNN without a GPU, or why not. */
+/** cuDNN without a GPU, or the reason why it cannot be opened. */
 function open(): Cudnn | string {
   const { nvrtc, cudnn } = libraries;
   if (nvrtc.path === null || cudnn.path === null) return 'cuDNN or NVRTC is missing';

@@ -1,4 +1,4 @@
-/** Rotary positions and attention of short sequences: the separate kernels and the fused ones. */
+/** Rotary positions and attention of short sequences: separate and fused kernels equal the composed definition. */
 import { afterEach, describe, expect, it } from 'vitest';
 import type { ProductTuning } from '../../../src/backends/cuda/driver/tuning.js';
 import { KERNEL_CASES, outputsOn, reference, type Sizes } from '../../ops/kernel-cases.js';
@@ -7,7 +7,7 @@ import { relativeError } from '../../support/numbers.js';
 
 /** bf16 has eight bits of precision. */
 const TOLERANCE = 2e-2;
-/** Added to the scale of errors: inputs are of order 1, and where their products cancel, their rounding errors remain. */
+/** Added to the scale of errors: inputs are of order 1, and rounding errors remain where their products cancel. */
 const TERMS = 0.3;
 
 const cases = KERNEL_CASES.filter(({ kernel }) => kernel.kernelName.startsWith('RotaryAttention'));
@@ -25,7 +25,7 @@ const SHAPES: Sizes[] = [
   { B: 1, T: 180, H: 1, K: 128, V: 2, k: 180, seed: 7 },
 ];
 
-/** The backend, which always runs this variant. */
+/** The backend, set to always run this variant. */
 async function useVariant(variant: number) {
   const backend = await useCuda('bf16');
   backend.cublas.tuning = () =>

@@ -30,7 +30,7 @@ const EXPERTS: ExpertsConfig = {
   balance_no_ops: true,
 };
 
-/** Text-like tokens: each follows from the one before it, most of the time, so that there is something to learn. */
+/** Tokens that can be learned: three of four follow from the token before them. */
 function batch(step: number): Batch {
   const stream = randomStream(1, 'training-test', step);
   const length = MODEL.sequence_length;
@@ -47,7 +47,7 @@ function batch(step: number): Batch {
   return { sequences: SEQUENCES, inputs, targets };
 }
 
-interface Way {
+interface TrainingSettings {
   precision: Precision;
   steps: number;
   deterministic?: boolean;
@@ -59,12 +59,12 @@ interface Way {
 }
 
 /** Losses of the first steps, and a parameter at their end. */
-async function train(way: Way) {
-  const { precision, steps, deterministic = false, recorded = false, microBatch, router } = way;
+async function train(settings: TrainingSettings) {
+  const { precision, steps, deterministic = false, recorded = false, microBatch, router } = settings;
   const backend = await useCuda(precision, deterministic);
   const routing = MODEL.routing === null ? null : { ...MODEL.routing, router: router ?? 'learned' };
   const model = new Transformer(
-    { ...MODEL, routing, experts: way.experts ? EXPERTS : null },
+    { ...MODEL, routing, experts: settings.experts ? EXPERTS : null },
     initialValues(3),
   );
   const optimizer = createOptimizer(model.parameters, { weightDecay: 0.1, gradientClip: 1 });
@@ -124,8 +124,8 @@ describe.skipIf(!cuda.usable)('training on cuda', () => {
   it.each(['fp32', 'bf16'] as const)(
     'in %s gives the same bits again if deterministic',
     async (precision) => {
-      const way = { precision, steps: 20, deterministic: true };
-      const [once, again] = [await train(way), await train(way)];
+      const settings = { precision, steps: 20, deterministic: true };
+      const [once, again] = [await train(settings), await train(settings)];
       expect(again.losses).toEqual(once.losses);
       expect(again.weights).toEqual(once.weights);
     },
@@ -139,9 +139,12 @@ describe.skipIf(!cuda.usable)('training on cuda', () => {
     { precision: 'bf16', microBatch: 4, router: 'random' },
   ] as const)(
     'gives the same bits recorded as op by op: $precision, micro-batch $microBatch, $router, experts $experts',
-    async (way: Omit<Way, 'steps'>) => {
-      const steps = { ...way, steps: 8, deterministic: true };
-      const [plain, recorded] = [await train(steps), await train({ ...steps, recorded: true })];
+    async (settings: Omit<TrainingSettings, 'steps'>) => {
+      const plainSettings = { ...settings, steps: 8, deterministic: true };
+      const [plain, recorded] = [
+        await train(plainSettings),
+        await train({ ...plainSettings, recorded: true }),
+      ];
       expect(recorded.losses).toEqual(plain.losses);
       expect(recorded.weights).toEqual(plain.weights);
       expect(recorded.leaked).toBe(0);

@@ -10,7 +10,7 @@ import { ProductTuning } from '../../../src/backends/cuda/driver/tuning.js';
 const folder = mkdtempSync(join(tmpdir(), 'mod-tuning-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-/** A device on which runs take these times, in this order. */
+/** A device on which consecutive runs take these times. */
 function device(...times: number[]) {
   const driver = {
     deviceName: 'a GPU',
@@ -53,7 +53,7 @@ it('measures all algorithms, then the fastest few again', () => {
 
 it('measures again if the file names a variant that does not exist', () => {
   const [file] = readdirSync(folder) as [string];
-  for (const content of ['[["a product","7"]]', '[["a product","x"]]', 'no JSON']) {
+  for (const content of ['[["a product","7"]]', '[["a product","x"]]', 'not JSON']) {
     writeCache(join(folder, file), Buffer.from(content));
     expect(device(3, 2, 1)().fastestVariant('a product', variants)).toBe(2);
   }
@@ -61,7 +61,7 @@ it('measures again if the file names a variant that does not exist', () => {
 
 it('stores no choice if a variant failed, and keeps those of other processes', () => {
   const fails = () => {
-    throw new Error('no memory');
+    throw new Error('out of memory');
   };
   const tuning = device(1, 2, 2, 1)();
   expect(tuning.fastestVariant('a full GPU', [() => undefined, fails])).toBe(0);

@@ -1,4 +1,4 @@
-/** On a machine with a GPU, TensorFlow uses it or is refused; without one it may use the CPU. */
+/** On a machine with a GPU, TensorFlow must use it; on one without a GPU it may use the CPU. */
 import { describe, expect, it } from 'vitest';
 import { hasNvidiaGpu, refuseDevice } from '../../../src/backends/tensorflow/device.js';
 import { threadEnvironment } from '../../../src/backends/tensorflow/threads.js';
@@ -26,7 +26,7 @@ describe('TensorFlow', () => {
     expect(refuseDevice({ machineHasGpu, onGpu })).toBeNull();
   });
 
-  it('is refused with the install command if it does not use the GPU', () => {
+  it('is rejected, with the install command, if it does not use the GPU', () => {
     expect(refuseDevice({ machineHasGpu: true, onGpu: false })).toMatch(
       /npm run tensorflow:install -- --gpu/,
     );

@@ -1,5 +1,4 @@
 /** Under bf16 only the products of Linear have bfloat16 operands. */
-
 import { afterAll, describe, expect, it } from 'vitest';
 import type { Precision } from '../../../src/backends/precisions.js';
 import { startTensorflow } from '../../../src/backends/tensorflow/start.js';

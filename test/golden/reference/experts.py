@@ -3,8 +3,8 @@
     python experts.py        writes ../moe, ../mode-staged and ../mode-integrated; needs torch and safetensors
 
 Written from the conventions of src/model/config.ts and the papers (Raposo et al. 2024, section 4.3; Fedus et al. 2022,
-section 2): slots are given out token by token in plain loops, gradients are autograd's. The tests need the files that it
-left, not Python.
+section 2): slots are assigned token by token in plain loops, gradients are computed by autograd. The tests read the files,
+not Python.
 """
 import math
 
@@ -38,7 +38,7 @@ def slots(c, i):
 
 
 def experts(h, w, c, i):
-    """The MLP of one sequence: h [n, D] → [n, D], and its balance loss, tokens by choice and tokens taken by each expert."""
+    """The MLP of one sequence: h [n, D] → [n, D], and its balance loss, tokens by choice and tokens that each expert processed."""
     e, at = c['experts'], f'blocks.{i}.mlp.'
     choices = e['count'] + e['no_ops']
     p = (h @ w[at + 'router.weight'].T).softmax(-1)

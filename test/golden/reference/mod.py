@@ -1,7 +1,7 @@
 """Golden cases of dense and Mixture-of-Depths models, by an independent PyTorch implementation in float64.
 
     python mod.py                        compares every case of CASES with the files in its folder
-    python mod.py --write CASE...        writes what is expected of a case anew, from its config, weights and tokens
+    python mod.py --write CASE...        rewrites what is expected of a case, from its config, weights and tokens
     python mod.py --draw SEED CASE...    draws weights and tokens for the config.json of a folder first, then writes
 
 Written from the paper (Raposo et al. 2024, section 3) and the conventions of src/model/config.ts: one sequence at a time,
@@ -64,7 +64,7 @@ def attention(x, w, at, heads, positions, precision):
 
 
 def dense_mlp(h, w, c, i):
-    """h [n, D] → [n, D], and no record."""
+    """h [n, D] → [n, D], and None for the record."""
     at = f'blocks.{i}.mlp.'
     return F.gelu(h @ w[at + 'up_proj.weight'].T, approximate='tanh') @ w[at + 'down_proj.weight'].T, None
 
@@ -95,8 +95,8 @@ def select(mode, r, predicted, k):
 def forward(w, c, tokens, mode='topk', mlp=dense_mlp, precision=torch.float64):
     """
     tokens [B, T] → logits [B, T, V] and a trace: router_loss and predictor_loss, each a mean over tokens and a sum over
-    blocks; by routed block, a list with one entry a sequence: selected positions and accuracy of the predictor; by
-    block the records of its MLP.
+    blocks; for each routed block a list with one entry per sequence: selected positions, and accuracy of the predictor;
+    for each block the records of its MLP.
     """
     B, T = tokens.shape
     trace = SimpleNamespace(router_loss=0.0, predictor_loss=0.0, selected={}, accuracy={}, mlp={})
@@ -178,7 +178,7 @@ def adamw_steps(w, train_tokens, loss, rate=1e-3, decay=0.1):
 
 
 def flops_per_pass(c):
-    """Forward FLOPs of one sequence under top-k (Hoffmann et al. 2022, appendix F), the logits apart."""
+    """Forward FLOPs of one sequence under top-k (Hoffmann et al. 2022, appendix F), those of the logits separately."""
     T, D, blocks = c['sequence_length'], c['d_model'], 0
     for i in range(c['n_layers']):
         n = capacity(c) if is_routed(c, i) else T
@@ -191,7 +191,7 @@ def flops_per_pass(c):
 # Cases: what is expected, drawn, written and compared.
 
 def number(value):
-    """Of a tensor of one number, or of a number."""
+    """The number in a tensor of one element; a number is returned unchanged."""
     return torch.as_tensor(value).item()
 
 
@@ -275,12 +275,12 @@ def draw_tokens(c, generator):
 
 
 def trainable(w):
-    """In float64, from the float32 numbers that the program reads."""
+    """Tensors that require gradients, in float64, from the float32 numbers that the program reads."""
     return {name: value.double().requires_grad_() for name, value in w.items()}
 
 
 def save_tensors(tensors, path):
-    """float64 as float32."""
+    """Saves tensors; float64 is stored as float32."""
     stored = lambda t: (t.detach().float() if t.dtype == torch.float64 else t).contiguous()
     save_file({name: stored(value) for name, value in tensors.items()}, path)
 
@@ -342,7 +342,7 @@ KINDS = {  # names of tensors and paths of numbers, by their beginnings
 
 
 def compare(folder, precision):
-    """The largest error of each kind between what a case's folder holds and what is expected."""
+    """The largest error of each kind between the files of a case's folder and what is expected."""
     tensors, *numbers = expect(*inputs(folder), precision=precision)
     stored = load_file(folder / 'tensors.safetensors')
     pairs = {name: (tensors.get(name), value) for name, value in stored.items()}

@@ -1,4 +1,4 @@
-// Causal attention where cuDNN has none, in float32 and for head sizes that are not a multiple of eight:
+// Causal attention for what cuDNN does not support, float32 and head sizes that are not a multiple of eight:
 //   P = softmax(scale·q·kᵀ) over the keys up to the query, out = P·v, logSumExp = log Σ exp(scale·q·kᵀ)
 // with an online softmax (Dao et al. 2022), so that no [n, n] matrix is stored; sums are always in the same order.
 // qkv [B, n, 3, H, K], its q and k rotated; out [B, n, H, K]; logSumExp and delta [B, H, n].
@@ -7,14 +7,14 @@
 
 #define TILE 32
 #define LANES 8
-#define MAX_COLUMNS 32 // of a thread: heads of at most 256
+#define MAX_COLUMNS 32 // per thread: heads of at most 256
 
 struct Heads {
   int n, heads, size, batch, head;
   long long first; // the row of the sequence's first token
   __device__ Heads(int n, int heads, int size)
       : n(n), heads(heads), size(size), batch(blockIdx.y / heads), head(blockIdx.y % heads), first((long long)batch * n) {}
-  // Offsets of row t: of q, k or v (0, 1, 2), of a tensor with heads merged, and of one number a row.
+  // Offsets of row t: of q, k or v (0, 1, 2), of a tensor with heads merged, and of one number per row.
   __device__ long long packed(int t, int which) const {
     return ((first + t) * 3 + which) * heads * size + head * size;
   }
@@ -124,7 +124,7 @@ extern "C" __global__ void attentionSegments(const activation *qkv, activation *
   if ((int)blockIdx.x * TILE < h.n) attend(h, qkv, out, 0, scale);
 }
 
-// delta = Σ dout∘out over a head's columns. One warp for each token and head, `rows` in all; grid: rows / warps of a block.
+// delta = Σ dout∘out over a head's columns. One warp for each token and head, `rows` in total; grid: rows / warps of a block.
 extern "C" __global__ void attentionDelta(const activation *dout, const activation *out, float *delta, int n, int heads,
                                           int size, int rows) {
   int row = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;

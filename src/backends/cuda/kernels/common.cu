@@ -1,4 +1,4 @@
-// Definitions of all kernels, prepended to every file. No headers: NVRTC may find none on a user's machine.
+// Definitions that all kernels share, prepended to every file. They need no headers: NVRTC may find none on a user's machine.
 // An activation is float, or bf16 if ACTIVATIONS_BF16 is 1; arithmetic is in float either way.
 // Notation in the files' heads: B sequences of n or T tokens, D = H·K the width, H heads of size K, V the vocabulary.
 

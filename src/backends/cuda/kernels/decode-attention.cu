@@ -50,10 +50,10 @@ struct Attention {
   int m, heads, size, slots;
 };
 
-// Parts of a head's keys at most: blocks of the grid for each head of a row, at least 1.
+// Maximum number of parts of a head's keys: blocks of the grid for each head of a row, at least 1.
 __device__ inline int maxParts(int m, int heads) { return max(1, (int)gridDim.x / (m * heads)); }
 
-// A part of a head of a row: its keys [first, last); parts is 0 if it does not exist.
+// One part of the keys of a head of a row: keys [first, last); parts is 0 if the part does not exist.
 struct HeadPart {
   int item, part, parts, first, last;
   const activation *keys, *values;
@@ -74,8 +74,8 @@ __device__ inline HeadPart headPartOf(const Attention &p, int unit, int most, in
   return own;
 }
 
-// Adds KEYS keys of a lane to its softmax, from `first` on, `step` apart. Beyond the last key it loads that one again with weight
-// 0: loads without branches are all in flight at once.
+// Adds KEYS keys of a lane to its softmax, from `first` on, `step` apart. Beyond the last key it loads the last key again with
+// weight 0: loads without branches are all in flight at once.
 template <int KEYS, bool ALL_INSIDE>
 __device__ inline void addKeys(Softmax &s, const float *query, const HeadPart &own, int first, int step, int size,
                               int lanes, int column) {

@@ -232,7 +232,7 @@ __device__ inline void multiplySlice(const Product &p, int firstRow, int firstTi
 }
 #endif
 
-// An estimate of the cycles of a product, as far as they depend on the plan (on an H100): what the blocks read from the L2
+// An estimate of the cycles of a product on an H100, as far as they depend on the plan: what the blocks read from the L2
 // cache, together or each alone; what the warps of a block load, rows and weights; and how often a warp waits for its loads.
 __device__ inline float cyclesOf(const Plan &plan, int chunks) {
   int groups = DECODE_WARPS >> plan.sliceBits, ofWarp = (chunks + (1 << plan.sliceBits) - 1) >> plan.sliceBits;

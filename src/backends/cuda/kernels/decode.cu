@@ -2,7 +2,7 @@
 // drawn from its logits, and the next step reads it. With a = attention(norm(x)) and f(x) = a + mlp(norm(x + a)), a dense layer
 // gives x + f(x), a routed one x + gate(r)·f(x) for a selected token and x for the others.
 // Grid: a block of 512 threads on each multiprocessor, all resident at once (cuLaunchCooperativeKernel), which stay for all
-// steps and wait for each other at barriers, five a layer. Between barriers, a phase is one product or attention with all that
+// steps and wait for each other at barriers, five per layer. Between barriers, a phase is one product or attention with all that
 // can be fused into it. This is fast at batch 1, where a barrier takes 1 µs, a kernel launch several, and a round trip to the
 // host 10. The routing decision of a token is computed by every block (S = 1) or by one block for each token. If no token is
 // selected, the layer's phases are skipped; otherwise they process the selected rows only.

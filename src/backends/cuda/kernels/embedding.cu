@@ -2,7 +2,7 @@
 // the order of their positions, so always in the same order.
 // Four kernels of the gradient in order: countDigits, scanCounts and moveByDigit for each digit, sumRuns, joinRuns.
 
-// y[i] = table[tokens[i]], float32 table [V, width]. One warp a token; grid: tokens / warps of a block.
+// y[i] = table[tokens[i]], float32 table [V, width]. One warp per token; grid: tokens / warps of a block.
 #define EMBEDDING(V)                                                                                                  \
   extern "C" __global__ void embedding##V(const float *table, const int *tokens, activation *y, int count,            \
                                           int width) {                                                                \
@@ -17,7 +17,7 @@
   }
 FOR_EACH_WIDTH(EMBEDDING)
 
-// A stable radix sort of pairs (key, position) by eight bits a pass. Blocks of 256 threads and 2048 pairs: each warp moves 256
+// A stable radix sort of pairs (key, position) by eight bits per pass. Blocks of 256 threads and 2048 pairs: each warp moves 256
 // of them in order. Grid: pairs / 2048.
 #define DIGITS 256
 #define PAIRS_PER_WARP 256

@@ -1,4 +1,4 @@
-// Losses of logits [rows, width]: cross-entropy against one target a row, loss = log Σ exp(x) - x[target], and its gradient;
+// Losses of logits [rows, width]: cross-entropy against one target per row, loss = log Σ exp(x) - x[target], and its gradient;
 // entropy; the gradient of binary cross-entropy. Losses, log-sum-exps and entropies are float32 [rows].
 
 // The maximum and Σ exp(x - maximum) of the elements so far, of a thread, warp or block.

@@ -13,8 +13,8 @@ struct Parameter {
   int firstBlock; // the first of its blocks in the grid
 };
 
-#define ELEMENTS_PER_BLOCK 4096   // elements of one parameter that a block of 256 threads processes
-#define ELEMENTS_AT_ONCE 1024 // of them at a time: four of a thread
+#define ELEMENTS_PER_BLOCK 4096 // elements of one parameter that a block of 256 threads processes
+#define ELEMENTS_AT_ONCE 1024   // elements at a time: four per thread
 
 // Elements i to i + 3 of a parameter, i a multiple of four; elements beyond its end are not accessed.
 __device__ inline void loadFour(const float *from, long long i, long long size, float *x) {

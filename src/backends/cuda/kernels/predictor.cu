@@ -1,5 +1,5 @@
 // The predictor after its first product: logit = Σ w·gelu(before + bias) + bias2, and its loss with all gradients.
-// P hidden values a token, a multiple of 8, in the gradient at most 64·J: eight lanes a token, 8 values of a lane at a time.
+// P hidden values per token, a multiple of 8, in the gradient at most 64·J: eight lanes per token, 8 values of a lane at a time.
 
 #define LANES 8
 

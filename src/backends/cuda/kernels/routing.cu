@@ -303,8 +303,8 @@ __device__ inline int blockScan(int count, int &total) {
 
 // The k largest of each row of r [B, T], ties to the lower position: writes indices [B, k], ascending, and mask [B, T], 1 for
 // the selected, else 0. Finds the k-th largest key bit by bit from the highest, as __syncthreads_count counts the keys, and
-// stops early if exactly k keys are left; then one pass over the row selects larger keys, and equal ones up to k in all.
-// One block of 1024 threads a row.
+// stops early if exactly k keys are left; then one pass over the row selects larger keys, and equal ones up to k in total.
+// One block of 1024 threads per row.
 extern "C" __global__ void selectTopK(const float *r, int *indices, float *mask, int length, int k) {
   const float *row = r + (long long)blockIdx.x * length;
   unsigned own = threadIdx.x < length ? orderedKey(row[threadIdx.x]) : 0; // this thread's first key
