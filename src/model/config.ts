@@ -65,8 +65,8 @@ export function expertChoices({ count, no_ops }: ExpertsConfig): number {
 /**
  * Slots of each expert in a sequence of which a block processes n tokens: ceil(capacity_factor·n / choices), at least 1
  * and at most n. n follows from the model's sequence length even if a sequence is shorter: a token's slot must not depend
- * on later tokens. The factor 1 - 1e-12 absorbs rounding errors, so that a share that is a whole number is not
- * rounded up.
+ * on later tokens. The factor 1 - 1e-12 absorbs rounding errors, so that `moe-reduced`, whose capacity factor is
+ * computed, has the slots of `mode-integrated`.
  */
 export function expertSlots(experts: ExpertsConfig, n: number): number {
   const share = (experts.capacity_factor * n) / expertChoices(experts);
