@@ -1,4 +1,4 @@
-/** Options that several commands share, and the parsers of option values. */
+/** Options that several commands share, and parsers for the values of options. */
 import { InvalidArgumentError, Option } from 'commander';
 import { REQUESTED_BACKENDS } from './backends/names.js';
 import { REQUESTED_PRECISIONS } from './backends/precisions.js';

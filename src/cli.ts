@@ -46,7 +46,7 @@ const printError = (text: string) => process.stderr.write(`mod: ${text}\n`);
 
 const printNote = (text: string) => process.stderr.write(`${text}\n`);
 
-/** Whether the command continues after its output fails: the results of a long command are in files. */
+/** Whether the command continues if its output fails: long-running commands also write their results to files. */
 const output = { mayFail: false };
 
 /**
@@ -106,11 +106,11 @@ function optionDescription(option: Option): string {
 function addPlan(mod: Command): void {
   mod
     .command('plan')
-    .description('list the runs of a sweep file with their tokens, disk space and hours; trains nothing')
+    .description('list the runs of a sweep file with their tokens, disk space and hours, without training')
     .argument('<config>', 'sweep file, YAML')
     .option(
       '--match-flops <baseline>',
-      'replace the model sizes by the one nearest in FLOPs per pass to a shape, or to the optimal baseline of a finished sweep',
+      'replace the model sizes by the size nearest in FLOPs per pass to a shape, or to the optimal baseline of a finished sweep',
     )
     .addOption(resultsOption())
     .addOption(jsonOption())
@@ -194,7 +194,7 @@ function addStatus(mod: Command): void {
     .command('status')
     .description('show the progress of a sweep’s runs, from its files and, if it was submitted, from Slurm')
     .argument('[target]', TARGET)
-    .option('--watch', 'repeat until no run trains', false)
+    .option('--watch', 'repeat until no run is training', false)
     .addOption(resultsOption())
     .addOption(jsonOption())
     .addHelpText('after', '\nExample:\n  $ mod status results/quick --watch')
@@ -218,27 +218,19 @@ function addEval(mod: Command): void {
     .option('--sequences <n>', 'maximum number of held-out sequences', positiveInteger)
     .option('--checkpoint <dir>', 'checkpoint folder, run folder or SWEEP/RUN, instead of a target')
     .option('--tokens <file>', 'with --checkpoint: token file, an llm.c shard or without a header')
-    .addOption(
-      new Option('--token-bytes <n>', 'bytes per token of a file without a header')
-        .choices(['1', '2'])
-        .default('2'),
-    )
+    .option('--token-bytes <n>', 'bytes per token of a token file without a header', bareTokenBytes, 2)
     .addOption(resultsOption())
     .addOption(jsonOption())
     .addOption(backendOption())
     .addOption(precisionOption())
     .addHelpText('after', '\nExample:\n  $ mod eval results/quick --autoregressive')
-    .action((target, { tokenBytes, ...options }) =>
-      evalCommand(target, { ...options, tokenBytes: tokenBytes === '1' ? 1 : 2 }, print, printNote),
-    );
+    .action((target, options) => evalCommand(target, options, print, printNote));
 }
 
 function addAnalyze(mod: Command): void {
   mod
     .command('analyze')
-    .description(
-      'analyse which tokens pass through which routed blocks of a run, and how hard they are to predict',
-    )
+    .description('analyse which tokens each routed block of a run selects, and how hard they are to predict')
     .argument('<run>', 'run folder or SWEEP/RUN')
     .option('--sequences <n>', 'number of held-out sequences to analyse', positiveInteger, 64)
     .option('--heatmaps <n>', 'number of these to store token by token, as heatmaps', positiveInteger, 4)
@@ -287,14 +279,14 @@ function addReport(mod: Command): void {
   mod
     .command('report')
     .description(
-      'write an HTML page of fits, figures and tests of the paper’s claims, from the results of sweeps',
+      'write an HTML page with the fits and figures of sweeps and a verdict on each claim of the paper',
     )
     .argument('[target...]', `${TARGET}; several sweeps make one report`)
     .option(
       '--out <dir>',
       'folder of the report (default: report/ in the sweep’s folder, for several sweeps in --results)',
     )
-    .option('--watch', 'write it again when a run ends, until no run trains', false)
+    .option('--watch', 'update it whenever a run ends, until no run is training', false)
     .addOption(resultsOption())
     .addOption(jsonOption())
     .addHelpText('after', '\nExample:\n  $ mod report results/6e18 results/2e19')
@@ -341,10 +333,10 @@ function addBench(mod: Command): void {
   mod
     .command('bench')
     .description(
-      'time training steps on this machine, compared with a plain matrix product of the backend; or decoding, or memory use',
+      'time training steps on this machine and compare them with a plain matrix product; or measure decoding or memory',
     )
     .option('--shape <shape...>', `shapes to time (default: ${DEFAULT_SHAPES.join(' ')})`, [])
-    .option('--steps <n>', 'number of timed steps, of which the median counts', positiveInteger, 9)
+    .option('--steps <n>', 'number of timed steps; the median is reported', positiveInteger, 9)
     .option('--profile', 'print the share of each op in the step time', false)
     .addOption(
       new Option(
@@ -397,7 +389,7 @@ function addData(mod: Command): void {
     .option('--field <name>', 'JSONL field that contains the text', 'text')
     .option('--separator <text>', 'string between the documents of a text file; \\n, \\t and \\0 are escapes')
     .option('--heldout-share <share>', 'share of the documents to hold out', share, 0.01)
-    .option('--seed <n>', 'seed of the choice of held-out documents', nonNegativeInteger, 0)
+    .option('--seed <n>', 'seed that selects the held-out documents', nonNegativeInteger, 0)
     .option(
       '--part-bytes <n>',
       'bytes of input that a thread processes at a time',
@@ -421,7 +413,7 @@ function addData(mod: Command): void {
       'bytes, gpt2, or a tokenizer.json (default: the one in the file’s folder; bytes for text)',
     )
     .option('--field <name>', 'JSONL field that contains the text', 'text')
-    .option('--token-bytes <n>', 'bytes per token of token files without a header', bareTokenBytes, 2)
+    .option('--token-bytes <n>', 'bytes per token of a token file without a header', bareTokenBytes, 2)
     .addOption(jsonOption())
     .addHelpText('after', '\nExample:\n  $ mod data info data/train-*.bin')
     .action((files, options) => dataInfoCommand(files, options, print));

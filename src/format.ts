@@ -42,7 +42,7 @@ export function duration(seconds: number): string {
   return `${Math.floor(whole / 86400)}d${two(Math.floor((whole % 86400) / 3600))}h`;
 }
 
-/** Columns under a head, numbers aligned to the right. Every row has as many cells as the head. */
+/** A table with a header line; columns of numbers are aligned right. Every row has one cell per column. */
 export function table(head: string[], rows: string[][]): string {
   const widths = head.map((cell, i) => Math.max(cell.length, ...rows.map((row) => (row[i] ?? '').length)));
   const numeric = head.map((_, i) =>
@@ -56,7 +56,7 @@ export function table(head: string[], rows: string[][]): string {
   return [line(head), ...rows.map(line)].join('\n');
 }
 
-/** The first few of a list, and how many more it has. */
+/** The first `most` texts of a list, then the number of the others. */
 export function firstOf(texts: readonly string[], most = 5): string[] {
   return texts.length <= most ? [...texts] : [...texts.slice(0, most), `and ${texts.length - most} more`];
 }

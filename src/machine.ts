@@ -5,7 +5,7 @@ import { availableParallelism, cpus, freemem, totalmem } from 'node:os';
 import { dirname, resolve } from 'node:path';
 
 export interface Gpu {
-  /** In the form that CUDA_VISIBLE_DEVICES takes: GPU-5b2b8b6e-... */
+  /** In the notation of CUDA_VISIBLE_DEVICES: GPU-5b2b8b6e-... */
   uuid: string;
   name: string;
   driver: string;
@@ -41,7 +41,7 @@ export function describeMachine(): Machine {
 }
 
 /**
- * Physical cores that this process may use: two hardware threads share the arithmetic units of a core, so they train no
+ * Physical cores that this process may use: the two hardware threads of a core share its arithmetic units, so they are not
  * faster than one. Without /proc/cpuinfo, logical cores.
  */
 export function physicalCores(
@@ -59,7 +59,7 @@ export function physicalCores(
   return cores.size === 0 ? logical : Math.min(cores.size, logical);
 }
 
-/** Free bytes of the file system that holds a folder, or would hold it. */
+/** Free bytes of the file system of a folder, which need not exist yet. */
 export function freeDiskBytes(folder: string): number {
   let existing = resolve(folder);
   while (!existsSync(existing)) existing = dirname(existing);
@@ -71,8 +71,8 @@ export function freeDiskBytes(folder: string): number {
 const LEAST_CAPABILITY = 8;
 
 /**
- * The GPUs that this process may train on, as CUDA_VISIBLE_DEVICES names them. If the variable is set, its entries up to
- * the first that names no GPU, as CUDA reads it; else every GPU that nvidia-smi lists and the cuda backend supports.
+ * The GPUs that this process may train on, in the notation of CUDA_VISIBLE_DEVICES. If the variable is set, its entries up
+ * to the first invalid one, as in CUDA; otherwise every GPU that nvidia-smi lists and the cuda backend supports.
  */
 export function visibleGpus(
   visible: string | undefined = process.env.CUDA_VISIBLE_DEVICES,

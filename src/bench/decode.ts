@@ -27,7 +27,7 @@ export interface DecodeOptions {
   promptTokens: number;
   newTokens: number;
   repetitions: number;
-  /** Passed to generate. */
+  /** As in the options of `generate`. */
   loops: DecodeLoops | null;
 }
 
@@ -63,7 +63,7 @@ export async function measureDecode(model: ModelConfig, options: DecodeOptions):
   };
 }
 
-/** Number of values drawn for a large tensor. A prime, so that no two rows are equal. */
+/** Number of values drawn for a large tensor: a prime, so that no two rows are equal. */
 const DRAWN = 65521;
 
 /** Repeats a source's first values: enough for timing, and drawing 100 million values takes seconds. */

@@ -1,5 +1,4 @@
-/** Memory of a dense model and of routed models with the same shape and with the same FLOPs per pass. */
-
+/** The shapes whose memory is compared: a dense model, and routed models of the same shape and of the same FLOPs per pass. */
 import { InputError } from '../errors.js';
 import { isRouted, type ModelConfig, selectedTokens } from '../model/config.js';
 import { flopsPerPass } from '../model/flops.js';
@@ -14,13 +13,15 @@ const MAX_LAYERS = 512;
 const BYTES = 4;
 
 /**
- * A dense shape, the routed one of the same shape (about as many parameters), and a routed one with more layers, so that
- * its FLOPs per pass are nearest to the dense ones. InputError if the shape is routed already.
+ * A dense shape, the routed shape of the same sizes (about the same parameters), and the deeper routed shape whose FLOPs per
+ * pass are nearest to the dense ones.
+ *
+ * @throws InputError if the shape is already routed
  */
 export function memoryShapes(dense: string): [dense: string, equalParams: string, equalFlops: string] {
   if (parseShape(dense).model.routing !== null)
     throw new InputError(
-      `--memory adds the routed shapes to a dense one; write ${dense.replace(/c[\d.]+f\d+/, '')}`,
+      `--memory adds routed shapes to a dense shape: write ${dense.replace(/c[\d.]+f\d+/, '')}`,
     );
   const target = flopsPerPass(parseShape(dense).model).total;
   const deeper = (layers: number) => `${dense.replace(/l\d+/, `l${layers}`)}${ROUTED}`;

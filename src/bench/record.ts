@@ -1,4 +1,4 @@
-/** Measurements of `mod bench`, which `mod plan` estimates times from: a small file in the user's cache folder. */
+/** Stores the rates that `mod bench` measures, from which `mod plan` estimates times: a small file in the user's cache folder. */
 import { mkdirSync, readFileSync } from 'node:fs';
 import { homedir, hostname } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -8,7 +8,7 @@ import { PRECISIONS, type RequestedPrecision } from '../backends/precisions.js';
 import { writeFileAtomic } from '../files/atomic.js';
 
 const recordSchema = z.object({
-  /** Machines may share a user's cache folder. */
+  /** Several machines may share the user's cache folder. */
   host: z.string(),
   backend: z.enum(BACKEND_NAMES),
   device: z.string(),
@@ -66,7 +66,7 @@ export interface RateQuery {
 /**
  * The record nearest to a run among those of its backend and precision; null if this machine has none. The distance is
  * that of the widths, which determine the speed of the matrix products. A dense measurement is used for a routed run only
- * if no routed one is within a factor of two in width. Among equally near records the newest is taken.
+ * if no routed one is within a factor of two in width. The newest of equally near records is used.
  */
 export function nearestRecord(
   records: readonly BenchRecord[],

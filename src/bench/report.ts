@@ -36,7 +36,7 @@ export function stepReport(rows: (Measured & StepMeasurement)[]): string {
   return [place(rows), table(head, cells), ...rows.flatMap(profileOf), ...comparisons].join('\n\n');
 }
 
-/** Ratios of time and FLOPs, and the share of the saved FLOPs that shows as saved time. */
+/** Ratios of time and FLOPs, and the share of the saved FLOPs that is saved as time. */
 function comparison(dense: Measured & StepMeasurement, other: Measured & StepMeasurement): string {
   const [steps, flops] = [other.stepMs / dense.stepMs, other.flopsPerPass / dense.flopsPerPass];
   const saved =

@@ -8,9 +8,9 @@ export interface Peak {
   bytesPerSecond: number;
 }
 
-/** Inputs that are read in part: as many rows as the output has. */
+/** Inputs of which only some rows are read: as many as the output has. */
 const PARTLY_READ: Record<string, string> = { Embedding: 'table', GatherTokens: 'x' };
-/** Inputs that the output may overwrite in place: then only their `rows` are read and written. */
+/** Inputs that may be updated in place: then only their `rows` are read and written. */
 const UPDATED_IN_PLACE: Record<string, string> = {
   GatedScatterAdd: 'x',
   RoutedGatherGrad: 'gradAccum',
@@ -20,7 +20,7 @@ const UPDATED_IN_PLACE: Record<string, string> = {
 const ATTENTION: Record<string, number> = { RotaryAttention: 1, RotaryAttentionGrad: 2.5 };
 
 /** Roofline time in milliseconds: every input is read once, every output written once, `bytesOf` gives the size of each. */
-export function leastMs(call: KernelCall, bytesOf: (tensor: Tensor) => number, peak: Peak): number {
+export function rooflineMs(call: KernelCall, bytesOf: (tensor: Tensor) => number, peak: Peak): number {
   const sum = (tensors: Tensor[]) => tensors.reduce((bytes, tensor) => bytes + bytesOf(tensor), 0);
   const target = call.inputs[UPDATED_IN_PLACE[call.kernelName] ?? ''];
   const inPlace = target !== undefined && target.dataId === call.outputs[0]?.dataId;

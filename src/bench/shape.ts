@@ -1,4 +1,4 @@
-/** Model shapes of `mod bench --shape`: d128l4t256b8v256, plus c0.125f2 for a routed one, e8x1.25 for experts. */
+/** Parses model shapes of `mod bench --shape`: d128l4t256b8v256, plus c0.125f2 for routed blocks, e8x1.25 for experts. */
 import { InputError } from '../errors.js';
 import type { ModelConfig } from '../model/config.js';
 import { routingProblems } from '../model/feasible.js';
@@ -31,7 +31,7 @@ const PREDICTOR_HIDDEN = 64;
 const CAPACITY_FACTOR = 1.25;
 const BALANCE_LOSS_WEIGHT = 0.01;
 
-/** Parses a shape; `h` defaults to heads of size 64. InputError if the shape is invalid. */
+/** Parses a shape; `h` defaults to heads of size 64. @throws InputError if the shape is invalid */
 export function parseShape(text: string): BenchShape {
   const fail = (problem: string): never => {
     throw new InputError(`--shape ${text}: ${problem}; write ${EXAMPLE}`);
@@ -50,10 +50,12 @@ export function parseShape(text: string): BenchShape {
   if (D % (2 * heads) !== 0) fail(`${heads} heads do not divide d_model ${D} into heads of an even size`);
   const capacity = values.get('c');
   const frequency = values.get('f');
-  if ((capacity === undefined) !== (frequency === undefined)) fail('c and f need each other');
+  if ((capacity === undefined) !== (frequency === undefined))
+    fail('c (capacity) and f (routing frequency) must be given together');
   if (capacity !== undefined && !(capacity > 0 && capacity <= 1))
     fail(`capacity ${capacity} is not in (0, 1]`);
-  if ((values.has('x') || values.has('n')) && !values.has('e')) fail('x and n need e');
+  if ((values.has('x') || values.has('n')) && !values.has('e'))
+    fail('x (capacity factor) and n (no-ops) require e (experts)');
   if (values.get('x') === 0) fail('the capacity factor must be above 0');
   const isFraction = (key: string) => key === 'c' || key === 'x';
   const whole = [...values].find(

@@ -1,4 +1,4 @@
-/** Times training steps of one shape on the active backend, and the backend's own matrix product for comparison. */
+/** Times training steps of one shape on the active backend, and a plain matrix product for comparison. */
 import {
   concat,
   keep,
@@ -21,7 +21,7 @@ import { randomStream } from '../random.js';
 import { median } from '../statistics.js';
 import { createOptimizer } from '../train/optimizers.js';
 import { TrainingStep, type TrainingStepOptions } from '../train/step.js';
-import { leastMs, type Peak } from './roofline.js';
+import { type Peak, rooflineMs } from './roofline.js';
 
 export interface StepMeasurement {
   /** Median wall time of a step in milliseconds, including the device's work. */
@@ -52,7 +52,7 @@ export interface StepOptions {
   warmup: number;
   steps: number;
   profile: boolean;
-  /** Records steps as in training; null if the backend cannot. */
+  /** Records steps as in training; null if the backend does not record. */
   recorder: Recorder | null;
   /** For --profile; null if unknown. */
   peak: Peak | null;
@@ -151,7 +151,7 @@ function profileStep(
     : profileRecorded(training, batch, recorder, peak, stepMs);
 }
 
-/** By wall time, waiting for the device after every kernel. */
+/** Profiles by wall time, waiting for the device after every kernel. */
 async function profileQueued(training: ProfiledTraining, batch: Batch): Promise<StepProfile> {
   const step = new TrainingStep({ ...training, recorder: null });
   await step.run(batch, 0, 1e-4);
@@ -169,7 +169,7 @@ async function profileQueued(training: ProfiledTraining, batch: Batch): Promise<
   return { kernels: sums.longestFirst(), busy: null, peak: null };
 }
 
-/** By the device's clock within a recorded step, without host waits. Time in tfjs' own kernels counts towards the next one. */
+/** Profiles by the device's clock within a recorded step, without host waits. The time of tfjs' kernels counts towards the next one. */
 async function profileRecorded(
   training: ProfiledTraining,
   batch: Batch,
@@ -180,7 +180,7 @@ async function profileRecorded(
   const [duration] = (await intervalsOf(training, batch, recorder)) as [number];
   const calls: { kernelName: string; least: number | null }[] = [];
   const observer = (call: KernelCall) => {
-    const least = peak === null ? null : leastMs(call, (tensor) => recorder.bytesOf(tensor), peak);
+    const least = peak === null ? null : rooflineMs(call, (tensor) => recorder.bytesOf(tensor), peak);
     calls.push({ kernelName: call.kernelName, least });
   };
   const intervals = await intervalsOf(training, batch, recorder, observer);

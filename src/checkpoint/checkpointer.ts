@@ -1,4 +1,4 @@
-/** Decides when a run's checkpoints are due, and writes them while it trains. */
+/** Decides when a run's checkpoints are due, and writes them while training continues. */
 import type { CheckpointPolicy } from '../config/checkpoint-policy.js';
 import { bytes } from '../format.js';
 import { type CheckpointFile, type CheckpointJob, checkpointFileBytes } from './folder.js';
@@ -21,7 +21,7 @@ export class Checkpointer {
   private lastStep: number;
   private lastTime: number;
 
-  /** @param step of the checkpoint that the run resumed from; 0: the start */
+  /** @param step the step that the run resumed from; 0: the start */
   constructor(
     private readonly options: CheckpointerOptions,
     step: number,
@@ -46,7 +46,7 @@ export class Checkpointer {
   /**
    * Starts to write a step's checkpoint, unless it is already written.
    *
-   * @param files reads the files from the device; training waits for it
+   * @param files reads the checkpoint's content from the device; training waits for this call
    * @throws DiskFullError, or another error of the previous checkpoint
    */
   async begin(step: number, files: () => CheckpointFile[]): Promise<void> {

@@ -1,4 +1,4 @@
-/** Disk space that checkpoints take, estimated before they are written. */
+/** Estimates the disk space of checkpoints before they are written. */
 import type { PlannedRun } from '../plan/run.js';
 
 /** In float32. */
@@ -14,23 +14,23 @@ export function checkpointBytes(parameters: number): number {
 }
 
 /**
- * Upper bound for the bytes of all checkpoints while some runs train: of the largest runs that train at the same time
- * the checkpoints that each keeps and one being written, and the final weights that stay.
+ * Upper bound for the bytes of all checkpoints while these runs train: for the `jobs` largest runs the checkpoints that
+ * each keeps and one being written, and for every run the final weights that are kept.
  */
 export function sweepCheckpointBytes(runs: readonly PlannedRun[], jobs: number): number {
   const training = runs
     .map(({ params_total, checkpoint }) => (checkpoint.keep + 1) * checkpointBytes(params_total))
     .sort((a, b) => b - a)
     .slice(0, jobs);
-  const staying = new Map<string, number>();
+  const final = new Map<string, number>();
   for (const run of runs) {
     const group = groupOf(run);
     if (group === null) continue;
     const { params_total } = run;
     const size = params_total * BYTES_PER_WEIGHT + SMALL_FILES;
-    staying.set(group, Math.max(size, staying.get(group) ?? 0));
+    final.set(group, Math.max(size, final.get(group) ?? 0));
   }
-  return [...training, ...staying.values()].reduce((sum, size) => sum + size, 0);
+  return [...training, ...final.values()].reduce((sum, size) => sum + size, 0);
 }
 
 /** The runs of one group keep the final weights of one of them; null: none are kept. */

@@ -1,4 +1,4 @@
-/** Checkpoint folders: written atomically, verified by checksums, the oldest removed. */
+/** Checkpoint folders: writes them atomically, verifies their checksums, removes the oldest. */
 import { createHash } from 'node:crypto';
 import * as nodeFs from 'node:fs';
 import { closeSync, fstatSync, openSync, readFileSync, readSync, renameSync, rmSync } from 'node:fs';
@@ -25,7 +25,7 @@ export interface CheckpointJob {
   after: string[];
 }
 
-/** The file system calls that write a checkpoint: tests make each fail or kill the process. */
+/** The file system calls that write a checkpoint; in tests each of them fails or kills the process. */
 export type CheckpointFs = Pick<
   typeof nodeFs,
   | 'mkdirSync'
@@ -50,7 +50,7 @@ interface Manifest {
   files: Record<string, { bytes: number; sha256: string }>;
 }
 
-/** One read takes at most this much. */
+/** Bytes of one read at most. */
 const CHUNK_BYTES = 16 * 2 ** 20;
 
 /** step-00001200 */
@@ -63,7 +63,7 @@ export function checkpointFolder(runFolder: string, step: number): string {
   return join(runFiles(runFolder).checkpoints, checkpointName(step));
 }
 
-/** The checkpoint of the most steps; null if there is none. */
+/** The checkpoint with the most steps; null if there is none. */
 export function latestCheckpoint(runFolder: string): string | null {
   const latest = checkpointSteps(runFiles(runFolder).checkpoints).at(-1);
   return latest === undefined ? null : checkpointFolder(runFolder, latest);
@@ -147,14 +147,14 @@ function removeOldest(checkpoints: string, keep: number, fs: CheckpointFs): void
 export function checkCheckpoint(folder: string): void {
   const { step, files } = readManifest(folder);
   if (checkpointName(step) !== basename(folder)) {
-    throw new InputError(`${join(folder, MANIFEST_FILE)}: is of step ${step}, not of this folder`);
+    throw new InputError(`${join(folder, MANIFEST_FILE)}: belongs to step ${step}, not to this folder`);
   }
   for (const name of Object.keys(files)) checkFile(folder, name, files);
 }
 
 /**
- * Verifies some files of a checkpoint against its manifest. A copy may have another name, or lack the manifest: then
- * nothing is verified.
+ * Verifies some files of a checkpoint against its manifest; nothing if there is no manifest. A copy of a checkpoint may lack
+ * it, or have another folder name.
  *
  * @throws InputError as checkCheckpoint does
  */

@@ -87,7 +87,7 @@ export async function openCheckpointTokenizer(folder: string): Promise<Tokenizer
   const { model, tokenizer: name } = readConfig(folder);
   if (name === undefined) return null;
   if (name === TOKENIZER_FILE) checkFiles(folder, [name]);
-  return assertFits(await openTokenizer(name, folder), join(folder, name), model);
+  return checkedTokenizer(await openTokenizer(name, folder), join(folder, name), model);
 }
 
 /**
@@ -97,19 +97,19 @@ export async function openCheckpointTokenizer(folder: string): Promise<Tokenizer
  * @throws InputError as openCheckpointTokenizer does
  */
 export async function openTokenizerFor(folder: string, name: string): Promise<Tokenizer> {
-  return assertFits(await openTokenizer(name, '.'), name, readModelConfig(folder));
+  return checkedTokenizer(await openTokenizer(name, '.'), name, readModelConfig(folder));
 }
 
-/** The tokenizer if its tokens fit in the model's vocabulary: the embedding has no rows for others. */
-function assertFits(tokenizer: Tokenizer, name: string, { vocab_size }: ModelConfig): Tokenizer {
+/** Returns the tokenizer; an error if it has more tokens than the model's vocabulary, for which the embedding has no rows. */
+function checkedTokenizer(tokenizer: Tokenizer, name: string, { vocab_size }: ModelConfig): Tokenizer {
   if (tokenizer.vocabSize <= vocab_size) return tokenizer;
   throw new InputError(
-    `${name}: a tokenizer of ${tokenizer.vocabSize} tokens; the model has a vocabulary of ${vocab_size}`,
+    `${name}: the tokenizer has ${tokenizer.vocabSize} tokens; the vocabulary of the model has only ${vocab_size}`,
   );
 }
 
 /**
- * The model of a checkpoint on the active backend, its files checked against the checkpoint's manifest first.
+ * Loads the model of a checkpoint onto the active backend, after checking its files against the checkpoint's manifest.
  *
  * @throws InputError for a file that differs from the manifest, and as loadModel does
  */
@@ -119,9 +119,9 @@ export function loadCheckedModel(folder: string): Transformer {
 }
 
 /**
- * The model of a checkpoint on the active backend; for a checkpoint whose files have been checked.
+ * Loads the model of a checkpoint whose files have been checked onto the active backend.
  *
- * @throws InputError if config and weights do not fit each other
+ * @throws InputError if config and weights do not match
  */
 export function loadModel(folder: string): Transformer {
   const config = readModelConfig(folder);
@@ -138,7 +138,7 @@ export function loadModel(folder: string): Transformer {
   return model;
 }
 
-/** The model's config of a checkpoint folder, checked. */
+/** Reads and validates the model's config of a checkpoint folder. */
 export function readModelConfig(folder: string): ModelConfig {
   return readConfig(folder).model;
 }
@@ -165,7 +165,7 @@ function readConfig(folder: string): z.output<typeof checkpointSchema> {
   return parsed.data;
 }
 
-/** A parameter's value, or a tensor of its shape, as the tensors of a checkpoint: q, k and v apart, names after `prefix`. */
+/** A tensor of a parameter's shape as the tensors of a checkpoint: q, k and v separately, each name after `prefix`. */
 export function tensorsOf(parameter: Parameter, tensor: Tensor, prefix = ''): SafeTensor[] {
   const values = tensor.dataSync() as Float32Array;
   const parts = parameter.tensorNames.length;
@@ -181,7 +181,7 @@ export function tensorsOf(parameter: Parameter, tensor: Tensor, prefix = ''): Sa
 /** Returns the values of the tensors that `tensorsOf` names. */
 export type StoredTensors = (spec: Pick<TensorSpec, 'name' | 'shape'>) => Float32Array;
 
-/** The tensors of a file by name, each checked against the expected type and shape, and the names of those not used. */
+/** The tensors of a file by name, checked for type and shape when they are used, and the names of those not used. */
 export function tensorSource(path: string): { source: StoredTensors; unused(): string[] } {
   const tensors = readSafetensors(path);
   const used = new Set<string>();
@@ -193,10 +193,10 @@ export function tensorSource(path: string): { source: StoredTensors; unused(): s
         `${path}: the tensor ${name} is ${found.dtype} [${found.shape}], config.json requires F32 [${shape}]`,
       );
     }
-    const broken = found.data.findIndex((value) => !Number.isFinite(value));
-    if (broken !== -1) {
+    const at = found.data.findIndex((value) => !Number.isFinite(value));
+    if (at !== -1) {
       throw new InputError(
-        `${path}: the tensor ${name} holds ${found.data[broken]} at ${broken}: not a finite number`,
+        `${path}: the tensor ${name} has the value ${found.data[at]} at index ${at}: not a finite number`,
       );
     }
     used.add(name);

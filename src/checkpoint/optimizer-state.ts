@@ -1,4 +1,4 @@
-/** The optimizer's state in a checkpoint: optimizer.safetensors, its names as in `exp_avg.blocks.0.attn.q_proj.weight`. */
+/** The optimizer's state in a checkpoint: optimizer.safetensors, with names such as `exp_avg.blocks.0.attn.q_proj.weight`. */
 import { keep, type Tensor, tensor } from '@tensorflow/tfjs-core';
 import { InputError } from '../errors.js';
 import { safetensorsParts } from '../files/safetensors.js';
@@ -6,7 +6,7 @@ import type { Parameter } from '../ops/tape.js';
 import type { Optimizer } from '../train/optimizer.js';
 import { tensorSource, tensorsOf } from './model.js';
 
-/** The bytes of the file, with the values of this moment. */
+/** The bytes of the file, with the current values. */
 export function optimizerStateParts({ state }: Optimizer): Uint8Array[] {
   const tensors = [...state].flatMap(([parameter, tensors]) =>
     Object.entries(tensors).flatMap(([name, value]) => tensorsOf(parameter, value, `${name}.`)),
@@ -29,11 +29,12 @@ export function loadOptimizerState(path: string, optimizer: Optimizer, step: num
     }
   }
   const [extra] = unused();
-  if (extra !== undefined) throw new InputError(`${path}: the tensor ${extra} belongs to no parameter`);
+  if (extra !== undefined)
+    throw new InputError(`${path}: the tensor ${extra} does not belong to a parameter`);
   optimizer.step = step;
 }
 
-/** The values of a parameter that a checkpoint stores in parts, as q, k and v. */
+/** The values of a parameter that a checkpoint stores in parts, such as q, k and v. */
 function stackedValues(
   { value, tensorNames }: Parameter,
   read: (name: string, shape: number[]) => Float32Array,

@@ -1,4 +1,4 @@
-/** Removes the checkpoints of finished runs that `checkpoint.keep_final` of the sweep file does not keep. */
+/** Removes the checkpoints of finished runs that `checkpoint.keep_final` excludes. */
 import { rmSync } from 'node:fs';
 import type { KeepFinal } from '../config/checkpoint-policy.js';
 import { isLocked } from '../files/lock.js';
@@ -8,8 +8,8 @@ import { runFolder } from '../results/sweep-folder.js';
 
 /**
  * Prunes the runs that are done so far; under `best` a later run may replace the best one. A run whose process has not
- * ended is left to the next call. Several processes may call this at once, also on several machines: a
- * checkpoint to be removed stays so, and removing it twice is harmless.
+ * ended is left to the next call. Several processes on several machines may call this at once: the decision to remove a
+ * checkpoint never changes, and removing it twice is harmless.
  */
 export function pruneFinishedRuns(sweepFolder: string, plan: readonly PlannedRun[]): void {
   if (plan.every(({ checkpoint }) => checkpoint.keep_final === 'all')) return;

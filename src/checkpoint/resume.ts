@@ -13,7 +13,7 @@ export interface UsableCheckpoint {
 /**
  * The newest checkpoint that is undamaged and of this config; null if there is none. Damaged ones are quarantined.
  *
- * @param log receives a line for each checkpoint that is not used
+ * @param log called with one line for each checkpoint that is not used
  */
 export function usableCheckpoint(
   checkpoints: string,

@@ -1,4 +1,4 @@
-/** state.json of a checkpoint: what a run resumes from besides its weights and the optimizer's state. */
+/** state.json of a checkpoint: the state that a run resumes from, in addition to weights and optimizer. */
 import { join } from 'node:path';
 import { z } from 'zod';
 import { BACKEND_NAMES } from '../backends/names.js';
@@ -17,7 +17,7 @@ const stateSchema = z.strictObject({
   precision: z.enum(PRECISIONS),
   /** Steps taken. */
   step: count,
-  /** Sequences drawn from the training data: with the seed it determines which come next. */
+  /** Sequences drawn from the training data; with the seed it determines the next ones. */
   cursor: count,
   /** First sequences of skipped batches, whose loss or gradient norm was not finite. */
   skipped_batches: z.array(count),

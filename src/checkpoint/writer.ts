@@ -18,12 +18,12 @@ export async function writeCheckpointInThread(job: CheckpointJob): Promise<void>
   if (result.written) return;
   if (!isDiskFull(result.code)) throw new Error(result.message);
   throw new DiskFullError(
-    `${result.message}: the checkpoint takes ${bytes(needed)}, ${bytes(freeDiskBytes(job.checkpoints))} are free`,
+    `${result.message}: the checkpoint takes ${bytes(needed)}, but only ${bytes(freeDiskBytes(job.checkpoints))} are free`,
   );
 }
 
 function inThread(job: CheckpointJob): Promise<ThreadResult> {
-  // q, k and v share one buffer: each is transferred once. Small ones belong to Node's pool, and are copied.
+  // q, k and v share one buffer, which is transferred once. Small buffers belong to Node's pool and are copied.
   const buffers = new Set(job.files.flatMap(({ parts }) => parts.map(({ buffer }) => buffer as ArrayBuffer)));
   const large = [...buffers].filter(({ byteLength }) => byteLength > Buffer.poolSize);
   return new Promise((resolve, reject) => {

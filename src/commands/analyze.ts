@@ -1,4 +1,4 @@
-/** `mod analyze`: which held-out tokens pass through which routed blocks of a run, and how hard they are to predict. */
+/** `mod analyze`: which held-out tokens each routed block of a run selects, and how hard they are to predict. */
 import { mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { stringify } from 'csv-stringify/sync';
@@ -73,7 +73,7 @@ export async function analyzeCommand(
   out(options.json ? JSON.stringify(complete, null, 1) : report(complete, analysisFile(folder)));
 }
 
-/** The text of each token; part of a character gives U+FFFD. */
+/** The text of each token; U+FFFD for part of a character. */
 function tokenTexts(tokenizer: Tokenizer, tokens: Int32Array): Promise<string[]> {
   return Promise.all(Array.from(tokens, (token) => tokenizer.decode([token])));
 }

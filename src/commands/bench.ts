@@ -1,4 +1,4 @@
-/** `mod bench`: measures shapes on this machine: time of a training step or a decoded token, or memory. */
+/** `mod bench`: measures model shapes on this machine: the time of a training step or of a decoded token, or memory. */
 import { execFileSync } from 'node:child_process';
 import { hostname } from 'node:os';
 import { type ChosenBackend, chooseBackend } from '../backends/choose.js';
@@ -19,7 +19,7 @@ export interface BenchCommandOptions {
   profile: boolean;
   decode: boolean;
   memory: boolean;
-  /** With --decode: prompt tokens, and new tokens. */
+  /** With --decode: number of prompt tokens, and of new tokens. */
   prompt: number;
   tokens: number;
   json: boolean;
@@ -44,7 +44,7 @@ interface Benchmark<Row extends Measured> {
 const STEP: Benchmark<Measured & StepMeasurement> = {
   shapes: (given) => (given.length > 0 ? given : DEFAULT_SHAPES),
   measure: async (shape, backend, options) => {
-    const row = { ...(await trainSteps(shape, backend, options)), ...placeOf(shape, backend) };
+    const row = { ...(await trainSteps(shape, backend, options)), ...describePlace(shape, backend) };
     storeRecord(row, backend, shape.model);
     return row;
   },
@@ -67,7 +67,7 @@ const DECODE: Benchmark<Measured & Awaited<ReturnType<typeof measureDecode>>> = 
       repetitions: DECODE_REPETITIONS,
       loops: backend.decodeLoops,
     });
-    return { ...measured, ...placeOf(shape, backend) };
+    return { ...measured, ...describePlace(shape, backend) };
   },
   report: decodeReport,
 };
@@ -76,7 +76,7 @@ const MEMORY: Benchmark<Measured & ReturnType<typeof sizeOf>> = {
   shapes: (given) => (given.length > 0 ? given : [DEFAULT_SHAPES[0] as string]),
   measure: async (shape, backend, options) => {
     await trainSteps(shape, backend, options);
-    return { ...sizeOf(shape), ...placeOf(shape, backend) };
+    return { ...sizeOf(shape), ...describePlace(shape, backend) };
   },
   report: memoryReport,
 };
@@ -105,7 +105,7 @@ async function run<Row extends Measured>(
   out(options.json ? JSON.stringify(rows, null, 1) : benchmark.report(rows));
 }
 
-/** Each dense shape and the routed shapes that it is compared with; in a child process only the given shape. */
+/** Each dense shape and the routed shapes to compare it with; in a child process only the given shape. */
 function comparedShapes({ shape, json }: BenchCommandOptions): string[] {
   const given = MEMORY.shapes(shape);
   const isChild = json && given.length === 1 && process.env[CHILD] !== undefined;
@@ -127,8 +127,8 @@ function trainSteps(
   return measureStep(model, { batchSequences, warmup: WARMUP_STEPS, steps, profile, recorder, peak });
 }
 
-/** Call it after the measurement: the peak includes all earlier work of the process. */
-function placeOf(
+/** To be called after the measurement: the peak includes all earlier work of the process. */
+function describePlace(
   { name }: BenchShape,
   { name: backend, device, precision, peakMemoryBytes }: ChosenBackend,
 ): Measured {

@@ -40,7 +40,7 @@ export interface DataPrepareOptions {
   separator?: string;
   heldoutShare: number;
   seed: number;
-  /** Bytes of input per part: a thread processes one part at a time, and a kill loses the parts in progress. */
+  /** Bytes of input per part. A thread processes one part at a time; if the process is killed, the parts in progress are lost. */
   partBytes: number;
   jobs: number;
   json: boolean;
@@ -100,7 +100,7 @@ async function settingsOf(options: DataPrepareOptions): Promise<PrepareSettings>
   const end_of_text = named === undefined ? tokenizer.endOfText : tokenizer.idOf(named);
   if (end_of_text === null) {
     const why =
-      named === undefined ? 'no end-of-text token with a usual name' : `there is no token '${named}'`;
+      named === undefined ? 'it has no end-of-text token with a usual name' : `it has no token '${named}'`;
     throw new InputError(`${options.tokenizer}: ${why}; name one with --end-of-text, such as '</s>'`);
   }
   return {
@@ -129,7 +129,7 @@ function unescaped(text: string): string {
   return separator;
 }
 
-/** Records settings and inputs in the folder. Rejects a folder with other tokens; one without a finished part counts as empty. */
+/** Records settings and inputs in the folder. A folder with other tokens is rejected; one without a finished part counts as empty. */
 function claimFolder(folder: string, settings: PrepareSettings, files: readonly InputFile[]): void {
   const path = join(folder, PREPARE_FILE);
   const expected = { ...settings, inputs: files };
@@ -157,7 +157,7 @@ function claimFolder(folder: string, settings: PrepareSettings, files: readonly 
   throw new InputError(`${folder}: already contains tokens: ${changed}; choose another --out, or remove it`);
 }
 
-/** Removes unusable output, which would make a corrected call fail. The lock file stays. */
+/** Removes unusable output: it would make a corrected call fail. The lock file stays. */
 function clearFolder(folder: string, tokenizer: string): void {
   const shards = readdirSync(folder).filter(isShardName);
   for (const name of [...shards, 'parts', PREPARE_FILE]) rmSync(join(folder, name), { recursive: true });

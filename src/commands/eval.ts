@@ -33,7 +33,7 @@ export interface EvalCommandOptions {
   precision: RequestedPrecision;
 }
 
-/** Milliseconds between two lines of progress. */
+/** Milliseconds between progress lines. */
 const PROGRESS_INTERVAL = 10_000;
 
 /**
@@ -85,7 +85,8 @@ async function evaluateTarget(
   const done = runs.filter(
     (run) => (runId === null || run.run_id === runId) && readResult(folderOf(run))?.status === 'done',
   );
-  if (done.length === 0) throw new InputError(`${target ?? sweepFolder}: it has no finished run`);
+  if (done.length === 0)
+    throw new InputError(`${target ?? sweepFolder}: no run has finished; train it first with mod sweep`);
   const kept = done.filter((run) => latestCheckpoint(folderOf(run)) !== null);
   const [first] = done as [PlannedRun];
   if (kept.length === 0) keptCheckpoint(first, folderOf(first)); // throws the reason

@@ -40,7 +40,7 @@ export type ExportFormat = keyof typeof FORMATS;
 export const EXPORT_FORMATS = Object.keys(FORMATS) as readonly ExportFormat[];
 
 /**
- * Writes one folder per run that has taken a step, and prints the path.
+ * Writes one folder per run that has taken a step, and prints the path of the output folder.
  *
  * @throws InputError for an unknown target or one without steps, or a folder that cannot be written
  */
@@ -54,7 +54,8 @@ export async function exportCommand(
   const folder = out ?? join(sweepFolder, 'export', format);
   makeResultsFolder(folder, '--out');
   const written = runs.filter((run) => exportRun(run, folder, format));
-  if (written.length === 0) throw new InputError(`${target ?? sweepFolder}: no run has taken a step`);
+  if (written.length === 0)
+    throw new InputError(`${target ?? sweepFolder}: no run has taken a step; train it first with mod sweep`);
   print(`${folder}: ${counted(written.length, 'run')}`);
 }
 

@@ -33,7 +33,7 @@ interface PrintedGeneration {
   text: string;
   tokens: number[];
   routing: string;
-  /** For each token of prompt and text except the last: share of routed blocks passed through; empty without such blocks. */
+  /** For each token of prompt and text except the last, the share of routed blocks that select it; empty without such blocks. */
   participation: number[];
   prefill_ms: number;
   decode_ms: number;
@@ -44,7 +44,7 @@ interface PrintedGeneration {
   cache_bytes_dense: number;
 }
 
-/** Where the text goes, and where the line of statistics goes. */
+/** The outputs for the text and for the line of statistics. */
 interface Streams {
   out: (text: string) => void;
   err: (text: string) => void;
@@ -112,7 +112,9 @@ async function promptTokens(prompt: string, tokenizer: Tokenizer): Promise<Int32
   const tokens = Int32Array.from(await tokenizer.encode(Buffer.from(prompt)));
   if (tokens.length > 0) return tokens;
   if (tokenizer.endOfText === null)
-    throw new InputError('--prompt: it is empty, and the tokenizer has no end-of-text token to start from');
+    throw new InputError(
+      '--prompt is empty, and the tokenizer has no end-of-text token to start from: write a prompt',
+    );
   return Int32Array.of(tokenizer.endOfText);
 }
 
@@ -120,7 +122,7 @@ function checkLengths(prompts: Int32Array[], tokens: number, { sequence_length }
   const longest = Math.max(...prompts.map(({ length }) => length));
   if (longest + tokens <= sequence_length) return;
   throw new InputError(
-    `a prompt of ${longest} tokens plus --tokens ${tokens} exceeds the model's sequence length of ${sequence_length}`,
+    `a prompt of ${longest} tokens plus --tokens ${tokens} exceeds the model's sequence length of ${sequence_length}: shorten the prompt or decrease --tokens`,
   );
 }
 
@@ -137,7 +139,7 @@ class TextStream {
     return text.endsWith('\uFFFD') ? '' : this.unprinted(text);
   }
 
-  /** The text held back at the end. */
+  /** The text that is still held back, at the end. */
   async rest(): Promise<string> {
     return this.unprinted(await this.tokenizer.decode(this.tokens));
   }

@@ -85,7 +85,7 @@ export async function planCommand(
   }
   const feasible = rows.filter(({ status }) => status === 'pending');
   const skipped = rows.filter(({ status }) => status === 'skipped');
-  const warnings = [...data.missing, ...shortData(runs, data), ...warningsOf(feasible)];
+  const warnings = [...data.missing, ...shortDataWarnings(runs, data), ...warningsOf(feasible)];
   const parts = [
     `${file.name}: ${feasible.length} of ${rows.length} runs can be trained`,
     planTable(feasible),
@@ -136,7 +136,7 @@ function rowOf(run: PlannedRun, trainTokens: number | null, measured: readonly B
 /** Null if missing. */
 type DataTokens = Record<'train' | 'heldout', number | null>;
 
-/** Token counts of the data. Opens each data configuration once and collects what is missing. */
+/** Token counts of the data. Opens each data configuration once and collects messages about missing data. */
 class DataSizes {
   readonly missing: string[] = [];
   private readonly sizes = new Map<string, DataTokens>();
@@ -178,7 +178,7 @@ class DataSizes {
 }
 
 /** Warnings for data shorter than one sequence, which `mod sweep` rejects. */
-function shortData(runs: readonly PlannedRun[], data: DataSizes): string[] {
+function shortDataWarnings(runs: readonly PlannedRun[], data: DataSizes): string[] {
   const short = runs
     .filter(({ status }) => status === 'pending')
     .flatMap(({ spec }) => {

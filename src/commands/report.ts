@@ -21,8 +21,8 @@ export interface ReportCommandOptions {
 const WATCH_INTERVAL = 2000;
 
 /**
- * Writes the report of the targets' sweeps and prints its path, with `json` all its numbers; with `watch` again whenever
- * a run changes its state, until no run trains.
+ * Writes the report of the targets' sweeps and prints its path, or with `json` all its numbers. With `watch`, repeats this
+ * whenever the state of a run changes, until no run is training.
  *
  * @throws InputError for an unknown target, or a folder that cannot be written
  */

@@ -15,11 +15,11 @@ export interface StatusCommandOptions {
 
 /** Milliseconds between two checks of --watch. */
 const WATCH_INTERVAL = 2000;
-/** Escape sequences: cursor to the upper left, clear the screen after it. */
+/** Escape sequences: move the cursor to the upper left, clear the screen after it. */
 const CLEAR = '\u001B[H\u001B[J';
 
 /**
- * Prints the state of a sweep or of one run; with `watch` repeatedly, until no run trains.
+ * Prints the state of a sweep or of one run; with `watch` repeatedly, until no run is training.
  *
  * @throws InputError for an unknown target
  */
@@ -61,7 +61,7 @@ function report(name: string, progress: SweepProgress | ClusterProgress): string
     ...(notes.length === 0 ? [] : [notes.join('\n')]),
     ...(held.length === 0 ? [] : [`Held by Slurm; to start them: scontrol release ${held.join(' ')}`]),
     ...(onCluster && progress.problem !== null
-      ? [`From files only, Slurm is not available: ${progress.problem}`]
+      ? [`From files only, since Slurm is not available: ${progress.problem}`]
       : []),
   ].join('\n\n');
 }

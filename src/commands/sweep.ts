@@ -31,7 +31,7 @@ export async function sweepCommand(
   return outcome;
 }
 
-/** Whether `on_finish` is run: not if nothing was trained, for one of several parts, or after a signal. */
+/** Whether to run `on_finish`: not if nothing was trained, for one of several parts, or after a signal. */
 function callsOnFinish({ trained, stoppedBy }: SweepOutcome, options: SweepCommandOptions): boolean {
   return trained.length > 0 && !isPart(options) && (stoppedBy === null || stoppedBy === 'max-hours');
 }

@@ -20,7 +20,7 @@ import { type RunEnd, sendToParent } from '../run/messages.js';
 import { type StopReason, StopRequest } from '../run/stop-request.js';
 
 export interface TrainRunCommandOptions {
-  /** Config hash of the run that the parent planned. A run of the same id with another hash is rejected. */
+  /** Config hash of the run that the parent planned. A run with the same id and another hash is rejected. */
   configHash: string;
   /** The sweep file's folder. */
   baseDir: string;
@@ -28,7 +28,7 @@ export interface TrainRunCommandOptions {
   precision: RequestedPrecision;
 }
 
-/** Milliseconds since 1970, to the microsecond; unaffected by changes of the system clock. */
+/** Milliseconds since 1970, with a resolution of microseconds; unaffected by changes of the system clock. */
 const clock = () => performance.timeOrigin + performance.now();
 
 /**
@@ -91,7 +91,7 @@ function plannedRun(sweepFolder: string, runId: string, configHash: string): Pla
   );
 }
 
-/** Returns the result of an action. If it throws, first reports the error to the parent, with this status of the run. */
+/** Returns the result of an action. If it throws, reports the error to the parent with this status, then rethrows it. */
 async function reportingErrors<T>(
   act: () => T,
   runId: string,
@@ -127,8 +127,8 @@ function recordFailure(folder: string, run: PlannedRun, error: unknown): RunEnd 
 
 /** The note for a full disk, with sizes and what to do; null for other errors. */
 function diskNote(folder: string, run: PlannedRun, error: unknown): string | null {
-  const hasNumbers = error instanceof DiskFullError;
-  if (!hasNumbers && !isDiskFull((error as NodeJS.ErrnoException).code)) return null;
-  const numbers = `: a checkpoint needs ${bytes(checkpointBytes(run.params_total))}, ${bytes(freeDiskBytes(folder))} are free`;
-  return `${messageOf(error)}${hasNumbers ? '' : numbers}; free disk space and start the sweep again: the run resumes from its last checkpoint`;
+  const hasSizes = error instanceof DiskFullError;
+  if (!hasSizes && !isDiskFull((error as NodeJS.ErrnoException).code)) return null;
+  const sizes = `: a checkpoint needs ${bytes(checkpointBytes(run.params_total))}, ${bytes(freeDiskBytes(folder))} are free`;
+  return `${messageOf(error)}${hasSizes ? '' : sizes}; free disk space and start the sweep again: the run resumes from its last checkpoint`;
 }

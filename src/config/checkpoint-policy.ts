@@ -1,6 +1,6 @@
-/** How often a run is saved and which weights are kept. */
+/** The `checkpoint` section of a sweep file: how often a run is saved and which weights are kept. */
 
-/** Which final weights are kept: all, those of the lowest loss of each budget and variant (`best`), or none. */
+/** Which final weights are kept: all, those of the run with the lowest loss per budget and variant (`best`), or none. */
 export const KEEP_FINAL = ['all', 'best', 'none'] as const;
 export type KeepFinal = (typeof KEEP_FINAL)[number];
 
@@ -12,6 +12,6 @@ export interface CheckpointPolicy {
   steps: number;
   /** The number of newest checkpoints kept during training; an older one is used if the newest is damaged. */
   keep: number;
-  /** After a run. */
+  /** Which weights are kept after a run. */
   keep_final: KeepFinal;
 }

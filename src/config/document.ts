@@ -13,7 +13,7 @@ import {
 } from 'yaml';
 import { InputError } from '../errors.js';
 
-/** A number and its text in the file, which run ids use. */
+/** A number together with its text in the file, which run ids use. */
 export class WrittenNumber {
   constructor(
     readonly value: number,
@@ -29,7 +29,7 @@ export interface Problem {
   text: string;
 }
 
-/** Total number of values that aliases may expand to: far above any sweep's, far below what fills memory. */
+/** Maximum number of values that all aliases expand to: far above that of any sweep, far below one that fills memory. */
 const MAX_ALIASED_VALUES = 10_000;
 
 /** `grids[0].training.learning_rate` */
@@ -119,7 +119,7 @@ export class YamlFile {
     for (const { key, value } of items.filter(isPair)) {
       const offset = isNode(key) ? offsetOf(key) : this.valueOffset(path);
       if (!isScalar(key) || key.value === null) {
-        this.report(offset, path, 'found a key that is not a word');
+        this.report(offset, path, 'found a key that is not plain text');
         continue;
       }
       const name = String(key.value);
@@ -138,7 +138,7 @@ export class YamlFile {
       return null;
     }
     if (open.includes(target)) {
-      this.report(offsetOf(alias), path, `found *${alias.source} inside its own anchor: it never ends`);
+      this.report(offsetOf(alias), path, `found *${alias.source} inside its own anchor, which never ends`);
       return null;
     }
     return this.plain(target, path, [...open, alias], this.keyOffset(path));
@@ -156,7 +156,7 @@ export class YamlFile {
   }
 }
 
-/** The library's message without the parts meant for programmers. */
+/** The library's message, or a clearer one for an unsuitable hint. */
 function messageOfFault({ code, message }: { code: string; message: string }): string {
   return code === 'MULTIPLE_DOCS' ? 'found a second document; a sweep file is one' : message;
 }

@@ -20,17 +20,17 @@ function problemsOfIssue(issue: Issue, parent: Path, file: YamlFile): Problem[] 
     const known = issue.message.split(', ');
     return issue.keys.map((key) => unknownKey(key, known, path, file));
   }
-  const said = issue.code === 'custom' ? issue.params?.[FOUND] : undefined;
+  const foundText = issue.code === 'custom' ? issue.params?.[FOUND] : undefined;
   const value = valueAt(file.value, path);
   const key = path.length === 0 ? '' : `${keyText(path)}: `;
   if (value === undefined) {
     return [{ offset: file.valueOffset(path), text: `${key}missing; needed: ${issue.message}` }];
   }
-  const found = typeof said === 'string' ? said : describe(value);
+  const found = typeof foundText === 'string' ? foundText : describe(value);
   return [{ offset: file.valueOffset(path), text: `${key}found ${found}; allowed: ${issue.message}` }];
 }
 
-/** The alternative that matches most of the value, by the depth of its first issue; null if none matches any part. */
+/** The alternative that matches the value best, by the depth of its deepest issue; null if none matches any part. */
 function nearestBranch(branches: Issue[][]): Issue[] | null {
   const depth = (issues: Issue[]) => Math.max(0, ...issues.map(depthOf));
   const best = [...branches].sort((a, b) => depth(b) - depth(a))[0];

@@ -1,4 +1,4 @@
-/** The schema of a sweep file; each check has the text of what is allowed. */
+/** The schema of a sweep file; the message of each check states what is allowed. */
 import { z } from 'zod';
 import { REQUESTED_BACKENDS } from '../backends/names.js';
 import { REQUESTED_PRECISIONS } from '../backends/precisions.js';
@@ -17,7 +17,7 @@ import {
   shapeProblem,
 } from './shapes.js';
 
-/** The issue parameter in which a check over several keys gives the text of what it found. */
+/** The issue parameter with which a check over several keys describes what it found. */
 export const FOUND = 'found';
 
 const MAX_SIZE = 2 ** 20;
@@ -90,7 +90,7 @@ const customShapeMapping = mapping({
   );
 
 const BASELINE =
-  "a size, or the folder of a finished sweep whose optimal baseline's FLOPs per pass are wanted";
+  "a size, or the folder of a finished sweep whose optimal baseline's FLOPs per pass are matched";
 
 /** One size per routing setting: the one whose FLOPs per pass are closest to a baseline's. */
 const matchedSizes = mapping({
@@ -140,18 +140,18 @@ const data = mapping(
   'either {text, heldout_text, tokenizer: bytes} or {train, heldout, vocab_size}',
 )
   .superRefine((found, context) => {
-    const issue = (key: string | null, message: string, said?: string) =>
+    const issue = (key: string | null, message: string, foundText?: string) =>
       context.addIssue({
         code: 'custom',
         path: key === null ? [] : [key],
         message,
-        ...(said === undefined ? {} : { params: { [FOUND]: said } }),
+        ...(foundText === undefined ? {} : { params: { [FOUND]: foundText } }),
       });
     const isText = found.text !== undefined || found.heldout_text !== undefined;
     const isTokens = found.train !== undefined || found.heldout !== undefined;
     if (isText === isTokens) {
-      const said = isText ? 'both text and token files' : 'neither text nor token files';
-      issue(null, 'either text and heldout_text, or train and heldout', said);
+      const foundText = isText ? 'both text and token files' : 'neither text nor token files';
+      issue(null, 'either text and heldout_text, or train and heldout', foundText);
       return;
     }
     for (const key of isText ? (['text', 'heldout_text'] as const) : (['train', 'heldout'] as const)) {
@@ -167,7 +167,7 @@ const data = mapping(
       );
     }
     if (isText && found.token_bytes !== undefined)
-      issue('token_bytes', 'nothing here: text files hold bytes');
+      issue('token_bytes', 'only with token files; text files are read as bytes');
     if (isTokens && known === null && size === undefined)
       issue('vocab_size', 'the number of tokens of the tokenizer');
     if (known !== null && size !== undefined && size < known)
@@ -257,7 +257,7 @@ const name = z
     error: `a name of at most ${LONGEST_NAME} bytes, valid as a file name`,
   });
 
-const grid = mapping(keys, 'a mapping of the keys that it overrides');
+const grid = mapping(keys, 'a mapping of keys that override those of the top level');
 
 export const sweepSchema = mapping(
   {

@@ -56,8 +56,8 @@ export const CHINCHILLA_SHAPES: readonly Shape[] = TABLE_A9.map(([millions, d_mo
 }));
 
 /**
- * Heads of size 64 where that divides d_model; otherwise of the even size nearest to it in ratio, the smaller of two
- * equally near. Null where d_model is odd: rotary positions pair the halves of a head.
+ * The number of heads: of size 64 if that divides d_model, otherwise of the even size nearest to it in ratio, the smaller
+ * of two equally near. Null if d_model is odd: rotary positions pair the halves of a head.
  */
 export function defaultHeads(d_model: number): number | null {
   if (d_model % 2 !== 0) return null;

@@ -1,4 +1,4 @@
-/** Reads a sweep file: from YAML to validated products of settings with defaults filled in. */
+/** Reads a sweep file: YAML to validated products of settings, completed with defaults. */
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import type { RequestedBackend } from '../backends/names.js';
@@ -17,13 +17,13 @@ import { problemsOf } from './messages.js';
 import { type GridKeys, sweepSchema, type WrittenSweep } from './schema.js';
 import type { Shape } from './shapes.js';
 
-/** Sizes matched in FLOPs per pass to a shape, or to the optimal baseline of a finished sweep. */
+/** Sizes matched in FLOPs per pass to a shape or to the optimal baseline of a finished sweep. */
 export interface MatchedSizes {
   /** A string is the folder of a sweep, relative to the file. */
   match_flops: Shape | string;
 }
 
-/** Settings in which every list is an axis; the runs are their product. Keys are those of the file. */
+/** Settings in which every list is an axis; the runs are the product of the lists. Keys are those of the file. */
 export interface Product {
   flop_budgets: WrittenNumber[];
   baseline: boolean;
@@ -63,7 +63,7 @@ export interface Product {
   precision: RequestedPrecision;
 }
 
-/** The top level of a file: budgets and data may be given in the grids only. */
+/** The top level of a file: budgets and data may be in the grids instead. */
 export type TopLevel = Omit<Product, 'flop_budgets' | 'data'> &
   Partial<Pick<Product, 'flop_budgets' | 'data'>>;
 
@@ -73,13 +73,13 @@ export interface SweepFile {
   /** The absolute folder of the file; its paths and globs are relative to it. */
   dir: string;
   name: string;
-  /** Run ids list the keys that differ from it. */
+  /** Run ids list the keys that differ from the top level. */
   top: TopLevel;
   /** One per entry of `grids`, or the top level alone; the plan is their union. */
   products: Product[];
   /** A program and its arguments, run at the end of a sweep; null: none. */
   onFinish: string[] | null;
-  /** file:line:column of the budgets, for problems that planning finds. */
+  /** file:line:column of the budgets, for errors found while planning. */
   budgetsAt: string;
 }
 
@@ -133,19 +133,19 @@ export function loadSweepFile(path: string): SweepFile {
   return parseSweepFile(path, text);
 }
 
-/** `loadSweepFile` for text that has been read. */
+/** Like `loadSweepFile`, for text that has been read. */
 export function parseSweepFile(path: string, text: string): SweepFile {
   const yaml = new YamlFile(path, text);
   const result = sweepSchema.safeParse(yaml.value);
   if (!result.success) throw yaml.error(problemsOf(result.error.issues, yaml));
   const { name, grids = [], on_finish = null, ...top } = result.data;
   const dir = dirname(resolve(path));
-  const unfit = [top, ...grids].flatMap(({ data }, i) =>
+  const problems = [top, ...grids].flatMap(({ data }, i) =>
     data === undefined
       ? []
       : vocabularyProblems(yaml, data, i === 0 ? ['data'] : ['grids', i - 1, 'data'], dir),
   );
-  if (unfit.length > 0) throw yaml.error(unfit);
+  if (problems.length > 0) throw yaml.error(problems);
   const products =
     grids.length === 0
       ? [completeProduct(yaml, top, {}, null)]
@@ -161,7 +161,7 @@ export function parseSweepFile(path: string, text: string): SweepFile {
   };
 }
 
-/** Checks that the vocabulary has room for all tokens of the tokenizer, before the data is read. */
+/** Checks, before the data is read, that the vocabulary includes all tokens of the tokenizer. */
 function vocabularyProblems(yaml: YamlFile, data: DataConfig, at: Path, dir: string): Problem[] {
   const { tokenizer, vocab_size } = data;
   if (tokenizer === null || isBuiltIn(tokenizer) || !isFile(resolve(dir, tokenizer))) return [];

@@ -3,7 +3,7 @@ import { InputError } from '../errors.js';
 import { permutation } from './permutation.js';
 import type { TokenSource } from './token-source.js';
 
-/** Sequences of T tokens; `targets` are the same tokens shifted by one. Both are [sequences · T], row-major. */
+/** Sequences of T tokens; `targets` are the tokens shifted by one. Both are [sequences · T], row-major. */
 export interface Batch {
   sequences: number;
   inputs: Int32Array;
@@ -18,12 +18,12 @@ export interface Batch {
 export class TrainingBatches {
   /** Windows in one epoch. */
   readonly windows: number;
-  /** Sequences drawn so far: the whole state to save and restore. */
+  /** Sequences drawn so far: the only state to save and restore. */
   private drawn = 0;
   private epoch = -1;
   private order: (index: number) => number = (index) => index;
 
-  /** @throws InputError if the source holds fewer tokens than one window */
+  /** @throws InputError if the source has fewer tokens than one window */
   constructor(
     private readonly source: TokenSource,
     private readonly sequenceLength: number,
@@ -64,7 +64,7 @@ export class HeldoutWindows {
   /** floor((N - 1) / T): the last target of a window is the token after it. */
   readonly count: number;
 
-  /** @throws InputError if the source holds fewer tokens than one window */
+  /** @throws InputError if the source has fewer tokens than one window */
   constructor(
     private readonly source: TokenSource,
     private readonly sequenceLength: number,
@@ -85,7 +85,7 @@ function countWindows(source: TokenSource, sequenceLength: number): number {
   const [first, ...more] = source.files;
   const where = more.length === 0 ? first : `${first} and ${more.length} more`;
   throw new InputError(
-    `${where}: ${source.tokens} tokens are fewer than the ${sequenceLength + 1} that one sequence of ${sequenceLength} and its last target need`,
+    `${where}: ${source.tokens} tokens; one sequence of ${sequenceLength} and its last target need ${sequenceLength + 1}: use more text or decrease sequence_length`,
   );
 }
 

@@ -20,13 +20,13 @@ export interface Piece {
 
 /** Longer documents are split into pieces. The cuts depend only on the document. */
 export const PIECE_BYTES = 2 ** 20;
-/** A line of JSONL is parsed whole. */
+/** Maximum bytes of a line of JSONL, which is parsed whole. */
 const LONGEST_LINE = 2 ** 28;
 const NEWLINE = 0x0a;
-/** Some programs write it before UTF-8 text; JSON does not allow it. */
+/** Some programs write this mark before UTF-8 text; JSON does not allow it. */
 const BYTE_ORDER_MARK = Buffer.from('\uFEFF');
 
-/** Whether a file is JSON Lines by its name, compressed or not. C4, Dolma and others use .json.gz. */
+/** Whether a file is JSON Lines according to its name. C4, Dolma and others use .json.gz. */
 export function isJsonLines(path: string): boolean {
   return /\.(jsonl|ndjson|json)(\.(gz|zst|zstd))?$/i.test(path);
 }
@@ -35,7 +35,7 @@ export function isJsonLines(path: string): boolean {
  * The documents that begin in a slice of a file, in pieces; empty documents are left out.
  *
  * @param onRead called with the number of file bytes of each read
- * @throws InputError for a damaged file, or a line that does not match the format; the message has its byte offset
+ * @throws InputError for a damaged file, or with its byte offset for a line that does not match the format
  */
 export async function* documentPieces(
   slice: Slice,
@@ -128,25 +128,25 @@ function* piecesOf(document: Buffer): Generator<Piece> {
 }
 
 async function* textPieces(chunks: AsyncIterable<Buffer>, separator: Buffer | null): AsyncGenerator<Piece> {
-  let held: Buffer = Buffer.alloc(0);
-  let searched = 0; // bytes of `held` in which no separator begins
+  let pending: Buffer = Buffer.alloc(0);
+  let searched = 0; // leading bytes of `pending` in which no separator begins
   let first = true;
   for await (const chunk of chunks) {
-    held = held.length === 0 ? chunk : Buffer.concat([held, chunk]);
+    pending = pending.length === 0 ? chunk : Buffer.concat([pending, chunk]);
     for (;;) {
-      const at = separator === null ? -1 : held.indexOf(separator, searched);
+      const at = separator === null ? -1 : pending.indexOf(separator, searched);
       // A separator may begin in the last bytes read: a piece ends before them.
-      const clear = at === -1 ? Math.max(0, held.length - (separator?.length ?? 1) + 1) : at;
+      const clear = at === -1 ? Math.max(0, pending.length - (separator?.length ?? 1) + 1) : at;
       if (clear > PIECE_BYTES) {
-        const bytes = held.subarray(0, cutBefore(held));
+        const bytes = pending.subarray(0, cutBefore(pending));
         yield { bytes, first, last: false };
         first = false;
-        held = held.subarray(bytes.length);
+        pending = pending.subarray(bytes.length);
         searched = 0;
       } else if (at !== -1) {
-        if (at > 0 || !first) yield { bytes: held.subarray(0, at), first, last: true };
+        if (at > 0 || !first) yield { bytes: pending.subarray(0, at), first, last: true };
         first = true;
-        held = held.subarray(at + (separator as Buffer).length);
+        pending = pending.subarray(at + (separator as Buffer).length);
         searched = 0;
       } else {
         searched = clear;
@@ -154,12 +154,12 @@ async function* textPieces(chunks: AsyncIterable<Buffer>, separator: Buffer | nu
       }
     }
   }
-  for (; held.length > PIECE_BYTES; first = false) {
-    const bytes = held.subarray(0, cutBefore(held));
+  for (; pending.length > PIECE_BYTES; first = false) {
+    const bytes = pending.subarray(0, cutBefore(pending));
     yield { bytes, first, last: false };
-    held = held.subarray(bytes.length);
+    pending = pending.subarray(bytes.length);
   }
-  if (held.length > 0 || !first) yield { bytes: held, first, last: true };
+  if (pending.length > 0 || !first) yield { bytes: pending, first, last: true };
 }
 
 /**

@@ -9,7 +9,7 @@ export interface FoundFile {
   path: string;
   /** Relative to the base folder, so that moving the whole tree does not change it; absolute if the pattern is. */
   name: string;
-  /** Whether the pattern is the file's name, not a wildcard. */
+  /** Whether a pattern is the name of the file, not a wildcard. */
   named: boolean;
 }
 

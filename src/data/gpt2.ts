@@ -1,4 +1,4 @@
-/** GPT-2's byte-pair encoding with the ranks of the gpt-tokenizer package: no file and no download needed. */
+/** GPT-2's byte-pair encoding with the ranks of the gpt-tokenizer package; it needs no file and no download. */
 import { InputError } from '../errors.js';
 import type { Tokenizer } from './tokenizer.js';
 
@@ -24,7 +24,7 @@ export async function gpt2Tokenizer(): Promise<Tokenizer> {
     import('gpt-tokenizer/encoding/r50k_base'),
     import('gpt-tokenizer/bpeRanks/r50k_base'),
   ]);
-  // The package's cache of merged words is full after 10 MB and then slows it down: 3.1 MB/s with it, 4.6 without.
+  // The package's cache of merged words is full after 10 MB and then slows encoding down: 3.1 MB/s with it, 4.6 without.
   setMergeCacheSize(0);
   return {
     vocabSize: GPT2_VOCABULARY,
@@ -48,7 +48,7 @@ function bytesOf(ranks: readonly (string | readonly number[])[], token: number):
   return typeof bytes === 'string' ? Buffer.from(bytes) : Uint8Array.from(bytes);
 }
 
-/** A cheap test, as nearly all text passes it: whether LONGEST_WORD bytes in a row have no ASCII white space. */
+/** A fast test, false for nearly all text: whether LONGEST_WORD bytes in a row contain no ASCII white space. */
 function mayHaveLongWord(bytes: Uint8Array): boolean {
   let run = 0;
   for (let i = 0; i < bytes.length; i++) {

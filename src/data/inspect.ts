@@ -1,4 +1,4 @@
-/** Statistics of a file of tokens or text, from reading all of it. */
+/** Statistics of a token or text file, computed by reading all of it. */
 import { existsSync } from 'node:fs';
 import { dirname, extname, join } from 'node:path';
 import { readJson } from '../files/json.js';
@@ -21,13 +21,13 @@ export interface FileContents {
   largest_token: number;
   /** The first tokens, decoded; null without a tokenizer. */
   sample: string | null;
-  /** The first tokens themselves. */
+  /** The first tokens, as ids. */
   first_tokens: number[];
 }
 
 const SAMPLE_TOKENS = 48;
 const CHUNK_TOKENS = 2 ** 20;
-/** More than any tokenizer has: a larger token means that the file is read in the wrong format. */
+/** More tokens than any tokenizer has: a larger token indicates that the file is read in the wrong format. */
 const LARGEST_VOCABULARY = 2 ** 24;
 
 /** How the tokens of a file were made, according to its folder. */
@@ -38,7 +38,7 @@ export interface Provenance {
   endOfText: number | null;
 }
 
-/** From prepare.json of `mod data prepare` in the file's folder, or a tokenizer.json there. */
+/** Reads prepare.json of `mod data prepare` in the file's folder, or finds a tokenizer.json there. */
 export function provenanceOf(path: string): Provenance {
   const folder = dirname(path);
   const copy = join(folder, TOKENIZER_COPY);
@@ -56,8 +56,10 @@ export function isTokenFile(path: string): boolean {
 }
 
 /**
+ * Statistics of a token file.
+ *
  * @param bareBytes bytes per token of a file without a header
- * @throws InputError for a damaged file, or a token outside the vocabulary; the message has its byte offset
+ * @throws InputError for a damaged file, or with its byte offset for a token outside the vocabulary
  */
 export async function inspectTokens(
   path: string,
@@ -89,7 +91,7 @@ export async function inspectTokens(
 }
 
 /**
- * Text as the tokenizer encodes it; end-of-text tokens are not counted.
+ * Statistics of a text file as the tokenizer encodes it; end-of-text tokens are not counted.
  *
  * @throws InputError for a damaged file, or JSONL without the field
  */

@@ -4,7 +4,7 @@ import { randomStream } from '../random.js';
 const ROUNDS = 8;
 
 /**
- * A Feistel network over the smallest even number of bits that holds `size`, iterated until the value is back
+ * A Feistel network over the smallest even number of bits that represents `size` values, iterated until the value is back
  * in range (Black and Rogaway 2002, "Ciphers with arbitrary finite domains", method 3): fewer than 4 passes on average.
  *
  * @param size n, at most 2⁵²

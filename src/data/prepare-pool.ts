@@ -1,4 +1,4 @@
-/** Prepares parts in several threads; each takes the next part of a shared queue. */
+/** Prepares parts in several threads, each of which takes the next part from a shared queue. */
 import { Worker } from 'node:worker_threads';
 import { InputError } from '../errors.js';
 import { type Part, type PartResult, type PrepareSettings, preparePart } from './prepare.js';
@@ -15,7 +15,7 @@ export interface PoolOptions {
 }
 
 /**
- * Prepares all parts; one job runs in this thread.
+ * Prepares all parts; a single job runs in this thread.
  *
  * @throws InputError the first error of any part
  */
@@ -46,7 +46,7 @@ export async function prepareParts(parts: readonly Part[], options: PoolOptions)
 
 function prepareInWorker(worker: Worker, part: Part, onRead: (bytes: number) => void): Promise<PartResult> {
   return new Promise((resolve, reject) => {
-    const onExit = (code: number) => fail(new Error(`a tokenizing thread ended with ${code}`));
+    const onExit = (code: number) => fail(new Error(`a tokenizing thread ended with exit code ${code}`));
     const settle = () => worker.off('message', onMessage).off('error', fail).off('exit', onExit);
     const fail = (error: Error) => {
       settle();

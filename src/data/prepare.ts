@@ -1,4 +1,4 @@
-/** Text to token shards in parts: dividing the work, finding finished parts, preparing one part. */
+/** Prepares token shards from text in parts: divides the work, finds finished parts, tokenizes one part. */
 import { createHash } from 'node:crypto';
 import { statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -10,7 +10,7 @@ import { HEADER_BYTES } from './token-file.js';
 import type { Tokenizer } from './tokenizer.js';
 import { compressionOf, type Slice } from './unpack.js';
 
-/** The settings that determine the shards of a text: saved in prepare.json; resuming requires the same. */
+/** The settings that determine the shards of a text. They are saved in prepare.json; resuming requires equal settings. */
 export interface PrepareSettings extends DocumentFormat {
   format: 'mod-tokens-1';
   /** `bytes`, `gpt2`, or tokenizer.json: the copy in the folder of the shards. */
@@ -29,11 +29,11 @@ export interface PrepareSettings extends DocumentFormat {
   part_bytes: number;
 }
 
-/** In the folder of the shards: their settings and inputs, and the tokenizer.json if there is one. */
+/** Files in the folder of the shards: their settings and inputs, and a copy of the tokenizer.json if there is one. */
 export const PREPARE_FILE = 'prepare.json';
 export const TOKENIZER_COPY = 'tokenizer.json';
 
-/** A unit of work that writes shards of its own, so that parts can be prepared in any order and process. */
+/** A unit of work with its own shards, so that parts can be prepared in any order and by any thread. */
 export interface Part {
   index: number;
   slices: Slice[];
@@ -51,7 +51,7 @@ export interface PartResult {
   shards: string[];
 }
 
-/** Small enough that a kill loses little work, large enough for few shards. */
+/** Small enough that little work is lost if the process is killed, large enough for few shards. */
 export const DEFAULT_PART_BYTES = 64 * 2 ** 20;
 /** The shard size of llm.c. */
 const SHARD_TOKENS = 1e8;
@@ -59,11 +59,11 @@ const SHARD_TOKENS = 1e8;
 export interface InputFile {
   path: string;
   bytes: number;
-  /** Milliseconds since 1970, to notice another text of the same length. */
+  /** Milliseconds since 1970, to detect another text of the same length. */
   modified: number;
 }
 
-/** @throws InputError for a file that is not there */
+/** @throws InputError for a file that does not exist */
 export function inputFile(path: string): InputFile {
   const stats = statSync(path, { throwIfNoEntry: false });
   if (stats === undefined || !stats.isFile()) throw new InputError(`${path}: no such file`);
@@ -71,8 +71,8 @@ export function inputFile(path: string): InputFile {
 }
 
 /**
- * Divides the input: neighbouring small files together, large JSONL into slices, other large files alone. The division
- * depends on the files and their sizes, not on the number of processes.
+ * Divides the input into parts: neighbouring small files share a part, a large JSONL file is split into slices, and any
+ * other large file is one part. The division depends on the files and their sizes, not on the number of threads.
  */
 export function planParts(files: readonly InputFile[], partBytes: number): Part[] {
   const parts: Slice[][] = [];
@@ -103,7 +103,7 @@ export function partRecord(folder: string, { index }: Part): string {
   return join(folder, 'parts', `${fiveDigits(index)}.json`);
 }
 
-/** The result of a finished part; null if it is not finished, or a shard of it is missing or truncated. */
+/** The result of a finished part; null if it is not finished, or if one of its shards is missing or truncated. */
 export function donePart(
   folder: string,
   part: Part,
@@ -119,14 +119,14 @@ export function donePart(
   return SPLITS.every(isWhole) ? done : null;
 }
 
-/** Bytes of a file; NaN, which equals nothing, if it is missing. */
+/** Bytes of a file; NaN, which is unequal to any number, if it is missing. */
 const sizeOf = (path: string) => statSync(path, { throwIfNoEntry: false })?.size ?? Number.NaN;
 
 /**
  * Tokenizes the documents of a part into train-*.bin and heldout-*.bin, and records that it is done.
  *
  * @param onRead called with the number of input bytes of each read
- * @throws InputError for input that is damaged or does not match its name
+ * @throws InputError for input that is damaged or not in the format of its name
  */
 export async function preparePart(
   part: Part,
@@ -168,7 +168,7 @@ export async function preparePart(
   return result;
 }
 
-/** By a hash of the document's first piece, so that copies of a document are never in both splits. */
+/** The split of a document, by a hash of its first piece, so that copies of a document are in the same split. */
 function splitOf(beginning: Uint8Array, { heldout_share, seed }: PrepareSettings): Split {
   const digest = createHash('sha256').update(`${seed}\0`).update(beginning).digest();
   return digest.readUIntBE(0, 6) / 2 ** 48 < heldout_share ? 'heldout' : 'train';
@@ -178,7 +178,7 @@ function shardName(split: Split, part: number, shard: number): string {
   return `${split}-${fiveDigits(part)}-${String(shard).padStart(2, '0')}.bin`;
 }
 
-/** Whether a file name is that of a shard of preparePart. */
+/** Whether a file name is one that preparePart gives to shards. */
 export function isShardName(name: string): boolean {
   return /^(train|heldout)-\d{5,}-\d{2,}\.bin$/.test(name);
 }

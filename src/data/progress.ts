@@ -1,4 +1,4 @@
-/** Progress of a long read of files: a bar on a terminal, elsewhere one plain line per interval. */
+/** Shows the progress of reading files: a bar on a terminal, otherwise one line per interval. */
 import { SingleBar } from 'cli-progress';
 import { bytes, duration } from '../format.js';
 
@@ -10,13 +10,13 @@ export interface ReadProgress {
 export const silentProgress: ReadProgress = { add: () => undefined, close: () => undefined };
 
 export interface ProgressOptions {
-  /** Bytes in total, and those that need not be read again. */
+  /** Total bytes, and the bytes of parts that were done before. */
   total: number;
   done: number;
   out: NodeJS.WriteStream;
   /** Milliseconds; injected in tests. */
   now: () => number;
-  /** Milliseconds between plain lines. */
+  /** Milliseconds between lines. */
   interval: number;
 }
 

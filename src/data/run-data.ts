@@ -6,14 +6,14 @@ import { findFiles } from './files.js';
 import { fileSize } from './segments.js';
 import { openTokens, patternsOf } from './tokens.js';
 
-/** What of a run decides the order of its tokens. */
+/** The part of a run's spec that determines its tokens and their order. */
 interface DataSpec {
   data: DataConfig;
   model: { sequence_length: number };
   seed: number;
 }
 
-/** The training data of a run, from its first batch on. */
+/** Opens the training data of a run, at its first batch. */
 export function openTrainingData(
   { data, model, seed }: DataSpec,
   baseDir: string,
@@ -25,7 +25,7 @@ export function openTrainingData(
   };
 }
 
-/** The held-out windows of a run. */
+/** Opens the held-out windows of a run. */
 export function openHeldoutData(
   { data, model }: Omit<DataSpec, 'seed'>,
   baseDir: string,
@@ -34,13 +34,13 @@ export function openHeldoutData(
   return { windows: new HeldoutWindows(source, model.sequence_length), close: () => source.close() };
 }
 
-/** The files of the data as they are now; without those for training, or the held-out ones, where some are not there. */
+/** The current data files of a run; `train` or `heldout` is absent if a pattern of it matches no file. */
 export function dataFiles(data: DataConfig, baseDir: string): Partial<DataFiles> {
   const [train, heldout] = [filesOf(data, 'train', baseDir), filesOf(data, 'heldout', baseDir)];
   return { ...(train === null ? {} : { train }), ...(heldout === null ? {} : { heldout }) };
 }
 
-/** Bytes of each file, by its name; null where a glob matches nothing. */
+/** Bytes of each file, by name; null if a pattern matches no file. */
 function filesOf(
   data: DataConfig,
   role: 'train' | 'heldout',

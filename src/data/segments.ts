@@ -1,4 +1,4 @@
-/** Ranges of tokens in many files, read as one sequence through a small buffer and few open files. */
+/** Reads ranges of tokens from many files as one sequence, with a small buffer and few open files. */
 import { closeSync, openSync, readSync, statSync } from 'node:fs';
 import { InputError, messageOf } from '../errors.js';
 import type { TokenSource } from './token-source.js';
@@ -9,7 +9,7 @@ export interface Segment {
   start: number;
   tokens: number;
   tokenBytes: 1 | 2 | 4;
-  /** Whether an extra token 0, not in the file, follows its tokens. */
+  /** Whether an additional token 0, not in the file, follows its tokens. */
   separator: boolean;
 }
 
@@ -26,11 +26,11 @@ export function fileSize(path: string): number {
   }
 }
 
-/** Segments, concatenated. */
+/** Reads concatenated segments. */
 export class SegmentReader implements TokenSource {
   readonly tokens: number;
   readonly files: string[];
-  /** Number of the first token of each segment. */
+  /** Index of the first token of each segment. */
   private readonly firsts: number[] = [];
   /** Open descriptors by segment, the most recently used last. */
   private readonly open = new Map<number, number>();
@@ -70,7 +70,7 @@ export class SegmentReader implements TokenSource {
     this.open.clear();
   }
 
-  /** The segment that contains token `position`: the last whose first token is not after it. */
+  /** The segment that contains token `position`: the last one that starts at or before it. */
   private segmentOf(position: number): number {
     let [low, high] = [0, this.firsts.length - 1];
     while (low < high) {

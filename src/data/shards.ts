@@ -19,7 +19,7 @@ export function shardTokenBytes(vocabSize: number): ShardTokenBytes {
   return vocabSize <= 2 ** 16 ? 2 : 4;
 }
 
-/** A sequence of tokens, split into shards; a shard is renamed into place once all of it is on disk. */
+/** Writes a sequence of tokens, split into shards; a shard is renamed into place once all of it is on disk. */
 export class ShardWriter {
   /** Paths of the complete shards. */
   readonly paths: string[] = [];
@@ -31,7 +31,7 @@ export class ShardWriter {
 
   /**
    * @param pathOf the path of the nth shard, from 0, in a folder that exists
-   * @param shardTokens tokens of a shard, at most
+   * @param shardTokens maximum number of tokens of a shard
    */
   constructor(
     private readonly pathOf: (shard: number) => string,
@@ -58,7 +58,7 @@ export class ShardWriter {
     this.complete();
   }
 
-  /** Drops the incomplete shard. */
+  /** Closes an incomplete shard without completing it. */
   abandon(): void {
     if (this.file !== null) closeSync(this.file);
     this.file = null;
@@ -92,7 +92,7 @@ export class ShardWriter {
     this.inShard = 0;
   }
 
-  /** The same name after a kill, so that doing the part again overwrites it. */
+  /** A fixed name, so that preparing the part again after a crash overwrites the file. */
   private temporary(): string {
     const path = this.pathOf(this.paths.length);
     return join(dirname(path), `.${basename(path)}.tmp`);

@@ -6,14 +6,14 @@ import { fileSize, type Segment } from './segments.js';
 /** 256 int32: magic, version, number of tokens, zeros (llm.c, dev/data/data_common.py). */
 export const HEADER_BYTES = 1024;
 
-/** By magic number. llm.c writes version 1 for GPT-2's tokens and version 7 for Llama 3's. */
+/** The kinds of shards, by magic number. llm.c writes version 1 for GPT-2's tokens and version 7 for Llama 3's. */
 const SHARDS = new Map<number, { tokenBytes: 2 | 4; versions: number[] }>([
   [20240520, { tokenBytes: 2, versions: [1] }],
   [20240801, { tokenBytes: 4, versions: [1, 7] }],
 ]);
 
 /**
- * Where the tokens of a file are.
+ * Locates the tokens of a file, by its header if it has one.
  *
  * @param bareBytes bytes per token of a file without a header
  * @throws InputError for an empty file, a size that is not a multiple of the token size, an unknown header
@@ -41,7 +41,7 @@ export function tokenFileSegment(path: string, bareBytes: 1 | 2): Segment {
     );
   }
   const tokens = header.readInt32LE(8);
-  if (tokens <= 0) throw new InputError(`${path}: its header gives ${tokens} tokens`);
+  if (tokens <= 0) throw new InputError(`${path}: a damaged shard: its header gives ${tokens} tokens`);
   const expected = HEADER_BYTES + tokens * shard.tokenBytes;
   if (size !== expected) {
     throw new InputError(

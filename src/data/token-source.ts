@@ -1,5 +1,5 @@
-/** A sequence of tokens that is read from disk in parts. */
-/** A long sequence of tokens on disk. */
+/** The interface of a long sequence of tokens on disk, read in parts. */
+
 export interface TokenSource {
   /** Number of tokens. */
   readonly tokens: number;

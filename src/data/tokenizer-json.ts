@@ -1,4 +1,4 @@
-/** Tokenizers of a tokenizer.json, by Hugging Face's library: the ids equal those of Python. */
+/** Tokenizers from a tokenizer.json file, through Hugging Face's library: the ids equal those in Python. */
 import { readFileSync } from 'node:fs';
 import { InputError, messageOf } from '../errors.js';
 import type { Tokenizer } from './tokenizer.js';
@@ -7,7 +7,7 @@ import type { Tokenizer } from './tokenizer.js';
 const END_OF_TEXT = ['<|endoftext|>', '<|end_of_text|>', '</s>', '<eos>', '<|eos|>'];
 
 /**
- * As in Python, a special token that is spelled out in a text is encoded as that token.
+ * Opens a tokenizer.json. As in Python, a special token that is spelled out in a text is encoded as that token.
  *
  * @param path of a tokenizer.json
  * @throws InputError for a file that is missing or that the library rejects
@@ -21,7 +21,7 @@ export async function jsonTokenizer(path: string): Promise<Tokenizer> {
   } catch (error) {
     throw new InputError(`${path}: not a tokenizer.json: ${messageOf(error)}`);
   }
-  // A file may enable both; documents are encoded whole.
+  // A file may enable truncation and padding; documents are encoded whole.
   tokenizer.disableTruncation();
   tokenizer.disablePadding();
   const idOf = (token: string) => tokenizer.tokenToId(token);
@@ -39,7 +39,7 @@ export async function jsonTokenizer(path: string): Promise<Tokenizer> {
 }
 
 /**
- * The number of ids of a tokenizer.json: its largest plus one.
+ * The vocabulary size of a tokenizer.json: its largest id plus one.
  *
  * @throws InputError for a file that is missing or not a tokenizer.json
  */

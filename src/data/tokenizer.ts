@@ -5,7 +5,7 @@ export interface Tokenizer {
   readonly vocabSize: number;
   /** The token after each document; null if the tokenizer has none with a usual name. */
   readonly endOfText: number | null;
-  /** Ids of UTF-8 text, without special tokens. Invalid UTF-8 becomes U+FFFD, except where bytes are the tokens. */
+  /** Ids of UTF-8 text, without special tokens. Invalid UTF-8 becomes U+FFFD, unless the tokens are bytes. */
   encode(text: Uint8Array): Promise<ArrayLike<number>>;
   /** The text of ids; U+FFFD for invalid UTF-8. */
   decode(tokens: ArrayLike<number>): Promise<string>;

@@ -31,7 +31,7 @@ export function builtInVocabulary(name: string): number | null {
   return isBuiltIn(name) ? BUILT_IN[name].vocabSize : null;
 }
 
-/** Whether a `tokenizer` is built in, not the path of a tokenizer.json. */
+/** Whether a tokenizer is built in; otherwise its name is the path of a tokenizer.json. */
 export function isBuiltIn(name: string): name is BuiltInTokenizer {
   return (BUILT_IN_TOKENIZERS as readonly string[]).includes(name);
 }
@@ -47,8 +47,8 @@ export async function openTokenizer(name: string, baseDir: string): Promise<Toke
 }
 
 /**
- * The tokenizer of a sweep's data, which its checkpoints carry: `bytes`, `gpt2` or the absolute path of a tokenizer.json.
- * Null if the sweep file names none.
+ * The tokenizer of a sweep's data, stored in its checkpoints: `bytes`, `gpt2` or the absolute path of a tokenizer.json;
+ * null if the sweep file has none.
  *
  * @param baseDir the folder of the sweep file
  * @throws InputError for a missing tokenizer.json

@@ -10,7 +10,7 @@ import type { TokenSource } from './token-source.js';
 const BYTE_VOCABULARY = 256;
 
 /**
- * The training or held-out tokens of a sweep file.
+ * Opens the training or held-out tokens of a sweep file.
  *
  * @param baseDir the folder that the globs are relative to
  * @throws InputError for a glob that matches nothing, an empty or damaged file
@@ -30,7 +30,7 @@ export function openTokens(data: DataConfig, role: 'train' | 'heldout', baseDir:
     throw new InputError(`data.vocab_size: bytes need ${BYTE_VOCABULARY}, found ${data.vocab_size}`);
   }
   const found = findFiles(patternsOf(data, role), baseDir);
-  // An empty file among many that a wildcard matches is skipped; one that is named, or the only one, is a mistake.
+  // An empty file among others that a wildcard matches is skipped; an empty file that is named, or only empty files, are errors.
   const sizes = found.map(({ path }) => fileSize(path));
   const empty = found.find(({ named }, i) => sizes[i] === 0 && (named || sizes.every((size) => size === 0)));
   if (empty !== undefined) throw new InputError(`${empty.path}: the file is empty`);
@@ -48,7 +48,7 @@ export function patternsOf(data: DataConfig, role: 'train' | 'heldout'): string[
 }
 
 /**
- * One token file: a shard of llm.c, or bare tokens of `tokenBytes` bytes.
+ * Opens one token file: a shard of llm.c, or bare tokens of `tokenBytes` bytes.
  *
  * @throws InputError for a missing, empty or damaged file
  */

@@ -1,4 +1,4 @@
-/** The bytes of a file as a stream, decompressed if it is gzip or zstd. */
+/** Streams the bytes of a file, decompressed if it is gzip or zstd. */
 import { closeSync, createReadStream, openSync, readSync } from 'node:fs';
 import { pipeline } from 'node:stream';
 import { createGunzip } from 'node:zlib';
@@ -13,7 +13,7 @@ export interface Slice {
 }
 
 const CHUNK_BYTES = 2 ** 20;
-/** Empty results from one chunk; valid frames have given none at all. */
+/** The number of empty results from one chunk that indicates an error; valid frames gave none in tests. */
 const MANY_EMPTY = 100;
 
 interface Format {
@@ -103,7 +103,7 @@ async function* unpackZstd(path: string, onRead: OnRead): AsyncGenerator<Buffer>
     empty = unpacked.length > 0 || chunksRead > chunksBefore ? 0 : empty + 1;
     chunksBefore = chunksRead;
     if (empty === MANY_EMPTY)
-      throw new Error('a frame that cannot be decompressed, or a window above 128 MiB');
+      throw new Error('it has a frame that cannot be decompressed, or a window above 128 MiB');
     yield Buffer.from(unpacked.buffer, unpacked.byteOffset, unpacked.byteLength);
   }
 }

@@ -1,9 +1,8 @@
 /** The curves of a run for other tools: name, step, value, time. */
-
 import type { EvalRow, StepRow } from '../results/columns.js';
 import type { LoadedRun } from '../results/load.js';
 
-/** The values at one step, by name. The tools group names by their prefix. */
+/** The values at one step, by name. The tools group the names by prefix. */
 export interface CurveStep {
   step: number;
   /** Seconds since 1970. */

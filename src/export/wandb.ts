@@ -1,4 +1,4 @@
-/** A run in the files of Weights & Biases: config, history with one line per logged step, summary. */
+/** A run as files for Weights & Biases: config, history with one line per logged step, summary. */
 import type { LoadedRun } from '../results/load.js';
 import { type CurveStep, evaluationValues } from './curves.js';
 

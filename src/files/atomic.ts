@@ -18,18 +18,18 @@ import { hostname } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { InputError, messageOf } from '../errors.js';
 
-/** One call writes at most this much: Node rejects lengths beyond 2³¹ - 1. */
+/** Bytes of one write at most: Node rejects lengths beyond 2³¹ - 1. */
 const CHUNK_BYTES = 2 ** 28;
 /**
- * A temporary file of another machine, whose processes are not visible here, counts as a leftover after this long. The
- * clock is that of the file system: the machines' own clocks may differ.
+ * The age at which a temporary file of another machine, whose processes are not visible here, counts as a leftover. The
+ * clock is that of the file system: the clocks of the machines may differ.
  */
 const FOREIGN_LEFTOVER_MS = 24 * 3600 * 1000;
 
 const host = createHash('sha256').update(hostname()).digest('hex').slice(0, 8);
 
 /**
- * Replaces a file by parts written one after another: temporary file in the same folder, fsync, rename, fsync of the folder.
+ * Replaces a file with the given parts: temporary file in the same folder, fsync, rename, fsync of the folder.
  * On failure the temporary file is removed and the old file stays; the system's error is rethrown with its `code`, the
  * path added to its message. Temporary files of killed writers of the same path are removed first.
  */
@@ -53,18 +53,18 @@ export function writeFileAtomic(path: string, ...parts: (Uint8Array | string)[])
   }
 }
 
-/** Replaces a text file unless it already has this text, so that its modification time stays. */
+/** Replaces a text file unless it already has this text, so that its modification time stays unchanged. */
 export function writeTextIfChanged(path: string, text: string): void {
   let before: string | null = null;
   try {
     before = readFileSync(path, 'utf8');
   } catch {
-    // Missing or unreadable: it is written.
+    // Missing or unreadable: the file is written.
   }
   if (before !== text) writeFileAtomic(path, text);
 }
 
-/** Writes every byte: one write(2) may write fewer than it is given. */
+/** Writes every byte: a single write(2) may write only some of them. */
 export function writeAll(file: number, bytes: Uint8Array, write: typeof writeSync = writeSync): void {
   for (let at = 0; at < bytes.length; ) {
     at += write(file, bytes, at, Math.min(bytes.length - at, CHUNK_BYTES));
@@ -80,7 +80,7 @@ export function syncFolder(folder: string, fs: SyncCalls = { openSync, fsyncSync
   try {
     fs.fsyncSync(handle);
   } catch (error) {
-    // Some network and FUSE file systems do not support this call: nothing more can be done there.
+    // Some network and FUSE file systems do not support this call, and have no replacement for it.
     if (!['EINVAL', 'ENOTSUP'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
   } finally {
     fs.closeSync(handle);

@@ -1,4 +1,4 @@
-/** Rows to CSV and back, by a table of columns: numbers as JavaScript prints them, an empty cell for null. */
+/** Reads and writes CSV by a table of columns: numbers as JavaScript prints them, an empty cell for null. */
 import { readFileSync } from 'node:fs';
 import { parse } from 'csv-parse/sync';
 import { stringify } from 'csv-stringify/sync';
@@ -26,7 +26,7 @@ export function formatCsv<Name extends string>(
   return formatLines([namesOf(table), ...rows.map((row) => cellsOf(table, row))]);
 }
 
-/** One line, for a table that has its header. */
+/** One line, for a table that already has its header. */
 export function formatCsvLine<Name extends string>(table: CsvTable<Name>, row: CsvCells<Name>): string {
   return formatLines([cellsOf(table, row)]);
 }
@@ -50,7 +50,7 @@ export function readCsv<Row extends object>(path: string, table: CsvTable<keyof 
   return parseCsv(path, readTable(path), table);
 }
 
-/** As readCsv, from the text of the file, or a part of it. */
+/** Like readCsv, from the text of the file or a part of it. */
 export function parseCsv<Row extends object>(
   path: string,
   text: string,
@@ -114,6 +114,6 @@ function cellsOf<Name extends string>(
 }
 
 function formatLines(rows: readonly (readonly (string | number | null)[])[]): string {
-  // Unquoted, a carriage return at the end of a cell would read as part of the line end.
+  // Without quotes, a carriage return at the end of a cell would be read as part of the line end.
   return stringify(rows as (string | number | null)[][], { quoted_match: /\r/ });
 }

@@ -1,4 +1,4 @@
-/** JSON files: written atomically; errors of reading name the file. */
+/** Reads and writes JSON files: atomic writes, errors with the file's name. */
 import { readFileSync } from 'node:fs';
 import { InputError, messageOf } from '../errors.js';
 import { writeFileAtomic, writeTextIfChanged } from './atomic.js';
@@ -13,8 +13,8 @@ export function writeJsonIfChanged(path: string, value: unknown): void {
 }
 
 /**
- * Two spaces per level, as `JSON.stringify(value, null, 2)`, except that a list or object without nesting is on one line:
- * half the bytes, and a diff still shows what changed.
+ * Indents by two spaces, like `JSON.stringify(value, null, 2)`, but writes a list or object without nesting on one line:
+ * half the bytes, and diffs stay readable.
  */
 export function formatJson(value: unknown): string {
   return `${layOut(JSON.parse(JSON.stringify(value)), '')}\n`;

@@ -8,7 +8,7 @@ export interface Lock {
   release(): void;
 }
 
-/** What the holder of a lock writes into its file, for messages. */
+/** The content of a lock file while it is held, for messages. */
 interface Holder {
   pid: number;
   host: string;
@@ -18,7 +18,7 @@ interface Holder {
 
 /** The same on Linux and macOS. */
 const [LOCK_SH, LOCK_EX, LOCK_NB, LOCK_UN] = [1, 2, 4, 8];
-/** Attempts, over about one second: `isLocked` briefly takes shared locks. */
+/** Number of attempts, over about one second: `isLocked` briefly holds shared locks. */
 const TRIES = 200;
 
 /** int flock(int fd, int operation): 0, or -1 and errno. */
@@ -28,7 +28,7 @@ const flock = koffi.load(null).func('flock', 'int', ['int', 'int']) as (
 ) => number;
 
 /**
- * Takes the lock of a file. The file is created if missing and never removed: a lock on a file that may be deleted
+ * Acquires the lock of a file. The file is created if missing and never removed: a lock on a file that may be deleted
  * excludes no other process. Child processes do not inherit the lock (Node opens every file close-on-exec).
  *
  * @param description of the holder, for the messages of other processes
@@ -63,7 +63,7 @@ export function acquireLock(path: string, description: string): Lock {
 }
 
 /**
- * Takes a lock that is only held briefly, waiting for its release. Blocks the event loop.
+ * Acquires a lock that is held only briefly; waits for its release. Blocks the event loop.
  *
  * @param timeout seconds
  * @throws TryLaterError if it is still held after that time
@@ -109,7 +109,7 @@ function lockExclusively(file: number, path: string): void {
   throw new TryLaterError(`${path} is held by ${describeHolder(path)}`);
 }
 
-/** Takes the lock if it is free, without waiting; whether it did. */
+/** Acquires the lock if it is free, without waiting; returns whether it succeeded. */
 function tryLock(file: number, operation: number, path: string): boolean {
   const { EAGAIN, EINTR } = koffi.os.errno;
   for (;;) {
@@ -119,7 +119,7 @@ function tryLock(file: number, operation: number, path: string): boolean {
     if (errno !== EINTR) {
       const [name] = Object.entries(koffi.os.errno).find(([, value]) => value === errno) ?? [errno];
       throw new InputError(
-        `${path}: cannot be locked (flock: ${name}): results need a file system with locks`,
+        `${path}: cannot be locked (flock: ${name}): choose a --results folder on a file system with locks`,
       );
     }
   }

@@ -8,13 +8,13 @@ import { InputError, messageOf } from '../errors.js';
 import { writeFileAtomic } from './atomic.js';
 import { checkHeader, type Entry } from './safetensors-header.js';
 
-/** A tensor of one of the two types that checkpoints and reference cases have; `data` is row-major. */
+/** A tensor of one of the two types in checkpoints and reference cases; `data` is row-major. */
 export type SafeTensor = { name: string; shape: number[] } & (
   | { dtype: 'F32'; data: Float32Array }
   | { dtype: 'I32'; data: Int32Array }
 );
 
-/** One call reads at most this much: Node rejects lengths beyond 2³¹ - 1. */
+/** Bytes of one read at most: Node rejects lengths beyond 2³¹ - 1. */
 const CHUNK_BYTES = 2 ** 28;
 /** Enough for 80,000 tensors. The reference allows 100 MB, but a hostile header of that size parses to gigabytes. */
 const LARGEST_HEADER = 8 * 2 ** 20;
@@ -59,8 +59,7 @@ export function safetensorsParts(
 }
 
 /**
- * Reads every tensor of a file, by name. The whole header is checked against the file before
- * anything is allocated for a tensor.
+ * Reads every tensor of a file, by name. The header is validated before memory is allocated for a tensor.
  *
  * @throws InputError naming the file and, if one is at fault, the tensor
  */

@@ -1,8 +1,9 @@
-/** From a sweep file to the list of its runs: a pure function. */
+/** Expands a sweep file to the list of its runs: a pure function. */
 import type { CheckpointPolicy } from '../config/checkpoint-policy.js';
 import type { Product, SweepFile, TopLevel } from '../config/sweep-file.js';
 import { InputError } from '../errors.js';
 import { configHash } from '../files/canonical.js';
+import { counted } from '../format.js';
 import { routingProblems } from '../model/feasible.js';
 import { denseFlopsPerPass, flopsPerPass } from '../model/flops.js';
 import { parameterCounts } from '../model/parameter-count.js';
@@ -17,8 +18,7 @@ import { runId } from './run-id.js';
 const MIN_STEPS = 10;
 
 /**
- * The runs of a sweep file: the union of its products, in the file's order. Runs that are equal in everything that decides
- * their result appear once.
+ * The runs of a sweep file: the union of its products, in the file's order. Runs with equal config and backend appear once.
  *
  * @param baselineOf resolves `match_flops: FOLDER` to the baseline of a finished sweep
  * @throws InputError for a file without a feasible point
@@ -65,7 +65,7 @@ function planRun(point: Point, top: TopLevel): PlannedRun {
     },
     precision: product.precision,
   };
-  const reasons = whyNotFeasible(spec);
+  const reasons = infeasibleReasons(spec);
   const { total, non_embedding, active } = parameterCounts(model);
   return {
     run_id: runId(point, top),
@@ -95,12 +95,14 @@ function trainingOf({ product: { training }, learningRate, shape }: Point): RunS
   };
 }
 
-/** Every reason why a point is not feasible; empty if it is. */
-function whyNotFeasible({ model, steps, batch_sequences }: RunSpec): string[] {
+/** The reasons why a point is not feasible; an empty list if it is. */
+function infeasibleReasons({ model, steps, batch_sequences }: RunSpec): string[] {
   const reasons = routingProblems(model);
   if (steps < MIN_STEPS) {
     const step = `${batch_sequences} sequences of ${model.sequence_length} tokens`;
-    reasons.push(`the budget pays for ${steps} of at least ${MIN_STEPS} steps of ${step}`);
+    reasons.push(
+      `the budget allows ${counted(steps, 'step')} of ${step}, at least ${MIN_STEPS} are required`,
+    );
   }
   return reasons;
 }

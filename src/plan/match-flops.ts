@@ -7,7 +7,7 @@ import { flopsPerPass } from '../model/flops.js';
 export interface FlopsTarget {
   /** The baseline's shape, from which deeper and wider ones are derived. */
   shape: Shape;
-  /** Null: that of the dense model of this shape. */
+  /** Null: the FLOPs per pass of the dense model of this shape. */
   flopsPerPass: number | null;
 }
 
@@ -21,12 +21,12 @@ const MAX_LAYERS = 4096;
 interface Match {
   shape: Shape;
   /** |log(FLOPs per pass / targetFlops)|. */
-  miss: number;
+  distance: number;
 }
 
 /**
  * The shape whose FLOPs per pass are closest to `targetFlops`: at the baseline's width the best depth (Raposo et al. 2024,
- * section 4.1: depth is worth more than width); if that misses by more than 1%, the best of all widths up to 15% away, each
+ * section 4.1: depth is worth more than width); if that differs by more than 1%, the best of all widths up to 15% away, each
  * at its own best depth. All widths keep the number of heads, give heads of an even size (rotary positions pair their
  * halves) and are multiples of 8 (tensor cores read 16 bytes at once); d_ff keeps its ratio.
  *
@@ -35,7 +35,7 @@ interface Match {
 export function matchFlops(targetFlops: number, base: Shape, modelOf: (shape: Shape) => ModelConfig): Shape {
   const match = (width: number): Match => bestDepth(targetFlops, width, base, modelOf);
   const own = match(base.d_model);
-  if (own.miss <= Math.log1p(CLOSE_ENOUGH)) return own.shape;
+  if (own.distance <= Math.log1p(CLOSE_ENOUGH)) return own.shape;
   const step = leastCommonMultiple(2 * base.n_heads, WIDTH_STEP);
   const reach = Math.floor((WIDEST_CHANGE * base.d_model) / step);
   // From the nearest width outwards: the first of equal matches wins.
@@ -46,7 +46,7 @@ export function matchFlops(targetFlops: number, base: Shape, modelOf: (shape: Sh
   return widths
     .filter((width) => width > 0)
     .map(match)
-    .reduce((best, one) => (one.miss < best.miss ? one : best), own).shape;
+    .reduce((best, one) => (one.distance < best.distance ? one : best), own).shape;
 }
 
 function leastCommonMultiple(a: number, b: number): number {
@@ -66,8 +66,8 @@ function bestDepth(
   for (let layers = 1; layers <= MAX_LAYERS; layers++) {
     const shape = customShape(width, layers, base.n_heads, d_ff);
     const flops = flopsPerPass(modelOf(shape)).total;
-    const miss = Math.abs(Math.log(flops / targetFlops));
-    if (best === null || miss < best.miss) best = { shape, miss };
+    const distance = Math.abs(Math.log(flops / targetFlops));
+    if (best === null || distance < best.distance) best = { shape, distance };
     if (flops > targetFlops) break;
   }
   return best as Match;

@@ -27,7 +27,7 @@ function routingOf(
   { capacity, frequency, router, gate }: NonNullable<Point['routing']>,
   { routing }: Point['product'],
 ): RoutingConfig {
-  // Runs that differ only in keys that do not concern their router are one run: these are 0 for it.
+  // Keys without effect on this router are set to 0, so that runs that differ only in them are one run.
   const { learns } = ROUTERS[router];
   return {
     frequency: frequency.value,
@@ -40,8 +40,8 @@ function routingOf(
 }
 
 /**
- * With reduced capacity the experts have each choice's even share of the tokens, no-ops counted, but no no-ops: their FLOPs
- * equal those of the form with no-ops.
+ * The experts of a variant. With reduced capacity there are no no-ops, but the slots are computed as if there were: the
+ * FLOPs equal those of the variant with no-ops.
  */
 function expertsOf(form: ExpertsSetting, { experts }: Point['product']): ExpertsConfig {
   const count = experts.count.value;

@@ -11,12 +11,12 @@ import { modelOf } from './model-of.js';
 import type { Point, RoutingPoint } from './point.js';
 import { autoSizes } from './sizes.js';
 
-/** Gives the optimal baseline of a finished sweep, by its folder, at a budget. */
+/** Returns the optimal baseline of a finished sweep, by its folder, at a budget. */
 export type BaselineOf = (sweep: string, budget: number) => FlopsTarget;
 
 /** For callers without a results folder: `match_flops` of a sweep is an error. */
 export const noBaselines: BaselineOf = (sweep) => {
-  throw new InputError(`match_flops: ${sweep}: no sweep can be read here`);
+  throw new InputError(`match_flops: ${sweep}: no results folder to read a sweep from`);
 };
 
 /** All points of a product: by budget, then variant, size, learning rate, seed. */
@@ -49,7 +49,7 @@ function variantsOf(product: Product): Setting[] {
   return [...baseline, ...routed, ...experts];
 }
 
-/** Every choice of routing by these routers: by capacity, then frequency, router, gate. */
+/** Every routing setting with these routers: by capacity, then frequency, router, gate. */
 function routingsOf(product: Product, routers: readonly RouterName[]): RoutingPoint[] {
   return product.capacities.flatMap((capacity) =>
     product.routing_frequencies.flatMap((frequency) =>

@@ -1,4 +1,4 @@
-/** Run ids: the settings of a run as its sweep file wrote them, as a file name. */
+/** Run ids: the settings of a run, spelled as in its sweep file, as a file name. */
 import { WrittenNumber } from '../config/document.js';
 import type { Product, TopLevel } from '../config/sweep-file.js';
 import { canonicalJson, configHash } from '../files/canonical.js';
@@ -9,8 +9,8 @@ import type { Point } from './point.js';
 /**
  * The id of a run: budget, variant, capacity and frequency if routed, the gate if it is not raw, size, seed, then every
  * other key in which the run differs from the file's top level: `6e18-mod-c0.125-f2-217M-s0`,
- * `1e16-baseline-d256l4-s1-learning_rate-1e-3`. It depends on the run and the top level only, so that adding grids renames
- * nothing. The learning rate is also named if the top level lists several. An id that would be too long for a file name
+ * `1e16-baseline-d256l4-s1-learning_rate-1e-3`. It depends only on the run and the top level, so adding a grid renames no
+ * run. The learning rate is also named if the top level lists several. An id that would be too long for a file name
  * ends in a hash of the parts left out.
  */
 export function runId(point: Point, top: TopLevel): string {
@@ -27,7 +27,7 @@ export function runId(point: Point, top: TopLevel): string {
   const own = otherKeys(point.product, [point.learningRate]);
   const usual = otherKeys(top, top.training.learning_rate);
   for (const [key, { value, text }] of Object.entries(own)) {
-    if (!concerns(point, key)) continue;
+    if (!affects(point, key)) continue;
     if (value !== usual[key]?.value) parts.push(`${key}-${text}`);
   }
   return shortened(parts);
@@ -37,7 +37,7 @@ export function runId(point: Point, top: TopLevel): string {
 const LONGEST = 200;
 const HASH_DIGITS = 12;
 
-/** The parts as a file name: as many from the first as fit, and a hash of the others. */
+/** The parts as a file name: the first ones that fit, and a hash of the others. */
 function shortened(parts: readonly string[]): string {
   const whole = parts.join('-');
   if (whole.length <= LONGEST) return whole;
@@ -46,7 +46,7 @@ function shortened(parts: readonly string[]): string {
   return [...parts.slice(0, kept), configHash(parts.slice(kept)).slice(0, HASH_DIGITS)].join('-');
 }
 
-/** Keys that concern routers that learn. */
+/** Keys that affect only routers that learn. */
 const LEARNED_ROUTER_KEYS = new Set(['predictor_hidden', 'aux_loss_weight']);
 /** The keys of `experts`, by their names in ids. */
 const EXPERT_KEYS = new Set([
@@ -58,7 +58,7 @@ const EXPERT_KEYS = new Set([
 ]);
 
 /** Whether a key can change the result of a run. */
-function concerns({ variant, routing }: Point, key: string): boolean {
+function affects({ variant, routing }: Point, key: string): boolean {
   if (LEARNED_ROUTER_KEYS.has(key)) return routing !== null && ROUTERS[routing.router].learns;
   if (!EXPERT_KEYS.has(key)) return true;
   const { experts } = VARIANTS[variant];
@@ -69,7 +69,7 @@ function concerns({ variant, routing }: Point, key: string): boolean {
 interface Setting {
   /** Equal for equal values, however they are written. */
   value: string;
-  /** As the file writes it. */
+  /** As in the file. */
   text: string;
 }
 

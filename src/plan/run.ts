@@ -22,7 +22,7 @@ export interface EvaluationConfig {
   autoregressive: boolean;
 }
 
-/** Everything that decides a run's result; `config_hash` is its SHA-256. */
+/** Everything that determines a run's result; `config_hash` is its SHA-256. */
 export interface RunSpec {
   variant: Variant;
   flop_budget: number;
@@ -47,7 +47,7 @@ export interface PlannedRun {
   backend: RequestedBackend;
   params_total: number;
   params_non_embedding: number;
-  /** Parameters used by the pass of one token at most; absent without experts. */
+  /** Maximum number of parameters used by the pass of one token; absent without experts. */
   params_active?: number;
   /** Forward FLOPs of one sequence in the training pass. */
   flops_per_pass: number;

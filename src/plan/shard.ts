@@ -1,4 +1,4 @@
-/** Dividing a plan by cost: among machines that do not communicate, and in the order in which runs start. */
+/** Divides a plan by cost among machines that do not communicate, and orders runs by cost. */
 import type { PlannedRun } from './run.js';
 
 /** One of several equal parts of a plan, for one of several machines. */
@@ -12,8 +12,8 @@ export interface Shard {
 /**
  * The runs of one shard, in the plan's order. The feasible runs are assigned from the costliest down, each to the shard
  * with the fewest FLOPs so far (longest processing time first, Graham 1969: the longest shard has at most 4/3 of the FLOPs
- * of the best division's). The division does not depend on which runs are done, so that it is the same on every machine at
- * any time; every run is in exactly one shard.
+ * of the best division's). The division does not depend on which runs are done, so it is the same on every machine at
+ * any time. Every feasible run is in exactly one shard.
  */
 export function shardOf(plan: readonly PlannedRun[], { index, of }: Shard): PlannedRun[] {
   const feasible = plan.filter(({ status }) => status === 'pending');
@@ -27,7 +27,7 @@ export function shardOf(plan: readonly PlannedRun[], { index, of }: Shard): Plan
   return plan.filter((run) => mine.has(run));
 }
 
-/** From the most training FLOPs to the fewest, stable: the runs that start last should be short. */
+/** Sorts from the most training FLOPs to the fewest, stable: the runs that start last should be short. */
 export function largestFirst(runs: readonly PlannedRun[]): PlannedRun[] {
   return [...runs].sort((a, b) => b.train_flops - a.train_flops);
 }

@@ -3,12 +3,12 @@ import { CHINCHILLA_SHAPES, customShape, type Shape } from '../config/shapes.js'
 import type { ModelConfig, RoutingConfig } from '../model/config.js';
 import { parameterCounts } from '../model/parameter-count.js';
 
-/** What the number of parameters depends on in addition to the shape. */
+/** The settings, in addition to the shape, that determine the number of parameters. */
 export type SizeContext = Pick<ModelConfig, 'vocab_size' | 'tie_embeddings'> & { predictor_hidden: number };
 
 export interface AutoSizes {
   baseline: Shape[];
-  /** The baseline's and deeper ones. */
+  /** The baseline's sizes and deeper ones. */
   routed: Shape[];
 }
 
@@ -17,7 +17,7 @@ const DEEPER_SIZES = 2;
 const SMALLEST_WIDTH = 16;
 const SMALLEST_DEPTH = 2;
 const MAX_LAYERS = 128;
-/** Parameters of the largest optimum: larger budgets get the sizes for this one. */
+/** Parameters of the largest optimum: larger budgets get the same sizes. */
 const LARGEST_OPTIMUM = 1e12;
 /** A row of table A9 is used if its parameters are within this ratio of the target. */
 const NEAR_ENOUGH = 1.12;
@@ -38,9 +38,9 @@ function range(first: number, last: number, step: number): number[] {
 
 /**
  * The sizes for a budget in total parameters, N0 = sqrt(budget / 120), about where a dense model's loss is lowest
- * (Hoffmann et al. 2022: 20 tokens a parameter, 6 FLOPs each): seven from N0/8 to 2·N0, evenly spaced in their logarithm;
+ * (Hoffmann et al. 2022: 20 tokens per parameter, 6 FLOPs each): seven from N0/8 to 2·N0, evenly spaced in their logarithm;
  * for routed models, whose best is larger, the same and two up to 4·N0, the largest baseline's made deeper (Raposo et al.
- * 2024: what routing saves is better spent on depth than on width). Rows of table A9 where they are near.
+ * 2024: FLOPs that routing saves are better spent on depth than on width). A row of table A9 is used if it is near.
  * If the vocabulary alone is larger than N0/8 the sizes start at the smallest model.
  */
 export function autoSizes(budget: number, context: SizeContext): AutoSizes {
@@ -93,22 +93,22 @@ interface SizedShape {
   params: number;
 }
 
-/** A row of table A9 near the target; else the best compromise between the size and the usual proportions. */
+/** A row of table A9 near the target; otherwise the best compromise between the size and the usual proportions. */
 function bestOf(sized: SizedShape[], target: number): SizedShape {
-  const miss = ({ params }: SizedShape) => Math.abs(Math.log(params / target));
+  const distance = ({ params }: SizedShape) => Math.abs(Math.log(params / target));
   const rows = sized.filter(
-    (one) => CHINCHILLA_SHAPES.includes(one.shape) && miss(one) < Math.log(NEAR_ENOUGH),
+    (one) => CHINCHILLA_SHAPES.includes(one.shape) && distance(one) < Math.log(NEAR_ENOUGH),
   );
   return rows.length > 0
-    ? leastBy(rows, miss)
-    : leastBy(sized, (one) => 10 * miss(one) + disproportion(one.shape));
+    ? leastBy(rows, distance)
+    : leastBy(sized, (one) => 10 * distance(one) + disproportion(one.shape));
 }
 
 function leastBy<T>(items: T[], cost: (item: T) => number): T {
   return items.reduce((best, item) => (cost(item) < cost(best) ? item : best));
 }
 
-/** Log distance of width over depth from the ratio of table A9, about 56, and smaller for narrower models than its own. */
+/** Log distance of width over depth from the usual ratio: about 56 as in table A9, smaller for models narrower than its rows. */
 function disproportion({ d_model, n_layers }: Shape): number {
   const usual = 56 * Math.min(1, Math.sqrt(d_model / 512));
   return Math.abs(Math.log(d_model / n_layers / usual));

@@ -1,4 +1,4 @@
-/** The isoFLOP-optimal baseline of a finished sweep: what `match_flops` matches. */
+/** Finds the isoFLOP-optimal baseline of a finished sweep, the target of `match_flops`. */
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { shapeOf } from '../config/shapes.js';
@@ -39,6 +39,6 @@ export function baselinesOf({ path, dir }: Pick<SweepFile, 'path' | 'dir'>, resu
 }
 
 function missingBaseline(budgets: readonly BudgetStudy[]): string {
-  if (budgets.length === 0) return 'it has no finished dense run';
+  if (budgets.length === 0) return 'it has no finished dense run; train its baseline first';
   return `its dense runs have only ${budgets.map(({ budget }) => budgetName(budget)).join(', ')} FLOPs`;
 }

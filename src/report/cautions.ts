@@ -1,4 +1,4 @@
-/** Warnings about runs that differ in more than what the report compares. */
+/** Warnings about runs whose losses are not comparable. */
 import { counted } from '../format.js';
 import type { Study } from './study.js';
 import { percent } from './words.js';
@@ -31,7 +31,7 @@ export function cautionsOf({ done }: Study): string[] {
       specs.map(({ model }) => model.vocab_size),
     ),
     ...differing(
-      'length of sequence',
+      'sequence length',
       specs.map(({ model }) => model.sequence_length),
     ),
     ...differing(
@@ -41,7 +41,7 @@ export function cautionsOf({ done }: Study): string[] {
     ...(missed.length === 0
       ? []
       : [
-          `${counted(missed.length, 'run')} missed the budget by more than 1%, by ${percent(Math.max(...missed))} at most: fewer sequences a batch make more steps.`,
+          `${counted(missed.length, 'run')} missed the budget by more than 1%, by ${percent(Math.max(...missed))} at most: a smaller batch_sequences gives more steps.`,
         ]),
   ];
 }

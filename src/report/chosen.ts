@@ -1,4 +1,4 @@
-/** The few models of a budget that a report shows individually: the best of each kind, and the fastest that is as good. */
+/** Chooses the few models of a budget that a report shows individually: the best of each kind, and the fastest as good. */
 import { VARIANTS } from '../model/variants.js';
 import { fastestAsGood } from './claims/speed.js';
 import { type BudgetStudy, leastLoss, type SizeMean } from './study.js';

@@ -1,4 +1,4 @@
-/** Groups of items, for Node 20, which has no Map.groupBy. */
+/** Groups items by a key; Node 20 has no Map.groupBy. */
 
 /** The items by key, in the order in which each key first appears; no group is empty. */
 export function groupBy<T, K>(items: readonly T[], keyOf: (item: T) => K): Map<K, [T, ...T[]]> {

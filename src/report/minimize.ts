@@ -12,7 +12,7 @@ const MAX_STEPS = 500;
 /** A step is accepted if it achieves this share of the decrease that the slope predicts (Armijo). */
 const ENOUGH_DECREASE = 1e-4;
 const SHORTEST_STEP = 1e-12;
-/** The minimum is found when a full step gains less than this, relative to the value. */
+/** Stops when a full step decreases the value by less than this, relative to the value. */
 const TOLERANCE = 1e-12;
 
 /** A local minimum from a start (Nocedal and Wright 2006, algorithm 6.1). */

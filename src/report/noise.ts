@@ -1,4 +1,5 @@
 /** The standard deviation of a run's loss over seeds, and the intervals that follow from it. */
+import { mean } from '../statistics.js';
 import type { Interval } from './parabola.js';
 
 /** A sum of squares and its degrees of freedom. */
@@ -15,18 +16,18 @@ export const pooled = (parts: readonly Residual[]): Residual => ({
 /** With fewer degrees of freedom a variance is too uncertain: with three its 95% interval spans a factor of 40. */
 const ENOUGH_SEEDS = 3;
 
-/** The standard deviation of one run's loss over seeds, pooled over sizes; null if too few have a second seed. */
+/** The standard deviation of one run's loss over seeds, pooled over sizes; null if too few sizes have a second seed. */
 export function seedNoise(sizes: readonly (readonly { loss: number }[])[]): number | null {
   const { squares, freedom } = pooled(sizes.map(aboutMean));
   return freedom >= ENOUGH_SEEDS ? Math.sqrt(squares / freedom) : null;
 }
 
 function aboutMean(runs: readonly { loss: number }[]): Residual {
-  const mean = runs.reduce((sum, { loss }) => sum + loss, 0) / runs.length;
-  return { squares: runs.reduce((sum, { loss }) => sum + (loss - mean) ** 2, 0), freedom: runs.length - 1 };
+  const center = mean(runs.map(({ loss }) => loss));
+  return { squares: runs.reduce((sum, { loss }) => sum + (loss - center) ** 2, 0), freedom: runs.length - 1 };
 }
 
-/** The same from the residuals of fitted curves, too large if a curve is not a parabola; null if the fits are exact. */
+/** The same from the residuals of fitted curves: too large if a curve is not a parabola, null if the fits are exact. */
 export function fitNoise(residuals: readonly Residual[]): number | null {
   const { squares, freedom } = pooled(residuals.filter((one) => one.freedom > 0));
   return freedom === 0 ? null : Math.sqrt(squares / freedom);

@@ -1,8 +1,8 @@
-/** The page's script: what hovering, tapping and the arrow keys show. Without the script the marks keep their own titles. */
+/** The page's script: tooltips by hovering, tapping and the arrow keys. Without the script the marks keep their own titles. */
 
 /**
- * Every mark's `<title>` becomes its text in one line of help per figure, which is also a live region: the figure takes
- * the focus once, the arrow keys move from mark to mark.
+ * Shows the `<title>` of the current mark in one tooltip per figure, which is also a live region for screen readers. The
+ * figure takes the focus once; the arrow keys move from mark to mark.
  */
 export const PAGE_SCRIPT = `
 for (const frame of document.querySelectorAll('.frame')) {

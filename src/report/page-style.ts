@@ -1,4 +1,4 @@
-/** The style of the report's page: one quiet column of text, figures in pairs on wide screens, light, dark and print. */
+/** The style of the report's page: one column of text, figures in pairs on wide screens; light, dark and print. */
 
 export const PAGE_STYLE = `
 :root {

@@ -23,7 +23,7 @@ export interface PageContent {
   program: string;
 }
 
-/** HTML of the whole page. It loads no other file. */
+/** The HTML of the whole page, which loads no other file. */
 export function pageOf(content: PageContent): string {
   const { sweeps, study, claims, figures } = content;
   const title = `${sweeps.join(', ')}: Mixture-of-Depths at equal FLOPs`;
@@ -110,7 +110,7 @@ function figureHtml({ id, title, paper, reading, notes = '', svg, table, wide }:
   return `<figure id="${escapeXml(id)}"${wide ? ' class="wide"' : ''}><figcaption><h3>${escapeXml(title)}${source}</h3><p>${escapeXml(reading)}</p>${notes === '' ? '' : `<p class="quiet">${escapeXml(notes)}</p>`}</figcaption><div class="frame">${svg}</div><details><summary>The data</summary><div class="scroll" tabindex="0" role="region" aria-label="Data of ${escapeXml(title)}">${tableHtml(table)}</div></details></figure>`;
 }
 
-/** A table with its numbers aligned right. */
+/** A table whose numbers are aligned right. */
 function tableHtml({ head, rows }: DataTable): string {
   const numeric = head.map((_, i) => rows.some((row) => typeof row[i] === 'number'));
   const kind = (i: number) => (numeric[i] ? ' class="number"' : '');

@@ -1,8 +1,9 @@
-/** Parabolas through isoFLOP points: the optimum, whether it is known, and its interval. */
+/** Fits parabolas to isoFLOP points and finds their optimum, with its interval if it is known. */
 import type { RandomStream } from '../random.js';
 import { mean, quantile } from '../statistics.js';
+import { groupBy } from './group.js';
 
-/** One run: x is a logarithm of its size, y its loss. Runs of the same x are seeds of one size. */
+/** One run: x is the logarithm of its size, y its loss. Runs of the same x are seeds of one size. */
 export interface Point {
   x: number;
   y: number;
@@ -56,11 +57,11 @@ const REDRAWS = 50;
 /** With a smaller share of resamples in range, the interval would depend mainly on the resamples left out. */
 const STABLE = 0.8;
 
-/** Least squares. Null for fewer than three different x. */
+/** Fits by least squares. Null for fewer than three different x. */
 export function fitParabola(points: readonly Point[]): Parabola | null {
   if (new Set(points.map(({ x }) => x)).size < 3) return null;
   const n = points.length;
-  const center = points.reduce((sum, { x }) => sum + x, 0) / n;
+  const center = mean(points.map(({ x }) => x));
   // Moments of the centred x; the normal equations of (1, t, t²) are solved by elimination.
   let [s2, s3, s4, y0, y1, y2] = [0, 0, 0, 0, 0, 0];
   for (const { x, y } of points) {
@@ -85,14 +86,14 @@ export function parabolaAt({ center, a, b, c }: Parabola, x: number): number {
 }
 
 /**
- * Fits, finds the optimum, and bootstraps it: sizes are resampled with replacement, within each its seeds (Davison and
- * Hinkley 1997, section 3.8). Three sizes cannot be resampled, and resampling two or three seeds underestimates their
- * variance: then each size's mean is drawn from a normal distribution around it.
+ * Fits a parabola, finds its optimum, and bootstraps it: sizes are resampled with replacement, and within each size its
+ * seeds (Davison and Hinkley 1997, section 3.8). Three sizes cannot be resampled, and resampling two or three seeds
+ * underestimates their variance: then each size's mean is drawn from a normal distribution around it.
  *
- * @param noise standard deviation of a run's loss over seeds; null if unknown; three sizes then have no intervals
+ * @param noise standard deviation of a run's loss over seeds; null if unknown: then three sizes have no intervals
  */
 export function fitOptimum(points: readonly Point[], random: RandomStream, noise: number | null): Fit {
-  const sizes = bySize(points);
+  const sizes: Point[][] = [...groupBy(points, ({ x }) => x).values()];
   const parabola = fitParabola(points);
   const range = rangeOf(points);
   const found = optimumOf(parabola, range);
@@ -133,12 +134,6 @@ export function fitOptimum(points: readonly Point[], random: RandomStream, noise
 /** The middle 95% of resampled values. */
 export function interval(values: readonly number[]): Interval {
   return [quantile(values, 0.025), quantile(values, 0.975)];
-}
-
-function bySize(points: readonly Point[]): Point[][] {
-  const sizes = new Map<number, Point[]>();
-  for (const point of points) sizes.set(point.x, [...(sizes.get(point.x) ?? []), point]);
-  return [...sizes.values()];
 }
 
 function rangeOf(points: readonly Point[]): Interval {

@@ -1,4 +1,4 @@
-/** Chinchilla's approach 3: one loss surface over parameters and tokens, fitted to all runs of all budgets. */
+/** Chinchilla's approach 3: fits one loss surface over parameters and tokens to all runs of all budgets. */
 import type { RandomStream } from '../random.js';
 import { minimize, type Objective } from './minimize.js';
 import { type Interval, interval } from './parabola.js';
@@ -8,7 +8,7 @@ export interface LossPoint {
   params: number;
   /** D, training tokens. */
   tokens: number;
-  /** Nats a token. */
+  /** Nats per token. */
   loss: number;
 }
 
@@ -33,7 +33,7 @@ export interface SurfaceFit {
   rmsLogError: number;
 }
 
-/** Five unknowns: with fewer runs the surface would follow each of them. */
+/** The surface has five unknowns: with fewer runs it would follow each of them. */
 const MIN_POINTS = 8;
 const HUBER_DELTA = 1e-3;
 const RESAMPLES = 60;
@@ -56,7 +56,7 @@ export function lossAt({ E, A, B, alpha, beta }: LossSurface, params: number, to
  * Minimises the Huber loss, delta 1e-3, of log(predicted) - log(observed), from many starts (Hoffmann et al. 2022,
  * section 3.3), as a mean over runs of squares in units of delta, so that stopping rules work on numbers of order 1 (tiny
  * ones made the paper's own fit stop early: Besiroglu et al. 2024, arXiv 2404.10102). Null with fewer than eight runs,
- * three sizes or three numbers of tokens, and for a single budget, where N and D are one variable.
+ * three sizes or three numbers of tokens, and for a single budget, where N determines D.
  */
 export function fitSurface(
   points: readonly LossPoint[],

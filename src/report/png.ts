@@ -1,9 +1,9 @@
-/** A figure as PNG, for slides and papers: on white, at twice the size, in the font of this package. */
+/** Renders a figure as PNG for slides and papers: on white, at twice the size, in a font from a package. */
 import { createRequire } from 'node:module';
 import { Resvg } from '@resvg/resvg-js';
 
 const require = createRequire(import.meta.url);
-/** Training machines often have no fonts. */
+/** From a package, since training machines often have no fonts. */
 const fontFiles = ['400Regular/PTSans_400Regular.ttf', '700Bold/PTSans_700Bold.ttf'].map((file) =>
   require.resolve(`@expo-google-fonts/pt-sans/${file}`),
 );

@@ -1,4 +1,4 @@
-/** Chinchilla's approach 2 across budgets: power laws of the optimal parameters, tokens and FLOPs per pass. */
+/** Chinchilla's approach 2 across budgets: fits power laws to the optimal parameters, tokens and FLOPs per pass. */
 import { linearFit } from '../statistics.js';
 import { type Interval, interval } from './parabola.js';
 
@@ -18,7 +18,7 @@ export interface PowerLaw {
   budgets: number[];
 }
 
-/** Least squares on logarithms (Hoffmann et al. 2022, section 3.2). Null for fewer than two budgets. */
+/** Fits by least squares on logarithms (Hoffmann et al. 2022, section 3.2). Null for fewer than two budgets. */
 export function fitPowerLaw(optima: readonly BudgetOptimum[]): PowerLaw | null {
   const budgets = [...new Set(optima.map(({ budget }) => budget))];
   if (budgets.length < 2) return null;

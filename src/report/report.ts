@@ -1,4 +1,4 @@
-/** Writes a report: the page, every figure as SVG and PNG, and every number shown as JSON. */
+/** Writes a report: the page, every figure as SVG and PNG, and every number as JSON. */
 import { mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeFileAtomic } from '../files/atomic.js';
@@ -69,7 +69,7 @@ export function writeReport(folder: string, report: Report, now: Date): ReportFi
   return files;
 }
 
-/** A figure in its own file has no page colours to inherit: black on white. */
+/** A figure for its own file, black on white: it has no page to inherit colours from. */
 function standalone(svg: string): string {
   return `<?xml version="1.0" encoding="UTF-8"?>\n${svg.replace(/<desc>.*?<\/desc>/s, (desc) => `${desc}<rect width="100%" height="100%" fill="#fff"></rect>`)}\n`;
 }

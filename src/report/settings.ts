@@ -1,10 +1,9 @@
-/** Which runs belong to one curve: those that differ only in budget, size and seed. */
-
+/** Groups runs into curves: the runs of one curve differ only in budget, size and seed. */
 import { VARIANTS, type Variant } from '../model/variants.js';
 import { automaticLearningRate } from '../plan/learning-rate.js';
 import type { RunSpec } from '../plan/run.js';
 
-/** What the runs of one curve have in common: their routing, and the other keys in which curves differ. */
+/** The settings that the runs of one curve share: their routing, and the other keys in which curves differ. */
 export interface Setting {
   /** Equal settings have equal keys. */
   key: string;
@@ -24,8 +23,8 @@ export interface Setting {
 type Named = Record<string, string>;
 
 /**
- * The setting of each spec. Keys such as the learning rate or the batch are part of it only if runs of one budget and
- * variant differ in them: a batch that grows with the budget makes no new curve, two batches at one budget do.
+ * The setting of each spec. Keys such as the learning rate or the batch size are part of it only if runs of one budget and
+ * variant differ in them: a batch size that grows with the budget does not divide a curve, two batch sizes at one budget do.
  */
 export function settingsOf(specs: readonly RunSpec[]): Setting[] {
   const distinguishing = distinguishingKeys(specs);
@@ -114,7 +113,7 @@ function otherKeys(spec: RunSpec): Named {
   };
 }
 
-/** The automatic rate depends on the width: all models trained with it are one setting. */
+/** `auto` for the automatic rate, which depends on the width, so that all models trained with it are one setting. */
 function rateName(rate: number, d_model: number): string {
   const automatic = automaticLearningRate(d_model);
   return Math.abs(rate / automatic - 1) < 1e-9 ? 'auto' : String(Number(rate.toPrecision(4)));

@@ -11,7 +11,7 @@ export interface CurvePoint {
   y: number;
 }
 
-/** Means over equal parts of a run's training, each at its part's end; none where the value is unknown. */
+/** Means over equal parts of a run's training, each placed at the end of its part; steps without the value are left out. */
 export function smoothed({ steps, row }: DoneRun, value: (step: StepRow) => number | null): CurvePoint[] {
   const known = steps().flatMap((step) => {
     const y = value(step);

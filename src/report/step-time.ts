@@ -1,9 +1,9 @@
-/** Comparable step times: measured on one machine, averaged over the seeds of a model. */
+/** Compares step times: measured on one machine, averaged over the seeds of a model. */
 import { mean } from '../statistics.js';
 import { groupBy } from './group.js';
 import type { DoneRun } from './study.js';
 
-/** What a run's step time depends on besides its model: device, backend, precision, batch and sequence length. */
+/** A key for what determines step time apart from the model: device, backend, precision, batch and sequence length. */
 export function machineOf({ row }: DoneRun): string {
   return [row.device, row.backend, row.precision, row.batch_sequences, row.sequence_length].join(' ');
 }

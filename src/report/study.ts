@@ -1,7 +1,8 @@
-/** What figures and claims are computed from: curves, their optima, laws across budgets. */
+/** Computes the data of figures and claims: curves, their optima, power laws across budgets. */
 import { randomStream } from '../random.js';
 import type { LoadedRun } from '../results/load.js';
 import type { RunStatus } from '../results/run-status.js';
+import { mean } from '../statistics.js';
 import { groupBy } from './group.js';
 import { fitNoise, runInterval, seedNoise } from './noise.js';
 import { type Fit, fitOptimum, type Interval } from './parabola.js';
@@ -15,7 +16,7 @@ export interface DoneRun extends LoadedRun {
   setting: Setting;
 }
 
-/** One size of a curve: the first of its seeds, with the mean loss of all, as one seed may be an outlier. */
+/** One size of a curve: the run of its first seed, but with the mean loss of all seeds, as one may be an outlier. */
 export interface SizeMean extends DoneRun {
   seeds: number;
   /** The runs of all seeds. */
@@ -28,7 +29,7 @@ export type Axis = 'params_total' | 'flops_per_pass' | 'tokens';
 /** The optimum of a curve: of the parabola if it has a minimum, else of its runs. */
 export interface Optimum {
   from: 'fit' | 'run';
-  /** The number of seeds of which `loss` is the mean; null for a fit. */
+  /** The number of seeds that `loss` is averaged over; null for a fit. */
   seeds: number | null;
   loss: number;
   lossInterval: Interval | null;
@@ -55,7 +56,7 @@ export interface Curve {
 export interface BudgetStudy {
   budget: number;
   curves: Curve[];
-  /** The dense curve with the lowest loss among those whose optimum is known best. */
+  /** The dense curve with the lowest loss among those whose optimum is most certain. */
   baseline: Curve | null;
   /** The same for learned MoD curves, trained like the baseline if there is one. */
   mod: Curve | null;
@@ -65,7 +66,7 @@ export interface BudgetStudy {
   noise: number | null;
 }
 
-/** Laws across budgets for one setting. */
+/** Power laws across budgets for one setting. */
 export interface Scaling {
   setting: Setting;
   params: PowerLaw | null;
@@ -112,7 +113,7 @@ function budgetStudy(budget: number, runs: DoneRun[]): BudgetStudy {
   const curves = settings.map((ofSetting) => curveOf(budget, ofSetting, ofSeeds));
   const noise = ofSeeds ?? fitNoise(curves.map(({ fits }) => fits.params_total.residual));
   const best = (of: readonly Curve[], variant: string) =>
-    leastLoss(knownBest(of.filter(({ setting }) => setting.variant === variant)));
+    leastLoss(mostCertain(of.filter(({ setting }) => setting.variant === variant)));
   const baseline = best(curves, 'baseline');
   const { others } = (baseline ?? (leastLoss(curves) as Curve)).setting;
   const alike = curves.filter(({ setting }) => setting.others === others);
@@ -121,11 +122,11 @@ function budgetStudy(budget: number, runs: DoneRun[]): BudgetStudy {
 }
 
 /**
- * The curves whose optimum is known best. A single run must not compete as an optimum with curves that have a minimum: so
- * the best curve with an interval, or without any of those all curves with a fit. A fit below the lower end of the best
- * interval is included all the same, such as that of a learning rate without a second seed.
+ * The curves whose optimum is most certain, since a single run must not compete with fitted minima: the best curve with an
+ * interval, and every fit below the lower end of that interval, such as that of a learning rate without a second seed.
+ * Without intervals, all curves with a fit; without fits, all curves.
  */
-function knownBest(curves: readonly Curve[]): readonly Curve[] {
+function mostCertain(curves: readonly Curve[]): readonly Curve[] {
   const fitted = curves.filter(({ optimum }) => optimum.from === 'fit');
   if (fitted.length === 0) return curves;
   const known = leastLoss(fitted.filter(({ optimum }) => optimum.lossInterval !== null));
@@ -177,13 +178,13 @@ export function haveSimilarFlops({ row: a }: DoneRun, { row: b }: DoneRun, share
   return Math.abs(Math.log(a.flops_per_pass / b.flops_per_pass)) <= Math.log1p(share);
 }
 
-/** Half a step between sizes that differ by a factor of 1.4. */
+/** Relative difference of FLOPs per pass within one size: half a step between sizes that differ by a factor of 1.4. */
 const SAME_SIZE = 0.2;
 
 /**
- * The runs that a curve is fitted to: of deeper and wider shapes of one size, those that are worse than the best are left
- * out, as a curve through all would show the average shape. A shape is worse if the noise between seeds does not explain
- * the difference at 95%: keeping only the luckiest would bias the curve. If the noise is unknown, all are kept.
+ * The runs that a curve is fitted to. Of deeper and wider shapes of one size, those that are worse than the best are left
+ * out: a curve through all of them would show the average shape. A shape is worse if the noise between seeds does not
+ * explain the difference at 95%, since keeping only the luckiest would bias the curve. If the noise is unknown, all are kept.
  */
 function withoutWorseShapes(runs: readonly DoneRun[], noise: number | null): DoneRun[] {
   const shapes = meansOf(runs).sort((a, b) => a.loss - b.loss);
@@ -242,7 +243,7 @@ const powers = (logs: Interval | null): Interval | null => logs && [10 ** logs[0
 
 /** Mean held-out loss, in nats per token. */
 export function meanLoss(runs: readonly DoneRun[]): number {
-  return runs.reduce((sum, { loss }) => sum + loss, 0) / runs.length;
+  return mean(runs.map(({ loss }) => loss));
 }
 
 function scalingOf(curves: Curve[]): Scaling {
@@ -278,7 +279,7 @@ const REASONS: Record<RunStatus, string> = {
   pending: 'not started',
   running: 'still training',
   done: 'has no loss',
-  diverged: 'its loss became infinite',
+  diverged: 'its loss or gradient norm was not finite',
   'out-of-memory': 'out of memory',
   failed: 'failed',
   interrupted: 'stopped before the end',

@@ -1,4 +1,4 @@
-/** The fits of a study and the runs left out, as tables. */
+/** The page's tables of fits and of runs that are left out. */
 import type { DataTable } from './figures/figure.js';
 import { exponent } from './figures/scaling.js';
 import type { FitState } from './parabola.js';

@@ -14,9 +14,9 @@ export interface SequenceRouting {
   engaged: string[];
 }
 
-/** A correlation over all tokens of all sequences, between the number of blocks that select a token and another value. */
+/** The correlation between the number of blocks that select a token and another value, over all tokens. */
 export interface EngagementCorrelation {
-  /** `entropy`: of the model's prediction at the token, nats. `loss`: of the token that follows, nats. */
+  /** `entropy`: that of the model's prediction at the token, in nats. `loss`: that of the next token, in nats. */
   with: 'entropy' | 'loss';
   coefficient: 'pearson' | 'spearman';
   /** Null if one of the two is constant. */
@@ -31,7 +31,7 @@ export interface Analysis {
   run_id: string;
   /** Routing mode of the analysed pass. */
   routing: RoutingMode;
-  /** Held-out sequences analysed; `heatmaps` has some of them. */
+  /** Number of held-out sequences analysed; `heatmaps` has some of them. */
   sequences: number;
   /** The routed blocks, from 0, ascending; the order of every list by routed block below. */
   blocks: number[];

@@ -26,9 +26,9 @@ interface Column extends CsvColumn {
   type: keyof CellTypes;
   /** The unit in docs/results.md; none for counts, names and words. */
   unit?: string;
-  /** Cells may be empty: the value is unknown or does not apply. Never 0 for that. */
+  /** Cells may be empty: the value is unknown or does not apply. Such a value is never written as 0. */
   nullable?: true;
-  /** Differs when the same run is trained again; all other columns are the same. */
+  /** Differs if the same run is trained again; all other columns are reproducible. */
   timing?: true;
 }
 
@@ -63,7 +63,7 @@ export const RUN_TABLE = {
   loss_routing: { type: 'routing', nullable: true, measured: true },
   /** Mean LM loss of the last tenth of the steps. */
   train_loss: { type: 'number', unit: 'nats per token', nullable: true, measured: true },
-  /** Median, without the first tenth of the steps, device work finished. */
+  /** Median time of a step, including the device's work, without the first tenth of the steps. */
   step_ms: { type: 'number', unit: 'ms', nullable: true, measured: true, timing: true },
   tokens_per_s: { type: 'number', unit: 'tokens/s', nullable: true, measured: true, timing: true },
   model_flops_utilization: { type: 'number', unit: 'share', nullable: true, measured: true, timing: true },
@@ -117,7 +117,7 @@ export const EVAL_TABLE = {
   evaluated_at: { type: 'time', timing: true },
 } as const satisfies Record<string, Column>;
 
-/** steps.csv: one row per step; in a run of more than 1,000 steps, per several steps, with means of loss, accuracy, time. */
+/** steps.csv: one row per step. In a run of more than 1,000 steps a row covers several, with means of loss, accuracy and time. */
 export const STEP_TABLE = {
   step: { type: 'number' },
   /** Tokens trained on so far. */
@@ -162,7 +162,7 @@ export const EMPTY_RUN = Object.fromEntries(RUN_COLUMNS.map((name) => [name, nul
   null
 >;
 
-/** Columns that differ when the same run is trained again. */
+/** Columns that differ if the same run is trained again. */
 export const TIME_COLUMNS: ReadonlySet<string> = new Set(
   [RUN_TABLE, EVAL_TABLE, STEP_TABLE].flatMap((table: Record<string, Column>) =>
     Object.keys(table).filter((name) => table[name]?.timing),

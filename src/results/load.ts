@@ -17,7 +17,7 @@ export interface LoadedRun {
   spec: RunSpec;
   evaluations: EvalRow[];
   analysis: Analysis | null;
-  /** Reads the file on each call, since only few of hundreds of runs are drawn step by step. */
+  /** Reads the file on each call: of hundreds of runs only a few are drawn step by step. */
   steps: () => StepRow[];
 }
 
@@ -28,8 +28,8 @@ export function sweepFolders(targets: readonly string[], resultsDir: string): st
 }
 
 /**
- * All runs of some sweeps, in the order of their plans. If a run's folder is missing, as when only the tables were copied,
- * its rows of runs.csv and eval.csv.
+ * All runs of some sweeps, in the order of their plans. If a run's folder is missing, for example because only the tables
+ * were copied, the run is read from runs.csv and eval.csv.
  *
  * @throws InputError if a file cannot be read
  */

@@ -9,15 +9,15 @@ import { fileURLToPath } from 'node:url';
 const packageRoot = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 
 /**
- * The commit of the package: of its own git repository, not of one that contains it in node_modules; else the `gitHead`
- * that npm publish and `npm run pack` write to its package.json; else null.
+ * The commit of the package: that of its own git repository, not of a repository that has it in node_modules; without one,
+ * the `gitHead` that npm publish and `npm run pack` write to package.json; null if unknown.
  */
 export function gitCommit(root: string = packageRoot): string | null {
   try {
     const [top, commit] = git(root, 'rev-parse', '--show-toplevel', 'HEAD').split('\n') as [string, string];
     if (realpathSync(top) === realpathSync(root)) return commit;
   } catch {
-    // no git, no repository, no commit yet
+    // no git, no repository, or no commit yet
   }
   try {
     return (
@@ -43,7 +43,7 @@ export function versions(...packages: string[]): Record<string, string | null> {
   };
 }
 
-/** Read from the package's folder: its `exports` may hide package.json from require. */
+/** The version from the package's folder: its `exports` may hide package.json from require. */
 function packageVersion(name: string): string | null {
   const folders = createRequire(import.meta.url).resolve.paths(name) ?? [];
   const manifest = folders

@@ -29,7 +29,7 @@ export interface Manifest {
   git_commit: string | null;
   /** Of the first attempt. */
   started_at: string;
-  /** One for each process that trained the run, the first included. */
+  /** One for each process that trained the run, including the first. */
   attempts: Attempt[];
   /** First sequences of skipped batches, whose loss or gradient norm was not finite. */
   skipped_batches: number[];
@@ -149,8 +149,8 @@ export function currentRow(folder: string, run: PlannedRun): RunRow {
 }
 
 /**
- * A run that has ended keeps its result, and an interrupted one resumes. If the sweep file has changed under the same
- * name, or its data have, that result would not be of the run that the file now describes.
+ * Rejects existing results of another config or of other data. A run that has ended keeps its result and an interrupted
+ * one resumes, so after such a change the result would not be that of the run which the sweep file describes.
  *
  * @param files the run's data files at present; missing ones are not compared
  * @param retry diverged runs are trained again, under any config
@@ -169,7 +169,7 @@ export function assertSameConfig(
   if (manifest === null) {
     if (!ended) return;
     throw new InputError(
-      `${folder}: has a result but no manifest.json; remove the folder to train the run again`,
+      `${folder}: it has a result but no manifest.json; remove the folder to train the run again`,
     );
   }
   const keys = specDifferences(manifest.spec, run.spec);
@@ -184,7 +184,7 @@ export function assertSameConfig(
 }
 
 /**
- * Refuses to evaluate a run on other held-out files than those of its training: the losses would not be comparable.
+ * Rejects held-out files other than those of the run's training: the losses would not be comparable.
  *
  * @throws InputError naming the held-out files that differ
  */
@@ -216,7 +216,7 @@ function fileDifferences(manifest: Manifest | null, now: Partial<DataFiles>): st
   });
 }
 
-/** Whether a folder is that of a run that has been started. */
+/** Whether a folder belongs to a run that has been started. */
 export function isRunFolder(folder: string): boolean {
   return existsSync(runFiles(folder).manifest);
 }

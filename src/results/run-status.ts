@@ -1,7 +1,7 @@
 /** The statuses of a run, and what each means for its sweep. */
 
 interface StatusTraits {
-  /** What a sweep counts a run as that ends with this status. */
+  /** How a sweep counts a run that ends with this status. */
   outcome: 'done' | 'unfinished' | 'failed';
   /** The run keeps its result and is not resumed. */
   isFinal: boolean;
@@ -26,7 +26,7 @@ const FINAL: ReadonlySet<string | undefined> = new Set(
   Object.entries<StatusTraits>(RUN_STATUSES).flatMap(([status, { isFinal }]) => (isFinal ? [status] : [])),
 );
 
-/** Whether a run keeps the result that it has: false without one, and for a status of another version. */
+/** Whether a run keeps its result; false without a result, and for a status that only another version has. */
 export function hasEnded(status: RunStatus | undefined): boolean {
   return FINAL.has(status);
 }

@@ -1,4 +1,4 @@
-/** steps.csv of a run: lines are appended during training, and removed after a step when training resumes from it. */
+/** steps.csv of a run: training appends lines; when a run resumes, the lines after its checkpoint's step are removed. */
 import { closeSync, existsSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { writeAll, writeFileAtomic } from '../files/atomic.js';
 import { formatCsv, formatCsvLine, parseCsv, readTable } from '../files/csv.js';
@@ -17,8 +17,8 @@ export function appendStep(path: string, row: StepRow): void {
 }
 
 /**
- * Keeps the lines up to and including a step, byte for byte; 0 keeps only the header. Also removes a last line without a
- * line end, which a crash may leave.
+ * Keeps the lines up to and including a step, byte for byte; step 0 keeps only the header. Also removes an incomplete last
+ * line, which a crash may leave.
  */
 export function truncateSteps(path: string, step: number): void {
   if (!existsSync(path)) return;
@@ -29,8 +29,8 @@ export function truncateSteps(path: string, step: number): void {
 }
 
 /**
- * All complete lines; none before the run's first. Text after the last line end is incomplete: it is being written, or a
- * crash or a full disk cut it short.
+ * All complete rows; an empty list before the first. Text after the last line end is ignored: it is being written, or was
+ * cut short by a crash or a full disk.
  */
 export function readSteps(path: string): StepRow[] {
   if (!existsSync(path)) return [];
@@ -39,7 +39,7 @@ export function readSteps(path: string): StepRow[] {
   return whole === '' ? [] : parseCsv<StepRow>(path, whole, STEP_TABLE);
 }
 
-/** Steps in a tenth of a run: its step time excludes the first tenth, its training loss is the mean over the last. */
+/** Steps in a tenth of a run. Its step time excludes the first tenth; its training loss is the mean over the last tenth. */
 export const tenthOf = (steps: number): number => Math.max(1, Math.floor(steps / 10));
 
 /** Median and quartiles of step times in ms; null for no times. */

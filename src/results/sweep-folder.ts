@@ -44,12 +44,12 @@ export function runFolder(sweepFolder: string, runId: string): string {
   return join(sweepFolder, runId);
 }
 
-/** Whether a `mod sweep` is running there, also when no run is being trained. */
+/** Whether `mod sweep` is running in this folder, even if no run is training. */
 export function isSweeping(sweepFolder: string): boolean {
   return isLocked(sweepFiles(sweepFolder).lock);
 }
 
-/** Seconds to wait for another process that writes the tables or the plan. */
+/** Seconds to wait while another process writes the tables or the plan. */
 const LOCK_TIMEOUT = 30;
 
 /**
@@ -61,7 +61,7 @@ export function lockTables(folder: string, description: string): Lock {
   return waitForLock(sweepFiles(folder).tablesLock, description, LOCK_TIMEOUT);
 }
 
-/** Writes the plan; for the process that holds the sweep's lock. */
+/** Writes the plan. The caller holds the sweep's lock. */
 export function writePlan(folder: string, plan: SweepPlan): void {
   const lock = lockTables(folder, 'mod writing a plan');
   try {
@@ -72,8 +72,8 @@ export function writePlan(folder: string, plan: SweepPlan): void {
 }
 
 /**
- * Writes the plan; for one of several processes that train the sweep in parallel without its lock. An equal plan is
- * kept, and so is that of a process that holds the sweep's lock. The tables' lock keeps another plan from being written meanwhile.
+ * Writes the plan for one of several processes that train parts of the sweep in parallel, without the sweep's lock. An
+ * equal plan is kept, and so is that of a process that holds the sweep's lock. The tables' lock excludes other writers.
  *
  * @throws TryLaterError if the holder's plan differs, naming the differences
  */
@@ -102,7 +102,7 @@ function planDifferences(before: SweepPlan, after: SweepPlan): string[] {
   const runs = [...new Set([...old.keys(), ...now.keys()])].flatMap((id) => {
     const [was, is] = [old.get(id), now.get(id)];
     if (was === undefined) return [`${id} is new`];
-    if (is === undefined) return [`${id} is no longer a run of it`];
+    if (is === undefined) return [`${id} is no longer in it`];
     if (was.config_hash === is.config_hash) return [];
     return [`${id}: ${specDifferences(was.spec, is.spec).join(', ')}`];
   });
@@ -122,7 +122,8 @@ export function readPlan(folder: string): SweepPlan {
 export function tryReadPlan(folder: string): SweepPlan | null {
   const { plan } = sweepFiles(folder);
   const found = readJson(plan) as SweepPlan | null;
-  if (found !== null && !Array.isArray(found.runs)) throw new InputError(`${plan}: not a sweep's plan`);
+  if (found !== null && !Array.isArray(found.runs))
+    throw new InputError(`${plan}: not a sweep's plan; delete it and run mod sweep again`);
   return found;
 }
 
@@ -148,7 +149,7 @@ export function findSweep(target: string | undefined, resultsDir: string): Found
       return { sweepFolder, runId };
     }
   }
-  throw new InputError(`${target}: neither a sweep's folder nor a run's, here or in ${resultsDir}`);
+  throw new InputError(`${target}: not the folder of a sweep or run, here or in ${resultsDir}`);
 }
 
 function newestSweep(resultsDir: string): string {
@@ -161,7 +162,9 @@ function newestSweep(resultsDir: string): string {
   const sweeps = names.map((name) => resolve(resultsDir, name)).filter(isSweepFolder);
   const [newest] = sweeps.sort((a, b) => lastWritten(b) - lastWritten(a));
   if (newest === undefined) {
-    throw new InputError(`${resultsDir}: no sweep there: run mod sweep first, or choose another --results`);
+    throw new InputError(
+      `${resultsDir}: contains no sweep: run mod sweep first, or choose another --results`,
+    );
   }
   return newest;
 }

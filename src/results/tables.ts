@@ -14,8 +14,8 @@ export function currentRows(folder: string, runs: readonly PlannedRun[]): RunRow
 }
 
 /**
- * Writes both tables and returns the rows of runs.csv. A lock spans reading and writing: of two concurrent processes, on
- * any machines, the one that read earlier could write last, and a run that has ended would be missing.
+ * Writes both tables and returns the rows of runs.csv, under a lock: of two concurrent processes, on any machines, the one
+ * that reads first could write last, and a run that has ended would be missing.
  *
  * @throws TryLaterError if another process holds that lock for 30 s
  */
@@ -34,8 +34,8 @@ export function writeTables(folder: string, runs: readonly PlannedRun[]): RunRow
 }
 
 /**
- * Writes both tables on behalf of a command that only reads: skipped if the folder is read-only, the disk is full, or
- * runs.csv has started runs whose folders are missing, since then only the tables were copied here.
+ * Writes both tables for a command that only reads. Skipped if the folder is read-only, the disk is full, or runs.csv has
+ * started runs whose folders are missing: then only the tables were copied to this machine.
  */
 export function refreshTables(folder: string, runs: readonly PlannedRun[]): void {
   if (!isWritable(folder) || hasRunsElsewhere(folder)) return;

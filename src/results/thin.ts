@@ -10,10 +10,10 @@ import { formatLoad, readSteps, stepTimes, tenthOf } from './steps.js';
 /** Rows that a curve is drawn from. More cannot be distinguished in a figure. */
 export const CURVE_ROWS = 48;
 
-/** Significant digits of columns that are not averaged later. */
+/** Significant digits of the columns that reports do not average. */
 const DIGITS = 6;
 
-/** Rows of steps.csv before and after. */
+/** Number of rows of steps.csv before and after thinning. */
 export interface Thinned {
   before: number;
   after: number;

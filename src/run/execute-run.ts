@@ -38,7 +38,7 @@ export interface ExecuteRunOptions {
   baseDir: string;
   backend: ChosenBackend;
   stop: StopRequest;
-  /** Sends a message to the sweep. */
+  /** Sends a message to the parent process. */
   send: (message: RunMessage) => void;
   log: (line: string) => void;
   /** Milliseconds since 1970; injected in tests. */
@@ -146,8 +146,8 @@ export async function executeRun(options: ExecuteRunOptions): Promise<RunEnd> {
 }
 
 /**
- * The manifest and checkpoint of an earlier process, to resume from. If the run diverged, or had another config, returns
- * null for both and removes its files, which would count as results of this run.
+ * The manifest and checkpoint of an earlier process, to resume from. If that run diverged or had another config, returns
+ * null for both and removes its files: they would count as results of this run.
  */
 function clearStaleAndFindCheckpoint({ run, folder, log }: ExecuteRunOptions): {
   before: Manifest | null;

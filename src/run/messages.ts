@@ -1,4 +1,4 @@
-/** Messages of a training process to the sweep that started it, over the IPC channel. */
+/** Messages from a training process to the sweep that started it, over the IPC channel. */
 import type { RunStatus } from '../results/run-status.js';
 
 export type RunMessage =

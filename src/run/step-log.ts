@@ -12,9 +12,9 @@ const MAX_ROWS = 1000;
 export interface StepLogState {
   /** Loss of every step so far. */
   losses: number[];
-  /** Duration of every step in ms, to the microsecond. */
+  /** Duration of every step in ms, rounded to microseconds. */
   times: number[];
-  /** Of the last steps, as many as the final means may use; empty without experts. */
+  /** The last tenth of the run's steps at most, for the final means; empty without experts. */
   experts: ExpertShares[];
   /** Reports not yet in a row. */
   pending: StepReport[];

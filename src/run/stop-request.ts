@@ -1,4 +1,4 @@
-/** Requests to a training process to stop: a signal, a message of its sweep, or the sweep's end. A second one exits at once. */
+/** Requests that a training process stop: a signal, a message from its sweep, or the sweep's end. A second signal exits at once. */
 import { constants } from 'node:os';
 
 export const STOP_SIGNALS = ['SIGINT', 'SIGTERM'] as const;
@@ -6,7 +6,7 @@ export const STOP_SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 /** Why a process stops; `max-hours`: the sweep's time limit. */
 export type StopReason = (typeof STOP_SIGNALS)[number] | 'max-hours';
 
-/** Message of a sweep to its training processes. */
+/** Message from a sweep to its training processes. */
 export interface StopMessage {
   type: 'stop';
   reason: StopReason;
@@ -22,8 +22,8 @@ export class StopRequest {
   reason: StopReason | null = null;
 
   /**
-   * Listens for signals, a message of the parent, and the end of the channel to it. A second signal exits at once. A
-   * message after a signal is ignored: a terminal or service manager sends signals to parent and child alike.
+   * Listens for signals, messages from the parent, and the end of the channel to it. A second signal exits at once. A
+   * message after a signal is ignored: a terminal or service manager signals parent and child alike.
    */
   listen(): void {
     for (const signal of STOP_SIGNALS) process.on(signal, this.onSignal);
@@ -50,7 +50,7 @@ export class StopRequest {
     if (type === 'stop') this.reason ??= reason;
   };
 
-  /** The parent has ended, so nothing would record the run: save and stop, or exit at once if already stopping. */
+  /** The parent has ended and cannot record the run: save and stop, or exit at once if already stopping. */
   private readonly onDisconnect = (): void => {
     if (this.reason !== null) process.exit(signalExitCode('SIGTERM'));
     this.reason = 'SIGTERM';

@@ -1,4 +1,4 @@
-/** Training of a run with checkpoints: resumes, saves, goes back if the loss is not finite. The loop is train/trainer.ts. */
+/** Trains a run with checkpoints: resumes, saves, and goes back if the loss is not finite. The loop is train/trainer.ts. */
 import { join } from 'node:path';
 import type { ChosenBackend } from '../backends/choose.js';
 import { Checkpointer } from '../checkpoint/checkpointer.js';
@@ -31,7 +31,7 @@ export interface TrainingSessionOptions {
   stop: StopRequest;
   /** Sequences per forward pass in evaluations, and in training at the start. */
   microBatch: number;
-  /** First sequences of skipped batches. Training adds to it. */
+  /** First sequences of skipped batches. Training adds to this set. */
   skipped: Set<number>;
   onStep: (report: StepReport) => void;
   onMicroBatch: (sequences: number) => void;
@@ -84,7 +84,7 @@ export class TrainingSession {
   }
 
   /**
-   * Trains to the last step and saves the weights, or until a stop request and saves a full checkpoint.
+   * Trains to the last step and saves the weights; after a stop request, stops and saves a full checkpoint.
    *
    * @throws DiskFullError if the disk has no space for a checkpoint; earlier checkpoints stay
    */

@@ -1,18 +1,18 @@
-/** Runs Slurm's programs; turns a missing program or an unavailable controller into an error for the user. */
+/** Runs Slurm's programs; reports a missing program or an unavailable controller as an error that says what to do. */
 import { spawn } from 'node:child_process';
 import { InputError, TryLaterError } from '../errors.js';
 
 export interface SlurmOutput {
   stdout: string;
-  /** Its error messages without the program's name before each line; empty if it exited with 0. */
+  /** The program's error messages, without its name before each line; empty if it exited with 0. */
   error: string;
 }
 
-/** Error messages of the programs if the controller is down or busy. */
+/** Error messages that the programs print if the controller is down or busy. */
 const NO_CONTROLLER = /unable to contact slurm controller|socket timed out|connection refused/i;
 
 /**
- * Runs one of Slurm's programs and waits for its end.
+ * Runs one of Slurm's programs to its end.
  *
  * @param input its standard input
  * @throws InputError if the program is not installed

@@ -1,4 +1,4 @@
-/** The state of a sweep's tasks in Slurm: from squeue while it lists them, then from sacct if the cluster has accounting. */
+/** The state of a sweep's tasks in Slurm: from squeue while it lists them, later from sacct if the cluster has accounting. */
 import { InputError } from '../errors.js';
 import { slurm } from './programs.js';
 import type { Submission } from './submission.js';
@@ -15,7 +15,7 @@ export interface Task {
   active: boolean;
   /** The node where it runs or ran; null before its start. */
   node: string | null;
-  /** Why it waits; null if it does not. */
+  /** Why it is waiting; null if it is not. */
   reason: string | null;
 }
 
@@ -51,7 +51,7 @@ export async function queuedTasks(submissions: readonly Submission[]): Promise<T
   return tasksOf(submissions, parseSqueue(stdout));
 }
 
-/** Ended tasks, from sacct; empty if the cluster has no accounting or sacct is not installed. */
+/** Ended tasks, from sacct; an empty list if the cluster has no accounting or sacct is not installed. */
 export async function accountedTasks(submissions: readonly Submission[]): Promise<Task[]> {
   const jobs = submissions.map(({ job_id }) => job_id).join();
   const args = ['--noheader', '--parsable2', '--allocations', `--jobs=${jobs}`, `--format=${SACCT_FORMAT}`];

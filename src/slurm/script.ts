@@ -55,12 +55,12 @@ ${runs.map(({ config_hash }) => `  ${quoted(config_hash)}`).join('\n')}
 )
 run=\${runs[SLURM_ARRAY_TASK_ID]}
 config_hash=\${config_hashes[SLURM_ARRAY_TASK_ID]}
-# Not SLURM_JOB_ID, which for one of the tasks is the id of the whole array.
+# Not SLURM_JOB_ID: for one of the tasks it is the id of the whole array.
 task=\${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
 log() { echo "$(date -u +%FT%TZ) $run $*"; }
 log "on \${SLURMD_NODENAME:-$HOSTNAME}, start $((\${SLURM_RESTART_COUNT:-0} + 1))"
 
-# --max-hours from the time left of the job, by Slurm's clock. Without a time limit no option.
+# --max-hours, computed from the job's remaining time by Slurm's clock; omitted without a time limit.
 limit=()
 if [[ $(squeue --noheader --jobs="$task" --format=%L) =~ ^(([0-9]+)-)?(([0-9]+):)?([0-9]+):([0-9]+)$ ]]; then
   left=$(((10#\${BASH_REMATCH[2]:-0} * 24 + 10#\${BASH_REMATCH[4]:-0}) * 3600 + 10#\${BASH_REMATCH[5]} * 60 + 10#\${BASH_REMATCH[6]}))
@@ -80,7 +80,7 @@ requeue() {
   exit 75
 }
 
-# Before the limit Slurm warns only this shell, which passes the TERM on to training. The TERM of a job that is cancelled,
+# Before the limit Slurm signals only this shell, which passes the TERM on to training. The TERM of a job that is cancelled,
 # moved or over its limit also goes to training: a second one would end it before it has saved, and Slurm decides what
 # happens to such a job. During a warning the state may be SIGNALING, and is empty while the controller is down.
 on_term() {

@@ -6,7 +6,7 @@ import { accountedTasks, currentTasks, queuedTasks, type Task } from './queue.js
 import { readSubmissions } from './submission.js';
 
 export interface QueuedProgress extends Omit<RunProgress, 'status'> {
-  /** `queued`: its task waits to start, for the first time or again. */
+  /** `queued`: its task is waiting to start, for the first time or again. */
   status: RunStatus | 'queued';
   /** Its current task; null if unknown. */
   task: Task | null;
@@ -46,7 +46,7 @@ export async function clusterProgress(
   return { ...progress, runs, problem };
 }
 
-/** The status in the files comes first if the run is done or holds its lock; otherwise that of an active task. */
+/** The status in the files if the run is done or holds its lock; otherwise that of an active task, if there is one. */
 function statusOf(status: RunStatus, task: Task | null): RunStatus | 'queued' {
   if (status === 'done' || status === 'running' || task === null || !task.active) return status;
   return task.state === 'RUNNING' ? 'running' : 'queued';

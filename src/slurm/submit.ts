@@ -48,7 +48,8 @@ export interface SubmitOutcome {
 /**
  * Submits the array and the report.
  *
- * @throws InputError for missing data, a config changed since tasks were queued, options that sbatch rejects, or without Slurm
+ * @throws InputError for missing data, a config that has changed since its task was queued, options that sbatch rejects, or
+ *   if Slurm is not installed
  * @throws TryLaterError if another process holds the sweep's lock, or Slurm's controller does not answer
  */
 export async function submitSweep(file: SweepFile, options: SubmitOptions): Promise<SubmitOutcome> {
@@ -59,13 +60,13 @@ export async function submitSweep(file: SweepFile, options: SubmitOptions): Prom
   try {
     const active = await activeTasks(file, folder, plan);
     const todo = notQueued(notDone, active);
-    const before = {
+    const common = {
       folder,
       active,
       done: selected.length - notDone.length,
       failed: divergedBefore(folder, selected),
     };
-    if (todo.length === 0) return { ...before, jobId: null, reportJobId: null, submitted: [] };
+    if (todo.length === 0) return { ...common, jobId: null, reportJobId: null, submitted: [] };
     checkDisk(folder, todo, options.concurrency ?? todo.length);
     writePlan(folder, { name: file.name, base_dir: file.dir, runs: plan });
     makeResultsFolder(slurmFolder(folder)); // Slurm writes the logs there, but does not create the folder
@@ -75,7 +76,7 @@ export async function submitSweep(file: SweepFile, options: SubmitOptions): Prom
     writeSubmission(folder, { job_id: jobId, job_name: jobName(file.name), runs });
     const arrays = new Set([jobId, ...active.map(({ job }) => job.split('_')[0] as string)]);
     const reportJobId = await submitReport(scripts.report, [...arrays], folder);
-    return { ...before, jobId, reportJobId, submitted: todo };
+    return { ...common, jobId, reportJobId, submitted: todo };
   } finally {
     lock.release();
   }
@@ -110,7 +111,7 @@ function checkSbatch(options: string): void {
     throw new InputError('--sbatch: expected a single line, such as "--partition=gpu"');
 }
 
-/** The most expensive first: Slurm starts the tasks of an array in order. */
+/** The runs without an active task, the most expensive first: Slurm starts the tasks of an array in order. */
 function notQueued(runs: readonly PlannedRun[], active: readonly Task[]): PlannedRun[] {
   const queued = new Set(active.map(({ run_id }) => run_id));
   return largestFirst(runs.filter(({ run_id }) => !queued.has(run_id)));
@@ -119,7 +120,7 @@ function notQueued(runs: readonly PlannedRun[], active: readonly Task[]): Planne
 /**
  * Tasks of this sweep that are queued or running.
  *
- * @throws InputError if the config of a task's run has changed since
+ * @throws InputError if the config of a task's run has changed since it was submitted
  */
 async function activeTasks(file: SweepFile, folder: string, plan: readonly PlannedRun[]): Promise<Task[]> {
   const submissions = readSubmissions(folder);

@@ -1,4 +1,4 @@
-/** Progress of a running sweep: bars on a terminal, otherwise a line per interval, nothing if quiet. */
+/** Shows the progress of a sweep: bars on a terminal, otherwise one line per interval, nothing if quiet. */
 import { MultiBar, type SingleBar } from 'cli-progress';
 import { count, duration, rate } from '../format.js';
 import type { RunEnd, RunMessage } from '../run/messages.js';
@@ -20,7 +20,7 @@ export interface DisplayOptions {
   interval: number;
 }
 
-/** Prints nothing: failures are printed at the end, on standard error. */
+/** Prints nothing; failures are printed at the end, on standard error. */
 export const silentDisplay: Display = {
   message: () => undefined,
   ended: () => undefined,
@@ -128,7 +128,7 @@ export function barDisplay({ total, done, out }: DisplayOptions): Display {
   };
 }
 
-/** A line when a run ends, and one per interval with the runs in training. */
+/** One line when a run ends, and one line per interval that lists the runs in training. */
 export function lineDisplay({ total, done, out, now, interval }: DisplayOptions): Display {
   const states = new RunStates();
   const printLine = (text: string) => out.write(`${text}\n`);

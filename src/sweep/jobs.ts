@@ -1,11 +1,11 @@
-/** How many runs train in parallel, on which GPUs, in which order. */
+/** The parallel runs of a sweep: how many, on which GPUs, in which order. */
 import { BACKENDS, type BackendName } from '../backends/names.js';
 import { physicalCores } from '../machine.js';
 import type { PlannedRun } from '../plan/run.js';
 import { largestFirst } from '../plan/shard.js';
 
 /**
- * `--jobs auto`: one run per physical core on wasm, which has one thread; otherwise one per GPU, or a single one if the
+ * `--jobs auto`: one run per physical core on wasm, which uses one thread; otherwise one run per GPU, or a single run if the
  * backend uses all cores.
  *
  * @param gpus number of GPUs that this process may use
@@ -26,8 +26,8 @@ export function gpuEnvironment(slot: number, gpus: readonly string[]): Record<st
 }
 
 /**
- * Runs in the order in which they are started. In parallel the largest starts first, so that no large run is left for the
- * end. With a time limit the end may not be reached, and the file's order counts as priority.
+ * The runs in the order in which to start them. In parallel the largest starts first, so that no large run is left for the
+ * end. With a time limit the end may not be reached, so the order of the file is kept as their priority.
  */
 export function startingOrder(
   runs: readonly PlannedRun[],
@@ -38,8 +38,8 @@ export function startingOrder(
 }
 
 /**
- * Runs `work` on every item, in order, at most `jobs` at a time; starts no more once `stopped` returns true. `slot`, from
- * 0, is unique among the items in progress; the next item gets the free slot.
+ * Runs `work` on every item, in order, at most `jobs` at a time, until `stopped` returns true. `slot`, from 0, is unique
+ * among the items in progress; the next item gets the free slot.
  */
 export async function inParallel<T>(
   items: readonly T[],

@@ -12,7 +12,7 @@ import { assertSameConfig, runFiles } from '../results/run-folder.js';
 import { runFolder } from '../results/sweep-folder.js';
 
 /**
- * Opens each distinct data configuration of the runs, and its tokenizer, which checkpoints include.
+ * Opens each distinct data configuration of the runs, and its tokenizer, which is stored in checkpoints.
  *
  * @throws InputError for a missing tokenizer, or data that is missing, empty, damaged or shorter than one sequence
  */
@@ -40,12 +40,12 @@ export function checkResults(
   baseDir: string,
   retry: boolean,
 ): void {
-  const known = new Map<string, Partial<DataFiles>>();
+  const filesByData = new Map<string, Partial<DataFiles>>();
   for (const run of runs) {
     const { data } = run.spec;
     const key = canonicalJson(data);
-    const files = known.get(key) ?? dataFiles(data, baseDir);
-    known.set(key, files);
+    const files = filesByData.get(key) ?? dataFiles(data, baseDir);
+    filesByData.set(key, files);
     assertSameConfig(runFolder(sweepFolder, run.run_id), run, files, retry);
   }
 }
@@ -69,6 +69,6 @@ export function checkDisk(
   const which =
     runs.length === 1 ? '1 run' : `${runs.length} runs, ${Math.min(jobs, runs.length)} at a time,`;
   throw new Error(
-    `${sweepFolder}: the checkpoints of ${which} need ${bytes(needed)} more, ${bytes(free)} are free: free disk space, choose another --results, or keep fewer checkpoints with checkpoint: {keep, keep_final}`,
+    `${sweepFolder}: the checkpoints of ${which} need ${bytes(needed)} more, but only ${bytes(free)} are free: free disk space, choose another --results, or keep fewer checkpoints with checkpoint: {keep, keep_final}`,
   );
 }

@@ -35,7 +35,7 @@ export class RunProcesses {
   }
 
   /**
-   * Trains a run in a child process and returns its end. If the process ends without reporting one, the run has failed.
+   * Trains a run in a child process and returns its end. If the process ends without a report, the run has failed.
    *
    * @param slot the run's index among those that train in parallel, which selects its GPU
    */
@@ -113,7 +113,7 @@ export class RunProcesses {
     try {
       writeResult(folder, { ...planRow(run), status: failed.status, note: failed.note });
     } catch {
-      // The folder cannot be written: the sweep still gets the end.
+      // The folder cannot be written: the sweep still receives the end.
     }
     return failed;
   }

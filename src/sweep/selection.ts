@@ -25,7 +25,7 @@ export interface SelectionOptions {
   shard: Shard | undefined;
   /** Train diverged runs again. */
   retry: boolean;
-  /** If not `auto`, they replace the file's values. */
+  /** Values other than `auto` replace those of the file. */
   backend: RequestedBackend;
   precision: RequestedPrecision;
 }
@@ -98,15 +98,15 @@ function checkHashes(
   const changes = only.flatMap((id, i) => {
     const now = plan.find(({ run_id }) => run_id === id);
     if (now?.config_hash === hashes[i]) return [];
-    if (now === undefined) return [`${id} is no longer in it`];
+    if (now === undefined) return [`${id} is no longer in the file`];
     const before = tryReadPlan(folder)?.runs.find(({ config_hash }) => config_hash === hashes[i]);
     const keys = before === undefined ? [] : specDifferences(before.spec, now.spec);
-    return [keys.length === 0 ? `${id} has another config` : `${id}: ${keys.join(', ')}`];
+    return [keys.length === 0 ? `the config of ${id} has changed` : `${id}: ${keys.join(', ')}`];
   });
   if (changes.length > 0) throw new InputError(changedText(file.path, changes));
 }
 
-/** The error for queued runs whose config the sweep file no longer contains. */
+/** The error message for queued runs whose config is no longer that of the sweep file. */
 export function changedText(config: string, changes: readonly string[], cancel = 'scancel the job'): string {
   return `${config} has changed since these runs were queued: ${changes.join('; ')}. Restore the file, or ${cancel} and queue them again with mod sweep ${config} --slurm`;
 }

@@ -1,4 +1,4 @@
-/** The progress of each run of a sweep, read from its files only, so it works from any machine that shares them. */
+/** The progress of each run of a sweep, read from its files only, so it works on any machine that shares them. */
 import type { PlannedRun } from '../plan/run.js';
 import { currentRow, runFiles } from '../results/run-folder.js';
 import type { RunStatus } from '../results/run-status.js';
@@ -25,7 +25,7 @@ export interface SweepProgress {
   runs: RunProgress[];
   /** Share of the training FLOPs of all feasible runs that is done. */
   share: number;
-  /** Time until all feasible runs are done, at the pace of the runs in training; null if none trains. */
+  /** Time until all feasible runs are done, at the pace of the runs in training; null if no run is training. */
   seconds_left: number | null;
 }
 
@@ -47,7 +47,7 @@ export function sweepProgress(folder: string, runs: readonly PlannedRun[]): Swee
   };
 }
 
-/** Whether more progress is expected: a run trains, is queued, or may be the next of a running sweep. */
+/** Whether more progress is expected: a run is training, is queued, or may be started by a running sweep. */
 export function isInProgress(
   runs: readonly { status: RunStatus | 'queued' }[],
   sweepIsRunning: boolean,

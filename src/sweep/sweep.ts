@@ -47,13 +47,13 @@ export interface SweepOutcome {
   folder: string;
   /** Failed runs, including those that diverged in earlier calls. */
   failed: RunEnd[];
-  /** Runs to resume later: another process trains them, or they were interrupted. */
+  /** Runs that are not done: another process trains them, or they were interrupted. */
   unfinished: RunEnd[];
-  /** What stopped the sweep early; null if nothing did. */
+  /** What stopped the sweep early; null if it was not stopped. */
   stoppedBy: StopReason | null;
   /** Runs trained by this call, with any end. */
   trained: RunEnd[];
-  /** The rows of all runs of the sweep at the end. */
+  /** The final rows of all runs of the sweep. */
   rows: RunRow[];
 }
 
@@ -138,7 +138,7 @@ async function trainAll(
   }
   const display = displayOf(options, selected.length, before.length);
   const threads = Math.max(1, Math.floor(availableParallelism() / Math.min(jobs, todo.length)));
-  // Parts of a sweep write the tables only at their end: writing reads all run folders, too slow for many parts at once.
+  // Parts of a sweep write the tables only at their end: this reads all run folders, too slow for many parts at once.
   const updateTables = () => (isPart(options) ? undefined : tryWriteTables(folder, plan));
   const processes = new RunProcesses(options.program, folder, base_dir, threads, gpus, (message) => {
     if (message.type === 'started') updateTables();
@@ -154,7 +154,7 @@ async function trainAll(
       startingOrder(todo, jobs, options.maxHours),
       jobs,
       async (run, slot) => {
-        const noSpace = diskProblem(folder, run);
+        const noSpace = diskFailure(folder, run);
         if (noSpace !== null) {
           diskIsFull = true;
           failed.push(noSpace);
@@ -178,7 +178,7 @@ async function trainAll(
   return { failed, unfinished, stoppedBy: processes.stoppedBy, trained };
 }
 
-/** Calls a function after some hours. Checks every second, since a timer is limited to 24 days. */
+/** Calls a function after some hours. Checks the time every second, since a timer is limited to 24 days. */
 function after(hours: number | undefined, call: () => void): NodeJS.Timeout | undefined {
   if (hours === undefined) return undefined;
   const end = performance.now() + 3_600_000 * hours;
@@ -223,7 +223,7 @@ function displayOf({ quiet, out }: SweepOptions, total: number, done: number): D
 }
 
 /** The failure of a run whose checkpoints no longer fit on the disk; null if they fit. */
-function diskProblem(folder: string, run: PlannedRun): RunEnd | null {
+function diskFailure(folder: string, run: PlannedRun): RunEnd | null {
   try {
     checkDisk(folder, [run], 1);
     return null;

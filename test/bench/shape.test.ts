@@ -21,7 +21,7 @@ describe('a shape', () => {
   });
 
   it.each([
-    ['d64l2t32b4v256x1.25', 'x and n need e'],
+    ['d64l2t32b4v256x1.25', 'require e (experts)'],
     ['d64l2t32b4v256e1.5', 'experts must be a whole number above 0'],
     ['d64l2t32b4v256e4n0', 'no-op experts must be a whole number above 0'],
     ['d64l2t32b4v256e4x0', 'the capacity factor must be above 0'],

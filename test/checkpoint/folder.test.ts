@@ -132,7 +132,7 @@ describe('a checkpoint', () => {
   it('is rejected under the name of another step', () => {
     writeCheckpoint(job(1));
     nodeFs.renameSync(at(1), at(7));
-    expect(() => checkCheckpoint(at(7))).toThrow('is of step 1, not of this folder');
+    expect(() => checkCheckpoint(at(7))).toThrow('belongs to step 1, not to this folder');
   });
 
   it('replaces one of the same step and the remains of a killed writer', () => {

@@ -61,7 +61,7 @@ it('is a copy of the tokenizer.json, independent of the original', async () => {
 it('is rejected if it is missing or has tokens outside the model’s vocabulary', async () => {
   const small = saved('small', 'bytes', 255);
   await expect(openCheckpointTokenizer(small)).rejects.toThrow(
-    'a tokenizer of 256 tokens; the model has a vocabulary of 255',
+    'the tokenizer has 256 tokens; the vocabulary of the model has only 255',
   );
   const original = join(folder, 'lost.json');
   writeTinyTokenizer(original);

@@ -82,7 +82,7 @@ describe('mod generate', () => {
     [
       'a tokenizer with a larger vocabulary than the model',
       ['FOLDER', '--prompt', 'a', '--tokenizer', 'gpt2'],
-      /gpt2: .* of 50257 tokens; the model has a vocabulary of 256/,
+      /gpt2: the tokenizer has 50257 tokens; the vocabulary of the model has only 256/,
     ],
     ['a missing tokenizer', ['FOLDER', '--prompt', 'a', '--tokenizer', 'none.json'], /none\.json/],
   ])('rejects %s', async (_, args, message) => {

@@ -39,9 +39,9 @@ it.each([
   [`${GOOD}seeds: [1]\n\nseeds: [2]\n`, 's.yaml:7:1: seeds: found a second time; once is allowed'],
   [`${GOOD}routing: {aux_loss_weight: 0, aux_loss_weight: 1}\n`, 's.yaml:5:31: routing.aux_loss_weight: found a second time; once is allowed'],
   [`${GOOD}seeds: *none\n`, 's.yaml:5:8: seeds: found *none; no &none comes before it'],
-  [`${GOOD}seeds: &all [1, *all]\n`, 's.yaml:5:17: seeds[1]: found *all inside its own anchor: it never ends'],
-  [`${GOOD}? [1]\n: 2\n`, 's.yaml:5:3: found a key that is not a word'],
-  [`${GOOD}null: 2\n`, 's.yaml:5:1: found a key that is not a word'],
+  [`${GOOD}seeds: &all [1, *all]\n`, 's.yaml:5:17: seeds[1]: found *all inside its own anchor, which never ends'],
+  [`${GOOD}? [1]\n: 2\n`, 's.yaml:5:3: found a key that is not plain text'],
+  [`${GOOD}null: 2\n`, 's.yaml:5:1: found a key that is not plain text'],
   ['# a comment alone\n', 's.yaml:1:1: found nothing: the file is empty'],
   [`${GOOD}---\nname: b\n`, 's.yaml:5:1: yaml: found a second document; a sweep file is one'],
   [`${GOOD}seeds [1]\n`, 's.yaml:5:1: yaml: Implicit map keys need to be followed by map values'],
@@ -77,7 +77,7 @@ it.each([
   [GOOD.replace('name: a', `name: ${'é'.repeat(101)}`), expect.stringContaining('s.yaml:1:7: name: found the text')],
   [`${GOOD}grids:\n`, 's.yaml:5:7: grids: found nothing; allowed: a list of mappings'],
   [`${GOOD}grids: {seeds: [1]}\n`, 's.yaml:5:8: grids: found a mapping; allowed: a list of mappings'],
-  [`${GOOD}grids:\n  -\n`, 's.yaml:6:4: grids[0]: found nothing; allowed: a mapping of the keys that it overrides'],
+  [`${GOOD}grids:\n  -\n`, 's.yaml:6:4: grids[0]: found nothing; allowed: a mapping of keys that override those of the top level'],
   [`${GOOD}grids: [{seeds: []}]\n`, 's.yaml:5:17: grids[0].seeds: found an empty list; allowed: a list of whole numbers that is not empty'],
   [`${GOOD}sequence_length: "2048"\n`, "s.yaml:5:18: sequence_length: found the text '2048', a number in quotes; allowed: a whole number from 1 to 1048576"],
   [`${GOOD}grids: [{capacities: ['0.5']}]\n`, "s.yaml:5:23: grids[0].capacities[0]: found the text '0.5', a number in quotes; allowed: a number above 0 and at most 1"],
@@ -118,7 +118,7 @@ it.each([
   [`${GOOD}model_sizes: [{}]\n`, 's.yaml:5:15: model_sizes[0].d_model: missing; needed: a whole number from 2 to 1048576\ns.yaml:5:15: model_sizes[0].n_layers: missing; needed: a whole number from 1 to 4096'],
   // data
   [`${TOKENS}data: a.txt\n`, "s.yaml:3:7: data: found the text 'a.txt'; allowed: either {text, heldout_text, tokenizer: bytes} or {train, heldout, vocab_size}"],
-  [`${TOKENS}data: {text: a, heldout_text: b, token_bytes: 2}\n`, 's.yaml:3:47: data.token_bytes: found 2; allowed: nothing here: text files hold bytes'],
+  [`${TOKENS}data: {text: a, heldout_text: b, token_bytes: 2}\n`, 's.yaml:3:47: data.token_bytes: found 2; allowed: only with token files; text files are read as bytes'],
   [`${TOKENS}data: {train: a, heldout: b, tokenizer: nowhere.json}\n`, 's.yaml:3:7: data.vocab_size: missing; needed: the number of tokens of the tokenizer'],
   [`${TOKENS}data: {train: a, heldout: b, vocab_size: 32000, tokenizer: gpt2}\n`, 's.yaml:3:42: data.vocab_size: found 32000; allowed: at least 50257 for gpt2'],
   [`${TOKENS}data: {text: a, train: b}\n`, 's.yaml:3:7: data: found both text and token files; allowed: either text and heldout_text, or train and heldout'],
@@ -134,7 +134,7 @@ it.each([
   // several errors, in the order of the file
   [
     `${GOOD}model_sizes: {match_flops: 44}\n`,
-    "s.yaml:5:28: model_sizes.match_flops: found 44; allowed: a size, or the folder of a finished sweep whose optimal baseline's FLOPs per pass are wanted",
+    "s.yaml:5:28: model_sizes.match_flops: found 44; allowed: a size, or the folder of a finished sweep whose optimal baseline's FLOPs per pass are matched",
   ],
   [`${GOOD}checkpoint: {minutes: -1, keep: 0}\n`, 's.yaml:5:23: checkpoint.minutes: found -1; allowed: a number of at least 0\ns.yaml:5:33: checkpoint.keep: found 0; allowed: a whole number from 1 to 1000'],
   [`${GOOD}on_finish: notify\n`, "s.yaml:5:12: on_finish: found the text 'notify'; allowed: a list of a program and its arguments"],
@@ -169,7 +169,7 @@ describe('an existing tokenizer.json', () => {
 
 // biome-ignore format: one file a line
 it.each([
-  [`${GOOD}`, 'the budget pays for 0 of at least 10 steps of 128 sequences of 2048 tokens'],
+  [`${GOOD}`, 'the budget allows 0 steps of 128 sequences of 2048 tokens, at least 10 are required'],
   [`${TOKENS}data: {text: a, heldout_text: b}\nbaseline: false\ncapacities: [0.01]\nsequence_length: 8\nbatch_sequences: 1\nmodel_sizes: [{d_model: 16, n_layers: 2}]\n`, 'capacity 0.01 of 8 tokens selects none'],
   [`${TOKENS}data: {text: a, heldout_text: b}\nbaseline: false\ncapacities: [0.5]\nsequence_length: 8\nbatch_sequences: 1\nrouting_frequencies: [3]\nmodel_sizes: [{d_model: 16, n_layers: 2}]\n`, 'routing frequency 3 is above the 2 layers: no block would be routed'],
 ])('a sweep without a feasible run, %j: %s', (text, reason) => {

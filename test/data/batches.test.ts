@@ -92,7 +92,9 @@ describe('TrainingBatches', () => {
   it('has one window for exactly T + 1 tokens, and rejects fewer with both numbers', () => {
     expect(new TrainingBatches(counting(9), 8, 0).windows).toBe(1);
     expect(() => new TrainingBatches(counting(8), 8, 0)).toThrow(
-      new InputError('a.bin: 8 tokens are fewer than the 9 that one sequence of 8 and its last target need'),
+      new InputError(
+        'a.bin: 8 tokens; one sequence of 8 and its last target need 9: use more text or decrease sequence_length',
+      ),
     );
   });
 

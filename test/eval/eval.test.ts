@@ -127,7 +127,7 @@ describe('mod eval of a sweep', () => {
   it('rejects a target that does not exist', async () => {
     const { code, stderr } = await evaluate('nothing');
     expect(code).toBe(2);
-    expect(stderr).toContain("nothing: neither a sweep's folder nor a run's");
+    expect(stderr).toContain('nothing: not the folder of a sweep or run');
   });
 });
 
@@ -161,7 +161,7 @@ describe('mod eval rejects a checkpoint', () => {
     const tensors = [...readSafetensors(file).values()];
     (tensors.find(({ name }) => name === 'blocks.1.router.weight')?.data as Float32Array)[7] = Number.NaN;
     writeSafetensors(file, tensors);
-    expect((await checkpoint(path)).stderr).toContain('blocks.1.router.weight holds NaN at 7');
+    expect((await checkpoint(path)).stderr).toContain('blocks.1.router.weight has the value NaN at index 7');
   });
 
   it('that is truncated or missing, and invalid arguments', async () => {

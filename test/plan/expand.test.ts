@@ -130,7 +130,7 @@ it.each([
   ],
   [
     'grids: [{}, {flop_budgets: [1e9]}]',
-    /^the budget pays for 3 of at least 10 steps of 4 sequences of 64 tokens$/,
+    /^the budget allows 3 steps of 4 sequences of 64 tokens, at least 10 are required$/,
   ],
   ['capacities: [0.001]\nrouting_frequencies: [5]', /^routing frequency .*; capacity 0.001 .* none$/],
 ])('plans a point that cannot be trained as skipped: %j', (text, note) => {
@@ -151,7 +151,7 @@ it('a file without a feasible point is an error that gives the reasons', () => {
   const text = SMALL.replace('[1e12]', '[1]');
   expect(() => plan(text)).toThrow(InputError);
   expect(() => plan(text)).toThrow(
-    's.yaml:2:1: flop_budgets: no point of this sweep can be trained: the budget pays for 0 of at least 10 steps of 4 sequences of 64 tokens',
+    's.yaml:2:1: flop_budgets: no point of this sweep can be trained: the budget allows 0 steps of 4 sequences of 64 tokens, at least 10 are required',
   );
 });
 

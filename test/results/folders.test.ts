@@ -263,7 +263,7 @@ describe('findSweep', () => {
     plan(sweep, 'a');
     expect(() => findSweep('6e18/b', results)).toThrow(InputError);
     expect(() => findSweep('nothing', results)).toThrow(results);
-    expect(() => findSweep(undefined, join(results, 'none'))).toThrow(/no sweep there/);
+    expect(() => findSweep(undefined, join(results, 'none'))).toThrow(/contains no sweep/);
   });
 
   it('rejects ids outside the sweep, and folders without a plan', () => {

@@ -233,7 +233,7 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
       expect(away.stderr).toMatch(/^mod: Slurm's controller does not answer: .*try again later\n$/s);
       const shown = await mod('status', join(sweep.results, 'tiny'));
       expect(shown.code).toBe(0);
-      expect(shown.stdout).toContain('From files only, Slurm is not available');
+      expect(shown.stdout).toContain('From files only, since Slurm is not available');
       cluster.startController();
       await waitUntil('the controller is back', () => cluster.tryRun('squeue', '--noheader') !== null, 60);
       cluster.run('scancel', array, report);

@@ -167,5 +167,5 @@ it('mod status reads from sacct the tasks that squeue no longer lists, and works
   program('squeue', 'echo "squeue: error: Invalid user: x" >&2; exit 1');
   const neither = await shown();
   expect(neither).toMatch(/^second +pending .* -$/m);
-  expect(neither).toContain('From files only, Slurm is not available: squeue: Invalid user: x');
+  expect(neither).toContain('From files only, since Slurm is not available: squeue: Invalid user: x');
 });

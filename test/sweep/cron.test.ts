@@ -172,7 +172,7 @@ describe('disk space', () => {
     const runs = [run, { ...run, run_id: 'b' }];
     checkDisk(sweepFolder, runs, 2, needed + 1e6);
     expect(() => checkDisk(sweepFolder, runs, 2, needed)).toThrow(
-      `${sweepFolder}: the checkpoints of 2 runs, 2 at a time, need 76.8 MiB more, 76.3 MiB are free`,
+      `${sweepFolder}: the checkpoints of 2 runs, 2 at a time, need 76.8 MiB more, but only 76.3 MiB are free`,
     );
     checkDisk(sweepFolder, runs, 1, needed - 36e6 + 1e6);
     const checkpoint = join(runFiles(runFolder(sweepFolder, 'a')).checkpoints, 'step-00000001');

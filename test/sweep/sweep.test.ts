@@ -175,7 +175,7 @@ describe('parts of a sweep', () => {
     const named = await train(sweep, '--only', run);
     expect(named.code).toBe(0);
     expect(named.stdout).toContain(
-      `nothing to train: ${run}: the budget pays for 0 of at least 10 steps of 2 sequences of 32 tokens\n`,
+      `nothing to train: ${run}: the budget allows 0 steps of 2 sequences of 32 tokens, at least 10 are required\n`,
     );
     expect((await train(sweep, '--shard', '7/9')).stdout).toContain(
       'nothing to train: shard 7/9 of 3 feasible runs is empty\n',
@@ -195,7 +195,9 @@ describe('parts of a sweep', () => {
     expect(changed.stderr).toContain('scancel');
     expect(existsSync(join(sweep.results, 'tiny', TINY_RUNS[1] as string))).toBe(false);
     writeFileSync(sweep.config, TINY_SWEEP.replace('[learned, random]', '[random]'));
-    expect((await train(sweep, ...withHash, hash)).stderr).toContain(`${TINY_RUNS[1]} is no longer in it`);
+    expect((await train(sweep, ...withHash, hash)).stderr).toContain(
+      `${TINY_RUNS[1]} is no longer in the file`,
+    );
     writeFileSync(sweep.config, TINY_SWEEP);
     expect((await train(sweep, ...withHash, hash, '--quiet')).code).toBe(0);
     expect(runRows(sweep).map(({ status }) => status)).toEqual(['done', 'done', 'pending']);
@@ -373,7 +375,7 @@ describe('a sweep rejects', () => {
   it.each([
     ['a missing file', 'text: train.txt', 'text: nothing.txt', "no file matches 'nothing.txt'"],
     ['an empty file', 'heldout_text: heldout.txt', 'heldout_text: empty.txt', 'empty.txt: the file is empty'],
-    ['a file shorter than one sequence', 'heldout.txt', 'short.txt', '6 tokens are fewer than the 33'],
+    ['a file shorter than one sequence', 'heldout.txt', 'short.txt', '6 tokens; one sequence of 32'],
   ])('%s as data, before anything is trained', async (_, was, is, message) => {
     const sweep = tiny(TINY_SWEEP.replace(was, is));
     writeFileSync(join(sweep.folder, 'empty.txt'), '');

@@ -1,4 +1,4 @@
-/** The paper's claims as a table: each with its verdict on this data. */
+/** The paper's claims, each with its verdict on the data of a study. */
 import type { Study } from '../study.js';
 import type { Claim } from './claim.js';
 import { isoflopClaims } from './isoflop.js';
@@ -6,7 +6,7 @@ import { routingSettingClaims } from './routing-setting.js';
 import { samplingClaims } from './sampling.js';
 import { speedClaims } from './speed.js';
 
-/** Every claim of section 4 of Raposo et al. 2024, judged by the runs of a study alone. */
+/** Every claim of Raposo et al. 2024 that the runs of a study can test. */
 export function claimsOf(study: Study): Claim[] {
   return [
     ...isoflopClaims(study),

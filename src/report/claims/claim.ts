@@ -1,4 +1,5 @@
-/** Claims of the paper, and how evidence from several budgets is combined into one verdict. */
+/** Claims of the paper: combines the evidence of several budgets into one verdict. */
+import { mean } from '../../statistics.js';
 import { noiseInterval, runInterval } from '../noise.js';
 import { type Interval, interval } from '../parabola.js';
 import type { BudgetStudy, Curve, DoneRun, SizeMean, Study } from '../study.js';
@@ -33,7 +34,7 @@ export interface ClaimNumber {
   interval: Interval | null;
 }
 
-/** The evidence of one part of the data, usually a budget, on a claim. */
+/** The evidence on a claim from one part of the data, usually a budget. */
 export interface Evidence {
   verdict: Exclude<Verdict, 'not tested'>;
   finding: string;
@@ -46,7 +47,7 @@ type ClaimText = Pick<Claim, 'id' | 'claim' | 'source'>;
  * Judges a claim at every budget.
  *
  * @param needs what is missing if no budget tests the claim
- * @param judge null if the budget does not test it
+ * @param judge returns null if the budget does not test the claim
  */
 export function overBudgets(
   text: ClaimText,
@@ -81,7 +82,7 @@ export function overall(text: ClaimText, needs: string, evidence: Evidence | nul
   return { ...text, verdict, finding, numbers: numbers.map((one) => ({ ...one, flop_budget: null })) };
 }
 
-/** Combines verdicts: that of the budgets that decide, if they agree. Undecided budgets contradict none. */
+/** The verdict of the budgets that decide, if they agree; undecided budgets contradict none. */
 function combined(verdicts: Evidence['verdict'][]): Verdict {
   if (verdicts.length === 0) return 'not tested';
   const [first, ...others] = new Set(verdicts.filter((verdict) => verdict !== 'undecided'));
@@ -92,13 +93,13 @@ function combined(verdicts: Evidence['verdict'][]): Verdict {
 export interface Difference {
   value: number;
   interval: Interval | null;
-  /** What replaces optima without a fit: the runs of the best size, or the number of sizes that both curves have. */
+  /** Set if an optimum has no fit: the best runs are compared, or this number of sizes that both curves have. */
   basis?: 'best runs' | number;
 }
 
 /**
- * Loss of a's optimum minus that of b's. The interval is that of the bootstrap if both curves have one, else that of
- * the best sizes' runs with the budget's noise, else unknown.
+ * Loss of the optimum of `a` minus that of `b`. The interval is from the bootstrap if both curves have one, otherwise from
+ * the runs of the best sizes and the budget's noise, otherwise unknown.
  */
 export function lossDifference(a: Curve, b: Curve, noise: number | null): Difference {
   const value = a.optimum.loss - b.optimum.loss;
@@ -110,8 +111,8 @@ export function lossDifference(a: Curve, b: Curve, noise: number | null): Differ
 }
 
 /**
- * The same for two routing settings of one model that cost about as much. If an optimum has no fit, the sizes that both
- * have are compared pairwise: the mean of the differences, with the budget's noise.
+ * The same for two routing settings of about equal cost. If an optimum has no fit, the sizes that both curves have are
+ * compared pairwise: the mean of the differences, with the budget's noise.
  */
 export function settingDifference(a: Curve, b: Curve, noise: number | null): Difference {
   if (lossSamples(a).length > 0 && lossSamples(b).length > 0) return lossDifference(a, b, noise);
@@ -123,10 +124,8 @@ export function settingDifference(a: Curve, b: Curve, noise: number | null): Dif
     return others === undefined ? [] : [[runs, others] as const];
   });
   if (pairs.length === 0) return lossDifference(a, b, noise);
-  const mean = (of: (pair: (typeof pairs)[number]) => number) =>
-    pairs.reduce((sum, pair) => sum + of(pair), 0) / pairs.length;
-  const value = mean(([ofA, ofB]) => meanLoss(ofA) - meanLoss(ofB));
-  const variances = mean(([ofA, ofB]) => 1 / ofA.length + 1 / ofB.length);
+  const value = mean(pairs.map(([ofA, ofB]) => meanLoss(ofA) - meanLoss(ofB)));
+  const variances = mean(pairs.map(([ofA, ofB]) => 1 / ofA.length + 1 / ofB.length));
   return { value, interval: noiseInterval(value, noise, variances / pairs.length), basis: pairs.length };
 }
 
@@ -159,12 +158,12 @@ export function below(interval: Interval | null, bound: number): Evidence['verdi
   return interval[0] > bound ? 'fails' : 'undecided';
 }
 
-/** The opposite of `below`. */
+/** Whether a value is above a bound, by its interval. */
 export function above(interval: Interval | null, bound: number): Evidence['verdict'] {
   return below(interval && [-interval[1], -interval[0]], -bound);
 }
 
-/** The verdict that all hold: the worst of several. */
+/** The verdict on whether all of several statements hold: the worst one. */
 export function allHold(...verdicts: Evidence['verdict'][]): Evidence['verdict'] {
   if (verdicts.includes('fails')) return 'fails';
   return verdicts.includes('undecided') ? 'undecided' : 'holds';
@@ -186,13 +185,13 @@ export const named = (name: string, { value, interval: range }: Difference) => (
   interval: range,
 });
 
-/** The curves that are trained like another one (learning rate, batch, ...); all of them if none is. */
+/** The curves with the training settings of another one (learning rate, batch, ...); all of them if there are none. */
 export function trainedAlike(curves: readonly Curve[], { setting }: Curve): readonly Curve[] {
   const alike = curves.filter((curve) => curve.setting.others === setting.others);
   return alike.length > 0 ? alike : curves;
 }
 
-/** The learned MoD curves of a budget: those trained like its baseline, if any. */
+/** The learned MoD curves of a budget; only those trained like its baseline, if there are any. */
 export function modAlike(budget: BudgetStudy): readonly Curve[] {
   const curves = curvesOf(budget, 'mod');
   return budget.baseline === null ? curves : trainedAlike(curves, budget.baseline);

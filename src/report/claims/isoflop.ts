@@ -30,7 +30,7 @@ import {
   trainedAlike,
 } from './claim.js';
 
-/** FLOPs per pass within this ratio of each other count as 'as many'. */
+/** Ratios of FLOPs per pass that count as 'as many'. */
 const AS_MANY: Interval = [0.8, 1.25];
 
 export function isoflopClaims(study: Study): Claim[] {
@@ -132,6 +132,7 @@ function sameRouting({ setting: a }: Curve, { setting: b }: Curve): boolean {
   return (['capacity', 'frequency', 'gate', 'aux_loss_weight'] as const).every((key) => a[key] === b[key]);
 }
 
+/** Relative difference of FLOPs per pass up to which they count as equal. */
 const EQUAL_FLOPS = 0.05;
 
 function depth(study: Study): Claim {
@@ -143,7 +144,7 @@ function depth(study: Study): Claim {
   const needs =
     'Needs MoD runs of one setting with equal FLOPs per pass (within 5%) and depth over width at least 1.5 times apart.';
   return overBudgets(text, study, needs, (budget) => {
-    const pairs = curvesOf(budget, 'mod').flatMap(deepAndWide);
+    const pairs = curvesOf(budget, 'mod').flatMap(deepWidePairs);
     if (pairs.length === 0) return null;
     const found = meanDifference(pairs, budget.noise);
     return {
@@ -154,7 +155,7 @@ function depth(study: Study): Claim {
   });
 }
 
-function deepAndWide({ runs }: Curve): [DoneRun, DoneRun][] {
+function deepWidePairs({ runs }: Curve): [DoneRun, DoneRun][] {
   return runs.flatMap((deep) =>
     runs
       .filter((wide) => isDeeper(deep, wide) && deep.row.seed === wide.row.seed)
@@ -163,7 +164,7 @@ function deepAndWide({ runs }: Curve): [DoneRun, DoneRun][] {
   );
 }
 
-/** The mean over pairs. A run may be in several pairs: its loss then has a larger weight, but it stays one sample. */
+/** The mean over pairs. A run in several pairs has a larger weight, but remains one sample. */
 function meanDifference(pairs: readonly [DoneRun, DoneRun][], noise: number | null): Difference {
   const weights = new Map<DoneRun, number>();
   for (const [first, second] of pairs) {

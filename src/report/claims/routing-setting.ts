@@ -1,4 +1,4 @@
-/** Claims about which routing setting is better at equal training FLOPs: how often, how much, with experts or without. */
+/** Claims about routing settings at equal training FLOPs: frequency, capacity, experts. */
 import type { BudgetStudy, Curve, Study } from '../study.js';
 import { leastLoss } from '../study.js';
 import {
@@ -71,7 +71,7 @@ function everyOtherBlock(study: Study): Claim {
 
 const capacityOf = ({ setting }: Curve) => `${Number((100 * (setting.capacity as number)).toPrecision(4))}%`;
 
-/** The verdict that the first of each pair has the lower loss. */
+/** Tests whether the first of each pair has the lower loss; null without pairs. */
 function comparePairs(
   found: [Curve, Curve][],
   compare: (pair: [Curve, Curve]) => Difference,

@@ -1,4 +1,4 @@
-/** Claims about routing as in sampling, and about what routing depends on: Raposo et al. 2024, sections 3.5, 4.1 and 4.2. */
+/** Claims about causal routing, as in sampling, and about entropy: Raposo et al. 2024, sections 3.5, 4.1 and 4.2. */
 import type { RoutingMode } from '../../model/config.js';
 import type { EvalRow } from '../../results/columns.js';
 import { mean } from '../../statistics.js';
@@ -40,7 +40,7 @@ const SOON = 0.25;
 /** 'Little' means that the loss rises by less than this share in sampling. */
 const LITTLE = 0.01;
 
-/** The share of training at which a run's predictor first agrees in 97%, smoothed; null if it never does. */
+/** The share of training after which a run's predictor, smoothed, first agrees on 97% of the tokens; null if it never does. */
 export function accuracyReached(run: DoneRun): number | null {
   const points = smoothed(run, ({ predictor_accuracy }) => predictor_accuracy);
   return points.find(({ y }) => y >= GOOD_ACCURACY)?.share ?? null;
@@ -188,7 +188,7 @@ export interface SampledSize {
   seeds: number;
 }
 
-/** `sampledRuns` by size, since the best single run would be an outlier. */
+/** `sampledRuns` averaged over the seeds of each size, since the best single run would be an outlier. */
 export function sampledSizes(budget: BudgetStudy): SampledSize[] {
   const modelOf = ({ run: { setting, row }, evaluation: { routing } }: SampledRun) =>
     [setting.key, row.params_total, row.flops_per_pass, routing].join();

@@ -138,7 +138,7 @@ function betterAtEqualTime(study: Study): Claim {
 
 const stepMs = ({ row }: DoneRun) => row.step_ms as number;
 
-/** Shares of the promised saving between which the data speaks neither for nor against. */
+/** Shares of the saved FLOPs that are saved as time: at the first the claim holds, below the second it fails. */
 const [MOST_SAVED, LITTLE_SAVED] = [0.75, 0.5];
 
 function stepFollowsFlops(study: Study): Claim {
@@ -160,7 +160,7 @@ function stepFollowsFlops(study: Study): Claim {
   const middle = median(saved);
   return overall(text, '', {
     verdict: middle >= MOST_SAVED ? 'holds' : middle < LITTLE_SAVED ? 'fails' : 'undecided',
-    finding: `Of the step time that fewer FLOPs would save, ${percent(middle)} is saved: the median of ${saved.length} pairs of one shape, from ${percent(Math.min(...saved))} to ${percent(Math.max(...saved))}${ofVersions(pairs)}.`,
+    finding: `Of the step time that fewer FLOPs would save, ${percent(middle)} is saved: the median of ${saved.length} pairs of one shape, from ${percent(Math.min(...saved))} to ${percent(Math.max(...saved))}${mixedVersionsNote(pairs)}.`,
     numbers: [{ name: 'share of the promised time saved, median', value: middle, interval: null }],
   });
 }
@@ -170,15 +170,15 @@ interface Pair {
   dense: DoneRun;
 }
 
-/** How many pairs compare two versions of the program, which may differ in speed. */
-function ofVersions(pairs: readonly Pair[]): string {
+/** A note on the pairs that compare two versions of the program, which may differ in speed. */
+function mixedVersionsNote(pairs: readonly Pair[]): string {
   const mixed = pairs.filter(({ routed, dense }) => routed.row.git_commit !== dense.row.git_commit).length;
   return mixed === 0 ? '' : `; ${mixed} of the pairs were trained by two versions of the program`;
 }
 
 /**
- * Every learned MoD run with the dense run of its shape, budget and machine; where there are several, of its seed, its
- * version of the program and its training.
+ * Every learned MoD run with the dense run of its shape, budget, seed and machine; of several, the one with the same version
+ * of the program and the same training settings.
  */
 function pairsWithDense(runs: readonly DoneRun[]): Pair[] {
   const shape = ({ row }: DoneRun) =>

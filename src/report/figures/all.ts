@@ -1,4 +1,4 @@
-/** All figures of a report, in the paper's order, including those that lack data. */
+/** All figures of a report, in the order of the page, including those that lack data. */
 import type { Study } from '../study.js';
 import type { Figure, MissingFigure } from './figure.js';
 import { allBudgetsFigure, expertsFigures, isoflopFigures } from './isoflop.js';

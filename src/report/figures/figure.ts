@@ -1,4 +1,4 @@
-/** The figures of the report: their type, and how they are drawn, by Observable Plot without a browser. */
+/** The type of the report's figures, and their drawing by Observable Plot without a browser. */
 import * as Plot from '@observablehq/plot';
 import { parseHTML } from 'linkedom';
 import { quantile } from '../../statistics.js';
@@ -15,9 +15,9 @@ export interface Figure {
   /** The name of its file and its anchor in the page. */
   id: string;
   title: string;
-  /** Which figure of Raposo et al. 2024 it follows; null for the project's own. */
+  /** The figure of Raposo et al. 2024 that it reproduces; null if it is not in the paper. */
   paper: string | null;
-  /** What to read from it: a sentence computed from the data. */
+  /** The main result, as a sentence computed from the data. */
   reading: string;
   /** Notes: runs outside the frame, settings that are not drawn. */
   notes?: string;
@@ -41,8 +41,8 @@ const FAR = 5;
 const MOST = 0.9;
 
 /**
- * The range of losses that a figure shows, so that a few runs that did not learn do not flatten all others. `beyond` are
- * the losses above it.
+ * The range of losses that a figure shows: a few runs that did not learn must not flatten all others. `beyond` lists the
+ * losses above the range.
  */
 export function lossFrame(losses: readonly number[]): {
   domain: [low: number, high: number];
@@ -51,9 +51,9 @@ export function lossFrame(losses: readonly number[]): {
   const low = Math.min(...losses);
   const fence = low + FAR * (quantile(losses, MOST) - low);
   const inside = losses.filter((loss) => loss <= fence);
-  const room = 0.04 * (Math.max(...inside) - low);
+  const margin = 0.04 * (Math.max(...inside) - low);
   return {
-    domain: [low - room, Math.max(...inside) + room],
+    domain: [low - margin, Math.max(...inside) + margin],
     beyond: losses.filter((loss) => loss > fence).sort((a, b) => a - b),
   };
 }
@@ -94,9 +94,9 @@ const HEIGHT = 340;
 const FONT_SIZE = 12;
 const FONT = "system-ui, -apple-system, 'Segoe UI', 'PT Sans', sans-serif";
 const LEGEND_LINE = 18;
-/** Where the legend begins: under the label of the y axis, which Plot puts at the top. */
+/** The y position of the legend: under the label of the y axis, which Plot puts at the top. */
 const LABEL_LINE = 26;
-/** Mean width of a character over the font's size; rather too large, so that a legend wraps early instead of being cut off. */
+/** Mean width of a character over the font size; slightly too large, so that legends wrap early and are not cut off. */
 const CHARACTER = 0.56;
 
 /** Draws on a transparent background with text in the current colour, for light and dark pages. */
@@ -109,7 +109,7 @@ export function draw({ title, description, legend, plot, width = WIDTH, height =
     marginRight: 16,
     marginBottom: 40,
     ...plot,
-    // Few fonts have the arrows that Plot adds to labels.
+    // Few fonts include the arrows that Plot adds to labels.
     x: { labelArrow: 'none', ...plot.x },
     y: { labelArrow: 'none', ...plot.y },
     marginTop,

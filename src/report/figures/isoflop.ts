@@ -1,6 +1,7 @@
 /** IsoFLOP curves: loss against parameters at one budget and at all budgets (figures 3 left, 4 left, and 7). */
 import * as Plot from '@observablehq/plot';
 import { VARIANTS } from '../../model/variants.js';
+import { mean } from '../../statistics.js';
 import { bestModel, differenceText, lossDifference, modelDifference, trainedAlike } from '../claims/claim.js';
 import { groupBy } from '../group.js';
 import { type Interval, parabolaAt } from '../parabola.js';
@@ -31,7 +32,7 @@ export const isExpert = ({ setting }: Curve) => VARIANTS[setting.variant].family
 
 export const isoflopId = ({ budget }: BudgetStudy) => `isoflop-${budgetName(budget)}`;
 
-/** The minimum number of sizes for a curve with a figure of its own. */
+/** The minimum number of sizes of a curve that gets its own figure. */
 const CURVE_SIZES = 3;
 
 /**
@@ -77,7 +78,7 @@ export function isoflopFigures(budget: BudgetStudy, styles: Styles): Figure[] {
   ];
 }
 
-/** Settings that no figure of curves shows, such as a learning rate tried at one size. */
+/** The note about settings that are not drawn, such as a learning rate tried at one size. */
 function leftText(left: readonly Curve[]): string {
   if (left.length === 0) return '';
   const each = left.map(({ setting, optimum }) => `${setting.label} ${optimum.loss.toFixed(4)}`);
@@ -147,10 +148,10 @@ function spread({ best: { row } }: Curve): string {
   if (typeof load !== 'string' || typeof dropped !== 'number') return '';
   const [most] = load.split(' ').map(Number) as [number];
   const passing = typeof noOp === 'number' ? `, ${percent(noOp)} choose a no-op` : '';
-  return ` In its best run the busiest expert of a block is chosen by ${percent(most)} of the tokens, ${percent(dropped)} come too late for a slot${passing}.`;
+  return ` In its best run the busiest expert of a block is chosen by ${percent(most)} of the tokens, ${percent(dropped)} find no free slot${passing}.`;
 }
 
-/** runsTable with the columns of experts. */
+/** `runsTable` with additional columns about experts. */
 function expertsTable(runs: readonly DoneRun[]): DataTable {
   const { head, rows } = runsTable(runs);
   return {
@@ -298,7 +299,7 @@ function meanBySize({ runs }: Curve): { x: number; y: number }[] {
   const sizes = [...new Set(runs.map(({ row }) => row.params_total))].sort((a, b) => a - b);
   return sizes.map((x) => {
     const losses = runs.filter(({ row }) => row.params_total === x).map(({ loss }) => loss);
-    return { x, y: losses.reduce((sum, loss) => sum + loss, 0) / losses.length };
+    return { x, y: mean(losses) };
   });
 }
 

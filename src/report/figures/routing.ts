@@ -44,7 +44,7 @@ export function heatmapFigure(study: Study, styles: Styles): Figure | MissingFig
   const svg = draw({
     title,
     description: `The first ${tokens} tokens of held-out sequence ${sequence.sequence}, one column each, by routed block, the first at the bottom; filled where the token is selected.`,
-    legend: [{ label: 'took part', color, symbol: 'square' }],
+    legend: [{ label: 'selected', color, symbol: 'square' }],
     width: 940,
     height: 90 + 14 * analysis.blocks.length,
     plot: {
@@ -114,20 +114,24 @@ export function routerWeightsFigure(study: Study, styles: Styles): Figure | Miss
   const sum = (rows: number[][], bin: number) => rows.reduce((total, row) => total + (row[bin] ?? 0), 0);
   const bins = edges.slice(0, -1).map((low, i) => {
     const [all, selected] = [sum(counts, i), sum(engaged_counts, i)];
-    return { low, high: edges[i + 1] as number, selected, passed: all - selected };
+    return { low, high: edges[i + 1] as number, selected, bypassing: all - selected };
   });
-  const total = bins.reduce((all, { selected, passed }) => all + selected + passed, 0);
-  const shares = bins.map((bin) => ({ ...bin, selected: bin.selected / total, passed: bin.passed / total }));
+  const total = bins.reduce((all, { selected, bypassing }) => all + selected + bypassing, 0);
+  const shares = bins.map((bin) => ({
+    ...bin,
+    selected: bin.selected / total,
+    bypassing: bin.bypassing / total,
+  }));
   const color = (styles.get(run.setting.key) as Style).color;
-  const hover = ({ low, high, selected, passed }: (typeof shares)[number]) =>
-    `r from ${significant(low)} to ${significant(high)}\n${percent(selected)} of tokens, selected\n${percent(passed)}, bypassing`;
+  const hover = ({ low, high, selected, bypassing }: (typeof shares)[number]) =>
+    `r from ${significant(low)} to ${significant(high)}\n${percent(selected)} of tokens, selected\n${percent(bypassing)}, bypassing`;
   const svg = draw({
     title,
     description:
       'Share of tokens by router weight, over all routed blocks; selected tokens and tokens that bypass.',
     legend: [
-      { label: 'took part', color, symbol: 'square' },
-      { label: 'passed by', color: '#9a9a9a', symbol: 'square' },
+      { label: 'selected', color, symbol: 'square' },
+      { label: 'bypassing', color: '#9a9a9a', symbol: 'square' },
     ],
     plot: {
       x: { label: 'router weight r' },
@@ -146,7 +150,7 @@ export function routerWeightsFigure(study: Study, styles: Styles): Figure | Miss
           x1: 'low',
           x2: 'high',
           y1: 'selected',
-          y2: ({ selected, passed }) => selected + passed,
+          y2: ({ selected, bypassing }) => selected + bypassing,
           fill: '#9a9a9a',
           fillOpacity: 0.6,
           insetRight: 0.5,
@@ -159,13 +163,13 @@ export function routerWeightsFigure(study: Study, styles: Styles): Figure | Miss
   const selectedShare = shares.reduce((all, { selected }) => all + selected, 0);
   // A bin that contains 0 counts with its part above 0.
   const positive = shares.reduce(
-    (all, { low, high, selected: of, passed }) =>
-      all + (of + passed) * Math.min(1, Math.max(0, high / (high - low))),
+    (all, { low, high, selected: chosen, bypassing }) =>
+      all + (chosen + bypassing) * Math.min(1, Math.max(0, high / (high - low))),
     0,
   );
   const reading = `About ${percent(positive)} of the router weights of ${run.row.run_id} are positive, and ${percent(selectedShare)} of the tokens are selected.`;
-  const rows = shares.map(({ low, high, selected, passed }) => [low, high, selected, passed]);
-  const table = { head: ['from', 'to', 'took part', 'passed by'], rows };
+  const rows = shares.map(({ low, high, selected, bypassing }) => [low, high, selected, bypassing]);
+  const table = { head: ['from', 'to', 'selected', 'bypassing'], rows };
   return { id: 'router-weights', title, paper, reading, svg, table, wide: false };
 }
 

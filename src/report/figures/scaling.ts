@@ -10,7 +10,7 @@ type Axis = 'params' | 'tokens';
 const FIT_AXES = { params: 'params_total', tokens: 'tokens' } as const;
 const NAMES = { params: 'parameters', tokens: 'training tokens' } as const;
 
-/** One for parameters, one for tokens. */
+/** The figure of one axis: parameters or tokens. */
 export function scalingFigure(
   study: Study,
   styles: ReadonlyMap<string, Style>,
@@ -102,7 +102,7 @@ function surfaceReading(scalings: readonly Scaling[], key: string, axis: Axis): 
   const surface = scalings.find(({ setting }) => setting.key === key)?.surface;
   if (surface == null) return '';
   const value = axis === 'params' ? surface.paramsExponent : surface.tokensExponent;
-  return `; the parametric fit over all its runs says ${value.toFixed(3)}`;
+  return `; the parametric fit over all its runs gives ${value.toFixed(3)}`;
 }
 
 function lawPoints(law: PowerLaw): { budget: number; value: number }[] {

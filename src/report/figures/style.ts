@@ -15,8 +15,8 @@ const EXPERT_COLORS = ['#8f7f00', '#7a6fd0', '#b8679a', '#4aa3d8'];
 const DENSE_COLORS = ['#808080', '#a08f7a', '#6f8a8a'];
 
 /**
- * The styles of all settings of a report, by key, in the order in which they appear. One routing setting has one style, however it is
- * trained.
+ * The styles of all settings of a report, by key. Colours are assigned in the order of the settings. A routing setting has
+ * the same style under all training settings.
  */
 export function stylesOf(settings: readonly Setting[]): Map<string, Style> {
   const used: Partial<Record<VariantFamily, number>> = {};
@@ -32,7 +32,7 @@ export function stylesOf(settings: readonly Setting[]): Map<string, Style> {
   return new Map(settings.map(({ key, shortLabel }) => [key, byLabel.get(shortLabel) as Style]));
 }
 
-/** For a family with more settings than colours of its own: hues by the golden angle, all distinct. */
+/** A colour for a family with more settings than colours: hues at multiples of the golden angle, all distinct. */
 function anotherColor(n: number): string {
   const hue = Math.round((n * 137.508) % 360);
   return `hsl(${hue}, ${n % 2 === 0 ? 55 : 40}%, 48%)`;

@@ -25,7 +25,7 @@ export function learningCurvesFigure({ budgets }: Study, styles: Styles): Figure
   const values = curves.flatMap(({ points }) => points.map(({ y }) => y));
   // The first fifth of training would take up most of the height.
   const top = Math.max(...curves.map(({ points }) => lossAt(points, 0.2)));
-  /** The dash of a second model of one setting, in the same colour. */
+  /** Whether an earlier curve has the same colour: then this one is dashed. */
   const sharesColor = (run: DoneRun) =>
     curves.find((other) => other.run.setting.shortLabel === run.setting.shortLabel)?.run !== run;
   const svg = draw({
@@ -64,7 +64,7 @@ function learningReading(curves: (ChosenModel & { points: CurvePoint[] })[]): st
   return `Halfway through its FLOPs the ${other.role} model is at ${gap(0.5)} nats against the ${dense.role} one, at the end at ${gap(1)} (training loss, smoothed).`;
 }
 
-/** The points after a share of training, at least the last one. */
+/** The loss at the first point at or after a share of training, or at the last point. */
 function lossAt(points: readonly CurvePoint[], share: number): number {
   return (points.find((point) => point.share >= share) ?? (points.at(-1) as CurvePoint)).y;
 }
@@ -123,7 +123,6 @@ function lineMarks(
   { stroke, dashed }: { stroke: string; dashed: boolean },
   title: (point: CurvePoint) => string,
 ): Plot.Markish[] {
-  const every = Math.ceil(points.length / 20);
   return [
     Plot.line(points, {
       x: 'flops',
@@ -134,23 +133,23 @@ function lineMarks(
       ...(dashed ? { strokeDasharray: '5,3' } : {}),
     }),
     // Invisible points for the tooltips.
-    Plot.dot(
-      points.filter((_, i) => i % every === every - 1),
-      { x: 'flops', y: 'y', r: 5, fill: stroke, fillOpacity: 0, title, clip: true },
-    ),
+    Plot.dot(everyFew(points), { x: 'flops', y: 'y', r: 5, fill: stroke, fillOpacity: 0, title, clip: true }),
   ];
 }
 
 function curveTable(curves: { run: DoneRun; points: CurvePoint[] }[], name: string): DataTable {
   return {
     head: ['run', 'share of training', name],
-    rows: curves.flatMap(({ run, points }) => {
-      const every = Math.ceil(points.length / 20);
-      return points
-        .filter((_, i) => i % every === every - 1)
-        .map(({ share, y }) => [run.row.run_id, share, y]);
-    }),
+    rows: curves.flatMap(({ run, points }) =>
+      everyFew(points).map(({ share, y }) => [run.row.run_id, share, y]),
+    ),
   };
+}
+
+/** At most 20 points, evenly spaced. */
+function everyFew(points: readonly CurvePoint[]): CurvePoint[] {
+  const every = Math.ceil(points.length / 20);
+  return points.filter((_, i) => i % every === every - 1);
 }
 
 const colorOf = ({ setting }: DoneRun, styles: Styles) => (styles.get(setting.key) as Style).color;
