@@ -1,4 +1,4 @@
-"""The held-out loss of a checkpoint on a file of tokens, in nats a token, as `mod eval` computes it.
+"""The held-out loss of a checkpoint on a file of tokens, in nats per token, as `mod eval` computes it.
 
     python examples/pytorch/evaluate.py CHECKPOINT TOKENS.bin --routing predictor
 """
@@ -39,7 +39,7 @@ def evaluate(model: Transformer, tokens: torch.Tensor, routing: str = 'topk', ba
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description='Held-out loss of a checkpoint, in nats a token.')
+    parser = argparse.ArgumentParser(description='Held-out loss of a checkpoint, in nats per token.')
     parser.add_argument('checkpoint', help='a folder with config.json and weights.safetensors')
     parser.add_argument('tokens', help='an llm.c shard, or bare tokens')
     parser.add_argument('--routing', nargs='+', choices=ROUTING_MODES, default=['topk'], metavar='MODE',
