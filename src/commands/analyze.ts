@@ -13,7 +13,7 @@ import { keptCheckpoint, openRunHeldout } from '../eval/targets.js';
 import { writeFileAtomic } from '../files/atomic.js';
 import { table } from '../format.js';
 import type { RoutingMode } from '../model/config.js';
-import { refuseMode } from '../model/routing-modes.js';
+import { modeProblem } from '../model/routing-modes.js';
 import { type Analysis, analysisFile, writeAnalysis } from '../results/analysis.js';
 import { findSweep, readPlan, runFolder } from '../results/sweep-folder.js';
 
@@ -50,8 +50,8 @@ export async function analyzeCommand(
         : 'it has no routed blocks; its expert load is in steps.csv';
     throw new InputError(`${run_id}: ${why}`);
   }
-  const refused = refuseMode(spec.model, options.routing);
-  if (refused !== null) throw new InputError(`${run_id}: --routing ${options.routing}: ${refused}`);
+  const problem = modeProblem(spec.model, options.routing);
+  if (problem !== null) throw new InputError(`${run_id}: --routing ${options.routing}: ${problem}`);
   const folder = runFolder(sweepFolder, run_id);
   const checkpoint = keptCheckpoint(run, folder);
   await chooseBackend(options.backend, options.precision);

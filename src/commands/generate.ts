@@ -9,7 +9,7 @@ import { type Generated, generate } from '../eval/generate.js';
 import { checkpointAt } from '../eval/targets.js';
 import { bytes } from '../format.js';
 import type { CausalMode, ModelConfig } from '../model/config.js';
-import { causalModes, refuseMode } from '../model/routing-modes.js';
+import { causalModes, modeProblem } from '../model/routing-modes.js';
 import { mean } from '../statistics.js';
 
 export interface GenerateCommandOptions {
@@ -103,8 +103,8 @@ function modeOf(model: ModelConfig, { routing }: GenerateCommandOptions, folder:
     throw new InputError(`${folder}: cannot generate: ${model.routing?.router} routing has no causal mode`);
   }
   const mode = routing ?? preferred;
-  const refused = refuseMode(model, mode);
-  if (refused !== null) throw new InputError(`${folder}: cannot generate with --routing ${mode}: ${refused}`);
+  const problem = modeProblem(model, mode);
+  if (problem !== null) throw new InputError(`${folder}: cannot generate with --routing ${mode}: ${problem}`);
   return mode;
 }
 

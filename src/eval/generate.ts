@@ -2,7 +2,7 @@
 import type { Tensor } from '@tensorflow/tfjs-core';
 import type { CausalMode } from '../model/config.js';
 import { type CacheBytes, Decoder } from '../model/decoder.js';
-import { LoopDecoder, refuseLoop } from '../model/loop-decoder.js';
+import { LoopDecoder, loopProblem } from '../model/loop-decoder.js';
 import type { Transformer } from '../model/transformer.js';
 import type { DecodeLoops } from '../ops/decode-loop.js';
 import { type RandomStream, randomStream } from '../random.js';
@@ -51,7 +51,8 @@ export async function generate(
   const maxTokens = longest + options.tokens;
   const decoder = new Decoder(model, options.mode, prompts.length, maxTokens);
   const loops = options.loops ?? null;
-  const inLoop = loops !== null && refuseLoop(model, options.mode, loops, prompts.length, maxTokens) === null;
+  const inLoop =
+    loops !== null && loopProblem(model, options.mode, loops, prompts.length, maxTokens) === null;
   let loop: LoopDecoder | null = null;
   try {
     const started = options.now();

@@ -30,7 +30,7 @@ export interface ModesOptions {
   progress?: EvaluationProgress | undefined;
 }
 
-/** Evaluates in each mode, in order. The model must support all of them (`refuseMode` returns null). */
+/** Evaluates in each mode, in order. The model must support all of them (`modeProblem` returns null). */
 export async function evaluateModes(
   model: Transformer,
   windows: HeldoutWindows,

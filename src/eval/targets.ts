@@ -9,7 +9,7 @@ import type { TokenSource } from '../data/token-source.js';
 import { InputError } from '../errors.js';
 import type { ModelConfig, RoutingMode } from '../model/config.js';
 import { microBatchSequences } from '../model/memory.js';
-import { evaluationModes, refuseMode } from '../model/routing-modes.js';
+import { evaluationModes, modeProblem } from '../model/routing-modes.js';
 import type { Transformer } from '../model/transformer.js';
 import type { PlannedRun } from '../plan/run.js';
 import { assertSameHeldout, readEvaluations, runFiles, writeEvaluations } from '../results/run-folder.js';
@@ -42,8 +42,8 @@ export async function evaluateCheckpoint(
   const source = open(model.config);
   try {
     const { routing } = options;
-    const refused = routing === undefined ? null : refuseMode(model.config, routing);
-    if (refused !== null) throw new InputError(`${folder}: --routing ${routing}: ${refused}`);
+    const problem = routing === undefined ? null : modeProblem(model.config, routing);
+    if (problem !== null) throw new InputError(`${folder}: --routing ${routing}: ${problem}`);
     const windows = new HeldoutWindows(source, model.config.sequence_length);
     const modes = routing === undefined ? defaultModes(model.config, options) : [routing];
     return await evaluateModel(model, windows, modes, { ...options, runId: folder, seed: 0 });
@@ -72,7 +72,7 @@ export async function evaluateRun(
   try {
     const { routing } = options;
     const modes =
-      routing === undefined || spec.model.routing === null || refuseMode(spec.model, routing) !== null
+      routing === undefined || spec.model.routing === null || modeProblem(spec.model, routing) !== null
         ? defaultModes(spec.model, options)
         : new Set<RoutingMode>(['topk', routing]);
     const sequences = options.sequences ?? spec.evaluation.sequences;

@@ -12,7 +12,7 @@ import type { Transformer } from './transformer.js';
  * Why steps of this model cannot run in the backend's loop, so that a Decoder must queue them op by op; null if they can.
  * No loop supports experts.
  */
-export function refuseLoop(
+export function loopProblem(
   model: Transformer,
   mode: CausalMode,
   loops: DecodeLoops,
@@ -20,7 +20,7 @@ export function refuseLoop(
   maxTokens: number,
 ): string | null {
   if (model.config.experts !== null) return 'models with experts are decoded op by op';
-  return loops.refuses(loopModel(model, mode, maxTokens), sequences);
+  return loops.problem(loopModel(model, mode, maxTokens), sequences);
 }
 
 /** One step: the tokens that it drew, and the routing of those that it read. */

@@ -19,7 +19,7 @@ interface RoutingModeTraits<Selects extends string> {
   /** Whether evaluation runs the model's predictors, so that their FLOPs count. */
   runsPredictor: boolean;
   /** Why a model whose router has this mode cannot be run in it; null if it can. */
-  refuses: (routing: RoutingConfig) => string | null;
+  problem: (routing: RoutingConfig) => string | null;
   /** Whether the mode is among those in which a sweep evaluates such a model. */
   isEvaluated: (routing: RoutingConfig) => boolean;
 }
@@ -29,20 +29,20 @@ export const MODES: Record<'topk', RoutingModeTraits<'top-k'>> &
   topk: {
     selectsBy: 'top-k',
     runsPredictor: true, // for its accuracy: in this mode alone the activations are those of training
-    refuses: () => null,
+    problem: () => null,
     isEvaluated: () => true,
   },
   predictor: {
     selectsBy: 'predictor',
     runsPredictor: true,
-    refuses: (routing) =>
+    problem: (routing) =>
       hasPredictor(routing) ? null : 'the model has no predictor; use topk or threshold',
     isEvaluated: () => true,
   },
   threshold: {
     selectsBy: 'router',
     runsPredictor: false,
-    refuses: () => null,
+    problem: () => null,
     isEvaluated: ({ aux_loss_weight }) => aux_loss_weight !== 0, // without the auxiliary loss, r > 0 does not mean selected
   },
 };
@@ -67,23 +67,25 @@ export function decidingLogits(mode: CausalMode, r: Tensor, predictor: Tensor | 
 }
 
 /** Why a model cannot be run in a mode; null if it can. A dense model accepts every mode: it has nothing to select. */
-export function refuseMode({ routing }: Pick<ModelConfig, 'routing'>, mode: RoutingMode): string | null {
+export function modeProblem({ routing }: Pick<ModelConfig, 'routing'>, mode: RoutingMode): string | null {
   if (routing === null || mode === 'topk') return null;
   const { causalModes } = ROUTERS[routing.router];
   if (!causalModes.includes(mode)) {
     return `${routing.router} routing does not have this mode; use ${['topk', ...causalModes].join(' or ')}`;
   }
-  return MODES[mode].refuses(routing);
+  return MODES[mode].problem(routing);
 }
 
 /** The causal modes in which a model can be run, the preferred one first; empty if it has no causal form. */
 export function causalModes(model: Pick<ModelConfig, 'routing'>): CausalMode[] {
-  return CAUSAL_MODES.filter((mode) => refuseMode(model, mode) === null);
+  return CAUSAL_MODES.filter((mode) => modeProblem(model, mode) === null);
 }
 
 /** The modes in which a sweep evaluates a model, the training pass first. */
 export function evaluationModes(model: Pick<ModelConfig, 'routing'>): RoutingMode[] {
   const { routing } = model;
   if (routing === null) return ['topk'];
-  return ROUTING_MODES.filter((mode) => refuseMode(model, mode) === null && MODES[mode].isEvaluated(routing));
+  return ROUTING_MODES.filter(
+    (mode) => modeProblem(model, mode) === null && MODES[mode].isEvaluated(routing),
+  );
 }

@@ -80,7 +80,7 @@ export interface DecodeLoop {
 
 export interface DecodeLoops {
   /** Why this model cannot run for this many sequences; null if it can. */
-  refuses(model: LoopModel, sequences: number): string | null;
+  problem(model: LoopModel, sequences: number): string | null;
   /** The model must stay unchanged until the loop is disposed. */
   start(model: LoopModel, start: LoopStart): DecodeLoop;
 }

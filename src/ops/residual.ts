@@ -12,6 +12,11 @@ export const residualKernel = defineKernel(
 /** x + y, of one shape. */
 export function residual(tape: Tape | null, x: Tensor, y: Tensor): Tensor {
   const [sum] = residualKernel({ x, y }, {});
-  tape?.record([sum], [x, y], [], ([d]) => [d, d]);
+  recordSum(tape, sum, x, y);
   return sum;
+}
+
+/** Records sum = x + y, which a kernel has computed. */
+export function recordSum(tape: Tape | null, sum: Tensor, x: Tensor, y: Tensor): void {
+  tape?.record([sum], [x, y], [], ([d]) => [d, d]);
 }

@@ -4,6 +4,7 @@
  */
 import { add, mean, mul, reshape, rsqrt, square, sub, sum, type Tensor } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
+import { recordSum } from './residual.js';
 import type { Parameter, Tape } from './tape.js';
 
 export const RMS_NORM_EPSILON = 1e-6;
@@ -73,7 +74,7 @@ export function addRmsNorm(
   gain: Parameter,
 ): [sum: Tensor, y: Tensor] {
   const [total, y, inverseRms] = addRmsNormKernel({ x, branch, gain: gain.value }, {});
-  tape?.record([total], [x, branch], [], ([d]) => [d, d]);
+  recordSum(tape, total, x, branch);
   recordNorm(tape, total, y, inverseRms, gain);
   return [total, y];
 }

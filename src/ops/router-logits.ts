@@ -1,7 +1,7 @@
 /** RouterLogits: the router weight of each token, r_t = w·x_t (Raposo et al. 2024, equation 1). Always float32. */
 import { add, matMul, mul, reshape, type Tensor } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';
-import { residualKernel } from './residual.js';
+import { recordSum, residualKernel } from './residual.js';
 import type { Parameter, Tape } from './tape.js';
 
 export interface RouterLogitsGradInputs extends Record<string, Tensor | undefined> {
@@ -55,7 +55,7 @@ export function addRouterLogits(
   weight: Parameter,
 ): [sum: Tensor, r: Tensor] {
   const [total, r] = addRouterLogitsKernel({ x, branch, weight: weight.value }, {});
-  tape?.record([total], [x, branch], [], ([d]) => [d, d]);
+  recordSum(tape, total, x, branch);
   return [total, r];
 }
 

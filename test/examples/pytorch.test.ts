@@ -13,7 +13,7 @@ import { readModelConfig } from '../../src/checkpoint/model.js';
 import { openTokenFile } from '../../src/data/tokens.js';
 import { evaluateCheckpoint } from '../../src/eval/targets.js';
 import { ROUTING_MODES } from '../../src/model/config.js';
-import { refuseMode } from '../../src/model/routing-modes.js';
+import { modeProblem } from '../../src/model/routing-modes.js';
 import { VARIANTS } from '../../src/model/variants.js';
 import { GATE_NAMES } from '../../src/ops/gates.js';
 import { randomStream } from '../../src/random.js';
@@ -65,7 +65,7 @@ type Losses = Record<string, number>;
 async function evaluate({ folder, tokens, tokenBytes }: Subject): Promise<Losses> {
   const config = readModelConfig(folder);
   const losses: Losses = {};
-  for (const routing of ROUTING_MODES.filter((mode) => refuseMode(config, mode) === null)) {
+  for (const routing of ROUTING_MODES.filter((mode) => modeProblem(config, mode) === null)) {
     const open = () => openTokenFile(tokens, tokenBytes, config.vocab_size);
     const options = { routing, autoregressive: false, sequences: undefined, backend, now: () => 0 };
     for (const { row } of await evaluateCheckpoint(folder, open, options)) losses[routing] = row.loss;

@@ -13,7 +13,7 @@ import {
 } from '../../src/model/config.js';
 import { ExpertOccupancy } from '../../src/model/experts.js';
 import { type BlockParameters, initialValues, type TensorSpec } from '../../src/model/parameters.js';
-import { evaluationModes, refuseMode } from '../../src/model/routing-modes.js';
+import { evaluationModes, modeProblem } from '../../src/model/routing-modes.js';
 import { Transformer } from '../../src/model/transformer.js';
 import { scope } from '../../src/ops/scope.js';
 import { randomStream } from '../../src/random.js';
@@ -358,7 +358,7 @@ describe('slots', () => {
 it('a model of experts without routing is evaluated in its training pass, which is causal, and accepts every mode', () => {
   const own = config({ heads: 1, half: 2, T: 8, count: 2, no_ops: 1, capacity_factor: 1, seed: 0 });
   expect(evaluationModes(own)).toEqual(['topk']);
-  for (const mode of CAUSAL_MODES) expect(refuseMode(own, mode), mode).toBeNull();
+  for (const mode of CAUSAL_MODES) expect(modeProblem(own, mode), mode).toBeNull();
 });
 
 it('a block with experts is not run without their config', async () => {

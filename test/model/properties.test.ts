@@ -14,7 +14,7 @@ import {
 } from '../../src/model/config.js';
 import { type BlockParameters, initialValues, makeParameters } from '../../src/model/parameters.js';
 import { drawnWeights, ROUTERS } from '../../src/model/routers.js';
-import { causalModes, evaluationModes, refuseMode } from '../../src/model/routing-modes.js';
+import { causalModes, evaluationModes, modeProblem } from '../../src/model/routing-modes.js';
 import { type Stream, sumOf } from '../../src/model/stream.js';
 import { Transformer } from '../../src/model/transformer.js';
 import { GATE_NAMES } from '../../src/ops/gates.js';
@@ -275,7 +275,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
         lively(2),
       );
       for (const mode of ROUTING_MODES) {
-        expect(refuseMode(model.config, mode)).toBeNull();
+        expect(modeProblem(model.config, mode)).toBeNull();
         expect(changesBefore(model, mode, 4, 3)).toBeLessThan(1e-5);
       }
       model.dispose();
@@ -334,8 +334,8 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
       const shape = { heads: 1, half: 2, T: 8, layers: 2, capacity: 0.5, seed: 0 };
       const model = config(shape, { router, predictor_hidden: 0 });
       expect(causalModes(model)).toEqual(ROUTERS[router].causalModes.filter((mode) => mode !== 'predictor'));
-      expect(refuseMode(model, 'predictor')).toMatch(/; use topk/);
-      expect(refuseMode(model, 'topk')).toBeNull();
+      expect(modeProblem(model, 'predictor')).toMatch(/; use topk/);
+      expect(modeProblem(model, 'topk')).toBeNull();
     });
   });
 

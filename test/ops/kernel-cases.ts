@@ -1,6 +1,7 @@
 /** Random inputs of given sizes for every kernel of src/ops, on which backends are compared with composed definitions. */
 import { mul, type Tensor, tensor } from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
+import { expect } from 'vitest';
 import { adamWKernel, adamWStepKernel } from '../../src/ops/adamw.js';
 import { balanceLossGradKernel, balanceLossKernel } from '../../src/ops/balance-loss.js';
 import { biasGradKernel, biasKernel } from '../../src/ops/bias.js';
@@ -47,7 +48,7 @@ import { scope } from '../../src/ops/scope.js';
 import { selectTopKKernel } from '../../src/ops/select-top-k.js';
 import { top1ExpertGradKernel, top1ExpertKernel } from '../../src/ops/top1-expert.js';
 import { useBackend } from '../support/backends.js';
-import { randomTensor, randomValues } from '../support/numbers.js';
+import { randomTensor, randomValues, relativeError } from '../support/numbers.js';
 
 /** Sizes of a random case: B sequences of T tokens, H heads of size K, vocabulary V, k selected tokens. */
 export interface Sizes {
@@ -506,4 +507,14 @@ export async function outputsOn(
 /** The outputs of the composed definition, the only one of the cpu backend. */
 export function reference(each: KernelCase, s: Sizes): Promise<Output[]> {
   return outputsOn(() => useBackend('cpu'), each, s);
+}
+
+/** Added to the scale of errors: inputs are of order 1, and rounding errors remain where their products cancel. */
+const TERMS = 0.3;
+
+/** The largest relative error of a kernel's outputs, whose shapes and types must be those expected. */
+export function largestError(actual: readonly Output[], expected: readonly Output[]): number {
+  const formsOf = (outputs: readonly Output[]) => outputs.map(({ shape, dtype }) => ({ shape, dtype }));
+  expect(formsOf(actual)).toEqual(formsOf(expected));
+  return Math.max(...actual.map(({ values }, i) => relativeError(values, expected[i]?.values ?? [], TERMS)));
 }

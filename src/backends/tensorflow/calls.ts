@@ -82,6 +82,13 @@ export class Calls {
     return { id, shape: tensor.shape, dtype: tensor.dtype === 'int32' ? DTYPE.int32 : DTYPE.float32 };
   }
 
+  /** A tfjs tensor [.., D] as a matrix [rows, D], without a copy. */
+  matrix(x: TensorInfo): Handle {
+    const columns = x.shape.at(-1) as number;
+    const rows = x.shape.slice(0, -1).reduce((product, side) => product * side, 1);
+    return x.shape.length === 2 ? this.input(x) : this.reshape(this.input(x), [rows, columns]);
+  }
+
   /** A consumed tfjs tensor, for an operation that works in place: the tensor itself, or a copy if its memory is shared. */
   consumed(tensor: TensorInfo): Handle {
     const handle = this.input(tensor);

@@ -30,7 +30,7 @@ export function gpuName(): string {
 }
 
 /** Why TensorFlow must not be used on this machine and what to do about it; null if it may be used. */
-export function refuseDevice({
+export function deviceProblem({
   machineHasGpu,
   onGpu,
 }: {

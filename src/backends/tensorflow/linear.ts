@@ -30,17 +30,17 @@ export function setProductPrecision(precision: Precision): void {
 }
 
 const linear = tensorflowKernel(linearKernel, (calls, { x, weight }) => {
-  const y = product(calls, rows(calls, x), calls.input(weight), false, true);
+  const y = product(calls, calls.matrix(x), calls.input(weight), false, true);
   return [calls.reshape(y, [...x.shape.slice(0, -1), weight.shape[0]])];
 });
 
 const linearGradInput = tensorflowKernel(linearGradInputKernel, (calls, { dy, weight }) => {
-  const dx = product(calls, rows(calls, dy), calls.input(weight), false, false);
+  const dx = product(calls, calls.matrix(dy), calls.input(weight), false, false);
   return [calls.reshape(dx, [...dy.shape.slice(0, -1), weight.shape[1] as number])];
 });
 
 const linearGradWeight = tensorflowKernel(linearGradWeightKernel, (calls, { dy, x, gradAccum }) => {
-  const gradient = transposedProduct(calls, rows(calls, dy), rows(calls, x));
+  const gradient = transposedProduct(calls, calls.matrix(dy), calls.matrix(x));
   return [gradAccum === undefined ? gradient : calls.add(calls.input(gradAccum), gradient)];
 });
 
@@ -66,12 +66,6 @@ const groupedLinearGradWeight = tensorflowKernel(
     return [gradAccum === undefined ? gradient : calls.add(calls.input(gradAccum), gradient)];
   },
 );
-
-/** x [.., D] as a matrix [rows, D]. */
-function rows(calls: Calls, x: Tensor): Handle {
-  const width = x.shape[x.rank - 1] as number;
-  return x.rank === 2 ? calls.input(x) : calls.reshape(calls.input(x), [x.size / width, width]);
-}
 
 /** aᵀ·b with the narrower matrix first, which is a quarter faster; transposing the small result costs little. */
 function transposedProduct(calls: Calls, a: Handle, b: Handle): Handle {

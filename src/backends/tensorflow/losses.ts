@@ -1,10 +1,9 @@
 /** The cross-entropy on TensorFlow, by its SparseSoftmaxCrossEntropyWithLogits, which stores no probabilities. */
-import type { Tensor } from '@tensorflow/tfjs-core';
 import { crossEntropyGradKernel, crossEntropyKernel } from '../../ops/cross-entropy.js';
 import { type Calls, type Handle, int, tensorflowKernel } from './calls.js';
 
 const crossEntropy = tensorflowKernel(crossEntropyKernel, (calls, { logits, targets }) => {
-  const [rows, ids] = [rowsOf(calls, logits), calls.reshape(calls.input(targets), [targets.size])];
+  const [rows, ids] = [calls.matrix(logits), calls.reshape(calls.input(targets), [targets.size])];
   const [losses] = sparseCrossEntropy(calls, rows, ids);
   const column = calls.reshape(ids, [targets.size, 1]);
   const own = calls.run('GatherV2', [rows, column, calls.int32(1)], [int('batch_dims', 1)]);
@@ -14,16 +13,10 @@ const crossEntropy = tensorflowKernel(crossEntropyKernel, (calls, { logits, targ
 
 const crossEntropyGrad = tensorflowKernel(crossEntropyGradKernel, (calls, { logits, targets, dlosses }) => {
   const ids = calls.reshape(calls.input(targets), [targets.size]);
-  const [, gradient] = sparseCrossEntropy(calls, rowsOf(calls, logits), ids);
+  const [, gradient] = sparseCrossEntropy(calls, calls.matrix(logits), ids);
   const dlogits = calls.mul(gradient, calls.reshape(calls.input(dlosses), [targets.size, 1]));
   return [calls.reshape(dlogits, logits.shape)];
 });
-
-/** [.., V] as a matrix [rows, V]. */
-function rowsOf(calls: Calls, x: Tensor): Handle {
-  const width = x.shape[x.rank - 1] as number;
-  return calls.reshape(calls.input(x), [x.size / width, width]);
-}
 
 /** [losses, softmax - one-hot] of rows of logits. */
 function sparseCrossEntropy(calls: Calls, logits: Handle, targets: Handle): [Handle, Handle] {

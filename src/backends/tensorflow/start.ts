@@ -5,7 +5,7 @@ import { engine, getBackend, ready, setBackend } from '@tensorflow/tfjs-core';
 import { messageOf } from '../../errors.js';
 import type { Precision } from '../precisions.js';
 import { type NodeBackend, registerTensorflowKernels, TENSORFLOW } from './calls.js';
-import { hasNvidiaGpu, refuseDevice } from './device.js';
+import { deviceProblem, hasNvidiaGpu } from './device.js';
 import { CPU_KERNELS, DEVICE_KERNELS } from './kernels.js';
 import { setProductPrecision } from './linear.js';
 import { hasOperations, INSTALL_COMMAND, installedBinding, PACKAGE, packageFolder } from './package.js';
@@ -47,8 +47,8 @@ function load(): { onGpu: boolean } {
     );
   }
   const { isUsingGpuDevice: onGpu } = engine().findBackend(TENSORFLOW) as unknown as NodeBackend;
-  const refusal = refuseDevice({ machineHasGpu: hasNvidiaGpu(), onGpu });
-  if (refusal !== null) throw new Error(refusal);
+  const problem = deviceProblem({ machineHasGpu: hasNvidiaGpu(), onGpu });
+  if (problem !== null) throw new Error(problem);
   registerTensorflowKernels(DEVICE_KERNELS);
   if (!onGpu) {
     if (!hasOperations(binding))

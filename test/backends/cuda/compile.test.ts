@@ -3,7 +3,8 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { Compiler, readCache, writeCache } from '../../../src/backends/cuda/driver/compiler.js';
+import { Compiler } from '../../../src/backends/cuda/driver/compiler.js';
+import { readCache, writeCache } from '../../../src/backends/cuda/driver/disk-cache.js';
 import { KERNEL_FILES, kernelDefinitions, kernelSource } from '../../../src/backends/cuda/kernels/files.js';
 import { libraries } from '../../support/cuda-libraries.js';
 

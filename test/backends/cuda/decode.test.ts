@@ -218,7 +218,7 @@ describe.skipIf(!cuda.usable).each(['fp32', 'bf16'] as const)('a step of the loo
       }));
       let tokens = Int32Array.from({ length: S }, (_, s) => (5 * s + 1) % V);
       const loops = new CudaDecodeLoops(backend);
-      expect(loops.refuses(model, S)).toBeNull();
+      expect(loops.problem(model, S)).toBeNull();
       const sampling = { temperature: 1, topP: 0.9 };
       const loop = loops.start(model, { tokens, positions, caches, ...sampling });
       const references = Array.from(
@@ -360,7 +360,7 @@ describe.skipIf(!cuda.usable)('generating in the loop', () => {
 function watched(inner: CudaDecodeLoops): { loops: DecodeLoops; opened: () => number } {
   let count = 0;
   const loops: DecodeLoops = {
-    refuses: (...args) => inner.refuses(...args),
+    problem: (...args) => inner.problem(...args),
     start: (...args) => {
       count += 1;
       return inner.start(...args);

@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
-import { readCache, writeCache } from '../../../src/backends/cuda/driver/compiler.js';
+import { readCache, writeCache } from '../../../src/backends/cuda/driver/disk-cache.js';
 import type { Driver } from '../../../src/backends/cuda/driver/driver.js';
 import { ProductTuning } from '../../../src/backends/cuda/driver/tuning.js';
 

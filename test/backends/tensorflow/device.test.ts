@@ -1,6 +1,6 @@
 /** On a machine with a GPU, TensorFlow must use it; on one without a GPU it may use the CPU. */
 import { describe, expect, it } from 'vitest';
-import { hasNvidiaGpu, refuseDevice } from '../../../src/backends/tensorflow/device.js';
+import { deviceProblem, hasNvidiaGpu } from '../../../src/backends/tensorflow/device.js';
 import { threadEnvironment } from '../../../src/backends/tensorflow/threads.js';
 
 describe('hasNvidiaGpu', () => {
@@ -23,11 +23,11 @@ describe('TensorFlow', () => {
     [false, false],
     [true, true],
   ])('is accepted if the machine has a GPU: %s, and TensorFlow uses it: %s', (machineHasGpu, onGpu) => {
-    expect(refuseDevice({ machineHasGpu, onGpu })).toBeNull();
+    expect(deviceProblem({ machineHasGpu, onGpu })).toBeNull();
   });
 
   it('is rejected, with the install command, if it does not use the GPU', () => {
-    expect(refuseDevice({ machineHasGpu: true, onGpu: false })).toMatch(
+    expect(deviceProblem({ machineHasGpu: true, onGpu: false })).toMatch(
       /npm run tensorflow:install -- --gpu/,
     );
   });

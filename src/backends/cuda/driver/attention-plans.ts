@@ -3,8 +3,8 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import koffi from 'koffi';
 import { type AttentionShape, backwardGraph, forwardGraph, TENSOR } from './attention-graph.js';
-import { cacheFolder, readCache, writeCache } from './compiler.js';
 import type { Cudnn, CudnnPlan } from './cudnn.js';
+import { cacheFolder, readCache, writeCache } from './disk-cache.js';
 import type { Address } from './driver.js';
 
 /** The three graphs. */

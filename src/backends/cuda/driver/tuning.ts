@@ -1,7 +1,7 @@
 /** The fastest algorithm for a product, or the fastest variant of a kernel: measured once on this GPU, cached on disk. */
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
-import { cacheFolder, readCache, writeCache } from './compiler.js';
+import { cacheFolder, readCache, writeCache } from './disk-cache.js';
 import type { Address, Driver } from './driver.js';
 
 /** Timed runs, after one warm-up: of every candidate first, then of the few fastest (`FINALISTS`). */

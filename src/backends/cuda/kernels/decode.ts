@@ -33,7 +33,7 @@ const SLACK_TOKENS = 64;
 export class CudaDecodeLoops implements DecodeLoops {
   constructor(private readonly backend: CudaBackend) {}
 
-  refuses(model: LoopModel, sequences: number): string | null {
+  problem(model: LoopModel, sequences: number): string | null {
     const { size, F } = sizesOf(model);
     if (size % TILE !== 0 || size > LARGEST_HEAD)
       return `the head size ${size} is not a multiple of ${TILE} up to ${LARGEST_HEAD}`;
