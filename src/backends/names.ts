@@ -6,7 +6,7 @@ interface BackendEntry {
   occupies: 'core' | 'gpu';
   /** Whether activations are bfloat16 if the products are. */
   bf16Activations: boolean;
-  /** Tensors of the logits' size that the backward pass holds at once. */
+  /** Number of tensors of the logits' size that are in memory at once in the backward pass. */
   logitTensors: number;
   /** Bytes of activations that a micro-batch may save for its backward pass where the GPU's memory size is unknown. */
   activationBytes: number;

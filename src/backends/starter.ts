@@ -8,7 +8,7 @@ export interface BackendStarter {
    * Makes the backend the active one.
    *
    * @param deterministic `training.deterministic`; only cuda has a faster, non-deterministic mode
-   * @throws an error whose message says what is missing on this machine
+   * @throws Error that names what is missing on this machine
    */
   start: (precision: RequestedPrecision, deterministic: boolean) => Promise<StartedBackend>;
   /** Lines for `mod doctor`: what to do about a backend that does not start. */

@@ -114,7 +114,7 @@ export function openRunHeldout(
 
 /**
  * The checkpoint at a path, relative to the working directory or the results: the folder of a checkpoint, or that of a run,
- * of which it is the last checkpoint.
+ * for its last checkpoint.
  *
  * @throws InputError if there is none
  */

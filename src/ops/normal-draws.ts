@@ -1,6 +1,6 @@
 /**
  * NormalDraws: independent N(0, 1) numbers that depend only on a key and their position (a counter-based generator), so that
- * every backend draws the same numbers in any order and there is no random state to save.
+ * every backend draws the same numbers in any order, without a random state that must be saved.
  */
 import { type Tensor, tensor2d } from '@tensorflow/tfjs-core';
 import { defineKernel } from './kernel.js';

@@ -5,7 +5,7 @@ import { defineKernel } from './kernel.js';
 export interface PrefillCacheAttrs {
   /** Tokens of each sequence; the rows are in the order of the sequences. */
   lengths: number[];
-  /** Tokens that each sequence's cache can hold. */
+  /** Slots of each sequence's cache: its maximum number of tokens. */
   slots: number;
 }
 

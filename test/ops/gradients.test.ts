@@ -39,7 +39,7 @@ const indices = () => tensor2d([0, 3, 4, 1, 2, 5], [2, 3], 'int32');
 /** The second sequence selects two of six tokens: 6 marks padding. */
 const padded = () => tensor2d([0, 3, 4, 1, 5, 6], [2, 3], 'int32');
 
-/** The binary cross-entropy of each element in nats, on the host: there is no op for it. */
+/** The binary cross-entropy of each element in nats, on the host, since no op computes it. */
 function binaryCrossEntropies(logits: Tensor, labels: Tensor): Float32Array {
   const targets = labels.dataSync();
   const loss = (x: number, i: number) =>

@@ -26,7 +26,7 @@ const ACTIVATIONS: Record<Precision, ActivationStorage> = { fp32: 'float32', bf1
 /**
  * Makes cuda the active backend.
  *
- * @throws an error for the user if a library or GPU is missing or too old
+ * @throws Error if a library or the GPU is missing or too old, with a message for the user
  */
 export async function startCuda(options: CudaOptions): Promise<CudaBackend> {
   const backend = (findBackend(CUDA) as CudaBackend | null) ?? open();

@@ -95,7 +95,7 @@ export class Driver {
   /** The launch that did not finish in time; null if there is none. */
   private hungLaunch: string | null = null;
 
-  /** @throws an error for the user if there is no driver or GPU, or one that is too old */
+  /** @throws CudaError if the driver or the GPU is missing or too old, with a message for the user */
   constructor(path: string, ordinal = 0) {
     this.cu = bind(path);
     const started = this.cu.init(0);

@@ -1,6 +1,6 @@
 /** How the elements of a tensor are stored in device memory. */
 
-/** Storage of activations; every kernel file is compiled for the one in use. */
+/** Storage of activations; kernel files are compiled for the storage in use. */
 export type ActivationStorage = 'float32' | 'bfloat16';
 export type Storage = ActivationStorage | 'int32';
 

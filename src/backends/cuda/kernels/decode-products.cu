@@ -43,7 +43,7 @@ __device__ inline uint4 loadConstant(const void *from) {
                : "l"(from));
   return x;
 }
-// A load that is not cached in L1, for what is read once.
+// A load that is not cached in L1, for data that is read once.
 __device__ inline uint4 loadOnce(const void *from) {
   uint4 x;
   asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
@@ -297,7 +297,7 @@ __device__ inline Item itemOf(const Product &p, int base, float *scratch) {
           sums + (16 * width << plan.sliceBits)};
 }
 
-// What is loaded for a pair of columns before its product is known, as it is stored: a conversion would wait for the load.
+// The data loaded for a pair of columns before its product is known, unconverted: a conversion would wait for the load.
 typedef uint2 Fetched;
 __device__ inline unsigned rawOf(float x) { return __float_as_uint(x); }
 __device__ inline unsigned rawOf(bf16 x) { return x; }

@@ -34,7 +34,7 @@ struct Decode {
   const activation *head; // [V, D]
   const float *table;     // rotary angles [.., K]
   const double *uniforms; // [steps, S]
-  int *tokens;            // [S]: the ones to read next
+  int *tokens;            // [S]: the next input tokens
   int *positions;         // [S]: of `tokens`
   int *lengths;           // [layers, S]: tokens in the caches
   int *drawn;             // [steps, S]

@@ -6,7 +6,7 @@
 // Choices that a thread or a lane sums at once.
 #define TILE 8
 
-// logits[token, i] = x[token]·w[i]. One warp a token; grid: tokens / warps of a block.
+// logits[token, i] = x[token]·w[i]. One warp per token; grid: tokens / warps of a block.
 template <int V>
 __device__ void dotRows(const activation *x, const float *w, float *logits, int tokens, int width, int choices) {
   int token = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
@@ -95,7 +95,7 @@ extern "C" __global__ void expertWeightPartials(const float *dlogits, const acti
   partials[((long long)blockIdx.y * choices + first + group) * width + column] = sum;
 }
 
-// probabilities = softmax(logits); choice: the largest, ties to the lower; gate: its probability. One thread a token.
+// probabilities = softmax(logits); choice: the largest, ties to the lower; gate: its probability. One thread per token.
 extern "C" __global__ void top1Expert(const float *logits, float *probabilities, float *gate, int *choice, int tokens,
                                         int choices) {
   int token = blockIdx.x * blockDim.x + threadIdx.x;
@@ -115,7 +115,7 @@ extern "C" __global__ void top1Expert(const float *logits, float *probabilities,
   choice[token] = best;
 }
 
-// dlogits[i] = dgate·p_c·((i = c) - p_i), c the token's choice. One thread a token.
+// dlogits[i] = dgate·p_c·((i = c) - p_i), c the token's choice. One thread per token.
 extern "C" __global__ void top1ExpertGrad(const float *probabilities, const int *choice, const float *dgate,
                                             float *dlogits, int tokens, int choices) {
   int token = blockIdx.x * blockDim.x + threadIdx.x;
@@ -165,7 +165,7 @@ extern "C" __global__ void dispatchTokens(const int *choice, int *indices, float
 
 // sums[sequence, i] = Σ_t p[t, i]; losses[sequence] = m·Σ_i f_i·sums_i / Σ_i sums_i over the m = `balanced` first choices, with
 // f_i = counts[i] / max(1, Σ counts) of the sequence. Reads probabilities and counts [.., sequences]. One block of 1024 threads
-// a sequence: a thread sums the choices of a tile at once, then a warp each of them.
+// per sequence: a thread sums the choices of a tile at once, then a warp each of them.
 extern "C" __global__ void balanceLoss(const float *probabilities, const float *counts, float *losses, float *sums,
                                        int sequences, int length, int choices, int balanced) {
   __shared__ float parts[TILE][WARP];
@@ -207,7 +207,7 @@ extern "C" __global__ void balanceLoss(const float *probabilities, const float *
 }
 
 // dlogits[t, i] = dloss·p_i·(g_i - Σ_j p_j·g_j) with S = sums, Z = Σ S and g_i = m·(f_i - Σ_j f_j·S_j/Z)/Z, 0 for i >= m.
-// One thread a token.
+// One thread per token.
 extern "C" __global__ void balanceLossGrad(const float *probabilities, const float *counts, const float *sums,
                                            const float *dlosses, float *dlogits, int sequences, int length,
                                            int choices, int balanced) {

@@ -84,7 +84,7 @@ __device__ inline void writeLoss(Softmax s, const activation *row, int target, f
   }
 FOR_EACH_WIDTH(CROSS_ENTROPY)
 
-// entropies[row] = Σ softmax(x)·(log Σ exp(x) - x). One block a row, in two passes; grid: rows.
+// entropies[row] = Σ softmax(x)·(log Σ exp(x) - x). One block per row, in two passes; grid: rows.
 extern "C" __global__ void entropy(const activation *logits, float *entropies, int width) {
   __shared__ float tops[WARP];
   const activation *row = logits + (long long)blockIdx.x * width;
@@ -104,7 +104,7 @@ extern "C" __global__ void entropy(const activation *logits, float *entropies, i
   if (threadIdx.x == 0) entropies[blockIdx.x] = logf(sum) - weighted / sum;
 }
 
-// dlogits = weight·(sigmoid(logits) - labels), n elements of float32. One thread an element.
+// dlogits = weight·(sigmoid(logits) - labels), n elements of float32. One thread per element.
 extern "C" __global__ void binaryCrossEntropyGrad(const float *logits, const float *labels, float *dlogits,
                                                   float weight, long long n) {
   long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;

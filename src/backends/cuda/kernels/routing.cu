@@ -6,7 +6,7 @@
 #include "gate.cu"
 
 // r[token] = x[token]·w; with a branch, total = x + branch as stored and r = total·w. Reads x, branch or null, and w; writes r
-// and total. One warp a token; grid: tokens / warps of a block.
+// and total. One warp per token; grid: tokens / warps of a block.
 template <int V>
 __device__ void dotRow(const activation *x, const activation *branch, const float *w, activation *total, float *r,
                        int tokens, int width) {
@@ -161,7 +161,7 @@ __device__ void gatherGradRows(const float *dr, const activation *drows, const a
 ROUTING_GRAD(2, 1, 4) ROUTING_GRAD(2, 3, 4) ROUTING_GRAD(2, 5, 4) ROUTING_GRAD(2, 7, 4)
 ROUTING_GRAD(8, 1, 4) ROUTING_GRAD(8, 2, 3) ROUTING_GRAD(8, 3, 2) ROUTING_GRAD(8, 4, 2) ROUTING_GRAD(8, 8, 1)
 
-// Only dx, for any width. One warp a token; grid: tokens / warps of a block.
+// Only dx, for any width. One warp per token; grid: tokens / warps of a block.
 extern "C" __global__ void routerLogitsGradAnyWidth(const float *dr, const float *w, activation *dx, int tokens,
                                                    int width, int accumulate) {
   int token = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
@@ -171,7 +171,7 @@ extern "C" __global__ void routerLogitsGradAnyWidth(const float *dr, const float
   for (int i = lane; i < width; i += WARP) assign(row[i], d * w[i] + (accumulate ? toFloat(row[i]) : 0.0f));
 }
 
-// Only dx, for any width, and ofSlots[slot] = dr of its token, 0 for padding. One warp a slot; grid: slots / warps of a block.
+// Only dx, for any width, and ofSlots[slot] = dr of its token, 0 for padding. One warp per slot; grid: slots / warps of a block.
 extern "C" __global__ void routedGatherGradAnyWidth(const float *dr, const activation *drows, const int *indices,
                                                   const float *w, activation *dx, float *ofSlots, int slots, int k,
                                                   int length, int width) {
@@ -187,7 +187,7 @@ extern "C" __global__ void routedGatherGradAnyWidth(const float *dr, const activ
   for (int i = lane; i < width; i += WARP) assign(to[i], toFloat(to[i]) + toFloat(from[i]) + d * w[i]);
 }
 
-// rows[slot] = x[its token], 0 for padding. Reads x and indices. One warp a slot; grid: slots / warps of a block.
+// rows[slot] = x[its token], 0 for padding. Reads x and indices. One warp per slot; grid: slots / warps of a block.
 template <int V>
 __device__ void gatherRow(const activation *x, const int *indices, activation *rows, int slots, int k, int length,
                           int width) {
