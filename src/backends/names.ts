@@ -1,4 +1,4 @@
-/** The backends, in the order in which `auto` tries them, and the properties of each that are needed before its code is loaded. */
+/** The backends, in the order in which `auto` tries them, with the properties that are needed before their code is loaded. */
 import type { BackendStarter } from './starter.js';
 
 interface BackendEntry {

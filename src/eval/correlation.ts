@@ -1,4 +1,7 @@
-/** Correlation coefficients over tokens, with bootstrap intervals over sequences, since the tokens of one sequence are not independent. */
+/**
+ * Correlation coefficients over tokens, with bootstrap intervals over sequences, since the tokens of one sequence are not
+ * independent.
+ */
 import { randomStream } from '../random.js';
 
 export interface Correlation {

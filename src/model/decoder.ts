@@ -261,7 +261,8 @@ export class Decoder {
   }
 
   /**
-   * Attention and MLP of a block for one new token of each of the sequences `rows`, whose keys and values are cached. The MLP's output is added to `attention`, or to `middle` = x + attention. x [1, b, D] → [1, b, D]
+   * Attention and MLP of a block for one new token of each of the sequences `rows`; the tokens' keys and values are cached.
+   * The MLP's output is added to `attention`, or to `middle` = x + attention. x [1, b, D] → [1, b, D]
    */
   private branch(
     x: Tensor,

@@ -30,7 +30,8 @@ type BlockTerms = Pick<FlopTerms, 'qkv' | 'scores' | 'softmax' | 'values' | 'att
 /**
  * The terms of one block that processes n tokens (Hoffmann et al. 2022, appendix F): q, k, v 6·n·D²; scores 2·n²·D;
  * softmax 3·H·n²; values 2·n²·D; output 2·n·D²; MLP 4·n·D·F. A multiply-add counts as two. The causal mask does not
- * halve the scores. Norms, gelu, rotary positions, residual additions and the gate are left out, as in Chinchilla: they are of order n·D.
+ * halve the scores. Norms, gelu, rotary positions, residual additions and the gate are left out, as in Chinchilla: they are
+ * of order n·D.
  *
  * @param nSquared n², or the mean of n² if n is a mean
  */

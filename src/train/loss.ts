@@ -18,7 +18,10 @@ export interface BatchMetrics {
   loss: Tensor;
   /** Share of tokens whose selection the predictors predict correctly, mean over routed blocks; null without predictors. */
   predictorAccuracy: Tensor | null;
-  /** [blocks · (C + E)]: in each block the tokens that made each choice, then those that each expert processed; null without experts. */
+  /**
+   * [blocks · (C + E)]: in each block the tokens that made each choice, then those that each expert processed; null without
+   * experts.
+   */
   expertCounts: Tensor | null;
 }
 
