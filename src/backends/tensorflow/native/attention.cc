@@ -33,7 +33,7 @@ void splitHeads(Call& call) {
   const Floats x = call.input(0);
   const int64_t heads = call.scalar<int32_t>(1), size = call.scalar<int32_t>(2);
   Call::require(x.shape.size() == 3 && heads > 0 && size > 0 && x.width() % (heads * size) == 0,
-                "the row width is no multiple of heads·size");
+                "the row width is not a multiple of heads·size");
   const int64_t batch = x.shape[0], n = x.shape[1], parts = x.width() / heads / size;
   rearrange<true>(x.data, call.result(0, {parts, batch * heads, n, size}).data, batch, n, parts, heads, size);
 }
@@ -42,7 +42,7 @@ void splitHeads(Call& call) {
 void mergeHeads(Call& call) {
   const Floats x = call.input(0);
   const int64_t heads = call.scalar<int32_t>(1);
-  Call::require(x.shape.size() == 4 && heads > 0 && x.shape[1] % heads == 0, "the batch is no multiple of heads");
+  Call::require(x.shape.size() == 4 && heads > 0 && x.shape[1] % heads == 0, "the batch is not a multiple of heads");
   const int64_t parts = x.shape[0], batch = x.shape[1] / heads, n = x.shape[2], size = x.shape[3];
   rearrange<false>(x.data, call.result(0, {batch, n, parts * heads * size}).data, batch, n, parts, heads, size);
 }
