@@ -58,10 +58,11 @@ export function parseShape(text: string): BenchShape {
     fail('x (capacity factor) and n (no-ops) require e (experts)');
   if (values.get('x') === 0) fail('the capacity factor must be above 0');
   const isFraction = (key: string) => key === 'c' || key === 'x';
-  const whole = [...values].find(
+  const notWhole = [...values].find(
     ([key, value]) => !isFraction(key) && !(Number.isInteger(value) && value > 0),
   );
-  if (whole !== undefined) fail(`${KEYS[whole[0] as keyof typeof KEYS]} must be a whole number above 0`);
+  if (notWhole !== undefined)
+    fail(`${KEYS[notWhole[0] as keyof typeof KEYS]} must be a whole number above 0`);
   const model: ModelConfig = {
     vocab_size: required('v'),
     d_model: D,

@@ -69,7 +69,7 @@ export async function planCommand(
 ): Promise<void> {
   const { json, results, matchFlops } = options;
   const written = loadSweepFile(configPath);
-  const file = matchFlops === undefined ? written : matched(written, matchFlops, results);
+  const file = matchFlops === undefined ? written : withMatchedSizes(written, matchFlops, results);
   const matches = new Map<string, string>();
   const baselines = baselinesOf(file, results);
   const runs = expandSweep(file, (sweep, budget) => {
@@ -101,7 +101,7 @@ export async function planCommand(
 }
 
 /** The file with its model sizes replaced by `--match-flops`. */
-function matched(file: SweepFile, baseline: string, resultsDir: string): SweepFile {
+function withMatchedSizes(file: SweepFile, baseline: string, resultsDir: string): SweepFile {
   const problem = shapeProblem(baseline);
   if (problem !== null) throw new InputError(`--match-flops ${baseline}: not a valid shape: ${problem}`);
   const match_flops = shapeNamed(baseline) ?? findSweep(baseline, resultsDir).sweepFolder;

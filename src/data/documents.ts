@@ -20,7 +20,7 @@ export interface Piece {
 
 /** Longer documents are split into pieces. The cuts depend only on the document. */
 export const PIECE_BYTES = 2 ** 20;
-/** Maximum bytes of a line of JSONL, which is parsed whole. */
+/** Maximum bytes of a line of JSONL, which is parsed as a whole. */
 const LONGEST_LINE = 2 ** 28;
 const NEWLINE = 0x0a;
 /** Some programs write this mark before UTF-8 text; JSON does not allow it. */

@@ -1,8 +1,8 @@
-/** The files that a list of globs matches: sorted, without duplicates. */
-import { statSync } from 'node:fs';
+/** Finds the files that a list of globs matches, sorted and without duplicates; reads the first bytes of a file. */
+import { closeSync, openSync, readSync, statSync } from 'node:fs';
 import { isAbsolute, relative, resolve } from 'node:path';
 import { globSync } from 'tinyglobby';
-import { InputError } from '../errors.js';
+import { InputError, messageOf } from '../errors.js';
 
 export interface FoundFile {
   /** Absolute. */
@@ -14,9 +14,9 @@ export interface FoundFile {
 }
 
 /**
- * The files that the patterns match, sorted by their path relative to `baseDir`, so that the order is the same when the
- * whole tree moves. A pattern that is the name of a file means that file, whatever characters it contains; a pattern that
- * starts with `!` excludes files.
+ * The files that the patterns match, sorted by their path relative to `baseDir`, so that the order stays the same if the
+ * whole tree moves. A pattern that is the name of an existing file matches that file, even if it contains wildcards; a
+ * pattern that starts with `!` excludes files.
  *
  * @throws InputError for a pattern that matches nothing
  */
@@ -51,5 +51,19 @@ export function isFile(path: string): boolean {
     return statSync(path).isFile();
   } catch {
     return false;
+  }
+}
+
+/** The first bytes of a file; fewer if the file is shorter. @throws InputError if it cannot be read */
+export function firstBytes(path: string, count: number): Buffer {
+  const bytes = Buffer.alloc(count);
+  let file: number | null = null;
+  try {
+    file = openSync(path, 'r');
+    return bytes.subarray(0, readSync(file, bytes, 0, count, 0));
+  } catch (error) {
+    throw new InputError(`${path}: cannot be read: ${messageOf(error)}`);
+  } finally {
+    if (file !== null) closeSync(file);
   }
 }

@@ -1,6 +1,6 @@
 /** Reads the header of a token file: llm.c's shards have one, other files are bare tokens. */
-import { closeSync, openSync, readSync } from 'node:fs';
-import { InputError, messageOf } from '../errors.js';
+import { InputError } from '../errors.js';
+import { firstBytes } from './files.js';
 import { fileSize, type Segment } from './segments.js';
 
 /** 256 int32: magic, version, number of tokens, zeros (llm.c, dev/data/data_common.py). */
@@ -21,7 +21,7 @@ const SHARDS = new Map<number, { tokenBytes: 2 | 4; versions: number[] }>([
 export function tokenFileSegment(path: string, bareBytes: 1 | 2): Segment {
   const size = fileSize(path);
   if (size === 0) throw new InputError(`${path}: the file is empty`);
-  const header = readHeader(path, Math.min(size, HEADER_BYTES));
+  const header = firstBytes(path, Math.min(size, HEADER_BYTES));
   const shard = header.length >= 4 ? SHARDS.get(header.readInt32LE(0)) : undefined;
   if (shard === undefined) {
     if (size % bareBytes !== 0) {
@@ -53,19 +53,6 @@ export function tokenFileSegment(path: string, bareBytes: 1 | 2): Segment {
 
 /** Whether a file begins with a shard's magic number. @throws InputError if it cannot be read */
 export function isShard(path: string): boolean {
-  const header = readHeader(path, 4);
+  const header = firstBytes(path, 4);
   return header.length === 4 && SHARDS.has(header.readInt32LE(0));
-}
-
-function readHeader(path: string, bytes: number): Buffer {
-  const header = Buffer.alloc(bytes);
-  let file: number | null = null;
-  try {
-    file = openSync(path, 'r');
-    return header.subarray(0, readSync(file, header, 0, bytes, 0));
-  } catch (error) {
-    throw new InputError(`${path}: cannot be read: ${messageOf(error)}`);
-  } finally {
-    if (file !== null) closeSync(file);
-  }
 }

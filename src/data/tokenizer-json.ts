@@ -21,7 +21,7 @@ export async function jsonTokenizer(path: string): Promise<Tokenizer> {
   } catch (error) {
     throw new InputError(`${path}: not a tokenizer.json: ${messageOf(error)}`);
   }
-  // A file may enable truncation and padding; documents are encoded whole.
+  // A file may enable truncation and padding; documents are encoded as a whole.
   tokenizer.disableTruncation();
   tokenizer.disablePadding();
   const idOf = (token: string) => tokenizer.tokenToId(token);

@@ -4,8 +4,9 @@ import { pipeline } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { ZSTDDecoder } from 'zstddec/stream';
 import { InputError, messageOf } from '../errors.js';
+import { firstBytes } from './files.js';
 
-/** Bytes start .. end of a file on disk; `end` null: to its end. Compressed files are read whole. */
+/** Bytes start .. end of a file on disk; `end` null: to its end. Compressed files are read as a whole. */
 export interface Slice {
   path: string;
   start: number;
@@ -40,16 +41,7 @@ const COMPRESSIONS = Object.keys(FORMATS) as Compression[];
 
 /** The compression of a file by its first bytes; null if it is not compressed. @throws InputError if it cannot be read */
 export function compressionOf(path: string): Compression | null {
-  const head = Buffer.alloc(4);
-  let file: number | null = null;
-  try {
-    file = openSync(path, 'r');
-    readSync(file, head, 0, head.length, 0);
-  } catch (error) {
-    throw new InputError(`${path}: cannot be read: ${messageOf(error)}`);
-  } finally {
-    if (file !== null) closeSync(file);
-  }
+  const head = firstBytes(path, 4);
   return COMPRESSIONS.find((name) => FORMATS[name].magic.every((byte, i) => head[i] === byte)) ?? null;
 }
 

@@ -1,4 +1,4 @@
-/** Writes runs.csv and eval.csv of a sweep, always whole, from its plan and run folders. */
+/** Writes runs.csv and eval.csv of a sweep from its plan and run folders, always the whole tables. */
 import { accessSync, constants, existsSync } from 'node:fs';
 import { TryLaterError } from '../errors.js';
 import { isDiskFull } from '../files/atomic.js';

@@ -59,7 +59,11 @@ export async function executeRun(options: ExecuteRunOptions): Promise<RunEnd> {
   const started = now();
   const microBatch =
     spec.training.micro_batch_sequences ?? microBatchSequences(spec.model, spec.batch_sequences, backend);
-  const { before, checkpoint } = clearStaleAndFindCheckpoint(options);
+  const before = resumedManifest(run, folder);
+  removeStaleFiles(folder, before !== null);
+  const checkpoint =
+    before === null ? null : usableCheckpoint(runFiles(folder).checkpoints, run.config_hash, log);
+  if (checkpoint !== null) log(`resuming from ${checkpoint.folder}`);
   const skipped = new Set(before?.skipped_batches ?? []);
   const manifest = manifestOf(options, before, checkpoint, microBatch);
   writeManifest(folder, manifest);
@@ -145,23 +149,18 @@ export async function executeRun(options: ExecuteRunOptions): Promise<RunEnd> {
   }
 }
 
-/**
- * The manifest and checkpoint of an earlier process, to resume from. If that run diverged or had another config, returns
- * null for both and removes its files: they would count as results of this run.
- */
-function clearStaleAndFindCheckpoint({ run, folder, log }: ExecuteRunOptions): {
-  before: Manifest | null;
-  checkpoint: UsableCheckpoint | null;
-} {
-  const { result, evaluation, evaluationProgress, steps, checkpoints } = runFiles(folder);
+/** The manifest of an earlier process, to resume from; null if there is none, or if that run diverged or had another config. */
+function resumedManifest({ config_hash }: PlannedRun, folder: string): Manifest | null {
   const manifest = readManifest(folder);
-  const before =
-    manifest?.config_hash === run.config_hash && readResult(folder)?.status !== 'diverged' ? manifest : null;
-  const stale = before === null ? [result, evaluation, evaluationProgress, steps, checkpoints] : [result];
+  if (manifest?.config_hash !== config_hash || readResult(folder)?.status === 'diverged') return null;
+  return manifest;
+}
+
+/** Removes the earlier result, and unless the run resumes all earlier files: they would count as results of this run. */
+function removeStaleFiles(folder: string, resumes: boolean): void {
+  const { result, evaluation, evaluationProgress, steps, checkpoints } = runFiles(folder);
+  const stale = resumes ? [result] : [result, evaluation, evaluationProgress, steps, checkpoints];
   for (const path of stale) rmSync(path, { recursive: true, force: true });
-  const checkpoint = before === null ? null : usableCheckpoint(checkpoints, run.config_hash, log);
-  if (checkpoint !== null) log(`resuming from ${checkpoint.folder}`);
-  return { before, checkpoint };
 }
 
 function manifestOf(

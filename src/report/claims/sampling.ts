@@ -155,8 +155,8 @@ function auxiliaryPair(budget: BudgetStudy): [Curve, Curve] | null {
     JSON.stringify([capacity, frequency, gate, others]);
   const curves = curvesOf(budget, 'mod');
   for (const curve of curves.filter(({ setting }) => setting.aux_loss_weight > 0)) {
-    const without = curves.find(({ setting, ...other }) => {
-      return setting.aux_loss_weight === 0 && rest({ setting, ...other }) === rest(curve);
+    const without = curves.find((other) => {
+      return other.setting.aux_loss_weight === 0 && rest(other) === rest(curve);
     });
     if (without !== undefined) return [curve, without];
   }

@@ -58,7 +58,7 @@ function timed(curves: readonly Curve[], dense: SizeMean): Timed[] {
     });
 }
 
-/** A loss that is higher by less than this share counts as good. */
+/** A loss that is higher by less than this share counts as equally good. */
 const AS_GOOD = 0.01;
 
 function fasterAtEqualLoss(study: Study): Claim {
