@@ -18,7 +18,7 @@ export async function writeCheckpointInThread(job: CheckpointJob): Promise<void>
   if (result.written) return;
   if (!isDiskFull(result.code)) throw new Error(result.message);
   throw new DiskFullError(
-    `${result.message}: the checkpoint takes ${bytes(needed)}, but only ${bytes(freeDiskBytes(job.checkpoints))} are free`,
+    `${result.message}: the checkpoint needs ${bytes(needed)}, but only ${bytes(freeDiskBytes(job.checkpoints))} are free`,
   );
 }
 

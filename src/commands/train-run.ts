@@ -129,6 +129,6 @@ function recordFailure(folder: string, run: PlannedRun, error: unknown): RunEnd 
 function diskNote(folder: string, run: PlannedRun, error: unknown): string | null {
   const hasSizes = error instanceof DiskFullError;
   if (!hasSizes && !isDiskFull((error as NodeJS.ErrnoException).code)) return null;
-  const sizes = `: a checkpoint needs ${bytes(checkpointBytes(run.params_total))}, ${bytes(freeDiskBytes(folder))} are free`;
+  const sizes = `: a checkpoint needs ${bytes(checkpointBytes(run.params_total))}, but only ${bytes(freeDiskBytes(folder))} are free`;
   return `${messageOf(error)}${hasSizes ? '' : sizes}; free disk space and start the sweep again: the run resumes from its last checkpoint`;
 }

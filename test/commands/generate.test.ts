@@ -14,7 +14,7 @@ beforeAll(async () => {
   sweep = makeTinySweep();
   expect((await mod('sweep', sweep.config, '--results', sweep.results)).code).toBe(0);
   folder = join(sweep.results, 'tiny', TINY_RUNS[1] as string);
-}, 60_000);
+});
 afterAll(() => rmSync(sweep.folder, { recursive: true }));
 
 describe('mod generate', () => {

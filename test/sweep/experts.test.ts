@@ -18,7 +18,7 @@ let sweep: TinySweep;
 beforeAll(async () => {
   sweep = makeTinySweep(TEXT);
   expect(await mod('sweep', sweep.config, '--results', sweep.results)).toMatchObject({ code: 0, stderr: '' });
-}, 60_000);
+});
 afterAll(() => rmSync(sweep.folder, { recursive: true }));
 
 const rowOf = (variant: string) => runRows(sweep).find((row) => row.variant === variant) ?? {};
@@ -45,7 +45,7 @@ it('gives the same rows when trained again', async () => {
   expect((await mod('sweep', again.config, '--results', again.results)).code).toBe(0);
   expect(masked(runRows(again))).toEqual(masked(runRows(sweep)));
   rmSync(again.folder, { recursive: true });
-}, 60_000);
+});
 
 it('evaluates staged MoDE also with the predictor, the others only in their causal topk mode', () => {
   const rows = readCsv<Record<string, unknown>>(join(sweep.results, 'tiny', 'eval.csv'), EVAL_TABLE);
