@@ -26,15 +26,6 @@ import { FAST_BACKENDS, useBackend } from '../support/backends.js';
 import { modelConfig } from '../support/model-config.js';
 import { randomTensor, relativeError } from '../support/numbers.js';
 
-const ROUTING: RoutingConfig = {
-  frequency: 2,
-  capacity: 0.25,
-  router: 'learned',
-  gate: 'raw',
-  aux_loss_weight: 0,
-  predictor_hidden: 4,
-};
-
 interface Shape {
   heads: number;
   half: number;
@@ -61,7 +52,7 @@ function config(shape: Shape, routing: Partial<RoutingConfig> | null = {}): Mode
     n_layers: layers,
     n_heads: heads,
     sequence_length: T,
-    routing: routing === null ? null : { ...ROUTING, capacity: k, ...routing },
+    routing: routing === null ? null : { capacity: k, ...routing },
   });
 }
 
