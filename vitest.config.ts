@@ -32,27 +32,31 @@ export const INTEGRATION = [
  * `npx vitest --project unit` is what one runs while writing: under a minute on two cores. `npm test` runs all three.
  * `npm run test:crash` is mode `long`: kills, bit flips and fuzz cases by the hundred.
  */
-export default defineConfig(({ mode }) => ({
-  test: {
-    pool: 'forks',
-    // Vitest keeps one core free by default. On two cores that is one file at a time; Slurm's, the longest, mostly waits.
-    maxWorkers: Math.max(2, availableParallelism() - 1),
-    testTimeout: mode === 'long' ? 1_800_000 : 60_000,
-    hookTimeout: 120_000, // some train a sweep
-    provide: { long: mode === 'long' },
-    projects: [
-      {
-        extends: true,
-        test: {
-          name: 'unit',
-          include: ['test/**/*.test.ts'],
-          exclude: [...configDefaults.exclude, ...INTEGRATION, ...CLUSTER],
-          // Loading tfjs takes longer than most of these tests: files of one worker share it.
-          isolate: false,
+export default defineConfig(({ mode }) => {
+  /** Milliseconds. These tests start processes that compete for the cores: at half speed some take two minutes. */
+  const slowTest = mode === 'long' ? 1_800_000 : 180_000;
+  return {
+    test: {
+      pool: 'forks',
+      // Vitest keeps one core free by default. On two cores that is one file at a time; Slurm's, the longest, mostly waits.
+      maxWorkers: Math.max(2, availableParallelism() - 1),
+      testTimeout: 60_000,
+      hookTimeout: 180_000, // some train a sweep
+      provide: { long: mode === 'long' },
+      projects: [
+        {
+          extends: true,
+          test: {
+            name: 'unit',
+            include: ['test/**/*.test.ts'],
+            exclude: [...configDefaults.exclude, ...INTEGRATION, ...CLUSTER],
+            // Loading tfjs takes longer than most of these tests: files of one worker share it.
+            isolate: false,
+          },
         },
-      },
-      { extends: true, test: { name: 'integration', include: INTEGRATION } },
-      { extends: true, test: { name: 'cluster', include: CLUSTER } },
-    ],
-  },
-}));
+        { extends: true, test: { name: 'integration', include: INTEGRATION, testTimeout: slowTest } },
+        { extends: true, test: { name: 'cluster', include: CLUSTER, testTimeout: slowTest } },
+      ],
+    },
+  };
+});
