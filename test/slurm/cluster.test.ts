@@ -78,7 +78,7 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
     await cluster.start();
     local = longSweep();
     expect((await mod('sweep', local.config, '--results', local.results, '--quiet')).code).toBe(0);
-  }, 5 * MINUTE);
+  }, 10 * MINUTE);
   afterAll(async () => {
     await cluster.stop();
     for (const folder of made) rmSync(folder, { recursive: true });
