@@ -133,7 +133,8 @@ function removeLeftovers(path: string, now: number): void {
   }
 }
 
-function isAlive(pid: number): boolean {
+/** Whether a process exists, also one of another user. */
+export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);
     return true;

@@ -16,6 +16,7 @@ import {
 } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, relative } from 'node:path';
+import { isAlive } from '../../files/atomic.js';
 import {
   bindingPath,
   installedBinding,
@@ -190,15 +191,6 @@ function removeLeftovers(deps: string): void {
   for (const entry of readdirSync(deps)) {
     if (entry.startsWith(STAGING) && !isAlive(Number(entry.slice(STAGING.length))))
       rmSync(join(deps, entry), { recursive: true });
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }
 
