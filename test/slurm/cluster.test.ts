@@ -11,16 +11,39 @@ import { mod } from '../support/mod.js';
 import { SlurmCluster, slurmMissing, waitUntil } from '../support/slurm.js';
 import { makeTinySweep, masked, runRows, TINY_SWEEP, type TinySweep } from '../support/tiny-sweep.js';
 
-/** Two runs, a quarter and half a minute each. */
-const LONG_SWEEP = TINY_SWEEP.replace('3e8', '4e10').replace('[learned, random]', '[learned]');
-const LONG_RUN = '4e10-mod-c0.25-f2-d16l2-s0';
 const MINUTE = 60_000;
+/** Of configs/quick.yaml: every variant, two sizes. */
+const QUICK_RUNS = ['baseline', 'mod-c0.125-f2', 'random-c0.125-f2']
+  .map((setting) => `1.1e11-${setting}-d64l4-s0`)
+  .concat('1.1e11-mod-c0.125-f2-d96l4-s0');
+const learnedOnly = (budget: string) =>
+  TINY_SWEEP.replace('3e8', budget).replace('[learned, random]', '[learned]');
+/**
+ * Two runs. Alone on this machine the routed one trains for about `LONG_SECONDS`: longer than the half minute that a task with
+ * a limit of one minute trains, and not so long that it needs many of them.
+ */
+let longSweepText = '';
+let longRun = '';
+const LONG_SECONDS = 45;
+
+/** Chooses the budget by the speed of this machine: times of a fixed one differ threefold. */
+async function setLongSweep(): Promise<void> {
+  const [sample, run] = [makeTinySweep(learnedOnly('4e9')), '4e9-mod-c0.25-f2-d16l2-s0'];
+  made.push(sample.folder);
+  const { code } = await mod('sweep', sample.config, '--results', sample.results, '--only', run, '--quiet');
+  expect(code).toBe(0);
+  const [row] = runRows(sample).filter(({ run_id }) => run_id === run) as [Record<string, number>];
+  const { train_flops: flops = 0, steps = 0, step_ms: stepMs = 0 } = row;
+  const budget = `${Math.round((LONG_SECONDS * flops) / ((steps * stepMs) / 1000) / 1e9)}e9`;
+  longSweepText = learnedOnly(budget);
+  longRun = `${budget}-mod-c0.25-f2-d16l2-s0`;
+}
 
 type Results = Pick<TinySweep, 'results'>;
 const made: string[] = [];
 /** In a folder whose name contains special characters of the shell and of Slurm. */
 function longSweep(): TinySweep {
-  const sweep = makeTinySweep(LONG_SWEEP, "mod 50% $o'n-");
+  const sweep = makeTinySweep(longSweepText, "mod 50% $o'n-");
   made.push(sweep.folder);
   return sweep;
 }
@@ -76,6 +99,7 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
   beforeAll(async () => {
     cluster = new SlurmCluster();
     await cluster.start();
+    await setLongSweep();
     local = longSweep();
     expect((await mod('sweep', local.config, '--results', local.results, '--quiet')).code).toBe(0);
   }, 10 * MINUTE);
@@ -88,27 +112,28 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
     'gives the rows of a local one after a crash of the controller and a task; a task over its limit resumes',
     async () => {
       const limited = longSweep();
-      const only = await submit(limited, '--only', LONG_RUN, '--sbatch', '--time=1');
+      const only = await submit(limited, '--only', longRun, '--sbatch', '--time=1');
       expect(only).toMatchObject({ code: 0, stderr: '' });
 
       const results = mkdtempSync(join(tmpdir(), 'mod-slurm-quick-'));
       made.push(results);
       const quick = { config: 'configs/quick.yaml', results, folder: results };
-      const wasm = ['--backend', 'wasm']; // the backend of the local sweep that it is compared with
+      // The backend of the local sweep that it is compared with; four of the nine runs are enough here.
+      const wasm = ['--backend', 'wasm', '--only', ...QUICK_RUNS];
       const first = await submit(quick, '--concurrency', '2', ...wasm);
       expect(first).toMatchObject({ code: 0, stderr: '' });
-      expect(first.stdout).toMatch(/^job \d+: 9 runs; job \d+: the report after them\n/);
+      expect(first.stdout).toMatch(/^job \d+: 4 runs; job \d+: the report after them\n/);
       const running = await waitUntil(
-        'two tasks run and seven wait',
+        'two tasks run and two wait',
         async () => {
           const runs = await status(quick, 'quick');
           const [trains, waits] = ['running', 'queued'].map((is) => runs.filter((run) => run.status === is));
-          return trains?.length === 2 && waits?.length === 7 ? trains : null;
+          return trains?.length === 2 && waits?.length === 2 ? trains : null;
         },
         60,
       );
       expect(running.map(({ task }) => task?.state)).toEqual(['RUNNING', 'RUNNING']);
-      expect((await submit(quick, ...wasm)).stdout).toBe('nothing to submit: 9 queued or running\n');
+      expect((await submit(quick, ...wasm)).stdout).toBe('nothing to submit: 4 queued or running\n');
 
       await cluster.waitForSavedState();
       await cluster.killController();
@@ -118,9 +143,9 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
       const [victim] = running as [Shown];
       process.kill(await trainer(quick, victim.run_id, 'quick'), 'SIGKILL');
       const { array } = jobsOf(first.stdout);
-      await cluster.waitForEnd(300);
+      await cluster.waitForEnd(420);
       const after = await status(quick, 'quick');
-      expect(after.filter((run) => run.status === 'done')).toHaveLength(8);
+      expect(after.filter((run) => run.status === 'done')).toHaveLength(3);
       expect(after.find(({ run_id }) => run_id === victim.run_id)).toMatchObject({
         status: 'failed',
         task: { job: victim.task?.job, state: 'FAILED' },
@@ -128,17 +153,17 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
       expect(readFileSync(join(results, 'quick/report/index.html'), 'utf8')).toContain('quick');
 
       const second = await submit(quick, ...wasm);
-      expect(second.stdout).toMatch(/^job \d+: 1 run \(8 done already\); /);
+      expect(second.stdout).toMatch(/^job \d+: 1 run \(3 done already\); /);
       expect(jobsOf(second.stdout).array).not.toBe(array);
-      await cluster.waitForEnd(150);
-      expect(masked(runRows(quick, 'quick'))).toEqual(masked(await localQuick()));
-      expect((await submit(quick, ...wasm)).stdout).toBe('nothing to submit: 9 done\n');
+      await cluster.waitForEnd(240);
+      expect(masked(quickRows(quick))).toEqual(masked(await localQuick()));
+      expect((await submit(quick, ...wasm)).stdout).toBe('nothing to submit: 4 done\n');
 
       expect(logs(limited)).toMatch(/not done, requeueing\n.* start 2\n/s);
-      const row = runRows(local).filter(({ run_id }) => run_id === LONG_RUN);
-      expect(masked(runRows(limited).filter(({ run_id }) => run_id === LONG_RUN))).toEqual(masked(row));
+      const row = runRows(local).filter(({ run_id }) => run_id === longRun);
+      expect(masked(runRows(limited).filter(({ run_id }) => run_id === longRun))).toEqual(masked(row));
     },
-    6 * MINUTE,
+    10 * MINUTE,
   );
 
   it(
@@ -146,14 +171,14 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
     async () => {
       const sweep = longSweep();
       expect((await submit(sweep)).code).toBe(0);
-      await trainer(sweep, LONG_RUN);
-      const nodeOf = async () => (await status(sweep)).find(({ run_id }) => run_id === LONG_RUN)?.task?.node;
+      await trainer(sweep, longRun);
+      const nodeOf = async () => (await status(sweep)).find(({ run_id }) => run_id === longRun)?.task?.node;
       const lost = (await nodeOf()) as 'n1' | 'n2';
       const other = lost === 'n1' ? 'n2' : 'n1';
 
       cluster.killNode(lost);
       cluster.run('scontrol', 'update', `nodename=${lost}`, 'state=down', 'reason=killed');
-      const pid = await trainer(sweep, LONG_RUN, 'tiny', 2);
+      const pid = await trainer(sweep, longRun, 'tiny', 2);
       expect(await nodeOf()).toBe(other);
 
       cluster.startNode(lost);
@@ -165,21 +190,21 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
         60,
       );
       expect(process.kill(pid, 0)).toBe(true);
-      expect(readManifest(join(sweep.results, 'tiny', LONG_RUN))?.attempts).toHaveLength(2);
+      expect(readManifest(join(sweep.results, 'tiny', longRun))?.attempts).toHaveLength(2);
 
       // Second copies start and fail on the remaining node until the first ones are done.
-      await cluster.waitForEnd(240);
-      expect(readManifest(join(sweep.results, 'tiny', LONG_RUN))?.attempts).toHaveLength(2);
+      await cluster.waitForEnd(420);
+      expect(readManifest(join(sweep.results, 'tiny', longRun))?.attempts).toHaveLength(2);
       const [, end] = await status(sweep);
       expect(end).toMatchObject({
-        run_id: LONG_RUN,
+        run_id: longRun,
         status: 'done',
         task: { state: 'COMPLETED', node: lost },
       });
       expect(masked(runRows(sweep))).toEqual(masked(runRows(local)));
       cluster.startNode(other);
     },
-    6 * MINUTE,
+    10 * MINUTE,
   );
 
   it(
@@ -192,31 +217,31 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
         ['queued', 'PENDING', 'JobHeldUser'],
         ['queued', 'PENDING', 'JobHeldUser'],
       ]);
-      writeFileSync(sweep.config, LONG_SWEEP.replace('sequences: 4', 'sequences: 5'));
+      writeFileSync(sweep.config, longSweepText.replace('sequences: 4', 'sequences: 5'));
       const changed = await submit(sweep);
       expect(changed.code).toBe(2);
       expect(changed.stderr).toMatch(/has changed since these runs were queued: .*scancel \d+_\d \d+_\d and/);
       cluster.run('scontrol', 'release', array, report);
       await cluster.waitForEnd(150, array);
-      expect(logs(sweep)).toContain(`${LONG_RUN}: evaluation.sequences: 4 → 5`);
+      expect(logs(sweep)).toContain(`${longRun}: evaluation.sequences: 4 → 5`);
       expect((await status(sweep)).map(({ status: is, task }) => [is, task?.state])).toEqual([
         ['pending', 'FAILED'],
         ['pending', 'FAILED'],
       ]);
 
       const again = jobsOf((await submit(sweep)).stdout);
-      await trainer(sweep, LONG_RUN);
+      await trainer(sweep, longRun);
       await sleep(500);
       cluster.run('scancel', again.array, again.report);
-      await cluster.waitForEnd(150);
-      expect(checkpointSteps(runFiles(join(sweep.results, 'tiny', LONG_RUN)).checkpoints)).toHaveLength(1);
+      await cluster.waitForEnd(240);
+      expect(checkpointSteps(runFiles(join(sweep.results, 'tiny', longRun)).checkpoints)).toHaveLength(1);
       expect((await status(sweep)).map(({ status: is, task }) => [is, task?.state])).toEqual([
         ['interrupted', 'CANCELLED'],
         ['interrupted', 'CANCELLED'],
       ]);
       expect(runRows(sweep).map((row) => row.status)).toEqual(['interrupted', 'interrupted']);
     },
-    4 * MINUTE,
+    6 * MINUTE,
   );
 
   it(
@@ -242,17 +267,23 @@ describe.skipIf(slurmMissing !== null)('a sweep on Slurm', () => {
   );
 });
 
+/** The rows of the runs that are compared, of those of the whole sweep. */
+function quickRows(sweep: Results): Record<string, unknown>[] {
+  return runRows(sweep, 'quick').filter(({ run_id }) => QUICK_RUNS.includes(run_id as string));
+}
+
 /** The rows of quick.yaml trained locally on wasm: from results/ if this commit wrote them, else trained now. */
 async function localQuick(): Promise<Record<string, unknown>[]> {
   const commit = gitCommit();
   if (existsSync('results/quick/runs.csv')) {
-    const rows = runRows({ results: 'results' }, 'quick');
+    const rows = quickRows({ results: 'results' });
     const fits = (row: Record<string, unknown>) =>
       row.status === 'done' && row.git_commit === commit && row.backend === 'wasm';
     if (rows.every(fits)) return rows;
   }
   const results = mkdtempSync(join(tmpdir(), 'mod-local-quick-'));
   made.push(results);
-  await mod('sweep', 'configs/quick.yaml', '--results', results, '--backend', 'wasm', '--quiet');
-  return runRows({ results }, 'quick');
+  const options = ['--results', results, '--backend', 'wasm', '--quiet', '--only', ...QUICK_RUNS];
+  await mod('sweep', 'configs/quick.yaml', ...options);
+  return quickRows({ results });
 }
