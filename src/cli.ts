@@ -30,6 +30,7 @@ import { generateCommand } from './commands/generate.js';
 import { planCommand } from './commands/plan.js';
 import { probeCommand } from './commands/probe.js';
 import { statusCommand } from './commands/status.js';
+import { STATUS_ORDERS } from './commands/status-view.js';
 import { sweepCommand } from './commands/sweep.js';
 import { sweepSlurmCommand } from './commands/sweep-slurm.js';
 import { thinCommand } from './commands/thin.js';
@@ -194,10 +195,24 @@ function addStatus(mod: Command): void {
     .command('status')
     .description('show the progress of a sweep’s runs, from its files and, if it was submitted, from Slurm')
     .argument('[target]', TARGET)
-    .option('--watch', 'repeat until no run is training', false)
+    .option('--watch', 'update it until no run is training', false)
+    .option('--failed', 'list only failed, diverged and out-of-memory runs', false)
+    .option('--running', 'list only runs in training; with --failed both', false)
+    .option('--filter <text>', 'list only runs whose id contains this text', '')
+    .addOption(
+      new Option(
+        '--sort <order>',
+        'order of the runs (default: plan, or status if they do not fit the terminal)',
+      ).choices(Object.keys(STATUS_ORDERS)),
+    )
+    .option('--all', 'list all runs, also if they do not fit the terminal', false)
+    .option('--orphans', 'list the run folders that the sweep file no longer contains', false)
     .addOption(resultsOption())
     .addOption(jsonOption())
-    .addHelpText('after', '\nExample:\n  $ mod status results/quick --watch')
+    .addHelpText(
+      'after',
+      '\nExample:\n  $ mod status results/quick --watch\n  $ mod status 6e18 --failed --sort loss',
+    )
     .action((target, options) => statusCommand(target, options, process.stdout));
 }
 

@@ -42,18 +42,42 @@ export function duration(seconds: number): string {
   return `${Math.floor(whole / 86400)}d${two(Math.floor((whole % 86400) / 3600))}h`;
 }
 
+/** Changes how a padded cell of a table looks, without changing its width. */
+export type Paint = (padded: string, row: number, column: number) => string;
+
 /** A table with a header line; columns of numbers are aligned right. Every row has one cell per column. */
-export function table(head: string[], rows: string[][]): string {
+export function table(head: string[], rows: string[][], paint: Paint = (padded) => padded): string {
   const widths = head.map((cell, i) => Math.max(cell.length, ...rows.map((row) => (row[i] ?? '').length)));
   const numeric = head.map((_, i) =>
     rows.every((row) => /^[-+]?(\d[-+\d.,%×e]*( ?[a-zA-Z]{1,3})?)?$/.test(row[i] ?? '') && row[i] !== ''),
   );
-  const line = (cells: string[]) =>
+  const line = (cells: string[], painted: (padded: string, column: number) => string) =>
     cells
-      .map((cell, i) => (numeric[i] ? cell.padStart(widths[i] as number) : cell.padEnd(widths[i] as number)))
+      .map((cell, i) => {
+        const width = widths[i] as number;
+        if (numeric[i]) return painted(cell.padStart(width), i);
+        return painted(i === cells.length - 1 ? cell : cell.padEnd(width), i);
+      })
       .join('  ')
       .trimEnd();
-  return [line(head), ...rows.map(line)].join('\n');
+  return [
+    line(head, (padded) => padded),
+    ...rows.map((row, y) => line(row, (text, x) => paint(text, y, x))),
+  ].join('\n');
+}
+
+/** Shortens a text to a width in the middle: its start and its end distinguish run ids. */
+export function elided(text: string, width: number): string {
+  if (text.length <= width) return text;
+  if (width < 4) return text.slice(0, Math.max(0, width));
+  const end = Math.ceil((width - 2) / 2);
+  return `${text.slice(0, width - 2 - end)}..${text.slice(-end)}`;
+}
+
+/** A loss in nats: four decimals, or an exponent if the run has diverged. */
+export function lossText(loss: number | null): string {
+  if (loss === null) return '-';
+  return Math.abs(loss) < 1000 ? loss.toFixed(4) : loss.toExponential(1);
 }
 
 /** The first `most` texts of a list, then the number of the others. */

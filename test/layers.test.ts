@@ -38,7 +38,7 @@ const LAYERS: Record<string, readonly string[]> = {
   report: ['config', 'model', 'plan', 'results'],
   bench: ['data', 'eval', 'model', 'ops', 'train'],
   run: ['backends', 'checkpoint', 'data', 'eval', 'model', 'plan', 'results', 'train'],
-  sweep: ['backends', 'checkpoint', 'config', 'data', 'plan', 'results', 'run'],
+  sweep: ['backends', 'checkpoint', 'config', 'data', 'model', 'plan', 'results', 'run'],
   slurm: ['config', 'plan', 'results', 'run', 'sweep'],
   commands: [
     'backends',

@@ -1,12 +1,12 @@
 /** A sweep's folder, results/<sweep>/: its files, its plan, and how a command finds it. */
-import { readdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { InputError, TryLaterError } from '../errors.js';
 import { readJson, writeJson, writeJsonIfChanged } from '../files/json.js';
 import { describeHolder, isLocked, type Lock, waitForLock } from '../files/lock.js';
 import { firstOf } from '../format.js';
 import type { PlannedRun } from '../plan/run.js';
-import { specDifferences } from './run-folder.js';
+import { runFiles, specDifferences } from './run-folder.js';
 
 /** plan.json: the content of the sweep file that later commands and training processes need. */
 export interface SweepPlan {
@@ -125,6 +125,16 @@ export function tryReadPlan(folder: string): SweepPlan | null {
   if (found !== null && !Array.isArray(found.runs))
     throw new InputError(`${plan}: not a sweep's plan; delete it and run mod sweep again`);
   return found;
+}
+
+/** Ids of the started runs in a sweep's folder that its plan does not contain: points that the sweep file lost. */
+export function orphanRuns(sweepFolder: string, runs: readonly PlannedRun[]): string[] {
+  const planned = new Set(runs.map(({ run_id }) => run_id));
+  return readdirSync(sweepFolder, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory() && !planned.has(entry.name))
+    .map(({ name }) => name)
+    .filter((name) => existsSync(runFiles(join(sweepFolder, name)).manifest))
+    .sort();
 }
 
 export interface FoundSweep {

@@ -1,4 +1,5 @@
 /** The progress of each run of a sweep, read from its files only, so it works on any machine that shares them. */
+import type { Variant } from '../model/variants.js';
 import type { PlannedRun } from '../plan/run.js';
 import { currentRow, runFiles } from '../results/run-folder.js';
 import type { RunStatus } from '../results/run-status.js';
@@ -8,13 +9,19 @@ import { runFolder } from '../results/sweep-folder.js';
 export interface RunProgress {
   run_id: string;
   status: RunStatus;
+  variant: Variant;
+  flop_budget: number;
+  capacity: number | null;
+  routing_frequency: number | null;
   /** Steps taken; 0 before the first. */
   step: number;
   steps: number;
   /** step / steps, in [0, 1]. */
   share: number;
-  /** Held-out loss if done, otherwise the training loss in the last row of steps.csv. */
+  /** Held-out loss: of the finished run, otherwise the last one in steps.csv. */
   loss: number | null;
+  /** Training loss: of the finished run, otherwise that of the last row of steps.csv. */
+  train_loss: number | null;
   tokens_per_s: number | null;
   /** Time left of a run in training, at the pace of its last row of steps.csv; null if unknown. */
   seconds_left: number | null;
@@ -61,23 +68,27 @@ export function isInProgress(
 function runProgress(folder: string, run: PlannedRun): RunProgress {
   const row = currentRow(folder, run);
   const { steps } = run.spec;
-  const known = { run_id: row.run_id, status: row.status, steps, note: row.note };
-  if (row.status === 'done') {
-    const { loss, tokens_per_s } = row;
-    return { ...known, step: steps, share: 1, loss, tokens_per_s, seconds_left: null };
+  const { run_id, status, note, variant, flop_budget, capacity, routing_frequency } = row;
+  const known = { run_id, status, variant, flop_budget, capacity, routing_frequency, steps, note };
+  if (status === 'done') {
+    const { loss, train_loss, tokens_per_s } = row;
+    return { ...known, step: steps, share: 1, loss, train_loss, tokens_per_s, seconds_left: null };
   }
-  const last = readSteps(runFiles(folder).steps).at(-1);
+  const taken = readSteps(runFiles(folder).steps);
+  const last = taken.at(-1);
   if (last === undefined) {
-    return { ...known, step: 0, share: 0, loss: null, tokens_per_s: null, seconds_left: null };
+    const unknown = { loss: null, train_loss: null, tokens_per_s: null, seconds_left: null };
+    return { ...known, step: 0, share: 0, ...unknown };
   }
-  const { step, loss, step_ms } = last;
+  const { step, loss: train_loss, step_ms } = last;
   const tokens = run.spec.batch_sequences * run.spec.model.sequence_length;
   return {
     ...known,
     step,
     share: step / steps,
-    loss,
+    loss: taken.findLast(({ heldout_loss }) => heldout_loss !== null)?.heldout_loss ?? null,
+    train_loss,
     tokens_per_s: step_ms > 0 ? (tokens * 1000) / step_ms : null,
-    seconds_left: row.status === 'running' ? ((steps - step) * step_ms) / 1000 : null,
+    seconds_left: status === 'running' ? ((steps - step) * step_ms) / 1000 : null,
   };
 }
