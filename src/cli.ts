@@ -33,6 +33,7 @@ import { statusCommand } from './commands/status.js';
 import { STATUS_ORDERS } from './commands/status-view.js';
 import { sweepCommand } from './commands/sweep.js';
 import { sweepSlurmCommand } from './commands/sweep-slurm.js';
+import { isJournal, JOURNAL_PRIORITY } from './commands/terminal.js';
 import { thinCommand } from './commands/thin.js';
 import { trainRunCommand } from './commands/train-run.js';
 import { DEFAULT_PART_BYTES } from './data/prepare.js';
@@ -43,9 +44,10 @@ import { programVersion } from './results/provenance.js';
 import { signalExitCode } from './run/stop-request.js';
 
 const print = (text: string) => process.stdout.write(`${text}\n`);
-const printError = (text: string) => process.stderr.write(`mod: ${text}\n`);
-
-const printNote = (text: string) => process.stderr.write(`${text}\n`);
+/** Prints on standard error; in the systemd journal each line has a priority. */
+const printNote = (text: string, priority: string = JOURNAL_PRIORITY.notice) =>
+  process.stderr.write(`${isJournal(2) ? text.replace(/^/gm, priority) : text}\n`);
+const printError = (text: string) => printNote(`mod: ${text}`, JOURNAL_PRIORITY.error);
 
 /** Whether the command continues if its output fails: long-running commands also write their results to files. */
 const output = { mayFail: false };
@@ -157,8 +159,13 @@ function addSweep(mod: Command): void {
     .option('--concurrency <n>', 'with --slurm: maximum number of tasks that run at a time', positiveInteger)
     .option('--dry-run', 'with --slurm: print the job scripts, submit nothing', false)
     .option('--retry', 'train diverged runs again from the start, with the current sweep file', false)
+    .option(
+      '--accept-diverged',
+      'settle the runs that have diverged: they no longer count as failures',
+      false,
+    )
     .option('--max-hours <hours>', 'after this many hours save, stop and exit with code 75', hours)
-    .option('--quiet', 'print only failures', false)
+    .option('--quiet', 'print only failures, each once: for cron', false)
     .addOption(resultsOption())
     .addOption(backendOption())
     .addOption(precisionOption())
@@ -180,7 +187,7 @@ function addSweep(mod: Command): void {
         if (sbatch !== '' || concurrency !== undefined || dryRun) {
           throw new InputError('--sbatch, --concurrency and --dry-run require --slurm');
         }
-        const io = { out: process.stdout, program };
+        const io = { out: process.stdout, times: !isJournal(1), program };
         process.exitCode = exitCodeOfSweep(await sweepCommand(config, { ...options, ...io }, printError));
       } catch (error) {
         // Cron mails every line: with --quiet, the exit code alone reports that another process holds the sweep.

@@ -4,25 +4,43 @@ import { rate, table } from '../format.js';
 import { baselinesOf } from '../report/baseline.js';
 import type { RunRow } from '../results/columns.js';
 import { sweepFiles } from '../results/sweep-folder.js';
+import type { RunEnd } from '../run/messages.js';
 import { runOnFinish, summaryOf } from '../sweep/on-finish.js';
+import { compareFailures } from '../sweep/reported.js';
 import { isPart } from '../sweep/selection.js';
 import { type SweepOptions, type SweepOutcome, sweep } from '../sweep/sweep.js';
 
-export type SweepCommandOptions = Omit<SweepOptions, 'baselineOf'>;
+export interface SweepCommandOptions extends Omit<SweepOptions, 'baselineOf'> {
+  /** Settles the diverged runs: they no longer count as failures. */
+  acceptDiverged: boolean;
+}
 
-/** Prints the finished runs, unless quiet, and the failed runs on `err`. */
+/**
+ * Prints the finished runs, unless quiet, and the failed runs on `err`: if quiet only those that no earlier call has reported,
+ * since cron mails every line.
+ */
 export async function sweepCommand(
   configPath: string,
   options: SweepCommandOptions,
   err: (text: string) => void,
 ): Promise<SweepOutcome> {
   const file = loadSweepFile(configPath);
-  const outcome = await sweep(file, { ...options, baselineOf: baselinesOf(file, options.resultsDir) });
-  const { folder, failed, unfinished, rows } = outcome;
+  const ended = await sweep(file, { ...options, baselineOf: baselinesOf(file, options.resultsDir) });
+  const { folder, unfinished, trained, rows, selected } = ended;
+  const { failed, unreported } = compareFailures(
+    folder,
+    selected,
+    ended.failed,
+    trained,
+    options.acceptDiverged,
+  );
+  const outcome = { ...ended, failed };
   if (!options.quiet) {
     options.out.write(`\n${summary(rows)}\n\n${sweepFiles(folder).runs}\n`);
   }
-  for (const { runId, status, note } of failed) err(`${runId}: ${status}: ${note}`);
+  const reported = options.quiet ? unreported : failed;
+  for (const { runId, status, note } of reported) err(`${runId}: ${status}: ${note}`);
+  if (options.quiet && unreported.length > 0) err(mailSummary(file.name, folder, rows, failed));
   if (!options.quiet) for (const { runId, note } of unfinished) err(`${runId}: not done: ${note}`);
   if (callsOnFinish(outcome, options)) {
     const problem = await runOnFinish(file, summaryOf(file.name, outcome, rows));
@@ -34,6 +52,14 @@ export async function sweepCommand(
 /** Whether to run `on_finish`: not if nothing was trained, for one of several parts, or after a signal. */
 function callsOnFinish({ trained, stoppedBy }: SweepOutcome, options: SweepCommandOptions): boolean {
   return trained.length > 0 && !isPart(options) && (stoppedBy === null || stoppedBy === 'max-hours');
+}
+
+/** The last line of a mail: the state of the sweep, and what to do. */
+function mailSummary(name: string, folder: string, rows: RunRow[], failed: readonly RunEnd[]): string {
+  const diverged = failed.some(({ status }) => status === 'diverged')
+    ? '; diverged runs: mod sweep --retry trains them again, --accept-diverged settles them'
+    : '';
+  return `${name}: ${tally(rows)}; not reported again until something changes; details: mod status ${folder} --failed${diverged}`;
 }
 
 function summary(rows: RunRow[]): string {

@@ -1,4 +1,5 @@
-/** What the output of a command can show: its width and height, and colours. */
+/** What the output of a command can show: its width and height, colours, and priorities of the systemd journal. */
+import { fstatSync } from 'node:fs';
 import { styleText } from 'node:util';
 
 export type Output = Pick<NodeJS.WriteStream, 'write' | 'isTTY'> &
@@ -29,4 +30,21 @@ export function terminalOf(out: Output): Terminal {
     rows: out.rows ?? 24,
     paint: (colour, text) => (coloured ? styleText(colour, text, { validateStream: false }) : text),
   };
+}
+
+/** Prefixes of a line in the systemd journal (sd-daemon(3)): its priority. */
+export const JOURNAL_PRIORITY = { error: '<3>', notice: '<5>' } as const;
+
+/**
+ * Whether a file descriptor is connected to the systemd journal, which stores the time of each line and reads its priority:
+ * `JOURNAL_STREAM` has the device and inode of the descriptor (systemd.exec(5)).
+ */
+export function isJournal(descriptor: number, env: NodeJS.ProcessEnv = process.env): boolean {
+  if (env.JOURNAL_STREAM === undefined) return false;
+  try {
+    const { dev, ino } = fstatSync(descriptor, { bigint: true });
+    return env.JOURNAL_STREAM === `${dev}:${ino}`;
+  } catch {
+    return false;
+  }
 }

@@ -14,8 +14,10 @@ export interface DisplayOptions {
   total: number;
   done: number;
   out: NodeJS.WriteStream;
-  /** Milliseconds; injected in tests. */
+  /** Milliseconds since 1970; injected in tests. */
   now: () => number;
+  /** Whether each line begins with its time; the systemd journal stores its own. */
+  times: boolean;
   /** Milliseconds between lines. */
   interval: number;
 }
@@ -129,9 +131,10 @@ export function barDisplay({ total, done, out }: DisplayOptions): Display {
 }
 
 /** One line when a run ends, and one line per interval that lists the runs in training. */
-export function lineDisplay({ total, done, out, now, interval }: DisplayOptions): Display {
+export function lineDisplay({ total, done, out, now, interval, times }: DisplayOptions): Display {
   const states = new RunStates();
-  const printLine = (text: string) => out.write(`${text}\n`);
+  const printLine = (text: string) =>
+    out.write(`${times ? `${new Date(now()).toISOString().slice(0, 19)}Z ` : ''}${text}\n`);
   let finished = done;
   let last = now();
   return {

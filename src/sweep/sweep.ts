@@ -39,12 +39,16 @@ export interface SweepOptions extends SelectionOptions {
   maxHours: number | undefined;
   quiet: boolean;
   out: NodeJS.WriteStream;
+  /** Whether progress lines begin with their time. */
+  times: boolean;
   /** The script of this program, which `node` runs to train one run. */
   program: string;
 }
 
 export interface SweepOutcome {
   folder: string;
+  /** Ids of the feasible runs that the call selected. */
+  selected: string[];
   /** Failed runs, including those that diverged in earlier calls. */
   failed: RunEnd[];
   /** Runs that are not done: another process trains them, or they were interrupted. */
@@ -57,7 +61,7 @@ export interface SweepOutcome {
   rows: RunRow[];
 }
 
-type Ends = Omit<SweepOutcome, 'folder' | 'rows'>;
+type Ends = Omit<SweepOutcome, 'folder' | 'selected' | 'rows'>;
 
 /** Milliseconds between progress lines without a terminal. */
 const LINE_INTERVAL = 15_000;
@@ -86,7 +90,8 @@ export async function sweep(file: SweepFile, options: SweepOptions): Promise<Swe
       todo.length === 0
         ? nothingToDo(folder, runs, selected, options)
         : await trainAll(folder, plan, todo, selected, options);
-    return { folder, ...outcome, rows: writeFinalTables(folder, runs, outcome) };
+    const ids = selected.map(({ run_id }) => run_id);
+    return { folder, selected: ids, ...outcome, rows: writeFinalTables(folder, runs, outcome) };
   } finally {
     lock?.release();
   }
@@ -216,9 +221,9 @@ function backendKey({ backend, spec }: PlannedRun): string {
   return `${backend} ${spec.precision}`;
 }
 
-function displayOf({ quiet, out }: SweepOptions, total: number, done: number): Display {
+function displayOf({ quiet, out, times }: SweepOptions, total: number, done: number): Display {
   if (quiet) return silentDisplay;
-  const options = { total, done, out, now: Date.now, interval: LINE_INTERVAL };
+  const options = { total, done, out, now: Date.now, interval: LINE_INTERVAL, times };
   return out.isTTY ? barDisplay(options) : lineDisplay(options);
 }
 

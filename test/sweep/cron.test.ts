@@ -148,7 +148,16 @@ process.exit(Number(process.argv[2]));
 
   it('receives failures; its own failure is printed but does not fail the sweep', async () => {
     const diverging = hooked(0, `${ONE_RUN}training: {learning_rate: 1e38}\n`);
-    expect((await mod(...args(diverging, '--quiet'))).code).toBe(1);
+    const first = await mod(...args(diverging, '--quiet'));
+    expect(first.code).toBe(1);
+    expect(first.stderr).toMatch(
+      /^mod: 3e8-baseline-d16l2-s0: diverged: .*\nmod: tiny: 1 diverged; not reported again .*--accept-diverged settles them\n$/,
+    );
+    // The next mail of cron is sent when something changes; the exit code stays until the run is settled.
+    expect(await mod(...args(diverging, '--quiet'))).toEqual({ code: 1, stdout: '', stderr: '' });
+    const settled = await mod(...args(diverging, '--quiet', '--accept-diverged'));
+    expect(settled).toEqual({ code: 0, stdout: '', stderr: '' });
+    expect(await mod(...args(diverging, '--quiet'))).toEqual({ code: 0, stdout: '', stderr: '' });
     const [{ status, failed }] = received(diverging);
     expect(status).toBe('failed');
     expect(failed[0]?.note).toMatch(/is not a finite number; skipped the batches of sequences \d/);
