@@ -44,8 +44,7 @@ for (const path of [...manifest.files, ...NPM_ADDS])
     recursive: true,
     filter: (file) => !/\.map$|__pycache__/.test(file),
   });
-const gitHead = execFileSync('git', ['-C', root, 'rev-parse', 'HEAD'], { encoding: 'utf8' }).trim();
-writeFileSync(join(target, 'package.json'), `${JSON.stringify({ ...manifest, gitHead }, null, 2)}\n`);
+cpSync(join(root, 'package.json'), join(target, 'package.json'));
 for (const folder of productionPackages()) copyPackage(folder);
 
 const node = join(target, 'node');

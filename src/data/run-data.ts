@@ -1,7 +1,8 @@
 /** The data that a run is trained and evaluated on. */
 import { InputError } from '../errors.js';
 import { HeldoutWindows, TrainingBatches } from './batches.js';
-import type { DataConfig, DataFiles } from './config.js';
+import type { DataConfig, DataFile, DataFiles, DataRole } from './config.js';
+import { contentHash } from './content-hash.js';
 import { findFiles } from './files.js';
 import { fileSize } from './segments.js';
 import { openTokens, patternsOf } from './tokens.js';
@@ -35,20 +36,22 @@ export function openHeldoutData(
 }
 
 /** The current data files of a run; `train` or `heldout` is absent if a pattern of it matches no file. */
-export function dataFiles(data: DataConfig, baseDir: string): Partial<DataFiles> {
-  const [train, heldout] = [filesOf(data, 'train', baseDir), filesOf(data, 'heldout', baseDir)];
-  return { ...(train === null ? {} : { train }), ...(heldout === null ? {} : { heldout }) };
+export function dataFiles(
+  data: DataConfig,
+  baseDir: string,
+  roles: readonly DataRole[] = ['train', 'heldout'],
+): Partial<DataFiles> {
+  const found = roles.map((role) => [role, filesOf(data, role, baseDir)] as const);
+  return Object.fromEntries(found.filter(([, files]) => files !== null));
 }
 
-/** Bytes of each file, by name; null if a pattern matches no file. */
-function filesOf(
-  data: DataConfig,
-  role: 'train' | 'heldout',
-  baseDir: string,
-): Record<string, number> | null {
+/** The files by name; null if a pattern matches no file, or a file cannot be read. */
+function filesOf(data: DataConfig, role: DataRole, baseDir: string): Record<string, DataFile> | null {
   try {
     const files = findFiles(patternsOf(data, role), baseDir);
-    return Object.fromEntries(files.map(({ path, name }) => [name, fileSize(path)]));
+    return Object.fromEntries(
+      files.map(({ path, name }) => [name, { bytes: fileSize(path), hash: contentHash(path) }]),
+    );
   } catch (error) {
     if (error instanceof InputError) return null;
     throw error;

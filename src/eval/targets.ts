@@ -108,7 +108,7 @@ export function openRunHeldout(
   folder: string,
   baseDir: string,
 ): ReturnType<typeof openHeldoutData> {
-  assertSameHeldout(folder, dataFiles(spec.data, baseDir));
+  assertSameHeldout(folder, dataFiles(spec.data, baseDir, ['heldout']));
   return openHeldoutData(spec, baseDir);
 }
 

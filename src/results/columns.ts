@@ -92,6 +92,10 @@ export const RUN_TABLE = {
   /** Quartiles of the step times that `step_ms` is the median of: half of the steps took between these two. */
   step_ms_q1: { type: 'number', unit: 'ms', nullable: true, measured: true, timing: true, optional: true },
   step_ms_q3: { type: 'number', unit: 'ms', nullable: true, measured: true, timing: true, optional: true },
+  /** Hash of the content of the training and held-out files: of equal config hashes, it separates runs on other data. */
+  data_hash: { type: 'text', nullable: true, measured: true, optional: true },
+  /** Passes over the training data in all steps. */
+  data_passes: { type: 'number', unit: 'passes', nullable: true, measured: true, optional: true },
 } as const satisfies Record<string, RunColumn>;
 
 /** eval.csv: one row per run and routing mode. */

@@ -10,7 +10,7 @@ const packageRoot = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 
 /**
  * The commit of the package: that of its own git repository, not of a repository that has it in node_modules; without one,
- * the `gitHead` that npm publish and `npm run pack` write to package.json; null if unknown.
+ * the `gitHead` that the build wrote to dist/commit.json, or that a registry added to package.json; null if unknown.
  */
 export function gitCommit(root: string = packageRoot): string | null {
   try {
@@ -19,10 +19,12 @@ export function gitCommit(root: string = packageRoot): string | null {
   } catch {
     // no git, no repository, or no commit yet
   }
+  return gitHeadIn(join(root, 'dist', 'commit.json')) ?? gitHeadIn(join(root, 'package.json'));
+}
+
+function gitHeadIn(path: string): string | null {
   try {
-    return (
-      (JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { gitHead?: string }).gitHead ?? null
-    );
+    return (JSON.parse(readFileSync(path, 'utf8')) as { gitHead?: string }).gitHead ?? null;
   } catch {
     return null;
   }

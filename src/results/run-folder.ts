@@ -10,16 +10,15 @@ import { isLocked } from '../files/lock.js';
 import { firstOf } from '../format.js';
 import type { PlannedRun, RunSpec } from '../plan/run.js';
 import { EMPTY_RUN, type EvalRow, type PlannedColumns, type RunRow } from './columns.js';
+import { fileDifferences, type RecordedFiles } from './recorded-files.js';
 import { hasEnded } from './run-status.js';
 
 /** manifest.json, written when training starts: what the run is trained with. */
-export interface Manifest {
+export interface Manifest extends RecordedFiles {
   run_id: string;
   config_hash: string;
   seed: number;
   spec: RunSpec;
-  /** The files that `spec.data` matched; absent in manifests of older versions. */
-  data_files?: Partial<DataFiles>;
   backend: BackendName;
   precision: Precision;
   device: string;
@@ -41,6 +40,8 @@ export interface Attempt {
   from_step: number;
   backend: BackendName;
   device: string;
+  /** Of the program; absent in manifests of older versions. */
+  version?: string;
   git_commit: string | null;
 }
 
@@ -189,7 +190,7 @@ export function assertSameConfig(
  * @throws InputError naming the held-out files that differ
  */
 export function assertSameHeldout(folder: string, { heldout }: Partial<DataFiles>): void {
-  const differences = fileDifferences(readManifest(folder), heldout === undefined ? {} : { heldout });
+  const differences = fileDifferences(readManifest(folder) ?? {}, heldout === undefined ? {} : { heldout });
   if (differences.length === 0) return;
   throw new InputError(
     `${folder}: this run's held-out data have changed: ${firstOf(differences).join(', ')}. Restore them, or name the tokens: mod eval --checkpoint DIR --tokens FILE`,
@@ -202,18 +203,6 @@ export function specDifferences(before: RunSpec, after: RunSpec): string[] {
   return [...new Set([...old.keys(), ...now.keys()])]
     .filter((key) => old.get(key) !== now.get(key))
     .map((key) => `${key}: ${old.get(key) ?? 'absent'} → ${now.get(key) ?? 'absent'}`);
-}
-
-/** Files that were added, removed or changed in size, as `heldout file h.txt: 500 bytes → 600 bytes`. */
-function fileDifferences(manifest: Manifest | null, now: Partial<DataFiles>): string[] {
-  return (['train', 'heldout'] as const).flatMap((role) => {
-    const [old, files] = [manifest?.data_files?.[role], now[role]];
-    if (old === undefined || files === undefined) return [];
-    const text = (bytes: number | undefined) => (bytes === undefined ? 'absent' : `${bytes} bytes`);
-    return [...new Set([...Object.keys(old), ...Object.keys(files)])]
-      .filter((name) => old[name] !== files[name])
-      .map((name) => `${role} file ${name}: ${text(old[name])} → ${text(files[name])}`);
-  });
 }
 
 /** Whether a folder belongs to a run that has been started. */

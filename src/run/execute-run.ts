@@ -2,8 +2,9 @@
 import { rmSync } from 'node:fs';
 import type { ChosenBackend } from '../backends/choose.js';
 import { keepLatest } from '../checkpoint/folder.js';
-import { type UsableCheckpoint, usableCheckpoint } from '../checkpoint/resume.js';
+import { usableCheckpoint } from '../checkpoint/resume.js';
 import { writeCheckpointInThread } from '../checkpoint/writer.js';
+import { dataHash } from '../data/content-hash.js';
 import { dataFiles, openHeldoutData, openTrainingData } from '../data/run-data.js';
 import { dataTokenizer } from '../data/tokenizers.js';
 import { InterruptedError } from '../errors.js';
@@ -14,18 +15,9 @@ import { evaluationModes } from '../model/routing-modes.js';
 import type { Transformer } from '../model/transformer.js';
 import type { PlannedRun } from '../plan/run.js';
 import type { MeasuredColumns, RunRow } from '../results/columns.js';
-import { gitCommit, versions } from '../results/provenance.js';
-import {
-  type Manifest,
-  planRow,
-  readManifest,
-  readResult,
-  runFiles,
-  writeEvaluations,
-  writeManifest,
-  writeResult,
-} from '../results/run-folder.js';
+import { planRow, runFiles, writeEvaluations, writeManifest, writeResult } from '../results/run-folder.js';
 import type { RunEnd, RunMessage } from './messages.js';
+import { manifestOf, resumedManifest, versionsNote } from './run-manifest.js';
 import type { StepLog } from './step-log.js';
 import type { StopRequest } from './stop-request.js';
 import { tensorTable } from './tensor-table.js';
@@ -45,8 +37,6 @@ export interface ExecuteRunOptions {
   now: () => number;
 }
 
-const PACKAGES = ['@tensorflow/tfjs-core', '@tensorflow/tfjs-backend-wasm', '@tensorflow/tfjs-node-gpu'];
-
 /**
  * Trains from the last checkpoint or the first step, saves the weights, evaluates, and writes the run's result to its
  * folder. After a stop request it saves within a step and writes no result.
@@ -65,7 +55,8 @@ export async function executeRun(options: ExecuteRunOptions): Promise<RunEnd> {
     before === null ? null : usableCheckpoint(runFiles(folder).checkpoints, run.config_hash, log);
   if (checkpoint !== null) log(`resuming from ${checkpoint.folder}`);
   const skipped = new Set(before?.skipped_batches ?? []);
-  const manifest = manifestOf(options, before, checkpoint, microBatch);
+  const files = dataFiles(spec.data, baseDir);
+  const manifest = manifestOf(options, before, checkpoint, microBatch, files);
   writeManifest(folder, manifest);
 
   const data = openTrainingData(spec, baseDir);
@@ -102,7 +93,9 @@ export async function executeRun(options: ExecuteRunOptions): Promise<RunEnd> {
   send({ type: 'started', runId: run_id, steps: spec.steps });
   const finish = (status: RunEnd['status'], notes: string[], loss: number | null): RunEnd => {
     const advice = status === 'diverged' ? ['lower training.learning_rate, then mod sweep --retry'] : [];
-    const note = [...notes, ...skippedNote(skipped, spec.batch_sequences), ...advice].join('; ') || null;
+    const versions = versionsNote(manifest.attempts);
+    const skips = skippedNote(skipped, spec.batch_sequences);
+    const note = [...notes, ...skips, ...versions, ...advice].join('; ') || null;
     const measured: MeasuredColumns = {
       ...rates(run, training.steps.summary(), backend.peakFlopsPerSecond),
       loss,
@@ -113,6 +106,8 @@ export async function executeRun(options: ExecuteRunOptions): Promise<RunEnd> {
       started_at: manifest.started_at,
       finished_at: new Date(now()).toISOString(),
       git_commit: manifest.git_commit,
+      data_hash: dataHash(files),
+      data_passes: (spec.steps * spec.batch_sequences) / data.batches.windows,
     };
     const { name, precision } = backend;
     writeResult(folder, { ...planRow(run), ...measured, backend: name, precision, status, note });
@@ -149,51 +144,11 @@ export async function executeRun(options: ExecuteRunOptions): Promise<RunEnd> {
   }
 }
 
-/** The manifest of an earlier process, to resume from; null if there is none, or if that run diverged or had another config. */
-function resumedManifest({ config_hash }: PlannedRun, folder: string): Manifest | null {
-  const manifest = readManifest(folder);
-  if (manifest?.config_hash !== config_hash || readResult(folder)?.status === 'diverged') return null;
-  return manifest;
-}
-
 /** Removes the earlier result, and unless the run resumes all earlier files: they would count as results of this run. */
 function removeStaleFiles(folder: string, resumes: boolean): void {
   const { result, evaluation, evaluationProgress, steps, checkpoints } = runFiles(folder);
   const stale = resumes ? [result] : [result, evaluation, evaluationProgress, steps, checkpoints];
   for (const path of stale) rmSync(path, { recursive: true, force: true });
-}
-
-function manifestOf(
-  { run, baseDir, backend, now }: ExecuteRunOptions,
-  before: Manifest | null,
-  checkpoint: UsableCheckpoint | null,
-  microBatch: number,
-): Manifest {
-  const started_at = new Date(now()).toISOString();
-  const git_commit = gitCommit();
-  const attempt = {
-    started_at,
-    from_step: checkpoint?.state.step ?? 0,
-    backend: backend.name,
-    device: backend.device,
-    git_commit,
-  };
-  return {
-    run_id: run.run_id,
-    config_hash: run.config_hash,
-    seed: run.spec.seed,
-    spec: run.spec,
-    data_files: dataFiles(run.spec.data, baseDir),
-    backend: backend.name,
-    precision: backend.precision,
-    device: backend.device,
-    micro_batch_sequences: checkpoint?.state.micro_batch_sequences ?? microBatch,
-    versions: versions(...PACKAGES),
-    git_commit,
-    started_at: before?.started_at ?? started_at,
-    attempts: [...(before?.attempts ?? []), attempt],
-    skipped_batches: before?.skipped_batches ?? [],
-  };
 }
 
 function skippedNote(skipped: ReadonlySet<number>, batchSequences: number): string[] {

@@ -22,8 +22,10 @@ import { readCsv } from '../../src/files/csv.js';
 import { acquireLock } from '../../src/files/lock.js';
 import { EVAL_TABLE, type EvalRow, RUN_COLUMNS, RUN_TABLE, type RunRow } from '../../src/results/columns.js';
 import { gitCommit, versions } from '../../src/results/provenance.js';
+import { recordedFiles } from '../../src/results/recorded-files.js';
 import {
   assertSameConfig,
+  assertSameHeldout,
   planRow,
   runFiles,
   writeEvaluations,
@@ -204,20 +206,32 @@ describe('assertSameConfig', () => {
   });
 
   it('names the data files that differ, also for an interrupted run', () => {
-    const files = { train: { 'a/1.txt': 10, 'a/2.txt': 20 }, heldout: { 'b/1.txt': 30 } };
+    const file = (bytes: number, hash = 'aa') => ({ bytes, hash });
+    const files = {
+      train: { 'a/1.txt': file(10), 'a/2.txt': file(20) },
+      heldout: { 'b/1.txt': file(30) },
+    };
+    const { data_files, data_hashes } = recordedFiles(files);
     const run = plannedRun('a');
     for (const folder of [ended('a', 'done', 1), ended('b', 'diverged', null), started('c')]) {
       expect(() => assertSameConfig(folder, run, files)).not.toThrow(); // an older manifest has none
-      writeManifest(folder, { ...manifestOf(run), data_files: files });
+      writeManifest(folder, { ...manifestOf(run), data_files }); // a manifest without hashes
+      expect(() => assertSameConfig(folder, run, { heldout: { 'b/1.txt': file(30, 'bb') } })).not.toThrow();
+      writeManifest(folder, { ...manifestOf(run), data_files, data_hashes });
       expect(() => assertSameConfig(folder, run, files)).not.toThrow();
       expect(() => assertSameConfig(folder, run, {})).not.toThrow(); // no files here
-      const [train, heldout] = [{ 'a/1.txt': 11, 'a/3.txt': 20 }, { 'b/1.txt': 31 }];
+      const train = { 'a/1.txt': file(11, 'bb'), 'a/3.txt': file(20) };
+      const heldout = { 'b/1.txt': file(31) };
+      const replaced = { 'b/1.txt': file(30, 'bb') };
       expect(() => assertSameConfig(folder, run, { train })).toThrow(
         'other data: train file a/1.txt: 10 bytes → 11 bytes, train file a/2.txt: 20 bytes → absent, train file a/3.txt: absent → 20 bytes. Give',
       );
       expect(() => assertSameConfig(folder, run, { heldout })).toThrow('heldout file b/1.txt: 30 bytes');
+      const text = 'heldout file b/1.txt: other content (30 bytes, hash aa → bb)';
+      expect(() => assertSameConfig(folder, run, { heldout: replaced })).toThrow(text);
+      expect(() => assertSameHeldout(folder, { heldout: replaced })).toThrow(text);
     }
-    const many = Object.fromEntries(Array.from({ length: 12 }, (_, i) => [`a/${i}.txt`, 1]));
+    const many = Object.fromEntries(Array.from({ length: 12 }, (_, i) => [`a/${i}.txt`, file(1)]));
     expect(() => assertSameConfig(runFolder(sweep, 'a'), run, { train: many })).toThrow('and 7 more. Give');
     expect(() => assertSameConfig(runFolder(sweep, 'c'), changed(), { train: many })).not.toThrow();
   });
@@ -286,6 +300,10 @@ describe('provenance', () => {
     expect(gitCommit(sweep)).toBeNull();
     writeFileSync(join(sweep, 'package.json'), JSON.stringify({ gitHead: 'abc' }));
     expect(gitCommit(sweep)).toBe('abc');
+    mkdirSync(join(sweep, 'dist'));
+    writeFileSync(join(sweep, 'dist', 'commit.json'), JSON.stringify({ gitHead: 'def' }));
+    expect(gitCommit(sweep)).toBe('def');
+    expect(gitCommit(results)).toBe(git('rev-parse', 'HEAD').trim()); // the repository comes first
   });
 
   it('has the versions of Node and packages, null if not installed', () => {

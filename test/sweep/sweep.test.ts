@@ -339,6 +339,14 @@ describe('a run whose data has changed under the same globs', () => {
     await trainerOf(sweep, LONG_RUN);
     child.kill('SIGTERM');
     expect((await ended).code).toBe(143);
+    const heldout = join(sweep.folder, 'heldout.txt');
+    const text = readFileSync(heldout, 'utf8');
+    writeFileSync(heldout, `${text.slice(0, -1)}~`); // of the same size
+    const refused = await train(sweep);
+    expect(refused.code).toBe(2);
+    expect(refused.stderr).toContain(
+      `${LONG_RUN}: this run has been started on other data: heldout file heldout.txt: other content (500 bytes, `,
+    );
     other(sweep);
     const { code, stderr } = await train(sweep);
     expect(code).toBe(2);
