@@ -1,9 +1,9 @@
 /** `mod sweep`: trains the runs of a sweep file that are not done, then prints a summary. */
 import { loadSweepFile } from '../config/sweep-file.js';
-import { rate, table } from '../format.js';
+import { firstOf, lossText, rate, table } from '../format.js';
 import { baselinesOf } from '../report/baseline.js';
 import type { RunRow } from '../results/columns.js';
-import { sweepFiles } from '../results/sweep-folder.js';
+import { orphanRuns, sweepFiles } from '../results/sweep-folder.js';
 import type { RunEnd } from '../run/messages.js';
 import { runOnFinish, summaryOf } from '../sweep/on-finish.js';
 import { compareFailures } from '../sweep/reported.js';
@@ -36,7 +36,9 @@ export async function sweepCommand(
   );
   const outcome = { ...ended, failed };
   if (!options.quiet) {
-    options.out.write(`\n${summary(rows)}\n\n${sweepFiles(folder).runs}\n`);
+    const orphans = orphanRuns(folder, rows);
+    const gone = orphans.length === 0 ? '' : `\n\n${orphansText(configPath, orphans)}`;
+    options.out.write(`\n${summary(rows)}${gone}\n\n${sweepFiles(folder).runs}\n`);
   }
   const reported = options.quiet ? unreported : failed;
   for (const { runId, status, note } of reported) err(`${runId}: ${status}: ${note}`);
@@ -52,6 +54,12 @@ export async function sweepCommand(
 /** Whether to run `on_finish`: not if nothing was trained, for one of several parts, or after a signal. */
 function callsOnFinish({ trained, stoppedBy }: SweepOutcome, options: SweepCommandOptions): boolean {
   return trained.length > 0 && !isPart(options) && (stoppedBy === null || stoppedBy === 'max-hours');
+}
+
+/** Started runs that the sweep file no longer contains: they are in no table. */
+function orphansText(configPath: string, orphans: readonly string[]): string {
+  const what = orphans.length === 1 ? 'run is' : 'runs are';
+  return `${orphans.length} ${what} no longer in ${configPath}, and in no table or report: ${firstOf(orphans).join(', ')}. Their folders are kept: mod status --orphans`;
 }
 
 /** The last line of a mail: the state of the sweep, and what to do. */
@@ -71,7 +79,7 @@ function summary(rows: RunRow[]): string {
     row.flops_per_pass.toExponential(3),
     row.flops_per_pass_vs_dense.toFixed(3),
     row.step_ms?.toFixed(1) ?? '-',
-    row.loss?.toFixed(4) ?? '-',
+    lossText(row.loss),
   ]);
   return `${table(head, cells)}\n\n${tally(rows)}`;
 }

@@ -128,7 +128,7 @@ export function tryReadPlan(folder: string): SweepPlan | null {
 }
 
 /** Ids of the started runs in a sweep's folder that its plan does not contain: points that the sweep file lost. */
-export function orphanRuns(sweepFolder: string, runs: readonly PlannedRun[]): string[] {
+export function orphanRuns(sweepFolder: string, runs: readonly { run_id: string }[]): string[] {
   const planned = new Set(runs.map(({ run_id }) => run_id));
   return readdirSync(sweepFolder, { withFileTypes: true })
     .filter((entry) => entry.isDirectory() && !planned.has(entry.name))

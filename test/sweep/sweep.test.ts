@@ -146,6 +146,13 @@ describe('a sweep', () => {
       [TINY_RUNS[1], 'done'],
       ['3e8-mod-c0.5-f2-d16l2-s0', 'done'],
     ]);
+    writeFileSync(
+      sweep.config,
+      TINY_SWEEP.replace('[0.25]', '[0.5]').replace('[learned, random]', '[learned]'),
+    );
+    expect((await train(sweep)).stdout).toContain(
+      `1 run is no longer in ${sweep.config}, and in no table or report: ${TINY_RUNS[1]}. Their folders are kept: mod status --orphans\n`,
+    );
   });
 });
 
