@@ -1,8 +1,7 @@
 /** The command line, built with commander: every command with its arguments and options. */
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
-import tab from '@bomb.sh/tab/commander';
-import { Command, CommanderError, Help, Option } from 'commander';
+import { Argument, Command, CommanderError, Help, Option } from 'commander';
 import {
   backendOption,
   bareTokenBytes,
@@ -21,6 +20,8 @@ import {
 } from './cli-options.js';
 import { analyzeCommand } from './commands/analyze.js';
 import { benchCommand, DEFAULT_SHAPES } from './commands/bench.js';
+import { completeCommand } from './commands/completion.js';
+import { completionScript, SHELLS } from './commands/completion-scripts.js';
 import { dataInfoCommand } from './commands/data-info.js';
 import { dataPrepareCommand } from './commands/data-prepare.js';
 import { doctorCommand } from './commands/doctor.js';
@@ -92,12 +93,9 @@ function program(): Command {
     addDoctor,
     addTrainRun,
     addProbe,
+    addCompletion,
   ])
     add(mod);
-  tab(mod, { completionCommandName: 'completion' });
-  mod.commands
-    .find((command) => command.name() === 'completion')
-    ?.description('print a shell completion script');
   return mod;
 }
 
@@ -466,6 +464,26 @@ function addProbe(mod: Command): void {
     .addOption(backendOption())
     .addOption(precisionOption())
     .action((options) => probeCommand(options, print));
+}
+
+function addCompletion(mod: Command): void {
+  const shell = () => new Argument('<shell>', 'shell').choices(SHELLS);
+  mod
+    .command('completion')
+    .description('print a script that completes commands, options, files, sweeps and runs in a shell')
+    .addArgument(shell())
+    .addHelpText(
+      'after',
+      '\nExample:\n  $ mod completion bash >> ~/.bashrc\n  $ mod completion zsh > ~/.zfunc/_mod\n  $ mod completion fish > ~/.config/fish/completions/mod.fish',
+    )
+    .action((name) => {
+      process.stdout.write(completionScript(name, [process.execPath, resolve(process.argv[1] as string)]));
+    });
+  mod
+    .command('complete', { hidden: true })
+    .addArgument(shell())
+    .argument('[word...]')
+    .action((name, words) => completeCommand(mod, name, words, print));
 }
 
 /** Runs one command and sets the exit code. Prints an error as one line, with --debug also its stack trace. */

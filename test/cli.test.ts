@@ -85,8 +85,3 @@ it('mod doctor lists usable backends, and reasons for the others; wasm is always
   expect(disk.freeBytes).toBeGreaterThan(0);
   expect((await mod('doctor')).stdout).toMatch(/^mod .*\nNode .*\nprocessor /);
 });
-
-it.each(['bash', 'zsh'])('completes commands and choices in %s', async (shell) => {
-  expect((await mod('completion', shell)).stdout).toContain(shell === 'zsh' ? '#compdef mod' : 'complete -F');
-  expect((await mod('complete', '--', 'sweep', '--backend', '')).stdout).toMatch(/^wasm/m);
-});

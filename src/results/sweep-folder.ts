@@ -179,7 +179,8 @@ function newestSweep(resultsDir: string): string {
   return newest;
 }
 
-function isSweepFolder(folder: string): boolean {
+/** Whether a folder is that of a sweep: it has a plan. */
+export function isSweepFolder(folder: string): boolean {
   return modified(sweepFiles(folder).plan) !== null;
 }
 

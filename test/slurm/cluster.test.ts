@@ -8,8 +8,9 @@ import { checkpointSteps } from '../../src/checkpoint/folder.js';
 import { gitCommit } from '../../src/results/provenance.js';
 import { readManifest, runFiles } from '../../src/results/run-folder.js';
 import { mod } from '../support/mod.js';
-import { SlurmCluster, slurmMissing, waitUntil } from '../support/slurm.js';
+import { SlurmCluster, slurmMissing } from '../support/slurm.js';
 import { makeTinySweep, masked, runRows, TINY_SWEEP, type TinySweep } from '../support/tiny-sweep.js';
+import { waitUntil } from '../support/wait.js';
 
 const MINUTE = 60_000;
 /** Of configs/quick.yaml: every variant, two sizes. */

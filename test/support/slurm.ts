@@ -21,7 +21,7 @@ import {
 import { createServer } from 'node:net';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { waitUntil } from './wait.js';
 
 const PROGRAMS = ['slurmctld', 'slurmd', 'sbatch', 'squeue', 'munged'];
 
@@ -47,21 +47,6 @@ function addressOf(host: string): string | undefined {
 
 export type NodeName = 'n1' | 'n2';
 const NODES: readonly NodeName[] = ['n1', 'n2'];
-
-/** Polls until `look` returns a truthy value, and returns it. */
-export async function waitUntil<T>(
-  condition: string,
-  look: () => T | Promise<T>,
-  seconds: number,
-): Promise<NonNullable<T>> {
-  const end = performance.now() + 1000 * seconds;
-  for (;;) {
-    const found = await look();
-    if (found) return found;
-    if (performance.now() > end) throw new Error(`timed out after ${seconds} s waiting until ${condition}`);
-    await sleep(100);
-  }
-}
 
 export class SlurmCluster {
   readonly folder = mkdtempSync(join(tmpdir(), 'mod-slurm-'));
