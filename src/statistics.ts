@@ -1,4 +1,4 @@
-/** Statistics of plain numbers: means, medians, quantiles, a straight line. */
+/** Statistics of plain numbers: means, also of clustered values, medians, quantiles, a straight line. */
 
 /** NaN for no values. */
 export function mean(values: readonly number[]): number {
@@ -38,6 +38,28 @@ export class RunningMean {
   get standardError(): number | null {
     return this.count < 2 ? null : Math.sqrt(this.squares / (this.count - 1) / this.count);
   }
+}
+
+/** Values that may depend on one another, such as the losses of a document's tokens: their sum and their number. */
+export interface Cluster {
+  sum: number;
+  size: number;
+}
+
+/**
+ * The mean of all values of G clusters, and its standard error if only values of different clusters are independent:
+ * m = Σ sum / Σ size and SE² = G/(G − 1) · Σ (sum − m·size)² / (Σ size)², the ratio estimator of cluster sampling (Cochran
+ * 1977, chapter 9A; for language models Miller 2024, arXiv 2411.00640). Clusters of one value give the ordinary standard error. For a paired difference, the sums are sums of differences. The standard error is null for fewer
+ * than two clusters that are not empty.
+ */
+export function clusteredMean(clusters: readonly Cluster[]): { mean: number; standardError: number | null } {
+  const filled = clusters.filter(({ size }) => size > 0);
+  const size = filled.reduce((total, cluster) => total + cluster.size, 0);
+  const average = filled.reduce((total, { sum }) => total + sum, 0) / size;
+  if (filled.length < 2) return { mean: average, standardError: null };
+  const squares = filled.reduce((total, cluster) => total + (cluster.sum - average * cluster.size) ** 2, 0);
+  const correction = filled.length / (filled.length - 1);
+  return { mean: average, standardError: Math.sqrt(correction * squares) / size };
 }
 
 /** The value below which a share of the values lies, by linear interpolation; NaN for no values. */

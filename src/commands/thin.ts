@@ -9,7 +9,7 @@ export interface ThinCommandOptions {
 }
 
 /**
- * Thins the steps.csv of every ended run of the target, rewrites the sweep's tables and prints the number of rows left.
+ * Thins steps.csv and heldout-losses.csv of every ended run of the target, rewrites the sweep's tables and prints the number of rows left.
  *
  * @throws InputError for an unknown target
  */

@@ -4,7 +4,10 @@ import { HeldoutWindows, TrainingBatches } from './batches.js';
 import type { DataConfig, DataFile, DataFiles, DataRole } from './config.js';
 import { contentHash } from './content-hash.js';
 import { findFiles } from './files.js';
+import { provenanceOf } from './inspect.js';
 import { fileSize } from './segments.js';
+import type { Tokenizer } from './tokenizer.js';
+import { openTokenizer } from './tokenizers.js';
 import { openTokens, patternsOf } from './tokens.js';
 
 /** The part of a run's spec that determines its tokens and their order. */
@@ -33,6 +36,30 @@ export function openHeldoutData(
 ): { windows: HeldoutWindows; close: () => void } {
   const source = openTokens(data, 'heldout', baseDir);
   return { windows: new HeldoutWindows(source, model.sequence_length), close: () => source.close() };
+}
+
+/**
+ * The token that ends a document of the held-out data: that of its tokenizer, or of prepare.json beside its files; null if
+ * unknown.
+ */
+export async function heldoutEndOfText(data: DataConfig, baseDir: string): Promise<number | null> {
+  const { tokenizer } = data;
+  const known = await endOfTextOf(async () =>
+    tokenizer === null ? null : openTokenizer(tokenizer, baseDir),
+  );
+  if (known !== null || 'text' in data) return known;
+  const [first] = findFiles(patternsOf(data, 'heldout'), baseDir);
+  return first === undefined ? null : provenanceOf(first.path).endOfText;
+}
+
+/** The end-of-text token of a tokenizer; null if there is none or it cannot be opened: evaluation does without it. */
+export async function endOfTextOf(open: () => Promise<Tokenizer | null>): Promise<number | null> {
+  try {
+    return (await open())?.endOfText ?? null;
+  } catch (error) {
+    if (error instanceof InputError) return null;
+    throw error;
+  }
 }
 
 /** The current data files of a run; `train` or `heldout` is absent if a pattern of it matches no file. */

@@ -8,7 +8,9 @@ import { drawnWeights, hasPredictor } from '../model/routers.js';
 import type { Transformer } from '../model/transformer.js';
 import { crossEntropy } from '../ops/cross-entropy.js';
 import { scope } from '../ops/scope.js';
-import { RunningMean } from '../statistics.js';
+import type { LossClusters } from '../results/heldout-losses.js';
+import { clusteredMean, RunningMean } from '../statistics.js';
+import { addDocuments, emptySums, type LossSums, lossClusters } from './loss-sums.js';
 import { type BlockTally, emptyTally, type PredictorScore, scorePredictor } from './tally.js';
 
 export interface EvaluationOptions {
@@ -17,6 +19,8 @@ export interface EvaluationOptions {
   sequences: number;
   /** Sequences that pass through the model at once. */
   batchSequences: number;
+  /** The token that ends a document of the windows; absent or null: unknown, and losses are summed by sequence. */
+  endOfText?: number | null;
   /** Seed for routers that draw their weights: the draws depend on seed, block and window only. */
   seed: number;
   /** The state of an interrupted evaluation of the same model on the same windows. */
@@ -29,6 +33,7 @@ export interface EvaluationState {
   sequences: number;
   /** Mean, and sum of squared deviations, of the losses of the sequences. */
   loss: { mean: number; squares: number };
+  sums: LossSums;
   /** One per routed block, in order. */
   tallies: BlockTally[];
 }
@@ -38,7 +43,9 @@ export interface Evaluation {
   sequences: number;
   /** LM loss in nats per token. */
   loss: number;
-  /** Standard error of the loss over sequences; null for a single sequence. */
+  /** The losses summed by document, or by sequence if documents are unknown. */
+  losses: LossClusters;
+  /** Standard error of the loss, clustered by them; null for a single one. */
   lossStandardError: number | null;
   /** Share of tokens that each routed block selected, in order. */
   participation: number[];
@@ -58,24 +65,28 @@ export async function evaluate(
 ): Promise<Evaluation> {
   const total = Math.min(options.sequences, windows.count);
   const tallies = options.from?.tallies ?? routedBlocks(model.config).map(emptyTally);
-  const losses = new RunningMean(options.from && { count: options.from.sequences, ...options.from.loss });
-  while (losses.count < total) {
-    const first = losses.count;
+  const sums = options.from?.sums ?? emptySums(options.endOfText ?? null);
+  const running = new RunningMean(options.from && { count: options.from.sequences, ...options.from.loss });
+  while (running.count < total) {
+    const first = running.count;
     const sequences = Math.min(options.batchSequences, total - first);
     const batch = windows.read(first, sequences);
-    for (const loss of batchLosses(model, batch, first, options, tallies)) losses.add(loss);
-    const { mean, squares } = losses;
-    options.onProgress?.({ sequences: losses.count, loss: { mean, squares }, tallies }, total);
+    for (const loss of batchLosses(model, batch, first, options, tallies, sums)) running.add(loss);
+    const { mean, squares } = running;
+    options.onProgress?.({ sequences: running.count, loss: { mean, squares }, sums, tallies }, total);
     await new Promise((resolve) => setImmediate(resolve));
   }
   const length = model.config.sequence_length;
   const { routing } = model.config;
+  const losses = lossClusters(sums, length);
   const scored = options.mode === 'topk' && routing !== null && hasPredictor(routing);
   return {
     mode: routing === null ? 'topk' : options.mode,
     sequences: total,
-    loss: losses.mean,
-    lossStandardError: losses.standardError,
+    loss: running.mean,
+    lossStandardError:
+      losses.unit === 'sequences' ? running.standardError : clusteredMean(losses.clusters).standardError,
+    losses,
     participation: tallies.map(({ member }) => member / (total * length)),
     participants: tallies.map(({ member, memberSquares }) => ({
       mean: member / total,
@@ -86,13 +97,17 @@ export async function evaluate(
   };
 }
 
-/** The LM loss of each sequence of a batch, in nats per token. Adds the routed blocks' decisions to their tallies. */
+/**
+ * The LM loss of each sequence of a batch, in nats per token. Adds the routed blocks' decisions to their tallies, and the
+ * losses to their sums.
+ */
 function batchLosses(
   model: Transformer,
   batch: Batch,
   first: number,
   options: EvaluationOptions,
   tallies: BlockTally[],
+  sums: LossSums,
 ): Float32Array {
   const { sequences } = batch;
   const length = model.config.sequence_length;
@@ -106,7 +121,11 @@ function batchLosses(
     routed.forEach((trace, i) => {
       addDecisions(tallies[i] as BlockTally, trace);
     });
-    return (mean(losses, 1) as Tensor).dataSync() as Float32Array;
+    const means = (mean(losses, 1) as Tensor).dataSync() as Float32Array;
+    for (const loss of means) sums.sequences.push(loss * length);
+    if (sums.documents !== null)
+      addDocuments(sums, batch, losses.dataSync() as Float32Array, options.endOfText as number);
+    return means;
   });
 }
 

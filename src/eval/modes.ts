@@ -5,14 +5,16 @@ import { causalFlopsPerPass, flopsPerPass } from '../model/flops.js';
 import type { MicroBatchBackend } from '../model/memory.js';
 import type { Transformer } from '../model/transformer.js';
 import type { EvalRow } from '../results/columns.js';
-import { mean } from '../statistics.js';
+import { type HeldoutLosses, heldoutLosses, type LossClusters } from '../results/heldout-losses.js';
+import { type Cluster, clusteredMean, mean } from '../statistics.js';
 import { type Evaluation, evaluate } from './heldout.js';
 import type { EvaluationProgress } from './progress.js';
 
-/** A row of eval.csv, and the participation of each routed block, whose mean is in the row. */
+/** A row of eval.csv, the participation of each routed block, whose mean is in the row, and the losses by document. */
 export interface ModeResult {
   row: EvalRow;
   participation: number[];
+  losses: LossClusters;
 }
 
 export interface ModesOptions {
@@ -21,6 +23,8 @@ export interface ModesOptions {
   modes: readonly RoutingMode[];
   sequences: number;
   batchSequences: number;
+  /** As in EvaluationOptions. */
+  endOfText?: number | null;
   seed: number;
   backend: MicroBatchBackend & { device: string; peakMemoryBytes: () => number };
   /** Milliseconds since 1970; injected in tests. */
@@ -38,7 +42,7 @@ export async function evaluateModes(
 ): Promise<ModeResult[]> {
   const { backend, onProgress } = options;
   const results: ModeResult[] = [];
-  let topk: number | null = null;
+  let topk: Evaluation | null = null;
   for (const mode of options.modes) {
     const started = options.now();
     const from = options.progress?.state(mode);
@@ -52,17 +56,17 @@ export async function evaluateModes(
       },
     });
     const finished = options.now();
-    if (evaluation.mode === 'topk') topk = evaluation.loss;
+    if (evaluation.mode === 'topk') topk = evaluation;
     const evaluatedNow = evaluation.sequences - (from?.sequences ?? 0);
     const tokens = evaluatedNow * model.config.sequence_length;
-    const { participation, predictor } = evaluation;
+    const { participation, predictor, losses } = evaluation;
     const row: EvalRow = {
       run_id: options.runId,
       routing: evaluation.mode,
       sequences: evaluation.sequences,
       loss: evaluation.loss,
       loss_se: evaluation.lossStandardError,
-      loss_minus_topk: topk === null ? null : evaluation.loss - topk,
+      loss_minus_topk: topk === null ? null : evaluation.loss - topk.loss,
       flops_per_pass: flopsOf(model.config, evaluation),
       participation: participation.length === 0 ? null : mean(participation),
       predictor_accuracy: predictor?.accuracy ?? null,
@@ -74,10 +78,26 @@ export async function evaluateModes(
       backend: backend.name,
       device: backend.device,
       evaluated_at: new Date(finished).toISOString(),
+      documents: losses.unit === 'documents' ? losses.clusters.length : null,
+      loss_minus_topk_se: topk === null ? null : differenceStandardError(losses, topk.losses),
     };
-    results.push({ row, participation });
+    results.push({ row, participation, losses });
   }
   return results;
+}
+
+/** The losses of all modes as one table. */
+export function lossesByMode(results: readonly ModeResult[]): HeldoutLosses {
+  return heldoutLosses(results.map(({ row, losses }) => ({ mode: row.routing, losses })));
+}
+
+/** The standard error of the difference of two losses on the same tokens, paired and clustered. */
+function differenceStandardError(a: LossClusters, b: LossClusters): number | null {
+  const differences = a.clusters.map(({ sum, size }, i) => ({
+    sum: sum - (b.clusters[i] as Cluster).sum,
+    size,
+  }));
+  return clusteredMean(differences).standardError;
 }
 
 /** FLOPs per pass of an evaluation: in the causal modes, of the tokens that were selected. */

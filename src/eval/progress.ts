@@ -8,6 +8,9 @@ import type { EvaluationState } from './heldout.js';
 /** Milliseconds between two writes; the end of a mode is always written. */
 const WRITE_INTERVAL_MS = 30_000;
 
+/** Increased when EvaluationState changes: a file of another version is ignored. */
+const STATE_FORMAT = 2;
+
 /** The content of the file. */
 interface Saved {
   /** Hash of the subject. */
@@ -29,7 +32,7 @@ export class EvaluationProgress {
     subject: object,
     private readonly now: () => number = Date.now,
   ) {
-    this.key = configHash(subject);
+    this.key = configHash({ format: STATE_FORMAT, subject });
     this.modes = this.load();
     this.written = now();
   }

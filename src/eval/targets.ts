@@ -2,9 +2,9 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { latestCheckpoint } from '../checkpoint/folder.js';
-import { loadCheckedModel } from '../checkpoint/model.js';
+import { loadCheckedModel, openCheckpointTokenizer } from '../checkpoint/model.js';
 import { HeldoutWindows } from '../data/batches.js';
-import { dataFiles, openHeldoutData } from '../data/run-data.js';
+import { dataFiles, endOfTextOf, heldoutEndOfText, openHeldoutData } from '../data/run-data.js';
 import type { TokenSource } from '../data/token-source.js';
 import { InputError } from '../errors.js';
 import type { ModelConfig, RoutingMode } from '../model/config.js';
@@ -12,8 +12,15 @@ import { microBatchSequences } from '../model/memory.js';
 import { evaluationModes, modeProblem } from '../model/routing-modes.js';
 import type { Transformer } from '../model/transformer.js';
 import type { PlannedRun } from '../plan/run.js';
+import type { EvalRow } from '../results/columns.js';
+import {
+  aligned,
+  type HeldoutLosses,
+  readHeldoutLosses,
+  writeHeldoutLosses,
+} from '../results/heldout-losses.js';
 import { assertSameHeldout, readEvaluations, runFiles, writeEvaluations } from '../results/run-folder.js';
-import { evaluateModes, type ModeResult, type ModesOptions } from './modes.js';
+import { evaluateModes, lossesByMode, type ModeResult, type ModesOptions } from './modes.js';
 import { EvaluationProgress } from './progress.js';
 
 export interface TargetOptions extends Pick<ModesOptions, 'backend' | 'now' | 'onProgress'> {
@@ -46,7 +53,8 @@ export async function evaluateCheckpoint(
     if (problem !== null) throw new InputError(`${folder}: --routing ${routing}: ${problem}`);
     const windows = new HeldoutWindows(source, model.config.sequence_length);
     const modes = routing === undefined ? defaultModes(model.config, options) : [routing];
-    return await evaluateModel(model, windows, modes, { ...options, runId: folder, seed: 0 });
+    const endOfText = await endOfTextOf(() => openCheckpointTokenizer(folder));
+    return await evaluateModel(model, windows, modes, { ...options, runId: folder, seed: 0, endOfText });
   } finally {
     source.close();
     model.dispose();
@@ -83,6 +91,7 @@ export async function evaluateRun(
       sequences,
       runId: run_id,
       seed: spec.seed,
+      endOfText: await heldoutEndOfText(spec.data, baseDir),
       progress,
     });
     const rows = results.map(({ row }) => row);
@@ -90,12 +99,29 @@ export async function evaluateRun(
       (old) => old.sequences === rows[0]?.sequences && !rows.some((row) => row.routing === old.routing),
     );
     writeEvaluations(folder, [...rows, ...kept]);
+    writeHeldoutLosses(folder, withKeptModes(lossesByMode(results), readHeldoutLosses(folder), kept));
     progress.remove();
     return results;
   } finally {
     model.dispose();
     close();
   }
+}
+
+/** Adds the losses of the modes whose rows are kept, if the earlier file is of the same tokens. */
+function withKeptModes(
+  losses: HeldoutLosses,
+  before: HeldoutLosses | null,
+  kept: readonly EvalRow[],
+): HeldoutLosses {
+  const both = before === null || kept.length === 0 ? null : aligned(losses, before);
+  if (both === null) return losses;
+  const [now, earlier] = both;
+  const sums = kept.flatMap(({ routing }) => {
+    const values = earlier.sums[routing];
+    return values === undefined ? [] : [[routing, values] as const];
+  });
+  return { ...now, sums: { ...now.sums, ...Object.fromEntries(sums) } };
 }
 
 /**
@@ -152,7 +178,7 @@ function evaluateModel(
   model: Transformer,
   windows: HeldoutWindows,
   modes: RoutingMode[],
-  options: TargetOptions & Pick<ModesOptions, 'runId' | 'seed' | 'progress'>,
+  options: TargetOptions & Pick<ModesOptions, 'runId' | 'seed' | 'progress' | 'endOfText'>,
 ): Promise<ModeResult[]> {
   const batchSequences = microBatchSequences(model.config, BATCH_SEQUENCES, options.backend);
   const sequences = options.sequences ?? windows.count;

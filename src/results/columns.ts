@@ -104,7 +104,7 @@ export const EVAL_TABLE = {
   routing: { type: 'routing' },
   sequences: { type: 'number', unit: 'sequences' },
   loss: { type: 'number', unit: 'nats per token' },
-  /** Standard error of the loss over sequences. */
+  /** Standard error of the loss, clustered by document; by sequence if `documents` is null. */
   loss_se: { type: 'number', unit: 'nats per token', nullable: true },
   loss_minus_topk: { type: 'number', unit: 'nats per token', nullable: true },
   flops_per_pass: { type: 'number', unit: 'FLOPs' },
@@ -119,6 +119,10 @@ export const EVAL_TABLE = {
   backend: { type: 'backend' },
   device: { type: 'text', nullable: true, timing: true },
   evaluated_at: { type: 'time', timing: true },
+  /** Documents that the sequences belong to; null if their ends are unknown. */
+  documents: { type: 'number', unit: 'documents', nullable: true, optional: true },
+  /** Standard error of `loss_minus_topk`, of differences paired by token, clustered as `loss_se`. */
+  loss_minus_topk_se: { type: 'number', unit: 'nats per token', nullable: true, optional: true },
 } as const satisfies Record<string, Column>;
 
 /** steps.csv: one row per step. In a run of more than 1,000 steps a row covers several, with means of loss, accuracy and time. */

@@ -51,6 +51,8 @@ export interface RunFiles {
   result: string;
   /** Its rows of eval.csv. */
   evaluation: string;
+  /** Sums of its held-out losses by document. */
+  heldoutLosses: string;
   /** Progress of an evaluation that has not ended. */
   evaluationProgress: string;
   steps: string;
@@ -65,6 +67,7 @@ export function runFiles(folder: string): RunFiles {
     manifest: join(folder, 'manifest.json'),
     result: join(folder, 'result.json'),
     evaluation: join(folder, 'eval.json'),
+    heldoutLosses: join(folder, 'heldout-losses.csv'),
     evaluationProgress: join(folder, '.eval-progress.json'),
     steps: join(folder, 'steps.csv'),
     log: join(folder, 'log.txt'),

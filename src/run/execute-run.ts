@@ -5,16 +5,17 @@ import { keepLatest } from '../checkpoint/folder.js';
 import { usableCheckpoint } from '../checkpoint/resume.js';
 import { writeCheckpointInThread } from '../checkpoint/writer.js';
 import { dataHash } from '../data/content-hash.js';
-import { dataFiles, openHeldoutData, openTrainingData } from '../data/run-data.js';
+import { dataFiles, heldoutEndOfText, openHeldoutData, openTrainingData } from '../data/run-data.js';
 import { dataTokenizer } from '../data/tokenizers.js';
 import { InterruptedError } from '../errors.js';
-import { evaluateModes, type ModeResult } from '../eval/modes.js';
+import { evaluateModes, lossesByMode, type ModeResult } from '../eval/modes.js';
 import { EvaluationProgress } from '../eval/progress.js';
 import { microBatchSequences } from '../model/memory.js';
 import { evaluationModes } from '../model/routing-modes.js';
 import type { Transformer } from '../model/transformer.js';
 import type { PlannedRun } from '../plan/run.js';
 import type { MeasuredColumns, RunRow } from '../results/columns.js';
+import { writeHeldoutLosses } from '../results/heldout-losses.js';
 import { planRow, runFiles, writeEvaluations, writeManifest, writeResult } from '../results/run-folder.js';
 import type { RunEnd, RunMessage } from './messages.js';
 import { manifestOf, resumedManifest, versionsNote } from './run-manifest.js';
@@ -130,6 +131,7 @@ export async function executeRun(options: ExecuteRunOptions): Promise<RunEnd> {
       folder,
       results.map(({ row }) => row),
     );
+    writeHeldoutLosses(folder, lossesByMode(results));
     const done = finish('done', [], results[0].row.loss);
     const { checkpoints, evaluationProgress } = runFiles(folder);
     rmSync(evaluationProgress, { force: true });
@@ -146,8 +148,9 @@ export async function executeRun(options: ExecuteRunOptions): Promise<RunEnd> {
 
 /** Removes the earlier result, and unless the run resumes all earlier files: they would count as results of this run. */
 function removeStaleFiles(folder: string, resumes: boolean): void {
-  const { result, evaluation, evaluationProgress, steps, checkpoints } = runFiles(folder);
-  const stale = resumes ? [result] : [result, evaluation, evaluationProgress, steps, checkpoints];
+  const { result, evaluation, heldoutLosses, evaluationProgress, steps, checkpoints } = runFiles(folder);
+  const started = [evaluation, heldoutLosses, evaluationProgress, steps, checkpoints];
+  const stale = resumes ? [result] : [result, ...started];
   for (const path of stale) rmSync(path, { recursive: true, force: true });
 }
 
@@ -160,7 +163,7 @@ function skippedNote(skipped: ReadonlySet<number>, batchSequences: number): stri
 }
 
 async function evaluateRun(
-  { run, folder, backend, stop, send, now }: ExecuteRunOptions,
+  { run, folder, baseDir, backend, stop, send, now }: ExecuteRunOptions,
   model: Transformer,
   windows: Parameters<typeof evaluateModes>[1],
   microBatch: number,
@@ -174,6 +177,7 @@ async function evaluateRun(
     sequences: spec.evaluation.sequences,
     batchSequences: microBatch,
     seed: spec.seed,
+    endOfText: await heldoutEndOfText(spec.data, baseDir),
     backend,
     now,
     progress: new EvaluationProgress(runFiles(folder).evaluationProgress, subject),

@@ -33,6 +33,7 @@ async function evaluated(stopAfter: number, subject = 'a') {
       sequences: 8,
       batchSequences: 2,
       seed: 0,
+      endOfText: 5,
       backend: {
         name: 'wasm',
         device: 'a processor',

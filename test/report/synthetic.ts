@@ -130,6 +130,8 @@ function evaluationsOf(run: PlannedRun, loss: number, { causalRise, accuracy }: 
     backend: 'wasm',
     device: 'a processor',
     evaluated_at: '2026-01-01T00:00:00.000Z',
+    documents: null,
+    loss_minus_topk_se: null,
   };
   const causal = (mode: EvalRow['routing']): EvalRow => ({
     ...topk,

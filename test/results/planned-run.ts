@@ -86,5 +86,7 @@ export function evalRow(run_id: string, routing: EvalRow['routing'], loss: numbe
     backend: 'wasm',
     device: null,
     evaluated_at: '2026-01-01T00:00:00.000Z',
+    documents: null,
+    loss_minus_topk_se: null,
   };
 }
