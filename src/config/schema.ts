@@ -47,13 +47,25 @@ const nonEmpty = (allowed: string) => z.string({ error: allowed }).min(1, { erro
 const oneOf = <const T extends readonly string[]>(choices: T) =>
   z.enum(choices, { error: choices.join(', ') });
 
-const list = <T extends z.ZodType>(item: T, of: string) =>
-  z.array(item, { error: `a list of ${of}` }).min(1, { error: `a list of ${of} that is not empty` });
+/** A single value is a list of one. */
+const asList = (found: unknown) =>
+  found === undefined || found === null || Array.isArray(found) ? found : [found];
+const maybeEmptyList = <T extends z.ZodType>(item: T, of: string) =>
+  z.preprocess(asList, z.array(item, { error: `a list of ${of}` }));
+const list = <T extends z.ZodType>(item: T, of: string, wrapped: (found: unknown) => unknown = asList) =>
+  z.preprocess(
+    wrapped,
+    z.array(item, { error: `a list of ${of}` }).min(1, { error: `a list of ${of} that is not empty` }),
+  );
+
+function isMapping(found: unknown): found is Record<string, unknown> {
+  return (
+    typeof found === 'object' && found !== null && !Array.isArray(found) && !(found instanceof WrittenNumber)
+  );
+}
 
 /** A mapping with only these keys; the message for another key lists them. */
 function mapping<T extends z.ZodRawShape>(keys: T, allowed = `a mapping of ${Object.keys(keys).join(', ')}`) {
-  const isMapping = (found: unknown) =>
-    typeof found === 'object' && found !== null && !Array.isArray(found) && !(found instanceof WrittenNumber);
   const known = Object.keys(keys).join(', ');
   return z
     .custom<Record<string, unknown>>(isMapping, { error: allowed })
@@ -108,24 +120,18 @@ const matchedSizes = mapping({
 const modelSizes = z.union(
   [
     z.literal('auto', { error: 'auto' }),
-    list(z.union([namedShape, customShapeMapping], { error: SIZES }), 'sizes'),
+    list(z.union([namedShape, customShapeMapping], { error: SIZES }), 'sizes', (found) =>
+      isMapping(found) && 'match_flops' in found ? found : asList(found),
+    ),
     matchedSizes,
   ],
   { error: `auto, a list of sizes, each ${SIZES}, or {match_flops: a baseline}` },
 );
 
-const RATES = 'auto, a number above 0, or a list of them';
 const rate = z.union([z.literal('auto', { error: 'auto' }), positive], { error: 'auto or a number above 0' });
-const learningRate = z.union([rate.transform((one) => [one]), list(rate, 'learning rates')], {
-  error: RATES,
-});
+const learningRate = list(rate, 'learning rates');
 
-const globs = z.union(
-  [nonEmpty('a path or glob').transform((one) => [one]), list(nonEmpty('a path or glob'), 'paths or globs')],
-  {
-    error: 'a path or glob, or a list of them',
-  },
-);
+const globs = list(nonEmpty('a path or glob, or a list of them'), 'paths or globs');
 
 const data = mapping(
   {
@@ -194,14 +200,12 @@ const keys = {
   flop_budgets: list(positive, 'numbers of FLOPs').exactOptional(),
   baseline: boolean.exactOptional(),
   // An empty list: only the dense model.
-  capacities: z.array(capacity, { error: 'a list of numbers above 0 and at most 1' }).exactOptional(),
+  capacities: maybeEmptyList(capacity, 'numbers above 0 and at most 1').exactOptional(),
   routing_frequencies: list(integer(1), 'whole numbers').exactOptional(),
   routers: list(oneOf(ROUTER_NAMES), `routers: ${ROUTER_NAMES.join(', ')}`).exactOptional(),
   gates: list(oneOf(GATE_NAMES), `gates: ${GATE_NAMES.join(', ')}`).exactOptional(),
   // An empty list: no experts.
-  expert_variants: z
-    .array(oneOf(EXPERT_VARIANTS), { error: `a list of ${EXPERT_VARIANTS.join(', ')}` })
-    .exactOptional(),
+  expert_variants: maybeEmptyList(oneOf(EXPERT_VARIANTS), EXPERT_VARIANTS.join(', ')).exactOptional(),
   model_sizes: modelSizes.exactOptional(),
   sequence_length: integer(1, MAX_SIZE).exactOptional(),
   batch_sequences: integer(1, MAX_SIZE).exactOptional(),
@@ -273,3 +277,16 @@ export const sweepSchema = mapping(
 export type GridKeys = z.output<typeof grid>;
 /** A sweep file as written, without defaults. */
 export type WrittenSweep = z.output<typeof sweepSchema>;
+
+/** Every key of a sweep file outside `grids`, as a path: `training.learning_rate`. */
+export const KEY_PATHS: readonly string[] = Object.entries(keys).flatMap(([key, schema]) => [
+  key,
+  ...subkeysOf(schema).map((sub) => `${key}.${sub}`),
+]);
+
+/** The keys of a mapping; none for a schema of another kind. */
+function subkeysOf(schema: z.core.$ZodType): string[] {
+  if (schema instanceof z.ZodExactOptional) return subkeysOf(schema.unwrap());
+  if (schema instanceof z.ZodObject) return Object.keys(schema.shape);
+  return schema instanceof z.ZodPipe ? [schema.in, schema.out].flatMap(subkeysOf) : [];
+}

@@ -52,7 +52,7 @@ it.each([
   [`${GOOD}routing: &own {<<: *own}\n`, 's.yaml:5:16: routing.<<: found a merge key; write out the keys, or use grids'],
   // unknown keys
   [`${GOOD}capacity: [1]\n`, 's.yaml:5:1: capacity: unknown key; did you mean capacities?'],
-  [`${GOOD}routing: {predictor: 8}\n`, 's.yaml:5:11: routing.predictor: unknown key; allowed: predictor_hidden, aux_loss_weight'],
+  [`${GOOD}routing: {predictor: 8}\n`, 's.yaml:5:11: routing.predictor: unknown key; did you mean predictor_hidden?'],
   [`${GOOD}grids:\n  - seeds: [1]\n  - name: b\n`, expect.stringContaining('s.yaml:7:5: grids[1].name: unknown key; allowed: flop_budgets, ')],
   [`${GOOD}__proto__: {}\n`, expect.stringContaining('s.yaml:5:1: __proto__: unknown key')],
   // missing keys
@@ -62,7 +62,7 @@ it.each([
   ['name: a\ndata: {text: a, heldout_text: b}\ngrids: [{flop_budgets: [1]}, {seeds: [1]}]\n', 's.yaml:3:30: grids[1].flop_budgets: missing; needed: a list of numbers of FLOPs, here or at the top level'],
   // wrong types
   [`${GOOD}seeds: ["1"]\n`, "s.yaml:5:9: seeds[0]: found the text '1', a number in quotes; allowed: a whole number of at least 0"],
-  [`${GOOD}seeds: 1\n`, 's.yaml:5:8: seeds: found 1; allowed: a list of whole numbers'],
+  [`${GOOD}seeds: 1.5\n`, 's.yaml:5:8: seeds: found 1.5; allowed: a whole number of at least 0'],
   [`${GOOD}seeds:\n`, 's.yaml:5:7: seeds: found nothing; allowed: a list of whole numbers'],
   [`${GOOD}seeds: []\n`, 's.yaml:5:8: seeds: found an empty list; allowed: a list of whole numbers that is not empty'],
   [`${GOOD}baseline: yes\n`, "s.yaml:5:11: baseline: found the text 'yes'; allowed: true or false"],
@@ -81,10 +81,10 @@ it.each([
   [`${GOOD}grids: [{seeds: []}]\n`, 's.yaml:5:17: grids[0].seeds: found an empty list; allowed: a list of whole numbers that is not empty'],
   [`${GOOD}sequence_length: "2048"\n`, "s.yaml:5:18: sequence_length: found the text '2048', a number in quotes; allowed: a whole number from 1 to 1048576"],
   [`${GOOD}grids: [{capacities: ['0.5']}]\n`, "s.yaml:5:23: grids[0].capacities[0]: found the text '0.5', a number in quotes; allowed: a number above 0 and at most 1"],
-  [`${GOOD}training: {learning_rate: "1e-3"}\n`, "s.yaml:5:27: training.learning_rate: found the text '1e-3', a number in quotes; allowed: auto, a number above 0, or a list of them"],
+  [`${GOOD}training: {learning_rate: "1e-3"}\n`, "s.yaml:5:27: training.learning_rate: found the text '1e-3', a number in quotes; allowed: auto or a number above 0"],
   [`${GOOD}tie_embeddings: "true"\n`, "s.yaml:5:17: tie_embeddings: found the text 'true'; allowed: true or false"],
   ['name: a\nflop_budgets: ["6e18"]\ndata: {text: a, heldout_text: b}\n', "s.yaml:2:16: flop_budgets[0]: found the text '6e18', a number in quotes; allowed: a number above 0"],
-  ['name: a\nflop_budgets: 6e18\ndata: {text: a, heldout_text: b}\n', 's.yaml:2:15: flop_budgets: found 6e18; allowed: a list of numbers of FLOPs'],
+  ['name: a\nflop_budgets: -6e18\ndata: {text: a, heldout_text: b}\n', 's.yaml:2:15: flop_budgets: found -6e18; allowed: a number above 0'],
   ['name:\nflop_budgets: [1e9]\ndata: {text: a, heldout_text: b}\n', `s.yaml:1:6: name: found nothing; allowed: ${NAME}`],
   // out of range
   [`${GOOD}seeds: [-1, .inf]\n`, 's.yaml:5:9: seeds[0]: found -1; allowed: a whole number of at least 0\ns.yaml:5:13: seeds[1]: found .inf; allowed: a whole number of at least 0'],
@@ -96,10 +96,10 @@ it.each([
   [`${GOOD}routing_frequencies: [0]\n`, 's.yaml:5:23: routing_frequencies[0]: found 0; allowed: a whole number of at least 1'],
   [`${GOOD}routing: {aux_loss_weight: -1}\n`, 's.yaml:5:28: routing.aux_loss_weight: found -1; allowed: a number of at least 0'],
   [`${GOOD}training: {learning_rate: [1e-3, 0]}\n`, 's.yaml:5:34: training.learning_rate[1]: found 0; allowed: auto or a number above 0'],
-  [`${GOOD}training: {learning_rate: fast}\n`, "s.yaml:5:27: training.learning_rate: found the text 'fast'; allowed: auto, a number above 0, or a list of them"],
+  [`${GOOD}training: {learning_rate: fast}\n`, "s.yaml:5:27: training.learning_rate: found the text 'fast'; allowed: auto or a number above 0"],
   // experts
   [`${GOOD}expert_variants: [moe, mode]\n`, "s.yaml:5:24: expert_variants[1]: found the text 'mode'; allowed: moe, mode-staged, mode-integrated, moe-reduced"],
-  [`${GOOD}expert_variants: moe\n`, "s.yaml:5:18: expert_variants: found the text 'moe'; allowed: a list of moe, mode-staged, mode-integrated, moe-reduced"],
+  [`${GOOD}expert_variants: mode\n`, "s.yaml:5:18: expert_variants: found the text 'mode'; allowed: moe, mode-staged, mode-integrated, moe-reduced"],
   [`${GOOD}experts: {counts: 4}\n`, 's.yaml:5:11: experts.counts: unknown key; did you mean count?'],
   [`${GOOD}experts: 4\n`, 's.yaml:5:10: experts: found 4; allowed: a mapping of count, capacity_factor, balance_loss_weight, no_ops, balance_no_ops'],
   [`${GOOD}experts: {count: 0, no_ops: 0}\n`, 's.yaml:5:18: experts.count: found 0; allowed: a whole number from 1 to 1024\ns.yaml:5:29: experts.no_ops: found 0; allowed: a whole number from 1 to 1024'],
@@ -107,7 +107,7 @@ it.each([
   [`${TOKENS}data: {text: a, heldout_text: b}\nexpert_variants: [mode-staged]\n`, 's.yaml:1:1: expert_variants: found mode-staged, and no capacities; needed: the capacities of its routed blocks'],
   [`${GOOD}grids: [{expert_variants: [mode-staged], capacities: []}]\n`, 's.yaml:5:9: grids[0].expert_variants: found mode-staged, and no capacities; needed: the capacities of its routed blocks'],
   // shapes
-  [`${GOOD}model_sizes: 44M\n`, `s.yaml:5:14: model_sizes: found the text '44M'; allowed: auto, a list of sizes, each ${SIZE}, or {match_flops: a baseline}`],
+  [`${GOOD}model_sizes: 45M\n`, `s.yaml:5:14: model_sizes: found the text '45M'; allowed: ${SIZE}`],
   [`${GOOD}model_sizes: [44M, 45M]\n`, `s.yaml:5:20: model_sizes[1]: found the text '45M'; allowed: ${SIZE}`],
   [`${GOOD}model_sizes: [{d_model: 64}]\n`, 's.yaml:5:15: model_sizes[0].n_layers: missing; needed: a whole number from 1 to 4096'],
   [`${GOOD}model_sizes: [{d_model: 64, n_layers: 2, layers: 2}]\n`, 's.yaml:5:42: model_sizes[0].layers: unknown key; did you mean n_layers?'],
@@ -126,7 +126,7 @@ it.each([
   [`${TOKENS}data: {text: a}\n`, 's.yaml:3:7: data.heldout_text: missing; needed: a path or glob, or a list of them'],
   [`${TOKENS}data: {train: a, heldout: b}\n`, 's.yaml:3:7: data.vocab_size: missing; needed: the number of tokens of the tokenizer'],
   [`${TOKENS}data: {train: a, heldout: b, vocab_size: 9, token_bytes: 4}\n`, 's.yaml:3:58: data.token_bytes: found 4; allowed: 1 or 2'],
-  [`${TOKENS}data: {text: [a, ''], heldout_text: b}\n`, "s.yaml:3:18: data.text[1]: found the text ''; allowed: a path or glob"],
+  [`${TOKENS}data: {text: [a, ''], heldout_text: b}\n`, "s.yaml:3:18: data.text[1]: found the text ''; allowed: a path or glob, or a list of them"],
   [`${TOKENS}data: {text: a, heldout_text: b, tokenizer: t.json}\n`, "s.yaml:3:45: data.tokenizer: found the text 't.json'; allowed: bytes; for another tokenizer convert the text to token files with mod data prepare"],
   [`${TOKENS}data: {text: a, heldout_text: b, vocab_size: 64}\n`, 's.yaml:3:46: data.vocab_size: found 64; allowed: at least 256 for bytes'],
   // nothing to train
@@ -137,7 +137,7 @@ it.each([
     "s.yaml:5:28: model_sizes.match_flops: found 44; allowed: a size, or the folder of a finished sweep whose optimal baseline's FLOPs per pass are matched",
   ],
   [`${GOOD}checkpoint: {minutes: -1, keep: 0}\n`, 's.yaml:5:23: checkpoint.minutes: found -1; allowed: a number of at least 0\ns.yaml:5:33: checkpoint.keep: found 0; allowed: a whole number from 1 to 1000'],
-  [`${GOOD}on_finish: notify\n`, "s.yaml:5:12: on_finish: found the text 'notify'; allowed: a list of a program and its arguments"],
+  [`${GOOD}on_finish: 7\n`, 's.yaml:5:12: on_finish: found 7; allowed: a program or an argument'],
   [`${GOOD}grids: [{on_finish: [notify]}]\n`, expect.stringMatching(/grids\[0\]\.on_finish: unknown key/)],
   [`${GOOD}seed: [1]\ngates: [row]\n`, "s.yaml:5:1: seed: unknown key; did you mean seeds?\ns.yaml:6:9: gates[0]: found the text 'row'; allowed: raw, sigmoid"],
 ])('%j: %s', (text, message) => {
@@ -194,4 +194,55 @@ it.each([
   ['a: {', 's.yaml:1:'],
 ])('rejects 100,000 levels of %j', (level, start) => {
   expect(messageFor(level.repeat(100_000))).toMatch(new RegExp(`^${start}\\d+: yaml: `));
+});
+
+it.each([
+  // Keys that stand one level too high or too low, and names from other programs.
+  ['learning_rate: 1e-3', 'training.learning_rate'],
+  ['lr: 1e-3', 'training.learning_rate'],
+  ['LR: 1e-3', 'training.learning_rate'],
+  ['weight-decay: 0', 'training.weight_decay'],
+  ['batch_size: 8', 'batch_sequences'],
+  ['seq_len: 8', 'sequence_length'],
+  ['block_size: 8', 'sequence_length'],
+  ['n_layers: 8', 'model_sizes'],
+  ['vocab_size: 8', 'data.vocab_size'],
+  ['budget: 1e18', 'flop_budgets'],
+  ['aux_loss_weight: 1', 'routing.aux_loss_weight'],
+  ['every_steps: 1', 'evaluation.every_steps'],
+  ['dtype: bf16', 'precision'],
+  ['device: cuda', 'backend'],
+  ['capacitys: 0.5', 'capacities'],
+  ['training: {lr: 1e-3}', 'learning_rate'],
+  ['training: {learning_rates: 1e-3}', 'learning_rate'],
+  ['training: {batch_size: 8}', 'batch_sequences'],
+  ['training: {seed: 8}', 'seeds'],
+  ['evaluation: {every: 8}', 'every_steps'],
+  ['grids: [{lr: 1}]', 'training.learning_rate'],
+])('suggests the key for %s', (line, key) => {
+  const text = GOOD.replace('capacities: [0.5]\n', '');
+  expect(() => parseSweepFile('s.yaml', `${text}${line}\n`)).toThrow(`did you mean ${key}?`);
+});
+
+it('takes a single value for a list of one', () => {
+  const text = `name: a
+flop_budgets: 1e9
+data: {text: a, heldout_text: b}
+capacities: 0.125
+routing_frequencies: 2
+routers: learned
+gates: raw
+seeds: 3
+expert_variants: moe
+training: {learning_rate: 1e-3}
+`;
+  const written = (sizes: string, brackets: boolean) => {
+    const lists = text.replace(/(: )([\w.-]+)(?=}?$)/gm, (_, colon, value) => `${colon}[${value}]`);
+    const whole = (brackets ? lists.replace('name: [a]', 'name: a') : text) + sizes;
+    return parseSweepFile('s.yaml', whole).products;
+  };
+  expect(written('model_sizes: 44M\n', false)).toEqual(written('model_sizes: [44M]\n', true));
+  expect(written('model_sizes: {d_model: 64, n_layers: 2}\n', false)).toEqual(
+    written('model_sizes: [{d_model: 64, n_layers: 2}]\n', true),
+  );
 });
