@@ -10,9 +10,18 @@ export interface Ended {
   stderr: string;
 }
 
-/** Starts `mod` with these arguments; `ended` resolves when the process ends for any reason. */
-export function startMod(args: string[], cwd?: string): { child: ChildProcess; ended: Promise<Ended> } {
-  const child = spawn(process.execPath, [PROGRAM, ...args], { cwd, stdio: ['ignore', 'pipe', 'pipe'] });
+/**
+ * Starts `mod` with these arguments; `ended` resolves when the process ends for any reason.
+ *
+ * @param environment variables beside those of this process
+ */
+export function startMod(
+  args: string[],
+  cwd?: string,
+  environment: Record<string, string> = {},
+): { child: ChildProcess; ended: Promise<Ended> } {
+  const env = { ...process.env, ...environment };
+  const child = spawn(process.execPath, [PROGRAM, ...args], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] });
   let [stdout, stderr] = ['', ''];
   child.stdout.on('data', (part) => {
     stdout += part;
