@@ -59,3 +59,12 @@ export const resultsOption = () =>
   new Option('--results <dir>', 'folder that contains the sweeps').default('results');
 
 export const jsonOption = () => new Option('--json', 'print JSON').default(false);
+
+/** Repeatable, one value each: `--set seeds=[0,1] --set training.learning_rate=1e-3`. */
+export const setOption = () =>
+  new Option(
+    '--set <key=value>',
+    'replace a value of the sweep file, as if it stood there, e.g. training.learning_rate=1e-3; repeatable',
+  )
+    .argParser((setting: string, others: string[]) => [...others, setting])
+    .default([]);

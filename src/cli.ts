@@ -14,6 +14,7 @@ import {
   precisionOption,
   probability,
   resultsOption,
+  setOption,
   shard,
   share,
   TARGET,
@@ -113,9 +114,13 @@ function addPlan(mod: Command): void {
       '--match-flops <baseline>',
       'replace the model sizes by the size nearest in FLOPs per pass to a shape, or to the optimal baseline of a finished sweep',
     )
+    .addOption(setOption())
     .addOption(resultsOption())
     .addOption(jsonOption())
-    .addHelpText('after', '\nExample:\n  $ mod plan configs/quick.yaml')
+    .addHelpText(
+      'after',
+      '\nExample:\n  $ mod plan configs/quick.yaml\n  $ mod plan configs/quick.yaml --set flop_budgets=[1e12] --set seeds=[0,1]',
+    )
     .action((config, options) => planCommand(config, options, print));
 }
 
@@ -124,6 +129,7 @@ function addSweep(mod: Command): void {
     .command('sweep')
     .description('train and evaluate the runs of a sweep file that are not done')
     .argument('<config>', 'sweep file, YAML')
+    .addOption(setOption())
     .option('--only <run...>', 'train only these runs; locks the runs, not the sweep', [])
     .addOption(
       new Option(

@@ -48,6 +48,8 @@ export interface PlanCommandOptions {
   results: string;
   /** Replaces the file's model sizes: a shape, or a finished sweep. */
   matchFlops?: string;
+  /** `key=value` texts that replace values of the file. */
+  set?: readonly string[];
 }
 
 /** More passes over the same text than this improve the loss little (Muennighoff et al. 2023, arXiv 2305.16264). */
@@ -67,8 +69,8 @@ export async function planCommand(
   open: OpenTokens = openTokens,
   measured: readonly BenchRecord[] = readBenchRecords(benchRecordPath()),
 ): Promise<void> {
-  const { json, results, matchFlops } = options;
-  const written = loadSweepFile(configPath);
+  const { json, results, matchFlops, set = [] } = options;
+  const written = loadSweepFile(configPath, set);
   const file = matchFlops === undefined ? written : withMatchedSizes(written, matchFlops, results);
   const matches = new Map<string, string>();
   const baselines = baselinesOf(file, results);

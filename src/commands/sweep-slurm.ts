@@ -9,16 +9,18 @@ export interface SweepSlurmOptions extends Omit<SubmitOptions, 'baselineOf'> {
   /** Print the scripts, submit nothing. */
   dryRun: boolean;
   quiet: boolean;
+  /** `key=value` texts that replace values of the file. */
+  set: readonly string[];
 }
 
 /** Prints what was submitted, unless quiet, and the failed runs on `err`; returns the failed runs. */
 export async function sweepSlurmCommand(
   configPath: string,
-  { dryRun, quiet, ...options }: SweepSlurmOptions,
+  { dryRun, quiet, set, ...options }: SweepSlurmOptions,
   out: (text: string) => void,
   err: (text: string) => void,
 ): Promise<{ failed: RunEnd[] }> {
-  const file = loadSweepFile(configPath);
+  const file = loadSweepFile(configPath, set);
   const submission = { ...options, baselineOf: baselinesOf(file, options.resultsDir) };
   if (dryRun) {
     out((await drySubmit(file, submission)).trimEnd());

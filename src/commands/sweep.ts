@@ -13,6 +13,8 @@ import { type SweepOptions, type SweepOutcome, sweep } from '../sweep/sweep.js';
 export interface SweepCommandOptions extends Omit<SweepOptions, 'baselineOf'> {
   /** Settles the diverged runs: they no longer count as failures. */
   acceptDiverged: boolean;
+  /** `key=value` texts that replace values of the file. */
+  set: readonly string[];
 }
 
 /**
@@ -24,7 +26,7 @@ export async function sweepCommand(
   options: SweepCommandOptions,
   err: (text: string) => void,
 ): Promise<SweepOutcome> {
-  const file = loadSweepFile(configPath);
+  const file = loadSweepFile(configPath, options.set);
   const ended = await sweep(file, { ...options, baselineOf: baselinesOf(file, options.resultsDir) });
   const { folder, unfinished, trained, rows, selected } = ended;
   const { failed, unreported } = compareFailures(

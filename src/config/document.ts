@@ -49,10 +49,14 @@ export class YamlFile {
   private readonly problems: Problem[] = [];
   private aliasedValues = 0;
 
-  /** @throws InputError for text that is not YAML or has values that are not plain: file:line:column and the reason, one line per problem */
+  /**
+   * @param settings `key=value` texts, whose values replace those of the file: `training.learning_rate=1e-3`
+   * @throws InputError for text that is not YAML or has values that are not plain: file:line:column and the reason, one line per problem
+   */
   constructor(
     private readonly path: string,
     text: string,
+    private readonly settings: readonly string[] = [],
   ) {
     // Duplicate keys are reported below, with the full path of the key.
     const options = {
@@ -69,11 +73,15 @@ export class YamlFile {
       throw this.error([{ offset: fault.pos[0], text: `yaml: ${messageOfFault(fault)}` }]);
     if (contents === null) throw this.error([{ offset: 0, text: 'found nothing: the file is empty' }]);
     this.value = this.plain(contents, [], []);
+    settings.forEach((setting, i) => {
+      this.set(setting, i);
+    });
     if (this.problems.length > 0) throw this.error(this.problems);
   }
 
-  /** `file:line:column` of an offset. */
+  /** `file:line:column` of an offset; the setting that has a negative one. */
   at(offset: number): string {
+    if (offset < 0) return `--set ${this.settings[-1 - offset]}`;
     const { line, col } = this.lines.linePos(offset);
     return `${this.path}:${Math.max(1, line)}:${Math.max(1, col)}`;
   }
@@ -94,6 +102,41 @@ export class YamlFile {
   /** The offset of the last key of a path. */
   keyOffset(path: Path): number {
     return this.places.get(keyText(path))?.key ?? this.valueOffset(path);
+  }
+
+  /** Sets the value of one `key=value` text, read as YAML. Its offset is below 0, and distinguishes the settings. */
+  private set(setting: string, index: number): void {
+    const offset = -1 - index;
+    const [, key, text] = /^([\w-]+(?:\.[\w-]+)*)=(.*)$/s.exec(setting) ?? [];
+    if (key === undefined || text === undefined) {
+      throw this.error([{ offset, text: 'found no key=value; as in --set training.learning_rate=1e-3' }]);
+    }
+    const path = key.split('.');
+    const value = text.trim() === '' ? null : new YamlFile(`--set ${key}`, text).value;
+    for (const known of this.places.keys()) {
+      if (known.startsWith(`${key}.`) || known.startsWith(`${key}[`)) this.places.delete(known);
+    }
+    let parent = this.value as Record<string, unknown>;
+    path.forEach((part, i) => {
+      const at = path.slice(0, i + 1);
+      const isLast = i === path.length - 1;
+      this.places.set(
+        keyText(at),
+        isLast || !(part in parent) ? { key: offset, value: offset } : this.placeOf(at),
+      );
+      if (isLast) {
+        parent[part] = value;
+        return;
+      }
+      const inner = parent[part];
+      const isMapping = typeof inner === 'object' && inner !== null && !Array.isArray(inner);
+      if (!isMapping || inner instanceof WrittenNumber) parent[part] = Object.create(null);
+      parent = parent[part] as Record<string, unknown>;
+    });
+  }
+
+  private placeOf(path: Path): { key: number; value: number } {
+    return { key: this.keyOffset(path), value: this.valueOffset(path) };
   }
 
   /** The plain value of a node; `open` are the nodes and aliases that contain it. */

@@ -70,6 +70,8 @@ export type TopLevel = Omit<Product, 'flop_budgets' | 'data'> &
 export interface SweepFile {
   /** As given on the command line. */
   path: string;
+  /** The `key=value` texts of --set, which replaced values of the file. */
+  settings: readonly string[];
   /** The absolute folder of the file; its paths and globs are relative to it. */
   dir: string;
   name: string;
@@ -121,21 +123,22 @@ const DEFAULTS: Omit<Product, 'flop_budgets' | 'data'> = {
 /**
  * Reads and validates a sweep file. Of the files it names, only a tokenizer.json is read, if it exists; data files are not.
  *
+ * @param settings `key=value` texts that replace values of the file's top level, as if they stood there
  * @throws InputError with file:line:column, the key, what was found and what is allowed, one line per problem
  */
-export function loadSweepFile(path: string): SweepFile {
+export function loadSweepFile(path: string, settings: readonly string[] = []): SweepFile {
   let text: string;
   try {
     text = readFileSync(path, 'utf8');
   } catch (error) {
     throw new InputError(`${path}: cannot be read (${messageOf(error)})`);
   }
-  return parseSweepFile(path, text);
+  return parseSweepFile(path, text, settings);
 }
 
 /** Like `loadSweepFile`, for text that has been read. */
-export function parseSweepFile(path: string, text: string): SweepFile {
-  const yaml = new YamlFile(path, text);
+export function parseSweepFile(path: string, text: string, settings: readonly string[] = []): SweepFile {
+  const yaml = new YamlFile(path, text, settings);
   const result = sweepSchema.safeParse(yaml.value);
   if (!result.success) throw yaml.error(problemsOf(result.error.issues, yaml));
   const { name, grids = [], on_finish = null, ...top } = result.data;
@@ -152,6 +155,7 @@ export function parseSweepFile(path: string, text: string): SweepFile {
       : grids.map((grid, i) => completeProduct(yaml, top, grid, i));
   return {
     path,
+    settings,
     dir,
     name,
     top: withDefaults(top),

@@ -150,6 +150,7 @@ function scriptsOf(
     sbatch,
   };
   const flags = [
+    ...file.settings.flatMap((setting) => ['--set', setting]),
     ...(backend === 'auto' ? [] : ['--backend', backend]),
     ...(precision === 'auto' ? [] : ['--precision', precision]),
     ...(retry ? ['--retry'] : []),

@@ -44,6 +44,7 @@ describe('without Slurm', () => {
     const { config, results } = tiny();
     vi.stubEnv('PATH', '/nowhere');
     const args = ['--slurm', '--dry-run', '--sbatch', '--partition=gpu --gres=gpu:1', '--concurrency', '2'];
+    args.push('--set', 'training={weight_decay: 0.2}');
     const { code, stdout } = await mod('sweep', config, '--results', results, ...args, '--backend', 'wasm');
     vi.unstubAllEnvs();
     expect(code).toBe(0);
@@ -51,7 +52,9 @@ describe('without Slurm', () => {
     expect(stdout).toContain(
       '#SBATCH --partition=gpu --gres=gpu:1\n#SBATCH --array=0-2%2\n#SBATCH --requeue\n',
     );
-    expect(stdout).toMatch(/ --backend wasm --only "\$run" --config-hash /);
+    expect(stdout).toMatch(
+      / --set 'training=\{weight_decay: 0.2\}' --backend wasm --only "\$run" --config-hash /,
+    );
     expect(stdout).toContain(`report ${join(results, 'tiny')}`);
     expect(spawnSync('bash', ['-n'], { input: stdout, encoding: 'utf8' })).toMatchObject({
       status: 0,
