@@ -115,6 +115,7 @@ function addPlan(mod: Command): void {
       'replace the model sizes by the size nearest in FLOPs per pass to a shape, or to the optimal baseline of a finished sweep',
     )
     .addOption(setOption())
+    .option('--wide', 'print all columns, also those that do not fit the terminal', false)
     .addOption(resultsOption())
     .addOption(jsonOption())
     .addHelpText(

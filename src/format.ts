@@ -66,12 +66,9 @@ export function table(head: string[], rows: string[][], paint: Paint = (padded) 
   ].join('\n');
 }
 
-/** Shortens a text to a width in the middle: its start and its end distinguish run ids. */
+/** The start of a text that is longer than a width: in run ids budget, setting, size and seed come first. */
 export function elided(text: string, width: number): string {
-  if (text.length <= width) return text;
-  if (width < 4) return text.slice(0, Math.max(0, width));
-  const end = Math.ceil((width - 2) / 2);
-  return `${text.slice(0, width - 2 - end)}..${text.slice(-end)}`;
+  return text.length <= width ? text : `${text.slice(0, Math.max(0, width - 2))}..`;
 }
 
 /** A loss in nats: four decimals, or an exponent if the run has diverged. */

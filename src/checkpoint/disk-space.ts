@@ -22,15 +22,22 @@ export function sweepCheckpointBytes(runs: readonly PlannedRun[], jobs: number):
     .map(({ params_total, checkpoint }) => (checkpoint.keep + 1) * checkpointBytes(params_total))
     .sort((a, b) => b - a)
     .slice(0, jobs);
+  return [...training, finalCheckpointBytes(runs)].reduce((sum, size) => sum + size, 0);
+}
+
+/** Upper bound for the bytes of the final weights that stay when these runs are done. */
+export function finalCheckpointBytes(runs: readonly PlannedRun[]): number {
   const final = new Map<string, number>();
   for (const run of runs) {
     const group = groupOf(run);
-    if (group === null) continue;
-    const { params_total } = run;
-    const size = params_total * BYTES_PER_WEIGHT + SMALL_FILES;
-    final.set(group, Math.max(size, final.get(group) ?? 0));
+    if (group !== null) final.set(group, Math.max(weightBytes(run), final.get(group) ?? 0));
   }
-  return [...training, ...final.values()].reduce((sum, size) => sum + size, 0);
+  return [...final.values()].reduce((sum, size) => sum + size, 0);
+}
+
+/** Bytes of a run's final weights. */
+export function weightBytes({ params_total }: Pick<PlannedRun, 'params_total'>): number {
+  return params_total * BYTES_PER_WEIGHT + SMALL_FILES;
 }
 
 /** The runs of one group keep the final weights of one of them; null: none are kept. */

@@ -1,7 +1,14 @@
 /** `mod plan`: the runs of a sweep file with their tokens, disk space and hours, before training. */
-import { relative } from 'node:path';
-import { type BenchRecord, benchRecordPath, nearestRecord, readBenchRecords } from '../bench/record.js';
-import { checkpointBytes } from '../checkpoint/disk-space.js';
+
+import { existsSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import { type BenchRecord, benchRecordPath, readBenchRecords } from '../bench/record.js';
+import {
+  checkpointBytes,
+  finalCheckpointBytes,
+  sweepCheckpointBytes,
+  weightBytes,
+} from '../checkpoint/disk-space.js';
 import { shapeNamed, shapeProblem } from '../config/shapes.js';
 import { loadSweepFile, type SweepFile } from '../config/sweep-file.js';
 import type { DataConfig } from '../data/config.js';
@@ -9,7 +16,7 @@ import { dataTokenizer } from '../data/tokenizers.js';
 import { openTokens } from '../data/tokens.js';
 import { InputError } from '../errors.js';
 import { canonicalJson } from '../files/canonical.js';
-import { bytes, count, counted, duration, rate, table } from '../format.js';
+import { bytes, count, counted, duration, firstOf, rate } from '../format.js';
 import { type FlopTerms, flopsPerPass } from '../model/flops.js';
 import { expandSweep } from '../plan/expand.js';
 import type { FlopsTarget } from '../plan/match-flops.js';
@@ -17,8 +24,13 @@ import type { PlannedRun } from '../plan/run.js';
 import { baselinesOf } from '../report/baseline.js';
 import { budgetName, significant } from '../report/words.js';
 import type { RunRow } from '../results/columns.js';
-import { planRow } from '../results/run-folder.js';
-import { findSweep } from '../results/sweep-folder.js';
+import { planRow, readManifest, specDifferences } from '../results/run-folder.js';
+import { hasEnded } from '../results/run-status.js';
+import { findSweep, orphanRuns, runFolder } from '../results/sweep-folder.js';
+import { currentRows } from '../results/tables.js';
+import { type RunProgress, sweepProgress } from '../sweep/status.js';
+import { isNear, nearestRate } from './plan-hours.js';
+import { type FittedColumn, fittedTable, terminalOf } from './terminal.js';
 
 /** Opens the tokens of a sweep; injected in tests. */
 export type OpenTokens = (
@@ -27,18 +39,24 @@ export type OpenTokens = (
   baseDir: string,
 ) => { readonly tokens: number; close(): void };
 
-/** A row of --json: the row of runs.csv before training, plus the columns of the plan. */
+/** A row of --json: the row of runs.csv at present, plus the columns of the plan. */
 export interface PlanRow extends RunRow {
+  /** Keys in which a run that has ended differs from this file, which mod sweep rejects: `seed: 0 → 1`; none otherwise. */
+  changed: string[];
+  /** Share of the steps that is done. */
+  share: number;
   /** (train_flops - flop_budget) / flop_budget; positive if the run exceeds its budget. */
   budget_error: number;
   learning_rate: number;
   /** Passes over the training data; null if the data is missing. */
   epochs: number | null;
-  /** Disk space of a checkpoint; null if the point is not feasible. */
+  /** Disk space of a checkpoint that training resumes from; null if the point is not feasible. */
   checkpoint_bytes: number | null;
-  /** Training hours at the rate that `mod bench` measured on this machine for the nearest shape; null if unknown. */
+  /** Disk space of the final weights; null if the point is not feasible. */
+  final_bytes: number | null;
+  /** Training hours of the whole run at the rate of the nearest measurement; null if there is none near. */
   hours: number | null;
-  /** That shape, in the notation of `mod bench --shape`. */
+  /** That measurement: `run` and the id of a finished run of this sweep, or a shape that `mod bench` has timed here. */
   hours_from: string | null;
   flops_terms: FlopTerms;
 }
@@ -50,6 +68,8 @@ export interface PlanCommandOptions {
   matchFlops?: string;
   /** `key=value` texts that replace values of the file. */
   set?: readonly string[];
+  /** All columns, also those that do not fit the terminal. */
+  wide?: boolean;
 }
 
 /** More passes over the same text than this improve the loss little (Muennighoff et al. 2023, arXiv 2305.16264). */
@@ -57,8 +77,8 @@ const MANY_EPOCHS = 4;
 const BUDGET_TOLERANCE = 0.01;
 
 /**
- * Prints the plan of a sweep file: a table, the infeasible points and warnings; with `json` an array of rows. Missing
- * data is a warning.
+ * Prints the plan of a sweep file before a sweep: the runs with what is done, changed or missing, the infeasible points, the
+ * total of time and disk space that is left, and warnings; with `json` an array of rows. Missing data is a warning.
  *
  * @throws InputError for an invalid file, or one without a feasible point
  */
@@ -68,8 +88,9 @@ export async function planCommand(
   out: (text: string) => void,
   open: OpenTokens = openTokens,
   measured: readonly BenchRecord[] = readBenchRecords(benchRecordPath()),
+  columns: number = terminalOf(process.stdout).columns,
 ): Promise<void> {
-  const { json, results, matchFlops, set = [] } = options;
+  const { json, results, matchFlops, set = [], wide = false } = options;
   const written = loadSweepFile(configPath, set);
   const file = matchFlops === undefined ? written : withMatchedSizes(written, matchFlops, results);
   const matches = new Map<string, string>();
@@ -80,21 +101,39 @@ export async function planCommand(
     return target;
   });
   const data = new DataSizes(file.dir, open);
-  const rows = runs.map((run) => rowOf(run, data.tokens(run.spec.data).train, measured));
+  const folder = join(results, file.name);
+  const current = sweepProgress(folder, runs).runs;
+  const finished = currentRows(folder, runs);
+  const rows = runs.map((run, i) =>
+    rowOf(folder, run, current[i] as RunProgress, data.tokens(run.spec.data).train, finished, measured),
+  );
   if (json) {
     out(JSON.stringify(rows, null, 1));
     return;
   }
-  const feasible = rows.filter(({ status }) => status === 'pending');
+  const feasible = rows.filter(({ status }) => status !== 'skipped');
   const skipped = rows.filter(({ status }) => status === 'skipped');
+  const left = runs.filter((_, i) => rows[i]?.status !== 'skipped' && !hasEnded(rows[i]?.status));
   const warnings = [...data.missing, ...shortDataWarnings(runs, data), ...warningsOf(feasible)];
+  const orphans = existsSync(folder) ? orphanRuns(folder, runs) : [];
+  const ended = tally(feasible);
   const parts = [
-    `${file.name}: ${feasible.length} of ${rows.length} runs can be trained`,
-    planTable(feasible),
-    totalsText(feasible, measured.length > 0),
+    `${file.name}: ${feasible.length} of ${rows.length} runs can be trained${ended === '' ? '' : `: ${ended}`}`,
+    fittedTable(columnsOf(feasible), feasible, wide ? Number.POSITIVE_INFINITY : columns),
+    totalsText(feasible, left, measured.length > 0),
+    ...section(
+      'Ended under another config: mod sweep rejects this file until it is restored or renamed, or the folder is removed',
+      rows
+        .filter(({ changed }) => changed.length > 0)
+        .map(({ run_id, changed }) => `${run_id}: ${changed.join(', ')}`),
+    ),
     ...section(
       'Not feasible',
       skipped.map(({ run_id, note }) => `${run_id}: ${note}`),
+    ),
+    ...section(
+      'No longer in this file: their folders are kept and shown nowhere',
+      orphans.length === 0 ? [] : [firstOf(orphans).join(', ')],
     ),
     ...section('Matched', [...matches.values()]),
     ...section('Warnings', warnings),
@@ -116,21 +155,31 @@ function matchText(sweep: string, budget: number, { shape, flopsPerPass }: Flops
   return `budget ${budgetName(budget)}: ${flops} FLOPs per pass, the optimal baseline of ${relative('', sweep)}, near ${shape.name}`;
 }
 
-function rowOf(run: PlannedRun, trainTokens: number | null, measured: readonly BenchRecord[]): PlanRow {
-  const { spec, backend, status, train_flops, tokens } = run;
-  const { precision, model } = spec;
-  const feasible = status === 'pending';
-  const routed = model.routing !== null || model.experts !== null;
-  const query = { backend, precision, d_model: model.d_model, routed };
-  const record = feasible ? nearestRecord(measured, query) : null;
+function rowOf(
+  folder: string,
+  run: PlannedRun,
+  { status, share }: RunProgress,
+  trainTokens: number | null,
+  finished: readonly RunRow[],
+  measured: readonly BenchRecord[],
+): PlanRow {
+  const { spec, train_flops, tokens } = run;
+  const feasible = run.status === 'pending';
+  const rate = feasible ? nearestRate(run, finished, measured) : null;
+  const near = rate !== null && isNear(rate, spec.model.d_model) ? rate : null;
+  const manifest = hasEnded(status) ? readManifest(runFolder(folder, run.run_id)) : null;
   return {
     ...planRow(run),
+    status,
+    share,
+    changed: manifest === null ? [] : specDifferences(manifest.spec, spec),
     budget_error: (train_flops - spec.flop_budget) / spec.flop_budget,
     learning_rate: spec.training.learning_rate,
     epochs: trainTokens === null ? null : tokens / trainTokens,
     checkpoint_bytes: feasible ? checkpointBytes(run.params_total) : null,
-    hours: record === null ? null : train_flops / record.flops_per_second / 3600,
-    hours_from: record?.shape ?? null,
+    final_bytes: feasible ? weightBytes(run) : null,
+    hours: near === null ? null : train_flops / near.flops_per_second / 3600,
+    hours_from: near?.from ?? null,
     flops_terms: flopsPerPass(spec.model),
   };
 }
@@ -197,47 +246,77 @@ function shortDataWarnings(runs: readonly PlannedRun[], data: DataSizes): string
   return [...new Set(short)];
 }
 
-function planTable(rows: PlanRow[]): string {
-  const head = [
-    'run',
-    'params',
-    'steps',
-    'tokens',
-    'FLOPs/pass',
-    'vs dense',
-    'train FLOPs',
-    'of budget',
-    'epochs',
-    'checkpoint',
-    'time',
+/** The columns of the table; the status only if a run has one. */
+function columnsOf(rows: readonly PlanRow[]): FittedColumn<PlanRow>[] {
+  const status = {
+    head: 'status',
+    cell: ({ status: is, changed }: PlanRow) => (changed.length > 0 ? `${is}, changed` : is),
+    drop: 0,
+  };
+  return [
+    { head: 'run', cell: ({ run_id }) => run_id, drop: 0 },
+    ...(rows.some(({ status: is }) => is !== 'pending') ? [status] : []),
+    { head: 'params', cell: ({ params_total }) => rate(params_total), drop: 0 },
+    { head: 'steps', cell: ({ steps }) => count(steps), drop: 0 },
+    { head: 'tokens', cell: ({ tokens }) => rate(tokens), drop: 6 },
+    { head: 'FLOPs/pass', cell: ({ flops_per_pass }) => flops_per_pass.toExponential(3), drop: 3 },
+    { head: 'vs dense', cell: (row) => row.flops_per_pass_vs_dense.toFixed(3), drop: 7 },
+    { head: 'train FLOPs', cell: ({ train_flops }) => train_flops.toExponential(3), drop: 1 },
+    { head: 'of budget', cell: ({ budget_error }) => signedPercent(budget_error), drop: 2 },
+    {
+      head: 'epochs',
+      cell: ({ epochs }) => (epochs === null ? '-' : significant(Number(epochs.toPrecision(2)))),
+      drop: 5,
+    },
+    {
+      head: 'checkpoint',
+      cell: ({ checkpoint_bytes }) => (checkpoint_bytes === null ? '-' : bytes(checkpoint_bytes)),
+      drop: 4,
+    },
+    { head: 'time', cell: ({ hours }) => (hours === null ? '-' : duration(3600 * hours)), drop: 0 },
   ];
-  const cells = rows.map((row) => [
-    row.run_id,
-    rate(row.params_total),
-    count(row.steps),
-    rate(row.tokens),
-    row.flops_per_pass.toExponential(3),
-    row.flops_per_pass_vs_dense.toFixed(3),
-    row.train_flops.toExponential(3),
-    signedPercent(row.budget_error),
-    row.epochs === null ? '-' : significant(Number(row.epochs.toPrecision(2))),
-    row.checkpoint_bytes === null ? '-' : bytes(row.checkpoint_bytes),
-    row.hours === null ? '-' : duration(3600 * row.hours),
-  ]);
-  return table(head, cells);
 }
 
-/** Total FLOPs, disk space and hours of the sweep. */
-function totalsText(rows: PlanRow[], isMeasured: boolean): string {
-  const sum = (of: (row: PlanRow) => number | null) => rows.reduce((total, row) => total + (of(row) ?? 0), 0);
-  const known = rows.filter(({ hours }) => hours !== null);
-  const shapes = [...new Set(known.map(({ hours_from }) => hours_from))];
+/** `5 done, 1 interrupted, 3 pending`; empty if no run has been started. */
+function tally(rows: readonly PlanRow[]): string {
+  const counts = new Map<string, number>();
+  for (const { status } of rows) counts.set(status, (counts.get(status) ?? 0) + 1);
+  if (counts.size <= 1 && counts.has('pending')) return '';
+  return [...counts].map(([status, many]) => `${many} ${status}`).join(', ');
+}
+
+/** FLOPs, disk space and hours of the runs that are left. */
+function totalsText(rows: PlanRow[], left: readonly PlannedRun[], isMeasured: boolean): string {
+  const ids = new Set(left.map(({ run_id }) => run_id));
+  const open = rows.filter(({ run_id }) => ids.has(run_id));
+  if (open.length === 0) return 'Nothing is left to train.';
+  const sum = (of: (row: PlanRow) => number) => open.reduce((total, row) => total + of(row), 0);
+  const known = open.filter(({ hours }) => hours !== null);
+  const sources = firstOf([...new Set(known.map(({ hours_from }) => hours_from as string))], 3).join(', ');
+  const hours = sum((row) => (row.hours ?? 0) * (1 - row.share));
   const time =
-    known.length === rows.length
-      ? `about ${duration(3600 * sum(({ hours }) => hours))} of training, one run at a time, at the rate that mod bench measured for ${shapes.join(', ')}`
-      : `hours unknown: run mod bench on this machine${isMeasured ? ' with this backend and precision' : ''}`;
-  const disk = `${bytes(sum(({ checkpoint_bytes }) => checkpoint_bytes))} of disk space for the last checkpoint of every run`;
-  return `Total: ${sum(({ train_flops }) => train_flops).toExponential(2)} FLOPs; ${disk}; ${time}.`;
+    known.length === open.length
+      ? `about ${duration(3600 * hours)} of training, one run at a time, at the rate of ${sources}`
+      : hoursUnknown(open, left, isMeasured);
+  const during = sweepCheckpointBytes(left, 1);
+  const disk = `${bytes(during)} of disk space for checkpoints with one run at a time, ${bytes(finalCheckpointBytes(left))} of it for weights that stay`;
+  const some = open.length === rows.length ? 'Total' : `Left, ${counted(open.length, 'run')}`;
+  return `${some}: ${sum(({ train_flops, share }) => train_flops * (1 - share)).toExponential(2)} FLOPs; ${disk}; ${time}.`;
+}
+
+/** Why the hours are unknown, and the command that measures them. */
+function hoursUnknown(open: readonly PlanRow[], left: readonly PlannedRun[], isMeasured: boolean): string {
+  const without = new Set(open.filter(({ hours }) => hours === null).map(({ run_id }) => run_id));
+  const largest = maxBy(
+    left.filter(({ run_id }) => without.has(run_id)),
+    ({ train_flops }) => train_flops,
+  ).spec;
+  const { d_model, n_layers, sequence_length, vocab_size } = largest.model;
+  const shape = `d${d_model}l${n_layers}t${sequence_length}b${largest.batch_sequences}v${vocab_size}`;
+  const reason = isMeasured
+    ? ', which has measured no width within a factor of ten with this backend and precision'
+    : '';
+  return `hours unknown for ${counted(without.size, 'run')}: run mod bench --shape ${shape} on this machine${reason}`;
 }
 
 function warningsOf(rows: PlanRow[]): string[] {

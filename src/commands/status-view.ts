@@ -6,7 +6,7 @@ import { RUN_STATUSES, type RunStatus } from '../results/run-status.js';
 import type { Task } from '../slurm/queue.js';
 import type { ClusterProgress, QueuedProgress } from '../slurm/status.js';
 import type { RunProgress, SweepProgress } from '../sweep/status.js';
-import type { Colour, Terminal } from './terminal.js';
+import { type Colour, type FittedColumn, fittedTable, type Terminal } from './terminal.js';
 
 type Status = RunStatus | 'queued';
 type Run = RunProgress | QueuedProgress;
@@ -183,14 +183,8 @@ function kindOf({ variant, capacity, routing_frequency }: Run): string {
   return capacity === null ? label : `${label} ${percent(capacity)}, f ${routing_frequency}`;
 }
 
-interface Column {
-  head: string;
-  cell: (run: Run) => string;
-  /** Left out first where the lines are too long; 0: never. */
-  drop: number;
-}
-
-const COLUMNS: readonly Column[] = [
+const COLUMNS: readonly FittedColumn<Run>[] = [
+  { head: 'run', cell: ({ run_id }) => run_id, drop: 0 },
   { head: 'status', cell: ({ status }) => status, drop: 0 },
   { head: 'step', cell: ({ step }) => count(step), drop: 2 },
   { head: 'of', cell: ({ steps }) => count(steps), drop: 1 },
@@ -208,33 +202,16 @@ const COLUMNS: readonly Column[] = [
     drop: 0,
   },
 ];
-/** Characters of a run id that are shown at least before columns are left out. */
-const MIN_ID = 28;
-
 function runLines(
   runs: readonly Run[],
   progress: SweepProgress | ClusterProgress,
   { columns, paint }: Terminal,
 ): string[] {
-  const slurm: Column[] =
+  const slurm: FittedColumn<Run>[] =
     'problem' in progress
       ? [{ head: 'slurm', cell: (run) => taskText('task' in run ? run.task : null), drop: 4 }]
       : [];
-  let used = [...COLUMNS, ...slurm];
-  const longest = Math.max(...runs.map(({ run_id }) => run_id.length), 'run'.length);
-  const widthOf = (of: Column[]) =>
-    of.reduce(
-      (sum, { head, cell }) => sum + 2 + Math.max(head.length, ...runs.map((run) => cell(run).length)),
-      0,
-    );
-  for (const drop of [1, 2, 3, 4]) {
-    if (columns - widthOf(used) >= Math.min(longest, MIN_ID)) break;
-    used = used.filter((column) => column.drop !== drop);
-  }
-  const ids = Math.max(8, columns - widthOf(used));
-  const rows = runs.map((run) => [elided(run.run_id, ids), ...used.map(({ cell }) => cell(run))]);
-  const head = ['run', ...used.map((column) => column.head)];
-  return table(head, rows, (text, y, x) =>
+  return fittedTable([...COLUMNS, ...slurm], runs, columns, (text, y, x) =>
     x === 1 ? paint(STATUSES[(runs[y] as Run).status], text) : text,
   ).split('\n');
 }

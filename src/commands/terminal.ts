@@ -1,6 +1,7 @@
 /** What the output of a command can show: its width and height, colours, and priorities of the systemd journal. */
 import { fstatSync } from 'node:fs';
 import { styleText } from 'node:util';
+import { elided, type Paint, table } from '../format.js';
 
 export type Output = Pick<NodeJS.WriteStream, 'write' | 'isTTY'> &
   Partial<Pick<NodeJS.WriteStream, 'columns' | 'rows' | 'hasColors'>>;
@@ -47,4 +48,49 @@ export function isJournal(descriptor: number, env: NodeJS.ProcessEnv = process.e
   } catch {
     return false;
   }
+}
+
+/** A column of a table that fits the terminal. */
+export interface FittedColumn<Row> {
+  head: string;
+  cell: (row: Row) => string;
+  /** Columns are left out in this order where the lines are too long; 0: never. */
+  drop: number;
+}
+
+/** Characters of the first column that are shown at least before columns are left out. */
+const MIN_FIRST = 36;
+
+/** A table of at most `width` characters: columns are left out, then the cells of the first one are shortened. */
+export function fittedTable<Row>(
+  all: readonly FittedColumn<Row>[],
+  rows: readonly Row[],
+  width: number,
+  paint?: Paint,
+): string {
+  const [first, ...others] = all as [FittedColumn<Row>, ...FittedColumn<Row>[]];
+  const cells = new Map(all.map((column) => [column, rows.map(column.cell)]));
+  const widest = (column: FittedColumn<Row>) =>
+    Math.max(column.head.length, ...(cells.get(column) as string[]).map((cell) => cell.length));
+  const widths = new Map(all.map((column) => [column, widest(column)]));
+  let used = others;
+  const room = () => width - used.reduce((sum, column) => sum + 2 + (widths.get(column) as number), 0);
+  const drops = [...new Set(others.map(({ drop }) => drop))].filter((drop) => drop > 0).sort((a, b) => a - b);
+  for (const drop of drops) {
+    if (room() >= Math.min(widths.get(first) as number, MIN_FIRST)) break;
+    used = used.filter((column) => column.drop !== drop);
+  }
+  const most = Math.max(8, room());
+  const shown = [first, ...used];
+  const lines = rows.map((_, y) =>
+    shown.map((column, x) => {
+      const cell = cells.get(column)?.[y] as string;
+      return x === 0 ? elided(cell, most) : cell;
+    }),
+  );
+  return table(
+    shown.map(({ head }) => head),
+    lines,
+    paint,
+  );
 }

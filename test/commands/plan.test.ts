@@ -7,8 +7,12 @@ import type { BenchRecord } from '../../src/bench/record.js';
 import { type OpenTokens, planCommand } from '../../src/commands/plan.js';
 import { loadSweepFile } from '../../src/config/sweep-file.js';
 import { InputError } from '../../src/errors.js';
+import { makeResultsFolder } from '../../src/files/atomic.js';
 import { expandSweep } from '../../src/plan/expand.js';
+import type { PlannedRun } from '../../src/plan/run.js';
 import { RUN_COLUMNS } from '../../src/results/columns.js';
+import { planRow, writeManifest, writeResult } from '../../src/results/run-folder.js';
+import { manifestOf } from '../results/planned-run.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'mod-plan-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -31,11 +35,13 @@ async function planned(
   json: boolean,
   open: OpenTokens,
   measured: BenchRecord[] = [],
+  columns = Number.POSITIVE_INFINITY,
 ): Promise<string> {
   const path = join(folder, 's.yaml');
   writeFileSync(path, text);
   const printed: string[] = [];
-  await planCommand(path, { json, results: folder }, (part) => printed.push(part), open, measured);
+  const out = (part: string) => printed.push(part);
+  await planCommand(path, { json, results: folder }, out, open, measured, columns);
   return printed.join('\n');
 }
 
@@ -66,20 +72,89 @@ it('prints the disk space of the sweep, and its hours if mod bench has measured 
     flops_per_second: 1e9,
     measured_at: '2026-01-01T00:00:00.000Z',
   };
-  // 2 x 1e11 FLOPs at 1e9 FLOP/s; 12 bytes for each of 214k + 222k parameters.
+  // 2 x 1e11 FLOPs at 1e9 FLOP/s. Three checkpoints of 12 bytes a parameter for the larger run, 4 for each of 436k parameters.
   const text = await planned(SWEEP, false, tokens(1e6), [record]);
   expect(text).toContain(
-    'Total: 2.00e+11 FLOPs; 5.11 MiB of disk space for the last checkpoint of every run; about 3m20s of training, one run at a time, at the rate that mod bench measured for d64l4t64b4v256.',
+    'Total: 2.00e+11 FLOPs; 9.6 MiB of disk space for checkpoints with one run at a time, 1.79 MiB of it for weights that stay; about 3m20s of training, one run at a time, at the rate of d64l4t64b4v256.',
   );
   const [baseline, , skipped] = JSON.parse(await planned(SWEEP, true, tokens(1e6), [record]));
   expect(baseline.hours_from).toBe(record.shape);
   expect(baseline.hours).toBeCloseTo(baseline.train_flops / 1e9 / 3600, 12);
   expect(baseline.checkpoint_bytes).toBe(12 * baseline.params_total + 65536);
   expect(skipped).toMatchObject({ hours: null, hours_from: null, checkpoint_bytes: null });
-  expect(await planned(SWEEP, false, tokens(1e6))).toContain('hours unknown: run mod bench on this machine.');
-  expect(await planned(`${SWEEP}backend: cuda\n`, false, tokens(1e6), [record])).toContain(
-    'hours unknown: run mod bench on this machine with this backend and precision',
+  expect(await planned(SWEEP, false, tokens(1e6))).toContain(
+    'hours unknown for 2 runs: run mod bench --shape d64l4t64b4v256 on this machine.',
   );
+  expect(await planned(`${SWEEP}backend: cuda\n`, false, tokens(1e6), [record])).toContain(
+    'on this machine, which has measured no width within a factor of ten with this backend and precision.',
+  );
+});
+
+it('takes hours from finished runs of the sweep, says what is done, changed and no longer planned', async () => {
+  const path = join(folder, 's.yaml');
+  writeFileSync(path, SWEEP.replace('[0.125, 0.001]', '[0.125]'));
+  const [baseline, routed] = expandSweep(loadSweepFile(path)) as [PlannedRun, PlannedRun];
+  const sweep = join(folder, 'a');
+  const start = (run: PlannedRun) => {
+    const runPath = join(sweep, run.run_id);
+    makeResultsFolder(runPath);
+    writeManifest(runPath, manifestOf(run));
+    return runPath;
+  };
+  const done = {
+    status: 'done' as const,
+    loss: 1,
+    step_ms: 100,
+    backend: 'wasm' as const,
+    precision: 'fp32' as const,
+  };
+  writeResult(start(baseline), { ...planRow(baseline), ...done });
+  start({ ...baseline, run_id: 'gone' });
+  const text = await planned(SWEEP, false, tokens(1e6));
+  expect(text).toContain('a: 2 of 3 runs can be trained: 1 done, 1 pending\n');
+  expect(text).toMatch(/^1e11-baseline-d64l4-s0 +done /m);
+  expect(text).toContain('No longer in this file: their folders are kept and shown nowhere:\n  gone');
+  const seconds = routed.train_flops / (baseline.train_flops / (baseline.spec.steps * 0.1));
+  expect(text).toContain(
+    `Left, 1 run: 1.00e+11 FLOPs; 8.72 MiB of disk space for checkpoints with one run at a time, 932 KiB of it for weights that stay; about ${Math.round(seconds)}s of training, one run at a time, at the rate of run ${baseline.run_id}.`,
+  );
+  const changed = await planned(
+    SWEEP.replace('batch_sequences: 4', 'batch_sequences: 2'),
+    false,
+    tokens(1e6),
+  );
+  expect(changed).toMatch(/^1e11-baseline-d64l4-s0 +done, changed /m);
+  expect(changed).toMatch(
+    /Ended under another config: .*:\n {2}1e11-baseline-d64l4-s0: batch_sequences: 4 → 2, steps: 264 → 529\n/,
+  );
+  // A width of more than ten times that of the finished run.
+  const wide = SWEEP.replace('d_model: 64', 'd_model: 1024')
+    .replace('1e11', '1e14')
+    .replace('name: a', 'name: b');
+  const far = await planned(wide, false, tokens(1e9), [
+    {
+      host: hostname(),
+      backend: 'wasm',
+      device: 'a CPU',
+      precision: 'fp32',
+      shape: 'd64l4',
+      d_model: 64,
+      routed: false,
+      flops_per_second: 1e9,
+      measured_at: '',
+    },
+  ]);
+  expect(far).toContain(
+    'hours unknown for 2 runs: run mod bench --shape d1024l4t64b4v256 on this machine, which has measured no width within a factor of ten',
+  );
+  rmSync(sweep, { recursive: true });
+});
+
+it('fits 80 columns unless --wide', async () => {
+  const text = await planned(SWEEP, false, tokens(1e6), [], 80);
+  const lines = text.split('\n').filter((line) => /^(run|1e11)/.test(line));
+  expect(lines).toHaveLength(3);
+  for (const line of lines) expect(line.length).toBeLessThanOrEqual(80);
 });
 
 it('warns above four epochs, and if FLOPs differ from the budget by more than 1%', async () => {
