@@ -22,8 +22,9 @@ const FILES = [
   'model/experts',
   'model/properties',
   'run/resume',
-  'train/adamw',
+  'train/optimizers',
   'train/deterministic',
+  'train/router-thresholds',
 ];
 
 /** Packages that are already in the archive: tfjs must be loaded only once. */

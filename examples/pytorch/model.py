@@ -163,5 +163,8 @@ def load(checkpoint: str, device: str = 'cpu') -> Transformer:
     model = Transformer(config['model'])
     weights = load_file(folder / 'weights.safetensors')
     if config['model']['tie_embeddings']: weights['lm_head.weight'] = weights['tok_embed.weight']
+    for i, block in enumerate(model.blocks):  # the running quantile of r in training; older checkpoints have none
+        threshold = weights.pop(f'blocks.{i}.router.threshold', None)
+        if threshold is not None: block.register_buffer('threshold', threshold, persistent=False)
     model.load_state_dict(weights)  # raises an error if a tensor is missing, unknown or of another shape
     return model.to(device).eval()

@@ -20,6 +20,7 @@ import { scope } from '../ops/scope.js';
 import { randomStream } from '../random.js';
 import { median } from '../statistics.js';
 import { createOptimizer } from '../train/optimizers.js';
+import { createThresholds } from '../train/router-thresholds.js';
 import { TrainingStep, type TrainingStepOptions } from '../train/step.js';
 import { type Peak, rooflineMs } from './roofline.js';
 
@@ -67,12 +68,14 @@ export async function measureStep(model: ModelConfig, options: StepOptions): Pro
   const transformer = new Transformer(model, initialValues(0));
   const optimizer = createOptimizer(transformer.parameters, { weightDecay: 0.1, gradientClip: 1 });
   const batch = randomBatch(model, batchSequences);
+  const thresholds = createThresholds(model, batchSequences);
   const trainingOptions = {
     model: transformer,
     optimizer,
     batchSequences,
     microBatchSequences: batchSequences,
     seed: 0,
+    thresholds,
   };
   const step = new TrainingStep({ ...trainingOptions, recorder });
   const steps = async (count: number) => {
@@ -94,6 +97,7 @@ export async function measureStep(model: ModelConfig, options: StepOptions): Pro
   step.dispose();
   const stepMs = median(times);
   const profile = options.profile ? await profileStep(trainingOptions, batch, options, stepMs) : null;
+  thresholds?.dispose();
   optimizer.dispose();
   transformer.dispose();
   const flops = flopsPerPass(model).total;

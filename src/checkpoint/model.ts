@@ -7,8 +7,9 @@ import type { Tokenizer } from '../data/tokenizer.js';
 import { BUILT_IN_TOKENIZERS, isBuiltIn, openTokenizer } from '../data/tokenizers.js';
 import { InputError, messageOf } from '../errors.js';
 import { readSafetensors, type SafeTensor, safetensorsParts } from '../files/safetensors.js';
-import { type ModelConfig, ROUTER_NAMES } from '../model/config.js';
+import { type ModelConfig, ROUTER_NAMES, routedBlocks } from '../model/config.js';
 import type { TensorSpec } from '../model/parameters.js';
+import { ROUTERS } from '../model/routers.js';
 import { Transformer } from '../model/transformer.js';
 import { GATE_NAMES } from '../ops/gates.js';
 import type { Parameter } from '../ops/tape.js';
@@ -70,7 +71,8 @@ export function modelFiles(model: Transformer, tokenizer: string | null): Checkp
     model: model.config,
     ...(tokenizer === null ? {} : { tokenizer: own === null ? tokenizer : TOKENIZER_FILE }),
   };
-  const tensors = model.parameters.flatMap((parameter) => tensorsOf(parameter, parameter.value));
+  const parameters = model.parameters.flatMap((parameter) => tensorsOf(parameter, parameter.value));
+  const tensors = [...parameters, ...thresholdTensors(model)];
   return [
     { name: CONFIG_FILE, parts: [Buffer.from(`${JSON.stringify(config, null, 1)}\n`)] },
     { name: WEIGHTS_FILE, parts: safetensorsParts(tensors) },
@@ -126,8 +128,12 @@ export function loadCheckedModel(folder: string): Transformer {
 export function loadModel(folder: string): Transformer {
   const config = readModelConfig(folder);
   const path = join(folder, WEIGHTS_FILE);
-  const { source, unused } = tensorSource(path);
+  const { source, has, unused } = tensorSource(path);
   const model = new Transformer(config, source);
+  const specs = thresholdSpecs(config);
+  if (specs.some(({ name }) => has(name))) {
+    model.thresholds = specs.map((spec) => source(spec, isThreshold)[0] as number);
+  }
   const [extra] = unused();
   if (extra !== undefined) {
     model.dispose();
@@ -165,6 +171,26 @@ function readConfig(folder: string): z.output<typeof checkpointSchema> {
   return parsed.data;
 }
 
+/** The thresholds of the routed blocks, which a checkpoint has all or none of. */
+function thresholdSpecs(config: ModelConfig): Pick<TensorSpec, 'name' | 'shape'>[] {
+  const { routing } = config;
+  if (routing === null || !ROUTERS[routing.router].hasThreshold) return [];
+  return routedBlocks(config).map((block) => ({ name: `blocks.${block}.router.threshold`, shape: [1] }));
+}
+
+/** A block that selects every token has the threshold -infinity. */
+const isThreshold = (value: number) => Number.isFinite(value) || value === Number.NEGATIVE_INFINITY;
+
+function thresholdTensors({ config, thresholds }: Transformer): SafeTensor[] {
+  if (thresholds === null) return [];
+  return thresholdSpecs(config).map(({ name, shape }, i) => ({
+    name,
+    dtype: 'F32',
+    shape,
+    data: Float32Array.of(thresholds[i] as number),
+  }));
+}
+
 /** A tensor of a parameter's shape as the tensors of a checkpoint: q, k and v separately, each name after `prefix`. */
 export function tensorsOf(parameter: Parameter, tensor: Tensor, prefix = ''): SafeTensor[] {
   const values = tensor.dataSync() as Float32Array;
@@ -178,14 +204,21 @@ export function tensorsOf(parameter: Parameter, tensor: Tensor, prefix = ''): Sa
   }));
 }
 
-/** Returns the values of the tensors that `tensorsOf` names. */
-export type StoredTensors = (spec: Pick<TensorSpec, 'name' | 'shape'>) => Float32Array;
+/** Returns the values of the tensors that `tensorsOf` names; each must be valid, by default finite. */
+export type StoredTensors = (
+  spec: Pick<TensorSpec, 'name' | 'shape'>,
+  isValid?: (value: number) => boolean,
+) => Float32Array;
 
 /** The tensors of a file by name, checked for type and shape when they are used, and the names of those not used. */
-export function tensorSource(path: string): { source: StoredTensors; unused(): string[] } {
+export function tensorSource(path: string): {
+  source: StoredTensors;
+  has(name: string): boolean;
+  unused(): string[];
+} {
   const tensors = readSafetensors(path);
   const used = new Set<string>();
-  const source: StoredTensors = ({ name, shape }) => {
+  const source: StoredTensors = ({ name, shape }, isValid = Number.isFinite) => {
     const found = tensors.get(name);
     if (found === undefined) throw new InputError(`${path}: the tensor ${name} is missing`);
     if (found.dtype !== 'F32' || String(found.shape) !== String(shape)) {
@@ -193,7 +226,7 @@ export function tensorSource(path: string): { source: StoredTensors; unused(): s
         `${path}: the tensor ${name} is ${found.dtype} [${found.shape}], config.json requires F32 [${shape}]`,
       );
     }
-    const at = found.data.findIndex((value) => !Number.isFinite(value));
+    const at = found.data.findIndex((value) => !isValid(Number(value)));
     if (at !== -1) {
       throw new InputError(
         `${path}: the tensor ${name} has the value ${found.data[at]} at index ${at}: not a finite number`,
@@ -202,5 +235,9 @@ export function tensorSource(path: string): { source: StoredTensors; unused(): s
     used.add(name);
     return found.data as Float32Array;
   };
-  return { source, unused: () => [...tensors.keys()].filter((name) => !used.has(name)) };
+  return {
+    source,
+    has: (name) => tensors.has(name),
+    unused: () => [...tensors.keys()].filter((name) => !used.has(name)),
+  };
 }

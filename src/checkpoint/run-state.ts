@@ -22,6 +22,11 @@ const stateSchema = z.strictObject({
   /** First sequences of skipped batches, whose loss or gradient norm was not finite. */
   skipped_batches: z.array(count),
   micro_batch_sequences: count,
+  /**
+   * The running quantiles of the routed blocks, before their correction; null: -infinity, which JSON lacks. Absent without
+   * them, and in checkpoints of older versions.
+   */
+  router_thresholds: z.strictObject({ sums: z.array(z.number().nullable()), steps: count }).optional(),
   /** Seconds of training so far, over all attempts. */
   wall_s: z.number().nonnegative(),
   log: z.strictObject({

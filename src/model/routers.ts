@@ -103,6 +103,8 @@ export interface Router {
   weights: (input: RouterInput) => [x: Tensor, r: Tensor];
   /** x at the indices [B, k, D], and whether the tape has saved x, so that nothing may overwrite it. */
   gather: (input: GatherInput) => { rows: Tensor; isSaved: boolean };
+  /** Whether training keeps the running quantile of r, a threshold of the selection. */
+  hasThreshold: boolean;
   /** For a router that draws r, outside the model; null: r depends on the activations alone. */
   draws: RouterDraws | null;
 }
@@ -142,6 +144,7 @@ const learned: Router = {
     recordRouterLogits(tape, x, r, w);
     return { rows: gatherTokens(tape, x, indices), isSaved: true };
   },
+  hasThreshold: true,
   draws: null,
 };
 
@@ -159,6 +162,7 @@ const random: Router = {
     return [sumOf(tape, stream), drawn(block)];
   },
   gather: ({ tape, x, indices }) => ({ rows: gatherTokens(tape, x, indices), isSaved: false }),
+  hasThreshold: false,
   draws: {
     key: (seed, phase, block) => {
       const stream = randomStream(seed, 'random-router', phase, block);

@@ -47,6 +47,11 @@ export interface ForwardResult {
 export class Transformer {
   readonly parameters: Parameter[];
   readonly tree: TransformerParameters;
+  /**
+   * θ of each routed block, in order: the running quantile of its router weights in training, -infinity if it selects every
+   * token. Null if unknown: before training, in checkpoints of older versions, and without a router that has it.
+   */
+  thresholds: readonly number[] | null = null;
   /** Cosines and sines [T + 1, K] of the rotary positions: position T marks padding. */
   readonly table: Tensor;
 

@@ -16,6 +16,12 @@ import { runFiles } from '../results/run-folder.js';
 import { appendStep, truncateSteps } from '../results/steps.js';
 import type { Optimizer } from '../train/optimizer.js';
 import { createOptimizer } from '../train/optimizers.js';
+import {
+  correctedThresholds,
+  createThresholds,
+  type RouterThresholds,
+  type ThresholdState,
+} from '../train/router-thresholds.js';
 import { type StepReport, type TrainingOutcome, train } from '../train/trainer.js';
 import { StepLog } from './step-log.js';
 import type { StopRequest } from './stop-request.js';
@@ -56,6 +62,7 @@ export class TrainingSession {
   model!: Transformer;
   steps!: StepLog;
   private optimizer!: Optimizer;
+  private thresholds!: RouterThresholds | null;
   private checkpointer!: Checkpointer;
   private microBatch: number;
   private readonly started: number;
@@ -119,6 +126,7 @@ export class TrainingSession {
   }
 
   dispose(): void {
+    this.thresholds?.dispose();
     this.optimizer.dispose();
     this.model.dispose();
   }
@@ -142,6 +150,7 @@ export class TrainingSession {
       // A different micro-batch size sums the gradients in a different order.
       this.microBatch = Math.min(this.microBatch, from.state.micro_batch_sequences);
     }
+    this.thresholds = createThresholds(spec.model, spec.batch_sequences, thresholdsIn(state));
     for (const batch of state?.skipped_batches ?? []) skipped.add(batch);
     batches.cursor = state?.cursor ?? 0;
     const { steps, checkpoints } = runFiles(folder);
@@ -163,6 +172,7 @@ export class TrainingSession {
       batches,
       microBatchSequences: this.microBatch,
       recorder: backend.recorder,
+      thresholds: this.thresholds,
       skipped,
       pausesAfter: (step) => step < spec.steps && (stop.reason !== null || this.checkpointer.due(step)),
       onPause: () => this.save(),
@@ -194,14 +204,16 @@ export class TrainingSession {
   private files(): CheckpointFile[] {
     const { run, tokenizer } = this.options;
     const isLast = this.step === run.spec.steps; // training does not resume from it
+    const thresholds = this.thresholds?.read() ?? null;
+    this.model.thresholds = thresholds && correctedThresholds(thresholds);
     return [
       ...modelFiles(this.model, tokenizer),
       ...(isLast ? [] : [{ name: 'optimizer.safetensors', parts: optimizerStateParts(this.optimizer) }]),
-      { name: 'state.json', parts: [Buffer.from(stateText(this.state()))] },
+      { name: 'state.json', parts: [Buffer.from(stateText(this.state(thresholds)))] },
     ];
   }
 
-  private state(): RunState {
+  private state(thresholds: ThresholdState | null): RunState {
     const { run, backend, batches, skipped } = this.options;
     return {
       format: 'mod-state-1',
@@ -212,8 +224,21 @@ export class TrainingSession {
       cursor: batches.cursor,
       skipped_batches: [...skipped],
       micro_batch_sequences: this.microBatch,
+      ...(thresholds === null ? {} : { router_thresholds: storedThresholds(thresholds) }),
       wall_s: this.wallSeconds,
       log: this.steps.state,
     };
   }
+}
+
+const storedThresholds = ({ sums, steps }: ThresholdState): RunState['router_thresholds'] => ({
+  sums: sums.map((sum) => (sum === Number.NEGATIVE_INFINITY ? null : sum)),
+  steps,
+});
+
+/** The running quantiles of a checkpoint; null for one that has none, from which they start again. */
+function thresholdsIn(state: RunState | null): ThresholdState | null {
+  const stored = state?.router_thresholds;
+  if (stored === undefined) return null;
+  return { ...stored, sums: stored.sums.map((sum) => sum ?? Number.NEGATIVE_INFINITY) };
 }

@@ -33,6 +33,7 @@ export interface BatchMetrics {
  *
  * @param drawn router weights for a router that draws them; null for the others
  * @param lossScale the micro-batch's share of the batch: the gradients of micro-batches add up to that of the batch
+ * @param onRouted receives the routed blocks' decisions before their tensors are freed
  */
 export function backpropagate(
   model: Transformer,
@@ -40,10 +41,11 @@ export function backpropagate(
   targets: Tensor,
   drawn: DrawnWeights | null,
   lossScale: number,
+  onRouted: (routed: readonly RoutedTrace[]) => void = () => undefined,
 ): BatchMetrics {
   const tape = new Tape();
   try {
-    return scope(() => forwardAndBackward(tape, model, inputs, targets, drawn, lossScale));
+    return scope(() => forwardAndBackward(tape, model, inputs, targets, drawn, lossScale, onRouted));
   } catch (error) {
     tape.dispose();
     throw error;
@@ -71,8 +73,10 @@ function forwardAndBackward(
   targets: Tensor,
   drawn: DrawnWeights | null,
   lossScale: number,
+  onRouted: (routed: readonly RoutedTrace[]) => void,
 ): BatchMetrics {
   const { logits, routed, experts } = model.forward(inputs, { tape, mode: 'topk', drawn, lossScale });
+  onRouted(routed);
   const losses = crossEntropy(tape, logits, targets);
   const gradientOf = (output: Tensor, weight: number): OutputGradient => ({
     output,

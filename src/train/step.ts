@@ -9,6 +9,7 @@ import { scope } from '../ops/scope.js';
 import { type ExpertShares, expertShares } from './expert-shares.js';
 import { type BatchMetrics, backpropagate } from './loss.js';
 import type { Optimizer } from './optimizer.js';
+import type { RouterThresholds } from './router-thresholds.js';
 
 export interface StepMetrics {
   /** LM loss of the batch, before the update, in nats per token. */
@@ -30,6 +31,8 @@ export interface TrainingStepOptions {
   seed: number;
   /** Null if the backend cannot record: every step is queued op by op. */
   recorder: Recorder | null;
+  /** The running quantiles of the routed blocks; absent or null: none. */
+  thresholds?: RouterThresholds | null;
 }
 
 /** Steps queued op by op before one is recorded: they allocate what later steps reuse. */
@@ -157,15 +160,19 @@ export class TrainingStep {
 
   /** The device work. Returns the gradient norm, then all losses, predictor accuracies and expert counts of the micro-batches. */
   private work(): Tensor[] {
-    const { model, optimizer, batchSequences } = this.options;
-    const metrics = this.microBatches.map(({ sequences, inputs, targets, firstSequence }): BatchMetrics => {
+    const { model, optimizer, batchSequences, thresholds } = this.options;
+    const metrics = this.microBatches.map((microBatch): BatchMetrics => {
+      const { first, sequences, inputs, targets, firstSequence } = microBatch;
       const drawn = firstSequence === null ? null : this.drawnWeights(firstSequence.tensor, sequences);
       // Clones, since a tape disposes the tensors that it saved.
       const [tokens, next] = [inputs.tensor.clone(), targets.tensor.clone()];
-      return backpropagate(model, tokens, next, drawn, sequences / batchSequences);
+      return backpropagate(model, tokens, next, drawn, sequences / batchSequences, (routed) =>
+        thresholds?.observe(routed, first),
+      );
     });
     const losses = metrics.map(({ loss }) => loss);
     const norm = optimizer.apply(this.schedule.tensor, losses);
+    thresholds?.update(norm);
     const accuracies = metrics.flatMap(({ predictorAccuracy }) => predictorAccuracy ?? []);
     const counts = metrics.flatMap(({ expertCounts }) => expertCounts ?? []);
     return [norm, ...losses, ...accuracies, ...counts];

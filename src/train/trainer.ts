@@ -6,6 +6,7 @@ import type { Recorder } from '../ops/recording.js';
 import type { RunSpec } from '../plan/run.js';
 import type { ExpertShares } from './expert-shares.js';
 import type { Optimizer } from './optimizer.js';
+import type { RouterThresholds } from './router-thresholds.js';
 import { learningRate } from './schedule.js';
 import { type StepMetrics, TrainingStep } from './step.js';
 
@@ -37,6 +38,8 @@ export interface TrainerOptions {
   microBatchSequences: number;
   /** Records steps if the backend can; the next step is then queued before the metrics of this one are read. */
   recorder?: Recorder | null;
+  /** The running quantiles of the routed blocks, which every step updates; null for a model without them. */
+  thresholds?: RouterThresholds | null;
   /** Batches to skip, by the number of their first sequence. */
   skipped?: ReadonlySet<number>;
   /** Whether to pause after a step, once it is reported and the device is idle. */
@@ -166,7 +169,7 @@ class Stepper {
   }
 
   private make(): TrainingStep {
-    const { spec, model, optimizer, recorder = null } = this.options;
+    const { spec, model, optimizer, recorder = null, thresholds = null } = this.options;
     return new TrainingStep({
       model,
       optimizer,
@@ -174,6 +177,7 @@ class Stepper {
       microBatchSequences: this.microBatch,
       seed: spec.seed,
       recorder,
+      thresholds,
     });
   }
 }

@@ -44,6 +44,7 @@ import {
   routerLogitsGradKernel,
   routerLogitsKernel,
 } from '../../src/ops/router-logits.js';
+import { routedThresholdKernel, runningQuantileKernel } from '../../src/ops/running-quantile.js';
 import { scope } from '../../src/ops/scope.js';
 import { selectTopKKernel } from '../../src/ops/select-top-k.js';
 import { top1ExpertGradKernel, top1ExpertKernel } from '../../src/ops/top1-expert.js';
@@ -464,6 +465,24 @@ export const KERNEL_CASES: KernelCase[] = [
       weightDecays: [0.1, 0, 0.1],
       maxNorm: seed % 5 === 0 ? 0 : 1,
     }),
+  ),
+  caseOf(
+    routedThresholdKernel,
+    ({ B, T, k }, r) => {
+      const weights = r(B, T + 1); // of k + 1 tokens or more: of k alone the threshold is -infinity
+      const [, mask] = selectTopKKernel({ r: weights }, { k });
+      return { r: weights, mask, thresholds: r(3, B + 2) };
+    },
+    ({ seed }) => ({ block: seed % 3, first: seed % 2 }),
+  ),
+  caseOf(
+    runningQuantileKernel,
+    ({ T, H, seed }, r) => ({
+      thresholds: r(H, T),
+      norm: tensor(seed % 3 === 0 ? Number.NaN : 3),
+      state: r(H + 1),
+    }),
+    () => ({ decay: 0.99 }),
   ),
 ];
 

@@ -8,12 +8,14 @@ import { linearKernels } from './linear.js';
 import { lossKernels } from './losses.js';
 import { optimizerKernels } from './optimizer.js';
 import { routingKernels } from './routing.js';
+import { thresholdKernels } from './threshold.js';
 
 /** Kernels that call TensorFlow's own operations, on a CPU or a GPU. */
 export const DEVICE_KERNELS: readonly TensorflowKernel[] = [
   ...embeddingKernels,
   ...linearKernels,
   ...routingKernels,
+  ...thresholdKernels,
   ...expertKernels,
   ...lossKernels,
   ...optimizerKernels,

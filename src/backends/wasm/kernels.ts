@@ -10,6 +10,7 @@ import { lossKernels } from './losses.js';
 import { normKernels } from './norm.js';
 import { optimizerKernels } from './optimizer.js';
 import { routingKernels } from './routing.js';
+import { thresholdKernels } from './threshold.js';
 
 export const WASM_KERNELS: readonly WasmKernel[] = [
   ...embeddingKernels,
@@ -19,6 +20,7 @@ export const WASM_KERNELS: readonly WasmKernel[] = [
   ...decodeKernels,
   ...geluKernels,
   ...routingKernels,
+  ...thresholdKernels,
   ...expertKernels,
   ...lossKernels,
   ...optimizerKernels,

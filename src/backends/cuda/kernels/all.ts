@@ -14,6 +14,7 @@ import { rotaryKernels } from './rotary.js';
 import { rotaryAttentionKernels } from './rotary-attention.js';
 import { routingKernels } from './routing.js';
 import { tfjsKernels } from './tfjs.js';
+import { thresholdKernels } from './threshold.js';
 
 /** Kernels of the project's ops. */
 export const OP_KERNELS: readonly CudaKernel[] = [
@@ -25,6 +26,7 @@ export const OP_KERNELS: readonly CudaKernel[] = [
   ...rotaryAttentionKernels,
   ...elementwiseKernels,
   ...routingKernels,
+  ...thresholdKernels,
   ...predictorKernels,
   ...expertKernels,
   ...groupedLinearKernels,

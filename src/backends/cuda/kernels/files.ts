@@ -17,6 +17,7 @@ export const KERNEL_FILES = [
   'rotary',
   'short-attention',
   'sums',
+  'threshold',
 ] as const;
 export type KernelFile = (typeof KERNEL_FILES)[number];
 
