@@ -1,7 +1,11 @@
-/** The command line, built with commander: every command with its arguments and options. */
+/**
+ * The command line, built with commander: every command with its arguments and options. A command is loaded when it runs: all of
+ * them with their libraries would take half a second, also to print a help text or to complete a word.
+ */
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { Argument, Command, CommanderError, Help, Option } from 'commander';
+import { DEFAULT_SHAPES } from './bench/shape.js';
 import {
   backendOption,
   bareTokenBytes,
@@ -19,28 +23,13 @@ import {
   share,
   TARGET,
 } from './cli-options.js';
-import { analyzeCommand } from './commands/analyze.js';
-import { benchCommand, DEFAULT_SHAPES } from './commands/bench.js';
-import { completeCommand } from './commands/completion.js';
 import { completionScript, SHELLS } from './commands/completion-scripts.js';
-import { dataInfoCommand } from './commands/data-info.js';
-import { dataPrepareCommand } from './commands/data-prepare.js';
-import { doctorCommand } from './commands/doctor.js';
-import { evalCommand } from './commands/eval.js';
-import { EXPORT_FORMATS, exportCommand } from './commands/export.js';
-import { generateCommand } from './commands/generate.js';
-import { planCommand } from './commands/plan.js';
-import { probeCommand } from './commands/probe.js';
-import { statusCommand } from './commands/status.js';
 import { STATUS_ORDERS } from './commands/status-view.js';
-import { sweepCommand } from './commands/sweep.js';
-import { sweepSlurmCommand } from './commands/sweep-slurm.js';
 import { isJournal, JOURNAL_PRIORITY } from './commands/terminal.js';
-import { thinCommand } from './commands/thin.js';
-import { trainRunCommand } from './commands/train-run.js';
 import { DEFAULT_PART_BYTES } from './data/prepare.js';
 import { InputError, messageOf, TryLaterError } from './errors.js';
 import { EXIT, exitCodeOf, exitCodeOfRun, exitCodeOfStop, exitCodeOfSweep } from './exit-codes.js';
+import { EXPORT_FORMATS } from './export/formats.js';
 import { CAUSAL_MODES, ROUTING_MODES } from './model/config.js';
 import { programVersion } from './results/provenance.js';
 import { signalExitCode } from './run/stop-request.js';
@@ -122,7 +111,10 @@ function addPlan(mod: Command): void {
       'after',
       '\nExample:\n  $ mod plan configs/quick.yaml\n  $ mod plan configs/quick.yaml --set flop_budgets=[1e12] --set seeds=[0,1]',
     )
-    .action((config, options) => planCommand(config, options, print));
+    .action(async (config, options) => {
+      const { planCommand } = await import('./commands/plan.js');
+      await planCommand(config, options, print);
+    });
 }
 
 function addSweep(mod: Command): void {
@@ -185,6 +177,7 @@ function addSweep(mod: Command): void {
         if (slurm) {
           const command = [process.execPath, resolve(program)];
           const submission = { ...options, command, sbatch, concurrency, dryRun };
+          const { sweepSlurmCommand } = await import('./commands/sweep-slurm.js');
           const { failed } = await sweepSlurmCommand(config, submission, print, printError);
           if (failed.length > 0) process.exitCode = EXIT.failed;
           return;
@@ -192,6 +185,7 @@ function addSweep(mod: Command): void {
         if (sbatch !== '' || concurrency !== undefined || dryRun) {
           throw new InputError('--sbatch, --concurrency and --dry-run require --slurm');
         }
+        const { sweepCommand } = await import('./commands/sweep.js');
         const io = { out: process.stdout, times: !isJournal(1), program };
         process.exitCode = exitCodeOfSweep(await sweepCommand(config, { ...options, ...io }, printError));
       } catch (error) {
@@ -225,7 +219,10 @@ function addStatus(mod: Command): void {
       'after',
       '\nExample:\n  $ mod status results/quick --watch\n  $ mod status 6e18 --failed --sort loss',
     )
-    .action((target, options) => statusCommand(target, options, process.stdout));
+    .action(async (target, options) => {
+      const { statusCommand } = await import('./commands/status.js');
+      await statusCommand(target, options, process.stdout);
+    });
 }
 
 function addEval(mod: Command): void {
@@ -251,7 +248,10 @@ function addEval(mod: Command): void {
     .addOption(backendOption())
     .addOption(precisionOption())
     .addHelpText('after', '\nExample:\n  $ mod eval results/quick --autoregressive')
-    .action((target, options) => evalCommand(target, options, print, printNote));
+    .action(async (target, options) => {
+      const { evalCommand } = await import('./commands/eval.js');
+      await evalCommand(target, options, print, printNote);
+    });
 }
 
 function addAnalyze(mod: Command): void {
@@ -267,7 +267,10 @@ function addAnalyze(mod: Command): void {
     .addOption(backendOption())
     .addOption(precisionOption())
     .addHelpText('after', '\nExample:\n  $ mod analyze quick/1.1e11-mod-c0.125-f2-d64l4-s0')
-    .action((run, options) => analyzeCommand(run, options, print));
+    .action(async (run, options) => {
+      const { analyzeCommand } = await import('./commands/analyze.js');
+      await analyzeCommand(run, options, print);
+    });
 }
 
 function addGenerate(mod: Command): void {
@@ -297,9 +300,11 @@ function addGenerate(mod: Command): void {
       'after',
       '\nExample:\n  $ mod generate results/quick/1.1e11-mod-c0.125-f2-d64l4-s0 --prompt "function " --tokens 100',
     )
-    .action((checkpoint, options) =>
-      generateCommand(checkpoint, options, { out: (text) => process.stdout.write(text), err: printNote }),
-    );
+    .action(async (checkpoint, options) => {
+      const { generateCommand } = await import('./commands/generate.js');
+      const io = { out: (text: string) => process.stdout.write(text), err: printNote };
+      await generateCommand(checkpoint, options, io);
+    });
 }
 
 function addReport(mod: Command): void {
@@ -318,7 +323,6 @@ function addReport(mod: Command): void {
     .addOption(jsonOption())
     .addHelpText('after', '\nExample:\n  $ mod report results/6e18 results/2e19')
     .action(async (targets, options) => {
-      // Imported here, since loading the drawing libraries takes a fifth of a second.
       const { reportCommand } = await import('./commands/report.js');
       await reportCommand(targets, options, print);
     });
@@ -341,7 +345,10 @@ function addExport(mod: Command): void {
       'after',
       '\nExample:\n  $ mod export results/quick --format tensorboard && tensorboard --logdir results/quick/export',
     )
-    .action((target, options) => exportCommand(target, options, print));
+    .action(async (target, options) => {
+      const { exportCommand } = await import('./commands/export.js');
+      await exportCommand(target, options, print);
+    });
 }
 
 function addThin(mod: Command): void {
@@ -353,7 +360,10 @@ function addThin(mod: Command): void {
     .argument('<target>', 'sweep or run, by folder or name')
     .addOption(resultsOption())
     .addHelpText('after', '\nExample:\n  $ mod thin results/6e18')
-    .action((target, options) => thinCommand(target, options, print));
+    .action(async (target, options) => {
+      const { thinCommand } = await import('./commands/thin.js');
+      await thinCommand(target, options, print);
+    });
 }
 
 function addBench(mod: Command): void {
@@ -387,7 +397,10 @@ function addBench(mod: Command): void {
       'after',
       '\nA shape names d width, l layers, t sequence length, b batch size, v vocabulary;\nfor routed blocks also c capacity, f frequency; for experts e experts,\nx capacity factor, n no-ops.\nmod plan estimates hours from the rates measured here.\n\nExample:\n  $ mod bench --shape d320l8t1024b16v256 d320l8t1024b16v256c0.125f2 --profile',
     )
-    .action((options) => benchCommand(options, print));
+    .action(async (options) => {
+      const { benchCommand } = await import('./commands/bench.js');
+      await benchCommand(options, print);
+    });
 }
 
 function addDoctor(mod: Command): void {
@@ -399,7 +412,10 @@ function addDoctor(mod: Command): void {
     .addOption(resultsOption())
     .addOption(jsonOption())
     .addHelpText('after', '\nExample:\n  $ mod doctor --json')
-    .action((options) => doctorCommand(options, print));
+    .action(async (options) => {
+      const { doctorCommand } = await import('./commands/doctor.js');
+      await doctorCommand(options, print);
+    });
 }
 
 function addData(mod: Command): void {
@@ -430,7 +446,10 @@ function addData(mod: Command): void {
       'after',
       '\nExample:\n  $ mod data prepare c4/*.json.gz --out data\n  $ mod data prepare book.txt --separator "\\n\\n" --tokenizer bytes --out data',
     )
-    .action((files, options) => dataPrepareCommand(files, options, print));
+    .action(async (files, options) => {
+      const { dataPrepareCommand } = await import('./commands/data-prepare.js');
+      await dataPrepareCommand(files, options, print);
+    });
   data
     .command('info')
     .description('print the format, tokens, vocabulary in use and first tokens of files')
@@ -443,7 +462,10 @@ function addData(mod: Command): void {
     .option('--token-bytes <n>', 'bytes per token of a token file without a header', bareTokenBytes, 2)
     .addOption(jsonOption())
     .addHelpText('after', '\nExample:\n  $ mod data info data/train-*.bin')
-    .action((files, options) => dataInfoCommand(files, options, print));
+    .action(async (files, options) => {
+      const { dataInfoCommand } = await import('./commands/data-info.js');
+      await dataInfoCommand(files, options, print);
+    });
 }
 
 function addTrainRun(mod: Command): void {
@@ -460,6 +482,7 @@ function addTrainRun(mod: Command): void {
     .addOption(backendOption())
     .addOption(precisionOption())
     .action(async (sweep, run, options) => {
+      const { trainRunCommand } = await import('./commands/train-run.js');
       const { end, stoppedBy } = await trainRunCommand(sweep, run, options, print);
       process.exitCode = stoppedBy === null ? exitCodeOfRun(end) : exitCodeOfStop(stoppedBy);
     });
@@ -470,7 +493,10 @@ function addProbe(mod: Command): void {
     .command('probe', { hidden: true })
     .addOption(backendOption())
     .addOption(precisionOption())
-    .action((options) => probeCommand(options, print));
+    .action(async (options) => {
+      const { probeCommand } = await import('./commands/probe.js');
+      await probeCommand(options, print);
+    });
 }
 
 function addCompletion(mod: Command): void {
@@ -490,7 +516,10 @@ function addCompletion(mod: Command): void {
     .command('complete', { hidden: true })
     .addArgument(shell())
     .argument('[word...]')
-    .action((name, words) => completeCommand(mod, name, words, print));
+    .action(async (name, words) => {
+      const { completeCommand } = await import('./commands/completion.js');
+      await completeCommand(mod, name, words, print);
+    });
 }
 
 /** Runs one command and sets the exit code. Prints an error as one line, with --debug also its stack trace. */

@@ -58,7 +58,7 @@ const LAYERS: Record<string, readonly string[]> = {
   ],
   'exit-codes': ['results', 'run', 'sweep'],
   'cli-options': ['plan'],
-  cli: ['cli-options', 'commands', 'data', 'exit-codes', 'model', 'results', 'run'],
+  cli: ['bench', 'cli-options', 'commands', 'data', 'exit-codes', 'export', 'model', 'results', 'run'],
 };
 
 interface Import {

@@ -3,6 +3,9 @@ import { InputError } from '../errors.js';
 import type { ModelConfig } from '../model/config.js';
 import { routingProblems } from '../model/feasible.js';
 
+/** What `mod bench` times without --shape: a dense model and the paper's routed one of the same shape. */
+export const DEFAULT_SHAPES = ['d128l4t256b8v256', 'd128l4t256b8v256c0.125f2'];
+
 export interface BenchShape {
   name: string;
   model: ModelConfig;

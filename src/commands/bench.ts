@@ -8,7 +8,7 @@ import { measureDecode } from '../bench/decode.js';
 import { memoryShapes, sizeOf } from '../bench/memory.js';
 import { addBenchRecord, type BenchRecord, benchRecordPath } from '../bench/record.js';
 import { decodeReport, type Measured, memoryReport, stepReport } from '../bench/report.js';
-import { type BenchShape, parseShape } from '../bench/shape.js';
+import { type BenchShape, DEFAULT_SHAPES, parseShape } from '../bench/shape.js';
 import { measureStep, type StepMeasurement } from '../bench/step.js';
 import { InputError, messageOf } from '../errors.js';
 import type { ModelConfig } from '../model/config.js';
@@ -27,8 +27,6 @@ export interface BenchCommandOptions {
   precision: RequestedPrecision;
 }
 
-/** A dense model and the paper's routed one of the same shape. */
-export const DEFAULT_SHAPES = ['d128l4t256b8v256', 'd128l4t256b8v256c0.125f2'];
 const DEFAULT_DECODE_SHAPES = [1, 64].flatMap((batch) =>
   ['', 'c0.125f2'].map((routing) => `d128l4t768b${batch}v256${routing}`),
 );

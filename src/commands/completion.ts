@@ -2,9 +2,6 @@
 import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Argument, Command, Option } from 'commander';
-import { loadSweepFile } from '../config/sweep-file.js';
-import { expandSweep } from '../plan/expand.js';
-import { baselinesOf } from '../report/baseline.js';
 import { isSweepFolder, tryReadPlan } from '../results/sweep-folder.js';
 import type { Shell } from './completion-scripts.js';
 
@@ -30,7 +27,7 @@ interface Context {
 }
 
 /** What an argument or the value of an option may be, by its name in the help. */
-const VALUES: Record<string, (context: Context) => Completion> = {
+const VALUES: Record<string, (context: Context) => Completion | Promise<Completion>> = {
   config: () => ({ paths: 'files yaml yml', candidates: [] }),
   target: (context) => sweepsAndRuns(context, true),
   run: (context) => sweepsAndRuns(context, false),
@@ -52,19 +49,19 @@ const VALUES: Record<string, (context: Context) => Completion> = {
  * @param program the whole command line
  * @param words those after `mod`, up to the cursor; the last one may be empty
  */
-export function completeCommand(
+export async function completeCommand(
   program: Command,
   shell: Shell,
   words: readonly string[],
   out: (text: string) => void,
-): void {
-  const { paths, candidates } = completionOf(program, shell, words);
+): Promise<void> {
+  const { paths, candidates } = await completionOf(program, shell, words);
   out(
     [paths, ...candidates.map(({ value, description }) => `${value}\t${firstLine(description)}`)].join('\n'),
   );
 }
 
-function completionOf(program: Command, shell: Shell, given: readonly string[]): Completion {
+async function completionOf(program: Command, shell: Shell, given: readonly string[]): Promise<Completion> {
   const words = shell === 'bash' ? joinedAtEquals(given) : [...given];
   const current = words.pop() ?? '';
   let command = program;
@@ -95,7 +92,7 @@ function completionOf(program: Command, shell: Shell, given: readonly string[]):
     const [name, value] = split(current);
     const option = value === undefined ? undefined : optionNamed(command, name);
     if (option === undefined) return { paths: 'none', candidates: startingWith(current, optionsOf(command)) };
-    const found = valuesOf(option.long ?? '', option.argChoices, { ...context, current: value ?? '' });
+    const found = await valuesOf(option.long ?? '', option.argChoices, { ...context, current: value ?? '' });
     // bash replaces only the text after the equals sign.
     const prefix = shell === 'bash' ? '' : `${name}=`;
     return {
@@ -157,8 +154,12 @@ function optionsOf(command: Command): Candidate[] {
     .filter(({ value }, i, all) => all.findIndex((other) => other.value === value) === i);
 }
 
-function valuesOf(name: string, choices: readonly string[] | undefined, context: Context): Completion {
-  const found = choices === undefined ? (VALUES[name]?.(context) ?? NOTHING) : choicesOf(choices);
+async function valuesOf(
+  name: string,
+  choices: readonly string[] | undefined,
+  context: Context,
+): Promise<Completion> {
+  const found = choices === undefined ? ((await VALUES[name]?.(context)) ?? NOTHING) : choicesOf(choices);
   return { ...found, candidates: startingWith(context.current, found.candidates) };
 }
 
@@ -186,8 +187,13 @@ function sweepsAndRuns({ current, options }: Context, alsoSweeps: boolean): Comp
   };
 }
 
-/** The runs of the sweep file on the command line. */
-function plannedRuns({ positional, options }: Context): Completion {
+/** The runs of the sweep file on the command line. The planner is loaded for them alone: other candidates come at once. */
+async function plannedRuns({ positional, options }: Context): Promise<Completion> {
+  const [{ loadSweepFile }, { expandSweep }, { baselinesOf }] = await Promise.all([
+    import('../config/sweep-file.js'),
+    import('../plan/expand.js'),
+    import('../report/baseline.js'),
+  ]);
   const results = options.get('--results') ?? 'results';
   const runs = quietly(() => {
     const file = loadSweepFile(positional[0] ?? '');

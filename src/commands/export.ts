@@ -3,6 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { InputError } from '../errors.js';
 import { type CurveStep, curvesOf } from '../export/curves.js';
+import type { ExportFormat } from '../export/formats.js';
 import { eventFile } from '../export/tensorboard.js';
 import { wandbFiles } from '../export/wandb.js';
 import { makeResultsFolder, writeFileAtomic } from '../files/atomic.js';
@@ -34,10 +35,7 @@ const FORMATS = {
     return { [EVENT_FILE]: eventFile(scalars, curves[0]?.wallTime ?? 0) };
   },
   wandb: (run, curves) => ({ ...wandbFiles(run, curves) }),
-} satisfies Record<string, FilesOf>;
-
-export type ExportFormat = keyof typeof FORMATS;
-export const EXPORT_FORMATS = Object.keys(FORMATS) as readonly ExportFormat[];
+} satisfies Record<ExportFormat, FilesOf>;
 
 /**
  * Writes one folder per run that has taken a step, and prints the path of the output folder.
