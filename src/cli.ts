@@ -150,7 +150,7 @@ function addSweep(mod: Command): void {
     .addOption(
       new Option('--slurm', 'submit a job array with one task per run that is neither done nor queued')
         .default(false)
-        .conflicts(['shard', 'jobs', 'maxHours', 'configHash']),
+        .conflicts(['shard', 'jobs', 'maxHours', 'wholeRuns', 'configHash']),
     )
     .option('--sbatch <options>', 'with --slurm: options for sbatch, quoted as one argument', '')
     .option('--concurrency <n>', 'with --slurm: maximum number of tasks that run at a time', positiveInteger)
@@ -162,6 +162,11 @@ function addSweep(mod: Command): void {
       false,
     )
     .option('--max-hours <hours>', 'after this many hours save, stop and exit with code 75', hours)
+    .option(
+      '--whole-runs',
+      'with --max-hours: start no run that cannot end in the time that is left, by the times of finished runs',
+      false,
+    )
     .option('--quiet', 'print only failures, each once: for cron', false)
     .addOption(resultsOption())
     .addOption(backendOption())
@@ -184,6 +189,9 @@ function addSweep(mod: Command): void {
         }
         if (sbatch !== '' || concurrency !== undefined || dryRun) {
           throw new InputError('--sbatch, --concurrency and --dry-run require --slurm');
+        }
+        if (options.wholeRuns && options.maxHours === undefined) {
+          throw new InputError('--whole-runs requires --max-hours');
         }
         const { sweepCommand } = await import('./commands/sweep.js');
         const io = { out: process.stdout, times: !isJournal(1), program };

@@ -24,12 +24,13 @@ import type { PlannedRun } from '../plan/run.js';
 import { baselinesOf } from '../report/baseline.js';
 import { budgetName, significant } from '../report/words.js';
 import type { RunRow } from '../results/columns.js';
+import { isNearWidth } from '../results/pace.js';
 import { planRow, readManifest, specDifferences } from '../results/run-folder.js';
 import { hasEnded } from '../results/run-status.js';
 import { findSweep, orphanRuns, runFolder } from '../results/sweep-folder.js';
 import { currentRows } from '../results/tables.js';
 import { type RunProgress, sweepProgress } from '../sweep/status.js';
-import { isNear, nearestRate } from './plan-hours.js';
+import { nearestRate } from './plan-hours.js';
 import { type FittedColumn, fittedTable, terminalOf } from './terminal.js';
 
 /** Opens the tokens of a sweep; injected in tests. */
@@ -166,7 +167,7 @@ function rowOf(
   const { spec, train_flops, tokens } = run;
   const feasible = run.status === 'pending';
   const rate = feasible ? nearestRate(run, finished, measured) : null;
-  const near = rate !== null && isNear(rate, spec.model.d_model) ? rate : null;
+  const near = rate !== null && isNearWidth(rate.d_model, spec.model.d_model) ? rate : null;
   const manifest = hasEnded(status) ? readManifest(runFolder(folder, run.run_id)) : null;
   return {
     ...planRow(run),

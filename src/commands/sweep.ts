@@ -9,6 +9,7 @@ import { runOnFinish, summaryOf } from '../sweep/on-finish.js';
 import { compareFailures } from '../sweep/reported.js';
 import { isPart } from '../sweep/selection.js';
 import { type SweepOptions, type SweepOutcome, sweep } from '../sweep/sweep.js';
+import { leftOutText } from '../sweep/whole-runs.js';
 
 export interface SweepCommandOptions extends Omit<SweepOptions, 'baselineOf'> {
   /** Settles the diverged runs: they no longer count as failures. */
@@ -45,12 +46,19 @@ export async function sweepCommand(
   const reported = options.quiet ? unreported : failed;
   for (const { runId, status, note } of reported) err(`${runId}: ${status}: ${note}`);
   if (options.quiet && unreported.length > 0) err(mailSummary(file.name, folder, rows, failed));
-  if (!options.quiet) for (const { runId, note } of unfinished) err(`${runId}: not done: ${note}`);
+  if (!options.quiet) reportUnfinished(unfinished, err);
   if (callsOnFinish(outcome, options)) {
     const problem = await runOnFinish(file, summaryOf(file.name, outcome, rows));
     if (problem !== null) err(problem);
   }
   return outcome;
+}
+
+/** Prints the runs that were started and are not done, and those that were left out. */
+function reportUnfinished(unfinished: readonly RunEnd[], err: (text: string) => void): void {
+  const leftOut = unfinished.filter(({ status }) => status === 'pending');
+  for (const end of unfinished) if (!leftOut.includes(end)) err(`${end.runId}: not done: ${end.note}`);
+  if (leftOut.length > 0) err(leftOutText(leftOut));
 }
 
 /** Whether to run `on_finish`: not if nothing was trained, for one of several parts, or after a signal. */

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { type BackendChoice, describeBackend } from '../backends/choose.js';
 import { BACKENDS } from '../backends/names.js';
+import { checkpointSteps } from '../checkpoint/folder.js';
 import { pruneFinishedRuns } from '../checkpoint/pruning.js';
 import type { SweepFile } from '../config/sweep-file.js';
 import { InputError, messageOf } from '../errors.js';
@@ -13,8 +14,15 @@ import { acquireLock } from '../files/lock.js';
 import { visibleGpus } from '../machine.js';
 import type { PlannedRun } from '../plan/run.js';
 import type { RunRow } from '../results/columns.js';
+import { runFiles } from '../results/run-folder.js';
 import { RUN_STATUSES } from '../results/run-status.js';
-import { type SweepPlan, sweepFiles, writePlan, writePlanOfPart } from '../results/sweep-folder.js';
+import {
+  runFolder,
+  type SweepPlan,
+  sweepFiles,
+  writePlan,
+  writePlanOfPart,
+} from '../results/sweep-folder.js';
 import { currentRows, writeTables } from '../results/tables.js';
 import type { RunEnd } from '../run/messages.js';
 import type { StopReason } from '../run/stop-request.js';
@@ -31,12 +39,15 @@ import {
   type SelectionOptions,
   selectRuns,
 } from './selection.js';
+import { estimateRun, leftOutFor } from './whole-runs.js';
 
 export interface SweepOptions extends SelectionOptions {
   /** Runs that train in parallel. */
   jobs: number | 'auto';
   /** Hours after which the sweep saves and stops; undefined: no limit. */
   maxHours: number | undefined;
+  /** With maxHours: start no run that cannot end in the time that is left. */
+  wholeRuns: boolean;
   quiet: boolean;
   out: NodeJS.WriteStream;
   /** Whether progress lines begin with their time. */
@@ -51,7 +62,7 @@ export interface SweepOutcome {
   selected: string[];
   /** Failed runs, including those that diverged in earlier calls. */
   failed: RunEnd[];
-  /** Runs that are not done: another process trains them, or they were interrupted. */
+  /** Runs that are not done: another process trains them, they were interrupted, or `wholeRuns` left them out (`pending`). */
   unfinished: RunEnd[];
   /** What stopped the sweep early; null if it was not stopped. */
   stoppedBy: StopReason | null;
@@ -154,6 +165,14 @@ async function trainAll(
   updateTables();
   let diskIsFull = false;
   const timer = after(options.maxHours, () => processes.stop('max-hours'));
+  const secondsLeft = countdown(options.maxHours);
+  const leftOut = (run: PlannedRun): RunEnd | null => {
+    if (!options.wholeRuns) return null;
+    const { checkpoints } = runFiles(runFolder(folder, run.run_id));
+    const backend = backends.get(backendKey(run)) as BackendChoice;
+    const taken = checkpointSteps(checkpoints).at(-1) ?? 0;
+    return leftOutFor(run, estimateRun(run, currentRows(folder, plan), backend, taken), secondsLeft());
+  };
   try {
     await inParallel(
       startingOrder(todo, jobs, options.maxHours),
@@ -163,6 +182,11 @@ async function trainAll(
         if (noSpace !== null) {
           diskIsFull = true;
           failed.push(noSpace);
+          return;
+        }
+        const late = leftOut(run);
+        if (late !== null) {
+          unfinished.push(late);
           return;
         }
         const end = await processes.train(run, backends.get(backendKey(run)) as BackendChoice, slot);
@@ -193,6 +217,12 @@ function after(hours: number | undefined, call: () => void): NodeJS.Timeout | un
     call();
   }, 1000);
   return timer;
+}
+
+/** Returns the seconds that are left of some hours from now on. */
+function countdown(hours: number | undefined): () => number {
+  const end = performance.now() + 3_600_000 * (hours ?? Number.POSITIVE_INFINITY);
+  return () => Math.max(0, (end - performance.now()) / 1000);
 }
 
 /** The backend for each requested backend and precision, chosen once, so that equal requests get the same backend. */

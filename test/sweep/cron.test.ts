@@ -9,7 +9,7 @@ import type { SweepSummary } from '../../src/sweep/on-finish.js';
 import { checkDisk } from '../../src/sweep/preflight.js';
 import { plannedRun } from '../results/planned-run.js';
 import { mod, startMod } from '../support/mod.js';
-import { makeTinySweep, runRows, TINY_SWEEP, type TinySweep } from '../support/tiny-sweep.js';
+import { makeTinySweep, runRows, TINY_RUNS, TINY_SWEEP, type TinySweep } from '../support/tiny-sweep.js';
 
 const made: TinySweep[] = [];
 function tiny(text: string): TinySweep {
@@ -109,6 +109,25 @@ describe('a sweep that is stopped', () => {
     const end = await mod(...args(sweep, '--quiet', '--max-hours', '0.001'));
     expect(end).toEqual({ code: 75, stdout: '', stderr: '' });
     expect(checkpointSteps(runFiles(folderOf(sweep, LONG_RUN)).checkpoints)).toHaveLength(1);
+  });
+
+  it('with --whole-runs does not start what cannot end, and starts what is unknown', async () => {
+    const sweep = tiny(TINY_SWEEP);
+    const limited = ['--max-hours', '0.0027', '--whole-runs']; // 9.7 s, less than a run needs by its estimate
+    const unknown = ['--only', TINY_RUNS[0] as string, '--max-hours', '1', '--whole-runs'];
+    expect((await mod(...args(sweep, '--quiet', ...unknown))).code).toBe(0);
+    const { code, stdout, stderr } = await mod(...args(sweep, ...limited));
+    expect(code).toBe(75);
+    expect(stdout).toContain('1 done, 2 pending');
+    for (const run of TINY_RUNS.slice(1)) {
+      expect(stderr).toMatch(
+        new RegExp(`^${run}: needs about \\d+s by the FLOP/s of ${TINY_RUNS[0]}, `, 'm'),
+      );
+    }
+    expect(await mod(...args(sweep, '--quiet', ...limited))).toEqual({ code: 75, stdout: '', stderr: '' });
+    const refused = await mod(...args(sweep, '--whole-runs'));
+    expect(refused.code).toBe(2);
+    expect(refused.stderr).toContain('--whole-runs requires --max-hours');
   });
 });
 
