@@ -31,8 +31,11 @@ export class Parameter {
       this.grad = keep(addend);
       return;
     }
-    this.setGrad(add(this.grad, addend));
-    addend.dispose();
+    try {
+      this.setGrad(add(this.grad, addend));
+    } finally {
+      addend.dispose();
+    }
   }
 
   /** Replaces the gradient, by an op that has added the previous one to its result. Takes ownership. */
@@ -201,8 +204,11 @@ export class Tape {
       this.gradients.set(input.id, addend);
       return;
     }
-    this.replace(input, keep(add(gradAccum, addend)));
-    addend.dispose();
+    try {
+      this.replace(input, keep(add(gradAccum, addend)));
+    } finally {
+      addend.dispose();
+    }
   }
 
   private release(saved: Tensor[]): void {

@@ -93,6 +93,21 @@ describe('device memory', () => {
     expect(() => memory.release(large)).toThrow(/double free/);
   });
 
+  it('cuts a small block out of a large one only if the GPU has no other memory', () => {
+    const { memory, used } = device(1200 * MIB);
+    memory.release(memory.allocate(1000 * MIB)); // as the logits of the first micro-batch
+    const gradient = memory.allocate(100 * MIB);
+    const logits = memory.allocate(1000 * MIB);
+    expect(used()).toBe(1100 * MIB);
+    memory.release(logits);
+    const another = memory.allocate(200 * MIB); // fits in no free memory of the GPU: the large block is cut
+    expect(another.address).toBe(logits.address);
+    expect(used()).toBe(1100 * MIB);
+    for (const block of [gradient, another]) memory.release(block);
+    memory.trim();
+    expect(memory.memory()).toMatchObject({ current: 0, reserved: 0 });
+  });
+
   it('fails during capture without leaking memory', () => {
     const { memory, capture } = device(100 * MIB);
     memory.release(memory.allocate(60 * MIB));

@@ -52,10 +52,11 @@ export class FakeStream {
     this.captured = new Set();
   }
 
-  /** Ends a capture; the handle of its graph. */
-  end(): number {
+  /** Ends a capture; the handle of its graph, or null without a capture. */
+  end(): number | null {
+    if (this.captured === null) return null;
     const graph = this.device.handle();
-    this.graphs.set(graph, this.captured ?? new Set());
+    this.graphs.set(graph, this.captured);
     this.device.alive.graph.add(graph);
     this.captured = null;
     return graph;
@@ -242,7 +243,10 @@ export function cudaFunctions(device: FakeDevice, stream: FakeStream, host: Host
       stream.begin();
       return 0;
     },
-    cuStreamEndCapture: (_stream: number, out: number[]) => give(out, stream.end()),
+    cuStreamEndCapture: (_stream: number, out: number[]) => {
+      const graph = stream.end();
+      return graph === null ? CODES.illegalState : give(out, graph);
+    },
     cuGraphInstantiateWithFlags: (out: number[], graph: number) =>
       give(out, stream.instantiate(Number(graph))),
     cuGraphLaunch: (executable: number) => {

@@ -27,6 +27,7 @@ export const CODES = {
   invalidValue: 1,
   outOfMemory: 2,
   deviceUnavailable: 46,
+  illegalState: 401,
   notReady: 600,
   captureUnsupported: 900,
   unknown: 999,

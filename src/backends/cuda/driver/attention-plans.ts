@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import koffi from 'koffi';
+import { DeviceMemoryError } from '../../../errors.js';
 import { type AttentionShape, backwardGraph, forwardGraph, TENSOR } from './attention-graph.js';
 import type { Cudnn, CudnnPlan } from './cudnn.js';
 import { cacheFolder, readCache, writeCache } from './disk-cache.js';
@@ -67,7 +68,8 @@ export class AttentionPlans {
     if (json === null) return null;
     try {
       return this.cudnn.planFromJson(json);
-    } catch {
+    } catch (error) {
+      if (error instanceof DeviceMemoryError) throw error;
       return null; // a plan of another cuDNN or GPU: a new one replaces it
     }
   }

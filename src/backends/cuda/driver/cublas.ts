@@ -1,5 +1,6 @@
 /** Matrix products through cuBLASLt, row-major as in the ops; the algorithm of each shape is chosen once. */
 import koffi from 'koffi';
+import { DeviceMemoryError } from '../../../errors.js';
 import type { Address, Driver } from './driver.js';
 import { type ActivationStorage, BYTES_PER_ELEMENT } from './storage.js';
 import type { ProductTuning } from './tuning.js';
@@ -44,6 +45,9 @@ const LAYOUT = { batchCount: 5, batchOffset: 6 } as const;
 /** CUBLASLT_EPILOGUE_GELU_AUX and CUBLASLT_EPILOGUE_DGELU; both are the tanh approximation. */
 const EPILOGUE: Record<Epilogue, number> = { gelu: 160, 'gelu slope': 192 };
 const PREFERENCE_WORKSPACE = 1;
+/** CUBLAS_STATUS_ALLOC_FAILED, and what cuBLASLt returns if it cannot load a kernel: NOT_INITIALIZED, EXECUTION_FAILED, INTERNAL_ERROR. */
+const ALLOCATION_FAILED = 3;
+const KERNEL_FAILED = [1, 13, 14];
 /** cublasLtMatmulHeuristicResult_t: the algorithm's 64 bytes, its workspace, state, waves, 4 reserved words. */
 const RESULT_BYTES = 96;
 const STATE_OFFSET = 72;
@@ -122,7 +126,7 @@ export class CublasLt {
       'setting the workspace',
     );
     const workspace = driver.allocate(WORKSPACE_BYTES);
-    if (workspace === null) throw new Error("out of GPU memory: cannot allocate cuBLASLt's workspace");
+    if (workspace === null) throw new DeviceMemoryError("out of GPU memory: cannot allocate cuBLASLt's workspace");
     this.workspace = workspace;
   }
 
@@ -193,7 +197,8 @@ export class CublasLt {
     let supported = true;
     try {
       this.candidates(key, descriptor, layouts, 1);
-    } catch {
+    } catch (error) {
+      if (error instanceof DeviceMemoryError) throw error;
       supported = false;
     }
     this.supported.set(key, supported);
@@ -289,8 +294,13 @@ export class CublasLt {
     return Number(out[0]);
   }
 
+  /** @throws DeviceMemoryError if the device is out of memory */
   private check(code: number, what: string): void {
-    if (code !== 0) throw new Error(`${what}: cuBLAS error ${code}`);
+    if (code === 0) return;
+    const message = `${what}: cuBLAS error ${code}`;
+    if (code === ALLOCATION_FAILED || (KERNEL_FAILED.includes(code) && this.driver.isMemoryFull()))
+      throw new DeviceMemoryError(`out of GPU memory: ${message}`);
+    throw new Error(message);
   }
 }
 

@@ -1,5 +1,6 @@
 /** cuDNN's graph API through koffi: descriptors and their attributes, engines by heuristics, plans as JSON. */
 import koffi from 'koffi';
+import { DeviceMemoryError } from '../../../errors.js';
 import type { Address } from './driver.js';
 
 /** cudnnBackendDescriptorType_t */
@@ -54,6 +55,10 @@ const ATTRIBUTE = {
   deviceJson: 2702,
 } as const;
 
+/** cudnnStatus_t: an allocation on the device failed; and two codes that also mean so, if the device's memory is full. */
+const ALLOCATION_FAILED = 4004;
+const KERNEL_FAILED = [4000, 5000, 5001];
+
 /** Modes of the heuristics, in the order in which they are tried: the most accurate, the instant one, the fallback. */
 const HEURISTICS_MODES = [3, 0, 2];
 
@@ -91,6 +96,8 @@ export class Cudnn {
   /** 91900 for 9.19.0. */
   readonly version: number;
   readonly lib: ReturnType<typeof bind>;
+  /** Whether the device has no memory left for cuDNN's own use. */
+  isMemoryFull: () => boolean = () => false;
   private handle: Address | null = null;
   private device: Descriptor | null = null;
 
@@ -132,6 +139,7 @@ export class Cudnn {
             .finalize();
           return { descriptor, workspaceBytes: workspaceOf(descriptor) };
         } catch (error) {
+          if (error instanceof DeviceMemoryError) throw error;
           reason = error instanceof Error ? error.message : String(error);
         }
       }
@@ -175,12 +183,16 @@ export class Cudnn {
     pack.destroy();
   }
 
+  /** @throws DeviceMemoryError if the device is out of memory */
   check(code: number, what: string): void {
     if (code === 0) return;
-    const text = Buffer.alloc(4096);
-    this.lib.lastError(text, text.length);
-    const message = text.toString('utf8', 0, Math.max(0, text.indexOf(0))).trim();
-    throw new Error(`${what}: cuDNN error ${code}${message === '' ? '' : `: ${message}`}`);
+    const buffer = Buffer.alloc(4096);
+    this.lib.lastError(buffer, buffer.length);
+    const message = buffer.toString('utf8', 0, Math.max(0, buffer.indexOf(0))).trim();
+    const text = `${what}: cuDNN error ${code}${message === '' ? '' : `: ${message}`}`;
+    if (code === ALLOCATION_FAILED || (KERNEL_FAILED.includes(code) && this.isMemoryFull()))
+      throw new DeviceMemoryError(`out of GPU memory: ${text}`);
+    throw new Error(text);
   }
 
   /** A plan descriptor for the stream's GPU or the described one. */
@@ -199,7 +211,8 @@ export class Cudnn {
     if (this.device !== null) heuristics.set(ATTRIBUTE.heuristicsDevice, 'descriptor', [this.device.address]);
     try {
       heuristics.finalize();
-    } catch {
+    } catch (error) {
+      if (error instanceof DeviceMemoryError) throw error;
       return []; // this mode does not support the graph
     }
     const count = heuristics.count(ATTRIBUTE.heuristicsResults, 'descriptor');

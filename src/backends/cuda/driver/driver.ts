@@ -1,5 +1,6 @@
 /** The CUDA driver API through koffi: context, memory, stream, events, modules, launches and graphs. */
 import koffi from 'koffi';
+import { DeviceMemoryError } from '../../../errors.js';
 
 /** A device address or a handle of the driver: below 2^53 on every platform that CUDA supports. */
 export type Address = number;
@@ -16,6 +17,8 @@ export class CudaError extends Error {
 
 const CUDA_ERROR_OUT_OF_MEMORY = 2;
 const CUDA_ERROR_NOT_READY = 600;
+/** Free bytes below which a library's call that fails without a reason is out of memory: its kernels need some to load. */
+const LEAST_FREE = 64 * 2 ** 20;
 /** Compute capability 8.0 (Ampere) is the first whose tensor cores support bf16. */
 const OLDEST_COMPUTE_CAPABILITY = 80;
 /** The API version of CUDA 12's first driver. */
@@ -94,6 +97,11 @@ export class Driver {
   private waitEvent: Address | null = null;
   /** The launch that did not finish in time; null if there is none. */
   private hungLaunch: string | null = null;
+  /** Bytes that this process may allocate, for tests of small GPUs on large ones. */
+  memoryLimit = Number.POSITIVE_INFINITY;
+  /** Bytes of each allocation of this process, by address. */
+  private readonly allocations = new Map<Address, number>();
+  private allocatedBytes = 0;
 
   /** @throws CudaError if the driver or the GPU is missing or too old, with a message for the user */
   constructor(path: string, ordinal = 0) {
@@ -128,35 +136,62 @@ export class Driver {
     this.stream = this.get(this.cu.streamCreate, NON_BLOCKING);
   }
 
-  /** Throws a CudaError that names the call and the error, unless the code is 0. */
+  /**
+   * Throws unless the code is 0, with the call and the error.
+   *
+   * @throws DeviceMemoryError if the device is out of memory, which graphs and modules need as well
+   * @throws CudaError otherwise
+   */
   check(code: number, what: string): void {
-    if (code !== 0) throw new CudaError(code, `${what}: ${this.describe(code)}`);
+    if (code === 0) return;
+    const message = `${what}: ${this.describe(code)}`;
+    throw code === CUDA_ERROR_OUT_OF_MEMORY ? new DeviceMemoryError(message) : new CudaError(code, message);
   }
 
-  /** Free and total bytes of device memory. */
+  /** Free and total bytes of device memory, or of what this process may allocate of it. */
   memoryInfo(): { free: number; total: number } {
     const [free, total] = [[0], [0]];
     this.check(this.cu.memoryInfo(free, total), 'cuMemGetInfo');
-    return { free: Number(free[0]), total: Number(total[0]) };
+    return {
+      free: Math.min(Number(free[0]), this.memoryLimit - this.allocatedBytes),
+      total: Math.min(Number(total[0]), this.memoryLimit),
+    };
+  }
+
+  /** Whether the device has no memory left with which a library could load its kernels. */
+  isMemoryFull(): boolean {
+    try {
+      return this.memoryInfo().free < LEAST_FREE;
+    } catch {
+      return false; // the device is lost
+    }
   }
 
   /** Device memory; null if out of memory. */
   allocate(bytes: number): Address | null {
+    if (this.allocatedBytes + bytes > this.memoryLimit) return null;
     const out = [0];
     const code = this.cu.allocate(out, bytes);
     if (code === CUDA_ERROR_OUT_OF_MEMORY) return null;
     this.check(code, `cuMemAlloc of ${bytes} bytes`);
-    return Number(out[0]);
+    const address = Number(out[0]);
+    this.allocations.set(address, bytes);
+    this.allocatedBytes += bytes;
+    return address;
   }
 
   free(address: Address): void {
     this.check(this.cu.free(address), 'cuMemFree');
+    this.allocatedBytes -= this.allocations.get(address) ?? 0;
+    this.allocations.delete(address);
   }
 
   /** Pinned host memory, which the device copies from and to directly. */
   allocateHost(bytes: number): Address {
     const out = [0];
-    this.check(this.cu.allocateHost(out, bytes, 0), 'cuMemHostAlloc');
+    const code = this.cu.allocateHost(out, bytes, 0);
+    // The machine's memory, not the device's: a smaller micro-batch is no remedy.
+    if (code !== 0) throw new CudaError(code, `cannot pin ${bytes} bytes of memory: ${this.describe(code)}`);
     return Number(out[0]);
   }
 
@@ -274,14 +309,21 @@ export class Driver {
     const captured = [0];
     this.check(this.cu.endCapture(this.stream, captured), 'cuStreamEndCapture');
     const graph = Number(captured[0]);
-    const executable = this.get(this.cu.graphInstantiate, graph, 0);
-    this.check(this.cu.graphDestroy(graph), 'cuGraphDestroy');
-    return executable;
+    try {
+      const executable = [0];
+      this.check(this.cu.graphInstantiate(executable, graph, 0), 'cuGraphInstantiate');
+      return Number(executable[0]);
+    } finally {
+      this.check(this.cu.graphDestroy(graph), 'cuGraphDestroy');
+    }
   }
 
-  /** Ends a capture that failed. */
+  /** Ends a capture that failed, if it has not ended yet. */
   abandonCapture(): void {
-    this.cu.endCapture(this.stream, [0]);
+    const captured = [0];
+    const code = this.cu.endCapture(this.stream, captured);
+    // A capture that the driver has invalidated has no graph.
+    if (code === 0 && captured[0] !== 0) this.cu.graphDestroy(Number(captured[0]));
   }
 
   launchGraph(executable: Address): void {

@@ -35,6 +35,12 @@ const MIB = 2 ** 20;
 const SMALL = MIB;
 const SMALL_SEGMENT = 2 * MIB;
 const LARGE_SEGMENT = 32 * MIB;
+/**
+ * Blocks above this size are kept for requests of at least half their size while the GPU has other memory. Otherwise a
+ * gradient that outlives its micro-batch would be cut out of the block of the logits, and the next micro-batch, whose logits
+ * no longer fit, would reserve as much again.
+ */
+const KEPT_WHOLE = 256 * MIB;
 
 /** Bytes in use now and at their peak; bytes reserved from the driver. */
 export interface MemoryUse {
@@ -64,7 +70,7 @@ export class DeviceMemory {
    */
   allocate(bytes: number): Block {
     const size = Math.max(GRANULARITY, Math.ceil(bytes / GRANULARITY) * GRANULARITY);
-    const block = this.takeFree(size) ?? this.takeNew(size);
+    const block = this.takeFree(size, KEPT_WHOLE) ?? this.takeNew(size);
     block.free = false;
     this.use.current += block.bytes;
     this.use.peak = Math.max(this.use.peak, this.use.current);
@@ -129,11 +135,12 @@ export class DeviceMemory {
     }
   }
 
-  private takeFree(size: number): Block | null {
+  /** The smallest free block of at least `size` bytes; null if there is none, or if it is above `keptWhole` and twice as large. */
+  private takeFree(size: number, keptWhole: number): Block | null {
     const list = size < SMALL ? this.pool.small : this.pool.large;
     const at = firstAtLeast(list, size);
     const block = list[at];
-    if (block === undefined) return null;
+    if (block === undefined || (block.bytes > keptWhole && block.bytes > 2 * size)) return null;
     list.splice(at, 1);
     return this.cut(block, size);
   }
@@ -143,6 +150,10 @@ export class DeviceMemory {
     const least = small ? SMALL_SEGMENT : size < LARGE_SEGMENT / 2 ? LARGE_SEGMENT : size;
     const segmentBytes = Math.ceil(least / SMALL_SEGMENT) * SMALL_SEGMENT;
     let address = this.source.allocate(segmentBytes);
+    if (address === null) {
+      const block = this.takeFree(size, Number.POSITIVE_INFINITY);
+      if (block !== null) return block;
+    }
     if (address === null && this.pool === this.shared) {
       this.trim();
       address = this.source.allocate(segmentBytes);
