@@ -24,8 +24,8 @@ export interface StartedBackend {
   precision: Precision;
   /** Peak memory of this process: of the GPU if one computes, else resident in RAM. */
   peakMemoryBytes: () => number;
-  /** Memory of the GPU that computes, in bytes; null for the machine's own memory. */
-  memoryBytes: number | null;
+  /** Memory of the GPU that computes, in bytes: all of it, and what no process uses now; null for the machine's own memory. */
+  memory: () => { total: number; free: number } | null;
   /** Peak FLOP/s of the device in this precision; null if unknown. */
   peakFlopsPerSecond: number | null;
   /** Peak bandwidth of the device's memory in bytes/s; null if unknown. */
@@ -39,7 +39,7 @@ export interface StartedBackend {
 /** For a backend that computes on the host, or whose GPU's properties are unknown. */
 export const HOST_ONLY: Omit<StartedBackend, 'device' | 'precision'> = {
   peakMemoryBytes: () => process.resourceUsage().maxRSS * 1024,
-  memoryBytes: null,
+  memory: () => null,
   peakFlopsPerSecond: null,
   peakBytesPerSecond: null,
   recorder: null,

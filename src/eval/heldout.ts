@@ -1,7 +1,7 @@
 /** Held-out evaluation: the loss of every sequence in one routing mode, and the decisions of the routed blocks. */
 import { mean, type Tensor, tensor2d } from '@tensorflow/tfjs-core';
 import type { Batch, HeldoutWindows } from '../data/batches.js';
-import type { RoutedTrace } from '../model/block.js';
+import { DeviceMemoryError } from '../errors.js';
 import { type RoutingMode, routedBlocks } from '../model/config.js';
 import type { Participation } from '../model/flops.js';
 import { drawnWeights, hasPredictor } from '../model/routers.js';
@@ -17,8 +17,10 @@ export interface EvaluationOptions {
   mode: RoutingMode;
   /** Maximum number of windows, from the first. */
   sequences: number;
-  /** Sequences that pass through the model at once. */
+  /** Sequences that pass through the model at once: halved when the device runs out of memory. */
   batchSequences: number;
+  /** Called the first time that the device runs out of memory, before anything is halved: frees what can be made again. */
+  freeMemory?: () => void;
   /** The token that ends a document of the windows; absent or null: unknown, and losses are summed by sequence. */
   endOfText?: number | null;
   /** Seed for routers that draw their weights: the draws depend on seed, block and window only. */
@@ -57,7 +59,11 @@ export interface Evaluation {
   predictorAccuracyByBlock: number[];
 }
 
-/** Evaluates a model on the first windows of the held-out data. Yields to the event loop between batches. */
+/**
+ * Evaluates a model on the first windows of the held-out data. Yields to the event loop between batches.
+ *
+ * @throws DeviceMemoryError if the device cannot hold a single sequence
+ */
 export async function evaluate(
   model: Transformer,
   windows: HeldoutWindows,
@@ -67,11 +73,34 @@ export async function evaluate(
   const tallies = options.from?.tallies ?? routedBlocks(model.config).map(emptyTally);
   const sums = options.from?.sums ?? emptySums(options.endOfText ?? null);
   const running = new RunningMean(options.from && { count: options.from.sequences, ...options.from.loss });
+  let { batchSequences, freeMemory } = options;
   while (running.count < total) {
     const first = running.count;
-    const sequences = Math.min(options.batchSequences, total - first);
+    const sequences = Math.min(batchSequences, total - first);
     const batch = windows.read(first, sequences);
-    for (const loss of batchLosses(model, batch, first, options, tallies, sums)) running.add(loss);
+    let results: BatchResults;
+    try {
+      results = evaluateBatch(model, batch, first, options);
+    } catch (error) {
+      if (!(error instanceof DeviceMemoryError)) throw error;
+      if (freeMemory !== undefined) {
+        freeMemory();
+        freeMemory = undefined;
+      } else if (sequences === 1) {
+        throw error;
+      } else {
+        batchSequences = Math.ceil(sequences / 2);
+      }
+      continue;
+    }
+    results.decisions.forEach((decisions, i) => {
+      addDecisions(tallies[i] as BlockTally, decisions, model.config.sequence_length);
+    });
+    for (const loss of results.means) {
+      running.add(loss);
+      sums.sequences.push(loss * model.config.sequence_length);
+    }
+    if (results.losses !== null) addDocuments(sums, batch, results.losses, options.endOfText as number);
     const { mean, squares } = running;
     options.onProgress?.({ sequences: running.count, loss: { mean, squares }, sums, tallies }, total);
     await new Promise((resolve) => setImmediate(resolve));
@@ -97,20 +126,33 @@ export async function evaluate(
   };
 }
 
-/**
- * The LM loss of each sequence of a batch, in nats per token. Adds the routed blocks' decisions to their tallies, and the
- * losses to their sums.
- */
-function batchLosses(
+/** What a routed block decided for the tokens of a batch. */
+interface Decisions {
+  /** 1 for a selected token, else 0. */
+  selections: Float32Array;
+  /** The predictor's logits; null without. */
+  logits: Float32Array | null;
+}
+
+/** The results of a batch, all read from the device: it cannot run out of memory between two of them. */
+interface BatchResults {
+  /** The LM loss of each sequence, in nats per token. */
+  means: Float32Array;
+  /** The losses of all tokens; null if they are not summed by document. */
+  losses: Float32Array | null;
+  /** One entry per routed block, in order. */
+  decisions: Decisions[];
+}
+
+function evaluateBatch(
   model: Transformer,
   batch: Batch,
   first: number,
   options: EvaluationOptions,
-  tallies: BlockTally[],
-  sums: LossSums,
-): Float32Array {
+): BatchResults {
   const { sequences } = batch;
   const length = model.config.sequence_length;
+  const values = (tensor: Tensor) => tensor.dataSync() as Float32Array;
   return scope(() => {
     const { logits, routed } = model.forward(tensor2d(batch.inputs, [sequences, length], 'int32'), {
       tape: null,
@@ -118,21 +160,19 @@ function batchLosses(
       drawn: drawnWeights(model.config, options.seed, 'heldout', first, sequences),
     });
     const losses = crossEntropy(null, logits, tensor2d(batch.targets, [sequences, length], 'int32'));
-    routed.forEach((trace, i) => {
-      addDecisions(tallies[i] as BlockTally, trace);
-    });
-    const means = (mean(losses, 1) as Tensor).dataSync() as Float32Array;
-    for (const loss of means) sums.sequences.push(loss * length);
-    if (sums.documents !== null)
-      addDocuments(sums, batch, losses.dataSync() as Float32Array, options.endOfText as number);
-    return means;
+    return {
+      means: values(mean(losses, 1)),
+      losses: (options.endOfText ?? null) === null ? null : values(losses),
+      decisions: routed.map(({ mask, predictor }) => ({
+        selections: values(mask),
+        logits: predictor === null ? null : values(predictor),
+      })),
+    };
   });
 }
 
-function addDecisions(tally: BlockTally, { mask, predictor }: RoutedTrace): void {
-  const [sequences, length] = mask.shape as [number, number];
-  const selections = mask.dataSync();
-  const logits = predictor?.dataSync() ?? null;
+function addDecisions(tally: BlockTally, { selections, logits }: Decisions, length: number): void {
+  const sequences = selections.length / length;
   for (let sequence = 0; sequence < sequences; sequence++) {
     let count = 0;
     for (let i = sequence * length; i < (sequence + 1) * length; i++) {

@@ -26,7 +26,7 @@ export interface ModesOptions {
   /** As in EvaluationOptions. */
   endOfText?: number | null;
   seed: number;
-  backend: MicroBatchBackend & { device: string; peakMemoryBytes: () => number };
+  backend: Pick<MicroBatchBackend, 'name'> & { device: string; peakMemoryBytes: () => number };
   /** Milliseconds since 1970; injected in tests. */
   now: () => number;
   onProgress?: (runId: string, mode: RoutingMode, done: number, total: number) => void;

@@ -8,7 +8,7 @@ import { dataFiles, endOfTextOf, heldoutEndOfText, openHeldoutData } from '../da
 import type { TokenSource } from '../data/token-source.js';
 import { InputError } from '../errors.js';
 import type { ModelConfig, RoutingMode } from '../model/config.js';
-import { microBatchSequences } from '../model/memory.js';
+import { type MicroBatchBackend, microBatchSequences } from '../model/memory.js';
 import { evaluationModes, modeProblem } from '../model/routing-modes.js';
 import type { Transformer } from '../model/transformer.js';
 import type { PlannedRun } from '../plan/run.js';
@@ -23,7 +23,9 @@ import { assertSameHeldout, readEvaluations, runFiles, writeEvaluations } from '
 import { evaluateModes, lossesByMode, type ModeResult, type ModesOptions } from './modes.js';
 import { EvaluationProgress } from './progress.js';
 
-export interface TargetOptions extends Pick<ModesOptions, 'backend' | 'now' | 'onProgress'> {
+export interface TargetOptions extends Pick<ModesOptions, 'now' | 'onProgress'> {
+  backend: ModesOptions['backend'] &
+    Pick<MicroBatchBackend, 'precision'> & { memory: () => { free: number } | null };
   /** Evaluate only in this mode (for a run, in `topk` and this mode); undefined: see `autoregressive`. */
   routing: RoutingMode | undefined;
   /** True: all modes for which a model was trained (`evaluationModes`); false: `topk`. */
@@ -180,7 +182,9 @@ function evaluateModel(
   modes: RoutingMode[],
   options: TargetOptions & Pick<ModesOptions, 'runId' | 'seed' | 'progress' | 'endOfText'>,
 ): Promise<ModeResult[]> {
-  const batchSequences = microBatchSequences(model.config, BATCH_SEQUENCES, options.backend);
+  const { name, precision, memory } = options.backend;
+  const memoryBytes = memory()?.free ?? null;
+  const batchSequences = microBatchSequences(model.config, BATCH_SEQUENCES, { name, precision, memoryBytes });
   const sequences = options.sequences ?? windows.count;
   return evaluateModes(model, windows, { ...options, modes, sequences, batchSequences });
 }

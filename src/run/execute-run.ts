@@ -48,16 +48,15 @@ export async function executeRun(options: ExecuteRunOptions): Promise<RunEnd> {
   const { run, folder, baseDir, backend, stop, send, log, now } = options;
   const { spec, run_id } = run;
   const started = now();
-  const microBatch =
-    spec.training.micro_batch_sequences ?? microBatchSequences(spec.model, spec.batch_sequences, backend);
   const before = resumedManifest(run, folder);
   removeStaleFiles(folder, before !== null);
   const checkpoint =
     before === null ? null : usableCheckpoint(runFiles(folder).checkpoints, run.config_hash, log);
   if (checkpoint !== null) log(`resuming from ${checkpoint.folder}`);
+  const microBatch = checkpoint?.state.micro_batch_sequences ?? firstMicroBatch(run, backend);
   const skipped = new Set(before?.skipped_batches ?? []);
   const files = dataFiles(spec.data, baseDir);
-  const manifest = manifestOf(options, before, checkpoint, microBatch, files);
+  const manifest = manifestOf(options, before, checkpoint?.state.step ?? 0, microBatch, files);
   writeManifest(folder, manifest);
 
   const data = openTrainingData(spec, baseDir);
@@ -126,7 +125,7 @@ export async function executeRun(options: ExecuteRunOptions): Promise<RunEnd> {
       const what = `the loss or the gradient norm of step ${end.step} is not a finite number`;
       return finish('diverged', [what], null);
     }
-    const results = await evaluateRun(options, training.model, heldout.windows, microBatch);
+    const results = await evaluateRun(options, training.model, heldout.windows, training.microBatch);
     writeEvaluations(
       folder,
       results.map(({ row }) => row),
@@ -160,6 +159,20 @@ function skippedNote(skipped: ReadonlySet<number>, batchSequences: number): stri
   return [
     `skipped the batches of sequences ${batches.join(', ')}: their loss or gradient norm was not finite`,
   ];
+}
+
+/**
+ * Sequences of the first micro-batch: the sweep file's number, else estimated from the GPU's free memory, which other processes
+ * may use too. Deterministic runs are planned from its total memory: their sums have the same order when they train again.
+ */
+function firstMicroBatch({ spec }: PlannedRun, { name, precision, memory }: ChosenBackend): number {
+  const { micro_batch_sequences, deterministic } = spec.training;
+  const bytes = memory();
+  const memoryBytes = bytes === null ? null : deterministic ? bytes.total : bytes.free;
+  return (
+    micro_batch_sequences ??
+    microBatchSequences(spec.model, spec.batch_sequences, { name, precision, memoryBytes })
+  );
 }
 
 async function evaluateRun(

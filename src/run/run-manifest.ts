@@ -1,6 +1,6 @@
 /** The manifest of a run: that of the earlier attempts, to resume from, and the one that this attempt writes. */
 import type { ChosenBackend } from '../backends/choose.js';
-import type { UsableCheckpoint } from '../checkpoint/resume.js';
+
 import type { DataFiles } from '../data/config.js';
 import type { PlannedRun } from '../plan/run.js';
 import { gitCommit, programVersion, versions } from '../results/provenance.js';
@@ -16,11 +16,11 @@ export function resumedManifest({ config_hash }: PlannedRun, folder: string): Ma
   return manifest;
 }
 
-/** The manifest of a new attempt. `checkpoint`: what it resumes from; `before`: the manifest of the attempts before it. */
+/** The manifest of a new attempt, which starts after `fromStep` steps. `before`: the manifest of the attempts before it. */
 export function manifestOf(
   { run, backend, now }: { run: PlannedRun; backend: ChosenBackend; now: () => number },
   before: Manifest | null,
-  checkpoint: UsableCheckpoint | null,
+  fromStep: number,
   microBatch: number,
   files: Partial<DataFiles>,
 ): Manifest {
@@ -28,7 +28,7 @@ export function manifestOf(
   const git_commit = gitCommit();
   const attempt: Attempt = {
     started_at,
-    from_step: checkpoint?.state.step ?? 0,
+    from_step: fromStep,
     backend: backend.name,
     device: backend.device,
     version: programVersion(),
@@ -43,7 +43,7 @@ export function manifestOf(
     backend: backend.name,
     precision: backend.precision,
     device: backend.device,
-    micro_batch_sequences: checkpoint?.state.micro_batch_sequences ?? microBatch,
+    micro_batch_sequences: microBatch,
     versions: versions(...PACKAGES),
     git_commit,
     started_at: before?.started_at ?? started_at,

@@ -35,7 +35,7 @@ export interface TrainingSessionOptions {
   /** The tokenizer of the data, stored in checkpoints. */
   tokenizer: string | null;
   stop: StopRequest;
-  /** Sequences per forward pass in evaluations, and in training at the start. */
+  /** Sequences per forward pass at the start: the checkpoint's number if training resumes. */
   microBatch: number;
   /** First sequences of skipped batches. Training adds to this set. */
   skipped: Set<number>;
@@ -64,7 +64,8 @@ export class TrainingSession {
   private optimizer!: Optimizer;
   private thresholds!: RouterThresholds | null;
   private checkpointer!: Checkpointer;
-  private microBatch: number;
+  /** Sequences per forward pass now. */
+  microBatch: number;
   private readonly started: number;
   /** Seconds of earlier attempts. */
   private readonly wallBefore: number;
@@ -163,7 +164,7 @@ export class TrainingSession {
   }
 
   private train(): Promise<TrainingOutcome> {
-    const { run, backend, batches, heldout, skipped, stop, microBatch, now } = this.options;
+    const { run, backend, batches, heldout, skipped, stop, now } = this.options;
     const { spec } = run;
     return train({
       spec,
@@ -181,10 +182,15 @@ export class TrainingSession {
         this.options.onMicroBatch(sequences);
       },
       now,
-      heldoutLoss: async () => {
-        const options = { mode: 'topk' as const, batchSequences: microBatch, seed: spec.seed };
-        return (await evaluate(this.model, heldout, { ...options, sequences: spec.evaluation.sequences }))
-          .loss;
+      heldoutLoss: async (freeMemory) => {
+        const { loss } = await evaluate(this.model, heldout, {
+          mode: 'topk',
+          sequences: spec.evaluation.sequences,
+          batchSequences: this.microBatch,
+          seed: spec.seed,
+          freeMemory,
+        });
+        return loss;
       },
       onStep: (report) => {
         this.steps.add(report);

@@ -2,6 +2,7 @@
 import { keep, type Tensor, tensor } from '@tensorflow/tfjs-core';
 import type { Batch } from '../data/batches.js';
 import { routedBlocks } from '../model/config.js';
+import { microBatchSizes } from '../model/memory.js';
 import { type DrawnWeights, ROUTERS, type RouterDraws } from '../model/routers.js';
 import type { Transformer } from '../model/transformer.js';
 import type { Recorder, Recording } from '../ops/recording.js';
@@ -25,7 +26,7 @@ export interface TrainingStepOptions {
   model: Transformer;
   optimizer: Optimizer;
   batchSequences: number;
-  /** Sequences that pass through the model at once. */
+  /** Sequences that pass through the model at once, at most: the batch is split evenly. */
   microBatchSequences: number;
   /** The run's seed, for routers that draw their weights. */
   seed: number;
@@ -103,11 +104,12 @@ export class TrainingStep {
       }
     }
     this.drawKeys = keys;
-    for (let first = 0; first < batchSequences; first += microBatchSequences) {
-      const sequences = Math.min(microBatchSequences, batchSequences - first);
+    let first = 0;
+    for (const sequences of microBatchSizes(batchSequences, microBatchSequences)) {
       const input = () => new StepInput([sequences, config.sequence_length], recorder);
       const firstSequence = this.draws === null ? null : new StepInput([1], recorder);
       this.microBatches.push({ first, sequences, inputs: input(), targets: input(), firstSequence });
+      first += sequences;
     }
   }
 
@@ -138,9 +140,14 @@ export class TrainingStep {
     }
   }
 
-  dispose(): void {
+  /** Frees the memory of the recorded step, which no step may be using; the next step is recorded again. */
+  freeRecording(): void {
     this.recording?.dispose();
     this.recording = null;
+  }
+
+  dispose(): void {
+    this.freeRecording();
     this.schedule.dispose();
     for (const key of this.drawKeys.values()) key.dispose();
     for (const { inputs, targets, firstSequence } of this.microBatches) {

@@ -1,6 +1,7 @@
 /** The training loop of one run: it takes batches and reports each step. It reads and writes no files. */
 import type { Batch, TrainingBatches } from '../data/batches.js';
 import { DeviceMemoryError } from '../errors.js';
+import { evenMicroBatch } from '../model/memory.js';
 import type { Transformer } from '../model/transformer.js';
 import type { Recorder } from '../ops/recording.js';
 import type { RunSpec } from '../plan/run.js';
@@ -49,8 +50,11 @@ export interface TrainerOptions {
   /** Out of device memory: training continues on the same batches with this smaller micro-batch. */
   onMicroBatch?: (sequences: number) => void;
   onStep: (report: StepReport) => void;
-  /** Held-out loss, for `evaluation.every_steps`. */
-  heldoutLoss: () => Promise<number>;
+  /**
+   * Held-out loss, for `evaluation.every_steps`. If the device is out of memory it may call `freeMemory` once, which frees
+   * the memory of the recorded step until the next one.
+   */
+  heldoutLoss: (freeMemory: () => void) => Promise<number>;
   /** Clock in milliseconds; injected for tests. */
   now: () => number;
 }
@@ -92,7 +96,7 @@ export async function train(options: TrainerOptions): Promise<TrainingOutcome> {
       gradNorm,
       predictorAccuracy,
       experts,
-      heldoutLoss: evaluates ? await options.heldoutLoss() : null,
+      heldoutLoss: evaluates ? await options.heldoutLoss(() => stepper.freeRecording()) : null,
       stepMs: now - reported,
     };
     if (!finite) return { kind: 'not finite', report: stepReport, firstSequence };
@@ -156,12 +160,17 @@ class Stepper {
         return this.step.run(batch, firstSequence, rate);
       } catch (error) {
         if (!(error instanceof DeviceMemoryError) || this.microBatch === 1) throw error;
-        this.microBatch = Math.ceil(this.microBatch / 2);
+        const { batch_sequences } = this.options.spec;
+        this.microBatch = evenMicroBatch(batch_sequences, Math.ceil(this.microBatch / 2));
         this.options.onMicroBatch?.(this.microBatch);
         this.step.dispose();
         this.step = this.make();
       }
     }
+  }
+
+  freeRecording(): void {
+    this.step.freeRecording();
   }
 
   dispose(): void {

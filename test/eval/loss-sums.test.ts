@@ -60,7 +60,7 @@ describe('an evaluation in all modes', () => {
     const length = model.config.sequence_length;
     try {
       const windows = new HeldoutWindows(source, length);
-      const backend = { name: 'wasm', device: '', precision: 'fp32', memoryBytes: null } as const;
+      const backend = { name: 'wasm', device: '' } as const;
       const results = await evaluateModes(model, windows, {
         runId: 'a',
         modes: ROUTING_MODES.filter((mode) => modeProblem(model.config, mode) === null),

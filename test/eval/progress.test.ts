@@ -37,8 +37,6 @@ async function evaluated(stopAfter: number, subject = 'a') {
       backend: {
         name: 'wasm',
         device: 'a processor',
-        precision: 'fp32',
-        memoryBytes: null,
         peakMemoryBytes: () => 0,
       },
       now: () => 0,

@@ -1,10 +1,11 @@
 /** Micro-batches change no result: their size is estimated, and halved when the device runs out of memory. */
 import { memory, type Tensor } from '@tensorflow/tfjs-core';
+import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { TrainingBatches } from '../../src/data/batches.js';
 import type { TokenSource } from '../../src/data/token-source.js';
 import { DeviceMemoryError } from '../../src/errors.js';
-import { microBatchSequences } from '../../src/model/memory.js';
+import { evenMicroBatch, microBatchSequences, microBatchSizes } from '../../src/model/memory.js';
 import { initialValues } from '../../src/model/parameters.js';
 import { type ForwardOptions, type ForwardResult, Transformer } from '../../src/model/transformer.js';
 import type { RunSpec } from '../../src/plan/run.js';
@@ -79,13 +80,14 @@ describe('a device with too little memory', () => {
   });
 });
 
-// 512·(9·(8·256 + 2·1024) + 256) values per sequence: 19.0 million. 512 MiB of four bytes each for wasm, 0.7 of a GPU's
-// memory for cuda.
+// 512·(9·(8·256 + 2·1024) + 256) values per sequence: 19.0 million; 6.4 million parameters. 512 MiB of four bytes each for wasm;
+// for cuda 0.88 of a GPU's memory, less 18 bytes of each parameter, 16 in fp32. 256 sequences are split evenly.
 it.each([
   ['wasm', 'fp32', null, 256, 7],
   ['cuda', 'bf16', 80 * 2 ** 30, 256, 256],
-  ['cuda', 'bf16', 2 ** 30, 256, 19],
-  ['cuda', 'fp32', 2 ** 30, 256, 9],
+  ['cuda', 'bf16', 2 ** 30, 256, 20], // 21 fit: 13 micro-batches
+  ['cuda', 'fp32', 2 ** 30, 256, 11],
+  ['cuda', 'bf16', 10 * 2 ** 30, 256, 128], // 245 fit, and 245 and 11 are not equal
   ['cuda', 'bf16', 2 ** 20, 256, 1],
 ] as const)(
   '%s in %s with memory %j takes %i sequences %i at once',
@@ -94,3 +96,24 @@ it.each([
     expect(microBatchSequences(model, batch, { name, precision, memoryBytes })).toBe(at);
   },
 );
+
+it('does not estimate from memory that is not a number', () => {
+  const backend = { name: 'cuda', precision: 'bf16', memoryBytes: Number.NaN } as const;
+  expect(() => microBatchSequences(MODEL, 8, backend)).toThrow(/not a number of bytes/);
+  expect(() => microBatchSizes(8, Number.NaN)).toThrow(RangeError);
+  expect(() => microBatchSizes(8, 0)).toThrow(RangeError);
+});
+
+it('splits every batch into the fewest micro-batches, as equal as they can be', () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 600 }), fc.integer({ min: 1, max: 700 }), (batch, most) => {
+      const sizes = microBatchSizes(batch, most);
+      expect(sizes.reduce((sum, size) => sum + size, 0)).toBe(batch);
+      expect(sizes).toHaveLength(Math.ceil(batch / most));
+      expect(Math.max(...sizes)).toBe(evenMicroBatch(batch, most));
+      expect(Math.max(...sizes)).toBeLessThanOrEqual(most);
+      expect(Math.max(...sizes) - Math.min(...sizes)).toBeLessThanOrEqual(1);
+      expect(sizes[0]).toBe(Math.max(...sizes));
+    }),
+  );
+});

@@ -13,7 +13,7 @@ export const cudaStarter: BackendStarter = {
       device: backend.driver.deviceName,
       precision,
       peakMemoryBytes: () => backend.memoryUse().peak,
-      memoryBytes: backend.driver.memoryInfo().total,
+      memory: () => backend.driver.memoryInfo(),
       peakFlopsPerSecond: peakFlops(backend.driver.deviceName, precision),
       peakBytesPerSecond: peakBandwidth(backend.driver.deviceName),
       recorder: new CudaRecorder(backend),

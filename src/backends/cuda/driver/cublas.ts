@@ -126,7 +126,8 @@ export class CublasLt {
       'setting the workspace',
     );
     const workspace = driver.allocate(WORKSPACE_BYTES);
-    if (workspace === null) throw new DeviceMemoryError("out of GPU memory: cannot allocate cuBLASLt's workspace");
+    if (workspace === null)
+      throw new DeviceMemoryError("out of GPU memory: cannot allocate cuBLASLt's workspace");
     this.workspace = workspace;
   }
 
