@@ -1,0 +1,264 @@
+/** Memory of training on the fake driver: no run that trains is ended by an evaluation, and every lack of memory is survived. */
+import { memory } from '@tensorflow/tfjs-core';
+import { afterEach, describe, expect, it } from 'vitest';
+import { CudaRecorder } from '../../../src/backends/cuda/driver/recorder.js';
+import { parseShape } from '../../../src/bench/shape.js';
+import { HeldoutWindows, TrainingBatches } from '../../../src/data/batches.js';
+import type { TokenSource } from '../../../src/data/token-source.js';
+import { DeviceMemoryError } from '../../../src/errors.js';
+import { evaluate } from '../../../src/eval/heldout.js';
+import { microBatchSequences } from '../../../src/model/memory.js';
+import { Transformer } from '../../../src/model/transformer.js';
+import type { RunSpec } from '../../../src/plan/run.js';
+import { createOptimizer } from '../../../src/train/optimizers.js';
+import { train } from '../../../src/train/trainer.js';
+import { type FakeCuda, startFakeCuda } from '../../support/fake-cuda.js';
+import type { Fault } from '../../support/fake-driver/options.js';
+import { fakeTraining, zeroWeights } from '../../support/fake-training.js';
+
+const MIB = 2 ** 20;
+const GIB = 2 ** 30;
+/** GPT-2's vocabulary. */
+const V = 50257;
+
+let started: FakeCuda | null = null;
+async function start(...options: Parameters<typeof startFakeCuda>): Promise<FakeCuda> {
+  started = await startFakeCuda(...options);
+  return started;
+}
+afterEach(() => {
+  started?.close();
+  started = null;
+});
+
+const zeroTokens = (tokens: number): TokenSource => ({
+  tokens,
+  files: [],
+  read: (_, out) => out.fill(0),
+  close: () => undefined,
+});
+
+interface Trained {
+  /** Micro-batches: the first, then each that was reduced to. */
+  microBatches: number[];
+  /** Held-out losses that were computed. */
+  evaluations: number;
+}
+
+/** Trains a model for a few steps with two evaluations, and evaluates it as at the end of a run. */
+async function trainAndEvaluate(
+  { backend }: FakeCuda,
+  model: Transformer,
+  batchSequences: number,
+  microBatch: number,
+): Promise<Trained> {
+  const { config } = model;
+  const spec = {
+    model: config,
+    batch_sequences: batchSequences,
+    steps: 6,
+    seed: 0,
+    training: { learning_rate: 1e-3 },
+    evaluation: { every_steps: 3 },
+  } as RunSpec;
+  const optimizer = createOptimizer(model.parameters, { weightDecay: 0.1, gradientClip: 1 });
+  const windows = new HeldoutWindows(
+    zeroTokens(batchSequences * config.sequence_length + 1),
+    config.sequence_length,
+  );
+  const microBatches = [microBatch];
+  let evaluations = 0;
+  const heldoutLoss = async (freeMemory?: () => void) => {
+    const batch = { mode: 'topk', batchSequences: microBatches.at(-1) as number, seed: 0 } as const;
+    const free = freeMemory === undefined ? {} : { freeMemory };
+    const { loss } = await evaluate(model, windows, { ...batch, ...free, sequences: batch.batchSequences });
+    evaluations += 1;
+    return loss;
+  };
+  try {
+    const outcome = await train({
+      spec,
+      model,
+      optimizer,
+      batches: new TrainingBatches(
+        zeroTokens(8 * batchSequences * config.sequence_length),
+        config.sequence_length,
+        0,
+      ),
+      microBatchSequences: microBatch,
+      recorder: new CudaRecorder(backend),
+      onMicroBatch: (sequences) => microBatches.push(sequences),
+      onStep: () => undefined,
+      heldoutLoss,
+      now: () => 0,
+    });
+    expect(outcome).toEqual({ kind: 'done' });
+    await heldoutLoss();
+  } finally {
+    optimizer.dispose();
+  }
+  return { microBatches, evaluations };
+}
+
+describe('reserved memory', () => {
+  it.each([
+    [`d256l6t2048b128v${V}`, 64],
+    [`d512l8t2048b128v${V}`, 32],
+    [`d768l12t2048b128v${V}`, 43],
+    [`d768l12t2048b128v${V}c0.125f2`, 43],
+    [`d1216l23t2048b64v${V}`, 32],
+  ] as const)('is at most 1.1 times the peak: %s in micro-batches of %i', async (shape, microBatch) => {
+    const cuda = await start({ gpus: [{ totalBytes: 141 * GIB }] });
+    const training = fakeTraining(cuda, shape, microBatch);
+    for (let step = 0; step < 4; step++) {
+      await training.run(1);
+      const { peak, reserved } = cuda.backend.memoryUse();
+      expect(reserved / peak, `after step ${step + 1}`).toBeLessThan(1.1);
+    }
+    training.dispose();
+  });
+});
+
+describe('a run that evaluates while it trains', () => {
+  it.each(['d256l6', 'd512l8', 'd768l12', 'd1216l23', 'd768l12c0.125f2'])(
+    '%s ends on GPUs of 24, 48 and 80 GB, with its first micro-batch',
+    async (size) => {
+      const { model: config, batchSequences } = parseShape(size.replace(/^(d\d+l\d+)/, `$1t2048b128v${V}`));
+      const cuda = await start();
+      const model = new Transformer(config, zeroWeights);
+      for (const gigabytes of [24, 48, 80]) {
+        cuda.device.gpu.totalBytes = gigabytes * 1e9;
+        cuda.backend.device.trim();
+        const { free } = cuda.backend.driver.memoryInfo();
+        const backend = { name: 'cuda', precision: 'bf16', memoryBytes: free } as const;
+        const planned = microBatchSequences(config, batchSequences, backend);
+        const { microBatches, evaluations } = await trainAndEvaluate(cuda, model, batchSequences, planned);
+        expect(evaluations).toBe(3);
+        // The estimate fits: nothing was tried in vain.
+        expect(microBatches).toEqual([planned]);
+      }
+      model.dispose();
+    },
+  );
+});
+
+/** Small, with every kind of block; 8 sequences. */
+const SMALL = 'd64l2t64b8v256c0.25f2';
+
+describe('a device that runs out of memory', () => {
+  /** Leaves `reserved` bytes to this process, in free blocks, and none to others. */
+  function fill({ backend }: FakeCuda, reserved: number): void {
+    backend.device.release(backend.device.allocate(reserved));
+    const { free } = backend.driver.memoryInfo();
+    backend.driver.allocate(free - 32 * MIB);
+  }
+
+  /** Trains the small model; the tensors, bytes and graphs that are left afterwards. */
+  async function trainSmall(cuda: FakeCuda) {
+    const tensors = memory().numTensors;
+    const { model: config, batchSequences } = parseShape(SMALL);
+    const model = new Transformer(config, zeroWeights);
+    const trained = await trainAndEvaluate(cuda, model, batchSequences, batchSequences);
+    model.dispose();
+    return { ...trained, left: memory().numTensors - tensors, graphs: { ...cuda.device.alive } };
+  }
+
+  it.each<[string, Fault]>([
+    ['an allocation', { call: 'cuMemAlloc_v2', nth: 2, times: 2 }], // the second follows the return of free memory
+    ['the instantiation of a graph', { call: 'cuGraphInstantiateWithFlags' }],
+    ['the launch of a graph', { call: 'cuGraphLaunch', nth: 2 }],
+    ['the load of a module', { call: 'cuModuleLoadData', nth: 3 }],
+    ['a product', { call: 'cublasLtMatmul', nth: 20 }],
+    ['a product whose kernel cannot be loaded', { call: 'cublasLtMatmul', nth: 20, code: 14 }],
+    ['attention', { call: 'cudnnBackendExecute', nth: 2 }],
+    ['a plan of attention', { call: 'cudnnBackendFinalize', nth: 30 }],
+  ])('in %s halves the micro-batch', async (_, fault) => {
+    const cuda = await start({}, { precision: 'bf16', deterministic: true });
+    cuda.device.fail(fault);
+    // Full but for blocks that are reserved already: the library need not give a reason.
+    if (fault.code !== undefined) fill(cuda, 128 * MIB);
+    const { microBatches, evaluations, left, graphs } = await trainSmall(cuda);
+    expect(microBatches).toEqual([8, 4]);
+    expect(evaluations).toBe(3);
+    expect(left).toBe(0);
+    expect(graphs.graph.size + graphs.executable.size).toBe(0);
+  });
+
+  it('in a library that fails for another reason is a failure', async () => {
+    const cuda = await start({}, { precision: 'bf16', deterministic: true });
+    cuda.device.fail({ call: 'cublasLtMatmul', nth: 20, code: 14 });
+    await expect(trainSmall(cuda)).rejects.toThrow(/cuBLAS error 14/);
+  });
+
+  it('in an evaluation frees the recorded step, then halves the sequences of the evaluation', async () => {
+    const cuda = await start();
+    const { backend } = cuda;
+    const allocate = backend.device.allocate.bind(backend.device);
+    let limit = Number.POSITIVE_INFINITY;
+    let freed = 0;
+    backend.device.allocate = (bytes) => {
+      if (bytes > limit) throw new DeviceMemoryError('no memory');
+      return allocate(bytes);
+    };
+    const training = fakeTraining(cuda, SMALL);
+    await training.run(3);
+    const { model } = training;
+    const windows = new HeldoutWindows(zeroTokens(8 * 64 + 1), 64);
+    const options = { mode: 'topk', sequences: 8, batchSequences: 8, seed: 0 } as const;
+    limit = 2 * 2 * 64 * 256; // logits of two sequences
+    const evaluation = await evaluate(model, windows, { ...options, freeMemory: () => (freed += 1) });
+    expect(evaluation.sequences).toBe(8);
+    expect(evaluation.participation).toEqual([0]); // nothing is counted twice
+    expect(freed).toBe(1);
+    limit = 1;
+    await expect(evaluate(model, windows, options)).rejects.toThrow(DeviceMemoryError);
+    training.dispose();
+  });
+
+  it('leaks nothing, whichever allocation of a step fails', async () => {
+    const cuda = await start();
+    const { backend, device } = cuda;
+    const allocate = backend.device.allocate.bind(backend.device);
+    let left = Number.POSITIVE_INFINITY;
+    backend.device.allocate = (bytes) => {
+      left -= 1;
+      if (left === 0) throw new DeviceMemoryError('no memory');
+      return allocate(bytes);
+    };
+    // Tables stay for later steps with the same addresses.
+    const addressOf = backend.tables.addressOf.bind(backend.tables);
+    let tableBytes = 0;
+    backend.tables.addressOf = (content) => {
+      const used = backend.memoryUse().current;
+      const address = addressOf(content);
+      tableBytes += backend.memoryUse().current - used;
+      return address;
+    };
+    const inUse = () => backend.memoryUse().current - tableBytes;
+    const training = fakeTraining(cuda, SMALL);
+    await training.run(1);
+    let [before, failures] = [memory().numTensors, 0];
+    for (const recorded of [false, true]) {
+      if (recorded) await training.run(2);
+      training.step.freeRecording();
+      const bytes = inUse();
+      before = memory().numTensors;
+      for (let nth = 1; ; nth++) {
+        left = nth;
+        const error = await training.run(1).then(
+          () => null,
+          (reason: unknown) => reason,
+        );
+        if (error === null) break;
+        failures += 1;
+        expect(error).toBeInstanceOf(DeviceMemoryError);
+        expect(memory().numTensors, `failure ${nth}`).toBe(before);
+        expect(inUse(), `failure ${nth}`).toBe(bytes);
+        expect(device.alive.graph.size, `failure ${nth}`).toBe(0);
+      }
+      left = Number.POSITIVE_INFINITY;
+    }
+    expect(failures).toBeGreaterThan(150);
+    training.dispose();
+  });
+});
