@@ -1,49 +1,385 @@
-/** The standard deviation of a run's loss over seeds, and the intervals that follow from it. */
-import { mean } from '../statistics.js';
-import type { Interval } from './parabola.js';
+/** The noise of the losses of one budget: the effect of each seed, the variance of a run, and estimates that follow. */
+import { randomStream } from '../random.js';
+import type { Interval } from './curve-fit.js';
+import { t95, twoSidedP } from './distributions.js';
+import { groupBy } from './group.js';
+import { dot, inverseOf, leastSquares } from './least-squares.js';
 
-/** A sum of squares and its degrees of freedom. */
-export interface Residual {
+/** A variance and its degrees of freedom. */
+export interface Variance {
+  variance: number;
+  freedom: number;
+}
+
+/** A number that is linear in the losses of runs, with the variance of that number; null if the variance is unknown. */
+export interface Estimate {
+  value: number;
+  spread: Variance | null;
+}
+
+/** What the noise needs to know of a run. */
+export interface NoisyRun {
+  loss: number;
+  seed: number;
+  /** Runs with equal keys have one shape and setting: they differ in their seed only. */
+  cell: string;
+  /** The key of the run's curve. */
+  curve: string;
+  /** The number of parameters. */
+  size: number;
+}
+
+/** With fewer degrees of freedom an interval is too wide to be of use, and the noise counts as unknown: t is 12.7 with one. */
+export const NEEDED_FREEDOM = 2;
+/** Level of the test for lack of fit. */
+export const TEST_LEVEL = 0.05;
+/** Level of the tests for noise that differs between curves: high, as to miss it costs more than to see it where it is not. */
+const EQUAL_CURVES = 0.1;
+/** The same between sizes. */
+const EQUAL_SIZES = 0.05;
+/** Each group of shapes whose noise is compared with that of others has at least this many. */
+const GROUP_FREEDOM = 4;
+/** Seed effects are estimated if at least this many degrees of freedom are left. */
+const LEFT_FREEDOM = 3;
+
+/** The 95% interval by Student's t; null if the variance is unknown or has too few degrees of freedom. */
+export function intervalOf({ value, spread }: Estimate): Interval | null {
+  if (spread === null || spread.freedom < NEEDED_FREEDOM) return null;
+  const half = t95(spread.freedom) * Math.sqrt(spread.variance);
+  return [value - half, value + half];
+}
+
+/** Two-sided p of the hypothesis that the true value is `bound`; null where `intervalOf` is. */
+export function pOf({ value, spread }: Estimate, bound = 0): number | null {
+  if (spread === null || spread.freedom < NEEDED_FREEDOM) return null;
+  return twoSidedP((value - bound) / Math.sqrt(spread.variance), spread.freedom);
+}
+
+/** The variance of a sum of independent parts, with Satterthwaite's degrees of freedom (1946). */
+export function sumOf(parts: readonly Variance[]): Variance {
+  const variance = parts.reduce((sum, part) => sum + part.variance, 0);
+  const spread = parts.reduce((sum, part) => sum + part.variance ** 2 / part.freedom, 0);
+  return { variance, freedom: spread === 0 ? Number.POSITIVE_INFINITY : variance ** 2 / spread };
+}
+
+/** Sum of squares of a curve's shapes around its fit, with the degrees of freedom. */
+export interface CurveResidual {
+  curve: string;
   squares: number;
   freedom: number;
 }
 
-export const pooled = (parts: readonly Residual[]): Residual => ({
-  squares: parts.reduce((sum, { squares }) => sum + squares, 0),
-  freedom: parts.reduce((sum, { freedom }) => sum + freedom, 0),
-});
+/** How the variance of a run depends on the run. */
+export type NoiseKind = 'one' | 'by curve' | 'by size' | 'unknown';
 
-/** With fewer degrees of freedom a variance is too uncertain: with three its 95% interval spans a factor of 40. */
-const ENOUGH_SEEDS = 3;
+/** Runs with their weights in an estimate. */
+export type Weights = ReadonlyMap<NoisyRun, number>;
 
-/** The standard deviation of one run's loss over seeds, pooled over sizes; null if too few sizes have a second seed. */
-export function seedNoise(sizes: readonly (readonly { loss: number }[])[]): number | null {
-  const { squares, freedom } = pooled(sizes.map(aboutMean));
-  return freedom >= ENOUGH_SEEDS ? Math.sqrt(squares / freedom) : null;
+/**
+ * The losses of one budget: y = shape + seed + noise. A seed's effect is common to all shapes and is estimated within
+ * shapes, where seeds are shared; the variance of the noise is that of the seeds of a shape.
+ */
+export class Noise {
+  /** Loss without the effect of the seed. */
+  readonly adjusted: ReadonlyMap<NoisyRun, number>;
+  /** Number of seeds whose common effect is removed; 0 if none is. */
+  readonly seeds: number;
+  /** Within shapes: the variance of a run. */
+  readonly pure: Variance | null;
+  /** Monte Carlo p of equal variances over groups of shapes of similar size; null for fewer than two. */
+  readonly equalSizes: number | null;
+  private readonly bySize: readonly SizeGroup[] | null;
+  private readonly effect: (weights: Weights) => Map<NoisyRun, number>;
+  private readonly seedVariance: Variance | null;
+  private pooledVariance: Variance | null;
+  private byCurve: ReadonlyMap<string, Variance> | null = null;
+  /** Monte Carlo p of equal variances over curves; null if fewer than two have one. */
+  equalCurves: number | null = null;
+
+  constructor(private readonly runs: readonly NoisyRun[]) {
+    const cells = [...groupBy(runs, ({ cell }) => cell).values()].filter((cell) => cell.length > 1);
+    const effects = seedEffects(cells);
+    this.seeds = effects?.seeds.length ?? 0;
+    const effectOf = new Map(effects?.seeds.map((seed, i) => [seed, effects.effects[i] as number]));
+    this.adjusted = new Map(runs.map((run) => [run, run.loss - (effectOf.get(run.seed) ?? 0)]));
+    this.effect = effects?.influence ?? (() => new Map());
+    const spreads = cells.map((cell) => this.within(cell));
+    const total = cells.reduce((sum, cell) => sum + cell.length - 1, 0);
+    const lost = Math.max(0, this.seeds - 1);
+    const squares = spreads.reduce((sum, { variance, freedom }) => sum + variance * freedom, 0);
+    this.pure = total - lost < 1 ? null : { variance: squares / (total - lost), freedom: total - lost };
+    this.pooledVariance = this.pure;
+    this.separate(this.partsOf([]));
+    const groups = sizeGroups(cells, (cell, i) => {
+      const { variance, freedom } = spreads[i] as Variance;
+      const common = this.byCurve?.get(cell.curve)?.variance ?? 1;
+      return { variance: common === 0 ? 0 : variance / common, freedom };
+    });
+    this.equalSizes = equalVariances(
+      groups.map(({ noise: { variance, freedom } }) => ({ variance: variance / widened(freedom), freedom })),
+    );
+    this.bySize = this.equalSizes !== null && this.equalSizes < EQUAL_SIZES ? groups : null;
+    this.seedVariance = this.pure === null ? null : (effects?.variance(this.pure) ?? null);
+  }
+
+  private within(cell: readonly NoisyRun[]): Variance {
+    const losses = cell.map((run) => this.adjusted.get(run) as number);
+    const center = losses.reduce((sum, loss) => sum + loss, 0) / losses.length;
+    const freedom = cell.length - 1;
+    return { variance: losses.reduce((sum, loss) => sum + (loss - center) ** 2, 0) / freedom, freedom };
+  }
+
+  /** Adds what shapes deviate from fits that do not lack fit: more degrees of freedom, the only ones of single seeds. */
+  pool(residuals: readonly CurveResidual[]): void {
+    if (this.bySize !== null) return;
+    const parts = this.partsOf(residuals);
+    const freedom = parts.reduce((sum, one) => sum + one.freedom, 0) - Math.max(0, this.seeds - 1);
+    const squares = parts.reduce((sum, one) => sum + one.squares, 0);
+    this.pooledVariance = freedom < 1 ? null : { variance: squares / freedom, freedom };
+    this.separate(parts);
+  }
+
+  /** The sums of squares of each curve: within shapes, and of these residuals. */
+  private partsOf(residuals: readonly CurveResidual[]): CurveResidual[] {
+    const within = [...groupBy(this.runs, ({ cell }) => cell).values()].flatMap((cell): CurveResidual[] => {
+      if (cell.length < 2) return [];
+      const { variance, freedom } = this.within(cell);
+      return [{ curve: cell[0].curve, squares: variance * freedom, freedom }];
+    });
+    return [...groupBy([...within, ...residuals], ({ curve }) => curve)].map(([curve, parts]) => ({
+      curve,
+      squares: parts.reduce((sum, one) => sum + one.squares, 0),
+      freedom: parts.reduce((sum, one) => sum + one.freedom, 0),
+    }));
+  }
+
+  /** Gives each curve a variance of its own if they differ. */
+  private separate(parts: readonly CurveResidual[]): void {
+    const known = new Map(
+      parts.map(({ curve, squares, freedom }) => [curve, { variance: squares / freedom, freedom }]),
+    );
+    this.equalCurves = equalVariances([...known.values()]);
+    // A variance with one degree of freedom would leave its curve without an interval.
+    const enough = [...known.values()].every(({ freedom }) => freedom >= NEEDED_FREEDOM);
+    this.byCurve = enough && this.equalCurves !== null && this.equalCurves < EQUAL_CURVES ? known : null;
+  }
+
+  get kind(): NoiseKind {
+    if (this.bySize !== null) return 'by size';
+    if (this.byCurve !== null) return 'by curve';
+    return this.pooledVariance === null ? 'unknown' : 'one';
+  }
+
+  /** The variance of one run, pooled over the budget; null if unknown. */
+  get pooled(): Variance | null {
+    return this.pooledVariance;
+  }
+
+  /** The variance of a run; null if unknown. */
+  varianceOf(run: NoisyRun): Variance | null {
+    if (this.bySize === null) {
+      return this.byCurve === null ? this.pooledVariance : (this.byCurve.get(run.curve) ?? null);
+    }
+    const { noise } = groupAt(this.bySize, run.size);
+    const common = this.byCurve?.get(run.curve);
+    return common === undefined ? noise : { ...noise, variance: noise.variance * common.variance };
+  }
+
+  /**
+   * The sum of the runs' losses, without seed effects, by their weights.
+   *
+   * @param absolute whether the number is a loss, in which the seeds that were drawn matter, and not a difference
+   */
+  estimate(weights: Weights, absolute = false): Estimate {
+    const value = [...weights].reduce(
+      (sum, [run, weight]) => sum + weight * (this.adjusted.get(run) as number),
+      0,
+    );
+    const full = new Map(weights);
+    for (const [run, weight] of this.effect(weights)) full.set(run, (full.get(run) ?? 0) - weight);
+    const groups = new Map<string, { variance: Variance | null; sum: number }>();
+    for (const [run, weight] of full) {
+      const key = this.groupOf(run);
+      const group = groups.get(key) ?? { variance: this.varianceOf(run), sum: 0 };
+      group.sum += weight * weight;
+      groups.set(key, group);
+    }
+    const parts: Variance[] = [];
+    for (const { variance, sum } of groups.values()) {
+      if (sum < 1e-18) continue;
+      if (variance === null) return { value, spread: null };
+      parts.push({ variance: sum * variance.variance, freedom: variance.freedom });
+    }
+    if (absolute && this.seedVariance !== null) parts.push(this.seedVariance);
+    return { value, spread: sumOf(parts) };
+  }
+
+  /**
+   * The weight of a run in a fit: 1, or where the variance depends on the size one over its square root. One over the
+   * variance would be best if that were known; as an estimate, it makes the fit follow the groups that look quiet by chance.
+   */
+  weightOf(run: NoisyRun): number {
+    const variance = this.bySize === null ? null : this.varianceOf(run);
+    return variance === null || variance.variance === 0 ? 1 : variance.variance ** -0.5;
+  }
+
+  /** Runs of one group have one variance. */
+  groupOf({ size, curve }: NoisyRun): string {
+    const ofCurve = this.byCurve === null ? '' : curve;
+    return this.bySize === null ? ofCurve : `${groupAt(this.bySize, size).upTo} ${ofCurve}`;
+  }
 }
 
-function aboutMean(runs: readonly { loss: number }[]): Residual {
-  const center = mean(runs.map(({ loss }) => loss));
-  return { squares: runs.reduce((sum, { loss }) => sum + (loss - center) ** 2, 0), freedom: runs.length - 1 };
+/** Shapes of similar size, which share a variance. */
+interface SizeGroup {
+  upTo: number;
+  noise: Variance;
 }
 
-/** The same from the residuals of fitted curves: too large if a curve is not a parabola, null if the fits are exact. */
-export function fitNoise(residuals: readonly Residual[]): number | null {
-  const { squares, freedom } = pooled(residuals.filter((one) => one.freedom > 0));
-  return freedom === 0 ? null : Math.sqrt(squares / freedom);
+/** Groups shapes by size, so that every group has enough degrees of freedom. */
+function sizeGroups(
+  cells: readonly (readonly NoisyRun[])[],
+  spreadOf: (run: NoisyRun, i: number) => Variance,
+): SizeGroup[] {
+  const sorted = cells
+    .map((cell, i) => ({ size: (cell[0] as NoisyRun).size, ...spreadOf(cell[0] as NoisyRun, i) }))
+    .sort((a, b) => a.size - b.size);
+  const groups: { upTo: number; squares: number; freedom: number }[] = [];
+  let open = { upTo: 0, squares: 0, freedom: 0 };
+  sorted.forEach(({ size, variance, freedom }, i) => {
+    open = { upTo: size, squares: open.squares + variance * freedom, freedom: open.freedom + freedom };
+    if (open.freedom >= GROUP_FREEDOM && sorted[i + 1]?.size !== size) {
+      groups.push(open);
+      open = { upTo: 0, squares: 0, freedom: 0 };
+    }
+  });
+  const last = groups.at(-1);
+  if (last === undefined) return [];
+  if (open.freedom > 0) {
+    last.squares += open.squares;
+    last.freedom += open.freedom;
+  }
+  last.upTo = Number.POSITIVE_INFINITY;
+  return groups.map(({ upTo, squares, freedom }) => ({
+    upTo,
+    noise: { variance: (squares / freedom) * widened(freedom), freedom },
+  }));
 }
 
-/** Two-sided 95% of a normal distribution. */
-const Z95 = 1.96;
+/** The factor of a group's variance for the noise of the weights that follow from it (as Kackar and Harville 1984). */
+const widened = (freedom: number) => 1 + 1 / freedom;
 
-/** The 95% interval of a difference of two means of `a` and `b` runs, by default of two single runs. */
-export function runInterval(value: number, noise: number | null, ofA = 1, ofB = 1): Interval | null {
-  return noiseInterval(value, noise, 1 / ofA + 1 / ofB);
+const groupAt = (groups: readonly SizeGroup[], size: number): SizeGroup =>
+  groups.find(({ upTo }) => size <= upTo) as SizeGroup;
+
+interface SeedEffects {
+  seeds: number[];
+  /** Sum to 0. */
+  effects: number[];
+  /** The weights of runs in the effects that a weighted sum of losses contains. */
+  influence: (weights: Weights) => Map<NoisyRun, number>;
+  /** Of the mean of the seeds around the mean of all seeds that could have been drawn; null if it is not above 0. */
+  variance: (pure: Variance) => Variance | null;
 }
 
-/** The 95% interval of a weighted sum of runs' losses with this sum of squared weights; null if the noise is unknown. */
-export function noiseInterval(value: number, noise: number | null, squares: number): Interval | null {
-  if (noise === null) return null;
-  const half = Z95 * noise * Math.sqrt(squares);
-  return [value - half, value + half];
+/** The effects of seeds that several shapes share, by least squares within shapes; null if seeds are not shared. */
+function seedEffects(cells: readonly (readonly NoisyRun[])[]): SeedEffects | null {
+  const seeds = [...new Set(cells.flatMap((cell) => cell.map(({ seed }) => seed)))].sort((a, b) => a - b);
+  const freedom = cells.reduce((sum, cell) => sum + cell.length - 1, 0);
+  if (seeds.length < 2 || cells.length < 2 || freedom - (seeds.length - 1) < LEFT_FREEDOM) return null;
+  const last = seeds.at(-1);
+  const coded = (seed: number) =>
+    seeds.slice(0, -1).map((one) => (seed === one ? 1 : 0) - (seed === last ? 1 : 0));
+  const runs: NoisyRun[] = [];
+  const rows: number[][] = [];
+  const losses: number[] = [];
+  for (const cell of cells) {
+    const codes = cell.map(({ seed }) => coded(seed));
+    const center = codes[0]?.map(
+      (_, i) => codes.reduce((sum, row) => sum + (row[i] as number), 0) / cell.length,
+    );
+    const loss = cell.reduce((sum, run) => sum + run.loss, 0) / cell.length;
+    cell.forEach((run, i) => {
+      runs.push(run);
+      rows.push((codes[i] as number[]).map((value, j) => value - ((center as number[])[j] as number)));
+      losses.push(run.loss - loss);
+    });
+  }
+  const fit = leastSquares(
+    rows,
+    losses,
+    losses.map(() => 1),
+  );
+  if (fit === null) return null;
+  const effects = [...fit.beta, -fit.beta.reduce((sum, one) => sum + one, 0)];
+  return {
+    seeds,
+    effects,
+    influence: (weights) => {
+      const total = new Array<number>(seeds.length - 1).fill(0);
+      for (const [{ seed }, weight] of weights) {
+        if (!seeds.includes(seed)) continue;
+        for (const [i, code] of coded(seed).entries()) total[i] = (total[i] as number) + weight * code;
+      }
+      if (total.every((one) => Math.abs(one) < 1e-12)) return new Map();
+      const solution = fit.inverse.map((line) => dot(line, total));
+      return new Map(runs.map((run, i) => [run, dot(rows[i] as number[], solution)]));
+    },
+    variance: (pure) => {
+      // The mean square between seeds has the expectation noise + runs per seed · seed variance.
+      const normal = inverseOf(fit.inverse);
+      const explained =
+        normal === null
+          ? 0
+          : dot(
+              fit.beta,
+              normal.map((line) => dot(line, fit.beta)),
+            );
+      const between = explained / (seeds.length - 1);
+      const perSeed = runs.length / seeds.length;
+      const excess = (between - pure.variance) / perSeed;
+      if (!(excess > 0)) return null;
+      const all = between / perSeed;
+      return {
+        variance: excess / seeds.length,
+        freedom: (seeds.length - 1) * (excess / all) ** 2,
+      };
+    },
+  };
+}
+
+const DRAWS = 400;
+const nulls = new Map<string, Float64Array>();
+
+/**
+ * Bartlett's test (1937) of equal variances, with its exact distribution under normal noise by simulation: the chi-squared
+ * approximation is poor with one degree of freedom a group. Null for fewer than two groups.
+ */
+export function equalVariances(groups: readonly Variance[]): number | null {
+  if (groups.length < 2) return null;
+  const freedoms = groups.map(({ freedom }) => freedom).sort((a, b) => a - b);
+  const key = freedoms.join();
+  let simulated = nulls.get(key);
+  if (simulated === undefined) {
+    const random = randomStream(0, 'report', 'equal variances', key);
+    simulated = Float64Array.from({ length: DRAWS }, () =>
+      bartlett(freedoms.map((freedom) => ({ freedom, variance: chiSquared(freedom, random) / freedom }))),
+    );
+    nulls.set(key, simulated);
+  }
+  const found = bartlett(groups);
+  return (1 + simulated.filter((one) => one >= found).length) / (1 + DRAWS);
+}
+
+function chiSquared(freedom: number, random: { normal(): number }): number {
+  let sum = 0;
+  for (let i = 0; i < freedom; i++) sum += random.normal() ** 2;
+  return sum;
+}
+
+function bartlett(groups: readonly Variance[]): number {
+  const freedom = groups.reduce((sum, one) => sum + one.freedom, 0);
+  const pooled = groups.reduce((sum, one) => sum + one.freedom * one.variance, 0) / freedom;
+  if (!(pooled > 0)) return 0;
+  return groups.reduce((sum, one) => sum - one.freedom * Math.log(Math.max(one.variance / pooled, 1e-12)), 0);
 }

@@ -102,7 +102,7 @@ function claimsTable(claims: readonly Claim[]): string {
       `<li>${escapeXml(claim)} <span class="source">${escapeXml(source)}</span> ${escapeXml(finding)}</li>`,
   );
   const rest = `<details open><summary>${counted(untested.length, 'claim')} not tested</summary><ul>${items.join('')}</ul></details>`;
-  return `<p class="quiet">Claims of Raposo et al. 2024, by section. 95% intervals are in brackets. A claim holds or fails if its interval is entirely on one side; for step times, memory and predictors, which have no interval, the value decides. It is undecided if the interval includes both sides or is unknown. With several budgets, the verdict is that of the budgets that decide; if they disagree, the claim is undecided.</p>${tested.length === 0 ? '' : table}${untested.length === 0 ? '' : rest.replace(tested.length === 0 ? '' : ' open', '')}`;
+  return `<p class="quiet">Claims of Raposo et al. 2024, by section. 95% intervals are in brackets. A claim holds or fails if a test at the level of 5% excludes the other side, after adjusting for the number of settings and budgets that could have decided it; else it is undecided, with the reason. With several budgets, the verdict is that of the budgets that decide; if they disagree, the claim is undecided.</p>${tested.length === 0 ? '' : table}${untested.length === 0 ? '' : rest.replace(tested.length === 0 ? '' : ' open', '')}`;
 }
 
 function figureHtml({ id, title, paper, reading, notes = '', svg, table, wide }: Figure): string {
@@ -150,10 +150,15 @@ function leftOut(study: Study): string {
 }
 
 function method({ budgets }: Study): string {
-  const noise = budgets.map(
-    ({ budget, noise }) => `${noise === null ? 'unknown' : noise.toFixed(4)} at ${budgetName(budget)}`,
-  );
-  return `<p>A curve consists of all finished runs of one setting at one budget. Loss is the held-out loss in nats per token under the training pass. Each curve is fitted by a parabola of the loss over log10 of the parameters, and of the FLOPs per pass, by least squares; an optimum is used if at least three sizes curve upwards with the optimum between them, else the best run is used. Of shapes of one size (FLOPs per pass within a fifth, depth over width different by half or more) those that are worse than another one beyond 95% of the noise are left out of the fit; the intervals do not include the uncertainty of that choice.</p>
-<p>The noise is the standard deviation of a run’s loss over seeds, pooled over the models of a budget that have several, or around the fitted curves with fewer than three degrees of freedom: ${escapeXml(noise.join(', '))}. Intervals are 95%: of an optimum by a bootstrap of 500 resamples over sizes and, within them, seeds, or with three sizes by normal draws of the noise; of a difference of two optima from the resamples of both; if a curve has none, and for single models, from the noise. Seven sizes are few for a bootstrap: its intervals are somewhat too narrow.</p>
-<p>Across budgets, a line is fitted to the logarithms of the optima (Hoffmann et al. 2022, approach 2), which is biased if the sizes are not centred on the optimum; the surface E + A/N^alpha + B/D^beta is fitted to all runs as well, by the Huber loss of its logarithm with delta 1e-3 from 162 starts (approach 3). FLOPs are counted as in Hoffmann et al. 2022, appendix F, with backward twice forward. Step times are compared only between runs of the same device, backend, precision, batch and sequence length.</p>`;
+  const noise = budgets.map(({ budget, noise: { pooled, kind } }) => {
+    const differs = kind === 'one' || kind === 'unknown' ? '' : `, different ${kind}`;
+    const value =
+      pooled === null
+        ? 'unknown'
+        : `${Math.sqrt(pooled.variance).toFixed(4)} with ${pooled.freedom} degrees of freedom`;
+    return `${value}${differs} at ${budgetName(budget)}`;
+  });
+  return `<p>A curve consists of all finished runs of one setting at one budget. Loss is the held-out loss in nats per token under the training pass. Each curve is fitted by least squares: by a parabola over the logarithm of the parameters, or where shapes of one size differ in depth over width by a surface over both; the optimum is the minimum of its lower envelope. No shape is left out. An optimum is not known, and no verdict rests on it, if it is outside the sizes, if the curve does not bend upwards, if the shapes deviate from the fit by more than seeds differ (p below 0.05 for the two curves that are compared), or with fewer than two degrees of freedom, 64 held-out sequences or 200 steps.</p>
+<p>The noise is the standard deviation of a run’s loss, without the effect of the seed where several shapes share seeds: ${escapeXml(noise.join(', '))}. It is pooled over the curves of a budget, from seeds within shapes and from shapes around fits; where a test finds it different between curves or sizes, each has its own. Intervals are 95%, from Student’s t with the degrees of freedom of the noise that matters. The p of a verdict is multiplied by the number of settings that were chosen among, and adjusted over the budgets (Holm 1979).</p>
+<p>Across budgets, a line is fitted to the logarithms of the optima (Hoffmann et al. 2022, approach 2), which is biased if the sizes are not centred on the optimum; the surface E + A/N^alpha + B/D^beta is fitted to all runs as well, by the Huber loss of its logarithm with delta 1e-3 from 162 starts (approach 3), its interval by resampling shapes. FLOPs are counted as in Hoffmann et al. 2022, appendix F, with backward twice forward. Step times are compared only between runs of the same device, backend, precision, batch, sequence length and version of the program.</p>`;
 }

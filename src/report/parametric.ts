@@ -1,7 +1,9 @@
 /** Chinchilla's approach 3: fits one loss surface over parameters and tokens to all runs of all budgets. */
 import type { RandomStream } from '../random.js';
+import { quantile } from '../statistics.js';
+import type { Interval } from './curve-fit.js';
+import { groupBy } from './group.js';
 import { minimize, type Objective } from './minimize.js';
-import { type Interval, interval } from './parabola.js';
 
 export interface LossPoint {
   /** N, total parameters. */
@@ -10,6 +12,8 @@ export interface LossPoint {
   tokens: number;
   /** Nats per token. */
   loss: number;
+  /** The runs of one shape and budget, which are resampled together. */
+  cell: string;
 }
 
 /** L(N, D) = E + A / N^alpha + B / D^beta. */
@@ -27,7 +31,7 @@ export interface SurfaceFit {
   /** Exponents of the optimal N and D in the budget: beta / (alpha + beta) and alpha / (alpha + beta). */
   paramsExponent: number;
   tokensExponent: number;
-  /** 95%, runs resampled; null if a resample could not be fitted. */
+  /** 95%, shapes resampled; null if a resample could not be fitted. */
   paramsInterval: Interval | null;
   /** Root mean square of log(predicted / observed). */
   rmsLogError: number;
@@ -75,8 +79,9 @@ export function fitSurface(
     .map(({ start }) => minimize(objective, start))
     .reduce((least, found) => (found.value < least.value ? found : least));
   const surface = surfaceOf(best.x);
+  const cells = [...groupBy(points, ({ cell }) => cell).values()];
   const exponents = Array.from({ length: RESAMPLES }, () => {
-    const drawn = points.map(() => points[Math.floor(random.uniform() * points.length)] as LossPoint);
+    const drawn = cells.flatMap(() => cells[Math.floor(random.uniform() * cells.length)] as LossPoint[]);
     return paramsExponent(surfaceOf(minimize(huberObjective(drawn), best.x).x));
   });
   const errors = points.map(({ params, tokens, loss }) => Math.log(lossAt(surface, params, tokens) / loss));
@@ -85,7 +90,9 @@ export function fitSurface(
     points: points.length,
     paramsExponent: paramsExponent(surface),
     tokensExponent: 1 - paramsExponent(surface),
-    paramsInterval: exponents.every(Number.isFinite) ? interval(exponents) : null,
+    paramsInterval: exponents.every(Number.isFinite)
+      ? [quantile(exponents, 0.025), quantile(exponents, 0.975)]
+      : null,
     rmsLogError: Math.sqrt(errors.reduce((sum, error) => sum + error * error, 0) / errors.length),
   };
 }

@@ -1,19 +1,22 @@
 /** Chinchilla's approach 2 across budgets: fits power laws to the optimal parameters, tokens and FLOPs per pass. */
-import { linearFit } from '../statistics.js';
-import { type Interval, interval } from './parabola.js';
+import { linearFit, mean } from '../statistics.js';
+import type { Interval } from './curve-fit.js';
+import { t95 } from './distributions.js';
+import { intervalOf, sumOf, type Variance } from './noise.js';
 
-/** The optimum at one budget, and its bootstrap resamples. */
+/** The optimum at one budget, with its 95% interval and degrees of freedom. */
 export interface BudgetOptimum {
   budget: number;
   value: number;
-  samples: readonly number[];
+  interval: Interval | null;
+  freedom: number;
 }
 
 /** value = coefficient · budget^exponent. */
 export interface PowerLaw {
   exponent: number;
   coefficient: number;
-  /** 95%, from the resamples of the optima; null if an optimum has none. */
+  /** 95%, from the intervals of the optima; null if an optimum has none. */
   exponentInterval: Interval | null;
   budgets: number[];
 }
@@ -27,21 +30,24 @@ export function fitPowerLaw(optima: readonly BudgetOptimum[]): PowerLaw | null {
     x,
     optima.map(({ value }) => Math.log10(value)),
   );
-  const resamples = Math.min(...optima.map(({ samples }) => samples.length));
-  const exponents = Array.from(
-    { length: resamples },
-    (_, i) =>
-      linearFit(
-        x,
-        optima.map(({ samples }) => Math.log10(samples[i] as number)),
-      ).slope,
-  );
   return {
     exponent: slope,
     coefficient: 10 ** intercept,
-    exponentInterval: resamples === 0 ? null : interval(exponents),
+    exponentInterval: intervalOf({ value: slope, spread: spreadOf(optima, x) }),
     budgets,
   };
+}
+
+/** The variance of the slope: a weighted sum of the logarithms of the optima, whose standard errors their intervals give. */
+function spreadOf(optima: readonly BudgetOptimum[], x: readonly number[]): Variance | null {
+  const center = mean(x);
+  const squares = x.reduce((sum, one) => sum + (one - center) ** 2, 0);
+  const parts = optima.map(({ interval, freedom }, i): Variance | null => {
+    if (interval === null) return null;
+    const error = Math.log10(interval[1] / interval[0]) / 2 / t95(freedom);
+    return { variance: (((x[i] as number) - center) / squares) ** 2 * error ** 2, freedom };
+  });
+  return parts.includes(null) ? null : sumOf(parts as Variance[]);
 }
 
 /** The law's value at a budget. */

@@ -9,6 +9,7 @@ import { cautionsOf } from './cautions.js';
 import { claimsOf } from './claims/all.js';
 import type { Claim } from './claims/claim.js';
 import { type Figures, figuresOf } from './figures/all.js';
+import type { Noise } from './noise.js';
 import { pageOf } from './page.js';
 import { toPng } from './png.js';
 import { type Curve, type Study, studyOf } from './study.js';
@@ -83,7 +84,7 @@ export function numbersOf({ study, claims, figures }: Report): object {
     claims,
     budgets: study.budgets.map(({ budget, curves, noise }) => ({
       flop_budget: budget,
-      noise,
+      noise: noiseNumbers(noise),
       curves: curves.map(curveNumbers),
     })),
     scaling: study.scalings,
@@ -99,13 +100,26 @@ export function numbersOf({ study, claims, figures }: Report): object {
   };
 }
 
-function curveNumbers({ setting, runs, fits, optimum, best }: Curve): object {
-  const withoutSamples = Object.entries(fits).map(([axis, { samples: _, ...fit }]) => [axis, fit]);
+/** The standard deviation of a run's loss, and the tests behind it. */
+function noiseNumbers({ kind, pooled, seeds, equalCurves, equalSizes }: Noise): object {
+  return {
+    deviation: pooled && Math.sqrt(pooled.variance),
+    freedom: pooled?.freedom ?? null,
+    kind,
+    seeds_paired: seeds,
+    p_equal_between_curves: equalCurves,
+    p_equal_between_sizes: equalSizes,
+  };
+}
+
+function curveNumbers({ setting, runs, fit, optimum, best, doubt }: Curve): object {
+  const { line: _, weights: __, plain: ___, minimum: ____, ...numbers } = fit;
   return {
     setting,
     runs: runs.map(({ row }) => row.run_id),
     best_run: best.row.run_id,
     optimum,
-    fits_over_log10: Object.fromEntries(withoutSamples),
+    doubt,
+    fit: numbers,
   };
 }

@@ -3,15 +3,17 @@ import { randomStream } from '../random.js';
 import type { LoadedRun } from '../results/load.js';
 import type { RunStatus } from '../results/run-status.js';
 import { mean } from '../statistics.js';
+import type { Interval } from './curve-fit.js';
+import { type Doubt, doubtOf } from './doubts.js';
+import { type Fit, type FittedRun, fitsOf, isKnown, type Minimum } from './fits.js';
 import { groupBy } from './group.js';
-import { fitNoise, runInterval, seedNoise } from './noise.js';
-import { type Fit, fitOptimum, type Interval } from './parabola.js';
+import type { Noise } from './noise.js';
 import { fitSurface, type SurfaceFit } from './parametric.js';
 import { fitPowerLaw, type PowerLaw } from './power-law.js';
 import { type Setting, settingsOf } from './settings.js';
 
 /** A finished run with a loss. */
-export interface DoneRun extends LoadedRun {
+export interface DoneRun extends LoadedRun, Pick<FittedRun, 'seed' | 'cell' | 'curve' | 'size'> {
   loss: number;
   setting: Setting;
 }
@@ -23,20 +25,10 @@ export interface SizeMean extends DoneRun {
   all: readonly DoneRun[];
 }
 
-/** The measures of a model's size. */
-export type Axis = 'params_total' | 'flops_per_pass' | 'tokens';
-
-/** The optimum of a curve: of the parabola if it has a minimum, else of its runs. */
-export interface Optimum {
+/** The optimum of a curve: of its fit if that has a minimum and is not rejected, else the size with the lowest loss. */
+export interface Optimum extends Minimum {
+  /** `run`: the optimum is not known; the numbers are those of the lowest run, and no verdict rests on them. */
   from: 'fit' | 'run';
-  /** The number of seeds that `loss` is averaged over; null for a fit. */
-  seeds: number | null;
-  loss: number;
-  lossInterval: Interval | null;
-  params: number;
-  paramsInterval: Interval | null;
-  flopsPerPass: number;
-  flopsInterval: Interval | null;
 }
 
 /** The runs of one setting at one budget. */
@@ -44,11 +36,10 @@ export interface Curve {
   budget: number;
   setting: Setting;
   runs: DoneRun[];
-  /** The runs that the fits use: without shapes that are worse than another shape of their size. */
-  fitted: DoneRun[];
-  /** Loss against the base-10 logarithm of each axis. */
-  fits: Record<Axis, Fit>;
+  fit: Fit;
   optimum: Optimum;
+  /** Why no verdict may rest on the optimum; null if one may. */
+  doubt: Doubt | null;
   /** The size with the lowest loss. */
   best: SizeMean;
 }
@@ -62,8 +53,7 @@ export interface BudgetStudy {
   mod: Curve | null;
   /** The curves trained like the baseline (learning rate, batch, ...), or like the best curve without a baseline. */
   alike: Curve[];
-  /** Standard deviation of one run's loss over seeds, else around the fits; null if unknown. */
-  noise: number | null;
+  noise: Noise;
 }
 
 /** Power laws across budgets for one setting. */
@@ -93,10 +83,10 @@ export interface Study {
 /** The study of some runs. Deterministic: the same runs give the same numbers. */
 export function studyOf(runs: readonly LoadedRun[]): Study {
   const settings = settingsOf(runs.map(({ spec }) => spec));
-  const done = runs.flatMap((run, i) => {
+  const done = runs.flatMap((run, i): DoneRun[] => {
     const { status, loss } = run.row;
     const usable = status === 'done' && loss !== null && Number.isFinite(loss);
-    return usable ? [{ ...run, loss, setting: settings[i] as Setting }] : [];
+    return usable ? [doneRun(run, loss, settings[i] as Setting)] : [];
   });
   const byBudget = groupBy(done, ({ row }) => row.flop_budget);
   const budgets = [...byBudget]
@@ -107,11 +97,23 @@ export function studyOf(runs: readonly LoadedRun[]): Study {
   return { runs: [...runs], done, budgets, scalings, leftOut: runs.flatMap(leftOut) };
 }
 
+function doneRun(run: LoadedRun, loss: number, setting: Setting): DoneRun {
+  const { d_model, n_layers, n_heads, d_ff, params_total } = run.row;
+  return {
+    ...run,
+    loss,
+    setting,
+    seed: run.row.seed,
+    cell: `${setting.key}\n${[d_model, n_layers, n_heads, d_ff].join()}`,
+    curve: setting.key,
+    size: params_total,
+  };
+}
+
 function budgetStudy(budget: number, runs: DoneRun[]): BudgetStudy {
   const settings = [...groupBy(runs, ({ setting }) => setting.key).values()];
-  const ofSeeds = seedNoise(settings.flatMap(sizesOf));
-  const curves = settings.map((ofSetting) => curveOf(budget, ofSetting, ofSeeds));
-  const noise = ofSeeds ?? fitNoise(curves.map(({ fits }) => fits.params_total.residual));
+  const { noise, fits } = fitsOf(runs);
+  const curves = settings.map((ofSetting) => curveOf(budget, ofSetting, fits.get(ofSetting[0].curve) as Fit));
   const best = (of: readonly Curve[], variant: string) =>
     leastLoss(mostCertain(of.filter(({ setting }) => setting.variant === variant)));
   const baseline = best(curves, 'baseline');
@@ -143,30 +145,17 @@ export function leastLoss(curves: readonly Curve[]): Curve | null {
   );
 }
 
-function curveOf(budget: number, runs: DoneRun[], noise: number | null): Curve {
-  const { setting } = runs[0] as DoneRun;
-  const fitted = withoutWorseShapes(runs, noise);
-  const fitOver = (axis: Axis) =>
-    fitOptimum(
-      fitted.map(({ row, loss }) => ({ x: Math.log10(row[axis]), y: loss })),
-      randomStream(0, 'report', budget, setting.key, axis),
-      noise,
-    );
-  const fits = {
-    params_total: fitOver('params_total'),
-    flops_per_pass: fitOver('flops_per_pass'),
-    tokens: fitOver('tokens'),
-  };
+function curveOf(budget: number, runs: readonly [DoneRun, ...DoneRun[]], fit: Fit): Curve {
+  const [{ setting }] = runs;
   const best = meansOf(runs).reduce((least, size) => (size.loss < least.loss ? size : least));
-  return { budget, setting, runs, fitted, fits, best, optimum: optimumOf(fits, best) };
+  const optimum = optimumOf(fit, best);
+  return { budget, setting, runs: [...runs], fit, best, optimum, doubt: doubtOf(setting.label, fit, best) };
 }
 
 /** The runs of one curve grouped by size: the seeds of each. */
 export function sizesOf(runs: readonly DoneRun[]): DoneRun[][] {
-  return [...groupBy(runs, sizeKey).values()];
+  return [...groupBy(runs, ({ cell }) => cell).values()];
 }
-
-const sizeKey = ({ row }: DoneRun) => `${row.params_total} ${row.flops_per_pass}`;
 
 /** Whether one model is a deeper shape than another: at least 1.5 times as deep for its width. */
 export function isDeeper({ row: a }: DoneRun, { row: b }: DoneRun): boolean {
@@ -176,30 +165,6 @@ export function isDeeper({ row: a }: DoneRun, { row: b }: DoneRun): boolean {
 /** Whether the FLOPs per pass of two models differ by at most a share; so do the tokens of an equal budget. */
 export function haveSimilarFlops({ row: a }: DoneRun, { row: b }: DoneRun, share: number): boolean {
   return Math.abs(Math.log(a.flops_per_pass / b.flops_per_pass)) <= Math.log1p(share);
-}
-
-/** Relative difference of FLOPs per pass within one size: half a step between sizes that differ by a factor of 1.4. */
-const SAME_SIZE = 0.2;
-
-/**
- * The runs that a curve is fitted to. Of deeper and wider shapes of one size, those that are worse than the best are left
- * out: a curve through all of them would show the average shape. A shape is worse if the noise between seeds does not
- * explain the difference at 95%, since keeping only the luckiest would bias the curve. If the noise is unknown, all are kept.
- */
-function withoutWorseShapes(runs: readonly DoneRun[], noise: number | null): DoneRun[] {
-  const shapes = meansOf(runs).sort((a, b) => a.loss - b.loss);
-  const areSameSize = (a: SizeMean, b: SizeMean) =>
-    haveSimilarFlops(a, b, SAME_SIZE) && (isDeeper(a, b) || isDeeper(b, a));
-  const kept: SizeMean[] = [];
-  for (const shape of shapes) {
-    const isWorseThan = (better: SizeMean) => {
-      const by = runInterval(shape.loss - better.loss, noise, shape.seeds, better.seeds);
-      return by !== null && by[0] > 0 && areSameSize(better, shape);
-    };
-    if (!kept.some(isWorseThan)) kept.push(shape);
-  }
-  const sizes = new Set(kept.map(sizeKey));
-  return runs.filter((run) => sizes.has(sizeKey(run)));
 }
 
 /** The sizes of a curve, each with the mean loss of its seeds. */
@@ -212,24 +177,11 @@ export function meansOf(runs: readonly DoneRun[]): SizeMean[] {
   }));
 }
 
-function optimumOf(fits: Curve['fits'], best: SizeMean): Optimum {
-  const { params_total: byParams, flops_per_pass: byFlops } = fits;
-  if (byParams.x !== null && byParams.y !== null && byFlops.x !== null) {
-    return {
-      from: 'fit',
-      seeds: null,
-      loss: byParams.y,
-      lossInterval: byParams.yInterval,
-      params: 10 ** byParams.x,
-      paramsInterval: powers(byParams.xInterval),
-      flopsPerPass: 10 ** byFlops.x,
-      flopsInterval: powers(byFlops.xInterval),
-    };
-  }
+function optimumOf(fit: Fit, best: SizeMean): Optimum {
+  if (isKnown(fit) && fit.minimum !== null) return { from: 'fit', ...fit.minimum };
   const { params_total, flops_per_pass } = best.row;
   return {
     from: 'run',
-    seeds: best.seeds,
     loss: best.loss,
     lossInterval: null,
     params: params_total,
@@ -239,35 +191,52 @@ function optimumOf(fits: Curve['fits'], best: SizeMean): Optimum {
   };
 }
 
-const powers = (logs: Interval | null): Interval | null => logs && [10 ** logs[0], 10 ** logs[1]];
-
 /** Mean held-out loss, in nats per token. */
 export function meanLoss(runs: readonly DoneRun[]): number {
   return mean(runs.map(({ loss }) => loss));
 }
 
-function scalingOf(curves: Curve[]): Scaling {
-  const { setting } = curves[0] as Curve;
-  const law = (axis: Axis) => {
-    const optima = curves.flatMap(({ budget, fits: { [axis]: fit } }) =>
-      fit.x === null ? [] : [{ budget, value: 10 ** fit.x, samples: sampledX(fit).map((x) => 10 ** x) }],
+function scalingOf(curves: readonly [Curve, ...Curve[]]): Scaling {
+  const [{ setting }] = curves;
+  const known = curves.filter(({ optimum }) => optimum.from === 'fit');
+  const law = (measure: 'params' | 'flopsPerPass', interval: 'paramsInterval' | 'flopsInterval') =>
+    fitPowerLaw(
+      known.map(({ budget, optimum, fit }) => ({
+        budget,
+        value: optimum[measure],
+        interval: optimum[interval],
+        freedom: fit.freedom,
+      })),
     );
-    return fitPowerLaw(optima);
-  };
   const points = curves.flatMap(({ runs }) =>
-    runs.map(({ row, loss }) => ({ params: row.params_total, tokens: row.tokens, loss })),
+    runs.map(({ row, loss, cell }) => ({
+      params: row.params_total,
+      tokens: row.tokens,
+      loss,
+      cell: `${row.flop_budget} ${cell}`,
+    })),
   );
+  const flopsPerPass = law('flopsPerPass', 'flopsInterval');
   return {
     setting,
-    params: law('params_total'),
-    tokens: law('tokens'),
-    flopsPerPass: law('flops_per_pass'),
+    params: law('params', 'paramsInterval'),
+    tokens: flopsPerPass && tokensOf(flopsPerPass, known[0] as Curve),
+    flopsPerPass,
     surface: fitSurface(points, curves.length, randomStream(0, 'report', 'surface', setting.key)),
   };
 }
 
-/** The resampled positions of a fit's optimum; none if its interval is unknown. */
-export const sampledX = (fit: Fit): number[] => (fit.xInterval === null ? [] : fit.samples.map(({ x }) => x));
+/** Tokens are the budget over 3 times the FLOPs per pass of a token. */
+function tokensOf(law: PowerLaw, { runs }: Curve): PowerLaw {
+  const { exponent, exponentInterval, coefficient, budgets } = law;
+  const { sequence_length } = (runs[0] as DoneRun).row;
+  return {
+    exponent: 1 - exponent,
+    coefficient: sequence_length / (3 * coefficient),
+    exponentInterval: exponentInterval && [1 - exponentInterval[1], 1 - exponentInterval[0]],
+    budgets,
+  };
+}
 
 function leftOut({ sweep, row }: LoadedRun): LeftOut[] {
   const { run_id, status, loss, note } = row;

@@ -1,19 +1,10 @@
 /** The page's tables of fits and of runs that are left out. */
+import { pText } from './doubts.js';
 import type { DataTable } from './figures/figure.js';
 import { exponent } from './figures/scaling.js';
-import type { FitState } from './parabola.js';
 import type { PowerLaw } from './power-law.js';
 import type { Study } from './study.js';
 import { budgetName, shortCount, significant, withInterval } from './words.js';
-
-/** The text of each state of a fit. */
-const STATES: Record<FitState, string> = {
-  minimum: 'minimum in range',
-  'too-few': 'fewer than three sizes: no fit',
-  'no-minimum': 'does not bend upwards: no optimum',
-  below: 'optimum below the smallest size: not known',
-  above: 'optimum above the largest size: not known',
-};
 
 /** One row per curve. */
 export function fitTable({ budgets }: Study): DataTable {
@@ -22,22 +13,31 @@ export function fitTable({ budgets }: Study): DataTable {
     'setting',
     'runs',
     'sizes',
-    'loss over parameters',
+    'fit over',
+    'optimum',
     'optimal loss',
     'optimal parameters',
     'optimal FLOPs per pass',
+    'lack of fit',
   ];
   const rows = budgets.flatMap(({ budget, curves }) =>
-    curves.map(({ setting, runs, fits, optimum }) => [
-      budgetName(budget),
-      setting.label,
-      runs.length,
-      fits.params_total.sizes,
-      STATES[fits.params_total.state],
-      `${withInterval(optimum.loss, optimum.lossInterval, (loss) => loss.toFixed(4))}${optimum.from === 'run' ? ' (best run)' : ''}`,
-      withInterval(optimum.params, optimum.paramsInterval, shortCount),
-      withInterval(optimum.flopsPerPass, optimum.flopsInterval, significant),
-    ]),
+    curves.map(({ setting, runs, fit, optimum, doubt }) => {
+      const known = optimum.from === 'fit';
+      return [
+        budgetName(budget),
+        setting.label,
+        runs.length,
+        fit.sizes,
+        fit.line.length === 0
+          ? ''
+          : `${fit.axis === 'params_total' ? 'parameters' : 'FLOPs per pass'}${fit.kind === 'size' ? '' : ', depth over width'}`,
+        doubt === null ? 'known' : `not known: ${doubt.reason}`,
+        known ? withInterval(optimum.loss, optimum.lossInterval, (loss) => loss.toFixed(4)) : '',
+        known ? withInterval(optimum.params, optimum.paramsInterval, shortCount) : '',
+        known ? withInterval(optimum.flopsPerPass, optimum.flopsInterval, significant) : '',
+        fit.lackOfFit === null ? '' : pText(fit.lackOfFit.p),
+      ];
+    }),
   );
   return { head, rows };
 }

@@ -1,5 +1,5 @@
 /** Formats the numbers of the report: budgets, losses, ratios, intervals. */
-import type { Interval } from './parabola.js';
+import type { Interval } from './curve-fit.js';
 
 /** 6000000000000000000 → 6e18. */
 export function budgetName(budget: number): string {

@@ -4,6 +4,7 @@ import type { Variant } from '../../src/model/variants.js';
 import type { PlannedRun } from '../../src/plan/run.js';
 import { claimsOf } from '../../src/report/claims/all.js';
 import type { Claim } from '../../src/report/claims/claim.js';
+import { t95 } from '../../src/report/distributions.js';
 import { studyOf } from '../../src/report/study.js';
 import type { LoadedRun } from '../../src/results/load.js';
 import { syntheticRuns, type Truth } from './synthetic.js';
@@ -25,6 +26,10 @@ const byRouting = (gain: (capacity: number, frequency: number, aux: number) => n
       : gain(model.routing.capacity, model.routing.frequency, model.routing.aux_loss_weight),
 });
 const FREQUENCIES = { file: `${ONE}capacities: [0.125]\nrouting_frequencies: [1, 2]\n` };
+/** With every block routed, a pass of the same shapes costs a third. */
+const IN_RANGE = {
+  flopsFactor: ({ spec: { model } }: PlannedRun) => (model.routing?.frequency === 1 ? 0.3 : 1),
+};
 const CAPACITIES = { file: `${ONE}capacities: [0.0625, 0.125, 0.5]\n` };
 const AUXILIARY = {
   file: `${ONE}capacities: [0.125]\ngrids: [{}, {baseline: false, routing: {aux_loss_weight: 0.01}}]\n`,
@@ -40,8 +45,8 @@ const CASES: [string, Partial<Truth>, Partial<Truth>][] = [
   ['random-worse', {}, { gain: ({ spec }) => (spec.variant === 'random' ? -0.1 : 0) }],
   [
     'every-other-block',
-    { ...FREQUENCIES, ...byRouting((_, f) => (f === 2 ? -0.03 : 0)) },
-    { ...FREQUENCIES, ...byRouting((_, f) => (f === 1 ? -0.03 : 0)) },
+    { ...FREQUENCIES, ...IN_RANGE, ...byRouting((_, f) => (f === 2 ? -0.03 : 0)) },
+    { ...FREQUENCIES, ...IN_RANGE, ...byRouting((_, f) => (f === 1 ? -0.03 : 0)) },
   ],
   [
     'capacity-12.5',
@@ -94,20 +99,22 @@ it('three sizes with one seed leave the uncertainty unknown and the claim undeci
   expect(found.finding).toContain('uncertainty unknown');
 });
 
-it('settings without a minimum in range are compared size by size, by the noise of the seeds', () => {
-  // Two sizes with two seeds each: the loss falls with size, so no curve has its minimum in range.
-  const sizes = 'model_sizes: [{d_model: 64, n_layers: 4}, {d_model: 96, n_layers: 4}]\nseeds: [0, 1]\n';
+it('settings without a minimum in range are compared shape by shape, and not with the dense optimum', () => {
+  // Two sizes with three seeds each: no curve has a minimum.
+  const sizes = 'model_sizes: [{d_model: 64, n_layers: 4}, {d_model: 96, n_layers: 4}]\nseeds: [0, 1, 2]\n';
   const found = claim('random-worse', {
     file: `${ONE}capacities: [0.125]\nrouters: [learned, random]\n${sizes}`,
-    gain: ({ spec }) => (spec.variant === 'random' ? 0.05 : 0) + (spec.seed === 1 ? 0.002 : 0),
-    noise: 0,
+    gain: ({ spec }) => (spec.variant === 'random' ? 0.05 : 0),
   });
-  const [fromMod] = found.numbers;
-  // The seeds of each pair are 0.002 apart: 6 pairs of squares of 0.001 over 6 degrees of freedom.
-  const noise = Math.sqrt(2) * 0.001;
-  expect(found.finding).toContain('size by size, 2 sizes');
+  const [fromMod, ...others] = found.numbers;
+  expect(found.finding).toContain('shape by shape, 2 shapes');
+  expect(found.finding).toMatch(
+    /has 2 sizes of the three that a fit needs.* To decide it: 2 more sizes of it/,
+  );
   expect(fromMod?.value).toBeCloseTo(0.05, 2); // the random control's FLOPs exclude the router
-  expect((fromMod?.interval?.[1] ?? 0) - (fromMod?.value ?? 0)).toBeCloseTo(1.96 * noise * Math.sqrt(0.5), 6);
+  expect(fromMod?.interval?.[0]).toBeGreaterThan(0.04);
+  expect(others).toEqual([]);
+  expect(found.verdict).toBe('undecided');
 });
 
 it('a control is compared with runs at the same learning rate', () => {
@@ -182,9 +189,9 @@ it('a model in several pairs counts as one model', () => {
       .filter(({ row }) => row.variant === 'mod' && row.n_layers === layers)
       .reduce((sum, { row }) => sum + (row.loss as number) / 3, 0);
   expect(found?.value).toBeCloseTo((2 / 3) * (mean(12) - mean(4)), 9);
-  const noise = study.budgets[0]?.noise as number;
+  const { variance, freedom } = study.budgets[0]?.noise.pooled ?? { variance: Number.NaN, freedom: 1 };
   expect((found?.interval?.[1] ?? 0) - (found?.value ?? 0)).toBeCloseTo(
-    1.96 * noise * (2 / 3) * Math.sqrt(2 / 3),
+    t95(freedom) * Math.sqrt(variance) * (2 / 3) * Math.sqrt(2 / 3),
     9,
   );
 });
@@ -205,9 +212,79 @@ it('an undecided budget does not contradict a decided one', () => {
     gain: ({ spec }) => (spec.variant === 'mod' ? (spec.flop_budget === 1e15 ? 0 : -0.03) : 0),
     noise: 0.004,
   });
-  expect(found.finding).toMatch(/^At 1e15 \(undecided\): .*\nAt 1e16 \(holds\): /);
-  expect(found.verdict).toBe('holds');
+  expect(found.finding).toMatch(
+    /^At 1e15 \(undecided\): .*\nAt 1e16 \(holds\): .*\nOne budget decides, 1e16\.$/,
+  );
+  expect(found).toMatchObject({ verdict: 'holds', decided_by: [1e16] });
 });
+
+it.each([
+  ['an optimum above the sizes', { flopsFactor: () => 30 }, 'is above its largest size'],
+  ['an optimum below the sizes', { flopsFactor: () => 1 / 30 }, 'is below its smallest size'],
+])('%s leaves the claim undecided, with the runs that would decide it', (_, truth, reason) => {
+  const found = claim('mod-better', truth);
+  expect(found.verdict).toBe('undecided');
+  expect(found.finding).toContain(reason);
+  expect(found.finding).toMatch(/To decide it: (larger|smaller) models of it, of about \d/);
+  expect(found.numbers.filter(({ name }) => name.includes('optimal'))).toEqual([]);
+});
+
+describe('no verdict rests on', () => {
+  const verdictOf = (change: (run: LoadedRun) => LoadedRun, more: Partial<Truth> = {}) =>
+    claimsOf(studyOf(syntheticRuns(more).map(change))).find(({ id }) => id === 'mod-better') as Claim;
+
+  it('fewer than 64 held-out sequences', () => {
+    const found = verdictOf((run) => ({
+      ...run,
+      evaluations: run.evaluations.map((one) => ({ ...one, sequences: 6 })),
+    }));
+    expect(found.verdict).toBe('undecided');
+    expect(found.finding).toContain('6 held-out sequences, fewer than 64');
+  });
+
+  it('budgets of fewer than 200 steps', () => {
+    const found = verdictOf((run) => ({ ...run, row: { ...run.row, steps: 150 } }));
+    expect(found.verdict).toBe('undecided');
+    expect(found.finding).toContain('150 steps, fewer than 200');
+  });
+
+  it('losses that do not follow the fit', () => {
+    const seeds = { file: `${ONE}capacities: [0.125]\nseeds: [0, 1]\n` };
+    const kinked = (run: LoadedRun) => {
+      const shift = run.row.d_model === 128 ? 0.02 : 0;
+      return { ...run, row: { ...run.row, loss: (run.row.loss as number) + shift } };
+    };
+    expect(verdictOf((run) => run, seeds).verdict).toBe('holds');
+    const found = verdictOf(kinked, seeds);
+    expect(found.verdict).toBe('undecided');
+    expect(found.finding).toContain('lack of fit');
+  });
+
+  it('a dense setting of unknown optimum that is already better', () => {
+    const rates = `{training: {learning_rate: 1e-3}}, {capacities: [], training: {learning_rate: 4e-3}, model_sizes: [{d_model: 128, n_layers: 4}]}`;
+    const found = verdictOf((run) => run, {
+      file: `${ONE}capacities: [0.125]\ngrids: [${rates}]\n`,
+      gain: ({ spec }) => (spec.training.learning_rate === 4e-3 ? -0.05 : spec.variant === 'mod' ? -0.03 : 0),
+    });
+    expect(found.verdict).toBe('undecided');
+    expect(found.finding).toContain('its best model is already at');
+  });
+});
+
+it('times without their spread, or of two versions, decide nothing', () => {
+  const of = (change: (run: LoadedRun) => Partial<LoadedRun['row']>) => {
+    const runs = syntheticRuns().map((run) => ({ ...run, row: { ...run.row, ...change(run) } }));
+    return claimsOf(studyOf(runs)).filter(({ id }) => TIMED.includes(id));
+  };
+  expect(of(() => ({})).map(({ verdict }) => verdict)).toEqual(['holds', 'holds', 'holds']);
+  for (const claims of [
+    of(() => ({ step_ms_q1: null, step_ms_q3: null })),
+    of(({ row }) => ({ git_commit: row.variant })),
+  ]) {
+    expect(claims.map(({ verdict }) => verdict)).toEqual(['undecided', 'undecided', 'undecided']);
+  }
+});
+const TIMED = ['faster-at-equal-loss', 'better-at-equal-time', 'step-time'];
 
 it('numbers are within their intervals', () => {
   for (const { numbers } of claimsOf(studyOf(syntheticRuns()))) {

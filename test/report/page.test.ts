@@ -104,7 +104,7 @@ describe.skipIf(CHROMIUM === undefined)('in Chromium', () => {
       const figure = page.locator(`figure[id="${id}"]`);
       const box = await figure.locator('svg').boundingBox();
       expect(box?.height).toBeGreaterThan(60);
-      expect(await figure.locator('figcaption p').textContent()).toMatch(/\.$/);
+      expect(await figure.locator('figcaption p').first().textContent()).toMatch(/\.$/);
       expect(await figure.locator('details tbody tr').count()).toBeGreaterThan(0);
     }
     const overflow = await page.evaluate('document.documentElement.scrollWidth - innerWidth');

@@ -55,7 +55,7 @@ export const PAPER: Truth = {
 /** Loss of the best baseline at a budget. */
 const floorAt = (budget: number) => 1.5 + 2 * (budget / 1e15) ** -0.1;
 /** Nats per squared decade of FLOPs per pass from the optimum. */
-export const CURVATURE = 0.25;
+const CURVATURE = 0.25;
 
 export function plannedRuns(file: string): PlannedRun[] {
   const text = `name: made\nsequence_length: 256\nbatch_sequences: 16\ndata: {text: a, heldout_text: b}\n${file}`;
@@ -92,6 +92,8 @@ function syntheticRun(run: PlannedRun, truth: Truth, optimum: number): LoadedRun
     loss_routing: 'topk',
     train_loss: loss + 0.05,
     step_ms,
+    step_ms_q1: 0.99 * step_ms,
+    step_ms_q3: 1.01 * step_ms,
     tokens_per_s: (spec.batch_sequences * spec.model.sequence_length * 1000) / step_ms,
     peak_memory_bytes: run.flops_per_pass,
     wall_s: (spec.steps * step_ms) / 1000,

@@ -1,7 +1,20 @@
 /** Claims about loss at equal training FLOPs: Raposo et al. 2024, section 4.1. */
-import { noiseInterval } from '../noise.js';
-import { type Interval, interval } from '../parabola.js';
 import {
+  type Difference,
+  differenceInterval,
+  differenceText,
+  isUnknown,
+  lossDifference,
+  modelDifference,
+  type Pair,
+  pairedDifference,
+  plainDifference,
+  ratio,
+  settingDifference,
+} from '../differences.js';
+import { pText } from '../doubts.js';
+import {
+  type BudgetStudy,
   type Curve,
   type DoneRun,
   haveSimilarFlops,
@@ -9,29 +22,14 @@ import {
   leastLoss,
   type SizeMean,
   type Study,
-  sampledX,
+  sizesOf,
 } from '../study.js';
 import { significant, withInterval } from '../words.js';
-import {
-  above,
-  allHold,
-  below,
-  bestModel,
-  type Claim,
-  curvesOf,
-  type Difference,
-  differenceText,
-  lossDifference,
-  modelDifference,
-  named,
-  overBudgets,
-  pairwise,
-  settingDifference,
-  trainedAlike,
-} from './claim.js';
+import { bestModel, type Claim, curvesOf, modAlike, named, overBudgets, trainedAlike } from './claim.js';
+import { above, allHold, anyHolds, below, type Judgement } from './judgement.js';
 
 /** Ratios of FLOPs per pass that count as 'as many'. */
-const AS_MANY: Interval = [0.8, 1.25];
+const AS_MANY = [0.8, 1.25] as const;
 
 export function isoflopClaims(study: Study): Claim[] {
   return [better(study), largerAsCostly(study), randomWorse(study), depth(study)];
@@ -43,25 +41,75 @@ function better(study: Study): Claim {
     claim: 'The optimal MoD transformer has a lower loss than the isoFLOP-optimal baseline.',
     source: '4.1, figures 3 and 4',
   };
-  return overBudgets(
-    text,
-    study,
-    'Needs dense and MoD runs at one budget.',
-    ({ baseline, mod, alike, noise }) => {
-      if (baseline === null || mod === null) return null;
-      const found = lossDifference(mod, baseline, noise);
-      const [best, dense] = [bestModel(alike, 'mod'), bestModel(alike, 'baseline')];
-      const models = best && dense && { best, dense, ...modelDifference(best, dense, noise) };
-      return {
-        verdict: below(found.interval, 0),
-        finding: `${mod.setting.label} minus ${baseline.setting.label}: ${differenceText(found)}.${models === null ? '' : ` Best models: ${seedsOf(models.best)} minus ${seedsOf(models.dense)}, ${differenceText(models)}.`}`,
-        numbers: [
-          named('loss, optimal MoD minus optimal baseline', found),
-          ...(models === null ? [] : [named('loss, best MoD model minus best dense model', models)]),
-        ],
-      };
-    },
+  return overBudgets(text, study, 'Needs dense and MoD runs at one budget.', (budget) => {
+    const { baseline, mod, alike, noise } = budget;
+    if (baseline === null || mod === null) return null;
+    const found = lossDifference(mod, baseline, noise);
+    const [best, dense] = [bestModel(alike, 'mod'), bestModel(alike, 'baseline')];
+    const models = best && dense && { best, dense, difference: modelDifference(best, dense, noise) };
+    const settings = modAlike(budget).filter(({ doubt }) => doubt === null);
+    const judgement = passedOver(budget, betterThanBaseline(budget, settings, found));
+    const chosen =
+      settings.length > 1 && judgement.side !== 'undecided'
+        ? ` ${pText(judgement.p)} for the choice among ${settings.length} MoD settings.`
+        : '';
+    return {
+      judgement,
+      finding: `${mod.setting.label} minus ${baseline.setting.label}: ${differenceText(found)}.${chosen}${byDepth(mod, baseline, budget)}${models === null ? '' : ` Best models: ${seedsOf(models.best)} minus ${seedsOf(models.dense)}, ${differenceText(models.difference)}.`}`,
+      numbers: [
+        ...named('loss, optimal MoD minus optimal baseline', found),
+        ...(models === null ? [] : named('loss, best MoD model minus best dense model', models.difference)),
+      ],
+    };
+  });
+}
+
+/** How the answer depends on the shapes: optima at the deepest or widest shapes, and a fit that ignores depth. */
+function byDepth(mod: Curve, baseline: Curve, { noise }: BudgetStudy): string {
+  const edges = [mod, baseline].flatMap(({ setting, fit, doubt }) =>
+    doubt !== null || fit.depthEdge === null
+      ? []
+      : [` The optimum of ${setting.label} is at the ${fit.depthEdge} shapes trained: others may be better.`],
   );
+  const found = lossDifference(mod, baseline, noise);
+  const plain = plainDifference(mod, baseline, noise);
+  const other =
+    plain === null || isUnknown(found) || sideOf(plain) === sideOf(found)
+      ? ''
+      : ` Parabolas over the size alone, whatever the depth, would give ${differenceText(plain)}.`;
+  return `${edges.join('')}${other}`;
+}
+
+/** The side of 0 on which an interval is; 0 for both. */
+function sideOf(difference: Difference): number {
+  const range = differenceInterval(difference);
+  return range === null || (range[0] < 0 && range[1] > 0) ? 0 : Math.sign(range[0]);
+}
+
+/** Whether some MoD setting is better than the baseline: the best of several is chosen after the fact. */
+function betterThanBaseline(
+  { baseline, noise }: BudgetStudy,
+  settings: readonly Curve[],
+  found: Difference,
+): Judgement {
+  if (baseline === null || settings.length === 0 || isUnknown(found)) return below(found, 0);
+  return anyHolds(...settings.map((curve) => below(lossDifference(curve, baseline, noise), 0)));
+}
+
+/** No verdict if a setting whose optimum is not known is already better than the optimum that it was passed over for. */
+function passedOver(budget: BudgetStudy, judgement: Judgement): Judgement {
+  const { baseline } = budget;
+  if (baseline === null || judgement.side === 'undecided') return judgement;
+  const rivals = judgement.side === 'holds' ? curvesOf(budget, 'baseline') : modAlike(budget);
+  const better = rivals.find(({ doubt, best }) => doubt !== null && best.loss < baseline.optimum.loss);
+  if (better === undefined || better.doubt === null) return judgement;
+  const { reason, remedy } = better.doubt;
+  const loss = better.best.loss.toFixed(4);
+  return {
+    side: 'undecided',
+    p: 1,
+    doubt: { reason: `${reason}, and its best model is already at ${loss} nats`, remedy },
+  };
 }
 
 const seedsOf = ({ row, seeds }: SizeMean) =>
@@ -77,27 +125,30 @@ function largerAsCostly(study: Study): Claim {
   const needs = 'Needs dense and MoD curves of four sizes or more that both have their minimum in range.';
   return overBudgets(text, study, needs, ({ baseline, mod }) => {
     if (baseline === null || mod === null) return null;
-    const params = ratioOfOptima(mod, baseline, 'params_total');
-    const flops = ratioOfOptima(mod, baseline, 'flops_per_pass');
+    const params = ratioOfOptima(mod, baseline, 'params');
+    const flops = ratioOfOptima(mod, baseline, 'flopsPerPass');
     if (params === null || flops === null) return null;
-    const asMany = allHold(above(flops.interval, AS_MANY[0]), below(flops.interval, AS_MANY[1]));
+    const asMany = [above(flops.log, Math.log(AS_MANY[0])), below(flops.log, Math.log(AS_MANY[1]))];
     return {
-      verdict: allHold(above(params.interval, 1), asMany),
+      judgement: allHold(above(params.log, 0), ...asMany),
       finding: `${withInterval(params.value, params.interval, significant)} times the parameters, ${withInterval(flops.value, flops.interval, significant)} times the FLOPs per pass (as many: within a quarter).`,
       numbers: [
-        named('parameters, MoD over baseline', params),
-        named('FLOPs per pass, MoD over baseline', flops),
+        { name: 'parameters, MoD over baseline', value: params.value, interval: params.interval },
+        { name: 'FLOPs per pass, MoD over baseline', value: flops.value, interval: flops.interval },
       ],
     };
   });
 }
 
-/** The ratio of two optima's sizes; null unless both come from a fit. */
-function ratioOfOptima(a: Curve, b: Curve, axis: 'params_total' | 'flops_per_pass'): Difference | null {
-  const [ofA, ofB] = [a.fits[axis], b.fits[axis]];
-  if (ofA.x === null || ofB.x === null) return null;
-  const ratios = pairwise(sampledX(ofA), sampledX(ofB), (x, y) => 10 ** (x - y));
-  return { value: 10 ** (ofA.x - ofB.x), interval: ratios.length === 0 ? null : interval(ratios) };
+/** The ratio of two optima's sizes; null unless both are known. */
+export function ratioOfOptima(
+  { doubt: doubtOfA, optimum: a, fit: ofA }: Curve,
+  { doubt: doubtOfB, optimum: b, fit: ofB }: Curve,
+  measure: 'params' | 'flopsPerPass',
+) {
+  if (doubtOfA !== null || doubtOfB !== null) return null;
+  const interval = measure === 'params' ? 'paramsInterval' : 'flopsInterval';
+  return ratio([a[measure], a[interval]], [b[measure], b[interval]], Math.min(ofA.freedom, ofB.freedom));
 }
 
 function randomWorse(study: Study): Claim {
@@ -118,11 +169,11 @@ function randomWorse(study: Study): Claim {
     const fromMod = settingDifference(random, mod, noise);
     const fromDense = lossDifference(random, dense, noise);
     return {
-      verdict: allHold(above(fromMod.interval, 0), above(fromDense.interval, 0)),
+      judgement: allHold(above(fromMod, 0), above(fromDense, 0)),
       finding: `Random minus ${mod.setting.label}: ${differenceText(fromMod)}; minus ${dense.setting.label}: ${differenceText(fromDense)}.`,
       numbers: [
-        named('loss, random minus learned', fromMod),
-        named('loss, random minus baseline', fromDense),
+        ...named('loss, random minus learned', fromMod),
+        ...named('loss, random minus baseline', fromDense),
       ],
     };
   });
@@ -146,32 +197,28 @@ function depth(study: Study): Claim {
   return overBudgets(text, study, needs, (budget) => {
     const pairs = curvesOf(budget, 'mod').flatMap(deepWidePairs);
     if (pairs.length === 0) return null;
-    const found = meanDifference(pairs, budget.noise);
+    const found = pairedDifference(pairs, budget.noise);
     return {
-      verdict: below(found.interval, 0),
-      finding: `Deeper minus wider, ${pairs.length === 1 ? 'one pair' : `mean of ${pairs.length} pairs`}: ${differenceText(found)}.`,
-      numbers: [named('loss, deeper minus wider', found)],
+      judgement: below(found, 0),
+      finding: `Deeper minus wider: ${differenceText(found)}.`,
+      numbers: named('loss, deeper minus wider', found),
     };
   });
 }
 
-function deepWidePairs({ runs }: Curve): [DoneRun, DoneRun][] {
-  return runs.flatMap((deep) =>
-    runs
-      .filter((wide) => isDeeper(deep, wide) && deep.row.seed === wide.row.seed)
-      .filter((wide) => haveSimilarFlops(deep, wide, EQUAL_FLOPS))
-      .map((wide): [DoneRun, DoneRun] => [deep, wide]),
+/** The seeds that both have, or all seeds of both. */
+function deepWidePairs({ runs }: Curve): Pair[] {
+  const shapes = sizesOf(runs);
+  return shapes.flatMap((deep) =>
+    shapes
+      .filter(([wide]) => isDeeper(deep[0] as DoneRun, wide as DoneRun))
+      .filter(([wide]) => haveSimilarFlops(deep[0] as DoneRun, wide as DoneRun, EQUAL_FLOPS))
+      .map((wide): Pair => {
+        const shared = (of: readonly DoneRun[], other: readonly DoneRun[]) => {
+          const both = of.filter(({ seed }) => other.some((one) => one.seed === seed));
+          return both.length > 0 ? both : of;
+        };
+        return [shared(deep, wide), shared(wide, deep)];
+      }),
   );
-}
-
-/** The mean over pairs. A run in several pairs has a larger weight, but remains one sample. */
-function meanDifference(pairs: readonly [DoneRun, DoneRun][], noise: number | null): Difference {
-  const weights = new Map<DoneRun, number>();
-  for (const [first, second] of pairs) {
-    weights.set(first, (weights.get(first) ?? 0) + 1 / pairs.length);
-    weights.set(second, (weights.get(second) ?? 0) - 1 / pairs.length);
-  }
-  const value = [...weights].reduce((sum, [{ loss }, weight]) => sum + weight * loss, 0);
-  const squares = [...weights.values()].reduce((sum, weight) => sum + weight ** 2, 0);
-  return { value, interval: noiseInterval(value, noise, squares) };
 }

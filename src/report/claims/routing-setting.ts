@@ -1,20 +1,9 @@
 /** Claims about routing settings at equal training FLOPs: frequency, capacity, experts. */
+import { type Difference, differenceText, lossDifference, settingDifference } from '../differences.js';
 import type { BudgetStudy, Curve, Study } from '../study.js';
 import { leastLoss } from '../study.js';
-import {
-  allHold,
-  below,
-  type Claim,
-  curvesOf,
-  type Difference,
-  differenceText,
-  type Evidence,
-  lossDifference,
-  named,
-  overBudgets,
-  settingDifference,
-  trainedAlike,
-} from './claim.js';
+import { type Claim, curvesOf, type Evidence, named, overBudgets, trainedAlike } from './claim.js';
+import { allHold, below } from './judgement.js';
 
 export function routingSettingClaims(study: Study): Claim[] {
   return [
@@ -78,11 +67,11 @@ function comparePairs(
   name: (pair: [Curve, Curve]) => string,
 ): Evidence | null {
   if (found.length === 0) return null;
-  const differences = found.map((pair) => ({ pair, ...compare(pair) }));
+  const differences = found.map((pair) => ({ pair, difference: compare(pair) }));
   return {
-    verdict: allHold(...differences.map(({ interval: range }) => below(range, 0))),
-    finding: `${differences.map((one) => `${name(one.pair)}: ${differenceText(one)}`).join('; ')}.`,
-    numbers: differences.map((one) => named(`loss, ${name(one.pair)}`, one)),
+    judgement: allHold(...differences.map(({ difference }) => below(difference, 0))),
+    finding: `${differences.map(({ pair, difference }) => `${name(pair)}: ${differenceText(difference)}`).join('; ')}.`,
+    numbers: differences.flatMap(({ pair, difference }) => named(`loss, ${name(pair)}`, difference)),
   };
 }
 

@@ -2,25 +2,14 @@
 import type { RoutingMode } from '../../model/config.js';
 import type { EvalRow } from '../../results/columns.js';
 import { mean } from '../../statistics.js';
+import { differenceText, isUnknown, meanOf, modelDifference, settingDifference } from '../differences.js';
 import { groupBy } from '../group.js';
+import { intervalOf } from '../noise.js';
 import { smoothed } from '../smoothed.js';
 import type { BudgetStudy, Curve, DoneRun, Study } from '../study.js';
 import { percent, signedPercent, significant, withInterval } from '../words.js';
-import {
-  above,
-  allHold,
-  below,
-  type Claim,
-  curvesOf,
-  differenceText,
-  type Evidence,
-  modAlike,
-  modelDifference,
-  named,
-  overall,
-  overBudgets,
-  settingDifference,
-} from './claim.js';
+import { type Claim, curvesOf, type Evidence, modAlike, named, overall, overBudgets } from './claim.js';
+import { above, allHold, anyHolds, below, type Judgement } from './judgement.js';
 
 export function samplingClaims(study: Study): Claim[] {
   return [
@@ -57,22 +46,30 @@ function predictorAccuracy(study: Study): Claim {
   };
   const needs = 'Needs a MoD run with a predictor, evaluated.';
   return overBudgets(text, study, needs, ({ mod }) => {
-    if (mod === null) return null;
-    const final = evaluation(mod.best, 'topk');
-    if (final?.predictor_accuracy == null) return null;
-    const reached = accuracyReached(mod.best);
+    const runs = (mod?.runs ?? []).flatMap((run) => {
+      const final = evaluation(run, 'topk');
+      return final?.predictor_accuracy == null
+        ? []
+        : [{ run, final, accuracy: final.predictor_accuracy, reached: accuracyReached(run) }];
+    });
+    const [best] = [...runs].sort((a, b) => a.run.loss - b.run.loss);
+    if (best === undefined) return null;
+    const accuracy = meanOf(runs.map((one) => one.accuracy));
+    // A run that never reaches it counts as if it did at the end.
+    const reached = meanOf(runs.map((one) => one.reached ?? 1));
+    const never = runs.filter((one) => one.reached === null).length;
+    const skipping = best.final.always_skip_accuracy;
+    const of = runs.length === 1 ? best.run.row.run_id : `The mean of ${runs.length} runs`;
     const when =
-      reached === null ? 'never passed 97% in training' : `passed 97% after ${percent(reached)} of training`;
-    const skipping = final.always_skip_accuracy;
+      never === runs.length
+        ? 'never passed 97% in training'
+        : `passed 97% after ${withInterval(reached.value, intervalOf(reached), percent)} of training${never === 0 ? '' : `, never in ${never === 1 ? 'one run' : `${never} runs`}`}`;
     return {
-      verdict:
-        reached !== null && reached <= SOON && final.predictor_accuracy >= GOOD_ACCURACY ? 'holds' : 'fails',
-      finding: `${mod.best.row.run_id} agrees in ${percent(final.predictor_accuracy)} on held-out text${skipping === null ? '' : ` (always 'skip': ${percent(skipping)})`}; it ${when}.`,
+      judgement: allHold(above(accuracy, GOOD_ACCURACY), below(reached, SOON)),
+      finding: `${of} agrees in ${withInterval(accuracy.value, intervalOf(accuracy), percent)} on held-out text${skipping === null ? '' : ` (always 'skip': ${percent(skipping)})`}; it ${when}.`,
       numbers: [
-        { name: 'predictor accuracy, held-out', value: final.predictor_accuracy, interval: null },
-        ...(reached === null
-          ? []
-          : [{ name: 'share of training until 97%', value: reached, interval: null }]),
+        ...named('predictor accuracy, held-out', accuracy),
+        ...(never === runs.length ? [] : named('share of training until 97%', reached)),
       ],
     };
   });
@@ -102,7 +99,7 @@ function thresholdSamples(study: Study): Claim {
     const [first] = costs;
     return first === undefined
       ? null
-      : { ...first, verdict: allHold(...costs.map(({ verdict }) => verdict)) };
+      : { ...first, judgement: allHold(...costs.map(({ judgement }) => judgement)) };
   });
 }
 
@@ -113,12 +110,13 @@ function costOf(curve: Curve | null, mode: RoutingMode): Evidence | null {
     return row?.loss_minus_topk == null ? [] : [row.loss_minus_topk / (row.loss - row.loss_minus_topk)];
   });
   if (curve === null || rises.length === 0) return null;
-  const [value, most] = [mean(rises), Math.max(...rises)];
+  const found = meanOf(rises);
+  const most = Math.max(...rises);
   return {
-    verdict: value < LITTLE ? 'holds' : 'fails',
-    finding: `${curve.setting.label}: ${signedPercent(value)} ${rises.length === 1 ? 'in one run' : `in the mean of ${rises.length} runs, ${signedPercent(most)} at most`} (little: below 1%).`,
+    judgement: below(found, LITTLE),
+    finding: `${curve.setting.label}: ${withInterval(found.value, intervalOf(found), signedPercent)} ${rises.length === 1 ? 'in one run' : `in the mean of ${rises.length} runs, ${signedPercent(most)} at most`} (little: below 1%).`,
     numbers: [
-      { name: `relative rise of the loss, ${mode}, mean`, value, interval: null },
+      ...named(`relative rise of the loss, ${mode}, mean`, found),
       { name: `relative rise of the loss, ${mode}, largest`, value: most, interval: null },
     ],
   };
@@ -140,12 +138,22 @@ function auxiliaryCost(study: Study): Claim {
     const [withLoss, without] = pair;
     const found = settingDifference(withLoss, without, budget.noise);
     const base = without.optimum.loss;
-    const value = found.value / base;
-    const interval = found.interval && ([found.interval[0] / base, found.interval[1] / base] as const);
+    if (isUnknown(found)) {
+      return {
+        judgement: below(found, 0),
+        finding: `${withLoss.setting.label}: ${differenceText(found)}.`,
+        numbers: [],
+      };
+    }
+    const { value, spread } = found;
+    const relative = {
+      value: value / base,
+      spread: spread && { ...spread, variance: spread.variance / base ** 2 },
+    };
     return {
-      verdict: below(interval, AUXILIARY_COST),
-      finding: `${withLoss.setting.label}: ${withInterval(value, interval, signedPercent)} (holds below 0.6%).`,
-      numbers: [{ name: 'relative rise of the loss by the auxiliary loss', value, interval }],
+      judgement: below(relative, AUXILIARY_COST),
+      finding: `${withLoss.setting.label}: ${withInterval(relative.value, intervalOf(relative), signedPercent)} (holds below 0.6%).`,
+      numbers: named('relative rise of the loss by the auxiliary loss', relative),
     };
   });
 }
@@ -185,7 +193,8 @@ export interface SampledSize {
   mode: RoutingMode;
   loss: number;
   flopsPerPass: number;
-  seeds: number;
+  /** The runs of all seeds. */
+  all: readonly DoneRun[];
 }
 
 /** `sampledRuns` averaged over the seeds of each size, since the best single run would be an outlier. */
@@ -199,7 +208,7 @@ export function sampledSizes(budget: BudgetStudy): SampledSize[] {
       mode: evaluation.routing,
       loss: mean(seeds.map((one) => one.evaluation.loss)),
       flopsPerPass: mean(seeds.map((one) => one.evaluation.flops_per_pass)),
-      seeds: seeds.length,
+      all: seeds.map((one) => one.run),
     };
   });
 }
@@ -215,26 +224,35 @@ function cheaperInSampling(study: Study): Claim {
     const sampled = sampledSizes(budget);
     if (budget.baseline === null || sampled.length === 0) return null;
     const dense = budget.baseline.best;
-    const cheaper = sampled.filter(({ flopsPerPass }) => flopsPerPass < dense.row.flops_per_pass);
-    const [best] = cheaper.sort((a, b) => a.loss - b.loss);
-    if (best === undefined) {
+    const cheaper = sampled
+      .filter(({ flopsPerPass }) => flopsPerPass < dense.row.flops_per_pass)
+      .map((model) => ({ model, difference: modelDifference(model, dense, budget.noise) }))
+      .sort((a, b) => a.model.loss - b.model.loss);
+    const [first] = cheaper;
+    if (first === undefined) {
       return {
-        verdict: 'fails',
+        judgement: { side: 'fails', p: 0, doubt: null },
         finding: 'No MoD run uses fewer FLOPs per pass than the best baseline.',
         numbers: [],
       };
     }
-    const found = modelDifference(best, dense, budget.noise);
+    const { model: best, difference: found } = first;
     const share = best.flopsPerPass / dense.row.flops_per_pass;
     return {
-      verdict: below(found.interval, 0),
-      finding: `${best.run.row.run_id} by ${best.mode}: ${differenceText(found)} at ${significant(share)} of the best baseline's FLOPs per pass.`,
+      judgement: withoutDoubt(budget, anyHolds(...cheaper.map(({ difference }) => below(difference, 0)))),
+      finding: `${best.run.row.run_id} by ${best.mode}: ${differenceText(found)} at ${significant(share)} of the best baseline's FLOPs per pass${cheaper.length === 1 ? '' : `, chosen among ${cheaper.length} models`}.`,
       numbers: [
-        named('loss, sampling MoD minus baseline', found),
+        ...named('loss, sampling MoD minus baseline', found),
         { name: 'FLOPs per pass, sampling MoD over baseline', value: share, interval: null },
       ],
     };
   });
+}
+
+/** A comparison with the best dense model needs to know that none is better: no verdict from an unknown dense optimum. */
+export function withoutDoubt({ baseline }: BudgetStudy, judgement: Judgement): Judgement {
+  const doubt = baseline?.doubt ?? null;
+  return doubt === null || judgement.side === 'undecided' ? judgement : { side: 'undecided', p: 1, doubt };
 }
 
 function followsEntropy({ done }: Study): Claim {
@@ -252,8 +270,13 @@ function followsEntropy({ done }: Study): Claim {
   const [first] = [...found].sort((a, b) => a.loss - b.loss) as [(typeof found)[number]];
   const others =
     found.length === 1 ? '' : `; above 0 in ${found.filter(({ r }) => r > 0).length} of ${found.length} runs`;
+  const judged = found.map(({ r, interval }): Judgement => {
+    if (interval === null) return { side: 'undecided', p: 1, doubt: null };
+    const error = (interval[1] - interval[0]) / 2 / Z95;
+    return above({ value: r, spread: { variance: error ** 2, freedom: Number.POSITIVE_INFINITY } }, 0);
+  });
   return overall(text, '', {
-    verdict: allHold(...found.map(({ interval }) => above(interval, 0))),
+    judgement: allHold(...judged),
     finding: `${first.run_id}: Spearman r = ${withInterval(first.r, first.interval, significant)} over ${first.n} tokens${others}.`,
     numbers: found.map(({ run_id, r, interval }) => ({
       name: `Spearman r with entropy, ${run_id}`,
@@ -262,3 +285,6 @@ function followsEntropy({ done }: Study): Claim {
     })),
   });
 }
+
+/** Two-sided 95% of a normal distribution: the intervals are over thousands of tokens. */
+const Z95 = 1.96;

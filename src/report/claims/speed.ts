@@ -2,20 +2,16 @@
 import { routedBlocks } from '../../model/config.js';
 import { hasPredictor } from '../../model/routers.js';
 import { mean, median } from '../../statistics.js';
+import { differenceText, isUnknown, meanOf, modelDifference } from '../differences.js';
+import { equalTimeDifference } from '../equal-time.js';
 import { groupBy } from '../group.js';
-import { sameMachine, stepTimes } from '../step-time.js';
+import { intervalOf } from '../noise.js';
+import { contended, type StepTimes, sameMachine, stepTimes } from '../step-time.js';
 import { type BudgetStudy, type Curve, type DoneRun, meansOf, type SizeMean, type Study } from '../study.js';
-import { percent, significant } from '../words.js';
-import {
-  below,
-  type Claim,
-  differenceText,
-  type Evidence,
-  modelDifference,
-  named,
-  overall,
-  overBudgets,
-} from './claim.js';
+import { percent, significant, withInterval } from '../words.js';
+import { type Claim, type Evidence, named, overall, overBudgets } from './claim.js';
+import { allHold, anyHolds, below, type Judgement, LEVEL } from './judgement.js';
+import { withoutDoubt } from './sampling.js';
 
 export function speedClaims(study: Study): Claim[] {
   return [fasterAtEqualLoss(study), betterAtEqualTime(study), stepFollowsFlops(study), memory(study)];
@@ -27,7 +23,11 @@ export interface FastRun {
   baseline: SizeMean;
   /** Step time of the baseline over that of the model. */
   speedup: number;
+  times: StepTimes;
 }
+
+/** Step time of the second model over that of the first. */
+const speedupOf = ({ times: [ms, denseMs] }: StepTimes) => denseMs / ms;
 
 /**
  * The fastest MoD model, trained like the baseline, whose loss is no higher than that of the best baseline, seeds averaged;
@@ -37,15 +37,14 @@ export function fastestAsGood({ baseline, alike: curves }: BudgetStudy): FastRun
   if (baseline === null) return null;
   return timed(curves, baseline.best)
     .filter(({ run }) => run.loss <= baseline.best.loss)
-    .map(({ run, ms, denseMs }) => ({ run, baseline: baseline.best, speedup: denseMs / ms }))
+    .map(({ run, times }) => ({ run, baseline: baseline.best, speedup: speedupOf(times), times }))
     .reduce<FastRun | null>((fastest, one) => (one.speedup > (fastest?.speedup ?? 0) ? one : fastest), null);
 }
 
-/** A MoD model with its step time and that of the best baseline on one machine, in milliseconds. */
+/** A MoD model with its step time and that of the best baseline on one machine. */
 interface Timed {
   run: SizeMean;
-  ms: number;
-  denseMs: number;
+  times: StepTimes;
 }
 
 function timed(curves: readonly Curve[], dense: SizeMean): Timed[] {
@@ -54,7 +53,7 @@ function timed(curves: readonly Curve[], dense: SizeMean): Timed[] {
     .flatMap(({ runs }) => meansOf(runs))
     .flatMap((run) => {
       const times = stepTimes(run.all, dense.all);
-      return times === null ? [] : [{ run, ms: times[0], denseMs: times[1] }];
+      return times === null ? [] : [{ run, times }];
     });
 }
 
@@ -72,29 +71,48 @@ function fasterAtEqualLoss(study: Study): Claim {
     const { baseline, alike: curves, noise } = budget;
     if (baseline === null) return null;
     const dense = baseline.best;
-    const models = timed(curves, dense).map(({ run }) => run);
+    const models = timed(curves, dense).map((one) => ({
+      ...one,
+      difference: modelDifference(one.run, dense, noise),
+    }));
     if (models.length === 0) return null;
+    const judgement = withoutDoubt(
+      budget,
+      anyHolds(
+        // A model that is worse can only be found to be worse; one that is not must not be worse by 1%.
+        ...models.map(({ run, difference, times }) =>
+          run.loss > dense.loss
+            ? below(difference, 0)
+            : allHold(below(difference, AS_GOOD * dense.loss), below(times.ratio, 0)),
+        ),
+      ),
+    );
     const fast = fastestAsGood(budget);
     if (fast === null) {
-      const nearest = models.reduce((a, b) => (b.loss < a.loss ? b : a));
-      const found = modelDifference(nearest, dense, noise);
+      const nearest = models.reduce((a, b) => (b.run.loss < a.run.loss ? b : a));
       return {
-        verdict: below(found.interval, 0) === 'fails' ? 'fails' : 'undecided',
-        finding: `No MoD model is as good as the best baseline; the nearest is ${differenceText(found)} away.`,
-        numbers: [named('loss, nearest MoD minus best baseline', found)],
+        judgement,
+        finding: `No MoD model has a loss as low as the best baseline; the nearest is ${differenceText(nearest.difference)} away.`,
+        numbers: named('loss, nearest MoD minus best baseline', nearest.difference),
       };
     }
-    const { run, speedup } = fast;
+    const { run, speedup, times } = fast;
     const found = modelDifference(run, dense, noise);
+    const range = speedupInterval(times);
     return {
-      verdict: speedup > 1 ? below(found.interval, AS_GOOD * dense.loss) : 'fails',
-      finding: `${run.row.run_id} steps ${significant(speedup)} times as fast as ${dense.row.run_id}, its loss ${differenceText(found)} (as good: not higher by 1%, with 95% confidence).`,
+      judgement,
+      finding: `${run.row.run_id} steps ${withInterval(speedup, range, significant)} times as fast as ${dense.row.run_id}, its loss ${differenceText(found)} (as good: not higher by 1%, with 95% confidence${models.length === 1 ? '' : `, for the choice among ${models.length} models`}).`,
       numbers: [
-        { name: 'step time, baseline over MoD as good', value: speedup, interval: null },
-        named('loss, that MoD minus best baseline', found),
+        { name: 'step time, baseline over MoD as good', value: speedup, interval: range },
+        ...named('loss, that MoD minus best baseline', found),
       ],
     };
   });
+}
+
+function speedupInterval({ ratio }: StepTimes) {
+  const range = isUnknown(ratio) ? null : intervalOf(ratio);
+  return range && ([Math.exp(-range[1]), Math.exp(-range[0])] as const);
 }
 
 /** Step times of equal runs differ by up to this ratio. */
@@ -107,33 +125,65 @@ function betterAtEqualTime(study: Study): Claim {
     source: '4.1',
   };
   const needs = 'Needs step times of dense and MoD runs on one kind of device.';
-  return overBudgets(text, study, needs, ({ baseline, alike: curves, noise }) => {
+  return overBudgets(text, study, needs, (budget) => {
+    const { baseline } = budget;
     if (baseline === null) return null;
-    const dense = baseline.best;
-    const models = timed(curves, dense).map(({ run, ms, denseMs }) => ({
-      run,
-      share: (run.row.steps * ms) / (dense.row.steps * denseMs),
-    }));
-    if (models.length === 0) return null;
-    const [best] = models.filter(({ share }) => share <= AS_LONG).sort((a, b) => a.run.loss - b.run.loss);
-    if (best === undefined) {
-      return {
-        verdict: 'fails',
-        finding: 'Every MoD model took longer than the best baseline.',
-        numbers: [],
-      };
-    }
-    const { run, share } = best;
-    const found = modelDifference(run, dense, noise);
-    return {
-      verdict: below(found.interval, 0),
-      finding: `${run.row.run_id} in ${percent(share)} of the time that steps of the best baseline took: ${differenceText(found)}.`,
-      numbers: [
-        named('loss, MoD minus baseline in no more time', found),
-        { name: 'training time, MoD over baseline', value: share, interval: null },
-      ],
-    };
+    return bySlope(study, budget) ?? byModels(budget, baseline);
   });
+}
+
+/** The optimal MoD, moved along its own losses over budgets to the budget that takes the baseline's time. */
+function bySlope(study: Study, budget: BudgetStudy): Evidence | null {
+  const found = equalTimeDifference(study, budget);
+  if (found === null) return null;
+  const { difference, share, mod } = found;
+  return {
+    judgement: below(difference, 0),
+    finding: `The optimal ${mod.setting.label} takes ${percent(share)} of the baseline's time for these FLOPs; in as much time, by the slope of its loss over budgets: ${differenceText(difference)}.`,
+    numbers: [
+      ...named('loss, MoD minus baseline in the same time', difference),
+      { name: 'training time, MoD over baseline', value: share, interval: null },
+    ],
+  };
+}
+
+/** The models of this budget that take no more time than the best baseline. */
+function byModels(budget: BudgetStudy, { best: dense }: Curve): Evidence | null {
+  const models = timed(budget.alike, dense).map(({ run, times }) => ({
+    run,
+    share: run.row.steps / dense.row.steps / speedupOf(times),
+    times,
+    difference: modelDifference(run, dense, budget.noise),
+  }));
+  if (models.length === 0) return null;
+  const quick = models.filter(({ share }) => share <= AS_LONG).sort((a, b) => a.run.loss - b.run.loss);
+  const [best] = quick;
+  if (best === undefined) {
+    return {
+      judgement: anyHolds(...models.map(({ run, times }) => isQuicker(run, dense, times))),
+      finding: 'Every MoD model took longer than the best baseline.',
+      numbers: [],
+    };
+  }
+  const { run, share, difference } = best;
+  const known = quick.map(({ difference: one, times }) =>
+    isUnknown(times.ratio) ? below(times.ratio, 0) : below(one, 0),
+  );
+  return {
+    judgement: withoutDoubt(budget, anyHolds(...known)),
+    finding: `${run.row.run_id} in ${percent(share)} of the time that steps of the best baseline took: ${differenceText(difference)}.`,
+    numbers: [
+      ...named('loss, MoD minus baseline in no more time', difference),
+      { name: 'training time, MoD over baseline', value: share, interval: null },
+    ],
+  };
+}
+
+/** Whether all steps of a model take no more time than those of another. */
+function isQuicker(run: SizeMean, dense: SizeMean, { ratio }: StepTimes): Judgement {
+  if (isUnknown(ratio)) return below(ratio, 0);
+  const value = ratio.value + Math.log(run.row.steps / dense.row.steps);
+  return below({ ...ratio, value }, Math.log(AS_LONG));
 }
 
 const stepMs = ({ row }: DoneRun) => row.step_ms as number;
@@ -147,33 +197,101 @@ function stepFollowsFlops(study: Study): Claim {
     claim: 'Step time falls as FLOPs per pass do.',
     source: '4.1, figure 3',
   };
-  const pairs = pairsWithDense(study.done)
+  const all = pairsWithDense(study.done)
     .filter(({ routed, dense }) => routed.row.step_ms !== null && dense.row.step_ms !== null)
     .filter(({ routed }) => routed.row.flops_per_pass_vs_dense < 1);
-  const saved = pairs.map(
-    ({ routed, dense }) =>
-      (1 - stepMs(routed) / stepMs(dense)) / (1 - routed.row.flops_per_pass / dense.row.flops_per_pass),
-  );
-  if (saved.length === 0) {
+  if (all.length === 0) {
     return overall(text, 'Needs MoD and dense runs of one shape, timed on one kind of device.', null);
   }
+  const pairs = all.filter(({ routed, dense }) => areComparable(routed, dense));
+  const saved = shapesOf(pairs.length > 0 ? pairs : all).map((ofShape) =>
+    mean(
+      ofShape.map(
+        ({ routed, dense }) =>
+          (1 - stepMs(routed) / stepMs(dense)) / (1 - routed.row.flops_per_pass / dense.row.flops_per_pass),
+      ),
+    ),
+  );
   const middle = median(saved);
+  const range = pairs.length === 0 ? null : medianInterval(saved);
+  const slow = contended(pairs.flatMap(({ routed, dense }) => [routed, dense]));
+  const notes = [
+    ...(all.length > pairs.length && pairs.length > 0
+      ? [`${all.length - pairs.length} pairs of two versions or without quartiles are left out`]
+      : []),
+    ...(slow.length > 0
+      ? [`in ${new Set(slow).size} runs the quartiles of the step time differ by more than 10%`]
+      : []),
+  ];
   return overall(text, '', {
-    verdict: middle >= MOST_SAVED ? 'holds' : middle < LITTLE_SAVED ? 'fails' : 'undecided',
-    finding: `Of the step time that fewer FLOPs would save, ${percent(middle)} is saved: the median of ${saved.length} pairs of one shape, from ${percent(Math.min(...saved))} to ${percent(Math.max(...saved))}${mixedVersionsNote(pairs)}.`,
-    numbers: [{ name: 'share of the promised time saved, median', value: middle, interval: null }],
+    judgement: savedEnough(saved, range, pairs.length === 0),
+    finding: `Of the step time that fewer FLOPs would save, ${withInterval(middle, range, percent)} is saved: the median of ${saved.length === 1 ? 'one shape' : `${saved.length} shapes`}, from ${percent(Math.min(...saved))} to ${percent(Math.max(...saved))}${notes.length === 0 ? '' : `; ${notes.join('; ')}`}.`,
+    numbers: [{ name: 'share of the promised time saved, median', value: middle, interval: range }],
   });
+}
+
+/** Timed by one version of the program, with the spread over steps. */
+function areComparable({ row: a }: DoneRun, { row: b }: DoneRun): boolean {
+  return (
+    a.git_commit === b.git_commit && [a, b].every((row) => row.step_ms_q1 != null && row.step_ms_q3 != null)
+  );
+}
+
+const shapesOf = (pairs: readonly Pair[]) => [
+  ...groupBy(pairs, ({ routed }) => `${routed.row.flop_budget} ${routed.cell}`).values(),
+];
+
+/** The median has a 95% interval between order statistics, whatever the distribution; null for fewer than six values. */
+export function medianInterval(values: readonly number[]): readonly [number, number] | null {
+  const sorted = [...values].sort((a, b) => a - b);
+  const n = sorted.length;
+  let tail = 0.5 ** n;
+  let below = tail;
+  if (2 * below > LEVEL) return null;
+  let k = 0;
+  for (;;) {
+    tail *= (n - k) / (k + 1);
+    if (2 * (below + tail) > LEVEL) break;
+    below += tail;
+    k += 1;
+  }
+  return [sorted[k] as number, sorted[n - 1 - k] as number];
+}
+
+/** Holds if the interval of the median is above the first bound, fails if it is below the second. */
+function savedEnough(
+  saved: readonly number[],
+  range: readonly [number, number] | null,
+  unmeasured: boolean,
+): Judgement {
+  if (unmeasured) {
+    return {
+      side: 'undecided',
+      p: 1,
+      doubt: {
+        reason: 'no pair was timed by one version of the program with the spread over its steps',
+        remedy: 'the pairs trained again by this version',
+      },
+    };
+  }
+  if (range === null) {
+    return {
+      side: 'undecided',
+      p: 1,
+      doubt: {
+        reason: `${saved.length === 1 ? 'one shape gives' : `${saved.length} shapes give`} no interval`,
+        remedy: 'six shapes or more of both kinds',
+      },
+    };
+  }
+  if (range[0] >= MOST_SAVED) return { side: 'holds', p: LEVEL, doubt: null };
+  if (range[1] < LITTLE_SAVED) return { side: 'fails', p: LEVEL, doubt: null };
+  return { side: 'undecided', p: 1, doubt: null };
 }
 
 interface Pair {
   routed: DoneRun;
   dense: DoneRun;
-}
-
-/** A note on the pairs that compare two versions of the program, which may differ in speed. */
-function mixedVersionsNote(pairs: readonly Pair[]): string {
-  const mixed = pairs.filter(({ routed, dense }) => routed.row.git_commit !== dense.row.git_commit).length;
-  return mixed === 0 ? '' : `; ${mixed} of the pairs were trained by two versions of the program`;
 }
 
 /**
@@ -207,14 +325,17 @@ function memory(study: Study): Claim {
     source: '5',
   };
   const pairs = pairsWithDense(study.done);
-  const peaks = pairs
-    .filter(
+  const peaks = shapesOf(
+    pairs.filter(
       ({ routed, dense }) => routed.row.peak_memory_bytes !== null && dense.row.peak_memory_bytes !== null,
-    )
-    .map(
-      ({ routed, dense }) =>
-        (routed.row.peak_memory_bytes as number) / (dense.row.peak_memory_bytes as number),
-    );
+    ),
+  ).map((ofShape) =>
+    mean(
+      ofShape.map(({ routed, dense }) =>
+        Math.log((routed.row.peak_memory_bytes as number) / (dense.row.peak_memory_bytes as number)),
+      ),
+    ),
+  );
   const caches = study.done.flatMap((run) => cacheShare(run) ?? []);
   return overall(
     text,
@@ -223,16 +344,21 @@ function memory(study: Study): Claim {
   );
 }
 
+/** Less memory by less than this share is as much. */
+const LESS_MEMORY = Math.log(0.95);
+
 function memoryEvidence(peaks: number[], caches: number[]): Evidence | null {
   if (peaks.length === 0 || caches.length === 0) return null;
-  const [peak, cache] = [median(peaks), mean(caches)];
+  const [peak, cache] = [meanOf(peaks), meanOf(caches)];
+  const range = intervalOf(peak);
+  const ratio = {
+    value: Math.exp(peak.value),
+    interval: range && ([Math.exp(range[0]), Math.exp(range[1])] as const),
+  };
   return {
-    verdict: peak < 1 && cache < 1 ? 'holds' : 'fails',
-    finding: `Peak memory in training ${significant(peak)} of the dense model's of the same shape (median of ${peaks.length} pairs); cache in sampling ${significant(cache)} of the dense one's, from the share of selected tokens.`,
-    numbers: [
-      { name: 'peak memory, MoD over dense', value: peak, interval: null },
-      { name: 'cache, MoD over dense', value: cache, interval: null },
-    ],
+    judgement: allHold(below(peak, LESS_MEMORY), below(cache, 1)),
+    finding: `Peak memory in training ${withInterval(ratio.value, ratio.interval, significant)} of the dense model's of the same shape (mean of ${peaks.length === 1 ? 'one shape' : `${peaks.length} shapes`}; less: below 0.95); cache in sampling ${withInterval(cache.value, intervalOf(cache), significant)} of the dense one's, from the share of selected tokens.`,
+    numbers: [{ name: 'peak memory, MoD over dense', ...ratio }, ...named('cache, MoD over dense', cache)],
   };
 }
 

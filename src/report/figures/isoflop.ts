@@ -2,9 +2,11 @@
 import * as Plot from '@observablehq/plot';
 import { VARIANTS } from '../../model/variants.js';
 import { mean } from '../../statistics.js';
-import { bestModel, differenceText, lossDifference, modelDifference, trainedAlike } from '../claims/claim.js';
+import { bestModel, trainedAlike } from '../claims/claim.js';
+import type { Interval } from '../curve-fit.js';
+import { differenceText, isUnknown, lossDifference, modelDifference } from '../differences.js';
+import { isKnown } from '../fits.js';
 import { groupBy } from '../group.js';
-import { type Interval, parabolaAt } from '../parabola.js';
 import {
   type BudgetStudy,
   type Curve,
@@ -14,7 +16,7 @@ import {
   type Study,
   sizesOf,
 } from '../study.js';
-import { budgetName, percent, shortCount, signedLoss, significant, withInterval } from '../words.js';
+import { budgetName, percent, shortCount, significant, withInterval } from '../words.js';
 import {
   beyondText,
   type DataTable,
@@ -81,13 +83,13 @@ export function isoflopFigures(budget: BudgetStudy, styles: Styles): Figure[] {
 /** The note about settings that are not drawn, such as a learning rate tried at one size. */
 function leftText(left: readonly Curve[]): string {
   if (left.length === 0) return '';
-  const each = left.map(({ setting, optimum }) => `${setting.label} ${optimum.loss.toFixed(4)}`);
+  const each = left.map(({ setting, best }) => `${setting.label} ${best.loss.toFixed(4)}`);
   return `Tried at one or two sizes, and not drawn: ${each.join('; ')}.`;
 }
 
 function groupReading(how: string, group: readonly Curve[], budget: BudgetStudy): string {
   const best = leastLoss(group) as Curve;
-  return `With ${how} the lowest loss is ${best.optimum.loss.toFixed(4)} nats, ${best.setting.shortLabel}${against(best, budget, 'the optimal baseline')}.`;
+  return `With ${how} the lowest loss is ${best.optimum.loss.toFixed(4)} nats, ${best.setting.shortLabel}${modelNote(best)}${against(best, budget, 'the optimal baseline')}.`;
 }
 
 /** Figure 4, left: the baseline and the best MoD setting at every budget. */
@@ -95,11 +97,12 @@ export function allBudgetsFigure({ budgets }: Study, styles: Styles): Figure | M
   const title = 'Loss against parameters at every budget';
   if (budgets.length < 2) return { title, paper: 'figure 4, left', needs: 'Needs runs of several budgets.' };
   const curves = budgets.flatMap(({ baseline, mod }) => [baseline, mod].filter((curve) => curve !== null));
-  const steps = budgets.map(({ budget, baseline, mod }) => {
-    const gain = baseline && mod ? signedLoss(mod.optimum.loss - baseline.optimum.loss) : 'not known';
-    return `${gain} at ${budgetName(budget)}`;
+  const steps = budgets.map(({ budget, baseline, mod, noise }) => {
+    const gain = baseline && mod ? lossDifference(mod, baseline, noise) : null;
+    const text = gain === null || isUnknown(gain) ? 'not known' : differenceText(gain);
+    return `${text} at ${budgetName(budget)}`;
   });
-  const reading = `Loss of the optimal MoD minus that of the optimal baseline, in nats: ${steps.join(', ')}.`;
+  const reading = `Loss of the optimal MoD minus that of the optimal baseline: ${steps.join(', ')}.`;
   return curvesFigure({ id: 'isoflop-all', title, paper: 'figure 4, left', reading }, curves, styles);
 }
 
@@ -134,7 +137,7 @@ function expertsFigure({ budget, curves, noise }: BudgetStudy, styles: Styles): 
       id: `experts-${budgetName(budget)}`,
       title: `${EXPERTS_TITLE} at ${budgetName(budget)} FLOPs`,
       paper: EXPERTS_SOURCE,
-      reading: `At ${budgetName(budget)} FLOPs ${best.setting.label} has the lowest loss of those with experts, ${best.optimum.loss.toFixed(4)} nats${gain}.${spread(best)}`,
+      reading: `At ${budgetName(budget)} FLOPs ${best.setting.label} has the lowest loss of those with experts, ${best.optimum.loss.toFixed(4)} nats${modelNote(best)}${gain}.${spread(best)}`,
     },
     shown,
     styles,
@@ -187,8 +190,12 @@ function isoflopReading(budget: BudgetStudy): string {
   const worse =
     random === null || dense === null
       ? ''
-      : `; random routing is at ${signedLoss(lossDifference(random, dense, noise).value)} against ${dense === baseline ? 'it' : dense.setting.label}`;
-  return `At ${budgetName(budget.budget)} FLOPs the best MoD, ${mod.setting.label}, is at ${mod.optimum.loss.toFixed(4)} nats with ${significant(mod.optimum.params / baseline.optimum.params)} times the parameters of the best dense model${against(mod, budget)}${worse}.${bestModels(budget)}`;
+      : `; random routing against ${dense === baseline ? 'the best dense model' : dense.setting.label}: ${differenceText(lossDifference(random, dense, noise))}`;
+  const found = lossDifference(mod, baseline, noise);
+  const gain = isUnknown(found)
+    ? `whether the optimal MoD beats the optimal dense model is ${differenceText(found)}`
+    : `the best MoD, ${mod.setting.label}, is at ${mod.optimum.loss.toFixed(4)} nats with ${significant(mod.optimum.params / baseline.optimum.params)} times the parameters of the best dense model, ${differenceText(found)} against it`;
+  return `At ${budgetName(budget.budget)} FLOPs ${gain}${worse}.${bestModels(budget)}`;
 }
 
 /** The models with the lowest loss, which need not be on the curves of their kind. */
@@ -199,22 +206,23 @@ function bestModels({ alike, noise }: BudgetStudy): string {
   return ` Seeds averaged, the best models are ${loss(mod)} and ${loss(dense)}: ${differenceText(modelDifference(mod, dense, noise))}.`;
 }
 
-/** The note about optima that are only the best run. */
+/** The note about optima that are not known. */
 function unknown({ alike }: BudgetStudy): string {
-  const labels = alike
-    .filter((curve) => !isExpert(curve) && curve.optimum.from === 'run')
-    .map(({ setting }) => setting.shortLabel);
-  return labels.length === 0 ? '' : `No minimum in range, so the best run is used: ${labels.join('; ')}.`;
+  const reasons = alike.flatMap(({ optimum, doubt, ...curve }) =>
+    isExpert({ ...curve, optimum, doubt }) || optimum.from === 'fit' || doubt === null ? [] : [doubt.reason],
+  );
+  return reasons.length === 0 ? '' : `Not known, and without a ring: ${reasons.join('; ')}.`;
 }
 
-function against(curve: Curve, { baseline, noise }: BudgetStudy, what = 'it'): string {
-  if (baseline === null) return '';
-  const { value, interval } = lossDifference(curve, baseline, noise);
-  return `, ${withInterval(value, interval, signedLoss)} against ${what}`;
-}
+/** Marks a loss that is that of a model, as the optimum is not known. */
+const modelNote = ({ optimum, best }: Curve) =>
+  optimum.from === 'fit' ? '' : ` (the model ${best.row.run_id})`;
 
-/** The opacity of runs that are left out of the fit. */
-const FAINT = 0.3;
+function against(curve: Curve, { baseline, noise }: BudgetStudy, what: string): string {
+  return baseline === null
+    ? ''
+    : `, against ${what}: ${differenceText(lossDifference(curve, baseline, noise))}`;
+}
 
 function curvesFigure(
   about: Pick<Figure, 'id' | 'title' | 'paper' | 'reading' | 'notes'>,
@@ -226,7 +234,7 @@ function curvesFigure(
   const { domain, beyond } = lossFrame(curves.flatMap(({ runs }) => runs.map(({ loss }) => loss)));
   const [, top] = domain;
   const inFrame = ({ y }: { y: number }) => y <= top;
-  const optima = curves.filter(({ fits: { params_total: fit } }) => fit.y !== null && fit.y <= top);
+  const optima = curves.filter(({ optimum }) => optimum.from === 'fit' && optimum.loss <= top);
   const marks = curves.flatMap((curve) => {
     const { color, symbol } = styleOf(curve);
     return [
@@ -246,7 +254,7 @@ function curvesFigure(
           y: 'loss',
           r: 4,
           fill: color,
-          fillOpacity: (run: DoneRun) => (curve.fitted.includes(run) ? 0.85 : FAINT),
+          fillOpacity: 0.85,
           symbol,
           title: (run: DoneRun) => runTitle(run),
         },
@@ -268,7 +276,7 @@ function curvesFigure(
   const svg = draw({
     title: about.title,
     description:
-      'Held-out loss in nats per token against total parameters, one point per run. Rings: optima of the fitted parabolas with 95% intervals.',
+      'Held-out loss in nats per token against total parameters, one point per run. Rings: optima of the fits with 95% intervals.',
     legend: legendOf(settings, styles),
     plot: {
       x: { type: 'log', label: 'parameters', tickFormat: shortCount, ticks: 5 },
@@ -276,24 +284,16 @@ function curvesFigure(
       marks: [...marks, ...optima.flatMap((curve) => optimumMarks(curve, styleOf(curve).color, domain))],
     },
   });
-  const isPartial = curves.some(({ runs, fitted }) => fitted.length < runs.length);
-  const faint = isPartial
-    ? 'Faint: shapes that are worse than another of their size, left out of the fit.'
+  const surfaces = curves.some((curve) => known(curve) && curve.fit.kind === 'size and depth')
+    ? 'Lines: the lowest loss of each size over the depths that were trained for it.'
     : '';
-  const notes = sentences(about.notes ?? '', faint, beyondText(beyond));
+  const notes = sentences(about.notes ?? '', surfaces, beyondText(beyond));
   return { ...about, notes, svg, table: runsTable(curves.flatMap(({ runs }) => runs)), wide: false };
 }
 
-const known = ({ fits }: Curve) => fits.params_total.state === 'minimum';
+const known = ({ fit }: Curve) => isKnown(fit);
 
-function sampled({ fits: { params_total: fit }, runs }: Curve): { x: number; y: number }[] {
-  const logs = runs.map(({ row }) => Math.log10(row.params_total));
-  const [low, high] = [Math.min(...logs), Math.max(...logs)];
-  return Array.from({ length: 41 }, (_, i) => {
-    const x = low + ((high - low) * i) / 40;
-    return { x: 10 ** x, y: fit.parabola === null ? Number.NaN : parabolaAt(fit.parabola, x) };
-  });
-}
+const sampled = ({ fit }: Curve) => fit.line.map(({ params, loss }) => ({ x: params, y: loss }));
 
 function meanBySize({ runs }: Curve): { x: number; y: number }[] {
   const sizes = [...new Set(runs.map(({ row }) => row.params_total))].sort((a, b) => a - b);
@@ -305,12 +305,11 @@ function meanBySize({ runs }: Curve): { x: number; y: number }[] {
 
 /** A ring with its intervals, clipped to the frame. */
 function optimumMarks(
-  { optimum, setting, budget, fits }: Curve,
+  { optimum, setting, budget }: Curve,
   color: string,
   [bottom, top]: Interval,
 ): Plot.Markish[] {
-  const { params_total: fit } = fits;
-  const [x, y] = [10 ** (fit.x as number), fit.y as number];
+  const { params: x, loss: y } = optimum;
   const title = `optimum of ${setting.label} at ${budgetName(budget)}\n${withInterval(x, optimum.paramsInterval, shortCount)} parameters\nloss ${withInterval(y, optimum.lossInterval, (loss) => loss.toFixed(4))}`;
   const bar = { stroke: color, strokeWidth: 1.5, strokeOpacity: 0.8 };
   return [

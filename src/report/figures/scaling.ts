@@ -1,13 +1,12 @@
 /** Optimal parameters and tokens across budgets, and their power laws (Hoffmann et al. 2022, approach 2). */
 import * as Plot from '@observablehq/plot';
 import { type PowerLaw, powerLawAt } from '../power-law.js';
-import type { Scaling, Study } from '../study.js';
+import type { Curve, Scaling, Study } from '../study.js';
 import { budgetName, shortCount, withInterval } from '../words.js';
 import { draw, type Figure, type MissingFigure } from './figure.js';
 import { legendOf, type Style } from './style.js';
 
 type Axis = 'params' | 'tokens';
-const FIT_AXES = { params: 'params_total', tokens: 'tokens' } as const;
 const NAMES = { params: 'parameters', tokens: 'training tokens' } as const;
 
 /** The figure of one axis: parameters or tokens. */
@@ -31,17 +30,10 @@ export function scalingFigure(
   }
   const keys = new Set(laws.map(({ setting }) => setting.key));
   const optima = study.budgets.flatMap(({ budget, curves }) =>
-    curves.flatMap(({ setting, fits: { [FIT_AXES[axis]]: fit } }) =>
-      fit.x === null || !keys.has(setting.key)
+    curves.flatMap((curve) =>
+      curve.optimum.from === 'run' || !keys.has(curve.setting.key)
         ? []
-        : [
-            {
-              budget,
-              setting,
-              value: 10 ** fit.x,
-              interval: fit.xInterval && ([10 ** fit.xInterval[0], 10 ** fit.xInterval[1]] as const),
-            },
-          ],
+        : [{ budget, setting: curve.setting, ...(axis === 'params' ? paramsOf(curve) : tokensOf(curve)) }],
     ),
   );
   const color = (key: string) => (styles.get(key) as Style).color;
@@ -92,6 +84,20 @@ export function scalingFigure(
     interval?.[1] ?? null,
   ]);
   return { id: `scaling-${axis}`, title, paper: null, reading, svg, table: { head, rows }, wide: false };
+}
+
+const paramsOf = ({ optimum: { params, paramsInterval } }: Curve) => ({
+  value: params,
+  interval: paramsInterval,
+});
+
+/** Tokens of a budget at the optimal FLOPs per pass. */
+function tokensOf({ budget, optimum: { flopsPerPass, flopsInterval }, best }: Curve) {
+  const tokens = (flops: number) => (budget * best.row.sequence_length) / (3 * flops);
+  return {
+    value: tokens(flopsPerPass),
+    interval: flopsInterval && ([tokens(flopsInterval[1]), tokens(flopsInterval[0])] as const),
+  };
 }
 
 export function exponent({ exponent: value, exponentInterval }: PowerLaw): string {

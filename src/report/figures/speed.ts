@@ -2,8 +2,8 @@
 import * as Plot from '@observablehq/plot';
 import { linearFit } from '../../statistics.js';
 import { chosenModels, shownBudget } from '../chosen.js';
-import { differenceText, modelDifference } from '../claims/claim.js';
 import { fastestAsGood } from '../claims/speed.js';
+import { differenceText, modelDifference } from '../differences.js';
 import { groupBy } from '../group.js';
 import { machineOf, stepTimes } from '../step-time.js';
 import type { DoneRun, SizeMean, Study } from '../study.js';
@@ -90,7 +90,7 @@ export function speedFigure({ budgets }: Study, styles: Styles): Figure | Missin
 
 function stepRatio(run: SizeMean, base: SizeMean): number | null {
   const times = stepTimes(run.all, base.all);
-  return times === null ? null : times[0] / times[1];
+  return times === null ? null : times.times[0] / times.times[1];
 }
 
 /** Not in the paper: whether step time follows FLOPs, over the runs of the machine that has most of them. */
