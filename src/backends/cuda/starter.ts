@@ -9,13 +9,14 @@ export const cudaStarter: BackendStarter = {
   start: async (requested, deterministic) => {
     const precision = requested === 'auto' ? 'bf16' : requested;
     const backend = await startCuda({ precision, deterministic });
+    const { deviceName, multiprocessors } = backend.driver;
     return {
-      device: backend.driver.deviceName,
+      device: deviceName,
       precision,
       peakMemoryBytes: () => backend.memoryUse().peak,
       memory: () => backend.driver.memoryInfo(),
-      peakFlopsPerSecond: peakFlops(backend.driver.deviceName, precision),
-      peakBytesPerSecond: peakBandwidth(backend.driver.deviceName),
+      peakFlopsPerSecond: peakFlops(deviceName, precision, multiprocessors),
+      peakBytesPerSecond: peakBandwidth(deviceName),
       recorder: new CudaRecorder(backend),
       decodeLoops: new CudaDecodeLoops(backend),
     };

@@ -1,6 +1,6 @@
 /** Peak FLOP/s by the driver's name of a GPU. */
 import { expect, it } from 'vitest';
-import { peakFlops } from '../../../src/backends/cuda/driver/peak.js';
+import { peakBandwidth, peakFlops } from '../../../src/backends/cuda/driver/peak.js';
 
 it.each([
   ['NVIDIA H100 80GB HBM3', 989.4e12],
@@ -13,5 +13,12 @@ it.each([
   ['NVIDIA GeForce RTX 4090', 165.2e12],
   ['NVIDIA T1000', null],
 ])('%s', (device, expected) => {
-  expect(peakFlops(device, 'bf16')).toBe(expected);
+  expect(peakFlops(device, 'bf16', 100)).toBe(expected);
+});
+
+it('of a MIG instance are its share of the card', () => {
+  const name = 'NVIDIA A100-SXM4-40GB MIG 3g.20gb';
+  expect(peakFlops(name, 'bf16', 42)).toBeCloseTo((42 / 108) * 312e12);
+  expect(peakBandwidth(name)).toBeNull();
+  expect(peakBandwidth('NVIDIA A100-SXM4-40GB')).toBe(2039e9);
 });

@@ -22,6 +22,11 @@ const TILE = 32;
 const LARGEST_HEAD = 256;
 /** Up to this length cuDNN's deterministic backward pass is the faster one, and its workspace is small. */
 const SHORT = 256;
+/** cuDNN's deterministic backward pass has a workspace of this many bytes for each score [B, H, n, n]. */
+const SCORE_BYTES = 2;
+/** Bytes of that workspace up to which sequences share a call, and above which a sequence takes the kernels of attention.cu. */
+const SHARED_WORKSPACE = 2 ** 30;
+const LARGEST_WORKSPACE = 2 ** 32;
 
 const causalAttention = cudaKernel(causalAttentionKernel, (call, { qkv }, { heads }) => {
   const shape = attentionShape(qkv, heads);
@@ -181,28 +186,72 @@ export interface GradAddresses {
 export function attendGrad(call: Call, shape: AttentionShape, at: GradAddresses): void {
   const { batch, heads, n, size } = shape;
   const delta = call.scratch(4 * batch * heads * n);
-  if (usesCudnn(call.backend, shape)) {
-    const isDeterministic = call.backend.deterministic || n <= SHORT;
-    const pass = isDeterministic ? 'deterministic backward' : 'backward';
-    const dqSum = pass === 'backward' ? call.scratch(4 * batch * heads * n * size) : null;
-    execute(call, pass, shape, [
-      ...packed(at.qkv, shape, INPUTS),
-      ...packed(at.dqkv, shape, GRADIENTS),
-      [TENSOR.out, at.out],
-      [TENSOR.dout, at.dout],
-      [TENSOR.logSumExp, at.logSumExp],
-      [TENSOR.delta, delta],
-      ...(dqSum === null ? [] : [[TENSOR.dqSum, dqSum] as const]),
-    ]);
+  if (!usesCudnn(call.backend, shape)) {
+    ownGrad(call, shape, at, delta);
+  } else if (!call.backend.deterministic && n > SHORT) {
+    const dqSum = call.scratch(4 * batch * heads * n * size);
+    cudnnGrad(call, 'backward', shape, at, [[TENSOR.delta, delta] as const, [TENSOR.dqSum, dqSum] as const]);
   } else {
-    const rows = batch * n * heads;
-    const args = [address(at.dout), address(at.out), address(delta), n, heads, size, rows];
-    call.launch('attention', 'attentionDelta', warpRows(rows), args);
-    const tiles = 4 * TILE * (size + 1);
-    const addresses = [at.qkv, at.dout, at.logSumExp, delta, at.dqkv];
-    launchOwn(call, 'attentionGradQuery', shape, 4 * (tiles + TILE * (TILE + 1)), addresses);
-    launchOwn(call, 'attentionGradKeyValue', shape, 4 * (tiles + 2 * TILE * (TILE + 1)), addresses);
+    deterministicGrad(call, shape, at, delta);
   }
+}
+
+/**
+ * cuDNN's deterministic pass on as many sequences at once as it may have memory for, since its workspace grows with n²; the
+ * kernels of attention.cu, which are slower and need none, if a single sequence is too long. Sequences are independent.
+ */
+function deterministicGrad(call: Call, shape: AttentionShape, at: GradAddresses, delta: Address): void {
+  const { batch, heads, n, size } = shape;
+  // cuDNN's tensors are aligned to 16 bytes, those of one float32 per row too.
+  const step = (heads * n) % 4 === 0 ? 1 : 4;
+  const ofStep = SCORE_BYTES * step * heads * n * n;
+  if (ofStep > LARGEST_WORKSPACE) {
+    ownGrad(call, shape, at, delta);
+    return;
+  }
+  const atOnce = step * Math.max(1, Math.floor(SHARED_WORKSPACE / ofStep));
+  for (let first = 0; first < batch; first += atOnce) {
+    const part = { ...shape, batch: Math.min(atOnce, batch - first) };
+    const merged = 2 * first * n * heads * size; // bytes before the part in bf16 [B, n, H, K]
+    const rows = 4 * first * heads * n; // and in float32 [B, H, n]
+    const addresses: GradAddresses = {
+      qkv: at.qkv + 3 * merged,
+      out: at.out + merged,
+      logSumExp: at.logSumExp + rows,
+      dout: at.dout + merged,
+      dqkv: at.dqkv + 3 * merged,
+    };
+    cudnnGrad(call, 'deterministic backward', part, addresses, [[TENSOR.delta, delta + rows] as const]);
+  }
+}
+
+function cudnnGrad(
+  call: Call,
+  pass: AttentionPass,
+  shape: AttentionShape,
+  at: GradAddresses,
+  scratch: readonly (readonly [id: number, at: Address])[],
+): void {
+  execute(call, pass, shape, [
+    ...packed(at.qkv, shape, INPUTS),
+    ...packed(at.dqkv, shape, GRADIENTS),
+    [TENSOR.out, at.out],
+    [TENSOR.dout, at.dout],
+    [TENSOR.logSumExp, at.logSumExp],
+    ...scratch,
+  ]);
+}
+
+/** The gradients by attention.cu; `delta` is memory for one number per row. */
+function ownGrad(call: Call, shape: AttentionShape, at: GradAddresses, delta: Address): void {
+  const { batch, heads, n, size } = shape;
+  const rows = batch * n * heads;
+  const args = [address(at.dout), address(at.out), address(delta), n, heads, size, rows];
+  call.launch('attention', 'attentionDelta', warpRows(rows), args);
+  const tiles = 4 * TILE * (size + 1);
+  const addresses = [at.qkv, at.dout, at.logSumExp, delta, at.dqkv];
+  launchOwn(call, 'attentionGradQuery', shape, 4 * (tiles + TILE * (TILE + 1)), addresses);
+  launchOwn(call, 'attentionGradKeyValue', shape, 4 * (tiles + 2 * TILE * (TILE + 1)), addresses);
 }
 
 /** Runs cuDNN's plan for a pass. */
@@ -212,10 +261,16 @@ function execute(
   shape: AttentionShape,
   tensors: (readonly [id: number, at: Address])[],
 ): void {
-  const { attentionPlans, cudnn } = call.backend;
+  const { attentionPlans, cudnn, device } = call.backend;
   const plan = attentionPlans.plan(pass, shape);
-  const workspace = plan.workspaceBytes > 0 ? call.scratch(plan.workspaceBytes) : 0;
-  cudnn.execute(plan, [...tensors, ...attentionPlans.scalars(pass, shape.size)], workspace);
+  // Freed at once: passes over parts of a batch, later in the stream, use the same workspace.
+  const workspace = plan.workspaceBytes > 0 ? device.allocate(plan.workspaceBytes) : null;
+  try {
+    const scalars = attentionPlans.scalars(pass, shape.size);
+    cudnn.execute(plan, [...tensors, ...scalars], workspace?.address ?? 0);
+  } finally {
+    if (workspace !== null) device.release(workspace);
+  }
   call.backend.settle('attention');
 }
 
