@@ -1,20 +1,21 @@
 /** Memory of training on the fake driver: no run that trains is ended by an evaluation, and every lack of memory is survived. */
+
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { memory } from '@tensorflow/tfjs-core';
 import { afterEach, describe, expect, it } from 'vitest';
-import { CudaRecorder } from '../../../src/backends/cuda/driver/recorder.js';
 import { parseShape } from '../../../src/bench/shape.js';
-import { HeldoutWindows, TrainingBatches } from '../../../src/data/batches.js';
-import type { TokenSource } from '../../../src/data/token-source.js';
+import { HeldoutWindows } from '../../../src/data/batches.js';
 import { DeviceMemoryError } from '../../../src/errors.js';
 import { evaluate } from '../../../src/eval/heldout.js';
 import { microBatchSequences } from '../../../src/model/memory.js';
 import { Transformer } from '../../../src/model/transformer.js';
-import type { RunSpec } from '../../../src/plan/run.js';
-import { createOptimizer } from '../../../src/train/optimizers.js';
-import { train } from '../../../src/train/trainer.js';
-import { type FakeCuda, startFakeCuda } from '../../support/fake-cuda.js';
+import { trainAndEvaluate, zeroTokens } from '../../support/evaluated-training.js';
+import { type FakeCuda, fakeProcesses, startFakeCuda } from '../../support/fake-cuda.js';
 import type { Fault } from '../../support/fake-driver/options.js';
 import { fakeTraining, zeroWeights } from '../../support/fake-training.js';
+import { startMod } from '../../support/mod.js';
+import { makeTinySweep, runRows, TINY_RUNS, TINY_SWEEP } from '../../support/tiny-sweep.js';
 
 const MIB = 2 ** 20;
 const GIB = 2 ** 30;
@@ -30,75 +31,6 @@ afterEach(() => {
   started?.close();
   started = null;
 });
-
-const zeroTokens = (tokens: number): TokenSource => ({
-  tokens,
-  files: [],
-  read: (_, out) => out.fill(0),
-  close: () => undefined,
-});
-
-interface Trained {
-  /** Micro-batches: the first, then each that was reduced to. */
-  microBatches: number[];
-  /** Held-out losses that were computed. */
-  evaluations: number;
-}
-
-/** Trains a model for a few steps with two evaluations, and evaluates it as at the end of a run. */
-async function trainAndEvaluate(
-  { backend }: FakeCuda,
-  model: Transformer,
-  batchSequences: number,
-  microBatch: number,
-): Promise<Trained> {
-  const { config } = model;
-  const spec = {
-    model: config,
-    batch_sequences: batchSequences,
-    steps: 6,
-    seed: 0,
-    training: { learning_rate: 1e-3 },
-    evaluation: { every_steps: 3 },
-  } as RunSpec;
-  const optimizer = createOptimizer(model.parameters, { weightDecay: 0.1, gradientClip: 1 });
-  const windows = new HeldoutWindows(
-    zeroTokens(batchSequences * config.sequence_length + 1),
-    config.sequence_length,
-  );
-  const microBatches = [microBatch];
-  let evaluations = 0;
-  const heldoutLoss = async (freeMemory?: () => void) => {
-    const batch = { mode: 'topk', batchSequences: microBatches.at(-1) as number, seed: 0 } as const;
-    const free = freeMemory === undefined ? {} : { freeMemory };
-    const { loss } = await evaluate(model, windows, { ...batch, ...free, sequences: batch.batchSequences });
-    evaluations += 1;
-    return loss;
-  };
-  try {
-    const outcome = await train({
-      spec,
-      model,
-      optimizer,
-      batches: new TrainingBatches(
-        zeroTokens(8 * batchSequences * config.sequence_length),
-        config.sequence_length,
-        0,
-      ),
-      microBatchSequences: microBatch,
-      recorder: new CudaRecorder(backend),
-      onMicroBatch: (sequences) => microBatches.push(sequences),
-      onStep: () => undefined,
-      heldoutLoss,
-      now: () => 0,
-    });
-    expect(outcome).toEqual({ kind: 'done' });
-    await heldoutLoss();
-  } finally {
-    optimizer.dispose();
-  }
-  return { microBatches, evaluations };
-}
 
 describe('reserved memory', () => {
   it.each([
@@ -146,8 +78,8 @@ describe('a run that evaluates while it trains', () => {
         const { free } = cuda.backend.driver.memoryInfo();
         const backend = { name: 'cuda', precision: 'bf16', memoryBytes: free } as const;
         const planned = microBatchSequences(config, batchSequences, backend);
-        const { microBatches, evaluations } = await trainAndEvaluate(cuda, model, batchSequences, planned);
-        expect(evaluations).toBe(3);
+        const { microBatches, losses } = await trainAndEvaluate(cuda.backend, model, batchSequences, planned);
+        expect(losses).toHaveLength(3);
         // The estimate fits: nothing was tried in vain.
         expect(microBatches).toEqual([planned]);
       }
@@ -172,7 +104,7 @@ describe('a device that runs out of memory', () => {
     const tensors = memory().numTensors;
     const { model: config, batchSequences } = parseShape(SMALL);
     const model = new Transformer(config, zeroWeights);
-    const trained = await trainAndEvaluate(cuda, model, batchSequences, batchSequences);
+    const trained = await trainAndEvaluate(cuda.backend, model, batchSequences, batchSequences);
     model.dispose();
     return { ...trained, left: memory().numTensors - tensors, graphs: { ...cuda.device.alive } };
   }
@@ -191,11 +123,23 @@ describe('a device that runs out of memory', () => {
     cuda.device.fail(fault);
     // Full but for blocks that are reserved already: the library need not give a reason.
     if (fault.code !== undefined) fill(cuda, 128 * MIB);
-    const { microBatches, evaluations, left, graphs } = await trainSmall(cuda);
+    const { microBatches, losses, left, graphs } = await trainSmall(cuda);
     expect(microBatches).toEqual([8, 4]);
-    expect(evaluations).toBe(3);
+    expect(losses).toHaveLength(3);
     expect(left).toBe(0);
     expect(graphs.graph.size + graphs.executable.size).toBe(0);
+  });
+
+  it('because this process is limited reduces the micro-batch, as on a GPU in training.test.ts', async () => {
+    const { backend } = await start();
+    const { model: config } = parseShape(`d256l4t512b16v${V}`);
+    backend.driver.memoryLimit = 1.25 * GIB;
+    const model = new Transformer(config, zeroWeights);
+    const { microBatches, losses } = await trainAndEvaluate(backend, model, 16, 16);
+    expect(microBatches).toEqual([16, 8]);
+    expect(losses).toHaveLength(3);
+    expect(backend.memoryUse().reserved).toBeLessThan(1.25 * GIB);
+    model.dispose();
   });
 
   it('in a library that fails for another reason is a failure', async () => {
@@ -275,4 +219,27 @@ describe('a device that runs out of memory', () => {
     expect(failures).toBeGreaterThan(150);
     training.dispose();
   });
+});
+
+it('a run that had to halve its micro-batch keeps it when it resumes, and in its last evaluation', async () => {
+  const text = `${TINY_SWEEP.replace('sequences: 4', 'sequences: 4, every_steps: 9')}checkpoint: {minutes: 0, steps: 5}\n`;
+  const sweep = makeTinySweep(text.replace('backend: wasm', 'backend: cuda'));
+  const [run] = TINY_RUNS as [string];
+  const folder = join(sweep.results, 'tiny', run);
+  const args = ['sweep', sweep.config, '--results', sweep.results, '--only', run];
+  const trained = async (faults: Fault[]) => {
+    const fake = await fakeProcesses({ faults });
+    const { code } = await startMod(args, undefined, fake.environment).ended;
+    fake.close();
+    const { micro_batch_sequences } = JSON.parse(readFileSync(join(folder, 'manifest.json'), 'utf8'));
+    return { code, micro_batch_sequences };
+  };
+  const lack = { call: 'cudnnBackendExecute', nth: 3 };
+  const crash = { call: 'cuGraphLaunch', nth: 20, code: 719 };
+  expect(await trained([lack, crash])).toEqual({ code: 1, micro_batch_sequences: 1 });
+  expect(await trained([])).toEqual({ code: 0, micro_batch_sequences: 1 });
+  const log = readFileSync(join(folder, 'log.txt'), 'utf8');
+  expect(log).toMatch(/resuming from .*step-\d+/);
+  expect(log.match(/continuing with a micro-batch of 1 sequences/g)).toHaveLength(1);
+  expect(runRows(sweep).find(({ run_id }) => run_id === run)?.status).toBe('done');
 });

@@ -1,5 +1,5 @@
 /** Training on cuda: bf16 follows float32, deterministic gives the same bits, and memory does not leak. */
-import { memory } from '@tensorflow/tfjs-core';
+import { memory, type Tensor, tensor, tidy } from '@tensorflow/tfjs-core';
 import { describe, expect, it } from 'vitest';
 import { CudaRecorder } from '../../../src/backends/cuda/driver/recorder.js';
 import type { Precision } from '../../../src/backends/precisions.js';
@@ -7,10 +7,12 @@ import type { Batch } from '../../../src/data/batches.js';
 import type { ExpertsConfig, RouterName } from '../../../src/model/config.js';
 import { initialValues } from '../../../src/model/parameters.js';
 import { Transformer } from '../../../src/model/transformer.js';
+import { causalAttentionGradKernel, causalAttentionKernel } from '../../../src/ops/causal-attention.js';
 import { randomStream } from '../../../src/random.js';
 import { createOptimizer } from '../../../src/train/optimizers.js';
 import { TrainingStep } from '../../../src/train/step.js';
 import { cuda, useCuda } from '../../support/cuda.js';
+import { trainAndEvaluate } from '../../support/evaluated-training.js';
 import { modelConfig } from '../../support/model-config.js';
 
 const MODEL = modelConfig({
@@ -150,4 +152,64 @@ describe.skipIf(!cuda.usable)('training on cuda', () => {
       expect(recorded.leaked).toBe(0);
     },
   );
+
+  it('with too little memory evaluates and ends, with smaller micro-batches', async () => {
+    const backend = await useCuda('bf16');
+    backend.device.trim();
+    // 16 sequences need about 0.9 GiB for their logits alone.
+    const config = modelConfig({
+      vocab_size: 50257,
+      d_model: 256,
+      n_layers: 4,
+      n_heads: 4,
+      sequence_length: 512,
+    });
+    backend.driver.memoryLimit = 1.25 * 2 ** 30;
+    const model = new Transformer(config, initialValues(0));
+    try {
+      const { microBatches, losses } = await trainAndEvaluate(backend, model, 16, 16);
+      expect(microBatches.length).toBeGreaterThan(1);
+      expect(losses).toHaveLength(3);
+      for (const loss of losses) expect(Number.isFinite(loss)).toBe(true);
+      expect(backend.memoryUse().reserved).toBeLessThan(backend.driver.memoryLimit);
+    } finally {
+      backend.driver.memoryLimit = Number.POSITIVE_INFINITY;
+      model.dispose();
+    }
+  });
+
+  it.each([
+    ['in parts of a batch', 4, 8192],
+    ['by own kernels', 1, 24576],
+  ])('has the same gradients of attention of long sequences if deterministic, %s', async (_, batch, n) => {
+    const [heads, size] = [4, 64];
+    const draw = (columns: number): Tensor => {
+      const values = new Float32Array(batch * n * columns);
+      let state = columns;
+      for (let i = 0; i < values.length; i++) {
+        state = (Math.imul(state, 1_103_515_245) + 12_345) | 0;
+        values[i] = state / 2 ** 31;
+      }
+      return tensor(values, [batch, n, columns]);
+    };
+    const gradients = async (deterministic: boolean) => {
+      await useCuda('bf16', deterministic);
+      const values = tidy(() => {
+        const [qkv, dout] = [draw(3 * heads * size), draw(heads * size)];
+        const [out, logSumExp] = causalAttentionKernel({ qkv }, { heads });
+        return causalAttentionGradKernel({ qkv, out, logSumExp, dout }, { heads })[0];
+      });
+      const read = (await values.data()) as Float32Array;
+      values.dispose();
+      return read;
+    };
+    const [fast, exact] = [await gradients(false), await gradients(true)];
+    let [difference, largest] = [0, 0];
+    for (let i = 0; i < fast.length; i++) {
+      difference = Math.max(difference, Math.abs((fast[i] as number) - (exact[i] as number)));
+      largest = Math.max(largest, Math.abs(exact[i] as number));
+    }
+    // Both round the scores' gradients to bf16, at different places.
+    expect(difference / largest).toBeLessThan(0.02);
+  });
 });
