@@ -6,7 +6,7 @@ import { percent } from './words.js';
 const BUDGET_TOLERANCE = 0.01;
 
 /** One sentence per warning. */
-export function cautionsOf({ done }: Study): string[] {
+export function cautionsOf({ done, repeats }: Study): string[] {
   const specs = done.map(({ spec }) => spec);
   const differing = (what: string, values: readonly (string | number)[]) => {
     const distinct = [...new Set(values)];
@@ -14,6 +14,9 @@ export function cautionsOf({ done }: Study): string[] {
       ? []
       : [`Runs differ in their ${what} (${distinct.join('; ')}): their losses are not comparable.`];
   };
+  const differ = repeats.filter(
+    ({ run, counted: { row } }) => run.row.loss !== null && run.row.loss !== row.loss,
+  );
   const missed = done
     .map(({ row }) => Math.abs(row.train_flops / row.flop_budget - 1))
     .filter((miss) => miss > BUDGET_TOLERANCE);
@@ -38,6 +41,11 @@ export function cautionsOf({ done }: Study): string[] {
       'number of held-out sequences',
       specs.map(({ evaluation }) => evaluation.sequences),
     ),
+    ...(repeats.length === 0
+      ? []
+      : [
+          `${counted(repeats.length, 'run')} of the folders ${repeats.length === 1 ? 'is' : 'are'} the same as another one, by configuration and data, and ${repeats.length === 1 ? 'counts' : 'count'} once${differ.length === 0 ? '' : `; ${differ.length} of them have another loss, of which that of the first to finish counts`}.`,
+        ]),
     ...(missed.length === 0
       ? []
       : [

@@ -4,6 +4,7 @@ import type { LoadedRun } from '../results/load.js';
 import type { RunStatus } from '../results/run-status.js';
 import { mean } from '../statistics.js';
 import type { Interval } from './curve-fit.js';
+import { distinctRuns, type Repeat, repeatReason } from './distinct.js';
 import { type Doubt, doubtOf } from './doubts.js';
 import { type Fit, type FittedRun, fitsOf, isKnown, type Minimum } from './fits.js';
 import { groupBy } from './group.js';
@@ -77,13 +78,20 @@ export interface Study {
   done: DoneRun[];
   budgets: BudgetStudy[];
   scalings: Scaling[];
+  /** Runs that are in several places, each left out but once. */
+  repeats: Repeat[];
   leftOut: LeftOut[];
 }
 
-/** The study of some runs. Deterministic: the same runs give the same numbers. */
+/**
+ * The study of some runs. Deterministic: the same runs give the same numbers.
+ *
+ * @throws InputError if two copies of a deterministic run differ
+ */
 export function studyOf(runs: readonly LoadedRun[]): Study {
-  const settings = settingsOf(runs.map(({ spec }) => spec));
-  const done = runs.flatMap((run, i): DoneRun[] => {
+  const { distinct, repeats } = distinctRuns(runs);
+  const settings = settingsOf(distinct.map(({ spec }) => spec));
+  const done = distinct.flatMap((run, i): DoneRun[] => {
     const { status, loss } = run.row;
     const usable = status === 'done' && loss !== null && Number.isFinite(loss);
     return usable ? [doneRun(run, loss, settings[i] as Setting)] : [];
@@ -94,7 +102,14 @@ export function studyOf(runs: readonly LoadedRun[]): Study {
     .map(([budget, ofBudget]) => budgetStudy(budget, ofBudget));
   const curves = budgets.flatMap((budget) => budget.curves);
   const scalings = [...groupBy(curves, ({ setting }) => setting.key).values()].map(scalingOf);
-  return { runs: [...runs], done, budgets, scalings, leftOut: runs.flatMap(leftOut) };
+  return {
+    runs: [...runs],
+    done,
+    budgets,
+    scalings,
+    repeats,
+    leftOut: [...distinct.flatMap(leftOut), ...repeats.map(repeated)],
+  };
 }
 
 function doneRun(run: LoadedRun, loss: number, setting: Setting): DoneRun {
@@ -237,6 +252,13 @@ function tokensOf(law: PowerLaw, { runs }: Curve): PowerLaw {
     budgets,
   };
 }
+
+const repeated = (repeat: Repeat): LeftOut => ({
+  sweep: repeat.run.sweep,
+  run_id: repeat.run.row.run_id,
+  status: repeat.run.row.status,
+  reason: repeatReason(repeat),
+});
 
 function leftOut({ sweep, row }: LoadedRun): LeftOut[] {
   const { run_id, status, loss, note } = row;
