@@ -1,12 +1,13 @@
 /** Warnings about runs whose losses are not comparable. */
 import { counted } from '../format.js';
+import { rateWarnings } from './rates.js';
 import type { Study } from './study.js';
 import { percent } from './words.js';
 
 const BUDGET_TOLERANCE = 0.01;
 
 /** One sentence per warning. */
-export function cautionsOf({ done, repeats }: Study): string[] {
+export function cautionsOf({ done, repeats, budgets }: Study): string[] {
   const specs = done.map(({ spec }) => spec);
   const differing = (what: string, values: readonly (string | number)[]) => {
     const distinct = [...new Set(values)];
@@ -41,6 +42,7 @@ export function cautionsOf({ done, repeats }: Study): string[] {
       'number of held-out sequences',
       specs.map(({ evaluation }) => evaluation.sequences),
     ),
+    ...rateWarnings(budgets),
     ...(repeats.length === 0
       ? []
       : [

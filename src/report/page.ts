@@ -9,8 +9,17 @@ import { isoflopId } from './figures/isoflop.js';
 import { PAGE_SCRIPT } from './page-script.js';
 import { PAGE_STYLE } from './page-style.js';
 import type { Study } from './study.js';
-import { fitTable, leftOutTable, scalingTable } from './tables.js';
-import { budgetName } from './words.js';
+import {
+  computeTable,
+  fitTable,
+  jointTable,
+  leftOutTable,
+  optimumTable,
+  rateTable,
+  residualTable,
+  scalingTable,
+} from './tables.js';
+import { budgetName, percent, withInterval } from './words.js';
 
 export interface PageContent {
   sweeps: string[];
@@ -138,10 +147,29 @@ function missing({ missing: figures }: Figures): string {
 }
 
 function fits(study: Study): string {
-  const scaling = scalingTable(study);
-  const laws =
-    scaling.rows.length === 0 ? '' : `<h3>Across budgets</h3><div class="scroll">${tableHtml(scaling)}</div>`;
-  return `<div class="scroll">${tableHtml(fitTable(study))}</div>${laws}`;
+  const { joint } = study;
+  const law =
+    joint === null
+      ? ''
+      : `One surface of the dense and MoD runs of all budgets, E + A/N^${joint.alpha.toFixed(2)} + B/D^${joint.beta.toFixed(2)}, in which the parameters of routed blocks count by a share of their own and N is multiplied by (depth/width)^${withInterval(joint.delta, joint.deltaInterval, (one) => one.toFixed(2))}; root mean square error ${percent(joint.rmsError)}. Intervals are by resampling shapes.`;
+  const parts: [title: string, note: string, table: DataTable][] = [
+    ['What each optimum takes', '', optimumTable(study)],
+    ['Across budgets', '', scalingTable(study)],
+    [
+      'Compute and time that routing is worth',
+      'By the slope of the losses between neighbouring budgets.',
+      computeTable(study),
+    ],
+    ['Parameters of routed blocks', law, jointTable(study)],
+    ['Errors of that surface', '', residualTable(study)],
+    ['Learning rates', '', rateTable(study)],
+  ];
+  const shown = parts.filter(([, , { rows }]) => rows.length > 0);
+  const sections = shown.map(
+    ([title, note, table]) =>
+      `<h3>${escapeXml(title)}</h3>${note === '' ? '' : `<p>${escapeXml(note)}</p>`}<div class="scroll">${tableHtml(table)}</div>`,
+  );
+  return `<div class="scroll">${tableHtml(fitTable(study))}</div>${sections.join('')}`;
 }
 
 function leftOut(study: Study): string {

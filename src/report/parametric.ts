@@ -75,7 +75,7 @@ export function fitSurface(
   const best = STARTS.map((start) => ({ start, value: objective(start).value }))
     .filter(({ value }) => Number.isFinite(value))
     .sort((a, b) => a.value - b.value)
-    .slice(0, 24)
+    .slice(0, 8)
     .map(({ start }) => minimize(objective, start))
     .reduce((least, found) => (found.value < least.value ? found : least));
   const surface = surfaceOf(best.x);

@@ -8,11 +8,15 @@ import { gitCommit, programVersion } from '../results/provenance.js';
 import { cautionsOf } from './cautions.js';
 import { claimsOf } from './claims/all.js';
 import type { Claim } from './claims/claim.js';
+import { computeMultiplier } from './equal-time.js';
 import { type Figures, figuresOf } from './figures/all.js';
 import type { Noise } from './noise.js';
 import { pageOf } from './page.js';
 import { toPng } from './png.js';
+import { rateCurves } from './rates.js';
+import { residualGroups } from './residuals.js';
 import { type Curve, type Study, studyOf } from './study.js';
+import { trainingOf } from './training.js';
 
 export interface Report {
   study: Study;
@@ -88,6 +92,12 @@ export function numbersOf({ study, claims, figures }: Report): object {
       curves: curves.map(curveNumbers),
     })),
     scaling: study.scalings,
+    compute: study.budgets.map((budget) => ({
+      flop_budget: budget.budget,
+      multiplier: computeMultiplier(study, budget),
+    })),
+    joint_law: jointNumbers(study),
+    learning_rates: rateCurves(study.budgets),
     figures: figures.drawn.map(({ id, title, paper, reading, notes = '', table }) => ({
       id,
       title,
@@ -98,6 +108,12 @@ export function numbersOf({ study, claims, figures }: Report): object {
     })),
     not_drawn: figures.missing,
   };
+}
+
+function jointNumbers({ joint }: Study): object | null {
+  if (joint === null) return null;
+  const { residuals: _, ...law } = joint;
+  return { ...law, residuals: residualGroups(joint) };
 }
 
 /** The standard deviation of a run's loss, and the tests behind it. */
@@ -112,7 +128,8 @@ function noiseNumbers({ kind, pooled, seeds, equalCurves, equalSizes }: Noise): 
   };
 }
 
-function curveNumbers({ setting, runs, fit, optimum, best, doubt }: Curve): object {
+function curveNumbers(curve: Curve): object {
+  const { setting, runs, fit, optimum, best, doubt } = curve;
   const { line: _, weights: __, plain: ___, minimum: ____, ...numbers } = fit;
   return {
     setting,
@@ -120,6 +137,7 @@ function curveNumbers({ setting, runs, fit, optimum, best, doubt }: Curve): obje
     best_run: best.row.run_id,
     optimum,
     doubt,
+    training: doubt === null ? trainingOf(curve) : null,
     fit: numbers,
   };
 }

@@ -8,6 +8,7 @@ import { distinctRuns, type Repeat, repeatReason } from './distinct.js';
 import { type Doubt, doubtOf } from './doubts.js';
 import { type Fit, type FittedRun, fitsOf, isKnown, type Minimum } from './fits.js';
 import { groupBy } from './group.js';
+import { fitJointLaw, type JointLaw } from './joint-law.js';
 import type { Noise } from './noise.js';
 import { fitSurface, type SurfaceFit } from './parametric.js';
 import { fitPowerLaw, type PowerLaw } from './power-law.js';
@@ -78,6 +79,8 @@ export interface Study {
   done: DoneRun[];
   budgets: BudgetStudy[];
   scalings: Scaling[];
+  /** Dense and MoD runs of all budgets by one surface; null without two budgets of both. */
+  joint: JointLaw | null;
   /** Runs that are in several places, each left out but once. */
   repeats: Repeat[];
   leftOut: LeftOut[];
@@ -102,11 +105,16 @@ export function studyOf(runs: readonly LoadedRun[]): Study {
     .map(([budget, ofBudget]) => budgetStudy(budget, ofBudget));
   const curves = budgets.flatMap((budget) => budget.curves);
   const scalings = [...groupBy(curves, ({ setting }) => setting.key).values()].map(scalingOf);
+  const joint = fitJointLaw(
+    budgets.flatMap(({ alike }) => alike.flatMap((curve) => curve.runs)),
+    randomStream(0, 'report', 'joint law'),
+  );
   return {
     runs: [...runs],
     done,
     budgets,
     scalings,
+    joint,
     repeats,
     leftOut: [...distinct.flatMap(leftOut), ...repeats.map(repeated)],
   };

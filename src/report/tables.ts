@@ -1,10 +1,15 @@
 /** The page's tables of fits and of runs that are left out. */
+import { differenceText } from './differences.js';
 import { pText } from './doubts.js';
+import { computeMultiplier, equalTimeDifference } from './equal-time.js';
 import type { DataTable } from './figures/figure.js';
 import { exponent } from './figures/scaling.js';
 import type { PowerLaw } from './power-law.js';
+import { rateCurves } from './rates.js';
+import { residualGroups } from './residuals.js';
 import type { Study } from './study.js';
-import { budgetName, shortCount, significant, withInterval } from './words.js';
+import { trainingOf } from './training.js';
+import { budgetName, percent, shortCount, signedPercent, significant, withInterval } from './words.js';
 
 /** One row per curve. */
 export function fitTable({ budgets }: Study): DataTable {
@@ -39,6 +44,98 @@ export function fitTable({ budgets }: Study): DataTable {
       ];
     }),
   );
+  return { head, rows };
+}
+
+/** One row per known optimum: what it takes to train it. */
+export function optimumTable({ budgets }: Study): DataTable {
+  const head = [
+    'budget',
+    'setting',
+    'parameters',
+    'tokens',
+    'passes over the data',
+    'steps',
+    'sequences a step',
+  ];
+  const rows = budgets.flatMap(({ budget, curves }) =>
+    curves
+      .filter(({ doubt }) => doubt === null)
+      .map((curve) => {
+        const { tokens, passes, steps, batch } = trainingOf(curve);
+        return [
+          budgetName(budget),
+          curve.setting.label,
+          shortCount(curve.optimum.params),
+          shortCount(tokens),
+          passes === null ? '' : significant(passes),
+          Math.round(steps),
+          batch,
+        ];
+      }),
+  );
+  return { head, rows };
+}
+
+/** One row per budget with dense and MoD optima: what routing is worth in compute and in time. */
+export function computeTable(study: Study): DataTable {
+  const head = [
+    'budget',
+    'compute that the dense model would need for the loss of the optimal MoD',
+    'time of the optimal MoD for the same FLOPs',
+    'loss in the same time, MoD minus dense',
+  ];
+  const rows = study.budgets.flatMap((budget) => {
+    const multiplier = computeMultiplier(study, budget);
+    const time = equalTimeDifference(study, budget);
+    if (multiplier === null && time === null) return [];
+    return [
+      [
+        budgetName(budget.budget),
+        multiplier === null
+          ? ''
+          : `${withInterval(multiplier.value, multiplier.interval, significant)} times`,
+        time === null ? '' : percent(time.share),
+        time === null ? '' : differenceText(time.difference),
+      ],
+    ];
+  });
+  return { head, rows };
+}
+
+/** One row per routing setting of the joint law. */
+export function jointTable({ joint }: Study): DataTable {
+  const head = ['setting', 'dense parameters that a parameter of a routed block replaces'];
+  const rows = (joint?.kappas ?? []).map(({ label, value, interval }) => [
+    label,
+    withInterval(value, interval, (one) => one.toFixed(2)),
+  ]);
+  return { head, rows };
+}
+
+/** The errors of the joint law by groups of runs. */
+export function residualTable({ joint }: Study): DataTable {
+  const head = ['by', 'value', 'shapes', 'loss over the law’s, minus 1'];
+  const rows = (joint === null ? [] : residualGroups(joint)).map(({ by, value, shapes, mean, interval }) => [
+    by,
+    value,
+    shapes,
+    withInterval(mean, interval, signedPercent),
+  ]);
+  return { head, rows };
+}
+
+/** One row per shape that was trained at several learning rates. */
+export function rateTable({ budgets }: Study): DataTable {
+  const head = ['budget', 'kind', 'width', 'layers', 'loss at each learning rate', 'best'];
+  const rows = rateCurves(budgets).map(({ budget, kind, d_model, n_layers, points, best }) => [
+    budgetName(budget),
+    kind,
+    d_model,
+    n_layers,
+    points.map(({ rate, loss }) => `${significant(rate)}: ${loss.toFixed(4)}`).join(', '),
+    best === 'between' ? 'between' : `the ${best} tried`,
+  ]);
   return { head, rows };
 }
 
