@@ -77,6 +77,7 @@ export class CudaBackend extends KernelBackend {
     const gpu = `${driver.deviceName} ${driver.architecture} ${driver.driverVersion}`;
     this.attentionPlans = new AttentionPlans(parts.cudnn, gpu);
     this.device = new DeviceMemory(driver);
+    driver.whenMemoryIsFull = () => this.device.trimLater();
     this.tables = new DeviceTables(this);
     this.library = new KernelLibrary(parts.driver, parts.compiler);
     this.uploads = new Uploads(parts.driver);

@@ -71,8 +71,7 @@ function open(): CudaBackend {
   }
   const cublas = opened('cublasLt', (path) => new CublasLt(path, driver));
   const cudnn = opened('cudnn', (path) => new Cudnn(path));
-  cudnn.useStream(driver.stream);
-  cudnn.isMemoryFull = () => driver.isMemoryFull();
+  cudnn.useStream(driver.stream, driver);
   const backend = new CudaBackend({ driver, compiler, cublas, cudnn });
   registerBackend(CUDA, () => backend, 3);
   registerCudaKernels(CUDA_KERNELS);

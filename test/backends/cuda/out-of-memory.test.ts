@@ -130,6 +130,18 @@ describe('a device that runs out of memory', () => {
     expect(graphs.graph.size + graphs.executable.size).toBe(0);
   });
 
+  it('in a library for which the allocator has left too little returns free memory before the next attempt', async () => {
+    const { device, backend } = await start({}, { precision: 'bf16', deterministic: true });
+    device.fail({ call: 'cublasLtMatmul', times: 1e9, freeBelow: 256 * MIB });
+    const { model: config } = parseShape(`d256l4t512b16v${V}`);
+    const model = new Transformer(config, zeroWeights);
+    device.gpu.totalBytes = device.gpu.totalBytes - device.freeBytes + 2.1 * GIB;
+    backend.device.release(backend.device.allocate(1.9 * GIB)); // all but 0.2 GiB, as an evaluation may leave it
+    const { microBatches } = await trainAndEvaluate(backend, model, 16, 16);
+    expect(microBatches).toEqual([16, 8]);
+    model.dispose();
+  });
+
   it('because this process is limited reduces the micro-batch, as on a GPU in training.test.ts', async () => {
     const { backend } = await start();
     const { model: config } = parseShape(`d256l4t512b16v${V}`);

@@ -115,7 +115,8 @@ export class FakeDevice {
     this.observe?.(name, args);
     for (const each of this.faults) {
       const { call, nth = 1, times = 1, above = -1, gpu = this.index, leaves } = each.fault;
-      if (call !== name || bytes <= above || gpu !== this.index) continue;
+      const { freeBelow = Number.POSITIVE_INFINITY } = each.fault;
+      if (call !== name || bytes <= above || gpu !== this.index || this.freeBytes >= freeBelow) continue;
       each.seen += 1;
       if (each.seen < nth || each.seen >= nth + times) continue;
       if (leaves === 'hung') {

@@ -23,6 +23,8 @@ export interface Fault {
   times?: number;
   /** Counts only calls that allocate more than this many bytes. */
   above?: number;
+  /** Counts only calls while less than this many bytes of the GPU are free. */
+  freeBelow?: number;
   /** Index of the GPU; default every GPU. */
   gpu?: number;
   /** What the call returns; default its library's code for out of memory. */

@@ -300,7 +300,7 @@ export class CublasLt {
     if (code === 0) return;
     const message = `${what}: cuBLAS error ${code}`;
     if (code === ALLOCATION_FAILED || (KERNEL_FAILED.includes(code) && this.driver.isMemoryFull()))
-      throw new DeviceMemoryError(`out of GPU memory: ${message}`);
+      throw this.driver.outOfMemory(message);
     throw new Error(message);
   }
 }

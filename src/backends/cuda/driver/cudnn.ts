@@ -1,7 +1,7 @@
 /** cuDNN's graph API through koffi: descriptors and their attributes, engines by heuristics, plans as JSON. */
 import koffi from 'koffi';
 import { DeviceMemoryError } from '../../../errors.js';
-import type { Address } from './driver.js';
+import type { Address, Driver } from './driver.js';
 
 /** cudnnBackendDescriptorType_t */
 export const DESCRIPTOR = {
@@ -92,12 +92,14 @@ export interface CudnnPlan {
   workspaceBytes: number;
 }
 
+/** The part of the driver that tells a lack of memory from other errors. */
+export type DeviceMemoryState = Pick<Driver, 'isMemoryFull' | 'outOfMemory'>;
+
 export class Cudnn {
   /** 91900 for 9.19.0. */
   readonly version: number;
   readonly lib: ReturnType<typeof bind>;
-  /** Whether the device has no memory left for cuDNN's own use. */
-  isMemoryFull: () => boolean = () => false;
+  private memory: DeviceMemoryState | null = null;
   private handle: Address | null = null;
   private device: Descriptor | null = null;
 
@@ -107,7 +109,8 @@ export class Cudnn {
     this.version = Number(this.lib.version());
   }
 
-  useStream(stream: Address): void {
+  useStream(stream: Address, memory: DeviceMemoryState): void {
+    this.memory = memory;
     const out = [0];
     this.check(this.lib.create(out), 'cudnnCreate');
     this.handle = Number(out[0]);
@@ -190,8 +193,12 @@ export class Cudnn {
     this.lib.lastError(buffer, buffer.length);
     const message = buffer.toString('utf8', 0, Math.max(0, buffer.indexOf(0))).trim();
     const text = `${what}: cuDNN error ${code}${message === '' ? '' : `: ${message}`}`;
-    if (code === ALLOCATION_FAILED || (KERNEL_FAILED.includes(code) && this.isMemoryFull()))
-      throw new DeviceMemoryError(`out of GPU memory: ${text}`);
+    const { memory } = this;
+    if (
+      memory !== null &&
+      (code === ALLOCATION_FAILED || (KERNEL_FAILED.includes(code) && memory.isMemoryFull()))
+    )
+      throw memory.outOfMemory(text);
     throw new Error(text);
   }
 

@@ -18,7 +18,7 @@ export class CudaError extends Error {
 const CUDA_ERROR_OUT_OF_MEMORY = 2;
 const CUDA_ERROR_NOT_READY = 600;
 /** Free bytes below which a library's call that fails without a reason is out of memory: its kernels need some to load. */
-const LEAST_FREE = 64 * 2 ** 20;
+const LEAST_FREE = 128 * 2 ** 20;
 /** Compute capability 8.0 (Ampere) is the first whose tensor cores support bf16. */
 const OLDEST_COMPUTE_CAPABILITY = 80;
 /** The API version of CUDA 12's first driver. */
@@ -97,6 +97,8 @@ export class Driver {
   private waitEvent: Address | null = null;
   /** The launch that did not finish in time; null if there is none. */
   private hungLaunch: string | null = null;
+  /** Called when the device lacks memory for something other than an allocation, before the error is thrown. */
+  whenMemoryIsFull: () => void = () => undefined;
   /** Bytes that this process may allocate, for tests of small GPUs on large ones. */
   memoryLimit = Number.POSITIVE_INFINITY;
   /** Bytes of each allocation of this process, by address. */
@@ -145,7 +147,13 @@ export class Driver {
   check(code: number, what: string): void {
     if (code === 0) return;
     const message = `${what}: ${this.describe(code)}`;
-    throw code === CUDA_ERROR_OUT_OF_MEMORY ? new DeviceMemoryError(message) : new CudaError(code, message);
+    throw code === CUDA_ERROR_OUT_OF_MEMORY ? this.outOfMemory(message) : new CudaError(code, message);
+  }
+
+  /** The error for a lack of memory that a library has met. */
+  outOfMemory(what: string): DeviceMemoryError {
+    this.whenMemoryIsFull();
+    return new DeviceMemoryError(`out of GPU memory: ${what}`);
   }
 
   /** Free and total bytes of device memory, or of what this process may allocate of it. */

@@ -60,6 +60,7 @@ export class DeviceMemory {
   private pool = this.shared;
   private readonly segments = new Set<Segment>();
   private readonly use: MemoryUse = { current: 0, peak: 0, reserved: 0 };
+  private trimsNext = false;
 
   constructor(private readonly source: MemorySource) {}
 
@@ -70,6 +71,7 @@ export class DeviceMemory {
    */
   allocate(bytes: number): Block {
     const size = Math.max(GRANULARITY, Math.ceil(bytes / GRANULARITY) * GRANULARITY);
+    if (this.trimsNext && this.pool === this.shared) this.trim();
     const block = this.takeFree(size, KEPT_WHOLE) ?? this.takeNew(size);
     block.free = false;
     this.use.current += block.bytes;
@@ -123,6 +125,7 @@ export class DeviceMemory {
 
   /** Returns free segments to the driver. It synchronizes the stream, which is not possible during capture. */
   trim(): void {
+    this.trimsNext = false;
     this.source.synchronize();
     for (const list of [this.shared.small, this.shared.large]) {
       for (const block of [...list]) {
@@ -143,6 +146,11 @@ export class DeviceMemory {
     if (block === undefined || (block.bytes > keptWhole && block.bytes > 2 * size)) return null;
     list.splice(at, 1);
     return this.cut(block, size);
+  }
+
+  /** `trim` before the next allocation outside a capture: others than this allocator need memory, and work in progress fails. */
+  trimLater(): void {
+    this.trimsNext = true;
   }
 
   private takeNew(size: number): Block {
