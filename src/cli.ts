@@ -241,7 +241,7 @@ function addEval(mod: Command): void {
     .addOption(
       new Option(
         '--autoregressive',
-        'also evaluate with causal routing, as in sampling: predictor or threshold',
+        'also evaluate with causal routing, as in sampling: predictor, quantile, threshold',
       )
         .default(false)
         .conflicts('routing'),

@@ -75,7 +75,7 @@ const ADDITIONS: Record<string, Addition> = {
     file: 'results/run-status.ts',
     before: '  pending: {',
     after: "  addedStatus: { outcome: 'failed', isFinal: false },\n  pending: {",
-    places: ['report/study.ts'],
+    places: ['commands/status-view.ts', 'report/study.ts'],
   },
   addedPrecision: {
     file: 'backends/precisions.ts',

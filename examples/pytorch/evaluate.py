@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument('checkpoint', help='a folder with config.json and weights.safetensors')
     parser.add_argument('tokens', help='an llm.c shard, or bare tokens')
     parser.add_argument('--routing', nargs='+', choices=ROUTING_MODES, default=['topk'], metavar='MODE',
-                        help='one or more of topk, predictor, threshold (default: topk)')
+                        help='one or more of topk, predictor, threshold, quantile (default: topk)')
     parser.add_argument('--token-bytes', type=int, choices=(1, 2), default=2, help='of bare tokens (default: 2)')
     parser.add_argument('--device', default='cpu', help='cpu, cuda, ... (default: cpu)')
     options = parser.parse_args()

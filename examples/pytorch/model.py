@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-ROUTING_MODES = ('topk', 'predictor', 'threshold')
+ROUTING_MODES = ('topk', 'predictor', 'threshold', 'quantile')
 GATES = {'raw': lambda r: r, 'sigmoid': torch.sigmoid}
 
 
@@ -118,6 +118,7 @@ class Block(nn.Module):
         """Which tokens the block processes. x (B, T, D), r (B, T) → (B, T) bool"""
         if mode == 'predictor': return self.predictor(x) > 0
         if mode == 'threshold': return r > 0
+        if mode == 'quantile': return r > self.threshold
         best = r.sort(dim=-1, descending=True, stable=True).indices[:, :self.tokens]  # (B, k), ties: lower position
         return torch.zeros_like(r, dtype=torch.bool).scatter(1, best, True)
 
@@ -148,7 +149,7 @@ class Transformer(nn.Module):
         if c['tie_embeddings']: self.lm_head.weight = self.tok_embed.weight
 
     def forward(self, tokens: Tensor, routing: str = 'topk') -> Tensor:
-        """tokens (B, T) → logits (B, T, V); `topk` is the training pass, `predictor` and `threshold` are causal."""
+        """tokens (B, T) → logits (B, T, V); `topk` is the training pass, the other modes are causal."""
         if routing not in ROUTING_MODES: raise ValueError(f'routing: {routing}: one of {", ".join(ROUTING_MODES)}')
         x = self.tok_embed(tokens)  # (B, T, D)
         for block in self.blocks: x = block(x, routing)

@@ -13,7 +13,7 @@ import { keptCheckpoint, openRunHeldout } from '../eval/targets.js';
 import { writeFileAtomic } from '../files/atomic.js';
 import { table } from '../format.js';
 import type { RoutingMode } from '../model/config.js';
-import { modeProblem } from '../model/routing-modes.js';
+import { modeProblem, weightsProblem } from '../model/routing-modes.js';
 import { type Analysis, analysisFile, writeAnalysis } from '../results/analysis.js';
 import { findSweep, readPlan, runFolder } from '../results/sweep-folder.js';
 
@@ -58,6 +58,8 @@ export async function analyzeCommand(
   const tokenizer = await openCheckpointTokenizer(checkpoint);
   const { windows, close } = openRunHeldout(run, folder, base_dir);
   const model = loadCheckedModel(checkpoint);
+  const lacking = weightsProblem(model, options.routing);
+  if (lacking !== null) throw new InputError(`${checkpoint}: --routing ${options.routing}: ${lacking}`);
   const { analysis, table } = await analyzeRouting(model, windows, {
     mode: options.routing,
     sequences: options.sequences,

@@ -9,7 +9,8 @@ import { type Generated, generate } from '../eval/generate.js';
 import { checkpointAt } from '../eval/targets.js';
 import { bytes } from '../format.js';
 import type { CausalMode, ModelConfig } from '../model/config.js';
-import { causalModes, modeProblem } from '../model/routing-modes.js';
+import { causalModes, weightsModes, weightsProblem } from '../model/routing-modes.js';
+import type { Transformer } from '../model/transformer.js';
 import { mean } from '../statistics.js';
 
 export interface GenerateCommandOptions {
@@ -72,7 +73,7 @@ export async function generateCommand(
   const { decodeLoops } = await chooseBackend(options.backend, options.precision);
   const model = loadCheckedModel(folder);
   try {
-    const mode = modeOf(model.config, options, folder);
+    const mode = modeOf(model, options, folder);
     const prompts = await Promise.all(options.prompt.map((prompt) => promptTokens(prompt, tokenizer)));
     checkLengths(prompts, options.tokens, model.config);
     const streams = prompts.length === 1 && !options.json;
@@ -97,13 +98,18 @@ export async function generateCommand(
   }
 }
 
-function modeOf(model: ModelConfig, { routing }: GenerateCommandOptions, folder: string): CausalMode {
-  const [preferred] = causalModes(model);
+/** The mode that is asked for, or the first causal one for which the model was trained. */
+function modeOf(model: Transformer, { routing }: GenerateCommandOptions, folder: string): CausalMode {
+  const causal = causalModes(model.config);
+  const trained = weightsModes(model);
+  const preferred = causal.find((mode) => trained.includes(mode)) ?? causal[0];
   if (preferred === undefined) {
-    throw new InputError(`${folder}: cannot generate: ${model.routing?.router} routing has no causal mode`);
+    throw new InputError(
+      `${folder}: cannot generate: ${model.config.routing?.router} routing has no causal mode`,
+    );
   }
   const mode = routing ?? preferred;
-  const problem = modeProblem(model, mode);
+  const problem = weightsProblem(model, mode);
   if (problem !== null) throw new InputError(`${folder}: cannot generate with --routing ${mode}: ${problem}`);
   return mode;
 }

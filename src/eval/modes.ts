@@ -34,7 +34,7 @@ export interface ModesOptions {
   progress?: EvaluationProgress | undefined;
 }
 
-/** Evaluates in each mode, in order. The model must support all of them (`modeProblem` returns null). */
+/** Evaluates in each mode, in order. The model must support all of them (`weightsProblem` returns null). */
 export async function evaluateModes(
   model: Transformer,
   windows: HeldoutWindows,

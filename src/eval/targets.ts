@@ -9,7 +9,7 @@ import type { TokenSource } from '../data/token-source.js';
 import { InputError } from '../errors.js';
 import type { ModelConfig, RoutingMode } from '../model/config.js';
 import { type MicroBatchBackend, microBatchSequences } from '../model/memory.js';
-import { evaluationModes, modeProblem } from '../model/routing-modes.js';
+import { modeProblem, weightsModes, weightsProblem } from '../model/routing-modes.js';
 import type { Transformer } from '../model/transformer.js';
 import type { PlannedRun } from '../plan/run.js';
 import type { EvalRow } from '../results/columns.js';
@@ -28,7 +28,7 @@ export interface TargetOptions extends Pick<ModesOptions, 'now' | 'onProgress'> 
     Pick<MicroBatchBackend, 'precision'> & { memory: () => { free: number } | null };
   /** Evaluate only in this mode (for a run, in `topk` and this mode); undefined: see `autoregressive`. */
   routing: RoutingMode | undefined;
-  /** True: all modes for which a model was trained (`evaluationModes`); false: `topk`. */
+  /** True: all modes for which a model was trained (`weightsModes`); false: `topk`. */
   autoregressive: boolean;
   /** Maximum number of sequences; undefined: the sweep file's number for a run, all for a checkpoint. */
   sequences: number | undefined;
@@ -51,10 +51,10 @@ export async function evaluateCheckpoint(
   const source = open(model.config);
   try {
     const { routing } = options;
-    const problem = routing === undefined ? null : modeProblem(model.config, routing);
+    const problem = routing === undefined ? null : weightsProblem(model, routing);
     if (problem !== null) throw new InputError(`${folder}: --routing ${routing}: ${problem}`);
     const windows = new HeldoutWindows(source, model.config.sequence_length);
-    const modes = routing === undefined ? defaultModes(model.config, options) : [routing];
+    const modes = routing === undefined ? defaultModes(model, options) : [routing];
     const endOfText = await endOfTextOf(() => openCheckpointTokenizer(folder));
     return await evaluateModel(model, windows, modes, { ...options, runId: folder, seed: 0, endOfText });
   } finally {
@@ -67,7 +67,7 @@ export async function evaluateCheckpoint(
  * Evaluates the last checkpoint of a run, in `topk` among other modes, and writes the rows to the run's folder. Its rows of
  * other modes are kept if they have the same number of sequences.
  *
- * @throws InputError if the run has no checkpoint, or if data or checkpoint are damaged
+ * @throws InputError if the run has no checkpoint, its checkpoint lacks the mode, or data or checkpoint are damaged
  */
 export async function evaluateRun(
   run: PlannedRun,
@@ -81,10 +81,11 @@ export async function evaluateRun(
   const model = loadCheckedModel(checkpoint);
   try {
     const { routing } = options;
-    const modes =
-      routing === undefined || spec.model.routing === null || modeProblem(spec.model, routing) !== null
-        ? defaultModes(spec.model, options)
-        : new Set<RoutingMode>(['topk', routing]);
+    const isDefault =
+      routing === undefined || spec.model.routing === null || modeProblem(spec.model, routing) !== null;
+    const problem = isDefault ? null : weightsProblem(model, routing);
+    if (problem !== null) throw new InputError(`${folder}: --routing ${routing}: ${problem}`);
+    const modes = isDefault ? defaultModes(model, options) : new Set<RoutingMode>(['topk', routing]);
     const sequences = options.sequences ?? spec.evaluation.sequences;
     const subject = { spec, checkpoint, sequences, windows: windows.count, backend: options.backend.name };
     const progress = new EvaluationProgress(runFiles(folder).evaluationProgress, subject);
@@ -172,8 +173,8 @@ export function keptCheckpoint({ checkpoint }: PlannedRun, folder: string): stri
 }
 
 /** The modes of an evaluation without `--routing`. */
-function defaultModes(model: ModelConfig, { autoregressive }: TargetOptions): RoutingMode[] {
-  return autoregressive ? evaluationModes(model) : ['topk'];
+function defaultModes(model: Transformer, { autoregressive }: TargetOptions): RoutingMode[] {
+  return autoregressive ? weightsModes(model) : ['topk'];
 }
 
 function evaluateModel(

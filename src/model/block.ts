@@ -25,8 +25,8 @@ import {
 } from './experts.js';
 import type { BlockParameters } from './parameters.js';
 import { type DrawnWeights, ROUTERS, type RoutedParameters } from './routers.js';
-import { decidingLogits, MODES } from './routing-modes.js';
-import { selectByCapacity, selectPositive } from './selection.js';
+import { decisionOf, MODES } from './routing-modes.js';
+import { selectAbove, selectByCapacity } from './selection.js';
 import { normOf, type Stream } from './stream.js';
 
 /** What a routed block decided: for the auxiliary losses, the statistics and the analysis. */
@@ -66,6 +66,8 @@ export interface RoutedContext extends BlockContext {
   mode: RoutingMode;
   /** Router weights for a router that draws them; else null. */
   drawn: DrawnWeights | null;
+  /** The block's running quantile, for the mode `quantile`; absent or null if unknown. */
+  threshold?: number | null;
   /** Factor of the predictor's loss in training; 1 if absent. */
   lossScale?: number;
 }
@@ -177,8 +179,8 @@ export function denseBlock(
  *     x'_t = x_t + gate(r_t) · f(x_S)_t   for t in S, the selected tokens
  *     x'_t = x_t                          for the others, bit for bit
  *
- * with the router weights r; S is the tokens with the k largest r (`topk`) or those whose logit is above 0 (the causal
- * modes). The selected tokens attend to each other, at their original positions. x [B, T, D] → [B, T, D]
+ * with the router weights r; S is the tokens with the k largest r (`topk`) or those that a causal mode decides for
+ * (`decisionOf`). The selected tokens attend to each other, at their original positions. x [B, T, D] → [B, T, D]
  */
 export function routedBlock(
   context: RoutedContext,
@@ -226,7 +228,7 @@ function topKBlock(
 }
 
 /**
- * Equation 1 with S the tokens whose logit is above 0: evaluation in a causal mode. The selected tokens of all sequences,
+ * Equation 1 with S the tokens whose logit is above a number: evaluation in a causal mode. The selected tokens of all sequences,
  * N in total, are packed into one row. x [B, T, D], r [B, T]
  */
 function packedBlock(
@@ -242,7 +244,9 @@ function packedBlock(
   const { predictor } = routedParameters(block);
   const logits = predictor !== null && MODES[mode].runsPredictor ? predictorLogits(x, predictor) : null; // [B, T]
   const trace = { indices: null, predictor: logits, predictorCorrect: null };
-  const selection = selectPositive(decidingLogits(mode, r, logits));
+  const selection = selectAbove(
+    decisionOf(mode, { r, predictor: logits, threshold: context.threshold ?? null }),
+  );
   const [batch, length, width] = x.shape as [number, number, number];
   if (selection === null) {
     const none = experts ? emptyTrace(experts.config, batch, index) : null;

@@ -6,7 +6,7 @@ export const ROUTER_NAMES = ['learned', 'random'] as const;
 export type RouterName = (typeof ROUTER_NAMES)[number];
 
 /** The modes for sampling, in which a token's selection does not depend on later tokens; the preferred one first. */
-export const CAUSAL_MODES = ['predictor', 'threshold'] as const;
+export const CAUSAL_MODES = ['predictor', 'threshold', 'quantile'] as const;
 export type CausalMode = (typeof CAUSAL_MODES)[number];
 /** How a routed block selects tokens: `topk` is the training pass, which is not causal. See routing-modes.ts. */
 export const ROUTING_MODES = ['topk', ...CAUSAL_MODES] as const;

@@ -15,7 +15,7 @@ import { type CausalMode, expertChoices } from './config.js';
 import { ExpertOccupancy, type ExpertTrace } from './experts.js';
 import type { BlockParameters } from './parameters.js';
 import { ROUTERS, type RoutedParameters } from './routers.js';
-import { decidingLogits, MODES } from './routing-modes.js';
+import { decisionOf, MODES } from './routing-modes.js';
 import type { Transformer } from './transformer.js';
 
 /** Keys and values of one block. */
@@ -66,7 +66,7 @@ export class Decoder {
   private readonly positions: Int32Array;
 
   /**
-   * @param mode a mode in which the model can be run (`causalModes`)
+   * @param mode a mode in which the model can be run (`weightsProblem` returns null)
    * @param sequences number of sequences, decoded in parallel
    * @param maxTokens maximum number of tokens of a sequence, prompt included
    * @throws RangeError if maxTokens exceeds the model's sequence length
@@ -246,7 +246,9 @@ export class Decoder {
     const [, r] = ROUTERS[routing.router].weights(input); // [1, S]
     const predicted =
       predictor !== null && MODES[this.mode].runsPredictor ? predictorLogits(x, predictor) : null;
-    const mask = Array.from(decidingLogits(this.mode, r, predicted).dataSync(), (logit) => logit > 0);
+    const deciders = { r, predictor: predicted, threshold: this.model.thresholdOf(i) };
+    const { logits, above } = decisionOf(this.mode, deciders);
+    const mask = Array.from(logits.dataSync(), (logit) => logit > above);
     selected.push(mask);
     const rows = mask.flatMap((isSelected, row) => (isSelected ? [row] : []));
     if (rows.length === 0) return x.clone();

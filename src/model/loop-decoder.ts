@@ -82,10 +82,11 @@ export class LoopDecoder {
   }
 }
 
-function loopModel({ config, tree, table }: Transformer, mode: CausalMode, maxTokens: number): LoopModel {
+function loopModel(model: Transformer, mode: CausalMode, maxTokens: number): LoopModel {
+  const { config, tree, table } = model;
   return {
     tokenEmbedding: tree.tokenEmbedding.value,
-    blocks: tree.blocks.map((block) => loopBlock(block, mode)),
+    blocks: tree.blocks.map((block, i) => loopBlock(block, mode, model.thresholdOf(i))),
     finalNorm: tree.finalNorm.value,
     head: (tree.lmHead ?? tree.tokenEmbedding).value,
     table,
@@ -95,20 +96,27 @@ function loopModel({ config, tree, table }: Transformer, mode: CausalMode, maxTo
   };
 }
 
-function loopBlock(block: BlockParameters, mode: CausalMode): LoopBlock {
+function loopBlock(block: BlockParameters, mode: CausalMode, threshold: number | null): LoopBlock {
   const { attnNorm, qkv, attnOut, mlpNorm, up, down, routed } = block;
   return {
     ...valuesOf({ attnNorm, qkv, attnOut, mlpNorm, up, down }),
-    routed: routed === null ? null : loopRouting(routed, mode),
+    routed: routed === null ? null : loopRouting(routed, mode, threshold),
   };
 }
 
-function loopRouting({ router, predictor }: RoutedParameters, mode: CausalMode): LoopBlock['routed'] {
+function loopRouting(
+  { router, predictor }: RoutedParameters,
+  mode: CausalMode,
+  threshold: number | null,
+): LoopBlock['routed'] {
   if (router === null) throw new Error('a decode loop needs a learned router');
   const { selectsBy } = MODES[mode];
   switch (selectsBy) {
     case 'router':
       return { router: router.value, predictor: null };
+    case 'quantile':
+      if (threshold === null) throw new Error(`the mode "${mode}" needs thresholds`);
+      return { router: router.value, predictor: null, above: threshold };
     case 'predictor': {
       if (predictor === null) throw new Error('the model has no predictor');
       const { fc1, fc1Bias, fc2, fc2Bias } = predictor;

@@ -113,7 +113,7 @@ export interface Router {
 const learned: Router = {
   variant: 'mod',
   learns: true,
-  causalModes: ['predictor', 'threshold'],
+  causalModes: ['predictor', 'threshold', 'quantile'],
   gates: (listed) => listed,
   parameters: ({ d_model: D }, routing, { matrix, bias }) => {
     const P = routing.predictor_hidden;

@@ -10,8 +10,8 @@ import {
 } from './config.js';
 import { hasPredictor, ROUTERS } from './routers.js';
 
-/** What selects a token in a causal mode: r > 0, or its predictor's logit > 0. */
-type CausalSelector = 'router' | 'predictor';
+/** What selects a token in a causal mode: r > 0, its predictor's logit > 0, or r > θ, the block's running quantile. */
+type CausalSelector = 'router' | 'predictor' | 'quantile';
 
 interface RoutingModeTraits<Selects extends string> {
   /** What selects a token; `top-k`: a place among the k largest r of its sequence. */
@@ -45,22 +45,42 @@ export const MODES: Record<'topk', RoutingModeTraits<'top-k'>> &
     problem: () => null,
     isEvaluated: ({ aux_loss_weight }) => aux_loss_weight !== 0, // without the auxiliary loss, r > 0 does not mean selected
   },
+  quantile: {
+    selectsBy: 'quantile',
+    runsPredictor: false,
+    problem: () => null,
+    isEvaluated: () => true,
+  },
 };
 
-/**
- * The logits by which a causal mode selects: a token passes through the block where its logit is above 0.
- *
- * @param r router weights [B, T]
- * @param predictor logits of the block's predictor [B, T]; null without one
- */
-export function decidingLogits(mode: CausalMode, r: Tensor, predictor: Tensor | null): Tensor {
+/** Values of one routed block by which a causal mode may select. */
+export interface Deciders {
+  /** Router weights [B, T]. */
+  r: Tensor;
+  /** Logits of the block's predictor [B, T]; null without one. */
+  predictor: Tensor | null;
+  /** θ, the running quantile of r in training; null if unknown. */
+  threshold: number | null;
+}
+
+/** A causal mode selects the tokens whose logit [B, T] is above a number. */
+export interface Decision {
+  logits: Tensor;
+  above: number;
+}
+
+/** How a causal mode selects the tokens of a routed block. */
+export function decisionOf(mode: CausalMode, { r, predictor, threshold }: Deciders): Decision {
   const { selectsBy } = MODES[mode];
   switch (selectsBy) {
     case 'router':
-      return r;
+      return { logits: r, above: 0 };
     case 'predictor':
       if (predictor === null) throw new Error(`the mode "${mode}" needs a predictor`);
-      return predictor;
+      return { logits: predictor, above: 0 };
+    case 'quantile':
+      if (threshold === null) throw new Error(`the mode "${mode}" needs thresholds`);
+      return { logits: r, above: threshold };
     default:
       return selectsBy satisfies never;
   }
@@ -76,6 +96,20 @@ export function modeProblem({ routing }: Pick<ModelConfig, 'routing'>, mode: Rou
   return MODES[mode].problem(routing);
 }
 
+/** A model with its weights: some checkpoints lack what a mode needs. */
+interface ModelWithWeights {
+  config: Pick<ModelConfig, 'routing'>;
+  thresholds: readonly number[] | null;
+}
+
+/** Why a model with these weights cannot be run in a mode: as `modeProblem`, or its checkpoint lacks thresholds. */
+export function weightsProblem({ config, thresholds }: ModelWithWeights, mode: RoutingMode): string | null {
+  const problem = modeProblem(config, mode);
+  if (problem !== null || config.routing === null || mode === 'topk') return problem;
+  if (MODES[mode].selectsBy !== 'quantile' || thresholds !== null) return null;
+  return 'the checkpoint has no blocks.*.router.threshold: it is of a version that did not record them; use another mode';
+}
+
 /** The causal modes in which a model can be run, the preferred one first; empty if it has no causal form. */
 export function causalModes(model: Pick<ModelConfig, 'routing'>): CausalMode[] {
   return CAUSAL_MODES.filter((mode) => modeProblem(model, mode) === null);
@@ -88,4 +122,9 @@ export function evaluationModes(model: Pick<ModelConfig, 'routing'>): RoutingMod
   return ROUTING_MODES.filter(
     (mode) => modeProblem(model, mode) === null && MODES[mode].isEvaluated(routing),
   );
+}
+
+/** `evaluationModes` of a model with these weights: without the modes for which its checkpoint lacks something. */
+export function weightsModes(model: ModelWithWeights): RoutingMode[] {
+  return evaluationModes(model.config).filter((mode) => weightsProblem(model, mode) === null);
 }

@@ -2,6 +2,7 @@
 import { type Tensor, tensor2d } from '@tensorflow/tfjs-core';
 import { selectTopK } from '../ops/select-top-k.js';
 import { selectedTokens } from './config.js';
+import type { Decision } from './routing-modes.js';
 
 /** The same number of tokens in every sequence. */
 export interface Selection {
@@ -29,12 +30,12 @@ export function selectByCapacity(r: Tensor, capacity: number): Selection {
 }
 
 /**
- * The tokens whose logit is above 0; null if there is none. Their number differs between sequences, so they are packed
+ * The tokens whose logit is above a number; null if there is none. Their number differs between sequences, so they are packed
  * into one row. Reads the logits back to the host: for evaluation. logits [B, T]
  */
-export function selectPositive(logits: Tensor): PackedSelection | null {
+export function selectAbove({ logits, above }: Decision): PackedSelection | null {
   const [batch, length] = logits.shape as [number, number];
-  const rows = Array.from(logits.dataSync()).flatMap((logit, row) => (logit > 0 ? [row] : []));
+  const rows = Array.from(logits.dataSync()).flatMap((logit, row) => (logit > above ? [row] : []));
   if (rows.length === 0) return null;
   const lengths = new Array<number>(batch).fill(0);
   const mask = new Float32Array(batch * length);

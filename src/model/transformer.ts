@@ -6,7 +6,7 @@ import { rotaryTable } from '../ops/rotary.js';
 import { scope } from '../ops/scope.js';
 import { discard, type Parameter, type Tape } from '../ops/tape.js';
 import { type BlockExperts, denseBlock, type RoutedTrace, routedBlock, type StreamOutput } from './block.js';
-import { blockTokens, expertSlots, type ModelConfig, type RoutingMode } from './config.js';
+import { blockTokens, expertSlots, type ModelConfig, type RoutingMode, routedBlocks } from './config.js';
 import type { ExpertTrace } from './experts.js';
 import {
   listParameters,
@@ -107,6 +107,11 @@ export class Transformer {
       : { config: experts, slots: expertSlots(experts, blockTokens(this.config, block)) };
   }
 
+  /** θ of a routed block; null if unknown. */
+  thresholdOf(block: number): number | null {
+    return this.thresholds?.[routedBlocks(this.config).indexOf(block)] ?? null;
+  }
+
   private block(
     stream: Stream,
     i: number,
@@ -122,7 +127,8 @@ export class Transformer {
     if (block.routed === null || routing === null) {
       return { ...denseBlock({ tape: options.tape, table, experts, onKeys }, stream, i, block), trace: null };
     }
-    return routedBlock({ ...rest, model: this.config, table, routing, experts, onKeys }, stream, i, block);
+    const context = { ...rest, model: this.config, table, routing, experts, onKeys };
+    return routedBlock({ ...context, threshold: this.thresholdOf(i) }, stream, i, block);
   }
 }
 

@@ -18,6 +18,8 @@ export interface LoopBlock {
     router: Tensor;
     /** Decides the routing; null if the router's weight does. */
     predictor: { fc1: Tensor; fc1Bias: Tensor; fc2: Tensor; fc2Bias: Tensor } | null;
+    /** A token is selected if what decides is above this number; 0 if absent. */
+    above?: number;
   } | null;
 }
 

@@ -11,7 +11,7 @@ import { InterruptedError } from '../errors.js';
 import { evaluateModes, lossesByMode, type ModeResult } from '../eval/modes.js';
 import { EvaluationProgress } from '../eval/progress.js';
 import { microBatchSequences } from '../model/memory.js';
-import { evaluationModes } from '../model/routing-modes.js';
+import { weightsModes } from '../model/routing-modes.js';
 import type { Transformer } from '../model/transformer.js';
 import type { PlannedRun } from '../plan/run.js';
 import type { MeasuredColumns, RunRow } from '../results/columns.js';
@@ -182,7 +182,7 @@ async function evaluateRun(
   microBatch: number,
 ): Promise<[ModeResult, ...ModeResult[]]> {
   const { spec, run_id, config_hash } = run;
-  const modes = spec.evaluation.autoregressive ? evaluationModes(spec.model) : (['topk'] as const);
+  const modes = spec.evaluation.autoregressive ? weightsModes(model) : (['topk'] as const);
   const subject = { config_hash, steps: spec.steps, windows: windows.count, backend: backend.name };
   const results = await evaluateModes(model, windows, {
     runId: run_id,

@@ -81,6 +81,7 @@ describe('mod eval of a sweep', () => {
       [TINY_RUNS[0], 'topk'],
       [TINY_RUNS[1], 'topk'],
       [TINY_RUNS[1], 'predictor'],
+      [TINY_RUNS[1], 'quantile'],
       [TINY_RUNS[2], 'topk'],
     ]);
     const after = evaluations();

@@ -6,7 +6,7 @@ import { openTokenFile } from '../../src/data/tokens.js';
 import { addDocuments, emptySums, lossClusters } from '../../src/eval/loss-sums.js';
 import { evaluateModes, lossesByMode } from '../../src/eval/modes.js';
 import { ROUTING_MODES } from '../../src/model/config.js';
-import { modeProblem } from '../../src/model/routing-modes.js';
+import { weightsProblem } from '../../src/model/routing-modes.js';
 import { differencesOf } from '../../src/results/heldout-losses.js';
 import { clusteredMean } from '../../src/statistics.js';
 import { useBackend } from '../support/backends.js';
@@ -63,7 +63,7 @@ describe('an evaluation in all modes', () => {
       const backend = { name: 'wasm', device: '' } as const;
       const results = await evaluateModes(model, windows, {
         runId: 'a',
-        modes: ROUTING_MODES.filter((mode) => modeProblem(model.config, mode) === null),
+        modes: ROUTING_MODES.filter((mode) => weightsProblem(model, mode) === null),
         sequences: windows.count,
         batchSequences,
         endOfText,

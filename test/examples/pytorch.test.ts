@@ -9,11 +9,11 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type ChosenBackend, chooseBackend } from '../../src/backends/choose.js';
 import { checkpointFolder } from '../../src/checkpoint/folder.js';
-import { readModelConfig } from '../../src/checkpoint/model.js';
+import { loadModel } from '../../src/checkpoint/model.js';
 import { openTokenFile } from '../../src/data/tokens.js';
 import { evaluateCheckpoint } from '../../src/eval/targets.js';
 import { ROUTING_MODES } from '../../src/model/config.js';
-import { modeProblem } from '../../src/model/routing-modes.js';
+import { weightsProblem } from '../../src/model/routing-modes.js';
 import { VARIANTS } from '../../src/model/variants.js';
 import { GATE_NAMES } from '../../src/ops/gates.js';
 import { randomStream } from '../../src/random.js';
@@ -63,9 +63,11 @@ let backend: ChosenBackend;
 type Losses = Record<string, number>;
 
 async function evaluate({ folder, tokens, tokenBytes }: Subject): Promise<Losses> {
-  const config = readModelConfig(folder);
+  const model = loadModel(folder);
+  const { config } = model;
+  model.dispose();
   const losses: Losses = {};
-  for (const routing of ROUTING_MODES.filter((mode) => modeProblem(config, mode) === null)) {
+  for (const routing of ROUTING_MODES.filter((mode) => weightsProblem(model, mode) === null)) {
     const open = () => openTokenFile(tokens, tokenBytes, config.vocab_size);
     const options = { routing, autoregressive: false, sequences: undefined, backend, now: () => 0 };
     for (const { row } of await evaluateCheckpoint(folder, open, options)) losses[routing] = row.loss;

@@ -10,11 +10,18 @@ import {
   ROUTING_MODES,
   type RoutingConfig,
   type RoutingMode,
+  routedBlocks,
   selectedTokens,
 } from '../../src/model/config.js';
 import { type BlockParameters, initialValues, makeParameters } from '../../src/model/parameters.js';
 import { drawnWeights, ROUTERS } from '../../src/model/routers.js';
-import { causalModes, evaluationModes, modeProblem } from '../../src/model/routing-modes.js';
+import {
+  causalModes,
+  evaluationModes,
+  modeProblem,
+  weightsModes,
+  weightsProblem,
+} from '../../src/model/routing-modes.js';
 import { type Stream, sumOf } from '../../src/model/stream.js';
 import { Transformer } from '../../src/model/transformer.js';
 import { GATE_NAMES } from '../../src/ops/gates.js';
@@ -62,6 +69,12 @@ const lively = (seed: number) => (spec: Parameters<ReturnType<typeof initialValu
     ...spec,
     init: spec.init.kind === 'zeros' ? { kind: 'normal', std: 0.3 } : spec.init,
   }).map((value) => (spec.init.kind === 'normal' ? value * 15 : value));
+
+/** Thresholds for the mode `quantile`, other ones in each routed block. */
+function withThresholds(model: Transformer): Transformer {
+  model.thresholds = routedBlocks(model.config).map((_, i) => (i % 2 === 0 ? 0.2 : -0.3));
+  return model;
+}
 
 function tokens(model: ModelConfig, sequences: number, seed: number): Int32Array {
   const stream = randomStream(seed, 'tokens');
@@ -219,7 +232,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
       (router) => {
         const shape = { heads: 2, half: 2, T: 16, layers: 2, capacity: 0.25, seed: 4 };
         const predictor_hidden = ROUTERS[router].learns ? 4 : 0;
-        const model = new Transformer(config(shape, { router, predictor_hidden }), lively(4));
+        const model = withThresholds(new Transformer(config(shape, { router, predictor_hidden }), lively(4)));
         const ids = tokens(model.config, 2, 3);
         for (const mode of ['topk' as const, ...ROUTERS[router].causalModes]) {
           expect(logits(model, ids, mode).logits.every(Number.isFinite), mode).toBe(true);
@@ -242,7 +255,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
     it.each(CAUSAL_MODES)('under %s no output depends on a later token', (mode) => {
       fc.assert(
         fc.property(shapes, fc.nat(), (shape, at) => {
-          const model = new Transformer(config(shape), lively(shape.seed));
+          const model = withThresholds(new Transformer(config(shape), lively(shape.seed)));
           const t = at % (model.config.sequence_length - 1);
           // Products are grouped differently, so sums may differ by rounding.
           expect(changesBefore(model, mode, t, shape.seed)).toBeLessThan(1e-5);
@@ -312,9 +325,9 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
   describe('modes', () => {
     it.each([
       [null, ['topk']],
-      [{}, ['topk', 'predictor']],
-      [{ aux_loss_weight: 0.01 }, ['topk', 'predictor', 'threshold']],
-      [{ predictor_hidden: 0 }, ['topk']],
+      [{}, ['topk', 'predictor', 'quantile']],
+      [{ aux_loss_weight: 0.01 }, ['topk', 'predictor', 'threshold', 'quantile']],
+      [{ predictor_hidden: 0 }, ['topk', 'quantile']],
       [{ router: 'random' as const }, ['topk']],
     ])('of routing %j are %j', (routing, modes) => {
       const shape = { heads: 1, half: 2, T: 8, layers: 2, capacity: 0.5, seed: 0 };
@@ -330,10 +343,50 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
     });
   });
 
+  describe('the mode quantile', () => {
+    const shape = { heads: 2, half: 4, T: 16, layers: 4, capacity: 0.25, seed: 6 };
+    const ids = (model: Transformer) => tokens(model.config, 2, 3);
+
+    it('selects the tokens whose router weight is above their block’s threshold, and needs thresholds', () => {
+      const model = new Transformer(config(shape), lively(6));
+      expect(weightsProblem(model, 'quantile')).toContain('router.threshold');
+      expect(weightsModes(model)).toEqual(['topk', 'predictor']);
+      expect(() => logits(model, ids(model), 'quantile')).toThrow('needs thresholds');
+      withThresholds(model);
+      expect(weightsProblem(model, 'quantile')).toBeNull();
+      expect(weightsModes(model)).toEqual(['topk', 'predictor', 'quantile']);
+      scope(() => {
+        const inputs = tensor2d(ids(model), [2, shape.T], 'int32');
+        const { routed } = model.forward(inputs, { tape: null, mode: 'quantile', drawn: null });
+        expect(routed).toHaveLength(2);
+        routed.forEach(({ r, mask }, i) => {
+          const threshold = model.thresholds?.[i] as number;
+          expect(Array.from(mask.dataSync())).toEqual(
+            Array.from(r.dataSync(), (w) => (w > threshold ? 1 : 0)),
+          );
+        });
+      });
+      model.dispose();
+    });
+
+    it('with thresholds 0 equals the mode threshold, and with -infinity a block of all tokens', () => {
+      const model = new Transformer(config(shape), lively(6));
+      model.thresholds = [0, 0];
+      expect(logits(model, ids(model), 'quantile')).toEqual(logits(model, ids(model), 'threshold'));
+      model.thresholds = [Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY];
+      const all = new Transformer(config({ ...shape, capacity: 1 }), lively(6));
+      const difference = relativeError(
+        logits(model, ids(model), 'quantile').logits,
+        logits(all, ids(model), 'topk').logits,
+      );
+      expect(difference).toBeLessThan(1e-5); // the products are grouped differently
+      for (const each of [model, all]) each.dispose();
+    });
+  });
+
   it('a forward pass without a tape frees all but its results', () => {
-    const model = new Transformer(
-      config({ heads: 2, half: 4, T: 16, layers: 4, capacity: 0.25, seed: 6 }),
-      lively(6),
+    const model = withThresholds(
+      new Transformer(config({ heads: 2, half: 4, T: 16, layers: 4, capacity: 0.25, seed: 6 }), lively(6)),
     );
     const before = memory().numTensors;
     for (const mode of ROUTING_MODES) logits(model, tokens(model.config, 3, 1), mode);

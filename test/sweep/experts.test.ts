@@ -51,7 +51,7 @@ it('evaluates staged MoDE also with the predictor, the others only in their caus
   const rows = readCsv<Record<string, unknown>>(join(sweep.results, 'tiny', 'eval.csv'), EVAL_TABLE);
   const modes = (variant: string) =>
     rows.filter(({ run_id }) => run_id === rowOf(variant).run_id).map(({ routing }) => routing);
-  expect(modes('mode-staged')).toEqual(['topk', 'predictor']);
+  expect(modes('mode-staged')).toEqual(['topk', 'predictor', 'quantile']);
   const unrouted = EXPERT_VARIANTS.filter((variant) => VARIANTS[variant].experts.router === null);
   for (const variant of unrouted) expect(modes(variant)).toEqual(['topk']);
 });

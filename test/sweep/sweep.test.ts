@@ -86,11 +86,13 @@ describe('a sweep', () => {
       [TINY_RUNS[0], 'topk'],
       [TINY_RUNS[1], 'topk'],
       [TINY_RUNS[1], 'predictor'],
+      [TINY_RUNS[1], 'quantile'],
       [TINY_RUNS[2], 'topk'],
     ]);
     expect(evaluations.map(({ participation }) => participation)).toEqual([
       null,
       0.25,
+      expect.any(Number),
       expect.any(Number),
       0.25,
     ]);

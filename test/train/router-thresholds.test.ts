@@ -7,7 +7,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CudaRecorder } from '../../src/backends/cuda/driver/recorder.js';
 import { loadModel, modelFiles } from '../../src/checkpoint/model.js';
 import type { Batch } from '../../src/data/batches.js';
+import { openTokenFile } from '../../src/data/tokens.js';
 import { InputError } from '../../src/errors.js';
+import { evaluateCheckpoint } from '../../src/eval/targets.js';
 import { readSafetensors, safetensorsParts } from '../../src/files/safetensors.js';
 import { initialValues } from '../../src/model/parameters.js';
 import { drawnWeights } from '../../src/model/routers.js';
@@ -201,6 +203,38 @@ describe('a checkpoint', () => {
     write(null);
     expect(readFileSync(weights, 'latin1')).not.toContain('threshold');
     expect(read()).toBeNull();
+  });
+
+  it('of an older version has no mode quantile, and says so; a newer one is evaluated in it', async () => {
+    const tokens = join(folder, 'tokens.bin');
+    writeFileSync(
+      tokens,
+      Uint16Array.from({ length: 40 }, (_, i) => (7 * i) % 11),
+    );
+    const evaluated = (routing?: 'quantile') =>
+      evaluateCheckpoint(folder, () => openTokenFile(tokens, 2, 11), {
+        routing,
+        autoregressive: true,
+        sequences: undefined,
+        backend: {
+          name: 'wasm',
+          device: '',
+          precision: 'fp32',
+          memory: () => null,
+          peakMemoryBytes: () => 0,
+        },
+        now: () => 0,
+      });
+    const modes = async () => (await evaluated()).map(({ row }) => row.routing);
+    write(null);
+    await expect(evaluated('quantile')).rejects.toThrow(InputError);
+    await expect(evaluated('quantile')).rejects.toThrow(
+      '--routing quantile: the checkpoint has no blocks.*.router.threshold',
+    );
+    expect(await modes()).toEqual(['topk', 'predictor']);
+    write([Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY]);
+    expect(await modes()).toEqual(['topk', 'predictor', 'quantile']);
+    expect((await evaluated('quantile'))[0]?.row.participation).toBe(1);
   });
 
   it.each<[string, number | null, string]>([

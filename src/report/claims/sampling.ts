@@ -219,7 +219,7 @@ function cheaperInSampling(study: Study): Claim {
     claim: 'Evaluated as in sampling, MoD is better than the baseline at fewer FLOPs per pass.',
     source: '4.2, figure 6',
   };
-  const needs = 'Needs dense runs, and MoD runs evaluated by predictor or threshold.';
+  const needs = 'Needs dense runs, and MoD runs evaluated in a causal mode.';
   return overBudgets(text, study, needs, (budget) => {
     const sampled = sampledSizes(budget);
     if (budget.baseline === null || sampled.length === 0) return null;

@@ -12,6 +12,7 @@ const MODES: Record<RoutingMode, { label: string; symbol: MarkSymbol }> = {
   topk: { label: 'top-k', symbol: 'circle' },
   predictor: { label: 'by the predictor', symbol: 'triangle' },
   threshold: { label: 'by threshold', symbol: 'diamond2' },
+  quantile: { label: 'by the running quantile', symbol: 'square' },
 };
 
 interface SampledPoint {

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { CudaDecodeLoops } from '../../../src/backends/cuda/kernels/decode.js';
 import { loadModel } from '../../../src/checkpoint/model.js';
 import { type GenerateOptions, generate, sample } from '../../../src/eval/generate.js';
-import { CAUSAL_MODES } from '../../../src/model/config.js';
+import { CAUSAL_MODES, routedBlocks } from '../../../src/model/config.js';
 import type { DecodeLoop, DecodeLoops, LoopBlock, LoopModel } from '../../../src/ops/decode-loop.js';
 import { GATE_NAMES, GATES, type Gate } from '../../../src/ops/gates.js';
 import { rotaryTable } from '../../../src/ops/rotary.js';
@@ -29,10 +29,15 @@ interface Sides {
   /** Added to every decision's logit: far below 0 selects no token, far above 0 every token. */
   bias: number;
   gate: Gate;
+  /** The threshold of the router weight; 0 if absent. */
+  above?: number;
 }
 
 const SIDES: Sides[] = [
   ...GATE_NAMES.map((gate) => ({ S: 3, D: 32, H: 4, F: 64, V: 40, P: 0, bias: 0, gate })),
+  { S: 1, D: 64, H: 2, F: 256, V: 100, P: 0, bias: 0, gate: 'raw', above: 0.4 },
+  { S: 20, D: 64, H: 1, F: 256, V: 40, P: 0, bias: 0, gate: 'raw', above: -0.4 },
+  { S: 3, D: 64, H: 1, F: 256, V: 40, P: 0, bias: 100, gate: 'raw', above: Number.NEGATIVE_INFINITY },
   { S: 1, D: 64, H: 2, F: 256, V: 100, P: 16, bias: 0, gate: 'raw' },
   { S: 1, D: 64, H: 2, F: 256, V: 100, P: 16, bias: -100, gate: 'raw' },
   { S: 1, D: 320, H: 5, F: 1280, V: 256, P: 64, bias: 100, gate: 'sigmoid' },
@@ -80,7 +85,7 @@ function valuesOf({ S, D, F, V, P, bias }: Sides): Values {
 }
 
 function modelOf(sides: Sides, values: Values): LoopModel {
-  const { D, H, F, V, P, gate } = sides;
+  const { D, H, F, V, P, gate, above } = sides;
   const at = (name: string, shape: number[]) => tensor(values[name] as Float32Array, shape);
   const block = (b: number): LoopBlock => ({
     attnNorm: at(`${b} attnNorm`, [D]),
@@ -103,6 +108,7 @@ function modelOf(sides: Sides, values: Values): LoopModel {
                     fc2: at('fc2', [1, P]),
                     fc2Bias: at('fc2Bias', [1]),
                   },
+            ...(above === undefined ? {} : { above }),
           },
   });
   return {
@@ -151,7 +157,7 @@ class Reference {
 
   /** The routing logit of a token and the logits after it, given the device's routing decision. */
   step(token: number, position: number, selected: boolean): { decision: number; logits: number[] } {
-    const { D, V, P, gate } = this.sides;
+    const { D, V, P, gate, above = 0 } = this.sides;
     const of = (name: string) => this.values[name] as Float32Array;
     let x = row(of('embedding'), token, D);
     let decision = 0;
@@ -159,7 +165,8 @@ class Reference {
       const [r] = times(of('router'), x, 1) as [number];
       if (b === 1) {
         const hidden = times(of('fc1'), x, P).map((h, i) => gelu(h + (of('fc1Bias')[i] as number)));
-        decision = P === 0 ? r : (times(of('fc2'), hidden, 1)[0] as number) + (of('fc2Bias')[0] as number);
+        decision =
+          P === 0 ? r - above : (times(of('fc2'), hidden, 1)[0] as number) + (of('fc2Bias')[0] as number);
         if (!selected) continue;
       }
       const branch = times(of(`${b} attnOut`), this.attend(b, norm(x, of(`${b} attnNorm`)), position), D);
@@ -289,6 +296,7 @@ describe.skipIf(!cuda.usable)('generating in the loop', () => {
     async ({ name, temperature, topP }) => {
       const loops = new CudaDecodeLoops(await useCuda('fp32'));
       const model = loadModel(`test/golden/${name}`);
+      model.thresholds = routedBlocks(model.config).map((_, i) => 0.1 - 0.2 * i); // the golden cases have none
       for (const mode of CAUSAL_MODES) {
         for (const n of [1, 3]) {
           const request = { ...options, mode, temperature, topP };

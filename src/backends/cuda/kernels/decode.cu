@@ -26,6 +26,8 @@ struct Layer {
   const activation *fc1;  // of the predictor, [P, D]; null if the router decides
   const float *fc1Bias, *fc2, *fc2Bias;
   long long slots;
+  float above;            // a token is selected if what decides is above this
+  float padding;
 };
 
 struct Decode {
@@ -133,8 +135,8 @@ __device__ inline void embed(int sequence, int token) {
 #define UNITS_AHEAD 4 // units of the predictor whose loads a warp has in flight together
 
 // By one block: {1 if the token is selected, else 0; its router weight}, returned to every thread. A token is selected if the
-// predictor's logit fc2·gelu(fc1·x + bias) + bias is above 0, or without a predictor, if the router weight is. The warps stride
-// over the predictor's units, the threads over the router's columns.
+// predictor's logit fc2·gelu(fc1·x + bias) + bias is above layer.above, or without a predictor, if the router weight is. The
+// warps stride over the predictor's units, the threads over the router's columns.
 __device__ float2 decide(const Layer &layer, const activation *x, float *scratch) {
   int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, units = layer.fc1 != 0 ? d.P : 0;
   float weight = 0.0f, logit = 0.0f;
@@ -182,7 +184,7 @@ __device__ float2 decide(const Layer &layer, const activation *x, float *scratch
     weight += scratch[DECODE_WARPS + w];
   }
   __syncthreads();
-  return make_float2((units > 0 ? logit : weight) > 0.0f ? 1.0f : 0.0f, weight);
+  return make_float2((units > 0 ? logit : weight) > layer.above ? 1.0f : 0.0f, weight);
 }
 
 // Fills kept.selected and kept.gates for a routed layer. Returns the number of selected tokens, the same in every block.

@@ -23,7 +23,7 @@ const WARPS = THREADS / 32;
 const TILE = 8;
 const MAX_TILES = 3;
 const LARGEST_HEAD = 256;
-const LAYER_WORDS = 11;
+const LAYER_WORDS = 12;
 /** Bytes of static shared memory, rounded up. */
 const STATIC_SHARED = 2048;
 
@@ -272,7 +272,7 @@ class CudaDecodeLoop implements DecodeLoop {
           ]),
       0,
     ];
-    return addresses.map(BigInt);
+    return [...addresses.map(BigInt), floatBits(routed?.above ?? 0)];
   }
 
   private writeLayers(): void {
@@ -297,6 +297,11 @@ class CudaDecodeLoop implements DecodeLoop {
     ]);
     return out;
   }
+}
+
+/** A float32 in the lower half of a word. */
+function floatBits(value: number): bigint {
+  return BigInt(new Uint32Array(Float32Array.of(value).buffer)[0] as number);
 }
 
 /** Sizes of the model: vocabulary V, width D, MLP F, predictor P (0 without one), head size. */
