@@ -5,6 +5,7 @@ import type { Batch } from '../../src/data/batches.js';
 import type { TensorSource } from '../../src/model/parameters.js';
 import { Transformer } from '../../src/model/transformer.js';
 import { createOptimizer } from '../../src/train/optimizers.js';
+import { createThresholds } from '../../src/train/router-thresholds.js';
 import { TrainingStep } from '../../src/train/step.js';
 import type { FakeCuda } from './fake-cuda.js';
 
@@ -43,6 +44,7 @@ export function fakeTraining({ backend }: FakeCuda, shape: string, microBatch?: 
   const { model: config, batchSequences } = parseShape(shape);
   const model = new Transformer(config, zeroWeights);
   const optimizer = createOptimizer(model.parameters, { weightDecay: 0.1, gradientClip: 1 });
+  const thresholds = createThresholds(config, batchSequences);
   const step = new TrainingStep({
     model,
     optimizer,
@@ -50,6 +52,7 @@ export function fakeTraining({ backend }: FakeCuda, shape: string, microBatch?: 
     microBatchSequences: microBatch ?? batchSequences,
     seed: 0,
     recorder: new CudaRecorder(backend),
+    thresholds,
   });
   const batch = zeroBatch(batchSequences, config.sequence_length);
   return {
@@ -60,6 +63,7 @@ export function fakeTraining({ backend }: FakeCuda, shape: string, microBatch?: 
     },
     dispose: () => {
       step.dispose();
+      thresholds?.dispose();
       optimizer.dispose();
       model.dispose();
     },
