@@ -35,7 +35,7 @@ export async function trainAndEvaluate(
   const spec = {
     model: config,
     batch_sequences: batchSequences,
-    steps: 6,
+    steps: 4,
     seed: 0,
     training: { learning_rate: 1e-3 },
     evaluation: { every_steps: 3 },

@@ -2,6 +2,7 @@
 import { CudaRecorder } from '../../src/backends/cuda/driver/recorder.js';
 import { parseShape } from '../../src/bench/shape.js';
 import type { Batch } from '../../src/data/batches.js';
+import type { ModelConfig } from '../../src/model/config.js';
 import type { TensorSource } from '../../src/model/parameters.js';
 import { Transformer } from '../../src/model/transformer.js';
 import { createOptimizer } from '../../src/train/optimizers.js';
@@ -9,17 +10,19 @@ import { createThresholds } from '../../src/train/router-thresholds.js';
 import { TrainingStep } from '../../src/train/step.js';
 import type { FakeCuda } from './fake-cuda.js';
 
-const LARGEST_TENSOR = 2 ** 27;
-let zeros: Float32Array | null = null;
+/** Leaves every tensor at zero: the memory of a large model's weights is reserved by the process, but never written. */
+const noWeights: TensorSource = () => new Float32Array(0);
 
-/** Zeros for every tensor, in memory that is not written and so takes no pages. */
-export const zeroWeights: TensorSource = ({ shape }) => {
-  zeros ??= new Float32Array(LARGEST_TENSOR);
-  return zeros.subarray(
-    0,
-    shape.reduce((product, side) => product * side, 1),
-  );
-};
+/** A model on the fake driver. Its weights are not copied, since the device does not read them. */
+export function fakeModel({ backend }: Pick<FakeCuda, 'backend'>, config: ModelConfig): Transformer {
+  const { upload } = backend;
+  backend.upload = (to, bytes) => backend.driver.copyToDevice(to, 0, bytes.length);
+  try {
+    return new Transformer(config, noWeights);
+  } finally {
+    backend.upload = upload;
+  }
+}
 
 /** A batch of one token. */
 export function zeroBatch(sequences: number, length: number): Batch {
@@ -40,9 +43,13 @@ export interface FakeTraining {
  *
  * @param shape of `mod bench`, such as d768l12t2048b32v32768c0.125f2
  */
-export function fakeTraining({ backend }: FakeCuda, shape: string, microBatch?: number): FakeTraining {
+export function fakeTraining(
+  { backend }: Pick<FakeCuda, 'backend'>,
+  shape: string,
+  microBatch?: number,
+): FakeTraining {
   const { model: config, batchSequences } = parseShape(shape);
-  const model = new Transformer(config, zeroWeights);
+  const model = fakeModel({ backend }, config);
   const optimizer = createOptimizer(model.parameters, { weightDecay: 0.1, gradientClip: 1 });
   const thresholds = createThresholds(config, batchSequences);
   const step = new TrainingStep({

@@ -104,7 +104,7 @@ describe('faults of the fake driver', () => {
     backend.driver.record(event);
     expect(backend.driver.reached(event)).toBe(true);
     device.fail({ call: 'cuGraphLaunch', leaves: 'hung' });
-    const training = fakeTraining({ device, backend, close: () => undefined }, SMALL);
+    const training = fakeTraining({ backend }, SMALL);
     await training.run(2);
     const third = training.run(1);
     const first = await Promise.race([third, new Promise((resolve) => setTimeout(resolve, 50, 'hung'))]);

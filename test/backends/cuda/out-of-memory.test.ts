@@ -9,11 +9,10 @@ import { HeldoutWindows } from '../../../src/data/batches.js';
 import { DeviceMemoryError } from '../../../src/errors.js';
 import { evaluate } from '../../../src/eval/heldout.js';
 import { microBatchSequences } from '../../../src/model/memory.js';
-import { Transformer } from '../../../src/model/transformer.js';
 import { trainAndEvaluate, zeroTokens } from '../../support/evaluated-training.js';
 import { type FakeCuda, fakeProcesses, startFakeCuda } from '../../support/fake-cuda.js';
 import type { Fault } from '../../support/fake-driver/options.js';
-import { fakeTraining, zeroWeights } from '../../support/fake-training.js';
+import { fakeModel, fakeTraining } from '../../support/fake-training.js';
 import { startMod } from '../../support/mod.js';
 import { makeTinySweep, runRows, TINY_RUNS, TINY_SWEEP } from '../../support/tiny-sweep.js';
 
@@ -66,26 +65,29 @@ it('a deterministic step of as many tokens needs no more memory for longer seque
 });
 
 describe('a run that evaluates while it trains', () => {
-  it.each(['d256l6', 'd512l8', 'd768l12', 'd1216l23', 'd768l12c0.125f2'])(
-    '%s ends on GPUs of 24, 48 and 80 GB, with its first micro-batch',
-    async (size) => {
-      const { model: config, batchSequences } = parseShape(size.replace(/^(d\d+l\d+)/, `$1t2048b128v${V}`));
-      const cuda = await start();
-      const model = new Transformer(config, zeroWeights);
-      for (const gigabytes of [24, 48, 80]) {
-        cuda.device.gpu.totalBytes = gigabytes * 1e9;
-        cuda.backend.device.trim();
-        const { free } = cuda.backend.driver.memoryInfo();
-        const backend = { name: 'cuda', precision: 'bf16', memoryBytes: free } as const;
-        const planned = microBatchSequences(config, batchSequences, backend);
-        const { microBatches, losses } = await trainAndEvaluate(cuda.backend, model, batchSequences, planned);
-        expect(losses).toHaveLength(3);
-        // The estimate fits: nothing was tried in vain.
-        expect(microBatches).toEqual([planned]);
-      }
-      model.dispose();
-    },
-  );
+  it.each([
+    `d256l6t2048b128v${V}`,
+    `d512l8t2048b128v${V}`,
+    `d768l12t2048b128v${V}`,
+    `d768l12t2048b128v${V}c0.125f2`,
+    `d1216l23t2048b32v${V}`,
+  ])('%s ends on GPUs of 24, 48 and 80 GB, with its first micro-batch', async (shape) => {
+    const { model: config, batchSequences } = parseShape(shape);
+    const cuda = await start();
+    const model = fakeModel(cuda, config);
+    for (const gigabytes of [24, 48, 80]) {
+      cuda.device.gpu.totalBytes = gigabytes * 1e9;
+      cuda.backend.device.trim();
+      const { free } = cuda.backend.driver.memoryInfo();
+      const backend = { name: 'cuda', precision: 'bf16', memoryBytes: free } as const;
+      const planned = microBatchSequences(config, batchSequences, backend);
+      const { microBatches, losses } = await trainAndEvaluate(cuda.backend, model, batchSequences, planned);
+      expect(losses).toHaveLength(3);
+      // The estimate fits: nothing was tried in vain.
+      expect(microBatches).toEqual([planned]);
+    }
+    model.dispose();
+  });
 });
 
 /** Small, with every kind of block; 8 sequences. */
@@ -103,7 +105,7 @@ describe('a device that runs out of memory', () => {
   async function trainSmall(cuda: FakeCuda) {
     const tensors = memory().numTensors;
     const { model: config, batchSequences } = parseShape(SMALL);
-    const model = new Transformer(config, zeroWeights);
+    const model = fakeModel(cuda, config);
     const trained = await trainAndEvaluate(cuda.backend, model, batchSequences, batchSequences);
     model.dispose();
     return { ...trained, left: memory().numTensors - tensors, graphs: { ...cuda.device.alive } };
@@ -131,10 +133,11 @@ describe('a device that runs out of memory', () => {
   });
 
   it('in a library for which the allocator has left too little returns free memory before the next attempt', async () => {
-    const { device, backend } = await start({}, { precision: 'bf16', deterministic: true });
+    const cuda = await start({}, { precision: 'bf16', deterministic: true });
+    const { device, backend } = cuda;
     device.fail({ call: 'cublasLtMatmul', times: 1e9, freeBelow: 256 * MIB });
     const { model: config } = parseShape(`d256l4t512b16v${V}`);
-    const model = new Transformer(config, zeroWeights);
+    const model = fakeModel(cuda, config);
     device.gpu.totalBytes = device.gpu.totalBytes - device.freeBytes + 2.1 * GIB;
     backend.device.release(backend.device.allocate(1.9 * GIB)); // all but 0.2 GiB, as an evaluation may leave it
     const { microBatches } = await trainAndEvaluate(backend, model, 16, 16);
@@ -143,10 +146,11 @@ describe('a device that runs out of memory', () => {
   });
 
   it('because this process is limited reduces the micro-batch, as on a GPU in training.test.ts', async () => {
-    const { backend } = await start();
+    const cuda = await start();
+    const { backend } = cuda;
     const { model: config } = parseShape(`d256l4t512b16v${V}`);
     backend.driver.memoryLimit = 1.25 * GIB;
-    const model = new Transformer(config, zeroWeights);
+    const model = fakeModel(cuda, config);
     const { microBatches, losses } = await trainAndEvaluate(backend, model, 16, 16);
     expect(microBatches).toEqual([16, 8]);
     expect(losses).toHaveLength(3);
