@@ -55,6 +55,7 @@ const LAYERS: Record<string, readonly string[]> = {
     'run',
     'slurm',
     'sweep',
+    'train',
   ],
   'exit-codes': ['results', 'run', 'sweep'],
   'cli-options': ['plan'],

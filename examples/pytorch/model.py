@@ -45,6 +45,7 @@ class Attention(nn.Module):
     def __init__(self, c: dict):
         super().__init__()
         D, self.heads = c['d_model'], c['n_heads']
+        self.multiplier = c.get('attention_multiplier', 1 / math.sqrt(D // self.heads))
         self.q_proj, self.k_proj, self.v_proj, self.o_proj = (nn.Linear(D, D, bias=False) for _ in range(4))
 
     def forward(self, x: Tensor, selected: Tensor) -> Tensor:
@@ -52,7 +53,7 @@ class Attention(nn.Module):
         B, T, D = x.shape
         split = lambda y: y.view(B, T, self.heads, D // self.heads).transpose(1, 2)
         q, k, v = rotate(split(self.q_proj(x))), rotate(split(self.k_proj(x))), split(self.v_proj(x))  # (B, H, T, K)
-        scores = q @ k.transpose(-1, -2) / math.sqrt(D // self.heads)  # (B, H, T, T)
+        scores = q @ k.transpose(-1, -2) * self.multiplier  # (B, H, T, T)
         causal = torch.ones(T, T, dtype=torch.bool, device=x.device).tril()
         visible = causal & selected[:, None, None, :]  # (B, 1, T, T)
         itself = torch.eye(T, dtype=torch.bool, device=x.device)  # so that no row is empty
@@ -107,6 +108,7 @@ class Block(nn.Module):
         D, T, routing = c['d_model'], c['sequence_length'], c['routing']
         routed = routing is not None and index % routing['frequency'] == routing['frequency'] - 1
         self.routing = routing if routed else None
+        self.multiplier = c.get('residual_multiplier', 1.0)  # ρ
         self.tokens = math.floor(routing['capacity'] * T + 0.5) if routed else T  # k, or T
         self.attn_norm, self.attn = RMSNorm(D), Attention(c)
         self.mlp_norm, self.mlp = RMSNorm(D), Experts(c, self.tokens) if c['experts'] else MLP(c)
@@ -133,9 +135,9 @@ class Block(nn.Module):
         return torch.where(selected[..., None], x + gate * self.branch(x, selected), x)  # equation 1
 
     def branch(self, x: Tensor, selected: Tensor) -> Tensor:
-        """f(x) = a + mlp(norm(x + a)) with a = attention(norm(x)). Computed for all T tokens, not only the selected."""
-        a = self.attn(self.attn_norm(x), selected)  # (B, T, D)
-        return a + self.mlp(self.mlp_norm(x + a), selected)  # (B, T, D)
+        """f(x) = a + ρ·mlp(norm(x + a)) with a = ρ·attention(norm(x)). Computed for all T tokens, not only the selected."""
+        a = self.multiplier * self.attn(self.attn_norm(x), selected)  # (B, T, D)
+        return a + self.multiplier * self.mlp(self.mlp_norm(x + a), selected)  # (B, T, D)
 
 
 class Transformer(nn.Module):
@@ -153,7 +155,7 @@ class Transformer(nn.Module):
         if routing not in ROUTING_MODES: raise ValueError(f'routing: {routing}: one of {", ".join(ROUTING_MODES)}')
         x = self.tok_embed(tokens)  # (B, T, D)
         for block in self.blocks: x = block(x, routing)
-        return self.lm_head(self.final_norm(x))  # (B, T, V)
+        return self.config.get('logits_multiplier', 1.0) * self.lm_head(self.final_norm(x))  # (B, T, V)
 
 
 def load(checkpoint: str, device: str = 'cpu') -> Transformer:

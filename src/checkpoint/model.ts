@@ -27,6 +27,9 @@ const modelSchema: z.ZodType<ModelConfig> = z.strictObject({
   d_ff: positive,
   sequence_length: positive,
   tie_embeddings: z.boolean(),
+  residual_multiplier: z.number().positive().exactOptional(),
+  logits_multiplier: z.number().positive().exactOptional(),
+  attention_multiplier: z.number().positive().exactOptional(),
   routing: z
     .strictObject({
       frequency: positive,

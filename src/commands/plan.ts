@@ -30,6 +30,7 @@ import { hasEnded } from '../results/run-status.js';
 import { findSweep, orphanRuns, runFolder } from '../results/sweep-folder.js';
 import { currentRows } from '../results/tables.js';
 import { type RunProgress, sweepProgress } from '../sweep/status.js';
+import { batchScale, isFarFromBase } from '../train/parametrization.js';
 import { nearestRate } from './plan-hours.js';
 import { type FittedColumn, fittedTable, terminalOf } from './terminal.js';
 
@@ -48,7 +49,6 @@ export interface PlanRow extends RunRow {
   share: number;
   /** (train_flops - flop_budget) / flop_budget; positive if the run exceeds its budget. */
   budget_error: number;
-  learning_rate: number;
   /** Passes over the training data; null if the data is missing. */
   epochs: number | null;
   /** Disk space of a checkpoint that training resumes from; null if the point is not feasible. */
@@ -115,7 +115,12 @@ export async function planCommand(
   const feasible = rows.filter(({ status }) => status !== 'skipped');
   const skipped = rows.filter(({ status }) => status === 'skipped');
   const left = runs.filter((_, i) => rows[i]?.status !== 'skipped' && !hasEnded(rows[i]?.status));
-  const warnings = [...data.missing, ...shortDataWarnings(runs, data), ...warningsOf(feasible)];
+  const warnings = [
+    ...data.missing,
+    ...shortDataWarnings(runs, data),
+    ...batchWarnings(runs),
+    ...warningsOf(feasible),
+  ];
   const orphans = existsSync(folder) ? orphanRuns(folder, runs) : [];
   const ended = tally(feasible);
   const parts = [
@@ -175,7 +180,6 @@ function rowOf(
     share,
     changed: manifest === null ? [] : specDifferences(manifest.spec, spec),
     budget_error: (train_flops - spec.flop_budget) / spec.flop_budget,
-    learning_rate: spec.training.learning_rate,
     epochs: trainTokens === null ? null : tokens / trainTokens,
     checkpoint_bytes: feasible ? checkpointBytes(run.params_total) : null,
     final_bytes: feasible ? weightBytes(run) : null,
@@ -318,6 +322,18 @@ function hoursUnknown(open: readonly PlanRow[], left: readonly PlannedRun[], isM
     ? ', which has measured no width within a factor of ten with this backend and precision'
     : '';
   return `hours unknown for ${counted(without.size, 'run')}: run mod bench --shape ${shape} on this machine${reason}`;
+}
+
+/** Warns of batches for which the rule of `complete` is a guess. */
+function batchWarnings(runs: readonly PlannedRun[]): string[] {
+  const far = runs.filter(({ status, spec }) => status === 'pending' && isFarFromBase(spec));
+  const [first] = far;
+  if (first === undefined) return [];
+  const { base } = first.spec.training;
+  const tokens = first.spec.batch_sequences * first.spec.model.sequence_length;
+  return [
+    `the batch of ${counted(far.length, 'run')} is ${significant(batchScale(first.spec))} times that of training.base, where the learning rate is scaled by a rule for a quarter to four times: ${count(tokens)} tokens in ${first.run_id}, the base has ${count(base?.batch_tokens ?? 0)}. Change batch_sequences, or give training.base the batch at which the rate was tuned`,
+  ];
 }
 
 function warningsOf(rows: PlanRow[]): string[] {

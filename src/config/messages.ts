@@ -142,7 +142,7 @@ function suggestedKey(key: string, siblings: readonly string[]): string | null {
   const other = exact ?? named;
   if (other !== undefined) return shown(other);
   if (near !== null) return near;
-  const elsewhere = nearestWord(word, KEY_PATHS.map(last));
+  const elsewhere = nearestWord(word, KEY_PATHS.map(last), 0.25);
   return elsewhere === null ? null : shown(KEY_PATHS.find((path) => last(path) === elsewhere) as string);
 }
 
@@ -168,11 +168,11 @@ function describe(value: unknown): string {
 
 const shortened = (text: string) => (text.length <= LONGEST ? text : `${text.slice(0, LONGEST)}...`);
 
-/** The candidate with the smallest edit distance, if it is small. */
-export function nearestWord(word: string, known: readonly string[]): string | null {
+/** The candidate with the smallest edit distance, if that is a small share of the word's length. */
+export function nearestWord(word: string, known: readonly string[], share = 0.4): string | null {
   const distances = known.map((candidate) => editDistance(word.toLowerCase(), candidate));
   const least = Math.min(...distances);
-  return least <= Math.ceil(0.4 * word.length) ? (known[distances.indexOf(least)] ?? null) : null;
+  return least <= Math.ceil(share * word.length) ? (known[distances.indexOf(least)] ?? null) : null;
 }
 
 /** Insertions, deletions and substitutions from a to b (Levenshtein 1966). */

@@ -4,10 +4,12 @@ import { REQUESTED_BACKENDS } from '../backends/names.js';
 import { REQUESTED_PRECISIONS } from '../backends/precisions.js';
 import { BUILT_IN_TOKENIZERS, builtInVocabulary } from '../data/tokenizers.js';
 import { ROUTER_NAMES } from '../model/config.js';
+import { PARAMETRIZATIONS } from '../model/parametrization.js';
 import { EXPERT_VARIANTS } from '../model/variants.js';
 import { GATE_NAMES } from '../ops/gates.js';
 import { KEEP_FINAL } from './checkpoint-policy.js';
 import { WrittenNumber } from './document.js';
+import { type RateMultiple, rateMultiple } from './learning-rate.js';
 import {
   CHINCHILLA_SHAPES,
   customShape,
@@ -128,7 +130,11 @@ const modelSizes = z.union(
   { error: `auto, a list of sizes, each ${SIZES}, or {match_flops: a baseline}` },
 );
 
-const rate = z.union([z.literal('auto', { error: 'auto' }), positive], { error: 'auto or a number above 0' });
+const RATE = 'auto, a number above 0, or a multiple of the default such as 0.7x';
+const multiple = z
+  .custom<string>((found) => typeof found === 'string' && rateMultiple(found) !== null, { error: RATE })
+  .transform((text) => rateMultiple(text) as RateMultiple);
+const rate = z.union([z.literal('auto', { error: 'auto' }), positive, multiple], { error: RATE });
 const learningRate = list(rate, 'learning rates');
 
 const globs = list(nonEmpty('a path or glob, or a list of them'), 'paths or globs');
@@ -231,6 +237,13 @@ const keys = {
       .union([z.null(), integer(1)], { error: 'null (automatic) or a whole number of at least 1' })
       .exactOptional(),
     deterministic: boolean.exactOptional(),
+    parametrization: oneOf(PARAMETRIZATIONS).exactOptional(),
+    base: mapping({
+      d_model: integer(1, MAX_SIZE).exactOptional(),
+      n_layers: integer(1, MAX_LAYERS).exactOptional(),
+      head_size: integer(1, MAX_SIZE).exactOptional(),
+      batch_tokens: integer(1).exactOptional(),
+    }).exactOptional(),
   }).exactOptional(),
   evaluation: mapping({
     sequences: integer(1).exactOptional(),

@@ -9,10 +9,12 @@ import { tokenizerJsonVocabSize } from '../data/tokenizer-json.js';
 import { isBuiltIn } from '../data/tokenizers.js';
 import { InputError, messageOf } from '../errors.js';
 import type { RouterName } from '../model/config.js';
+import { type BaseShape, DEFAULT_BASE, type ParametrizationName } from '../model/parametrization.js';
 import type { ExpertVariant } from '../model/variants.js';
 import type { Gate } from '../ops/gates.js';
 import type { CheckpointPolicy } from './checkpoint-policy.js';
 import { keyText, type Path, type Problem, WrittenNumber, YamlFile } from './document.js';
+import { RateMultiple, type WrittenRate } from './learning-rate.js';
 import { problemsOf } from './messages.js';
 import { type GridKeys, sweepSchema, type WrittenSweep } from './schema.js';
 import type { Shape } from './shapes.js';
@@ -48,11 +50,14 @@ export interface Product {
     balance_no_ops: boolean;
   };
   training: {
-    learning_rate: ('auto' | WrittenNumber)[];
+    learning_rate: WrittenRate[];
     weight_decay: WrittenNumber;
     gradient_clip: WrittenNumber;
     micro_batch_sequences: WrittenNumber | null;
     deterministic: boolean;
+    parametrization: ParametrizationName;
+    /** The shape and batch at which the hyperparameters of `complete` are tuned. */
+    base: Record<keyof BaseShape, WrittenNumber>;
   };
   evaluation: { sequences: WrittenNumber; every_steps: WrittenNumber; autoregressive: boolean };
   checkpoint: { minutes: WrittenNumber; steps: WrittenNumber; keep: WrittenNumber } & Pick<
@@ -113,6 +118,13 @@ const DEFAULTS: Omit<Product, 'flop_budgets' | 'data'> = {
     gradient_clip: written(1),
     micro_batch_sequences: null,
     deterministic: false,
+    parametrization: 'standard',
+    base: {
+      d_model: written(DEFAULT_BASE.d_model),
+      n_layers: written(DEFAULT_BASE.n_layers),
+      head_size: written(DEFAULT_BASE.head_size),
+      batch_tokens: written(DEFAULT_BASE.batch_tokens),
+    },
   },
   evaluation: { sequences: written(1024), every_steps: written(0), autoregressive: true },
   checkpoint: { minutes: written(10), steps: written(0), keep: written(2), keep_final: 'all' },
@@ -195,7 +207,12 @@ function withDefaults(top: GridKeys, grid: GridKeys = {}): TopLevel {
     ...grid,
     routing: { ...DEFAULTS.routing, ...top.routing, ...grid.routing },
     experts: { ...DEFAULTS.experts, ...top.experts, ...grid.experts },
-    training: { ...DEFAULTS.training, ...top.training, ...grid.training },
+    training: {
+      ...DEFAULTS.training,
+      ...top.training,
+      ...grid.training,
+      base: { ...DEFAULTS.training.base, ...top.training?.base, ...grid.training?.base },
+    },
     evaluation: { ...DEFAULTS.evaluation, ...top.evaluation, ...grid.evaluation },
     checkpoint: { ...DEFAULTS.checkpoint, ...top.checkpoint, ...grid.checkpoint },
   };
@@ -224,6 +241,14 @@ function completeProduct(yaml: YamlFile, top: Top, grid: GridKeys, index: number
     throw problem(
       'expert_variants',
       'found mode-staged, and no capacities; needed: the capacities of its routed blocks',
+    );
+  }
+  const { learning_rate, parametrization } = rest.training;
+  const multiple = learning_rate.find((rate) => rate instanceof RateMultiple);
+  if (parametrization === 'standard' && multiple !== undefined) {
+    throw problem(
+      'training.learning_rate',
+      `found ${multiple.text}; a multiple needs parametrization: complete, under standard rates are numbers`,
     );
   }
   return { flop_budgets, data, ...rest };

@@ -1,6 +1,6 @@
 /**
- * One block of the transformer. A dense block gives x + f(x) with f(x) = a + mlp(norm(x + a)), a = attention(norm(x)); a
- * routed block applies f to the tokens that its router selects (`routedBlock`: paper, equation 1).
+ * One block of the transformer. A dense block gives x + f(x) with f(x) = a + ρ·mlp(norm(x + a)), a = ρ·attention(norm(x)), ρ
+ * the residual multiplier; a routed block applies f to the tokens that its router selects (`routedBlock`: paper, equation 1).
  */
 import { reshape, type Tensor, zerosLike } from '@tensorflow/tfjs-core';
 import { varlenAttentionKernel } from '../ops/causal-attention.js';
@@ -56,6 +56,8 @@ export interface BlockContext {
   table: Tensor;
   /** Absent or null: one MLP for all tokens. */
   experts?: BlockExperts | null;
+  /** ρ: the factor of the outputs of attention and MLP. */
+  residualMultiplier: number;
   /** Receives the rotated projections, and the lengths of the sequences if these are packed in one row, else null. */
   onKeys?: (qkv: Tensor, lengths: number[] | null) => void;
 }
@@ -73,11 +75,11 @@ export interface RoutedContext extends BlockContext {
 }
 
 interface AttentionHalf {
-  /** attention(norm(x)) [B, n, D] */
+  /** a = ρ·attention(norm(x)) [B, n, D] */
   attention: Tensor;
-  /** x + attention [B, n, D] */
+  /** x + a [B, n, D] */
   middle: Tensor;
-  /** norm(x + attention) [B, n, D]: the input of the MLP. */
+  /** norm(x + a) [B, n, D]: the input of the MLP. */
   normed: Tensor;
 }
 
@@ -96,37 +98,37 @@ export interface StreamOutput {
 /** Attention: projections qkv [B, n, 3D], which are consumed → the heads' outputs [B, n, D]. */
 type Attend = (qkv: Tensor) => Tensor;
 
-/** The first half of f: a = attention(norm(x)), and norm(x + a). x [B, n, D] */
+/** The first half of f: a = ρ·attention(norm(x)), and norm(x + a). x [B, n, D] */
 export function attentionHalf(
-  tape: Tape | null,
+  context: Pick<BlockContext, 'tape' | 'residualMultiplier'>,
   x: Tensor,
   block: BlockParameters,
   attend: Attend,
 ): AttentionHalf {
-  return attentionHalfOfNormed(tape, x, rmsNorm(tape, x, block.attnNorm), block, attend);
+  return attentionHalfOfNormed(context, x, rmsNorm(context.tape, x, block.attnNorm), block, attend);
 }
 
 /** attentionHalf of an x whose norm is known. x, normedX [B, n, D] */
 function attentionHalfOfNormed(
-  tape: Tape | null,
+  { tape, residualMultiplier }: Pick<BlockContext, 'tape' | 'residualMultiplier'>,
   x: Tensor,
   normedX: Tensor,
   block: BlockParameters,
   attend: Attend,
 ): AttentionHalf {
   const qkv = linear(tape, normedX, block.qkv); // [B, n, D] → [B, n, 3D]
-  const attention = linear(tape, attend(qkv), block.attnOut); // [B, n, 3D] → [B, n, D]
+  const attention = linear(tape, attend(qkv), block.attnOut, residualMultiplier); // [B, n, 3D] → [B, n, D]
   const [middle, normed] = addRmsNorm(tape, x, attention, block.mlpNorm); // [B, n, D] each
   return { attention, middle, normed };
 }
 
 /**
- * The second half of f: to + mlp(normed); the MLP is the block's experts if it has them. to, normed [B, n, D] → [B, n, D]
+ * The second half of f: to + ρ·mlp(normed); the MLP is the block's experts if it has them. to, normed [B, n, D] → [B, n, D]
  *
  * @param assign gives the tokens of each expert; not called for a block without experts
  */
 export function addMlp(
-  { tape, experts }: Pick<BlockContext, 'tape' | 'experts'>,
+  { tape, experts, residualMultiplier }: Pick<BlockContext, 'tape' | 'experts' | 'residualMultiplier'>,
   to: Tensor,
   normed: Tensor,
   { expertRouter, up, down }: BlockParameters,
@@ -134,12 +136,13 @@ export function addMlp(
   assign: (experts: BlockExperts) => Assign = ({ config, slots }) => assignOnDevice(config, slots),
 ): BlockOutput {
   if (expertRouter === null) {
-    return { x: residual(tape, to, mlp(tape, normed, up, down)), experts: null };
+    return { x: residual(tape, to, mlp(tape, normed, up, down, residualMultiplier)), experts: null };
   }
   if (experts === undefined || experts === null)
     throw new Error('a block with experts was run without their config');
   const parameters = { expertRouter, up, down };
-  const { sum, trace } = addExperts(tape, to, normed, parameters, experts.config, assign(experts), index);
+  const work = { config: experts.config, assign: assign(experts), residualMultiplier };
+  const { sum, trace } = addExperts(tape, to, normed, parameters, work, index);
   return { x: sum, experts: trace };
 }
 
@@ -163,11 +166,14 @@ export function denseBlock(
   index: number,
   block: BlockParameters,
 ): StreamOutput {
-  const { tape } = context;
+  const { tape, residualMultiplier } = context;
   const [x, normedX] = normOf(tape, stream, block.attnNorm); // [B, T, D] each
-  const { middle, normed } = attentionHalfOfNormed(tape, x, normedX, block, attendWithin(context, null));
+  const { middle, normed } = attentionHalfOfNormed(context, x, normedX, block, attendWithin(context, null));
   if (block.expertRouter === null) {
-    return { stream: { x: middle, branch: mlp(tape, normed, block.up, block.down) }, experts: null };
+    return {
+      stream: { x: middle, branch: mlp(tape, normed, block.up, block.down, residualMultiplier) },
+      experts: null,
+    };
   }
   const added = addMlp(context, middle, normed, block, index);
   return { stream: { x: added.x, branch: null }, experts: added.experts };
@@ -221,7 +227,7 @@ function topKBlock(
   const everyWeight = routing.aux_loss_weight !== 0;
   const gathered = ROUTERS[routing.router].gather({ tape, x, r, indices, parameters, everyWeight });
   const rows = gathered.rows; // x_S [B, k, D]
-  const { attention, normed } = attentionHalf(tape, rows, block, attendWithin(context, indices)); // [B, k, D] each
+  const { attention, normed } = attentionHalf(context, rows, block, attendWithin(context, indices)); // [B, k, D] each
   const f = addMlp(context, attention, normed, block, index); // f(x_S) [B, k, D]
   const out = gatedScatterAdd(tape, x, f.x, r, indices, routing.gate, !gathered.isSaved); // [B, T, D]
   return { x: out, experts: f.experts, trace: { mask, indices, predictor: logits, predictorCorrect } };
@@ -256,7 +262,7 @@ function packedBlock(
   const heads = width / (table.shape[1] as number);
   const packed = reshape(x, [1, batch * length, width]); // [B, T, D] → [1, B·T, D]
   const rows = gatherTokens(null, packed, indices); // x_S [1, N, D]
-  const { attention, normed } = attentionHalf(null, rows, block, (projected) => {
+  const { attention, normed } = attentionHalf(context, rows, block, (projected) => {
     const [qkv] = rotaryKernel({ qkv: projected, table, positions }, {}); // [1, N, 3D]
     onKeys?.(qkv, lengths);
     return varlenAttentionKernel({ qkv }, { heads, lengths })[0]; // [1, N, D]

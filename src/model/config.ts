@@ -46,6 +46,12 @@ export interface ModelConfig {
   d_ff: number;
   sequence_length: number;
   tie_embeddings: boolean;
+  /** Factor of the outputs of attention and MLP; absent: 1. */
+  residual_multiplier?: number;
+  /** Factor of the logits; absent: 1. */
+  logits_multiplier?: number;
+  /** Factor of q·k before the softmax; absent: 1/√K. */
+  attention_multiplier?: number;
   /** Null: no block is routed. */
   routing: RoutingConfig | null;
   /** Null: one MLP per block. */

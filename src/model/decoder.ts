@@ -135,7 +135,8 @@ export class Decoder {
         );
       });
       const head = tree.lmHead ?? tree.tokenEmbedding;
-      return reshape(linear(null, rmsNorm(null, x, tree.finalNorm), head), [this.sequences, -1]);
+      const normed = rmsNorm(null, x, tree.finalNorm);
+      return reshape(linear(null, normed, head, this.model.multipliers.logits), [this.sequences, -1]);
     });
     for (let i = 0; i < this.sequences; i++) this.positions[i] = (this.positions[i] as number) + 1;
     return { logits, selected };
@@ -274,8 +275,9 @@ export class Decoder {
     rows: number[],
     to: 'attention' | 'middle',
   ): Tensor {
-    const context = { tape: null, experts: this.model.expertsOf(i) };
-    const half = attentionHalf(null, x, block, (projected) => {
+    const { residual: residualMultiplier } = this.model.multipliers;
+    const context = { tape: null, experts: this.model.expertsOf(i), residualMultiplier };
+    const half = attentionHalf(context, x, block, (projected) => {
       const [qkv] = rotaryKernel({ qkv: projected, table: this.model.table, positions }, {});
       return this.attend(i, qkv, rows);
     });

@@ -107,8 +107,16 @@ export class ExpertOccupancy {
   }
 }
 
+/** What a block's experts do with their tokens. */
+export interface ExpertWork {
+  config: ExpertsConfig;
+  assign: Assign;
+  /** ρ: the factor of the experts' outputs. */
+  residualMultiplier: number;
+}
+
 /**
- * to_t + p_t·expert(x_t) for a token whose likeliest choice is an expert with a slot left, p its probability; to_t, bit for
+ * to_t + ρ·p_t·expert(x_t) for a token whose likeliest choice is an expert with a slot left, p its probability; to_t, bit for
  * bit, for a token that chose a no-op or a full expert (Fedus et al. 2022, section 2.2). to, x [B, n, D] → sum [B, n, D]
  */
 export function addExperts(
@@ -116,8 +124,7 @@ export function addExperts(
   to: Tensor,
   x: Tensor,
   { expertRouter, up, down }: ExpertParameters,
-  { count }: ExpertsConfig,
-  assign: Assign,
+  { config: { count }, assign, residualMultiplier }: ExpertWork,
   block: number,
 ): { sum: Tensor; trace: ExpertTrace } {
   const [batch, n, width] = x.shape as [number, number, number];
@@ -128,7 +135,7 @@ export function addExperts(
   if (indices === null) return { sum: to.clone(), trace };
   const asOne = (rows: Tensor) => reshaped(tape, rows, [1, batch * n, width]);
   const rows = gatherTokens(tape, asOne(x), indices); // [1, E·slots, D]
-  const out = groupedMlp(tape, rows, up, down, count); // [1, E·slots, D]
+  const out = groupedMlp(tape, rows, up, down, count, residualMultiplier); // [1, E·slots, D]
   const scale = reshaped(tape, gate, [1, batch * n]);
   const sum = gatedScatterAdd(tape, asOne(to), out, scale, indices, 'raw'); // [1, B·n, D]
   return { sum: reshaped(tape, sum, to.shape), trace };

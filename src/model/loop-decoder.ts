@@ -83,7 +83,7 @@ export class LoopDecoder {
 }
 
 function loopModel(model: Transformer, mode: CausalMode, maxTokens: number): LoopModel {
-  const { config, tree, table } = model;
+  const { config, tree, table, multipliers } = model;
   return {
     tokenEmbedding: tree.tokenEmbedding.value,
     blocks: tree.blocks.map((block, i) => loopBlock(block, mode, model.thresholdOf(i))),
@@ -91,6 +91,8 @@ function loopModel(model: Transformer, mode: CausalMode, maxTokens: number): Loo
     head: (tree.lmHead ?? tree.tokenEmbedding).value,
     table,
     heads: config.n_heads,
+    residualMultiplier: multipliers.residual,
+    logitsMultiplier: multipliers.logits,
     gate: config.routing?.gate ?? 'raw',
     maxTokens,
   };

@@ -6,6 +6,13 @@ import { type Tensor, tensor } from '@tensorflow/tfjs-core';
 import { Parameter } from '../ops/tape.js';
 import { randomStream } from '../random.js';
 import { expertChoices, isRouted, type ModelConfig, type RoutingConfig } from './config.js';
+import {
+  initialDeviation,
+  type MatrixRole,
+  type ShapeScale,
+  shapeScale,
+  type TensorRole,
+} from './parametrization.js';
 import { type ParameterMaker, ROUTERS, type RoutedParameters } from './routers.js';
 
 export interface BlockParameters {
@@ -35,6 +42,8 @@ export interface TransformerParameters {
   finalNorm: Parameter;
   /** [V, D]; null: tied to the embedding. */
   lmHead: Parameter | null;
+  /** The role of each parameter in the parametrization. */
+  roles: ReadonlyMap<Parameter, TensorRole>;
 }
 
 /** A tensor of a checkpoint: its PyTorch name, shape and initialisation. */
@@ -44,12 +53,11 @@ export interface TensorSpec {
   init: { kind: 'normal'; std: number } | { kind: 'ones' } | { kind: 'zeros' };
 }
 
-const INIT_STD = 0.02;
-
 /** A parameter of the model: one tensor of a checkpoint, or several of one shape stacked by rows. */
 interface ParameterSpec {
   name: string;
   parts: TensorSpec[];
+  role: TensorRole;
 }
 
 /** Returns the values of a checkpoint's tensor, in row-major order. */
@@ -73,71 +81,85 @@ export function initialValues(seed: number): TensorSource {
   };
 }
 
-/** Makes all parameters of a model on the active backend, in the order of a checkpoint. */
-export function makeParameters(model: ModelConfig, source: TensorSource): TransformerParameters {
+/**
+ * Makes all parameters of a model on the active backend, in the order of a checkpoint.
+ *
+ * @param scale determines the deviations of initial values; by default those of the standard parametrization
+ */
+export function makeParameters(
+  model: ModelConfig,
+  source: TensorSource,
+  scale: ShapeScale = shapeScale(model, null),
+): TransformerParameters {
   const { d_model: D, d_ff: F, vocab_size: V, n_layers: layers, routing } = model;
-  const residualStd = INIT_STD / Math.sqrt(2 * layers);
-  const make = (spec: ParameterSpec) =>
-    new Parameter(
-      spec.name,
-      stacked(spec.parts, source),
-      spec.parts.map((part) => part.name),
-    );
-  const single = (part: TensorSpec) => make({ name: part.name, parts: [part] });
-  const matrix = (name: string, rows: number, columns: number, std = INIT_STD): TensorSpec => ({
+  const roles = new Map<Parameter, TensorRole>();
+  const make = ({ name, parts, role }: ParameterSpec) => {
+    const names = parts.map((part) => part.name);
+    const parameter = new Parameter(name, stacked(parts, source), names);
+    roles.set(parameter, role);
+    return parameter;
+  };
+  const single = (part: TensorSpec, role: TensorRole) => make({ name: part.name, parts: [part], role });
+  const matrixOf = (role: MatrixRole, name: string, rows: number, columns: number): TensorSpec => ({
     name,
     shape: [rows, columns],
-    init: { kind: 'normal', std },
+    init: { kind: 'normal', std: initialDeviation(role, scale) },
   });
-  const gain = (name: string): TensorSpec => ({ name, shape: [D], init: { kind: 'ones' } });
+  const matrix = (role: MatrixRole, name: string, rows: number, columns: number) =>
+    single(matrixOf(role, name, rows, columns), role);
+  const gain = (name: string) => single({ name, shape: [D], init: { kind: 'ones' } }, 'vector');
 
   const mlp = (at: (name: string) => string): Pick<BlockParameters, 'expertRouter' | 'up' | 'down'> => {
     const { experts } = model;
     const parts = {
-      up: (name: string) => matrix(name, F, D),
-      down: (name: string) => matrix(name, D, F, residualStd),
-    };
+      up: { role: 'hidden', of: (name: string) => matrixOf('hidden', name, F, D) },
+      down: { role: 'mlp output', of: (name: string) => matrixOf('mlp output', name, D, F) },
+    } as const;
     if (experts === null) {
-      const of = (which: keyof typeof parts) => single(parts[which](at(`mlp.${which}_proj.weight`)));
+      const of = (which: keyof typeof parts) =>
+        single(parts[which].of(at(`mlp.${which}_proj.weight`)), parts[which].role);
       return { expertRouter: null, up: of('up'), down: of('down') };
     }
     const each = (which: keyof typeof parts) =>
       make({
         name: at(`mlp.experts.${which}_proj.weight`),
         parts: Array.from({ length: experts.count }, (_, e) =>
-          parts[which](at(`mlp.experts.${e}.${which}_proj.weight`)),
+          parts[which].of(at(`mlp.experts.${e}.${which}_proj.weight`)),
         ),
+        role: parts[which].role,
       });
-    const router = single(matrix(at('mlp.router.weight'), expertChoices(experts), D));
+    const router = matrix('router', at('mlp.router.weight'), expertChoices(experts), D);
     return { expertRouter: router, up: each('up'), down: each('down') };
   };
   const block = (i: number): BlockParameters => {
     const at = (name: string) => `blocks.${i}.${name}`;
     return {
-      attnNorm: single(gain(at('attn_norm.weight'))),
+      attnNorm: gain(at('attn_norm.weight')),
       qkv: make({
         name: at('attn.qkv_proj.weight'),
-        parts: ['q', 'k', 'v'].map((which) => matrix(at(`attn.${which}_proj.weight`), D, D)),
+        parts: ['q', 'k', 'v'].map((which) => matrixOf('hidden', at(`attn.${which}_proj.weight`), D, D)),
+        role: 'hidden',
       }),
-      attnOut: single(matrix(at('attn.o_proj.weight'), D, D, residualStd)),
-      mlpNorm: single(gain(at('mlp_norm.weight'))),
+      attnOut: matrix('attention output', at('attn.o_proj.weight'), D, D),
+      mlpNorm: gain(at('mlp_norm.weight')),
       ...mlp(at),
       routed: routing !== null && isRouted(model, i) ? routed(routing, at) : null,
     };
   };
   const routed = (routing: RoutingConfig, at: (name: string) => string): RoutedParameters => {
     const maker: ParameterMaker = {
-      matrix: (name, rows, columns) => single(matrix(at(name), rows, columns)),
-      bias: (name, size) => single({ name: at(name), shape: [size], init: { kind: 'zeros' } }),
+      matrix: (role, name, rows, columns) => matrix(role, at(name), rows, columns),
+      bias: (name, size) => single({ name: at(name), shape: [size], init: { kind: 'zeros' } }, 'vector'),
     };
     return ROUTERS[routing.router].parameters(model, routing, maker);
   };
 
   return {
-    tokenEmbedding: single(matrix('tok_embed.weight', V, D)),
+    tokenEmbedding: matrix('embedding', 'tok_embed.weight', V, D),
     blocks: Array.from({ length: layers }, (_, i) => block(i)),
-    finalNorm: single(gain('final_norm.weight')),
-    lmHead: model.tie_embeddings ? null : single(matrix('lm_head.weight', V, D)),
+    finalNorm: gain('final_norm.weight'),
+    lmHead: model.tie_embeddings ? null : matrix('embedding', 'lm_head.weight', V, D),
+    roles,
   };
 }
 

@@ -8,6 +8,7 @@ import { addRouterLogits, recordRouterLogits, routerLogits } from '../ops/router
 import type { Parameter, Tape } from '../ops/tape.js';
 import { randomStream } from '../random.js';
 import type { CausalMode, ModelConfig, RouterName, RoutingConfig } from './config.js';
+import type { MatrixRole } from './parametrization.js';
 import { type Stream, sumOf } from './stream.js';
 import type { Variant } from './variants.js';
 
@@ -34,7 +35,7 @@ export interface RoutedParameters {
 /** Creates parameters of a block; names are those of a checkpoint without the block's prefix. */
 export interface ParameterMaker {
   /** [rows, columns], normal at initialisation. */
-  matrix: (name: string, rows: number, columns: number) => Parameter;
+  matrix: (role: MatrixRole, name: string, rows: number, columns: number) => Parameter;
   /** [size], zeros at initialisation. */
   bias: (name: string, size: number) => Parameter;
 }
@@ -117,12 +118,12 @@ const learned: Router = {
   gates: (listed) => listed,
   parameters: ({ d_model: D }, routing, { matrix, bias }) => {
     const P = routing.predictor_hidden;
-    const router = matrix('router.weight', 1, D);
+    const router = matrix('router', 'router.weight', 1, D);
     if (P === 0) return { router, predictor: null };
     const predictor = {
-      fc1: matrix('predictor.fc1.weight', P, D),
+      fc1: matrix('router', 'predictor.fc1.weight', P, D),
       fc1Bias: bias('predictor.fc1.bias', P),
-      fc2: matrix('predictor.fc2.weight', 1, P),
+      fc2: matrix('predictor output', 'predictor.fc2.weight', 1, P),
       fc2Bias: bias('predictor.fc2.bias', 1),
     };
     return { router, predictor };

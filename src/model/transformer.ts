@@ -14,6 +14,7 @@ import {
   type TensorSource,
   type TransformerParameters,
 } from './parameters.js';
+import { type Multipliers, multipliersOf, type ShapeScale } from './parametrization.js';
 import type { DrawnWeights } from './routers.js';
 import { normOf, type Stream } from './stream.js';
 
@@ -52,16 +53,22 @@ export class Transformer {
    * token. Null if unknown: before training, in checkpoints of older versions, and without a router that has it.
    */
   thresholds: readonly number[] | null = null;
-  /** Cosines and sines [T + 1, K] of the rotary positions: position T marks padding. */
+  readonly multipliers: Multipliers;
+  /** Cosines and sines [T + 1, K] of the rotary positions, times a factor of q and k: position T marks padding. */
   readonly table: Tensor;
 
   constructor(
     readonly config: ModelConfig,
     source: TensorSource,
+    scale?: ShapeScale,
   ) {
-    this.tree = makeParameters(config, source);
+    this.tree = makeParameters(config, source, scale);
+    this.multipliers = multipliersOf(config);
     this.parameters = listParameters(this.tree);
-    this.table = keep(rotaryTable(config.sequence_length + 1, config.d_model / config.n_heads));
+    const size = config.d_model / config.n_heads;
+    // The kernels divide q·k by √K. Rotated by factors that are larger by √(multiplier·√K), q and k have the multiplier's product.
+    const factor = Math.sqrt(this.multipliers.attention / (1 / Math.sqrt(size)));
+    this.table = keep(rotaryTable(config.sequence_length + 1, size, factor));
     for (const parameter of this.parameters) keep(parameter.value);
   }
 
@@ -85,7 +92,7 @@ export class Transformer {
     });
     const logits = scope(() => {
       const head = this.tree.lmHead ?? this.tree.tokenEmbedding;
-      return linear(tape, normOf(tape, stream, this.tree.finalNorm)[1], head);
+      return linear(tape, normOf(tape, stream, this.tree.finalNorm)[1], head, this.multipliers.logits);
     });
     release(stream);
     return { logits, routed, experts };
@@ -124,11 +131,12 @@ export class Transformer {
     const { onKeys: onBlockKeys, ...rest } = options;
     const experts = this.expertsOf(i);
     const onKeys = (qkv: Tensor, lengths: number[] | null) => onBlockKeys?.(i, qkv, lengths);
+    const context = { ...rest, table, experts, onKeys, residualMultiplier: this.multipliers.residual };
     if (block.routed === null || routing === null) {
-      return { ...denseBlock({ tape: options.tape, table, experts, onKeys }, stream, i, block), trace: null };
+      return { ...denseBlock(context, stream, i, block), trace: null };
     }
-    const context = { ...rest, model: this.config, table, routing, experts, onKeys };
-    return routedBlock({ ...context, threshold: this.thresholdOf(i) }, stream, i, block);
+    const routed = { ...context, model: this.config, routing, threshold: this.thresholdOf(i) };
+    return routedBlock(routed, stream, i, block);
   }
 }
 

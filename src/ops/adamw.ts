@@ -35,6 +35,8 @@ export interface AdamWAttrs {
   beta2: number;
   epsilon: number;
   weightDecay: number;
+  /** Factor of the learning rate for this parameter. */
+  rateFactor: number;
   /** Gradients are scaled by min(1, maxNorm / (norm + 1e-6)), as PyTorch's clip_grad_norm_ does; 0: no clipping. */
   maxNorm: number;
 }
@@ -43,7 +45,7 @@ export const CLIP_EPSILON = 1e-6;
 
 /**
  * → [value, mean, variance] after the step. With g = grad·min(1, maxNorm/(norm + 1e-6)), mean = β1·mean + (1 - β1)·g and
- * variance = β2·variance + (1 - β2)·g²:
+ * variance = β2·variance + (1 - β2)·g², and lr = the schedule's rate · rateFactor:
  * value = value·(1 - lr·weightDecay) - lr·(mean/(1 - β1^step)) / (sqrt(variance/(1 - β2^step)) + ε),
  * the decay scaled by the learning rate as in PyTorch. If the norm is not finite, all three are returned unchanged, so that
  * NaN never reaches the weights. The inputs value, mean and variance are consumed: a backend may overwrite them.
@@ -51,12 +53,13 @@ export const CLIP_EPSILON = 1e-6;
 export const adamWKernel = defineKernel(
   'AdamW',
   (inputs: AdamWInputs, attrs: AdamWAttrs): [value: Tensor, mean: Tensor, variance: Tensor] => {
-    const { beta1, beta2, epsilon, weightDecay, maxNorm } = attrs;
-    const [rate, correction1, correction2] = [0, 1, 2].map((i) => slice(inputs.schedule, [i], [1])) as [
+    const { beta1, beta2, epsilon, weightDecay, rateFactor, maxNorm } = attrs;
+    const [scheduled, correction1, correction2] = [0, 1, 2].map((i) => slice(inputs.schedule, [i], [1])) as [
       Tensor,
       Tensor,
       Tensor,
     ];
+    const rate = mul(scheduled, rateFactor);
     const gradient =
       maxNorm > 0 ? mul(inputs.grad, minimum(1, div(maxNorm, add(inputs.norm, CLIP_EPSILON)))) : inputs.grad;
     const mean = add(mul(inputs.mean, beta1), mul(gradient, 1 - beta1));
@@ -80,9 +83,10 @@ export interface AdamWState {
   variance: Tensor;
 }
 
-/** AdamWAttrs with a weight decay for each parameter. */
-export interface AdamWStepAttrs extends Omit<AdamWAttrs, 'weightDecay'> {
+/** AdamWAttrs with a weight decay and a factor of the learning rate for each parameter. */
+export interface AdamWStepAttrs extends Omit<AdamWAttrs, 'weightDecay' | 'rateFactor'> {
   weightDecays: number[];
+  rateFactors: number[];
 }
 
 /**
@@ -91,10 +95,17 @@ export interface AdamWStepAttrs extends Omit<AdamWAttrs, 'weightDecay'> {
  */
 export const adamWStepKernel = defineKernel(
   'AdamWStep',
-  (inputs: Record<string, Tensor>, { weightDecays, ...attrs }: AdamWStepAttrs): Tensor[] => {
+  (inputs: Record<string, Tensor>, { weightDecays, rateFactors, ...attrs }: AdamWStepAttrs): Tensor[] => {
     const shared = { norm: inputs.norm as Tensor, schedule: inputs.schedule as Tensor };
     return adamWStates(inputs, weightDecays.length).flatMap((state, i) =>
-      adamWKernel({ ...state, ...shared }, { ...attrs, weightDecay: weightDecays[i] as number }),
+      adamWKernel(
+        { ...state, ...shared },
+        {
+          ...attrs,
+          weightDecay: weightDecays[i] as number,
+          rateFactor: rateFactors[i] as number,
+        },
+      ),
     );
   },
 );

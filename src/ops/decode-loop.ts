@@ -32,6 +32,10 @@ export interface LoopModel {
   /** The rotary table: [positions, K]. */
   table: Tensor;
   heads: number;
+  /** Factor of the outputs of attention and MLP. */
+  residualMultiplier: number;
+  /** Factor of the logits. */
+  logitsMultiplier: number;
   gate: Gate;
   /** Maximum number of tokens of a sequence. */
   maxTokens: number;

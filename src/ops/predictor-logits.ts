@@ -75,7 +75,7 @@ export interface PredictorLayers {
 
 /** fc2(gelu(fc1(x))) with biases. x [B, T, D] → logits [B, T] */
 export function predictorLogits(x: Tensor, { fc1, fc1Bias, fc2, fc2Bias }: PredictorLayers): Tensor {
-  const [before] = linearKernel({ x, weight: fc1.value }, {});
+  const [before] = linearKernel({ x, weight: fc1.value }, { alpha: 1 });
   const inputs = { before, bias: fc1Bias.value, weight: fc2.value, bias2: fc2Bias.value };
   return predictorLogitsKernel(inputs, {})[0];
 }
@@ -92,12 +92,12 @@ export function accumulatePredictorGrad(
   lossScale: number,
 ): Tensor {
   const { fc1, fc1Bias, fc2, fc2Bias } = layers;
-  const [before] = linearKernel({ x, weight: fc1.value }, {});
+  const [before] = linearKernel({ x, weight: fc1.value }, { alpha: 1 });
   const [dbefore, dbias, dweight, dbias2, accuracy] = predictorLossGradKernel(
     { before, bias: fc1Bias.value, weight: fc2.value, bias2: fc2Bias.value, labels },
     { lossScale },
   );
-  fc1.setGrad(linearGradWeightKernel({ dy: dbefore, x, gradAccum: fc1.grad ?? undefined }, {})[0]);
+  fc1.setGrad(linearGradWeightKernel({ dy: dbefore, x, gradAccum: fc1.grad ?? undefined }, { alpha: 1 })[0]);
   fc1Bias.addGrad(dbias);
   fc2.addGrad(dweight);
   fc2Bias.addGrad(dbias2);

@@ -18,15 +18,19 @@ export interface RotaryGradInputs extends Record<string, Tensor | undefined> {
 
 const ROTARY_BASE = 10000;
 
-/** Cosines and sines of positions 0, 1, ...: [positions, K], each row K/2 cosines, then K/2 sines. */
-export function rotaryTable(positions: number, headSize: number): Tensor {
+/**
+ * Cosines and sines of positions 0, 1, ...: [positions, K], each row K/2 cosines, then K/2 sines.
+ *
+ * @param factor of all values: rotated q and k are larger by it, and their products by its square
+ */
+export function rotaryTable(positions: number, headSize: number, factor = 1): Tensor {
   const half = headSize / 2;
   const table = new Float32Array(positions * headSize);
   for (let t = 0; t < positions; t++) {
     for (let i = 0; i < half; i++) {
       const angle = t * ROTARY_BASE ** (-i / half);
-      table[t * headSize + i] = Math.cos(angle);
-      table[t * headSize + half + i] = Math.sin(angle);
+      table[t * headSize + i] = factor * Math.cos(angle);
+      table[t * headSize + half + i] = factor * Math.sin(angle);
     }
   }
   return tensor2d(table, [positions, headSize]);

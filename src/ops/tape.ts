@@ -4,7 +4,7 @@
  */
 import { add, keep, type Tensor, tidy } from '@tensorflow/tfjs-core';
 
-/** A trainable tensor, its accumulated gradient (null before a backward pass), and whether weight decay applies to it. */
+/** A trainable tensor and its accumulated gradient, null before a backward pass. */
 export class Parameter {
   grad: Tensor | null = null;
 
@@ -14,11 +14,6 @@ export class Parameter {
     /** The checkpoint tensors that it stacks by rows: q, k and v are one parameter. */
     readonly tensorNames: readonly string[] = [name],
   ) {}
-
-  /** Weight decay applies to matrices only, not to gains and biases. */
-  get decays(): boolean {
-    return this.value.rank >= 2;
-  }
 
   clearGrad(): void {
     this.grad?.dispose();

@@ -7,8 +7,8 @@ import { counted } from '../format.js';
 import { routingProblems } from '../model/feasible.js';
 import { denseFlopsPerPass, flopsPerPass } from '../model/flops.js';
 import { parameterCounts } from '../model/parameter-count.js';
-import { automaticLearningRate } from './learning-rate.js';
-import { modelOf } from './model-of.js';
+import { resolvedLearningRate } from './learning-rate.js';
+import { baseOf, modelOf } from './model-of.js';
 import type { Point } from './point.js';
 import { type BaselineOf, noBaselines, pointsOf } from './points.js';
 import type { PlannedRun, RunSpec } from './run.js';
@@ -85,9 +85,12 @@ function planRun(point: Point, top: TopLevel): PlannedRun {
   };
 }
 
-function trainingOf({ product: { training }, learningRate, shape }: Point): RunSpec['training'] {
+function trainingOf({ product, learningRate, shape }: Point): RunSpec['training'] {
+  const { training } = product;
+  const base = baseOf(product);
   return {
-    learning_rate: learningRate === 'auto' ? automaticLearningRate(shape.d_model) : learningRate.value,
+    ...(base === null ? {} : { parametrization: 'complete', base }),
+    learning_rate: resolvedLearningRate(learningRate, training.parametrization, shape.d_model),
     weight_decay: training.weight_decay.value,
     gradient_clip: training.gradient_clip.value,
     micro_batch_sequences: training.micro_batch_sequences?.value ?? null,

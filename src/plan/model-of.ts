@@ -1,5 +1,6 @@
 /** The model that a point of a sweep trains. */
 import type { ExpertsConfig, ModelConfig, RoutingConfig } from '../model/config.js';
+import { type BaseShape, withMultipliers } from '../model/parametrization.js';
 import { ROUTERS } from '../model/routers.js';
 import { type ExpertsSetting, VARIANTS } from '../model/variants.js';
 import type { Point } from './point.js';
@@ -13,13 +14,26 @@ export function modelOf({
 }: Pick<Point, 'product' | 'shape' | 'variant' | 'routing'>): ModelConfig {
   const { name: _, ...sizes } = shape;
   const form = VARIANTS[variant].experts;
-  return {
+  const base = baseOf(product);
+  const model: ModelConfig = {
     vocab_size: product.data.vocab_size,
     ...sizes,
     sequence_length: product.sequence_length.value,
     tie_embeddings: product.tie_embeddings,
     routing: routing === null ? null : routingOf(routing, product),
     experts: form === null ? null : expertsOf(form, product),
+  };
+  return base === null ? model : withMultipliers(model, base);
+}
+
+/** The base of `parametrization: complete`; null under `standard`. */
+export function baseOf({ training: { parametrization, base } }: Point['product']): BaseShape | null {
+  if (parametrization === 'standard') return null;
+  return {
+    d_model: base.d_model.value,
+    n_layers: base.n_layers.value,
+    head_size: base.head_size.value,
+    batch_tokens: base.batch_tokens.value,
   };
 }
 

@@ -1,5 +1,6 @@
 /** Run ids: the settings of a run, spelled as in its sweep file, as a file name. */
 import { WrittenNumber } from '../config/document.js';
+import { RateMultiple, type WrittenRate } from '../config/learning-rate.js';
 import type { Product, TopLevel } from '../config/sweep-file.js';
 import { canonicalJson, configHash } from '../files/canonical.js';
 import { ROUTERS } from '../model/routers.js';
@@ -58,7 +59,8 @@ const EXPERT_KEYS = new Set([
 ]);
 
 /** Whether a key can change the result of a run. */
-function affects({ variant, routing }: Point, key: string): boolean {
+function affects({ product, variant, routing }: Point, key: string): boolean {
+  if (key === 'base') return product.training.parametrization === 'complete';
   if (LEARNED_ROUTER_KEYS.has(key)) return routing !== null && ROUTERS[routing.router].learns;
   if (!EXPERT_KEYS.has(key)) return true;
   const { experts } = VARIANTS[variant];
@@ -76,7 +78,7 @@ interface Setting {
 /** The keys that are not in the fixed part of an id. Data is named by its hash: globs are not valid in file names. */
 function otherKeys(
   product: Product | TopLevel,
-  learningRates: ('auto' | WrittenNumber)[],
+  learningRates: readonly WrittenRate[],
 ): Record<string, Setting> {
   const { routing, training, evaluation, data } = product;
   const { count, ...experts } = product.experts;
@@ -92,7 +94,8 @@ function otherKeys(
     backend: product.backend,
     precision: product.precision,
   };
-  const { learning_rate: _, ...single } = settings;
+  const { learning_rate: _, base, ...single } = settings;
+  const baseValues = Object.fromEntries(Object.entries(base).map(([key, { value }]) => [key, value]));
   const rates = learningRates.map(settingOf);
   return {
     learning_rate: {
@@ -100,11 +103,13 @@ function otherKeys(
       text: rates.map(({ text }) => text).join(),
     },
     ...Object.fromEntries(Object.entries(single).map(([key, value]) => [key, settingOf(value)])),
+    base: { value: canonicalJson(baseValues), text: configHash(baseValues).slice(0, 8) },
     data: { value: canonicalJson(data ?? null), text: configHash(data ?? null).slice(0, 8) },
   };
 }
 
-function settingOf(value: WrittenNumber | string | boolean | null): Setting {
+function settingOf(value: WrittenRate | string | boolean | null): Setting {
+  if (value instanceof RateMultiple) return { value: `${value.value}x`, text: value.text };
   if (value instanceof WrittenNumber) return { value: String(value.value), text: value.text };
   return { value: String(value), text: String(value) };
 }

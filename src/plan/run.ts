@@ -4,11 +4,17 @@ import type { RequestedPrecision } from '../backends/precisions.js';
 import type { CheckpointPolicy } from '../config/checkpoint-policy.js';
 import type { DataConfig } from '../data/config.js';
 import type { ModelConfig } from '../model/config.js';
+import type { BaseShape } from '../model/parametrization.js';
 import type { Variant } from '../model/variants.js';
 
 export interface TrainingConfig {
-  /** Peak learning rate; `auto` is resolved. */
+  /** Absent: `standard`, as in runs before there was a choice. */
+  parametrization?: 'complete';
+  /** Of `complete`. */
+  base?: BaseShape;
+  /** Peak learning rate, under `complete` at the base; `auto` and multiples are resolved. */
   learning_rate: number;
+  /** Under `complete` at the base. */
   weight_decay: number;
   gradient_clip: number;
   /** Sequences that pass through the model at once; null: the trainer's estimate. Does not change the result. */

@@ -101,7 +101,8 @@ function otherKeys(spec: RunSpec): Named {
     'tied embeddings': String(tie_embeddings),
     vocabulary: String(vocab_size),
     'predictor width': String(model.routing?.predictor_hidden ?? '-'),
-    'learning rate': rateName(training.learning_rate, d_model),
+    parametrization: training.parametrization ?? 'standard',
+    'learning rate': rateName(training, d_model),
     'weight decay': String(training.weight_decay),
     'gradient clip': String(training.gradient_clip),
     experts: String(experts?.count ?? '-'),
@@ -114,8 +115,8 @@ function otherKeys(spec: RunSpec): Named {
 }
 
 /** `auto` for the automatic rate, which depends on the width, so that all models trained with it are one setting. */
-function rateName(rate: number, d_model: number): string {
-  const automatic = automaticLearningRate(d_model);
+function rateName({ learning_rate: rate, parametrization }: RunSpec['training'], d_model: number): string {
+  const automatic = automaticLearningRate(parametrization ?? 'standard', d_model);
   return Math.abs(rate / automatic - 1) < 1e-9 ? 'auto' : String(Number(rate.toPrecision(4)));
 }
 

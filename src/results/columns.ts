@@ -3,6 +3,7 @@ import type { BackendName } from '../backends/names.js';
 import type { Precision } from '../backends/precisions.js';
 import type { CsvColumn } from '../files/csv.js';
 import type { RouterName, RoutingMode } from '../model/config.js';
+import type { ParametrizationName } from '../model/parametrization.js';
 import type { Variant } from '../model/variants.js';
 import type { Gate } from '../ops/gates.js';
 import type { RunStatus } from './run-status.js';
@@ -20,6 +21,7 @@ interface CellTypes {
   routing: RoutingMode;
   backend: BackendName;
   precision: Precision;
+  parametrization: ParametrizationName;
 }
 
 interface Column extends CsvColumn {
@@ -96,6 +98,9 @@ export const RUN_TABLE = {
   data_hash: { type: 'text', nullable: true, measured: true, optional: true },
   /** Passes over the training data in all steps. */
   data_passes: { type: 'number', unit: 'passes', nullable: true, measured: true, optional: true },
+  parametrization: { type: 'parametrization', nullable: true, optional: true },
+  /** Peak learning rate; under `parametrization: complete` that of the base shape and batch. */
+  learning_rate: { type: 'number', nullable: true, optional: true },
 } as const satisfies Record<string, RunColumn>;
 
 /** eval.csv: one row per run and routing mode. */

@@ -135,6 +135,8 @@ export function planRow(run: PlannedRun): RunRow {
     config_hash: run.config_hash,
     note: run.note,
     params_active: run.params_active ?? null,
+    parametrization: spec.training.parametrization ?? 'standard',
+    learning_rate: spec.training.learning_rate,
   };
   return { ...EMPTY_RUN, ...planned };
 }

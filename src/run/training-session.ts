@@ -10,12 +10,14 @@ import { type RunState, stateText } from '../checkpoint/run-state.js';
 import type { HeldoutWindows, TrainingBatches } from '../data/batches.js';
 import { evaluate } from '../eval/heldout.js';
 import { initialValues } from '../model/parameters.js';
+import { shapeScale } from '../model/parametrization.js';
 import { Transformer } from '../model/transformer.js';
 import type { PlannedRun } from '../plan/run.js';
 import { runFiles } from '../results/run-folder.js';
 import { appendStep, truncateSteps } from '../results/steps.js';
 import type { Optimizer } from '../train/optimizer.js';
 import { createOptimizer } from '../train/optimizers.js';
+import { optimizerOptions } from '../train/parametrization.js';
 import {
   correctedThresholds,
   createThresholds,
@@ -138,11 +140,14 @@ export class TrainingSession {
     const { spec } = run;
     const state = from?.state ?? null;
     this.model =
-      from === null ? new Transformer(spec.model, initialValues(spec.seed)) : loadModel(from.folder);
-    this.optimizer = createOptimizer(this.model.parameters, {
-      weightDecay: spec.training.weight_decay,
-      gradientClip: spec.training.gradient_clip,
-    });
+      from === null
+        ? new Transformer(
+            spec.model,
+            initialValues(spec.seed),
+            shapeScale(spec.model, spec.training.base ?? null),
+          )
+        : loadModel(from.folder);
+    this.optimizer = createOptimizer(this.model.parameters, optimizerOptions(spec, this.model.tree.roles));
     if (from !== null) {
       const { step } = from.state;
       if (step < spec.steps)

@@ -2,10 +2,22 @@
 import type { Tensor } from '@tensorflow/tfjs-core';
 import type { Parameter } from '../ops/tape.js';
 
+/** Factors of the learning rate and the weight decay for one parameter. */
+export interface UpdateFactors {
+  rate: number;
+  decay: number;
+}
+
 export interface OptimizerOptions {
   weightDecay: number;
   /** Largest global gradient norm; 0: no clipping. */
   gradientClip: number;
+  /** Absent: rate 1 for all, decay 1 for matrices and 0 for vectors. */
+  factors?: (parameter: Parameter) => UpdateFactors;
+  /** Decay rate of the second moment; absent: the optimizer's default. */
+  beta2?: number;
+  /** Added to the root of the second moment; absent: the optimizer's default. */
+  epsilon?: number;
 }
 
 export interface Optimizer {

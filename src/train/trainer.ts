@@ -7,6 +7,7 @@ import type { Recorder } from '../ops/recording.js';
 import type { RunSpec } from '../plan/run.js';
 import type { ExpertShares } from './expert-shares.js';
 import type { Optimizer } from './optimizer.js';
+import { peakLearningRate } from './parametrization.js';
 import type { RouterThresholds } from './router-thresholds.js';
 import { learningRate } from './schedule.js';
 import { type StepMetrics, TrainingStep } from './step.js';
@@ -77,6 +78,7 @@ export type TrainingOutcome =
 export async function train(options: TrainerOptions): Promise<TrainingOutcome> {
   const { spec, optimizer, batches, recorder = null, skipped = new Set() } = options;
   const { pausesAfter = () => false, onPause = async () => true } = options;
+  const peak = peakLearningRate(spec);
   const stepper = new Stepper(options);
   /** The step that is queued but not reported: at most one, and only if steps are recorded. */
   let queued: QueuedStep | null = null;
@@ -108,7 +110,7 @@ export async function train(options: TrainerOptions): Promise<TrainingOutcome> {
   try {
     while (optimizer.step < spec.steps) {
       const step = optimizer.step + 1;
-      const rate = learningRate(step, spec.steps, spec.training.learning_rate);
+      const rate = learningRate(step, spec.steps, peak);
       while (skipped.has(batches.cursor)) batches.cursor += spec.batch_sequences;
       const firstSequence = batches.cursor;
       const metrics = stepper.run(batches.next(spec.batch_sequences), firstSequence, rate);

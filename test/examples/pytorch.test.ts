@@ -38,6 +38,7 @@ experts: {count: 2}
 const GOLDEN = [
   'baseline',
   'mod-raw-f2',
+  'complete-mod-raw-f2',
   'mod-sigmoid-f1-aux-untied',
   'moe',
   'mode-staged',

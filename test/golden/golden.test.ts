@@ -14,6 +14,7 @@ import type { Transformer } from '../../src/model/transformer.js';
 import { scope } from '../../src/ops/scope.js';
 import { accumulateGradients } from '../../src/train/loss.js';
 import { createOptimizer } from '../../src/train/optimizers.js';
+import { optimizerOptions, peakLearningRate } from '../../src/train/parametrization.js';
 import { TEST_BACKENDS, useBackend } from '../support/backends.js';
 import { relativeError } from '../support/numbers.js';
 import { updateOnce } from '../support/optimizer.js';
@@ -22,6 +23,7 @@ const CASES = [
   'baseline',
   'mod-raw-f2',
   'mod-raw-f2-head64',
+  'complete-mod-raw-f2',
   'mod-sigmoid-f1-aux-untied',
   'moe',
   'mode-staged',
@@ -41,9 +43,19 @@ type OfModes = { [Name in `loss_lm_${CausalMode}`]?: number } & {
   [Name in `participation_${CausalMode}`]?: number[];
 };
 
+/** What `parametrization: complete` prescribes for a tensor of a checkpoint. */
+interface TensorRules {
+  init_std: number | null;
+  rate_factor: number;
+  weight_decay: number;
+}
+
 interface Expected extends OfModes {
   loss_lm: number;
   grad_norm: number;
+  /** Of cases under `complete`: the base shape, and the rules by tensor. */
+  base?: { d_model: number; n_layers: number; n_heads: number };
+  rules?: Record<string, TensorRules>;
   'ten_steps_adamw_lr1e-3_wd0.1_clip1': { loss_lm: number; grad_norm: number }[];
 }
 
@@ -74,6 +86,24 @@ function scalarOf(tensor: Tensor): number {
   const [value] = tensor.dataSync();
   tensor.dispose();
   return value as number;
+}
+
+/** The hyperparameters of the ten steps, as a run's spec has them. */
+function trainingOf({ base }: Expected, model: Transformer, sequences: number) {
+  const shape = base && {
+    d_model: base.d_model,
+    n_layers: base.n_layers,
+    head_size: base.d_model / base.n_heads,
+    batch_tokens: sequences * model.config.sequence_length,
+  };
+  const training = {
+    learning_rate: 1e-3,
+    weight_decay: 0.1,
+    gradient_clip: 1,
+    ...(shape && { base: shape }),
+  };
+  const unused = { micro_batch_sequences: null, deterministic: false };
+  return { model: model.config, batch_sequences: sequences, training: { ...training, ...unused } };
 }
 
 const average = (values: Float32Array) => values.reduce((a, b) => a + b, 0) / values.length;
@@ -139,9 +169,10 @@ describe.each(TEST_BACKENDS)('on %s', (backend) => {
     it('takes the AdamW steps of the reference, in micro-batches or not', () => {
       for (const microBatches of [1, 2]) {
         const model = loadModel(folder);
-        const optimizer = createOptimizer(model.parameters, { weightDecay: 0.1, gradientClip: 1 });
         const length = model.config.sequence_length;
         const { data, shape } = read('train_tokens');
+        const training = trainingOf(expected, model, shape[1] as number);
+        const optimizer = createOptimizer(model.parameters, optimizerOptions(training, model.tree.roles));
         const stepTokens = data.length / (shape[0] as number);
         const tied = backend === 'cuda' && name === TIED_ON_CUDA;
         for (let step = 0; step < (tied ? 0 : STEPS); step++) {
@@ -156,12 +187,19 @@ describe.each(TEST_BACKENDS)('on %s', (backend) => {
             metrics.expertCounts?.dispose();
             loss += scalarOf(metrics.loss) / microBatches;
           }
-          const norm = scalarOf(updateOnce(optimizer, 1e-3));
+          const norm = scalarOf(updateOnce(optimizer, peakLearningRate(training)));
           expect(Math.abs(loss / (reference?.loss_lm ?? 0) - 1), `loss of step ${step}`).toBeLessThan(
             TOLERANCE,
           );
           const normError = Math.abs(norm / (reference?.grad_norm ?? 0) - 1);
           expect(normError, `norm of step ${step}`).toBeLessThan(TOLERANCE);
+        }
+        for (const parameter of model.parameters) {
+          for (const { name: tensor, data: after } of tensorsOf(parameter, parameter.value)) {
+            if (!has(`after.${tensor}`)) continue;
+            const error = relativeError(after, read(`after.${tensor}`).data);
+            expect(error, `${tensor} after the steps`).toBeLessThan(TOLERANCE);
+          }
         }
         optimizer.dispose();
         model.dispose();

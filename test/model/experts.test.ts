@@ -62,7 +62,12 @@ const lively = (seed: number) => (spec: TensorSpec) =>
 function firstBlock(model: Transformer, seed: number) {
   const { d_model, sequence_length } = model.config;
   const block = model.tree.blocks[0] as BlockParameters;
-  const context = { tape: null, table: model.table, experts: model.expertsOf(0) };
+  const context = {
+    tape: null,
+    table: model.table,
+    experts: model.expertsOf(0),
+    residualMultiplier: 1,
+  };
   return { block, context, x: randomTensor([2, sequence_length, d_model], seed, 'x') };
 }
 
@@ -119,7 +124,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
         const model = withTensors(own, shape.seed, () => null);
         scope(() => {
           const { block, context, x } = firstBlock(model, shape.seed);
-          const half = attentionHalf(context.tape, x, block, (qkv) => slice(qkv, [0, 0, 0], x.shape));
+          const half = attentionHalf(context, x, block, (qkv) => slice(qkv, [0, 0, 0], x.shape));
           const D = own.d_model;
           const positive = half.normed.dataSync().map((value) => Math.abs(value) + 0.5);
           const row = tensor(positive, half.normed.shape); // a router of ±1 separates experts and no-ops on it
@@ -155,7 +160,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
         const { count } = shape;
         scope(() => {
           const { block, context, x } = firstBlock(model, shape.seed);
-          const half = attentionHalf(context.tape, x, block, (qkv) => slice(qkv, [0, 0, 0], x.shape));
+          const half = attentionHalf(context, x, block, (qkv) => slice(qkv, [0, 0, 0], x.shape));
           const { x: out, experts } = addMlp(context, half.middle, half.normed, block, 0);
           const [after, before] = [out.dataSync(), half.middle.dataSync()];
           const [B, T, D] = x.shape as [number, number, number];
@@ -368,7 +373,7 @@ it('a block with experts is not run without their config', async () => {
   scope(() => {
     const { block, x } = firstBlock(model, 0);
     const stream = { x, branch: null };
-    const without = { tape: null, table: model.table };
+    const without = { tape: null, table: model.table, residualMultiplier: 1 };
     expect(() => denseBlock(without, stream, 0, block)).toThrow('without their config');
   });
   model.dispose();

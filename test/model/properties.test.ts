@@ -122,7 +122,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
           scope(() => {
             const { model, block, x, table, routing } = loneBlock(shape, {});
             const { trace } = routedBlock(
-              { model, tape: null, table, routing, mode: 'topk', drawn: null },
+              { model, tape: null, table, routing, mode: 'topk', drawn: null, residualMultiplier: 1 },
               whole(x),
               0,
               block,
@@ -151,7 +151,15 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
         fc.property(shapes, fc.constantFrom(...GATE_NAMES), (shape, gate) => {
           scope(() => {
             const { block, x, table, routing, model } = loneBlock(shape, { gate });
-            const context = { model, tape: null, table, routing, mode: 'topk', drawn: null } as const;
+            const context = {
+              model,
+              tape: null,
+              table,
+              routing,
+              mode: 'topk',
+              drawn: null,
+              residualMultiplier: 1,
+            } as const;
             const before = x.dataSync().slice(); // the block may overwrite x
             const { stream, trace } = routedBlock(context, whole(x), 0, block);
             const after = sumOf(null, stream).dataSync();
@@ -183,6 +191,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
               const { stream } = routedBlock(
                 {
                   model,
+                  residualMultiplier: 1,
                   tape: null,
                   table,
                   routing: { ...routing, capacity: 1 },
@@ -195,7 +204,7 @@ describe.each(FAST_BACKENDS)('on %s', (backend) => {
               );
               return sumOf(null, stream).dataSync();
             };
-            const dense = denseBlock({ tape: null, table }, whole(x), 0, block);
+            const dense = denseBlock({ tape: null, table, residualMultiplier: 1 }, whole(x), 0, block);
             expect(at(zerosLike)).toEqual(before);
             expect(relativeError(at(onesLike), sumOf(null, dense.stream).dataSync())).toBeLessThan(1e-5);
           });

@@ -103,6 +103,9 @@ function caseOf<I extends KernelInputs, A extends object, O extends Tensor[]>(
   return { kernel: kernel as unknown as KernelCase['kernel'], inputs, attrs };
 }
 
+/** Factors of products: 1 and others. */
+const alphaOf = ({ seed }: Sizes) => ({ alpha: seed % 3 === 0 ? 1 : 0.25 + (seed % 5) });
+
 /** Rotary angles of k tokens per sequence. */
 const angles = (s: Sizes) => ({
   table: rotaryTable(s.T + 1, s.K),
@@ -129,29 +132,41 @@ function balanceInputs({ B, T, H, seed }: Sizes, random: (...shape: number[]) =>
 }
 
 export const KERNEL_CASES: KernelCase[] = [
-  caseOf(linearKernel, ({ B, T, K, V }, r) => ({ x: r(B, T, K), weight: r(V, K) })),
-  caseOf(linearGradInputKernel, ({ B, T, K, V }, r) => ({ dy: r(B, T, V), weight: r(V, K) })),
-  caseOf(linearGradWeightKernel, (s, r) => ({
-    dy: r(s.B, s.T, s.V),
-    x: r(s.B, s.T, s.K),
-    gradAccum: sometimes(s, r(s.V, s.K)),
-  })),
+  caseOf(linearKernel, ({ B, T, K, V }, r) => ({ x: r(B, T, K), weight: r(V, K) }), alphaOf),
+  caseOf(linearGradInputKernel, ({ B, T, K, V }, r) => ({ dy: r(B, T, V), weight: r(V, K) }), alphaOf),
+  caseOf(
+    linearGradWeightKernel,
+    (s, r) => ({
+      dy: r(s.B, s.T, s.V),
+      x: r(s.B, s.T, s.K),
+      gradAccum: sometimes(s, r(s.V, s.K)),
+    }),
+    alphaOf,
+  ),
   // Widths that are a multiple of 8 and others: gelu may be fused with the product or not.
   caseOf(linearGeluKernel, ({ B, T, K, V }, r) => ({ x: r(B, T, K), weight: r(V, K) })),
   caseOf(linearGeluKernel, ({ B, T, K, V }, r) => ({
     x: r(B, T, 8 * K),
     weight: r(8 * (1 + (V % 9)), 8 * K),
   })),
-  caseOf(linearGradInputGeluKernel, ({ B, T, K, V }, r) => ({
-    dy: r(B, T, V),
-    weight: r(V, K),
-    before: r(B, T, K),
-  })),
-  caseOf(linearGradInputGeluKernel, ({ B, T, K }, r) => ({
-    dy: r(B, T, 24),
-    weight: r(24, 8 * K),
-    before: r(B, T, 8 * K),
-  })),
+  caseOf(
+    linearGradInputGeluKernel,
+    ({ B, T, K, V }, r) => ({
+      dy: r(B, T, V),
+      weight: r(V, K),
+      before: r(B, T, K),
+    }),
+    alphaOf,
+  ),
+  caseOf(
+    linearGradInputGeluKernel,
+    ({ B, T, K }, r) => ({
+      dy: r(B, T, 24),
+      weight: r(24, 8 * K),
+      before: r(B, T, 8 * K),
+    }),
+    alphaOf,
+  ),
   caseOf(biasKernel, ({ B, T, K }, r) => ({ x: r(B, T, K), bias: r(K) })),
   caseOf(
     biasGradKernel,
@@ -400,12 +415,12 @@ export const KERNEL_CASES: KernelCase[] = [
   caseOf(
     groupedLinearKernel,
     ({ B, T, H, K, V }, r) => ({ x: r(1, H * B * T, K), weight: r(H * V, K) }),
-    ({ H }) => ({ experts: H }),
+    (s) => ({ experts: s.H, ...alphaOf(s) }),
   ),
   caseOf(
     groupedLinearGeluKernel,
     ({ B, T, H, K, V }, r) => ({ x: r(1, H * B * T, K), weight: r(H * V, K) }),
-    ({ H }) => ({ experts: H }),
+    (s) => ({ experts: s.H, ...alphaOf(s) }),
   ),
   caseOf(
     groupedLinearGradInputGeluKernel,
@@ -414,12 +429,12 @@ export const KERNEL_CASES: KernelCase[] = [
       weight: r(H * V, K),
       before: r(1, H * B * T, K),
     }),
-    ({ H }) => ({ experts: H }),
+    (s) => ({ experts: s.H, ...alphaOf(s) }),
   ),
   caseOf(
     groupedLinearGradInputKernel,
     ({ B, T, H, K, V }, r) => ({ dy: r(1, H * B * T, V), weight: r(H * V, K) }),
-    ({ H }) => ({ experts: H }),
+    (s) => ({ experts: s.H, ...alphaOf(s) }),
   ),
   caseOf(
     groupedLinearGradWeightKernel,
@@ -428,7 +443,7 @@ export const KERNEL_CASES: KernelCase[] = [
       x: r(1, s.H * s.B * s.T, s.K),
       gradAccum: sometimes(s, r(s.H * s.V, s.K)),
     }),
-    ({ H }) => ({ experts: H }),
+    (s) => ({ experts: s.H, ...alphaOf(s) }),
   ),
   caseOf(globalNormKernel, ({ B, T, K }, r) => ({ a: r(B, T), b: r(K) })),
   caseOf(
@@ -446,6 +461,7 @@ export const KERNEL_CASES: KernelCase[] = [
       beta2: 0.95,
       epsilon: 1e-8,
       weightDecay: seed % 3 === 0 ? 0 : 0.1,
+      rateFactor: seed % 2 === 0 ? 1 : 0.25,
       maxNorm: seed % 5 === 0 ? 0 : 1,
     }),
   ),
@@ -463,6 +479,7 @@ export const KERNEL_CASES: KernelCase[] = [
       beta2: 0.95,
       epsilon: 1e-8,
       weightDecays: [0.1, 0, 0.1],
+      rateFactors: [0.5, 1, 2],
       maxNorm: seed % 5 === 0 ? 0 : 1,
     }),
   ),

@@ -29,43 +29,51 @@ export function setProductPrecision(precision: Precision): void {
   productPrecision = precision;
 }
 
-const linear = tensorflowKernel(linearKernel, (calls, { x, weight }) => {
-  const y = product(calls, calls.matrix(x), calls.input(weight), false, true);
+const linear = tensorflowKernel(linearKernel, (calls, { x, weight }, { alpha }) => {
+  const y = scaled(calls, product(calls, calls.matrix(x), calls.input(weight), false, true), alpha);
   return [calls.reshape(y, [...x.shape.slice(0, -1), weight.shape[0]])];
 });
 
-const linearGradInput = tensorflowKernel(linearGradInputKernel, (calls, { dy, weight }) => {
-  const dx = product(calls, calls.matrix(dy), calls.input(weight), false, false);
+const linearGradInput = tensorflowKernel(linearGradInputKernel, (calls, { dy, weight }, { alpha }) => {
+  const dx = scaled(calls, product(calls, calls.matrix(dy), calls.input(weight), false, false), alpha);
   return [calls.reshape(dx, [...dy.shape.slice(0, -1), weight.shape[1] as number])];
 });
 
-const linearGradWeight = tensorflowKernel(linearGradWeightKernel, (calls, { dy, x, gradAccum }) => {
-  const gradient = transposedProduct(calls, calls.matrix(dy), calls.matrix(x));
-  return [gradAccum === undefined ? gradient : calls.add(calls.input(gradAccum), gradient)];
-});
+const linearGradWeight = tensorflowKernel(
+  linearGradWeightKernel,
+  (calls, { dy, x, gradAccum }, { alpha }) => {
+    const gradient = scaled(calls, transposedProduct(calls, calls.matrix(dy), calls.matrix(x)), alpha);
+    return [gradAccum === undefined ? gradient : calls.add(calls.input(gradAccum), gradient)];
+  },
+);
 
-const groupedLinear = tensorflowKernel(groupedLinearKernel, (calls, { x, weight }, { experts }) => {
-  const y = expertProducts(calls, experts, x, weight, false, true);
+const groupedLinear = tensorflowKernel(groupedLinearKernel, (calls, { x, weight }, { experts, alpha }) => {
+  const y = scaled(calls, expertProducts(calls, experts, x, weight, false, true), alpha);
   return [calls.reshape(y, [...x.shape.slice(0, -1), weight.shape[0] / experts])];
 });
 
 const groupedLinearGradInput = tensorflowKernel(
   groupedLinearGradInputKernel,
-  (calls, { dy, weight }, { experts }) => {
-    const dx = expertProducts(calls, experts, dy, weight, false, false);
+  (calls, { dy, weight }, { experts, alpha }) => {
+    const dx = scaled(calls, expertProducts(calls, experts, dy, weight, false, false), alpha);
     return [calls.reshape(dx, [...dy.shape.slice(0, -1), weight.shape[1] as number])];
   },
 );
 
 const groupedLinearGradWeight = tensorflowKernel(
   groupedLinearGradWeightKernel,
-  (calls, { dy, x, gradAccum }, { experts }) => {
-    const matrices = expertProducts(calls, experts, dy, x, true, false);
+  (calls, { dy, x, gradAccum }, { experts, alpha }) => {
+    const matrices = scaled(calls, expertProducts(calls, experts, dy, x, true, false), alpha);
     const [, out, width] = matrices.shape as [number, number, number];
     const gradient = calls.reshape(matrices, [experts * out, width]);
     return [gradAccum === undefined ? gradient : calls.add(calls.input(gradAccum), gradient)];
   },
 );
+
+/** α·y for a product y. */
+function scaled(calls: Calls, y: Handle, alpha: number): Handle {
+  return alpha === 1 ? y : calls.scale(lastUse(y), alpha);
+}
 
 /** aᵀ·b with the narrower matrix first, which is a quarter faster; transposing the small result costs little. */
 function transposedProduct(calls: Calls, a: Handle, b: Handle): Handle {

@@ -14,7 +14,7 @@ const globalNorm = tensorflowKernel(globalNormKernel, (calls, gradients) => {
 });
 
 const adamW = tensorflowKernel(adamWKernel, (calls, inputs, attrs) => {
-  const { beta1, beta2, epsilon, weightDecay, maxNorm } = attrs;
+  const { beta1, beta2, epsilon, weightDecay, rateFactor, maxNorm } = attrs;
   const [scheduled, correction1, correction2] = [0, 1, 2].map((i) =>
     calls.reshape(calls.slice(calls.input(inputs.schedule), 0, i, 1), []),
   ) as [Handle, Handle, Handle];
@@ -22,7 +22,8 @@ const adamW = tensorflowKernel(adamWKernel, (calls, inputs, attrs) => {
   const finite = calls.run('IsFinite', [calls.input(inputs.norm)]);
   const ifFinite = (value: Handle, otherwise: number) =>
     calls.run('SelectV2', [finite, value, calls.float32(otherwise)], [dtype('T', DTYPE.float32)]);
-  const rate = ifFinite(scheduled, 0);
+  const own = rateFactor === 1 ? scheduled : calls.scale(scheduled, rateFactor);
+  const rate = ifFinite(own, 0);
   const clip = ifFinite(clipFactor(calls, inputs.norm, maxNorm), 0);
   const gradient = calls.run('MulNoNan', [calls.input(inputs.grad), clip]);
   const kept = calls.sub(calls.float32(1), calls.scale(rate, weightDecay));

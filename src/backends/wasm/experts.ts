@@ -12,7 +12,7 @@ import { scope } from '../../ops/scope.js';
 import { top1ExpertGradKernel, top1ExpertKernel } from '../../ops/top1-expert.js';
 import { exponential } from './exponential.js';
 import { type Heap, wasmKernel } from './heap.js';
-import { addInto, gradInput, gradWeight, matrix, multiplied } from './linear.js';
+import { addInto, gradInput, gradWeight, matrix, multiplied, scaled } from './linear.js';
 
 const expertLogits = wasmKernel(expertLogitsKernel, (heap, { x, weight }) => [multiplied(heap, x, weight)]);
 
@@ -24,33 +24,35 @@ const expertLogitsGrad = wasmKernel(expertLogitsGradKernel, (heap, { dlogits, x,
   }),
 );
 
-const groupedLinear = wasmKernel(groupedLinearKernel, (heap, { x, weight }, { experts }) =>
+const groupedLinear = wasmKernel(groupedLinearKernel, (heap, { x, weight }, { experts, alpha }) =>
   forEachExpert(
     heap,
     [matrix(x), weight],
     experts,
     [...x.shape.slice(0, -1), rowsPerExpert(weight, experts)],
-    (parts) => multiplied(heap, ...(parts as [Tensor, Tensor])),
+    (parts) => scaled(heap, multiplied(heap, ...(parts as [Tensor, Tensor])), alpha),
   ),
 );
 
-const groupedLinearGradInput = wasmKernel(groupedLinearGradInputKernel, (heap, { dy, weight }, { experts }) =>
-  forEachExpert(
-    heap,
-    [matrix(dy), weight],
-    experts,
-    [...dy.shape.slice(0, -1), weight.shape[1] as number],
-    (parts) => gradInput(...(parts as [Tensor, Tensor])),
-  ),
+const groupedLinearGradInput = wasmKernel(
+  groupedLinearGradInputKernel,
+  (heap, { dy, weight }, { experts, alpha }) =>
+    forEachExpert(
+      heap,
+      [matrix(dy), weight],
+      experts,
+      [...dy.shape.slice(0, -1), weight.shape[1] as number],
+      (parts) => scaled(heap, gradInput(...(parts as [Tensor, Tensor])), alpha),
+    ),
 );
 
 const groupedLinearGradWeight = wasmKernel(
   groupedLinearGradWeightKernel,
-  (heap, { dy, x, gradAccum }, { experts }) => {
+  (heap, { dy, x, gradAccum }, { experts, alpha }) => {
     const [ofDy, ofX] = [matrix(dy), matrix(x)];
     const shape = [experts * (ofDy.shape[1] as number), ofX.shape[1] as number];
     const [gradient] = forEachExpert(heap, [ofDy, ofX], experts, shape, (parts) =>
-      gradWeight(heap, ...(parts as [Tensor, Tensor])),
+      scaled(heap, gradWeight(heap, ...(parts as [Tensor, Tensor])), alpha),
     );
     return [gradAccum === undefined ? gradient : addInto(heap, gradAccum, gradient)];
   },

@@ -19,13 +19,17 @@ export function transposed(heap: Heap, x: Tensor): Tensor {
   return target;
 }
 
-const linear = wasmKernel(linearKernel, (heap, { x, weight }) => [multiplied(heap, x, weight)]);
+const linear = wasmKernel(linearKernel, (heap, { x, weight }, { alpha }) => [
+  scaled(heap, multiplied(heap, x, weight), alpha),
+]);
 
-const linearGradInput = wasmKernel(linearGradInputKernel, (_, { dy, weight }) => [gradInput(dy, weight)]);
+const linearGradInput = wasmKernel(linearGradInputKernel, (heap, { dy, weight }, { alpha }) => [
+  scaled(heap, gradInput(dy, weight), alpha),
+]);
 
-const linearGradWeight = wasmKernel(linearGradWeightKernel, (heap, { dy, x, gradAccum }) =>
+const linearGradWeight = wasmKernel(linearGradWeightKernel, (heap, { dy, x, gradAccum }, { alpha }) =>
   scope(() => {
-    const gradient = gradWeight(heap, matrix(dy), matrix(x));
+    const gradient = scaled(heap, gradWeight(heap, matrix(dy), matrix(x)), alpha);
     return [gradAccum === undefined ? gradient : addInto(heap, gradAccum, gradient)];
   }),
 );
@@ -49,6 +53,14 @@ const biasGrad = wasmKernel(biasGradKernel, (heap, { dy }, { width }) => {
   heap.floats(db).set(sums);
   return [db];
 });
+
+/** α·x, in the memory of a product x. */
+export function scaled(heap: Heap, x: Tensor, alpha: number): Tensor {
+  if (alpha === 1) return x;
+  const values = heap.floats(x);
+  for (let i = 0; i < values.length; i++) values[i] = (values[i] as number) * alpha;
+  return x;
+}
 
 /** x·weightᵀ. x [.., in], weight [out, in] → [.., out] */
 export function multiplied(heap: Heap, x: Tensor, weight: Tensor): Tensor {

@@ -14,32 +14,36 @@ const globalNorm = wasmKernel(globalNormKernel, (heap, gradients) => {
   return [norm];
 });
 
-const adamW = wasmKernel(adamWKernel, (heap, inputs, { beta1, beta2, epsilon, weightDecay, maxNorm }) => {
-  const norm = heap.floats(inputs.norm)[0] as number;
-  if (!Number.isFinite(norm)) {
-    return [heap.reuse(inputs.value), heap.reuse(inputs.mean), heap.reuse(inputs.variance)];
-  }
-  // The value is a new tensor, since products cache the packed form of the old one. The moments are updated in place.
-  const updated = heap.make(inputs.value.shape);
-  const [value, next, grad] = [heap.floats(inputs.value), heap.floats(updated), heap.floats(inputs.grad)];
-  const [mu, nu] = [heap.floats(inputs.mean), heap.floats(inputs.variance)];
-  const [rate, correction1, correction2] = heap.floats(inputs.schedule) as unknown as [
-    number,
-    number,
-    number,
-  ];
-  const clip = maxNorm > 0 ? Math.min(1, maxNorm / (norm + CLIP_EPSILON)) : 1;
-  const keep = 1 - rate * weightDecay;
-  for (let i = 0; i < next.length; i++) {
-    const gradient = (grad[i] as number) * clip;
-    const m = beta1 * (mu[i] as number) + (1 - beta1) * gradient;
-    const v = beta2 * (nu[i] as number) + (1 - beta2) * gradient * gradient;
-    mu[i] = m;
-    nu[i] = v;
-    const step = m / correction1 / (Math.sqrt(v / correction2) + epsilon);
-    next[i] = (value[i] as number) * keep - rate * step;
-  }
-  return [updated, heap.reuse(inputs.mean), heap.reuse(inputs.variance)];
-});
+const adamW = wasmKernel(
+  adamWKernel,
+  (heap, inputs, { beta1, beta2, epsilon, weightDecay, rateFactor, maxNorm }) => {
+    const norm = heap.floats(inputs.norm)[0] as number;
+    if (!Number.isFinite(norm)) {
+      return [heap.reuse(inputs.value), heap.reuse(inputs.mean), heap.reuse(inputs.variance)];
+    }
+    // The value is a new tensor, since products cache the packed form of the old one. The moments are updated in place.
+    const updated = heap.make(inputs.value.shape);
+    const [value, next, grad] = [heap.floats(inputs.value), heap.floats(updated), heap.floats(inputs.grad)];
+    const [mu, nu] = [heap.floats(inputs.mean), heap.floats(inputs.variance)];
+    const [scheduled, correction1, correction2] = heap.floats(inputs.schedule) as unknown as [
+      number,
+      number,
+      number,
+    ];
+    const clip = maxNorm > 0 ? Math.min(1, maxNorm / (norm + CLIP_EPSILON)) : 1;
+    const rate = scheduled * rateFactor;
+    const keep = 1 - rate * weightDecay;
+    for (let i = 0; i < next.length; i++) {
+      const gradient = (grad[i] as number) * clip;
+      const m = beta1 * (mu[i] as number) + (1 - beta1) * gradient;
+      const v = beta2 * (nu[i] as number) + (1 - beta2) * gradient * gradient;
+      mu[i] = m;
+      nu[i] = v;
+      const step = m / correction1 / (Math.sqrt(v / correction2) + epsilon);
+      next[i] = (value[i] as number) * keep - rate * step;
+    }
+    return [updated, heap.reuse(inputs.mean), heap.reuse(inputs.variance)];
+  },
+);
 
 export const optimizerKernels = [globalNorm, adamW];

@@ -118,10 +118,16 @@ function modelOf(sides: Sides, values: Values): LoopModel {
     head: at('head', [V, D]),
     table: rotaryTable(SLOTS + STEPS + 1, D / H),
     heads: H,
+    residualMultiplier: RESIDUAL,
+    logitsMultiplier: LOGITS,
     gate,
     maxTokens: SLOTS + STEPS,
   };
 }
+
+/** Factors of the outputs of attention and MLP, and of the logits. */
+const [RESIDUAL, LOGITS] = [0.8, 1.25];
+const scaled = (x: number[], factor: number) => x.map((a) => a * factor);
 
 const row = (values: ArrayLike<number>, i: number, width: number) =>
   Array.from({ length: width }, (_, j) => values[i * width + j] as number);
@@ -169,13 +175,14 @@ class Reference {
           P === 0 ? r - above : (times(of('fc2'), hidden, 1)[0] as number) + (of('fc2Bias')[0] as number);
         if (!selected) continue;
       }
-      const branch = times(of(`${b} attnOut`), this.attend(b, norm(x, of(`${b} attnNorm`)), position), D);
+      const attended = this.attend(b, norm(x, of(`${b} attnNorm`)), position);
+      const branch = scaled(times(of(`${b} attnOut`), attended, D), RESIDUAL);
       const normed = norm(plus(x, branch), of(`${b} mlpNorm`));
       const hidden = times(of(`${b} up`), normed, this.sides.F).map(gelu);
-      const added = plus(branch, times(of(`${b} down`), hidden, D));
+      const added = plus(branch, times(of(`${b} down`), hidden, D), RESIDUAL);
       x = plus(x, added, b !== 1 ? 1 : GATES[gate].value(r));
     }
-    return { decision, logits: times(of('head'), norm(x, of('finalNorm')), V) };
+    return { decision, logits: scaled(times(of('head'), norm(x, of('finalNorm')), V), LOGITS) };
   }
 
   private attend(b: number, x: number[], position: number): number[] {

@@ -12,9 +12,9 @@ describe.skipIf(tensorflowMissing !== null)('precision on tensorflow', () => {
   const weight = () => randomTensor([24, 32], 'weight');
   const dy = () => randomTensor([2, 9, 24], 'dy');
   const products = [
-    () => linearKernel({ x: x(), weight: weight() }, {})[0],
-    () => linearGradInputKernel({ dy: dy(), weight: weight() }, {})[0],
-    () => linearGradWeightKernel({ dy: dy(), x: x(), gradAccum: undefined }, {})[0],
+    () => linearKernel({ x: x(), weight: weight() }, { alpha: 1 })[0],
+    () => linearGradInputKernel({ dy: dy(), weight: weight() }, { alpha: 1 })[0],
+    () => linearGradWeightKernel({ dy: dy(), x: x(), gradAccum: undefined }, { alpha: 1 })[0],
   ];
   const logits = () => routerLogitsKernel({ x: x(), weight: randomTensor([1, 32], 'w') }, {})[0];
   const inPrecision = async (precision: Precision) => {

@@ -85,7 +85,7 @@ def write(name, case):
         tensors[f'logits_{mode}'], causal = forward(w, c, tokens[:, :-1], mode, mlp=experts)
         expected[f'participation_{mode}'] = participation(causal, c['sequence_length'])
     expected['grad_norm'] = global_norm(g)
-    expected['ten_steps_adamw_lr1e-3_wd0.1_clip1'] = adamw_steps(w, train, lambda w, rows: losses(w, c, rows))
+    expected['ten_steps_adamw_lr1e-3_wd0.1_clip1'] = adamw_steps(w, train, lambda w, rows: losses(w, c, rows))[0]
     folder = GOLDEN / name
     folder.mkdir(exist_ok=True)
     save_tensors({**tensors, **{f'grad.{n}': t for n, t in g.items()}}, folder / 'tensors.safetensors')

@@ -5,7 +5,7 @@ import type { Address, Driver } from './driver.js';
 import { type ActivationStorage, BYTES_PER_ELEMENT } from './storage.js';
 import type { ProductTuning } from './tuning.js';
 
-/** A product y [m, n] = a·b, summed over k. Row-major; a transposed operand is stored transposed. */
+/** A product y [m, n] = α·a·b, summed over k. Row-major; a transposed operand is stored transposed. */
 export interface Product {
   m: number;
   n: number;
@@ -18,10 +18,12 @@ export interface Product {
   result: ActivationStorage;
   /** Whether the product is added to y's values. */
   accumulate: boolean;
+  /** Factor of a·b, before an epilogue; default 1. It changes neither the algorithm nor its time. */
+  alpha?: number;
   /** Products of one shape in one call, operands and results contiguous; default 1. */
   batches?: number;
   /**
-   * Applied to the product before it is stored: `gelu` stores its gelu, and the product itself in the auxiliary matrix;
+   * Applied to α·a·b before it is stored: `gelu` stores its gelu, and the product itself in the auxiliary matrix;
    * `gelu slope` multiplies it by the derivative of gelu at the auxiliary matrix. In bf16 only, for n a multiple of 8.
    */
   epilogue?: Epilogue;
@@ -131,7 +133,7 @@ export class CublasLt {
     this.workspace = workspace;
   }
 
-  /** y = a·b, or y += a·b, for every batch; `auxiliary` is the epilogue's matrix, of y's shape. */
+  /** y = α·a·b, or y += α·a·b, for every batch; `auxiliary` is the epilogue's matrix, of y's shape. */
   multiply(product: Product, a: Address, b: Address, y: Address, auxiliary: Address = 0): void {
     if (product.m === 0 || product.n === 0) return;
     const plan = this.plan(product, a, b, auxiliary);
@@ -146,11 +148,12 @@ export class CublasLt {
     b: Address,
     y: Address,
   ): void {
-    // cuBLASLt is column-major: it computes yᵀ = bᵀ·aᵀ, whose operands are the same bytes.
+    const { alpha = 1 } = product;
+    // cuBLASLt is column-major: it computes yᵀ = bᵀ·aᵀ, whose operands are the same bytes. It reads the factors during the call.
     const code = this.lt.matmul(
       this.handle,
       descriptor,
-      this.one,
+      alpha === 1 ? this.one : Float32Array.of(alpha),
       b,
       layouts[0],
       a,

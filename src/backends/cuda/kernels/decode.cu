@@ -54,6 +54,7 @@ struct Decode {
   double topP;
   int layerCount, routedCount, sequences, steps, D, heads, F, V, P, gate;
   float temperature;
+  float residual; // factor of the outputs of attention and MLP
 };
 
 // What a block of threads keeps in shared memory for all steps. The lengths are the same in every block.
@@ -334,6 +335,8 @@ __device__ inline void project(int kind, const Pass &pass) {
             if (kind == HEADS) {
               finishHeads(pass, layer, row, column, a, b, __uint_as_float(raw.x), __uint_as_float(raw.y));
             } else if (kind == OUT) {
+              a *= d.residual;
+              b *= d.residual;
               long long at = (long long)row * d.D + column;
               assign(d.middle[at], activationOf(raw.x) + a);
               assign(d.middle[at + 4], activationOf(raw.y) + b);
@@ -345,6 +348,8 @@ __device__ inline void project(int kind, const Pass &pass) {
               assign(hidden[0], geluOf(a));
               assign(hidden[4], geluOf(b));
             } else if (kind == DOWN) {
+              a *= d.residual;
+              b *= d.residual;
               activation *x = d.x + (long long)pass.rows[row] * d.D + column;
               bool routed = layer.router != 0;
               float gate = routed ? kept.gates[row] : 1.0f;
@@ -408,15 +413,16 @@ extern "C" __global__ void __launch_bounds__(DECODE_THREADS, 1) decodeTokens(con
   for (int i = threadIdx.x; i < d.sequences; i += blockDim.x) d.positions[i] = kept.positions[i];
 }
 
-// out = w∘gain, column by column: a weight [n, k] with the gain [k] of the norm before it, stored as activations are. Eight
+// out = factor·w∘gain, column by column: a weight [n, k] with the gain [k] of the norm before it, stored as activations are. Eight
 // elements of a thread.
-extern "C" __global__ void foldGain(const float *w, const float *gain, activation *out, long long elements, int k) {
+extern "C" __global__ void foldGain(const float *w, const float *gain, activation *out, long long elements, int k,
+                                    float factor) {
   long long i = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * 8;
   if (i >= elements) return;
   float a[8], g[8];
   load<8>(w + i, a);
   load<8>(gain + i % k, g);
 #pragma unroll
-  for (int e = 0; e < 8; e++) a[e] *= g[e];
+  for (int e = 0; e < 8; e++) a[e] *= g[e] * factor;
   store<8>(out + i, a);
 }

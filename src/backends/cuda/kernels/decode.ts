@@ -108,7 +108,7 @@ class CudaDecodeLoop implements DecodeLoop {
     this.before = [
       address(this.layers),
       address(call.float(model.tokenEmbedding)),
-      address(this.folded(model.head, model.finalNorm)),
+      address(this.folded(model.head, model.finalNorm, model.logitsMultiplier)),
       address(call.float(model.table)),
     ];
     this.state = [
@@ -156,6 +156,7 @@ class CudaDecodeLoop implements DecodeLoop {
       double(this.given.topP),
       ...[model.blocks.length, this.routed, S, steps, D, model.heads, F, V, P, GATE_CODES[model.gate]],
       float(this.given.temperature),
+      float(model.residualMultiplier),
     ]);
     call.end();
     this.pendingSteps += steps;
@@ -284,7 +285,7 @@ class CudaDecodeLoop implements DecodeLoop {
   }
 
   /** A weight multiplied by the gain of the norm before it. */
-  private folded(weight: Tensor, gain: Tensor): Address {
+  private folded(weight: Tensor, gain: Tensor, factor = 1): Address {
     const { call } = this;
     const out = call.scratch(weight.size * BYTES_PER_ELEMENT[this.backend.activations]);
     const shape = { grid: Math.ceil(weight.size / (8 * 256)), block: 256 };
@@ -294,6 +295,7 @@ class CudaDecodeLoop implements DecodeLoop {
       address(out),
       long(weight.size),
       gain.size,
+      float(factor),
     ]);
     return out;
   }

@@ -9,11 +9,17 @@ import { type Call, cudaKernel, rowsOf } from '../driver/call.js';
 import type { Product } from '../driver/cublas.js';
 import { activationProduct, productAndGelu, productAndSlope, type Sides } from './products.js';
 
-const groupedLinear = cudaKernel(groupedLinearKernel, (call, { x, weight }, { experts }) => {
+const groupedLinear = cudaKernel(groupedLinearKernel, (call, { x, weight }, { experts, alpha }) => {
   const [rows, inner] = rowsOf(x);
   const outer = weight.shape[0] / experts;
   const y = call.makeActivation([...x.shape.slice(0, -1), outer]);
-  const product = batchedProduct(call, experts, { m: rows / experts, n: outer, k: inner, transposeB: true });
+  const product = batchedProduct(call, experts, {
+    m: rows / experts,
+    n: outer,
+    k: inner,
+    transposeB: true,
+    alpha,
+  });
   call.backend.cublas.multiply(product, call.activation(x), call.weight(weight), call.at(y));
   return [y];
 });
@@ -30,7 +36,7 @@ const groupedLinearGelu = cudaKernel(groupedLinearGeluKernel, (call, { x, weight
 
 const groupedLinearGradInput = cudaKernel(
   groupedLinearGradInputKernel,
-  (call, { dy, weight }, { experts }) => {
+  (call, { dy, weight }, { experts, alpha }) => {
     const [rows, outer] = rowsOf(dy);
     const inner = weight.shape[1] as number;
     const dx = call.makeActivation([...dy.shape.slice(0, -1), inner]);
@@ -39,6 +45,7 @@ const groupedLinearGradInput = cudaKernel(
       n: inner,
       k: outer,
       transposeB: false,
+      alpha,
     });
     call.backend.cublas.multiply(product, call.activation(dy), call.weight(weight), call.at(dx));
     return [dx];
@@ -47,7 +54,7 @@ const groupedLinearGradInput = cudaKernel(
 
 const groupedLinearGradInputGelu = cudaKernel(
   groupedLinearGradInputGeluKernel,
-  (call, { dy, weight, before }, { experts }) => {
+  (call, { dy, weight, before }, { experts, alpha }) => {
     const [rows, outer] = rowsOf(dy);
     const inner = weight.shape[1] as number;
     const dbefore = call.makeActivation(before.shape);
@@ -56,6 +63,7 @@ const groupedLinearGradInputGelu = cudaKernel(
       n: inner,
       k: outer,
       transposeB: false,
+      alpha,
     });
     productAndSlope(call, product, [call.activation(dy), call.weight(weight)], before, dbefore);
     return [dbefore];
@@ -64,11 +72,11 @@ const groupedLinearGradInputGelu = cudaKernel(
 
 const groupedLinearGradWeight = cudaKernel(
   groupedLinearGradWeightKernel,
-  (call, { dy, x, gradAccum }, { experts }) => {
+  (call, { dy, x, gradAccum }, { experts, alpha }) => {
     const [rows, outer] = rowsOf(dy);
     const [, inner] = rowsOf(x);
     const { sum, accumulate } = call.accumulator(gradAccum, [experts * outer, inner], 'float32');
-    const sides = { m: outer, n: inner, k: rows / experts, transposeA: true, transposeB: false };
+    const sides = { m: outer, n: inner, k: rows / experts, transposeA: true, transposeB: false, alpha };
     const product: Product = {
       ...batchedProduct(call, experts, sides),
       result: 'float32',

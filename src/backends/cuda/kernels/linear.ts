@@ -4,12 +4,12 @@ import { linearGeluKernel, linearGradInputGeluKernel } from '../../../ops/mlp.js
 import { cudaKernel, rowsOf } from '../driver/call.js';
 import { activationProduct, productAndGelu, productAndSlope } from './products.js';
 
-const linear = cudaKernel(linearKernel, (call, { x, weight }) => {
+const linear = cudaKernel(linearKernel, (call, { x, weight }, { alpha }) => {
   const [rows, inner] = rowsOf(x);
   const outer = weight.shape[0];
   const y = call.makeActivation([...x.shape.slice(0, -1), outer]);
   call.backend.cublas.multiply(
-    activationProduct(call, { m: rows, n: outer, k: inner, transposeB: true }),
+    activationProduct(call, { m: rows, n: outer, k: inner, transposeB: true, alpha }),
     call.activation(x),
     call.weight(weight),
     call.at(y),
@@ -17,12 +17,12 @@ const linear = cudaKernel(linearKernel, (call, { x, weight }) => {
   return [y];
 });
 
-const linearGradInput = cudaKernel(linearGradInputKernel, (call, { dy, weight }) => {
+const linearGradInput = cudaKernel(linearGradInputKernel, (call, { dy, weight }, { alpha }) => {
   const [rows, outer] = rowsOf(dy);
   const inner = weight.shape[1] as number;
   const dx = call.makeActivation([...dy.shape.slice(0, -1), inner]);
   call.backend.cublas.multiply(
-    activationProduct(call, { m: rows, n: inner, k: outer, transposeB: false }),
+    activationProduct(call, { m: rows, n: inner, k: outer, transposeB: false, alpha }),
     call.activation(dy),
     call.weight(weight),
     call.at(dx),
@@ -40,22 +40,25 @@ const linearGelu = cudaKernel(linearGeluKernel, (call, { x, weight }) => {
   return [after, before];
 });
 
-const linearGradInputGelu = cudaKernel(linearGradInputGeluKernel, (call, { dy, weight, before }) => {
-  const [rows, outer] = rowsOf(dy);
-  const inner = weight.shape[1] as number;
-  const dbefore = call.makeActivation(before.shape);
-  const product = activationProduct(call, { m: rows, n: inner, k: outer, transposeB: false });
-  productAndSlope(call, product, [call.activation(dy), call.weight(weight)], before, dbefore);
-  return [dbefore];
-});
+const linearGradInputGelu = cudaKernel(
+  linearGradInputGeluKernel,
+  (call, { dy, weight, before }, { alpha }) => {
+    const [rows, outer] = rowsOf(dy);
+    const inner = weight.shape[1] as number;
+    const dbefore = call.makeActivation(before.shape);
+    const product = activationProduct(call, { m: rows, n: inner, k: outer, transposeB: false, alpha });
+    productAndSlope(call, product, [call.activation(dy), call.weight(weight)], before, dbefore);
+    return [dbefore];
+  },
+);
 
-const linearGradWeight = cudaKernel(linearGradWeightKernel, (call, { dy, x, gradAccum }) => {
+const linearGradWeight = cudaKernel(linearGradWeightKernel, (call, { dy, x, gradAccum }, { alpha }) => {
   const [rows, outer] = rowsOf(dy);
   const [, inner] = rowsOf(x);
   const { sum, accumulate } = call.accumulator(gradAccum, [outer, inner], 'float32');
   call.backend.cublas.multiply(
     {
-      ...activationProduct(call, { m: outer, n: inner, k: rows, transposeA: true, transposeB: false }),
+      ...activationProduct(call, { m: outer, n: inner, k: rows, transposeA: true, transposeB: false, alpha }),
       result: 'float32',
       accumulate: accumulate === 1,
     },

@@ -10,7 +10,9 @@ struct Parameter {
   bf16 *weights;
   long long size;
   float decay;
+  float rate;     // factor of the learning rate
   int firstBlock; // the first of its blocks in the grid
+  int unused;     // makes the size a multiple of 8, as in optimizer.ts
 };
 
 #define ELEMENTS_PER_BLOCK 4096 // elements of one parameter that a block of 256 threads processes
@@ -73,6 +75,7 @@ extern "C" __global__ void normOfPartials(const float *partials, int count, floa
 
 // One step of AdamW. With g = grad·min(1, maxNorm / (norm + clipEpsilon)), or grad if maxNorm is 0:
 //   mean = beta1·mean + (1 - beta1)·g, variance = beta2·variance + (1 - beta2)·g²,
+// and with rate = the schedule's rate · the parameter's factor:
 //   value = value·(1 - rate·decay) - rate·(mean / correction1) / (sqrt(variance / correction2) + epsilon)
 // schedule is [rate, correction1 = 1 - beta1^step, correction2 = 1 - beta2^step]. Writes value, mean, variance and weights;
 // nothing if the norm is not finite. Grid as above.
@@ -81,7 +84,7 @@ extern "C" __global__ void adamW(const Parameter *parameters, int count, const f
   if (!isfinite(*norm)) return;
   Parameter p = parameters[parameterOf(parameters, count)];
   long long start = (long long)(blockIdx.x - p.firstBlock) * ELEMENTS_PER_BLOCK;
-  float rate = schedule[0], correction1 = schedule[1], correction2 = schedule[2];
+  float rate = schedule[0] * p.rate, correction1 = schedule[1], correction2 = schedule[2];
   float clip = maxNorm > 0.0f ? fminf(1.0f, maxNorm / (*norm + clipEpsilon)) : 1.0f;
   float keep = 1.0f - rate * p.decay;
   for (int j = 0; j < ELEMENTS_PER_BLOCK / ELEMENTS_AT_ONCE; j++) {

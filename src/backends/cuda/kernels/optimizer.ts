@@ -1,8 +1,8 @@
 /** AdamW and the global norm: all parameters in one launch, listed by a table in device memory: optimizer.cu. */
 import type { Tensor } from '@tensorflow/tfjs-core';
 import {
-  type AdamWAttrs,
   type AdamWState,
+  type AdamWStepAttrs,
   adamWKernel,
   adamWStates,
   adamWStepKernel,
@@ -18,7 +18,7 @@ import { THREADS } from './launch-shapes.js';
 /** Elements of one parameter that a block processes, as in optimizer.cu. */
 const ELEMENTS_PER_BLOCK = 4096;
 /** Size of struct Parameter in optimizer.cu, in bytes. */
-const ROW_BYTES = 56;
+const ROW_BYTES = 64;
 
 /** One parameter of the table; addresses that a kernel does not use are 0. */
 interface Row {
@@ -29,6 +29,8 @@ interface Row {
   weights: Address;
   size: number;
   decay: number;
+  /** Factor of the learning rate. */
+  rate: number;
 }
 
 const globalNorm = cudaKernel(globalNormKernel, (call, gradients) => {
@@ -49,15 +51,19 @@ const globalNorm = cudaKernel(globalNormKernel, (call, gradients) => {
   return [norm];
 });
 
-const adamWStep = cudaKernel(adamWStepKernel, (call, inputs, { weightDecays, ...attrs }) => {
-  const states = adamWStates(inputs, weightDecays.length);
-  return update(call, states, inputs.norm as Tensor, inputs.schedule as Tensor, weightDecays, attrs);
+const adamWStep = cudaKernel(adamWStepKernel, (call, inputs, attrs) => {
+  const states = adamWStates(inputs, attrs.weightDecays.length);
+  return update(call, states, inputs.norm as Tensor, inputs.schedule as Tensor, attrs);
 });
 
-const adamW = cudaKernel(adamWKernel, (call, { norm, schedule, ...state }, { weightDecay, ...attrs }) => {
-  const states = [state as unknown as AdamWState];
-  return update(call, states, norm, schedule, [weightDecay], attrs) as [Tensor, Tensor, Tensor];
-});
+const adamW = cudaKernel(
+  adamWKernel,
+  (call, { norm, schedule, ...state }, { weightDecay, rateFactor, ...attrs }) => {
+    const states = [state as unknown as AdamWState];
+    const own = { ...attrs, weightDecays: [weightDecay], rateFactors: [rateFactor] };
+    return update(call, states, norm, schedule, own) as [Tensor, Tensor, Tensor];
+  },
+);
 
 export const optimizerKernels = [globalNorm, adamWStep, adamW];
 
@@ -72,7 +78,8 @@ function tableOf({ tables }: CudaBackend, rows: Row[]): { table: Address; blocks
       bytes.setBigUint64(at + 8 * w, BigInt(word), true);
     });
     bytes.setFloat32(at + 48, row.decay, true);
-    bytes.setInt32(at + 52, blocks, true);
+    bytes.setFloat32(at + 52, row.rate, true);
+    bytes.setInt32(at + 56, blocks, true);
     blocks += Math.ceil(row.size / ELEMENTS_PER_BLOCK);
   });
   return { table: tables.addressOf(new Uint8Array(bytes.buffer)), blocks };
@@ -84,8 +91,7 @@ function update(
   states: AdamWState[],
   norm: Tensor,
   schedule: Tensor,
-  weightDecays: number[],
-  attrs: Omit<AdamWAttrs, 'weightDecay'>,
+  attrs: AdamWStepAttrs,
 ): Tensor[] {
   const updated: Tensor[] = [];
   const rows = states.map(({ value, grad, mean, variance }, i) => {
@@ -100,7 +106,8 @@ function update(
       variance: call.at(newVariance),
       weights: call.backend.dataOf(newValue).shadow?.address ?? 0,
       size: value.size,
-      decay: weightDecays[i] as number,
+      decay: attrs.weightDecays[i] as number,
+      rate: attrs.rateFactors[i] as number,
     });
   });
   const { table, blocks } = tableOf(call.backend, rows);
@@ -119,7 +126,7 @@ function update(
 }
 
 function rowOf(row: Partial<Row> & { size: number }): Row {
-  return { value: 0, grad: 0, mean: 0, variance: 0, weights: 0, decay: 0, ...row };
+  return { value: 0, grad: 0, mean: 0, variance: 0, weights: 0, decay: 0, rate: 1, ...row };
 }
 
 /** A state tensor for the kernel to write, in the input's memory if possible; its bf16 copy is kept and written too. */

@@ -8,7 +8,7 @@ import { type Epilogue, nameOf, type Product } from '../driver/cublas.js';
 import type { Address } from '../driver/driver.js';
 import { overElements } from './elementwise.js';
 
-export type Sides = Pick<Product, 'm' | 'n' | 'k' | 'transposeB'> & { transposeA?: boolean };
+export type Sides = Pick<Product, 'm' | 'n' | 'k' | 'transposeB' | 'alpha'> & { transposeA?: boolean };
 
 /** The description of a product of activations whose result is stored as an activation. */
 export function activationProduct({ backend }: Call, sides: Sides): Product {
@@ -16,7 +16,7 @@ export function activationProduct({ backend }: Call, sides: Sides): Product {
   return { transposeA: false, ...sides, operands: activations, result: activations, accumulate: false };
 }
 
-/** before = a·b of `product`, after = gelu(before). */
+/** before = α·a·b of `product`, after = gelu(before). */
 export function productAndGelu(
   call: Call,
   product: Product,
@@ -34,7 +34,7 @@ export function productAndGelu(
   });
 }
 
-/** dbefore = a·b of `product`, multiplied by gelu's derivative at `before`. */
+/** dbefore = α·a·b of `product`, multiplied by gelu's derivative at `before`. */
 export function productAndSlope(
   call: Call,
   product: Product,
