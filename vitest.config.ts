@@ -19,7 +19,7 @@ export const INTEGRATION = [
   'test/golden/**/*.test.ts',
   'test/model/{decoder,experts,memory,properties}.test.ts',
   'test/ops/{gradients,kernels}.test.ts',
-  'test/report/{any-sweep,calibration,page}.test.ts',
+  'test/report/{any-sweep,calibration,page,prediction}.test.ts',
   'test/repository.test.ts',
   'test/results/folders.test.ts',
   'test/run/resume.test.ts',

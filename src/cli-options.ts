@@ -27,7 +27,7 @@ export const nonNegative = numberWhere(
   (value) => value >= 0 && Number.isFinite(value),
   'a number of at least 0',
 );
-export const hours = numberWhere((value) => value > 0 && Number.isFinite(value), 'a number above 0');
+export const positive = numberWhere((value) => value > 0 && Number.isFinite(value), 'a number above 0');
 export const probability = numberWhere((value) => value > 0 && value <= 1, 'a number above 0 and at most 1');
 export const share = numberWhere((value) => value > 0 && value < 1, 'a number between 0 and 1');
 

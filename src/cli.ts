@@ -9,11 +9,11 @@ import { DEFAULT_SHAPES } from './bench/shape.js';
 import {
   backendOption,
   bareTokenBytes,
-  hours,
   jobs,
   jsonOption,
   nonNegative,
   nonNegativeInteger,
+  positive,
   positiveInteger,
   precisionOption,
   probability,
@@ -161,7 +161,7 @@ function addSweep(mod: Command): void {
       'settle the runs that have diverged: they no longer count as failures',
       false,
     )
-    .option('--max-hours <hours>', 'after this many hours save, stop and exit with code 75', hours)
+    .option('--max-hours <hours>', 'after this many hours save, stop and exit with code 75', positive)
     .option(
       '--whole-runs',
       'with --max-hours: start no run that cannot end in the time that is left, by the times of finished runs',
@@ -326,10 +326,18 @@ function addReport(mod: Command): void {
       '--out <dir>',
       'folder of the report (default: report/ in the sweep’s folder, for several sweeps in --results)',
     )
+    .option(
+      '--predict <flops>',
+      'also write a dated prediction of this budget, from the runs of smaller ones; later reports score it',
+      positive,
+    )
     .option('--watch', 'update it whenever a run ends, until no run is training', false)
     .addOption(resultsOption())
     .addOption(jsonOption())
-    .addHelpText('after', '\nExample:\n  $ mod report results/6e18 results/2e19')
+    .addHelpText(
+      'after',
+      '\nExample:\n  $ mod report results/6e18 results/2e19\n  $ mod report 6e18 --predict 2e19',
+    )
     .action(async (targets, options) => {
       const { reportCommand } = await import('./commands/report.js');
       await reportCommand(targets, options, print);

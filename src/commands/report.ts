@@ -3,6 +3,8 @@ import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { makeResultsFolder } from '../files/atomic.js';
 import { counted } from '../format.js';
+import { predict } from '../report/prediction.js';
+import { readPredictions, writePrediction } from '../report/prediction-files.js';
 import { numbersOf, reportOf, writeReport } from '../report/report.js';
 import { type LoadedRun, loadRuns, sweepFolders } from '../results/load.js';
 import { isSweeping, readPlan, sweepFiles } from '../results/sweep-folder.js';
@@ -15,20 +17,23 @@ export interface ReportCommandOptions {
   out?: string;
   watch: boolean;
   json: boolean;
+  /** Also writes a prediction of this budget. */
+  predict?: number;
 }
 
 /** Milliseconds between two checks of --watch. */
 const WATCH_INTERVAL = 2000;
 
 /**
- * Writes the report of the targets' sweeps and prints its path, or with `json` all its numbers. With `watch`, repeats this
+ * Writes the report of the targets' sweeps and prints its path, or with `json` all its numbers. With `predict`, first writes a
+ * prediction of that budget from the runs of smaller ones beside the report; every report scores the predictions it finds. With `watch`, repeats this
  * whenever the state of a run changes, until no run is training.
  *
  * @throws InputError for an unknown target, or a folder that cannot be written
  */
 export async function reportCommand(
   targets: readonly string[],
-  { results, out, watch, json }: ReportCommandOptions,
+  { results, out, watch, json, predict: budget }: ReportCommandOptions,
   print: (text: string) => void,
 ): Promise<void> {
   const folders = sweepFolders(targets, results);
@@ -36,6 +41,13 @@ export async function reportCommand(
   const folder =
     out ?? (folders.length === 1 ? sweepFiles(only as string).report : join(resolve(results), 'report'));
   makeResultsFolder(folder, '--out');
+  if (budget !== undefined) {
+    const runs = loadRuns(folders);
+    const sweeps = [...new Set(runs.map(({ sweep }) => sweep))];
+    const path = writePrediction(folder, predict(runs, budget), sweeps, new Date());
+    if (!json) print(path);
+  }
+  const predictionFolders = [folder, ...folders.map((sweep) => sweepFiles(sweep).report)];
   let written = '';
   for (;;) {
     const sweeping = folders.some(isSweeping); // read before the runs, so that the last report is of the final state
@@ -43,7 +55,7 @@ export async function reportCommand(
     const state = stateOf(runs);
     if (state !== written) {
       for (const sweep of folders) refreshTables(sweep, readPlan(sweep).runs);
-      const report = reportOf(runs);
+      const report = reportOf(runs, readPredictions(predictionFolders));
       const { page } = writeReport(folder, report, new Date());
       const { study, figures } = report;
       const done = `${study.done.length} of ${counted(runs.length, 'run')}`;

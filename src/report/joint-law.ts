@@ -1,5 +1,5 @@
 /** One loss surface for dense and MoD models of all budgets: how many dense parameters a routed one replaces. */
-import { routedBlocks } from '../model/config.js';
+import { type ModelConfig, routedBlocks } from '../model/config.js';
 import type { RandomStream } from '../random.js';
 import type { LoadedRun } from '../results/load.js';
 import { quantile } from '../statistics.js';
@@ -27,7 +27,25 @@ export interface JointLaw {
   rmsError: number;
   /** Relative error of each run: observed over predicted, minus 1. */
   residuals: ReadonlyMap<LawRun, number>;
+  /** The law's loss of a model. */
+  lossOf: (model: Sized) => number;
+  /** The same by the laws of resampled shapes. */
+  resampledLosses: (model: Sized) => number[];
 }
+
+/** What the loss of a model depends on: its shape and routing, by the index of `kappas`, −1 for dense, and its tokens. */
+export interface Sized {
+  params: number;
+  routed: number;
+  setting: number;
+  d_model: number;
+  n_layers: number;
+  tokens: number;
+}
+
+/** Parameters of the routed blocks of a model. */
+export const routedParams = (model: ModelConfig): number =>
+  routedBlocks(model).length * (4 * model.d_model ** 2 + 2 * model.d_model * model.d_ff);
 
 /** What the law needs of a run. */
 export interface LawRun extends LoadedRun {
@@ -68,7 +86,7 @@ interface Point {
  * unknowns. Null for fewer than two budgets or twelve shapes, or without a MoD setting of three shapes.
  */
 export function fitJointLaw(runs: readonly LawRun[], random: RandomStream): JointLaw | null {
-  const { points, labels } = pointsOf(runs);
+  const { points, labels, center } = pointsOf(runs);
   const cells = [...groupBy(points, ({ run }) => `${run.row.flop_budget} ${run.cell}`).values()];
   const known = new Set(points.map(({ run }) => run.row.flop_budget)).size;
   if (known < 2 || cells.length < MIN_SHAPES || labels.length === 0) return null;
@@ -79,11 +97,12 @@ export function fitJointLaw(runs: readonly LawRun[], random: RandomStream): Join
   const [E, A, B] = project(points, found).linear;
   const resampled = Array.from({ length: RESAMPLES }, () => {
     const drawn = cells.flatMap(() => cells[Math.floor(random.uniform() * cells.length)] as Point[]);
-    return unpack(minimize(objectiveOf(drawn), best.x).x);
+    const exponents = unpack(minimize(objectiveOf(drawn), best.x).x);
+    return { ...exponents, linear: project(drawn, exponents).linear };
   });
   const middle = (values: readonly number[]): Interval | null =>
     values.every(Number.isFinite) ? [quantile(values, 0.025), quantile(values, 0.975)] : null;
-  const predicted = predictionsOf(points, found, [E, A, B]);
+  const predicted = points.map((point) => lossOf(point, found, [E, A, B]));
   const residuals = new Map(points.map((point, i) => [point.run, point.loss / (predicted[i] as number) - 1]));
   const errors = [...residuals.values()];
   const { alpha, beta, delta } = found;
@@ -104,6 +123,8 @@ export function fitJointLaw(runs: readonly LawRun[], random: RandomStream): Join
     runs: points.length,
     rmsError: Math.sqrt(errors.reduce((sum, one) => sum + one * one, 0) / errors.length),
     residuals,
+    lossOf: (model) => lossOf(termsOf(model, center), found, [E, A, B]),
+    resampledLosses: (model) => resampled.map((one) => lossOf(termsOf(model, center), one, one.linear)),
   };
 }
 
@@ -130,7 +151,7 @@ function pointsOf(all: readonly LawRun[]) {
     const { model } = run.spec;
     const setting = labels.findIndex(({ label }) => label === run.setting.shortLabel);
     if (setting < 0 && run.setting.variant !== 'baseline') return [];
-    const routed = routedBlocks(model).length * (4 * model.d_model ** 2 + 2 * model.d_model * model.d_ff);
+    const routed = routedParams(model);
     return [
       {
         run,
@@ -143,7 +164,7 @@ function pointsOf(all: readonly LawRun[]) {
       },
     ];
   });
-  return { points, labels };
+  return { points, labels, center };
 }
 
 /** Exponents alpha, beta and delta to start from. */
@@ -171,7 +192,7 @@ function unpack([alpha, beta, delta, ...roots]: readonly number[]): Exponents {
   };
 }
 
-const logSize = ({ full, routed, setting, shape }: Point, { delta, kappas }: Exponents) =>
+const logSize = ({ full, routed, setting, shape }: Terms, { delta, kappas }: Exponents) =>
   Math.log(full + (setting < 0 ? 0 : (kappas[setting] as number)) * routed) + delta * shape;
 
 /** Powers are taken relative to these, so that the linear problem has numbers of order 1. */
@@ -236,21 +257,24 @@ function solve(p: Vector, q: Vector, r: Vector, y: Vector): Vector | null {
 }
 
 /** E, A and B in the law's own units. */
-function project(points: readonly Point[], found: Exponents): { linear: [number, number, number] } {
+function project(points: readonly Point[], found: Exponents): { linear: Vector } {
   const [e, a, b] = projected(points, found).linear;
   return { linear: [e, a * Math.exp(found.alpha * SIZE_UNIT), b * Math.exp(found.beta * TOKEN_UNIT)] };
 }
 
-function predictionsOf(
-  points: readonly Point[],
-  found: Exponents,
-  [E, A, B]: readonly [number, number, number],
-): number[] {
-  return points.map(
-    (point) =>
-      E + A * Math.exp(-found.alpha * logSize(point, found)) + B * Math.exp(-found.beta * point.logTokens),
-  );
-}
+/** What a loss depends on, in the law's terms. */
+type Terms = Omit<Point, 'run' | 'loss'>;
+
+const termsOf = ({ params, routed, setting, d_model, n_layers, tokens }: Sized, center: number): Terms => ({
+  full: params - routed,
+  routed,
+  setting,
+  shape: Math.log(n_layers / d_model) - center,
+  logTokens: Math.log(tokens),
+});
+
+const lossOf = (point: Terms, found: Exponents, [E, A, B]: Vector): number =>
+  E + A * Math.exp(-found.alpha * logSize(point, found)) + B * Math.exp(-found.beta * point.logTokens);
 
 /** Of alpha, beta, delta and the roots of the kappas; by the envelope theorem the gradient is that at fixed E, A and B. */
 function objectiveOf(points: readonly Point[]): Objective {

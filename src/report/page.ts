@@ -8,6 +8,7 @@ import { type Cell, type DataTable, escapeXml, type Figure } from './figures/fig
 import { isoflopId } from './figures/isoflop.js';
 import { PAGE_SCRIPT } from './page-script.js';
 import { PAGE_STYLE } from './page-style.js';
+import type { Prediction, Score } from './prediction.js';
 import type { Study } from './study.js';
 import {
   computeTable,
@@ -15,6 +16,7 @@ import {
   jointTable,
   leftOutTable,
   optimumTable,
+  predictionTable,
   rateTable,
   residualTable,
   scalingTable,
@@ -26,6 +28,8 @@ export interface PageContent {
   study: Study;
   claims: Claim[];
   figures: Figures;
+  pending: Prediction[];
+  scores: Score[];
   /** ISO 8601. */
   generatedAt: string;
   /** Version and commit of the program that wrote it. */
@@ -43,7 +47,7 @@ export function pageOf(content: PageContent): string {
       'Figures',
       `<div class="figures">${figures.drawn.map(figureHtml).join('')}</div>${missing(figures)}`,
     ],
-    ['fits', 'Fits', fits(study)],
+    ['fits', 'Fits', fits(content)],
     ['left-out', 'Runs left out', leftOut(study)],
     ['method', 'How it was computed', method(study)],
   ];
@@ -146,7 +150,7 @@ function missing({ missing: figures }: Figures): string {
   return `<p class="quiet">Not drawn:</p><ul class="quiet">${items.join('')}</ul>`;
 }
 
-function fits(study: Study): string {
+function fits({ study, pending, scores }: PageContent): string {
   const { joint } = study;
   const law =
     joint === null
@@ -163,6 +167,7 @@ function fits(study: Study): string {
     ['Parameters of routed blocks', law, jointTable(study)],
     ['Errors of that surface', '', residualTable(study)],
     ['Learning rates', '', rateTable(study)],
+    ['Predictions', '', predictionTable(pending, scores)],
   ];
   const shown = parts.filter(([, , { rows }]) => rows.length > 0);
   const sections = shown.map(

@@ -1,6 +1,7 @@
 /** Loss against the learning rate for each kind of model, and warnings where the rates that were tried do not settle it. */
 import { mean } from '../statistics.js';
 import { groupBy } from './group.js';
+import { leastSquares } from './least-squares.js';
 import type { BudgetStudy, DoneRun } from './study.js';
 import { budgetName, significant } from './words.js';
 
@@ -89,15 +90,35 @@ interface Kind {
   curves: RateCurve[];
 }
 
-/** A warning if shapes of a kind are best at an end of all rates tried for the kind, and none between; null if not. */
-function endText({ label, rates, curves }: Kind): string | null {
-  const [low, high] = [Math.min(...rates), Math.max(...rates)];
-  const best = curves.map((curve) => ({ curve, rate: bestRate(curve) }));
-  const [first] = best;
-  if (first === undefined || best.some(({ rate }) => rate > low && rate < high)) return null;
-  const { curve, rate } = first;
-  return `the best rate of ${label} (width ${curve.d_model}, ${curve.n_layers} layers) is the ${rate === low ? 'lowest' : 'highest'} of those tried, ${significant(rate)}`;
+/** A warning if a kind is best at an end of the rates tried for it; null if not. */
+function endText({ label, curves }: Kind): string | null {
+  const effects = rateEffects(curves);
+  if (effects === null) return null;
+  const [best] = [...effects].sort((a, b) => a.effect - b.effect);
+  const at = effects.findIndex(({ rate }) => rate === best?.rate);
+  if (best === undefined || (at > 0 && at < effects.length - 1)) return null;
+  return `the best rate of ${label} is the ${at === 0 ? 'lowest' : 'highest'} of those tried, ${significant(best.rate)}`;
 }
 
-const bestRate = ({ points }: RateCurve) =>
-  points.reduce((low, one) => (one.loss < low.loss ? one : low)).rate;
+/** The effect of each rate on the loss, by increasing rate: losses as a sum of shape and rate. Null if the shapes do not link them. */
+function rateEffects(curves: readonly RateCurve[]): { rate: number; effect: number }[] | null {
+  const rates = [...new Set(curves.flatMap(({ points }) => points.map(({ rate }) => rate)))].sort(
+    (a, b) => a - b,
+  );
+  if (rates.length < 2) return null;
+  const rows = curves.flatMap(({ points }, shape) =>
+    points.map(({ rate }) => [
+      ...curves.map((_, i) => Number(i === shape)),
+      ...rates.slice(1).map((one) => Number(one === rate)),
+    ]),
+  );
+  const points = curves.flatMap((curve) => curve.points);
+  const fit = leastSquares(
+    rows,
+    points.map(({ loss }) => loss),
+    points.map(({ seeds }) => seeds),
+  );
+  if (fit === null) return null;
+  const effects = [0, ...fit.beta.slice(curves.length)];
+  return rates.map((rate, i) => ({ rate, effect: effects[i] as number }));
+}

@@ -13,6 +13,7 @@ import { type Figures, figuresOf } from './figures/all.js';
 import type { Noise } from './noise.js';
 import { pageOf } from './page.js';
 import { toPng } from './png.js';
+import { type Prediction, type Score, scoresOf } from './prediction.js';
 import { rateCurves } from './rates.js';
 import { residualGroups } from './residuals.js';
 import { type Curve, type Study, studyOf } from './study.js';
@@ -22,12 +23,19 @@ export interface Report {
   study: Study;
   claims: Claim[];
   figures: Figures;
+  /** Of budgets that are not trained yet. */
+  pending: Prediction[];
+  /** Of budgets that were trained after the prediction. */
+  scores: Score[];
 }
 
-/** The content of a report, computed from runs only. */
-export function reportOf(runs: readonly LoadedRun[]): Report {
+/** The content of a report, computed from runs and from earlier predictions only. */
+export function reportOf(runs: readonly LoadedRun[], predictions: readonly Prediction[] = []): Report {
   const study = studyOf(runs);
-  return { study, claims: claimsOf(study), figures: figuresOf(study) };
+  const scores = scoresOf(study, predictions);
+  const scored = new Set(scores.map(({ prediction }) => prediction));
+  const pending = predictions.filter((one) => !scored.has(one));
+  return { study, claims: claimsOf(study), figures: figuresOf(study), pending, scores };
 }
 
 export interface ReportFiles {
@@ -48,7 +56,7 @@ export function reportFiles(folder: string): ReportFiles {
 /** Writes all files, the page last; removes figures that are no longer drawn. */
 export function writeReport(folder: string, report: Report, now: Date): ReportFiles {
   const files = reportFiles(folder);
-  const { study, claims, figures } = report;
+  const { study, claims, figures, pending, scores } = report;
   mkdirSync(files.figures, { recursive: true });
   const names = new Set<string>();
   for (const { id, svg } of figures.drawn) {
@@ -70,7 +78,10 @@ export function writeReport(folder: string, report: Report, now: Date): ReportFi
     ...numbersOf(report),
   });
   const program = `mod ${programVersion()}${commit === null ? '' : `, commit ${commit.slice(0, 7)}`}`;
-  writeFileAtomic(files.page, pageOf({ sweeps, study, claims, figures, generatedAt, program }));
+  writeFileAtomic(
+    files.page,
+    pageOf({ sweeps, study, claims, figures, pending, scores, generatedAt, program }),
+  );
   return files;
 }
 
@@ -80,7 +91,7 @@ function standalone(svg: string): string {
 }
 
 /** The content of report.json, except its origin. */
-export function numbersOf({ study, claims, figures }: Report): object {
+export function numbersOf({ study, claims, figures, pending, scores }: Report): object {
   return {
     runs: { planned: study.runs.length, done: study.done.length },
     left_out: study.leftOut,
@@ -98,6 +109,7 @@ export function numbersOf({ study, claims, figures }: Report): object {
     })),
     joint_law: jointNumbers(study),
     learning_rates: rateCurves(study.budgets),
+    predictions: { pending, scores },
     figures: figures.drawn.map(({ id, title, paper, reading, notes = '', table }) => ({
       id,
       title,
@@ -112,7 +124,7 @@ export function numbersOf({ study, claims, figures }: Report): object {
 
 function jointNumbers({ joint }: Study): object | null {
   if (joint === null) return null;
-  const { residuals: _, ...law } = joint;
+  const { residuals: _, lossOf: __, resampledLosses: ___, ...law } = joint;
   return { ...law, residuals: residualGroups(joint) };
 }
 

@@ -1,15 +1,26 @@
 /** The page's tables of fits and of runs that are left out. */
+
+import type { Interval } from './curve-fit.js';
 import { differenceText } from './differences.js';
 import { pText } from './doubts.js';
 import { computeMultiplier, equalTimeDifference } from './equal-time.js';
 import type { DataTable } from './figures/figure.js';
 import { exponent } from './figures/scaling.js';
 import type { PowerLaw } from './power-law.js';
+import type { Inside, PredictedKind, Prediction, Score } from './prediction.js';
 import { rateCurves } from './rates.js';
 import { residualGroups } from './residuals.js';
 import type { Study } from './study.js';
 import { trainingOf } from './training.js';
-import { budgetName, percent, shortCount, signedPercent, significant, withInterval } from './words.js';
+import {
+  budgetName,
+  percent,
+  shortCount,
+  signedLoss,
+  signedPercent,
+  significant,
+  withInterval,
+} from './words.js';
 
 /** One row per curve. */
 export function fitTable({ budgets }: Study): DataTable {
@@ -182,6 +193,62 @@ function surfaceText({
 }): string {
   return `${significant(E)} + ${significant(A)}/N^${alpha.toFixed(3)} + ${significant(B)}/D^${beta.toFixed(3)}`;
 }
+
+/** One row per predicted kind: what was predicted, and what was found where it was trained since. */
+export function predictionTable(pending: readonly Prediction[], scores: readonly Score[]): DataTable {
+  const head = ['predicted on', 'budget', 'kind', 'shape', 'predicted loss', 'found', 'within the interval'];
+  const day = (prediction: Prediction) => prediction.predicted_at.slice(0, 10);
+  const loss = (value: number, interval: Interval) => withInterval(value, interval, (one) => one.toFixed(4));
+  const shapeText = ({ shape: { d_model, n_layers } }: PredictedKind) =>
+    `width ${d_model}, ${n_layers} layers`;
+  const scored = scores.flatMap(({ prediction, kinds, difference }) => [
+    ...kinds.map((one) => [
+      day(prediction),
+      budgetName(prediction.flop_budget),
+      one.kind,
+      shapeText(one.predicted),
+      loss(one.predicted.loss, one.predicted.interval),
+      `${one.loss.toFixed(4)}${one.from === 'run' ? ' (best model)' : ''}`,
+      insideText(one.inside),
+    ]),
+    ...(difference === null
+      ? []
+      : [
+          [
+            day(prediction),
+            budgetName(prediction.flop_budget),
+            `${prediction.difference.kind} minus dense`,
+            '',
+            withInterval(difference.predicted, difference.interval, signedLoss),
+            signedLoss(difference.value),
+            insideText(difference.inside),
+          ],
+        ]),
+  ]);
+  const open = pending.flatMap((prediction) => [
+    ...prediction.kinds.map((one) => [
+      day(prediction),
+      budgetName(prediction.flop_budget),
+      one.kind,
+      shapeText(one),
+      loss(one.loss, one.interval),
+      'not trained',
+      '',
+    ]),
+    [
+      day(prediction),
+      budgetName(prediction.flop_budget),
+      `${prediction.difference.kind} minus dense`,
+      '',
+      withInterval(prediction.difference.value, prediction.difference.interval, signedLoss),
+      'not trained',
+      '',
+    ],
+  ]);
+  return { head, rows: [...scored, ...open] };
+}
+
+const insideText = (inside: Inside) => (inside === null ? 'optimum not known' : inside ? 'yes' : 'no');
 
 /** One row per run that is not used. */
 export function leftOutTable({ leftOut }: Study): DataTable {

@@ -48,7 +48,7 @@ it('has complete sentences and finite numbers in its figures', () => {
         for (const { value } of numbers) expect(Number.isFinite(value), id).toBe(true);
       }
       const about = { generatedAt: '2026-01-01T00:00:00.000Z', program: 'mod' };
-      const page = pageOf({ sweeps: ['a'], study, claims, figures, ...about });
+      const page = pageOf({ sweeps: ['a'], study, claims, figures, pending: [], scores: [], ...about });
       expect(page.slice(0, page.indexOf('<script>'))).not.toMatch(/<NaN>|undefined/);
     }),
     { numRuns: 40, seed: 1 },
