@@ -106,6 +106,12 @@ function report(analysis: Analysis, path: string): string {
     String(count),
     `${(100 * share).toFixed(1)}%`,
   ]);
+  const participation = analysis.participation_by_position ?? [];
+  const parts = participation[0]?.length ?? 0;
+  const byPosition = table(
+    ['block', ...Array.from({ length: parts }, (_, part) => String(part + 1))],
+    participation.map((block, i) => [String(blocks[i]), ...block.map((share) => (100 * share).toFixed(0))]),
+  );
   const rows = correlations.map(({ with: other, coefficient, r, interval }) => [
     other,
     coefficient,
@@ -115,6 +121,7 @@ function report(analysis: Analysis, path: string): string {
   return [
     `${run_id}: ${sequences} sequences, routing mode ${routing}, routed blocks ${blocks.join(', ')}`,
     table(['blocks engaged', 'tokens'], shares),
+    `Selected tokens (%) in ${parts} equal parts of the sequence:\n${byPosition}`,
     `Correlation of blocks engaged with:\n${table(['', 'coefficient', 'r', '95%'], rows)}`,
     path,
   ].join('\n\n');

@@ -38,6 +38,8 @@ export interface TokenTable {
 
 /** Bins of the histogram of router weights. */
 const BINS = 60;
+/** Parts of a sequence in which participation is counted. */
+const POSITION_PARTS = 16;
 /** Share of the weights beyond each edge of the histogram; the outermost bins count them. */
 const BEYOND = 0.001;
 
@@ -97,6 +99,7 @@ export async function analyzeRouting(
     heatmaps,
     router_weights: histogram(weights, masks),
     share_by_blocks_engaged: sharesByCount(table.blocksEngaged, blocks.length),
+    participation_by_position: masks.map((mask) => participationByPosition(mask, length)),
     correlations: correlations(table, length),
   };
   return { analysis, table };
@@ -134,6 +137,18 @@ function sharesByCount(blocksEngaged: Uint8Array, blocks: number): number[] {
   const counts = new Array<number>(blocks + 1).fill(0);
   for (const count of blocksEngaged) counts[count] = (counts[count] as number) + 1;
   return counts.map((count) => count / blocksEngaged.length);
+}
+
+/** The share of selected tokens in equal parts of the sequences, in the order of positions. mask [sequences · length] */
+export function participationByPosition(mask: Uint8Array, length: number): number[] {
+  const parts = Math.min(POSITION_PARTS, length);
+  const [selected, all] = [new Array<number>(parts).fill(0), new Array<number>(parts).fill(0)];
+  mask.forEach((isSelected, i) => {
+    const part = Math.floor(((i % length) * parts) / length);
+    selected[part] = (selected[part] as number) + isSelected;
+    all[part] = (all[part] as number) + 1;
+  });
+  return selected.map((count, part) => count / (all[part] as number));
 }
 
 function correlations(

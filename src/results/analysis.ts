@@ -46,6 +46,11 @@ export interface Analysis {
   };
   /** Share of tokens that i routed blocks select, i = 0 to blocks.length; sums to 1. */
   share_by_blocks_engaged: number[];
+  /**
+   * Share of tokens that each routed block selects in equal parts of the sequence, [routed block][part]: a mode whose
+   * threshold drifts with the position shows it here. Absent in files of older versions.
+   */
+  participation_by_position?: number[][];
   correlations: EngagementCorrelation[];
   /** ISO 8601. */
   analyzed_at: string;

@@ -160,6 +160,11 @@ describe('mod analyze', () => {
     expect(sum(router_weights.counts[0])).toBe(6 * 32);
     expect(sum(router_weights.engaged_counts[0])).toBe(6 * 8);
     expect(router_weights.edges).toHaveLength((router_weights.counts[0]?.length ?? 0) + 1);
+    // Of 32 positions in 16 parts, two a part; a quarter of the tokens is selected.
+    expect(analysis.participation_by_position).toHaveLength(1);
+    expect(analysis.participation_by_position?.[0]).toHaveLength(16);
+    expect(sum(analysis.participation_by_position?.[0])).toBeCloseTo(16 * 0.25, 9);
+    expect(stdout).toContain('Selected tokens (%) in 16 equal parts of the sequence:\nblock ');
     expect(correlations).toHaveLength(4);
     for (const { r, interval, n } of correlations) {
       expect(n).toBe(6 * 32);
