@@ -5,8 +5,13 @@ import { causalFlopsPerPass, flopsPerPass } from '../model/flops.js';
 import type { MicroBatchBackend } from '../model/memory.js';
 import type { Transformer } from '../model/transformer.js';
 import type { EvalRow } from '../results/columns.js';
-import { type HeldoutLosses, heldoutLosses, type LossClusters } from '../results/heldout-losses.js';
-import { type Cluster, clusteredMean, mean } from '../statistics.js';
+import {
+  differencesOf,
+  type HeldoutLosses,
+  heldoutLosses,
+  type LossClusters,
+} from '../results/heldout-losses.js';
+import { clusteredMean, mean } from '../statistics.js';
 import { type Evaluation, evaluate } from './heldout.js';
 import type { EvaluationProgress } from './progress.js';
 
@@ -93,11 +98,11 @@ export function lossesByMode(results: readonly ModeResult[]): HeldoutLosses {
 
 /** The standard error of the difference of two losses on the same tokens, paired and clustered. */
 function differenceStandardError(a: LossClusters, b: LossClusters): number | null {
-  const differences = a.clusters.map(({ sum, size }, i) => ({
-    sum: sum - (b.clusters[i] as Cluster).sum,
-    size,
-  }));
-  return clusteredMean(differences).standardError;
+  const [left, right] = [a, b].map((losses) => heldoutLosses([{ mode: 'topk', losses }])) as [
+    HeldoutLosses,
+    HeldoutLosses,
+  ];
+  return clusteredMean(differencesOf(left, 'topk', right, 'topk') ?? []).standardError;
 }
 
 /** FLOPs per pass of an evaluation: in the causal modes, of the tokens that were selected. */

@@ -133,13 +133,11 @@ export function differencesOf(
   b: HeldoutLosses,
   modeB: RoutingMode,
 ): Cluster[] | null {
-  const [left, right] = aligned(a, b) ?? [];
-  const [minuend, subtrahend] = [left?.sums[modeA], right?.sums[modeB]];
-  if (left === undefined || minuend === undefined || subtrahend === undefined) return null;
-  return minuend.map((sum, i) => ({
-    sum: sum - (subtrahend[i] as number),
-    size: left.tokens[i] as number,
-  }));
+  const both = aligned(a, b);
+  if (both === null) return null;
+  const [minuend, subtrahend] = [lossesOf(both[0], modeA), lossesOf(both[1], modeB)];
+  if (minuend === null || subtrahend === null) return null;
+  return minuend.map(({ sum, size }, i) => ({ sum: sum - (subtrahend[i] as Cluster).sum, size }));
 }
 
 const rounded = (value: number) => Number(value.toFixed(DIGITS));

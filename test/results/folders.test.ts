@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -304,6 +305,21 @@ describe('provenance', () => {
     writeFileSync(join(sweep, 'dist', 'commit.json'), JSON.stringify({ gitHead: 'def' }));
     expect(gitCommit(sweep)).toBe('def');
     expect(gitCommit(results)).toBe(git('rev-parse', 'HEAD').trim()); // the repository comes first
+  });
+
+  it('of a package without a repository has the commit that it was built from', () => {
+    const git = (...args: string[]) => execFileSync('git', ['-C', sweep, ...args], { encoding: 'utf8' });
+    for (const folder of ['scripts', 'dist']) mkdirSync(join(sweep, folder));
+    cpSync('scripts/write-commit.mjs', join(sweep, 'scripts/write-commit.mjs'));
+    const build = () => execFileSync(process.execPath, [join(sweep, 'scripts/write-commit.mjs')]);
+    git('init', '--quiet');
+    git('-c', 'user.name=a', '-c', 'user.email=a@b', 'commit', '--quiet', '--allow-empty', '-m', 'x');
+    const commit = git('rev-parse', 'HEAD').trim();
+    build();
+    rmSync(join(sweep, '.git'), { recursive: true }); // as npm pack leaves it out
+    expect(gitCommit(sweep)).toBe(commit);
+    build(); // of a copy without a repository: its commit is unknown
+    expect(gitCommit(sweep)).toBeNull();
   });
 
   it('has the versions of Node and packages, null if not installed', () => {
