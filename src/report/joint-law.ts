@@ -2,10 +2,10 @@
 import { type ModelConfig, routedBlocks } from '../model/config.js';
 import type { RandomStream } from '../random.js';
 import type { LoadedRun } from '../results/load.js';
-import { quantile } from '../statistics.js';
+import { mean, quantile } from '../statistics.js';
 import type { Interval } from './curve-fit.js';
 import { groupBy } from './group.js';
-import { minimize, type Objective } from './minimize.js';
+import { minimize, type Objective, ROUGH } from './minimize.js';
 import type { Setting } from './settings.js';
 
 /**
@@ -69,8 +69,10 @@ const RESAMPLES = 60;
 const MIN_SHAPES = 12;
 const SETTING_SHAPES = 3;
 
+/** The seeds of one shape at one budget, as their mean. */
 interface Point {
-  run: LawRun;
+  runs: readonly LawRun[];
+  budget: number;
   full: number;
   routed: number;
   /** Index of the routing setting; −1 for dense models. */
@@ -87,23 +89,26 @@ interface Point {
  */
 export function fitJointLaw(runs: readonly LawRun[], random: RandomStream): JointLaw | null {
   const { points, labels, center } = pointsOf(runs);
-  const cells = [...groupBy(points, ({ run }) => `${run.row.flop_budget} ${run.cell}`).values()];
-  const known = new Set(points.map(({ run }) => run.row.flop_budget)).size;
-  if (known < 2 || cells.length < MIN_SHAPES || labels.length === 0) return null;
+  const known = new Set(points.map(({ budget }) => budget)).size;
+  if (known < 2 || points.length < MIN_SHAPES || labels.length === 0) return null;
   const best = STARTS.map((start) =>
     minimize(objectiveOf(points), [...start, ...labels.map(() => 0.5)]),
   ).reduce((least, one) => (one.value < least.value ? one : least));
   const found = unpack(best.x);
   const [E, A, B] = project(points, found).linear;
   const resampled = Array.from({ length: RESAMPLES }, () => {
-    const drawn = cells.flatMap(() => cells[Math.floor(random.uniform() * cells.length)] as Point[]);
-    const exponents = unpack(minimize(objectiveOf(drawn), best.x).x);
+    const drawn = points.map(() => points[Math.floor(random.uniform() * points.length)] as Point);
+    const exponents = unpack(minimize(objectiveOf(drawn), best.x, ROUGH).x);
     return { ...exponents, linear: project(drawn, exponents).linear };
   });
   const middle = (values: readonly number[]): Interval | null =>
     values.every(Number.isFinite) ? [quantile(values, 0.025), quantile(values, 0.975)] : null;
   const predicted = points.map((point) => lossOf(point, found, [E, A, B]));
-  const residuals = new Map(points.map((point, i) => [point.run, point.loss / (predicted[i] as number) - 1]));
+  const residuals = new Map(
+    points.flatMap((point, i) =>
+      point.runs.map((run): [LawRun, number] => [run, run.loss / (predicted[i] as number) - 1]),
+    ),
+  );
   const errors = [...residuals.values()];
   const { alpha, beta, delta } = found;
   return {
@@ -120,7 +125,7 @@ export function fitJointLaw(runs: readonly LawRun[], random: RandomStream): Join
       value: found.kappas[i] as number,
       interval: middle(resampled.map((one) => one.kappas[i] as number)),
     })),
-    runs: points.length,
+    runs: residuals.size,
     rmsError: Math.sqrt(errors.reduce((sum, one) => sum + one * one, 0) / errors.length),
     residuals,
     lossOf: (model) => lossOf(termsOf(model, center), found, [E, A, B]),
@@ -147,20 +152,23 @@ function pointsOf(all: readonly LawRun[]) {
     .map(([label, [{ setting }]]) => ({ label, capacity: setting.capacity as number }));
   const logShape = ({ row }: LawRun) => Math.log(row.n_layers / row.d_model);
   const center = runs.reduce((sum, run) => sum + logShape(run), 0) / runs.length;
-  const points = runs.flatMap((run): Point[] => {
+  const cells = groupBy(runs, ({ row, cell }) => `${row.flop_budget} ${cell}`);
+  const points = [...cells.values()].flatMap((cell): Point[] => {
+    const [run] = cell;
     const { model } = run.spec;
     const setting = labels.findIndex(({ label }) => label === run.setting.shortLabel);
     if (setting < 0 && run.setting.variant !== 'baseline') return [];
     const routed = routedParams(model);
     return [
       {
-        run,
+        runs: cell,
+        budget: run.row.flop_budget,
         full: run.row.params_total - routed,
         routed,
         setting,
         shape: logShape(run) - center,
         logTokens: Math.log(run.row.tokens),
-        loss: run.loss,
+        loss: mean(cell.map(({ loss }) => loss)),
       },
     ];
   });
@@ -219,9 +227,9 @@ function projected(points: readonly Point[], found: Exponents): Projected {
     let [ww, wu, wv, uu, uv, vv, yw, yu, yv] = [0, 0, 0, 0, 0, 0, 0, 0, 0];
     const [e, a, b] = linear;
     for (let i = 0; i < n; i++) {
-      const [u, v, { loss }] = [bySize[i] as number, byTokens[i] as number, points[i] as Point];
+      const [u, v, { loss, runs }] = [bySize[i] as number, byTokens[i] as number, points[i] as Point];
       const error = round === 0 ? 0 : Math.abs((e + a * u + b * v) / loss - 1);
-      const w = (error <= HUBER_DELTA ? 1 : HUBER_DELTA / error) / (loss * loss);
+      const w = (runs.length * (error <= HUBER_DELTA ? 1 : HUBER_DELTA / error)) / (loss * loss);
       ww += w;
       wu += w * u;
       wv += w * v;
@@ -263,7 +271,7 @@ function project(points: readonly Point[], found: Exponents): { linear: Vector }
 }
 
 /** What a loss depends on, in the law's terms. */
-type Terms = Omit<Point, 'run' | 'loss'>;
+type Terms = Omit<Point, 'runs' | 'budget' | 'loss'>;
 
 const termsOf = ({ params, routed, setting, d_model, n_layers, tokens }: Sized, center: number): Terms => ({
   full: params - routed,
@@ -287,8 +295,9 @@ function objectiveOf(points: readonly Point[]): Objective {
     points.forEach((point, i) => {
       const [u, v] = [sizes[i] as number, byTokens[i] as number];
       const error = ((e + a * u + b * v) / point.loss - 1) / HUBER_DELTA;
-      value += Math.abs(error) <= 1 ? 0.5 * error * error : Math.abs(error) - 0.5;
-      const slope = Math.max(-1, Math.min(1, error)) / HUBER_DELTA / point.loss;
+      const seeds = point.runs.length;
+      value += seeds * (Math.abs(error) <= 1 ? 0.5 * error * error : Math.abs(error) - 0.5);
+      const slope = (seeds * Math.max(-1, Math.min(1, error))) / HUBER_DELTA / point.loss;
       const size = logSize(point, found) - SIZE_UNIT;
       const bySize = -slope * a * found.alpha * u;
       gradient[0] = (gradient[0] as number) - slope * a * u * size;

@@ -12,11 +12,20 @@ const MAX_STEPS = 500;
 /** A step is accepted if it achieves this share of the decrease that the slope predicts (Armijo). */
 const ENOUGH_DECREASE = 1e-4;
 const SHORTEST_STEP = 1e-12;
-/** Stops when a full step decreases the value by less than this, relative to the value. */
 const TOLERANCE = 1e-12;
+/** Enough for resamples, whose spread is far larger than what is left. */
+export const ROUGH = 1e-7;
 
-/** A local minimum from a start (Nocedal and Wright 2006, algorithm 6.1). */
-export function minimize(objective: Objective, start: readonly number[]): Minimum {
+/**
+ * A local minimum from a start (Nocedal and Wright 2006, algorithm 6.1).
+ *
+ * @param tolerance stops when a full step decreases the value by less than this, relative to the value
+ */
+export function minimize(
+  objective: Objective,
+  start: readonly number[],
+  tolerance: number = TOLERANCE,
+): Minimum {
   const n = start.length;
   let x = [...start];
   let { value, gradient } = objective(x);
@@ -36,7 +45,7 @@ export function minimize(objective: Objective, start: readonly number[]): Minimu
     const y = next.gradient.map((gi, i) => gi - (gradient[i] as number));
     const gain = value - next.value;
     ({ x, value, gradient } = next);
-    if (gain <= TOLERANCE * Math.abs(value)) break;
+    if (gain <= tolerance * Math.abs(value)) break;
     inverse = updated(inverse, s, y);
   }
   return { x, value };

@@ -3,7 +3,7 @@ import type { RandomStream } from '../random.js';
 import { quantile } from '../statistics.js';
 import type { Interval } from './curve-fit.js';
 import { groupBy } from './group.js';
-import { minimize, type Objective } from './minimize.js';
+import { minimize, type Objective, ROUGH } from './minimize.js';
 
 export interface LossPoint {
   /** N, total parameters. */
@@ -82,7 +82,7 @@ export function fitSurface(
   const cells = [...groupBy(points, ({ cell }) => cell).values()];
   const exponents = Array.from({ length: RESAMPLES }, () => {
     const drawn = cells.flatMap(() => cells[Math.floor(random.uniform() * cells.length)] as LossPoint[]);
-    return paramsExponent(surfaceOf(minimize(huberObjective(drawn), best.x).x));
+    return paramsExponent(surfaceOf(minimize(huberObjective(drawn), best.x, ROUGH).x));
   });
   const errors = points.map(({ params, tokens, loss }) => Math.log(lossAt(surface, params, tokens) / loss));
   return {

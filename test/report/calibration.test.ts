@@ -334,5 +334,28 @@ it.each(LAYOUTS)(
   },
 );
 
+it('the best of three settings decides wrongly at most 1 time in 20', () => {
+  const plan = plannedRuns(
+    `flop_budgets: [1e15]\ncapacities: [0.125, 0.25, 0.5]\n${sizes(...FOUR)}${seeds(2)}`,
+  );
+  const middle = plan.reduce((total, { params_total }) => total + Math.log(params_total), 0) / plan.length;
+  const runs = plan.map(loaded);
+  const studies = 300;
+  const decided = { holds: 0, fails: 0 };
+  for (let i = 0; i < studies; i++) {
+    const random = randomStream(34, 'calibration', 'settings', i);
+    const study = studyOf(
+      runs.map((run) => {
+        const loss = FLOOR + BEND * (Math.log(run.row.params_total) - middle) ** 2 + NOISE * random.normal();
+        return { ...run, row: { ...run.row, loss } };
+      }),
+    );
+    const verdict = claimsOf(study).find(({ id }) => id === 'mod-better')?.verdict;
+    if (verdict === 'holds' || verdict === 'fails') decided[verdict] += 1;
+  }
+  console.log(`3 settings, 4 x 2: holds ${decided.holds}, fails ${decided.fails} of ${studies}`);
+  expect((decided.holds + decided.fails) / studies).toBeLessThanOrEqual(0.05 + error(0.05, studies));
+});
+
 /** The difference that is simulated, in widths of the reference's interval: a t test decides it about nine times in ten. */
 const GAINS = 0.85;
