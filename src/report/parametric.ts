@@ -1,6 +1,6 @@
 /** Chinchilla's approach 3: fits one loss surface over parameters and tokens to all runs of all budgets. */
 import type { RandomStream } from '../random.js';
-import { quantile } from '../statistics.js';
+import { mean, quantile } from '../statistics.js';
 import type { Interval } from './curve-fit.js';
 import { groupBy } from './group.js';
 import { minimize, type Objective, ROUGH } from './minimize.js';
@@ -36,6 +36,9 @@ export interface SurfaceFit {
   /** Root mean square of log(predicted / observed). */
   rmsLogError: number;
 }
+
+/** A point that counts as several. */
+type WeightedPoint = LossPoint & { weight?: number };
 
 /** The surface has five unknowns: with fewer runs it would follow each of them. */
 const MIN_POINTS = 8;
@@ -79,9 +82,14 @@ export function fitSurface(
     .map(({ start }) => minimize(objective, start))
     .reduce((least, found) => (found.value < least.value ? found : least));
   const surface = surfaceOf(best.x);
-  const cells = [...groupBy(points, ({ cell }) => cell).values()];
+  // Resamples are of the means of shapes, each with the weight of its seeds.
+  const shapes = [...groupBy(points, ({ cell }) => cell).values()].map((cell) => ({
+    ...cell[0],
+    loss: mean(cell.map(({ loss }) => loss)),
+    weight: cell.length,
+  }));
   const exponents = Array.from({ length: RESAMPLES }, () => {
-    const drawn = cells.flatMap(() => cells[Math.floor(random.uniform() * cells.length)] as LossPoint[]);
+    const drawn = shapes.map(() => shapes[Math.floor(random.uniform() * shapes.length)] as WeightedPoint);
     return paramsExponent(surfaceOf(minimize(huberObjective(drawn), best.x, ROUGH).x));
   });
   const errors = points.map(({ params, tokens, loss }) => Math.log(lossAt(surface, params, tokens) / loss));
@@ -105,10 +113,12 @@ function surfaceOf([a, b, e, alpha, beta]: readonly number[]): LossSurface {
 }
 
 /** Of (a, b, e, alpha, beta): log L = logsumexp(a - alpha·log N, b - beta·log D, e). Called very often, so it allocates no arrays. */
-function huberObjective(points: readonly LossPoint[]): Objective {
+function huberObjective(points: readonly WeightedPoint[]): Objective {
   const n = Float64Array.from(points, ({ params }) => Math.log(params));
   const d = Float64Array.from(points, ({ tokens }) => Math.log(tokens));
   const l = Float64Array.from(points, ({ loss }) => Math.log(loss));
+  const w = Float64Array.from(points, ({ weight = 1 }) => weight);
+  const total = w.reduce((sum, one) => sum + one, 0);
   return (x) => {
     const [a, b, e, alpha, beta] = x as [number, number, number, number, number];
     let value = 0;
@@ -124,15 +134,16 @@ function huberObjective(points: readonly LossPoint[]): Objective {
       const expE = Math.exp(e - largest);
       const sum = expN + expD + expE;
       const error = (largest + Math.log(sum) - (l[i] as number)) / HUBER_DELTA;
-      value += Math.abs(error) <= 1 ? 0.5 * error * error : Math.abs(error) - 0.5;
-      const slope = Math.max(-1, Math.min(1, error)) / HUBER_DELTA / sum;
+      const weight = w[i] as number;
+      value += weight * (Math.abs(error) <= 1 ? 0.5 * error * error : Math.abs(error) - 0.5);
+      const slope = (weight * Math.max(-1, Math.min(1, error))) / HUBER_DELTA / sum;
       ga += slope * expN;
       gb += slope * expD;
       ge += slope * expE;
       gAlpha -= slope * expN * logN;
       gBeta -= slope * expD * logD;
     }
-    const gradient = [ga, gb, ge, gAlpha, gBeta].map((sum) => sum / n.length);
-    return { value: value / n.length, gradient };
+    const gradient = [ga, gb, ge, gAlpha, gBeta].map((sum) => sum / total);
+    return { value: value / total, gradient };
   };
 }
