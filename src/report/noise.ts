@@ -92,7 +92,8 @@ export class Noise {
   private readonly effect: (weights: Weights) => Map<NoisyRun, number>;
   private readonly seedVariance: Variance | null;
   private pooledVariance: Variance | null;
-  private byCurve: ReadonlyMap<string, Variance> | null = null;
+  /** Curves whose variance differs from that of the others: their own, null if it has too few degrees of freedom. */
+  private apart: ReadonlyMap<string, Variance | null> = new Map();
   /** Monte Carlo p of equal variances over curves; null if fewer than two have one. */
   equalCurves: number | null = null;
 
@@ -112,7 +113,7 @@ export class Noise {
     this.separate(this.partsOf([]));
     const groups = sizeGroups(cells, (cell, i) => {
       const { variance, freedom } = spreads[i] as Variance;
-      const common = this.byCurve?.get(cell.curve)?.variance ?? 1;
+      const common = this.scaleOf(cell.curve);
       return { variance: common === 0 ? 0 : variance / common, freedom };
     });
     this.equalSizes = equalVariances(
@@ -133,9 +134,6 @@ export class Noise {
   pool(residuals: readonly CurveResidual[]): void {
     if (this.bySize !== null) return;
     const parts = this.partsOf(residuals);
-    const freedom = parts.reduce((sum, one) => sum + one.freedom, 0) - Math.max(0, this.seeds - 1);
-    const squares = parts.reduce((sum, one) => sum + one.squares, 0);
-    this.pooledVariance = freedom < 1 ? null : { variance: squares / freedom, freedom };
     this.separate(parts);
   }
 
@@ -153,20 +151,50 @@ export class Noise {
     }));
   }
 
-  /** Gives each curve a variance of its own if they differ. */
+  /**
+   * Pools the curves whose variances do not differ. While they do, the one without which the others differ least is set apart;
+   * of two that differ both are, unless that leaves one without an interval.
+   */
   private separate(parts: readonly CurveResidual[]): void {
-    const known = new Map(
-      parts.map(({ curve, squares, freedom }) => [curve, { variance: squares / freedom, freedom }]),
-    );
-    this.equalCurves = equalVariances([...known.values()]);
-    // A variance with one degree of freedom would leave its curve without an interval.
-    const enough = [...known.values()].every(({ freedom }) => freedom >= NEEDED_FREEDOM);
-    this.byCurve = enough && this.equalCurves !== null && this.equalCurves < EQUAL_CURVES ? known : null;
+    let pool = parts
+      .filter(({ freedom }) => freedom > 0)
+      .map(({ curve, squares, freedom }) => ({ curve, variance: squares / freedom, freedom }));
+    const apart = new Map<string, Variance | null>();
+    const isEnough = ({ freedom }: Variance) => freedom >= NEEDED_FREEDOM;
+    this.equalCurves = equalVariances(pool);
+    for (let p = this.equalCurves; p !== null && p < EQUAL_CURVES; p = equalVariances(pool)) {
+      if (pool.length === 2) {
+        // The pool of both is kept for curves that have no variance of their own.
+        if (pool.every(isEnough)) for (const { curve, ...own } of pool) apart.set(curve, own);
+        break;
+      }
+      const rests = pool.map((odd) => ({ odd, rest: pool.filter((one) => one !== odd) }));
+      const { odd, rest } = rests.reduce((best, one) =>
+        bartlett(one.rest) < bartlett(best.rest) ? one : best,
+      );
+      apart.set(odd.curve, isEnough(odd) ? { variance: odd.variance, freedom: odd.freedom } : null);
+      pool = rest;
+    }
+    this.apart = apart;
+    const freedom = pool.reduce((sum, one) => sum + one.freedom, 0) - Math.max(0, this.seeds - 1);
+    const squares = pool.reduce((sum, one) => sum + one.variance * one.freedom, 0);
+    this.pooledVariance = freedom < 1 ? null : { variance: squares / freedom, freedom };
+  }
+
+  /** The variance of a curve's runs, whatever their size. */
+  private ofCurve(curve: string): Variance | null {
+    const own = this.apart.get(curve);
+    return own === undefined ? this.pooledVariance : own;
+  }
+
+  /** What the variance of a size group is relative to: 1 if curves do not differ. */
+  private scaleOf(curve: string): number {
+    return this.apart.size === 0 ? 1 : (this.ofCurve(curve)?.variance ?? 1);
   }
 
   get kind(): NoiseKind {
     if (this.bySize !== null) return 'by size';
-    if (this.byCurve !== null) return 'by curve';
+    if (this.apart.size > 0) return 'by curve';
     return this.pooledVariance === null ? 'unknown' : 'one';
   }
 
@@ -177,12 +205,9 @@ export class Noise {
 
   /** The variance of a run; null if unknown. */
   varianceOf(run: NoisyRun): Variance | null {
-    if (this.bySize === null) {
-      return this.byCurve === null ? this.pooledVariance : (this.byCurve.get(run.curve) ?? null);
-    }
+    if (this.bySize === null) return this.ofCurve(run.curve);
     const { noise } = groupAt(this.bySize, run.size);
-    const common = this.byCurve?.get(run.curve);
-    return common === undefined ? noise : { ...noise, variance: noise.variance * common.variance };
+    return { ...noise, variance: noise.variance * this.scaleOf(run.curve) };
   }
 
   /**
@@ -225,7 +250,7 @@ export class Noise {
 
   /** Runs of one group have one variance. */
   groupOf({ size, curve }: NoisyRun): string {
-    const ofCurve = this.byCurve === null ? '' : curve;
+    const ofCurve = this.apart.has(curve) ? curve : '';
     return this.bySize === null ? ofCurve : `${groupAt(this.bySize, size).upTo} ${ofCurve}`;
   }
 }

@@ -122,10 +122,10 @@ export function numbersOf({ study, claims, figures, pending, scores }: Report): 
   };
 }
 
-function jointNumbers({ joint }: Study): object | null {
+function jointNumbers({ joint, done }: Study): object | null {
   if (joint === null) return null;
   const { residuals: _, lossOf: __, resampledLosses: ___, ...law } = joint;
-  return { ...law, residuals: residualGroups(joint) };
+  return { ...law, residuals: residualGroups(joint, done) };
 }
 
 /** The standard deviation of a run's loss, and the tests behind it. */

@@ -1,8 +1,9 @@
 /** The errors of the joint law by width, depth and learning rate: where it errs on one side, a term is missing. */
+import { mean } from '../statistics.js';
 import type { Interval } from './curve-fit.js';
 import { meanOf } from './differences.js';
 import { groupBy } from './group.js';
-import type { JointLaw, LawRun } from './joint-law.js';
+import { type JointLaw, type LawRun, routedParams } from './joint-law.js';
 import { intervalOf } from './noise.js';
 
 export interface ResidualGroup {
@@ -21,18 +22,23 @@ const KEYS: Record<ResidualGroup['by'], (run: LawRun) => string | number> = {
   kind: ({ setting }) => setting.shortLabel,
 };
 
-export function residualGroups({ residuals }: JointLaw): ResidualGroup[] {
-  const runs = [...residuals.keys()];
-  return (Object.keys(KEYS) as ResidualGroup['by'][]).flatMap((by) =>
-    [...groupBy(runs, KEYS[by])]
+/** By learning rate over all runs of the law's kinds, by the others over the runs that it is fitted to. */
+export function residualGroups(joint: JointLaw, runs: readonly LawRun[]): ResidualGroup[] {
+  const others = runs.flatMap((run): [LawRun, number][] => {
+    const setting = joint.kappas.findIndex(({ label }) => label === run.setting.shortLabel);
+    if (setting < 0 && run.setting.variant !== 'baseline') return [];
+    const { params_total, d_model, n_layers, tokens } = run.row;
+    const routed = routedParams(run.spec.model);
+    const sized = { params: params_total, routed, setting, d_model, n_layers, tokens };
+    return [[run, run.loss / joint.lossOf(sized) - 1]];
+  });
+  return (Object.keys(KEYS) as ResidualGroup['by'][]).flatMap((by) => {
+    const residuals = by === 'learning rate' ? new Map(others) : joint.residuals;
+    return [...groupBy([...residuals.keys()], KEYS[by])]
       .sort(([a], [b]) => (typeof a === 'number' && typeof b === 'number' ? a - b : 0))
       .map(([value, of]) => {
         const shapes = [...groupBy(of, ({ row, cell }) => `${row.flop_budget} ${cell}`).values()];
-        const found = meanOf(
-          shapes.map(
-            (shape) => shape.reduce((sum, run) => sum + (residuals.get(run) as number), 0) / shape.length,
-          ),
-        );
+        const found = meanOf(shapes.map((shape) => mean(shape.map((run) => residuals.get(run) as number))));
         return {
           by,
           value: String(value),
@@ -40,6 +46,6 @@ export function residualGroups({ residuals }: JointLaw): ResidualGroup[] {
           mean: found.value,
           interval: intervalOf(found),
         };
-      }),
-  );
+      });
+  });
 }

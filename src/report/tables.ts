@@ -125,14 +125,16 @@ export function jointTable({ joint }: Study): DataTable {
 }
 
 /** The errors of the joint law by groups of runs. */
-export function residualTable({ joint }: Study): DataTable {
+export function residualTable({ joint, done }: Study): DataTable {
   const head = ['by', 'value', 'shapes', 'loss over the law’s, minus 1'];
-  const rows = (joint === null ? [] : residualGroups(joint)).map(({ by, value, shapes, mean, interval }) => [
-    by,
-    value,
-    shapes,
-    withInterval(mean, interval, signedPercent),
-  ]);
+  const rows = (joint === null ? [] : residualGroups(joint, done)).map(
+    ({ by, value, shapes, mean, interval }) => [
+      by,
+      value,
+      shapes,
+      withInterval(mean, interval, signedPercent),
+    ],
+  );
   return { head, rows };
 }
 

@@ -1,7 +1,7 @@
 /** Fits recover the truth of synthetic losses, report when they cannot, and agree with published tables. */
 import { describe, expect, it } from 'vitest';
 import { randomStream } from '../../src/random.js';
-import { allHold, anyHolds, holm } from '../../src/report/claims/judgement.js';
+import { allHold, anyHolds, below, holm } from '../../src/report/claims/judgement.js';
 import { fitCurve, type ShapeMean } from '../../src/report/curve-fit.js';
 import { fTail, t95, twoSidedP } from '../../src/report/distributions.js';
 import { minimize } from '../../src/report/minimize.js';
@@ -140,6 +140,12 @@ describe('tests of several statements', () => {
     expect(allHold(holding(0.01), failing(0.02))).toEqual(failing(0.04));
     expect(anyHolds(holding(0.02), failing(0.001))).toEqual(holding(0.04));
     expect(anyHolds(failing(0.01), failing(0.04))).toEqual(failing(0.04));
+  });
+
+  it('name the runs that a difference of this size needs', () => {
+    // t is 1, and 2.23 is needed with ten degrees of freedom: 5 times the runs.
+    const found = below({ value: -0.01, spread: { variance: 1e-4, freedom: 10 } }, 0);
+    expect(found).toMatchObject({ side: 'holds', runs: expect.closeTo(t95(10) ** 2, 6) });
   });
 });
 

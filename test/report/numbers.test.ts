@@ -41,7 +41,7 @@ describe('the joint law', () => {
   });
 
   it('has errors by width, depth, rate and kind, whose means are near 0', () => {
-    const groups = study.joint === null ? [] : residualGroups(study.joint);
+    const groups = study.joint === null ? [] : residualGroups(study.joint, study.done);
     expect(new Set(groups.map(({ by }) => by))).toEqual(new Set(['width', 'depth', 'learning rate', 'kind']));
     for (const { mean } of groups) expect(Math.abs(mean)).toBeLessThan(0.001);
   });

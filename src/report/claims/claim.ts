@@ -106,16 +106,30 @@ export function overall(text: ClaimText, needs: string, evidence: Evidence | nul
 
 /** The verdict of a judgement whose p is adjusted, and why it is undecided. */
 function verdictOf(
-  { side, p, doubt }: Judgement,
+  judgement: Judgement,
   adjusted: number,
 ): { verdict: Exclude<Verdict, 'not tested'>; why: string } {
+  const { side, p, doubt } = judgement;
   if (side === 'undecided') {
     const why = doubt === null ? '' : `Undecided: ${doubt.reason}. To decide it: ${doubt.remedy}.`;
     return { verdict: 'undecided', why };
   }
   if (adjusted <= LEVEL) return { verdict: side, why: '' };
-  const why = p <= LEVEL ? `${pText(p)}; ${pText(adjusted)} over all budgets.` : '';
+  if (p > LEVEL) return { verdict: 'undecided', why: effortText(judgement.runs) };
+  const why = `${pText(p)}; ${pText(adjusted)} over all budgets.`;
   return { verdict: 'undecided', why };
+}
+
+/** More times the runs are not asked for. */
+const MANY_RUNS = 20;
+
+/** How many seeds would decide a difference; intervals shrink as one over the root of their number. */
+function effortText(runs: number | undefined): string {
+  if (runs === undefined || runs <= 1) return '';
+  const times = Math.ceil(runs);
+  return times > MANY_RUNS
+    ? `To decide a difference of this size: more than ${MANY_RUNS} times the seeds.`
+    : `To decide a difference of this size: ${times} times the seeds.`;
 }
 
 /** The verdict of the budgets that decide, if they agree; undecided budgets contradict none. */

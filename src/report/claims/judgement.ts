@@ -1,15 +1,25 @@
 /** Judges statements by tests: a side, the p that supports it, and their combinations over settings and budgets. */
 
 import type { Difference } from '../differences.js';
+import { t95 } from '../distributions.js';
 import type { Doubt } from '../doubts.js';
 import { pOf } from '../noise.js';
 
 /** The level of a verdict. */
 export const LEVEL = 0.05;
 
+/** A judgement on one side. */
+type Decided = Exclude<Judgement, { side: 'undecided' }>;
+
 /** The side of a statement on which the data are, and the p of the other one; no p where the data cannot tell. */
 export type Judgement =
-  | { side: 'holds' | 'fails'; p: number; doubt: null }
+  | {
+      side: 'holds' | 'fails';
+      p: number;
+      doubt: null;
+      /** How many times the runs a difference of this size needs to be decided; below 1 if it is; absent if not known. */
+      runs?: number;
+    }
   | { side: 'undecided'; p: 1; doubt: Doubt | null };
 
 const undecided = (doubt: Doubt | null): Judgement => ({ side: 'undecided', p: 1, doubt });
@@ -19,7 +29,11 @@ export function below(difference: Difference, bound: number): Judgement {
   if ('doubt' in difference) return undecided(difference.doubt);
   const p = pOf(difference, bound);
   if (p === null) return undecided(UNCERTAIN);
-  return { side: difference.value < bound ? 'holds' : 'fails', p, doubt: null };
+  const { value, spread } = difference;
+  const side = value < bound ? 'holds' : 'fails';
+  if (spread === null || spread.variance === 0) return { side, p, doubt: null };
+  const runs = (t95(spread.freedom) ** 2 * spread.variance) / (value - bound) ** 2;
+  return { side, p, doubt: null, runs };
 }
 
 const UNCERTAIN: Doubt = { reason: 'the uncertainty is unknown', remedy: 'a second seed of every model' };
@@ -39,13 +53,14 @@ export function not(one: Judgement): Judgement {
  * is chosen after the fact, which Holm's first step pays for.
  */
 export function allHold(...all: readonly Judgement[]): Judgement {
-  const failing = all.filter(({ side }) => side === 'fails');
+  const failing = all.filter((one): one is Decided => one.side === 'fails');
   const unknown = all.find(({ side }) => side === 'undecided');
   if (failing.length > 0) {
-    const p = Math.min(1, all.length * Math.min(...failing.map((one) => one.p)));
-    if (unknown === undefined || p <= LEVEL) return { side: 'fails', p, doubt: null };
+    const strongest = failing.reduce((least, one) => (one.p < least.p ? one : least));
+    const p = Math.min(1, all.length * strongest.p);
+    if (unknown === undefined || p <= LEVEL) return { ...strongest, p };
   }
-  return unknown ?? { side: 'holds', p: Math.max(...all.map(({ p }) => p)), doubt: null };
+  return unknown ?? all.reduce((weakest, one) => (one.p > weakest.p ? one : weakest));
 }
 
 /** Whether at least one of several statements holds. */

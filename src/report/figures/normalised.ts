@@ -14,7 +14,7 @@ export function normalisedFigure(
   const title = 'Against the isoFLOP-optimal baseline';
   const paper = 'figure 4, right';
   const curves = budgets.flatMap(({ baseline, alike }) =>
-    baseline === null
+    baseline === null || baseline.optimum.from === 'run'
       ? []
       : alike.filter((curve) => !isExpert(curve)).map((curve) => ({ ...curve, base: baseline.optimum })),
   );
@@ -25,7 +25,7 @@ export function normalisedFigure(
   });
   const points = curves.flatMap(({ runs, base }) => runs.map((run) => against(run, base)));
   const models = curves.flatMap(({ runs, base }) => meansOf(runs).map((model) => against(model, base)));
-  if (points.length === 0) return { title, paper, needs: 'Needs dense runs.' };
+  if (points.length === 0) return { title, paper, needs: 'Needs a budget whose dense optimum is known.' };
   const better = models.filter(({ run, x, y }) => run.setting.variant === 'mod' && y <= 1 && x < 1);
   const cheapest = better.reduce((least, one) => Math.min(least, one.x), 1);
   const reading =
