@@ -10,7 +10,7 @@ export const INTEGRATION = [
   'test/bench/{plan,tokenizers}.test.ts',
   'test/cli.test.ts',
   'test/closed-choices.test.ts',
-  'test/commands/{completion,data,generate}.test.ts',
+  'test/commands/{completion,data,generate,tune}.test.ts',
   'test/crash/**/*.test.ts',
   'test/eval/eval.test.ts',
   'test/examples/pytorch.test.ts',

@@ -64,13 +64,14 @@ function program(): Command {
     .option('--debug', 'print stack traces')
     .exitOverride()
     .configureHelp({ showGlobalOptions: true, optionDescription });
-  const longRunning = new Set(['sweep', 'train-run', 'eval', 'prepare']);
+  const longRunning = new Set(['sweep', 'tune', 'train-run', 'eval', 'prepare']);
   mod.hook('preAction', (_, command) => {
     output.mayFail = longRunning.has(command.name());
   });
   for (const add of [
     addPlan,
     addSweep,
+    addTune,
     addStatus,
     addEval,
     addAnalyze,
@@ -201,6 +202,55 @@ function addSweep(mod: Command): void {
         if (!options.quiet || !(error instanceof TryLaterError)) throw error;
         process.exitCode = EXIT.tryLater;
       }
+    });
+}
+
+function addTune(mod: Command): void {
+  mod
+    .command('tune')
+    .description(
+      'find the learning rate of a sweep file: train its kinds of models at the base shape at several rates',
+    )
+    .argument('<config>', 'sweep file, YAML')
+    .addOption(setOption())
+    .option(
+      '--rates <multiple...>',
+      'multiples of the default rate (default: 0.5x 0.7x 1x 1.4x 2x); give earlier ones again, they are not trained again',
+      [],
+    )
+    .option(
+      '--budget <flops>',
+      'FLOPs of each run (default: those of 20 tokens per parameter of the dense base shape)',
+      positive,
+    )
+    .option(
+      '--jobs <n>',
+      'runs to train in parallel; auto: one per GPU, or one per core on wasm',
+      jobs,
+      'auto',
+    )
+    .option('--max-hours <hours>', 'after this many hours save, stop and exit with code 75', positive)
+    .option(
+      '--whole-runs',
+      'with --max-hours: start no run that cannot end in the time that is left, by the times of finished runs',
+      false,
+    )
+    .addOption(resultsOption())
+    .addOption(jsonOption())
+    .addOption(backendOption())
+    .addOption(precisionOption())
+    .addHelpText(
+      'after',
+      '\nThe sweep NAME-tune is trained like any other: run the command again to resume.\n\nExample:\n  $ mod tune configs/6e18.yaml --set seeds=[0,1]',
+    )
+    .action(async (config, { results, rates, ...given }) => {
+      if (given.wholeRuns && given.maxHours === undefined) {
+        throw new InputError('--whole-runs requires --max-hours');
+      }
+      const { DEFAULT_RATES, tuneCommand } = await import('./commands/tune.js');
+      const options = { ...given, resultsDir: results, rates: rates.length === 0 ? DEFAULT_RATES : rates };
+      const io = { program: process.argv[1] as string, times: !isJournal(1), out: print, err: printError };
+      process.exitCode = exitCodeOfSweep(await tuneCommand(config, options, io));
     });
 }
 

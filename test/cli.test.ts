@@ -5,6 +5,7 @@ import { mod, startMod } from './support/mod.js';
 it.each([
   'plan',
   'sweep',
+  'tune',
   'status',
   'eval',
   'report',

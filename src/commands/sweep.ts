@@ -1,5 +1,5 @@
 /** `mod sweep`: trains the runs of a sweep file that are not done, then prints a summary. */
-import { loadSweepFile } from '../config/sweep-file.js';
+import { loadSweepFile, type SweepFile } from '../config/sweep-file.js';
 import { firstOf, lossText, rate, table } from '../format.js';
 import { baselinesOf } from '../report/baseline.js';
 import type { RunRow } from '../results/columns.js';
@@ -11,23 +11,33 @@ import { isPart } from '../sweep/selection.js';
 import { type SweepOptions, type SweepOutcome, sweep } from '../sweep/sweep.js';
 import { leftOutText } from '../sweep/whole-runs.js';
 
-export interface SweepCommandOptions extends Omit<SweepOptions, 'baselineOf'> {
+export interface TrainSweepOptions extends Omit<SweepOptions, 'baselineOf'> {
   /** Settles the diverged runs: they no longer count as failures. */
   acceptDiverged: boolean;
+}
+
+export interface SweepCommandOptions extends TrainSweepOptions {
   /** `key=value` texts that replace values of the file. */
   set: readonly string[];
 }
 
-/**
- * Prints the finished runs, unless quiet, and the failed runs on `err`: if quiet only those that no earlier call has reported,
- * since cron mails every line.
- */
 export async function sweepCommand(
   configPath: string,
   options: SweepCommandOptions,
   err: (text: string) => void,
 ): Promise<SweepOutcome> {
-  const file = loadSweepFile(configPath, options.set);
+  return trainSweep(loadSweepFile(configPath, options.set), options, err);
+}
+
+/**
+ * Trains a sweep. Prints the finished runs, unless quiet, and the failed runs on `err`: if quiet only those that no earlier
+ * call has reported, since cron mails every line.
+ */
+export async function trainSweep(
+  file: SweepFile,
+  options: TrainSweepOptions,
+  err: (text: string) => void,
+): Promise<SweepOutcome> {
   const ended = await sweep(file, { ...options, baselineOf: baselinesOf(file, options.resultsDir) });
   const { folder, unfinished, trained, rows, selected } = ended;
   const { failed, unreported } = compareFailures(
@@ -40,7 +50,7 @@ export async function sweepCommand(
   const outcome = { ...ended, failed };
   if (!options.quiet) {
     const orphans = orphanRuns(folder, rows);
-    const gone = orphans.length === 0 ? '' : `\n\n${orphansText(configPath, orphans)}`;
+    const gone = orphans.length === 0 ? '' : `\n\n${orphansText(file.path, orphans)}`;
     options.out.write(`\n${summary(rows)}${gone}\n\n${sweepFiles(folder).runs}\n`);
   }
   const reported = options.quiet ? unreported : failed;
@@ -62,7 +72,7 @@ function reportUnfinished(unfinished: readonly RunEnd[], err: (text: string) => 
 }
 
 /** Whether to run `on_finish`: not if nothing was trained, for one of several parts, or after a signal. */
-function callsOnFinish({ trained, stoppedBy }: SweepOutcome, options: SweepCommandOptions): boolean {
+function callsOnFinish({ trained, stoppedBy }: SweepOutcome, options: TrainSweepOptions): boolean {
   return trained.length > 0 && !isPart(options) && (stoppedBy === null || stoppedBy === 'max-hours');
 }
 

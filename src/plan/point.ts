@@ -1,5 +1,6 @@
 /** A point of a sweep: one choice on every axis of a product of settings. */
 import type { WrittenNumber } from '../config/document.js';
+import type { WrittenRate } from '../config/learning-rate.js';
 import type { Shape } from '../config/shapes.js';
 import type { Product } from '../config/sweep-file.js';
 import type { RouterName } from '../model/config.js';
@@ -20,6 +21,6 @@ export interface Point {
   /** Null: no block is routed. */
   routing: RoutingPoint | null;
   shape: Shape;
-  learningRate: 'auto' | WrittenNumber;
+  learningRate: WrittenRate;
   seed: WrittenNumber;
 }
