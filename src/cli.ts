@@ -148,6 +148,7 @@ function addSweep(mod: Command): void {
       jobs,
       'auto',
     )
+    .option('--share-gpus', 'with --jobs auto: also use GPUs on which other processes have memory', false)
     .addOption(
       new Option('--slurm', 'submit a job array with one task per run that is neither done nor queued')
         .default(false)
@@ -229,6 +230,7 @@ function addTune(mod: Command): void {
       jobs,
       'auto',
     )
+    .option('--share-gpus', 'with --jobs auto: also use GPUs on which other processes have memory', false)
     .option('--max-hours <hours>', 'after this many hours save, stop and exit with code 75', positive)
     .option(
       '--whole-runs',

@@ -10,6 +10,11 @@ export class TryLaterError extends Error {
   override readonly name = 'TryLaterError';
 }
 
+/** The device or its driver has failed: the same work may succeed on another device. */
+export class DeviceError extends Error {
+  override readonly name: string = 'DeviceError';
+}
+
 /** Out of device memory: the trainer retries with a smaller micro-batch. */
 export class DeviceMemoryError extends Error {
   override readonly name = 'DeviceMemoryError';

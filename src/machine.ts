@@ -87,6 +87,47 @@ export function visibleGpus(
   return end === -1 ? words : words.slice(0, end);
 }
 
+/** Memory of one process of another program from which its GPU counts as in use; a display server or MPS has less. */
+const PROCESS_IN_USE = 256 * 2 ** 20;
+/** Memory in use on a GPU whose processes are invisible, as in containers, from which it counts as in use. */
+const GPU_IN_USE = 2 * 2 ** 30;
+
+/**
+ * The GPUs that other processes use, and the bytes of their memory in use. A GPU whose use is unknown counts as free. Called
+ * before any process of this program uses them.
+ *
+ * @param gpus in the notation of CUDA_VISIBLE_DEVICES
+ */
+export function gpusInUse(
+  gpus: readonly string[],
+  query: (what: string) => string[][] = queryGpus,
+  order: string | undefined = process.env.CUDA_DEVICE_ORDER,
+): Map<string, number> {
+  if (gpus.length === 0) return new Map();
+  const rows = query('gpu=uuid,memory.used,name');
+  const processes = query('compute-apps=gpu_uuid,used_memory');
+  // CUDA numbers GPUs of several kinds by their speed, nvidia-smi by their place on the bus.
+  const isOrdered = order === 'PCI_BUS_ID' || new Set(rows.map(([, , name]) => name)).size === 1;
+  const rowOf = (gpu: string) => {
+    if (/^\d+$/.test(gpu)) return isOrdered ? rows[Number(gpu)] : undefined;
+    return rows.find(([uuid]) => uuid?.startsWith(gpu));
+  };
+  const inUse = new Map<string, number>();
+  for (const gpu of gpus) {
+    const [uuid, used] = rowOf(gpu) ?? [];
+    const bytes = Number(used) * 2 ** 20;
+    const isInUse = processes.some(([of, mib]) => of === uuid && Number(mib) * 2 ** 20 >= PROCESS_IN_USE);
+    if (bytes >= GPU_IN_USE || isInUse) inUse.set(gpu, bytes);
+  }
+  return inUse;
+}
+
+/** Rows of a query of nvidia-smi, in MiB; none if it is missing or fails. */
+function queryGpus(what: string): string[][] {
+  const lines = nvidiaSmi([`--query-${what}`, '--format=csv,noheader,nounits']).split('\n');
+  return lines.filter((line) => line !== '').map((line) => line.split(', '));
+}
+
 const QUERY = [
   '--query-gpu=uuid,name,driver_version,memory.total,compute_cap',
   '--format=csv,noheader,nounits',
@@ -94,16 +135,19 @@ const QUERY = [
 
 /** The GPUs that nvidia-smi lists; none if it is missing or fails. */
 function nvidiaGpus(): Gpu[] {
+  return parseGpus(nvidiaSmi(QUERY));
+}
+
+/** What nvidia-smi prints; nothing if it is missing or fails. */
+function nvidiaSmi(args: string[]): string {
   try {
-    return parseGpus(
-      execFileSync('nvidia-smi', QUERY, {
-        encoding: 'utf8',
-        stdio: ['ignore', 'pipe', 'ignore'],
-        timeout: 20_000,
-      }),
-    );
+    return execFileSync('nvidia-smi', args, {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+      timeout: 20_000,
+    });
   } catch {
-    return [];
+    return '';
   }
 }
 

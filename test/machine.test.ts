@@ -1,6 +1,6 @@
 /** The machine: cores, GPUs, free disk space. */
 import { describe, expect, it } from 'vitest';
-import { freeDiskBytes, parseGpus, physicalCores, visibleGpus } from '../src/machine.js';
+import { freeDiskBytes, gpusInUse, parseGpus, physicalCores, visibleGpus } from '../src/machine.js';
 
 const processor = (socket: number, core: number) =>
   `processor\t: 0\nphysical id\t: ${socket}\ncore id\t\t: ${core}`;
@@ -61,4 +61,35 @@ it.each([
 
 it('free disk space of a missing folder is that of its nearest existing parent', () => {
   expect(freeDiskBytes('no/such/folder')).toBeGreaterThan(0);
+});
+
+describe('GPUs in use', () => {
+  const answers =
+    (gpus: string[][], processes: string[][] = []) =>
+    (what: string): string[][] =>
+      what.startsWith('gpu=') ? gpus : processes;
+  const GPUS = [
+    ['GPU-a', '40000', 'H100'],
+    ['GPU-b', '700', 'H100'],
+    ['GPU-c', '3', 'H100'],
+  ];
+  const inUse = (...args: Parameters<typeof gpusInUse>) => [...gpusInUse(...args).keys()];
+
+  it('have much memory in use, or a process with some', () => {
+    expect(inUse(['GPU-a', 'GPU-b', 'GPU-c'], answers(GPUS))).toEqual(['GPU-a']);
+    expect(inUse(['GPU-a', 'GPU-b', 'GPU-c'], answers(GPUS, [['GPU-b', '690']]))).toEqual(['GPU-a', 'GPU-b']);
+  });
+
+  it('do not include those with an MPS server alone, or whose use is unknown', () => {
+    expect(inUse(['GPU-b'], answers(GPUS, [['GPU-b', '30']]))).toEqual([]);
+    expect(inUse(['GPU-d'], answers([['GPU-d', '[N/A]', 'H100']], [['GPU-d', '[N/A]']]))).toEqual([]);
+    expect(inUse(['MIG-x'], answers(GPUS))).toEqual([]);
+  });
+
+  it('may be named by index, if CUDA and nvidia-smi number them alike', () => {
+    const mixed = [['GPU-a', '40000', 'A100'], ...GPUS.slice(1)];
+    expect(inUse(['0', '1'], answers(GPUS))).toEqual(['0']);
+    expect(inUse(['0', '1'], answers(mixed), undefined)).toEqual([]);
+    expect(inUse(['0', '1'], answers(mixed), 'PCI_BUS_ID')).toEqual(['0']);
+  });
 });

@@ -56,6 +56,7 @@ export async function trainSweep(
   const reported = options.quiet ? unreported : failed;
   for (const { runId, status, note } of reported) err(`${runId}: ${status}: ${note}`);
   if (options.quiet && unreported.length > 0) err(mailSummary(file.name, folder, rows, failed));
+  if (options.quiet) for (const line of ended.lostGpus) err(line); // else they are among the lines of progress
   if (!options.quiet) reportUnfinished(unfinished, err);
   if (callsOnFinish(outcome, options)) {
     const problem = await runOnFinish(file, summaryOf(file.name, outcome, rows));

@@ -6,7 +6,7 @@ import { chooseBackend, describeBackend } from '../backends/choose.js';
 import type { RequestedBackend } from '../backends/names.js';
 import type { RequestedPrecision } from '../backends/precisions.js';
 import { checkpointBytes } from '../checkpoint/disk-space.js';
-import { DeviceMemoryError, DiskFullError, InputError, messageOf } from '../errors.js';
+import { DeviceError, DeviceMemoryError, DiskFullError, InputError, messageOf } from '../errors.js';
 import { isDiskFull, makeResultsFolder } from '../files/atomic.js';
 import { acquireLock } from '../files/lock.js';
 import { bytes } from '../format.js';
@@ -122,7 +122,7 @@ function recordFailure(folder: string, run: PlannedRun, error: unknown): RunEnd 
   } catch {
     // The folder cannot be written: the parent still receives the end.
   }
-  return { runId: run.run_id, status, note };
+  return { runId: run.run_id, status, note, ...(error instanceof DeviceError && { isOfDevice: true }) };
 }
 
 /** The note for a full disk, with sizes and what to do; null for other errors. */

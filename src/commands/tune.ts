@@ -25,6 +25,8 @@ export interface TuneCommandOptions {
   /** FLOPs of each run; undefined: 20 tokens per parameter of the dense base shape. */
   budget: number | undefined;
   jobs: number | 'auto';
+  /** As in `mod sweep`. */
+  shareGpus: boolean;
   maxHours: number | undefined;
   wholeRuns: boolean;
   set: readonly string[];

@@ -17,6 +17,7 @@ import type { PlannedRun } from '../plan/run.js';
 import type { MeasuredColumns, RunRow } from '../results/columns.js';
 import { writeHeldoutLosses } from '../results/heldout-losses.js';
 import { planRow, runFiles, writeEvaluations, writeManifest, writeResult } from '../results/run-folder.js';
+import type { StepReport } from '../train/trainer.js';
 import type { RunEnd, RunMessage } from './messages.js';
 import { manifestOf, resumedManifest, versionsNote } from './run-manifest.js';
 import type { StepLog } from './step-log.js';
@@ -73,7 +74,8 @@ export async function executeRun(options: ExecuteRunOptions): Promise<RunEnd> {
       stop,
       microBatch,
       skipped,
-      onStep: ({ step, loss }) => send(progress(run, step, firstStep, loss, now() - started)),
+      onStep: (report) => send(progress(run, report, firstStep, now() - started)),
+      onPause: () => send({ type: 'pausing', runId: run_id }),
       onMicroBatch: (sequences) => {
         manifest.micro_batch_sequences = sequences;
         log(`out of device memory: continuing with a micro-batch of ${sequences} sequences`);
@@ -204,9 +206,8 @@ async function evaluateRun(
 
 function progress(
   { run_id, spec }: PlannedRun,
-  step: number,
+  { step, loss, stepMs }: StepReport,
   firstStep: number,
-  loss: number,
   elapsedMs: number,
 ): RunMessage {
   const steps = Math.max(1, step - firstStep); // zero or negative after a return to an earlier checkpoint
@@ -218,6 +219,7 @@ function progress(
     loss,
     tokensPerSecond: (tokens * 1000) / elapsedMs,
     secondsLeft: ((spec.steps - step) * elapsedMs) / steps / 1000,
+    stepMs,
   };
 }
 

@@ -42,6 +42,8 @@ export interface TrainingSessionOptions {
   /** First sequences of skipped batches. Training adds to this set. */
   skipped: Set<number>;
   onStep: (report: StepReport) => void;
+  /** Called when no step is to be expected soon: before a checkpoint is read or written, after each batch of an evaluation. */
+  onPause: () => void;
   onMicroBatch: (sequences: number) => void;
   /** Called after a batch was added to `skipped`. */
   onSkip: () => void;
@@ -102,6 +104,7 @@ export class TrainingSession {
     for (;;) {
       const outcome = await this.train();
       if (outcome.kind === 'stopped') return { kind: 'stopped' };
+      this.options.onPause();
       if (outcome.kind === 'done') {
         await this.checkpointer.begin(this.step, () => this.files());
         await this.checkpointer.settle();
@@ -194,6 +197,7 @@ export class TrainingSession {
           batchSequences: this.microBatch,
           seed: spec.seed,
           freeMemory,
+          onProgress: () => this.options.onPause(),
         });
         return loss;
       },
@@ -206,6 +210,7 @@ export class TrainingSession {
 
   /** Saves a checkpoint while training pauses; returns whether training continues. */
   private async save(): Promise<boolean> {
+    this.options.onPause();
     await this.checkpointer.begin(this.step, () => this.files());
     if (this.options.stop.reason === null) return true;
     await this.checkpointer.settle();

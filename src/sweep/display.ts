@@ -6,6 +6,8 @@ import type { RunEnd, RunMessage } from '../run/messages.js';
 export interface Display {
   message(message: RunMessage): void;
   ended(end: RunEnd): void;
+  /** A line about the sweep as a whole. */
+  note(line: string): void;
   close(): void;
 }
 
@@ -26,6 +28,7 @@ export interface DisplayOptions {
 export const silentDisplay: Display = {
   message: () => undefined,
   ended: () => undefined,
+  note: () => undefined,
   close: () => undefined,
 };
 
@@ -67,6 +70,7 @@ class RunStates {
       case 'evaluating':
         state.evaluating = `${message.mode} ${message.done}/${message.total}`;
         return state;
+      case 'pausing':
       case 'finished':
         return state;
       default:
@@ -126,6 +130,7 @@ export function barDisplay({ total, done, out }: DisplayOptions): Display {
       const left = (((Date.now() - started) / ended) * (total - done - ended)) / 1000;
       sweep.update(done + ended, { text: `runs, ${duration(left)} left` });
     },
+    note: (line) => bars.log(`${line}\n`),
     close: () => bars.stop(),
   };
 }
@@ -152,6 +157,7 @@ export function lineDisplay({ total, done, out, now, interval, times }: DisplayO
       finished += 1;
       printLine(`${finished}/${total} ${runId}: ${status}${note === null ? '' : `, ${note}`}`);
     },
+    note: printLine,
     close: () => undefined,
   };
 }

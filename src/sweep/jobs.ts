@@ -15,17 +15,6 @@ export function automaticJobs(backend: BackendName, gpus: number): number {
 }
 
 /**
- * Environment that limits the run in a slot to one GPU. Empty for a single GPU, which CUDA finds by itself.
- *
- * @param slot the run's index among those that train in parallel, from 0
- * @param gpus the GPUs' names for CUDA_VISIBLE_DEVICES
- */
-export function gpuEnvironment(slot: number, gpus: readonly string[]): Record<string, string> {
-  if (gpus.length < 2) return {};
-  return { CUDA_VISIBLE_DEVICES: gpus[slot % gpus.length] as string };
-}
-
-/**
  * The runs in the order in which to start them. In parallel the largest starts first, so that no large run is left for the
  * end. With a time limit the end may not be reached, so the order of the file is kept as their priority.
  */
@@ -37,20 +26,47 @@ export function startingOrder(
   return jobs === 1 || maxHours !== undefined ? runs : largestFirst(runs);
 }
 
+/** What becomes of an item after `work`: nothing more, or it goes back to the front of the queue. */
+export type WorkOutcome = 'settled' | 'again';
+
 /**
  * Runs `work` on every item, in order, at most `jobs` at a time, until `stopped` returns true. `slot`, from 0, is unique
- * among the items in progress; the next item gets the free slot.
+ * among the items in progress; the next item gets a free slot that accepts it.
+ *
+ * @returns the items that were not settled: `stopped` returned true, or no slot accepts them
  */
 export async function inParallel<T>(
   items: readonly T[],
   jobs: number,
-  work: (item: T, slot: number) => Promise<void>,
-  stopped: () => boolean = () => false,
-): Promise<void> {
+  work: (item: T, slot: number) => Promise<WorkOutcome>,
+  {
+    stopped = () => false,
+    accepts = () => true,
+  }: { stopped?: () => boolean; accepts?: (item: T, slot: number) => boolean } = {},
+): Promise<T[]> {
   const queue = [...items];
+  let inProgress = 0;
+  let waiting: (() => void)[] = [];
   const worker = async (_: unknown, slot: number) => {
-    for (let item = queue.shift(); item !== undefined && !stopped(); item = queue.shift())
-      await work(item, slot);
+    while (!stopped()) {
+      const at = queue.findIndex((item) => accepts(item, slot));
+      if (at === -1) {
+        if (inProgress === 0) return;
+        // An item in progress may come back for this slot.
+        await new Promise<void>((resolve) => waiting.push(resolve));
+        continue;
+      }
+      const [item] = queue.splice(at, 1) as [T];
+      inProgress += 1;
+      try {
+        if ((await work(item, slot)) === 'again') queue.unshift(item);
+      } finally {
+        inProgress -= 1;
+        for (const wake of waiting) wake();
+        waiting = [];
+      }
+    }
   };
-  await Promise.all(Array.from({ length: Math.min(jobs, items.length) }, worker));
+  await Promise.all(Array.from({ length: jobs }, worker));
+  return queue;
 }

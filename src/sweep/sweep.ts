@@ -1,17 +1,14 @@
 /** A sweep: plans it, trains the runs that are not done in child processes, and updates its tables. */
-import { execFile } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { type BackendChoice, describeBackend } from '../backends/choose.js';
 import { BACKENDS } from '../backends/names.js';
 import { checkpointSteps } from '../checkpoint/folder.js';
 import { pruneFinishedRuns } from '../checkpoint/pruning.js';
 import type { SweepFile } from '../config/sweep-file.js';
-import { InputError, messageOf } from '../errors.js';
+import { messageOf } from '../errors.js';
 import { isDiskFull, makeResultsFolder } from '../files/atomic.js';
 import { acquireLock } from '../files/lock.js';
-import { visibleGpus } from '../machine.js';
 import type { PlannedRun } from '../plan/run.js';
 import type { RunRow } from '../results/columns.js';
 import { runFiles } from '../results/run-folder.js';
@@ -24,12 +21,14 @@ import {
   writePlanOfPart,
 } from '../results/sweep-folder.js';
 import { currentRows, writeTables } from '../results/tables.js';
-import type { RunEnd } from '../run/messages.js';
+import type { RunEnd, RunMessage } from '../run/messages.js';
 import type { StopReason } from '../run/stop-request.js';
 import { barDisplay, type Display, lineDisplay, silentDisplay } from './display.js';
-import { automaticJobs, inParallel, startingOrder } from './jobs.js';
+import { GpuPool, gpuName } from './gpu-pool.js';
+import { automaticJobs, inParallel, startingOrder, type WorkOutcome } from './jobs.js';
 import { modelTable } from './model-table.js';
 import { checkData, checkDisk, checkResults } from './preflight.js';
+import { backendKey, lostReason, PROBE_LIMIT, probeAll } from './probing.js';
 import { RunProcesses } from './run-processes.js';
 import {
   divergedBefore,
@@ -39,6 +38,7 @@ import {
   type SelectionOptions,
   selectRuns,
 } from './selection.js';
+import type { TimeLimits } from './watchdog.js';
 import { estimateRun, leftOutFor } from './whole-runs.js';
 
 export interface SweepOptions extends SelectionOptions {
@@ -48,6 +48,10 @@ export interface SweepOptions extends SelectionOptions {
   maxHours: number | undefined;
   /** With maxHours: start no run that cannot end in the time that is left. */
   wholeRuns: boolean;
+  /** Whether `jobs: auto` also takes GPUs that other processes use. */
+  shareGpus: boolean;
+  /** Limits of processes without progress; for tests. `probe`: of the computation that checks a GPU. Milliseconds. */
+  limits?: TimeLimits & { probe: number };
   quiet: boolean;
   out: NodeJS.WriteStream;
   /** Whether progress lines begin with their time. */
@@ -68,6 +72,8 @@ export interface SweepOutcome {
   stoppedBy: StopReason | null;
   /** Runs trained by this call, with any end. */
   trained: RunEnd[];
+  /** One line for each GPU that was lost during this call. */
+  lostGpus: readonly string[];
   /** The final rows of all runs of the sweep. */
   rows: RunRow[];
 }
@@ -76,6 +82,8 @@ type Ends = Omit<SweepOutcome, 'folder' | 'selected' | 'rows'>;
 
 /** Milliseconds between progress lines without a terminal. */
 const LINE_INTERVAL = 15_000;
+
+const NO_GPU_LEFT = 'no GPU is left on which it can train: see mod doctor, then start the sweep again';
 
 /**
  * Trains the runs of a sweep file that are not done. If a run fails, the others continue.
@@ -121,7 +129,7 @@ function nothingToDo(
       `nothing to train: ${selected.length > 0 ? done : nothingSelectedReason(plan, options)}\n`,
     );
   }
-  return { failed, unfinished: [], stoppedBy: null, trained: [] };
+  return { failed, unfinished: [], stoppedBy: null, trained: [], lostGpus: [] };
 }
 
 /** Why a call selects no feasible run: its shard is empty, or the runs of --only are not feasible. */
@@ -141,40 +149,69 @@ async function trainAll(
   selected: readonly PlannedRun[],
   options: SweepOptions,
 ): Promise<Ends> {
-  const backends = await backendsOf(todo, options.program);
+  const { program, limits, jobs: requested } = options;
+  const probing = {
+    program,
+    passesOver: requested === 'auto' && !options.shareGpus,
+    limit: limits?.probe ?? PROBE_LIMIT,
+  };
+  const { backends, notes, ...found } = await probeAll(todo, probing);
   const names = [...backends.values()].map(({ name }) => name);
-  const gpus = names.every((name) => BACKENDS[name].occupies === 'core') ? [] : visibleGpus();
-  const automatic = () => Math.min(...names.map((name) => automaticJobs(name, gpus.length)));
-  const jobs = options.jobs === 'auto' ? automatic() : options.jobs;
+  const automatic = () => Math.min(...names.map((name) => automaticJobs(name, found.gpus.length)));
+  const jobs = requested === 'auto' ? automatic() : requested;
+  const gpus = new GpuPool(found.gpus, found.isSelection, jobs);
   checkDisk(folder, todo, jobs);
   const before = selected.filter((run) => !todo.includes(run));
   if (!options.quiet) {
     const intro = [...backends.values()].map(describeBackend);
-    options.out.write(`${[...intro, '', modelTable(todo), ''].join('\n')}\n`);
+    options.out.write(`${[...intro, ...notes, '', modelTable(todo), ''].join('\n')}\n`);
   }
   const display = displayOf(options, selected.length, before.length);
   const threads = Math.max(1, Math.floor(availableParallelism() / Math.min(jobs, todo.length)));
   // Parts of a sweep write the tables only at their end: this reads all run folders, too slow for many parts at once.
   const updateTables = () => (isPart(options) ? undefined : tryWriteTables(folder, plan));
-  const processes = new RunProcesses(options.program, folder, base_dir, threads, gpus, (message) => {
+  const onMessage = (message: RunMessage) => {
     if (message.type === 'started') updateTables();
     display.message(message);
-  });
+  };
+  const processes = new RunProcesses(program, folder, base_dir, threads, onMessage, limits);
   const failed = divergedBefore(folder, before);
   const [unfinished, trained]: [RunEnd[], RunEnd[]] = [[], []];
   updateTables();
   let diskIsFull = false;
   const timer = after(options.maxHours, () => processes.stop('max-hours'));
   const secondsLeft = countdown(options.maxHours);
+  const backendOf = (run: PlannedRun) => backends.get(backendKey(run)) as BackendChoice;
+  const settle = (end: RunEnd) => {
+    if (end.status !== 'running') trained.push(end);
+    const { outcome } = RUN_STATUSES[end.status];
+    if (outcome !== 'done') ({ unfinished, failed })[outcome].push(end);
+  };
   const leftOut = (run: PlannedRun): RunEnd | null => {
     if (!options.wholeRuns) return null;
     const { checkpoints } = runFiles(runFolder(folder, run.run_id));
-    const backend = backends.get(backendKey(run)) as BackendChoice;
     const taken = checkpointSteps(checkpoints).at(-1) ?? 0;
-    return leftOutFor(run, estimateRun(run, currentRows(folder, plan), backend, taken), secondsLeft());
+    return leftOutFor(run, estimateRun(run, currentRows(folder, plan), backendOf(run), taken), secondsLeft());
+  };
+  /** The end of each run that went back to the queue. */
+  const earlier = new Map<string, RunEnd>();
+  /** Whether a failed run is to be trained on another GPU; a GPU that no longer works is retired. */
+  const judge = async (run: PlannedRun, end: RunEnd, gpu: string): Promise<WorkOutcome> => {
+    const { run_id: runId } = run;
+    const backend = backendOf(run);
+    if (end.status !== 'failed' || BACKENDS[backend.name].occupies !== 'gpu') return 'settled';
+    if (processes.stoppedBy !== null) return 'settled';
+    const lost = await lostReason(run, backend, gpus.environment(gpu), probing);
+    const known = gpus.lost.length;
+    const verdict = gpus.judge({ runId, gpu, lost, isOfDevice: end.isOfDevice === true });
+    for (const line of gpus.lost.slice(known)) display.note(line);
+    if (verdict === 'failed') return 'settled';
+    earlier.set(runId, end);
+    display.note(`${runId} failed on ${gpuName(gpu)} and goes back to the queue: ${end.note}`);
+    return 'again';
   };
   try {
-    await inParallel(
+    const left = await inParallel(
       startingOrder(todo, jobs, options.maxHours),
       jobs,
       async (run, slot) => {
@@ -182,29 +219,44 @@ async function trainAll(
         if (noSpace !== null) {
           diskIsFull = true;
           failed.push(noSpace);
-          return;
+          return 'settled';
         }
         const late = leftOut(run);
         if (late !== null) {
           unfinished.push(late);
-          return;
+          return 'settled';
         }
-        const end = await processes.train(run, backends.get(backendKey(run)) as BackendChoice, slot);
-        if (end.status !== 'running') trained.push(end);
-        const { outcome } = RUN_STATUSES[end.status];
-        if (outcome !== 'done') ({ unfinished, failed })[outcome].push(end);
-        display.ended(end);
+        const gpu = gpus.of(slot);
+        const end = await processes.train(run, backendOf(run), gpus.environment(gpu));
+        const outcome = await judge(run, end, gpu);
+        if (outcome === 'settled') {
+          const on = gpus.failedOn(run.run_id).map(gpuName);
+          if (end.status === 'failed' && on.length > 1) end.note += `; it failed on ${on.join(' and on ')}`;
+          settle(end);
+          display.ended(end);
+        }
         pruneFinishedRuns(folder, plan);
         updateTables();
+        return outcome;
       },
-      () => processes.stoppedBy !== null || diskIsFull,
+      {
+        stopped: () => processes.stoppedBy !== null || diskIsFull,
+        accepts: ({ run_id }, slot) => gpus.accepts(run_id, slot),
+      },
     );
+    if (processes.stoppedBy === null && !diskIsFull) {
+      for (const { run_id: runId } of left) {
+        const end = earlier.get(runId);
+        if (end !== undefined) settle(end);
+        else unfinished.push({ runId, status: 'interrupted', note: NO_GPU_LEFT });
+      }
+    }
   } finally {
     clearInterval(timer);
     processes.close();
     display.close();
   }
-  return { failed, unfinished, stoppedBy: processes.stoppedBy, trained };
+  return { failed, unfinished, stoppedBy: processes.stoppedBy, trained, lostGpus: gpus.lost };
 }
 
 /** Calls a function after some hours. Checks the time every second, since a timer is limited to 24 days. */
@@ -223,32 +275,6 @@ function after(hours: number | undefined, call: () => void): NodeJS.Timeout | un
 function countdown(hours: number | undefined): () => number {
   const end = performance.now() + 3_600_000 * (hours ?? Number.POSITIVE_INFINITY);
   return () => Math.max(0, (end - performance.now()) / 1000);
-}
-
-/** The backend for each requested backend and precision, chosen once, so that equal requests get the same backend. */
-async function backendsOf(runs: readonly PlannedRun[], program: string): Promise<Map<string, BackendChoice>> {
-  const chosen = new Map<string, BackendChoice>();
-  for (const run of runs) {
-    const key = backendKey(run);
-    if (!chosen.has(key)) chosen.set(key, await probeBackend(run, program));
-  }
-  return chosen;
-}
-
-/** Runs `mod probe`: a crash while native code is loaded must not end the sweep. */
-async function probeBackend({ backend, spec }: PlannedRun, program: string): Promise<BackendChoice> {
-  const args = [program, 'probe', '--backend', backend, '--precision', spec.precision];
-  try {
-    const { stdout } = await promisify(execFile)(process.execPath, args);
-    return JSON.parse(stdout) as BackendChoice;
-  } catch (error) {
-    const message = (error as { stderr?: string }).stderr?.trim().replace(/^mod: /, '');
-    throw new InputError(message || messageOf(error));
-  }
-}
-
-function backendKey({ backend, spec }: PlannedRun): string {
-  return `${backend} ${spec.precision}`;
 }
 
 function displayOf({ quiet, out, times }: SweepOptions, total: number, done: number): Display {

@@ -81,6 +81,7 @@ export async function trainTiny(
       onStep: (report) => {
         if (options.onStep?.(report, training) === true) stop.reason = 'SIGTERM';
       },
+      onPause: () => undefined,
       onMicroBatch: () => undefined,
       onSkip: () => undefined,
       log: writeLog,

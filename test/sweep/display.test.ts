@@ -8,7 +8,15 @@ it('prints the runs in training once per interval, and a line at once when a run
   const out = { write: (text: string) => lines.push(text) } as unknown as NodeJS.WriteStream;
   const display = lineDisplay({ total: 3, done: 1, out, now: () => time, interval: 1000, times: true });
   const step = (step: number, loss: number) =>
-    display.message({ type: 'step', runId: 'a', step, loss, tokensPerSecond: 1234, secondsLeft: 75 });
+    display.message({
+      type: 'step',
+      runId: 'a',
+      step,
+      loss,
+      tokensPerSecond: 1234,
+      secondsLeft: 75,
+      stepMs: 9,
+    });
   display.message({ type: 'started', runId: 'a', steps: 40 });
   step(1, 5);
   time = 1000;

@@ -1,6 +1,6 @@
 /** Runs train in parallel up to the limit, each on another GPU if there are several. */
 import { describe, expect, it } from 'vitest';
-import { automaticJobs, gpuEnvironment, inParallel, startingOrder } from '../../src/sweep/jobs.js';
+import { automaticJobs, inParallel, startingOrder } from '../../src/sweep/jobs.js';
 import { plannedRun } from '../results/planned-run.js';
 
 it('starts the largest first in parallel, but in the file’s order with a time limit', () => {
@@ -22,6 +22,7 @@ describe('in parallel', () => {
       most = Math.max(most, running);
       await new Promise((resolve) => setTimeout(resolve, item));
       running -= 1;
+      return 'settled';
     });
     expect(started).toEqual([3, 1, 2, 5, 4]);
     expect(most).toBe(2);
@@ -36,6 +37,7 @@ describe('in parallel', () => {
       slots.push(slot);
       await new Promise((resolve) => setTimeout(resolve, 10 * item));
       taken.delete(slot);
+      return 'settled';
     });
     expect(slots.slice(0, 5)).toEqual([0, 1, 2, 2, 2]); // the short ones follow one another on the third
   });
@@ -45,10 +47,38 @@ describe('in parallel', () => {
     await inParallel(
       [1, 2, 3],
       1,
-      async (item) => void started.push(item),
-      () => started.length === 2,
+      async (item) => {
+        started.push(item);
+        return 'settled';
+      },
+      { stopped: () => started.length === 2 },
     );
     expect(started).toEqual([1, 2]);
+  });
+
+  it('gives an item that comes back to a slot that accepts it, which waits for it', async () => {
+    const at: string[] = [];
+    const left = await inParallel(
+      ['a', 'b', 'c'],
+      2,
+      async (item, slot) => {
+        at.push(`${item}${slot}`);
+        await new Promise((resolve) => setTimeout(resolve, slot === 0 ? 20 : 1));
+        return slot === 0 ? 'again' : 'settled';
+      },
+      { accepts: (_, slot) => slot === 1 || at.length === 0 }, // slot 0 is retired after its first item
+    );
+    expect(at).toEqual(['a0', 'b1', 'c1', 'a1']);
+    expect(left).toEqual([]);
+  });
+
+  it('returns the items that no slot accepts any more', async () => {
+    let lost = false;
+    const work = async () => {
+      lost = true;
+      return 'settled' as const;
+    };
+    expect(await inParallel([1, 2, 3], 1, work, { accepts: () => !lost })).toEqual([2, 3]);
   });
 });
 
@@ -59,15 +89,4 @@ it.each([
   ['tensorflow', 0, 1],
 ] as const)('automatic jobs: %s with %i GPUs trains %i runs in parallel', (backend, gpus, jobs) => {
   expect(automaticJobs(backend, gpus)).toBe(jobs);
-});
-
-it('a run sees only the GPU of its slot; a single GPU needs no environment', () => {
-  const gpus = ['GPU-a', 'GPU-b'];
-  expect([0, 1, 2].map((slot) => gpuEnvironment(slot, gpus).CUDA_VISIBLE_DEVICES)).toEqual([
-    'GPU-a',
-    'GPU-b',
-    'GPU-a',
-  ]);
-  expect(gpuEnvironment(0, ['GPU-a'])).toEqual({});
-  expect(gpuEnvironment(0, [])).toEqual({});
 });

@@ -1,11 +1,11 @@
 /** The CUDA driver API through koffi: context, memory, stream, events, modules, launches and graphs. */
 import koffi from 'koffi';
-import { DeviceMemoryError } from '../../../errors.js';
+import { DeviceError, DeviceMemoryError } from '../../../errors.js';
 
 /** A device address or a handle of the driver: below 2^53 on every platform that CUDA supports. */
 export type Address = number;
 
-export class CudaError extends Error {
+export class CudaError extends DeviceError {
   override readonly name = 'CudaError';
   constructor(
     readonly code: number,
