@@ -54,6 +54,9 @@ const WIDTH_STEP = 32;
 /** Shapes of up to this many times the largest width and depth that were trained are compared. */
 const LARGER = 4;
 
+/** Farther from the largest budget a law is not trusted. */
+const FARTHEST = 30;
+
 /** Budgets that differ by less are one. */
 const NEARLY = 1.01;
 
@@ -71,6 +74,11 @@ export function predict(runs: readonly LoadedRun[], budget: number): Predicted {
   if (joint === null) {
     throw new InputError(
       'a prediction needs, below its budget, dense runs and MoD runs of raw gate, three shapes or more of each, at two budgets or more: train another budget first',
+    );
+  }
+  if (budget > FARTHEST * largest) {
+    throw new InputError(
+      `${budgetName(budget)} FLOPs are more than ${FARTHEST} times the largest budget below it, ${budgetName(largest)}: predict a nearer budget first, and train it`,
     );
   }
   const kinds = [

@@ -61,6 +61,10 @@ describe('a prediction', () => {
   it('needs dense and MoD runs at two smaller budgets', () => {
     expect(() => predict(SMALL, 4e15)).toThrow(InputError);
   });
+
+  it('reaches at most 30 times the largest budget', () => {
+    expect(() => predict(SMALL, 1e18)).toThrow('more than 30 times the largest budget below it, 4e15');
+  });
 });
 
 const ABOUT: Omit<Prediction, keyof Predicted> = {

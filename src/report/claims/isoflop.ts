@@ -122,7 +122,7 @@ function largerAsCostly(study: Study): Claim {
       'The optimal MoD transformer has more parameters than the optimal baseline and uses as many FLOPs per pass.',
     source: '4.1, figure 4',
   };
-  const needs = 'Needs dense and MoD curves of four sizes or more that both have their minimum in range.';
+  const needs = 'Needs dense and MoD curves whose optima are both known.';
   return overBudgets(text, study, needs, ({ baseline, mod }) => {
     if (baseline === null || mod === null) return null;
     const params = ratioOfOptima(mod, baseline, 'params');

@@ -25,7 +25,7 @@ export function scalingFigure(
     return {
       title,
       paper: null,
-      needs: 'Needs a setting whose curve has its minimum in range at two budgets or more.',
+      needs: 'Needs a setting whose optimum is known at two budgets or more.',
     };
   }
   const keys = new Set(laws.map(({ setting }) => setting.key));
