@@ -7,7 +7,7 @@ import { InputError } from '../errors.js';
 import { counted, lossText, table } from '../format.js';
 import type { BaseShape } from '../model/parametrization.js';
 import { tuningBase, tuningSweep } from '../plan/tuning.js';
-import { commonRate, type TunedKind, tuneKinds } from '../report/tuning.js';
+import { commonRate, infeasibleKinds, type TunedKind, tuneKinds } from '../report/tuning.js';
 import { significant, withInterval } from '../report/words.js';
 import { loadRuns } from '../results/load.js';
 import type { SweepOutcome } from '../sweep/sweep.js';
@@ -42,6 +42,8 @@ export interface Tuning {
   sweep: string;
   base: BaseShape;
   kinds: TunedKind[];
+  /** Kinds that cannot be trained at the base shape. */
+  not_feasible: { kind: string; reason: string }[];
   /** The rate for all kinds, `0.85x`; null before the first run has ended. */
   learning_rate: string | null;
   /** Whether it is in every interval that is known. */
@@ -105,14 +107,15 @@ function ratesOf(texts: readonly string[]): RateMultiple[] {
 }
 
 export function tuningOf(sweep: string, base: BaseShape): Tuning {
-  const runs = loadRuns([sweep]).filter(({ row }) => row.status !== 'skipped');
-  const kinds = tuneKinds(runs);
+  const runs = loadRuns([sweep]);
+  const kinds = tuneKinds(runs.filter(({ row }) => row.status !== 'skipped'));
   const common = commonRate(kinds);
   const learning_rate = common && multipleText(common.multiple);
   return {
     sweep,
     base,
     kinds,
+    not_feasible: infeasibleKinds(runs),
     learning_rate,
     suits_all_kinds: common?.suitsAll ?? false,
     runs_left: kinds.flatMap(({ rates }) => rates).reduce((sum, { left }) => sum + left, 0),
@@ -132,7 +135,8 @@ function yamlOf({ d_model, n_layers, head_size, batch_tokens }: BaseShape, learn
 }
 
 /** The losses by rate, one sentence for each kind, and the YAML. */
-export function tuningText({ kinds, runs_left, suits_all_kinds, yaml }: Tuning, configPath: string): string {
+export function tuningText(tuning: Tuning, configPath: string): string {
+  const { kinds, not_feasible, runs_left, suits_all_kinds, yaml } = tuning;
   const multiples = [...new Set(kinds.flatMap(({ rates }) => rates.map(({ multiple }) => multiple)))];
   multiples.sort((a, b) => a - b);
   const rows = kinds.map(({ kind, rates }) => [
@@ -159,7 +163,10 @@ export function tuningText({ kinds, runs_left, suits_all_kinds, yaml }: Tuning, 
     ...(broken
       ? ['Rates in parentheses, and those that diverged, are left out of the fit: training breaks there.']
       : []),
-    kinds.map(sentenceOf).join('\n'),
+    [
+      ...kinds.map(sentenceOf),
+      ...not_feasible.map(({ kind, reason }) => `${kind}: cannot be trained at the base shape: ${reason}`),
+    ].join('\n'),
     ...(more === null
       ? []
       : [`More rates: mod tune ${configPath} --rates ${more.map((one) => `${one}x`).join(' ')}`]),

@@ -54,6 +54,7 @@ export function tuningSweep(file: SweepFile, { rates, budget }: TuningOptions): 
     top: atBase(file.top, base, rates),
     products,
     onFinish: null,
+    budgetsAt: `${file.path}, mod tune`,
   };
 }
 

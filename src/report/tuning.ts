@@ -86,8 +86,19 @@ export function tuneKinds(runs: readonly TuningRun[]): TunedKind[] {
   }));
 }
 
+/** The kinds that cannot be trained at the base shape, and why. */
+export function infeasibleKinds(
+  runs: readonly (Pick<TuningRun, 'spec'> & { row: Pick<RunRow, 'status' | 'note'> })[],
+): { kind: string; reason: string }[] {
+  const skipped = runs.filter(({ row }) => row.status === 'skipped');
+  return [...groupBy(skipped, kindsOf(skipped))].map(([kind, [{ row }]]) => ({
+    kind,
+    reason: row.note ?? '',
+  }));
+}
+
 /** The kind of each run: its setting without the learning rate, and the budget if there are several. */
-function kindsOf(runs: readonly TuningRun[]): (run: TuningRun) => string {
+function kindsOf<Run extends Pick<TuningRun, 'spec'>>(runs: readonly Run[]): (run: Run) => string {
   const specs = runs.map(({ spec }) => ({ ...spec, training: { ...spec.training, learning_rate: 1 } }));
   const budgets = new Set(specs.map(({ flop_budget }) => flop_budget));
   const labels = settingsOf(specs).map(({ label }, i) => {

@@ -6,7 +6,7 @@ import { expandSweep } from '../../src/plan/expand.js';
 import type { PlannedRun } from '../../src/plan/run.js';
 import { tuningSweep } from '../../src/plan/tuning.js';
 import { randomStream } from '../../src/random.js';
-import { commonRate, type TuningRun, tuneKinds } from '../../src/report/tuning.js';
+import { commonRate, infeasibleKinds, type TuningRun, tuneKinds } from '../../src/report/tuning.js';
 
 const FILE = `name: a
 flop_budgets: [1e17]
@@ -58,8 +58,14 @@ describe('tuneKinds', () => {
 
   it('has intervals that contain the optimum in about 95% of the cases', () => {
     let [inside, bounded] = [0, 0];
+    const planned = plan();
     for (let draw = 0; draw < 200; draw++) {
-      const [dense] = tuneKinds(runsWith(parabola(() => 1.1, 0.0015, draw)));
+      const [dense] = tuneKinds(
+        runsWith(
+          parabola(() => 1.1, 0.0015, draw),
+          planned,
+        ),
+      );
       if (dense?.interval === null || dense?.interval === undefined) continue;
       bounded++;
       if (dense.interval[0] <= 1.1 && 1.1 <= dense.interval[1]) inside++;
@@ -118,6 +124,14 @@ describe('tuneKinds', () => {
     expect(three[0]).toMatchObject({ optimum: 'between', interval: null });
     expect(three[0]?.best).toBeCloseTo(1.1, 6);
   });
+});
+
+it('names the kinds that cannot be trained at the base shape', () => {
+  const planned = plan(RATES, FILE.replace('[0.125]', '[0.0001]'));
+  const rows = planned.map((run) => ({ spec: run.spec, row: run }));
+  expect(infeasibleKinds(rows)).toEqual([
+    { kind: 'MoD 0.01%, every other block', reason: 'capacity 0.0001 of 1024 tokens selects none' },
+  ]);
 });
 
 describe('tuningSweep', () => {
