@@ -29,8 +29,9 @@ export function rateCurves(budgets: readonly BudgetStudy[]): RateCurve[] {
 const shapeKey = ({
   setting,
   row: { d_model, n_layers, n_heads, d_ff },
-  spec: { batch_sequences },
-}: DoneRun) => [setting.shortLabel, d_model, n_layers, n_heads, d_ff, batch_sequences].join();
+  spec: { batch_sequences, training },
+}: DoneRun) =>
+  [setting.shortLabel, d_model, n_layers, n_heads, d_ff, batch_sequences, training.parametrization].join();
 
 function curveOf(budget: number, runs: readonly [DoneRun, ...DoneRun[]]): RateCurve | null {
   const byRate = [...groupBy(runs, ({ spec }) => spec.training.learning_rate)].sort(([a], [b]) => a - b);

@@ -9,6 +9,7 @@ import { randomStream } from '../../src/random.js';
 import { routedParams } from '../../src/report/joint-law.js';
 import { type Predicted, type Prediction, predict, scoresOf } from '../../src/report/prediction.js';
 import { readPredictions, writePrediction } from '../../src/report/prediction-files.js';
+import { reportOf } from '../../src/report/report.js';
 import { studyOf } from '../../src/report/study.js';
 import { loadRuns } from '../../src/results/load.js';
 import { syntheticRuns, writeSweep } from './synthetic.js';
@@ -119,6 +120,18 @@ describe('a file of a prediction', () => {
     writeFileSync(join(folder, 'prediction-mine.json'), '{}');
     expect(() => readPredictions([folder])).toThrow('prediction-mine.json: not a prediction');
   });
+});
+
+it('five hundred runs are analysed and drawn within 5 s of processor time', () => {
+  const seeds = Array.from({ length: 14 }, (_, i) => i);
+  const runs = syntheticRuns({
+    file: `flop_budgets: [1e15, 4e15]\ncapacities: [0.125, 0.5]\nmodel_sizes: [${SHAPES.slice(0, 6)}]\nseeds: [${seeds}]\n`,
+  });
+  expect(runs.length).toBeGreaterThanOrEqual(500);
+  const start = process.cpuUsage();
+  reportOf(runs);
+  const { user, system } = process.cpuUsage(start);
+  expect((user + system) / 1e6).toBeLessThan(5);
 });
 
 it('backtest: the study’s largest budget is within what its two smaller ones predict', () => {
