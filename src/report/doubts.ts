@@ -1,8 +1,8 @@
 /** Why no verdict may rest on an optimum, and the runs that would change that. */
 import { counted } from '../format.js';
 import type { LoadedRun } from '../results/load.js';
+import { NEEDED_FREEDOM } from './estimate.js';
 import { type Fit, lacksFit } from './fits.js';
-import { NEEDED_FREEDOM } from './noise.js';
 import { shortCount } from './words.js';
 
 export interface Doubt {

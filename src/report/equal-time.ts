@@ -1,7 +1,7 @@
 /** Losses at equal training time, and the compute that routing is worth: both by the local slope of losses over budgets. */
 import type { Interval } from './curve-fit.js';
 import { type Difference, isUnknown, lossDifference } from './differences.js';
-import { type Estimate, intervalOf, sumOf, type Variance } from './noise.js';
+import { type Estimate, intervalOf, sumOf, type Variance } from './estimate.js';
 import { stepTimes } from './step-time.js';
 import type { BudgetStudy, Curve, Study } from './study.js';
 

@@ -8,18 +8,11 @@ import {
   type ShapeMean,
 } from './curve-fit.js';
 import { fTail } from './distributions.js';
+import { intervalOf, NEEDED_FREEDOM, sumOf, TEST_LEVEL, type Variance } from './estimate.js';
 import { groupBy } from './group.js';
 import { dot, leastSquares } from './least-squares.js';
-import {
-  intervalOf,
-  NEEDED_FREEDOM,
-  Noise,
-  type NoisyRun,
-  sumOf,
-  TEST_LEVEL,
-  type Variance,
-  type Weights,
-} from './noise.js';
+import { Noise } from './noise.js';
+import type { NoisyRun, Weights } from './seed-effects.js';
 
 /** The measures of a model's size that curves are fitted over. */
 export const AXES = ['params_total', 'flops_per_pass'] as const;

@@ -1,67 +1,15 @@
 /** The noise of the losses of one budget: the effect of each seed, the variance of a run, and estimates that follow. */
-import { randomStream } from '../random.js';
-import type { Interval } from './curve-fit.js';
-import { t95, twoSidedP } from './distributions.js';
+import { bartlett, equalVariances } from './equal-variances.js';
+import { type Estimate, NEEDED_FREEDOM, sumOf, type Variance } from './estimate.js';
 import { groupBy } from './group.js';
-import { dot, inverseOf, leastSquares } from './least-squares.js';
+import { type NoisyRun, seedEffects, type Weights } from './seed-effects.js';
 
-/** A variance and its degrees of freedom. */
-export interface Variance {
-  variance: number;
-  freedom: number;
-}
-
-/** A number that is linear in the losses of runs, with the variance of that number; null if the variance is unknown. */
-export interface Estimate {
-  value: number;
-  spread: Variance | null;
-}
-
-/** What the noise needs to know of a run. */
-export interface NoisyRun {
-  loss: number;
-  seed: number;
-  /** Runs with equal keys have one shape and setting: they differ in their seed only. */
-  cell: string;
-  /** The key of the run's curve. */
-  curve: string;
-  /** The number of parameters. */
-  size: number;
-}
-
-/** With fewer degrees of freedom an interval is too wide to be of use, and the noise counts as unknown: t is 12.7 with one. */
-export const NEEDED_FREEDOM = 2;
-/** Level of the test for lack of fit. */
-export const TEST_LEVEL = 0.05;
 /** Level of the tests for noise that differs between curves: high, as to miss it costs more than to see it where it is not. */
 const EQUAL_CURVES = 0.1;
 /** The same between sizes. */
 const EQUAL_SIZES = 0.05;
 /** Each group of shapes whose noise is compared with that of others has at least this many. */
 const GROUP_FREEDOM = 4;
-/** Seed effects are estimated if at least this many degrees of freedom are left. */
-const LEFT_FREEDOM = 3;
-
-/** The 95% interval by Student's t; null if the variance is unknown or has too few degrees of freedom. */
-export function intervalOf({ value, spread }: Estimate): Interval | null {
-  if (spread === null || spread.freedom < NEEDED_FREEDOM) return null;
-  const half = t95(spread.freedom) * Math.sqrt(spread.variance);
-  return [value - half, value + half];
-}
-
-/** Two-sided p of the hypothesis that the true value is `bound`; null where `intervalOf` is. */
-export function pOf({ value, spread }: Estimate, bound = 0): number | null {
-  if (spread === null || spread.freedom < NEEDED_FREEDOM) return null;
-  return twoSidedP((value - bound) / Math.sqrt(spread.variance), spread.freedom);
-}
-
-/** The variance of a sum of independent parts, with Satterthwaite's degrees of freedom (1946). */
-export function sumOf(parts: readonly Variance[]): Variance {
-  const variance = parts.reduce((sum, part) => sum + part.variance, 0);
-  const spread = parts.reduce((sum, part) => sum + part.variance ** 2 / part.freedom, 0);
-  return { variance, freedom: spread === 0 ? Number.POSITIVE_INFINITY : variance ** 2 / spread };
-}
-
 /** Sum of squares of a curve's shapes around its fit, with the degrees of freedom. */
 export interface CurveResidual {
   curve: string;
@@ -71,9 +19,6 @@ export interface CurveResidual {
 
 /** How the variance of a run depends on the run. */
 export type NoiseKind = 'one' | 'by curve' | 'by size' | 'unknown';
-
-/** Runs with their weights in an estimate. */
-export type Weights = ReadonlyMap<NoisyRun, number>;
 
 /**
  * The losses of one budget: y = shape + seed + noise. A seed's effect is common to all shapes and is estimated within
@@ -296,115 +241,3 @@ const widened = (freedom: number) => 1 + 1 / freedom;
 
 const groupAt = (groups: readonly SizeGroup[], size: number): SizeGroup =>
   groups.find(({ upTo }) => size <= upTo) as SizeGroup;
-
-interface SeedEffects {
-  seeds: number[];
-  /** Sum to 0. */
-  effects: number[];
-  /** The weights of runs in the effects that a weighted sum of losses contains. */
-  influence: (weights: Weights) => Map<NoisyRun, number>;
-  /** Of the mean of the seeds around the mean of all seeds that could have been drawn; null if it is not above 0. */
-  variance: (pure: Variance) => Variance | null;
-}
-
-/** The effects of seeds that several shapes share, by least squares within shapes; null if seeds are not shared. */
-function seedEffects(cells: readonly (readonly NoisyRun[])[]): SeedEffects | null {
-  const seeds = [...new Set(cells.flatMap((cell) => cell.map(({ seed }) => seed)))].sort((a, b) => a - b);
-  const freedom = cells.reduce((sum, cell) => sum + cell.length - 1, 0);
-  if (seeds.length < 2 || cells.length < 2 || freedom - (seeds.length - 1) < LEFT_FREEDOM) return null;
-  const last = seeds.at(-1);
-  const coded = (seed: number) =>
-    seeds.slice(0, -1).map((one) => (seed === one ? 1 : 0) - (seed === last ? 1 : 0));
-  const runs: NoisyRun[] = [];
-  const rows: number[][] = [];
-  const losses: number[] = [];
-  for (const cell of cells) {
-    const codes = cell.map(({ seed }) => coded(seed));
-    const center = codes[0]?.map(
-      (_, i) => codes.reduce((sum, row) => sum + (row[i] as number), 0) / cell.length,
-    );
-    const loss = cell.reduce((sum, run) => sum + run.loss, 0) / cell.length;
-    cell.forEach((run, i) => {
-      runs.push(run);
-      rows.push((codes[i] as number[]).map((value, j) => value - ((center as number[])[j] as number)));
-      losses.push(run.loss - loss);
-    });
-  }
-  const fit = leastSquares(
-    rows,
-    losses,
-    losses.map(() => 1),
-  );
-  if (fit === null) return null;
-  const effects = [...fit.beta, -fit.beta.reduce((sum, one) => sum + one, 0)];
-  return {
-    seeds,
-    effects,
-    influence: (weights) => {
-      const total = new Array<number>(seeds.length - 1).fill(0);
-      for (const [{ seed }, weight] of weights) {
-        if (!seeds.includes(seed)) continue;
-        for (const [i, code] of coded(seed).entries()) total[i] = (total[i] as number) + weight * code;
-      }
-      if (total.every((one) => Math.abs(one) < 1e-12)) return new Map();
-      const solution = fit.inverse.map((line) => dot(line, total));
-      return new Map(runs.map((run, i) => [run, dot(rows[i] as number[], solution)]));
-    },
-    variance: (pure) => {
-      // The mean square between seeds has the expectation noise + runs per seed · seed variance.
-      const normal = inverseOf(fit.inverse);
-      const explained =
-        normal === null
-          ? 0
-          : dot(
-              fit.beta,
-              normal.map((line) => dot(line, fit.beta)),
-            );
-      const between = explained / (seeds.length - 1);
-      const perSeed = runs.length / seeds.length;
-      const excess = (between - pure.variance) / perSeed;
-      if (!(excess > 0)) return null;
-      const all = between / perSeed;
-      return {
-        variance: excess / seeds.length,
-        freedom: (seeds.length - 1) * (excess / all) ** 2,
-      };
-    },
-  };
-}
-
-const DRAWS = 400;
-const nulls = new Map<string, Float64Array>();
-
-/**
- * Bartlett's test (1937) of equal variances, with its exact distribution under normal noise by simulation: the chi-squared
- * approximation is poor with one degree of freedom a group. Null for fewer than two groups.
- */
-export function equalVariances(groups: readonly Variance[]): number | null {
-  if (groups.length < 2) return null;
-  const freedoms = groups.map(({ freedom }) => freedom).sort((a, b) => a - b);
-  const key = freedoms.join();
-  let simulated = nulls.get(key);
-  if (simulated === undefined) {
-    const random = randomStream(0, 'report', 'equal variances', key);
-    simulated = Float64Array.from({ length: DRAWS }, () =>
-      bartlett(freedoms.map((freedom) => ({ freedom, variance: chiSquared(freedom, random) / freedom }))),
-    );
-    nulls.set(key, simulated);
-  }
-  const found = bartlett(groups);
-  return (1 + simulated.filter((one) => one >= found).length) / (1 + DRAWS);
-}
-
-function chiSquared(freedom: number, random: { normal(): number }): number {
-  let sum = 0;
-  for (let i = 0; i < freedom; i++) sum += random.normal() ** 2;
-  return sum;
-}
-
-function bartlett(groups: readonly Variance[]): number {
-  const freedom = groups.reduce((sum, one) => sum + one.freedom, 0);
-  const pooled = groups.reduce((sum, one) => sum + one.freedom * one.variance, 0) / freedom;
-  if (!(pooled > 0)) return 0;
-  return groups.reduce((sum, one) => sum - one.freedom * Math.log(Math.max(one.variance / pooled, 1e-12)), 0);
-}

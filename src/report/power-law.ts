@@ -2,7 +2,7 @@
 import { linearFit, mean } from '../statistics.js';
 import type { Interval } from './curve-fit.js';
 import { t95 } from './distributions.js';
-import { intervalOf, sumOf, type Variance } from './noise.js';
+import { intervalOf, sumOf, type Variance } from './estimate.js';
 
 /** The optimum at one budget, with its 95% interval and degrees of freedom. */
 export interface BudgetOptimum {

@@ -221,7 +221,7 @@ function around(value: number, resampled: readonly number[], error: number): Int
   return [value - Math.hypot(Math.min(0, low), half), value + Math.hypot(Math.max(0, high), half)];
 }
 
-/** Whether what was found is within the interval; null if the optimum is not known, and the best model does not tell. */
+/** Whether what was found is within the interval; null if the optimum is not known, and the best model does not decide it. */
 export type Inside = boolean | null;
 
 /** A prediction against what was trained. */
@@ -275,7 +275,7 @@ export function scoresOf({ budgets }: Study, predictions: readonly Prediction[])
   });
 }
 
-/** The loss of a best model is an upper bound of the optimum's: above the interval it tells nothing. */
+/** The loss of a best model is an upper bound of the optimum's: above the interval it decides nothing. */
 const insideOf = (loss: number, from: 'fit' | 'run', interval: Interval): Inside =>
   from === 'run' && loss > interval[1] ? null : isInside(loss, interval);
 

@@ -2,9 +2,9 @@
 import { mean } from '../statistics.js';
 import type { Interval } from './curve-fit.js';
 import { meanOf } from './differences.js';
+import { intervalOf } from './estimate.js';
 import { groupBy } from './group.js';
 import { type JointLaw, type LawRun, routedParams } from './joint-law.js';
-import { intervalOf } from './noise.js';
 
 export interface ResidualGroup {
   by: 'width' | 'depth' | 'learning rate' | 'kind';

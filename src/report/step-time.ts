@@ -1,8 +1,8 @@
 /** Compares step times: measured on one machine by one version of the program, with their spread over steps and seeds. */
 import { mean } from '../statistics.js';
 import type { Unknown } from './differences.js';
+import { type Estimate, sumOf, type Variance } from './estimate.js';
 import { groupBy } from './group.js';
-import { type Estimate, sumOf, type Variance } from './noise.js';
 import type { DoneRun } from './study.js';
 
 /** A key for what determines step time apart from the model: device, backend, precision, batch and sequence length. */

@@ -6,8 +6,10 @@ import { hasEnded } from '../results/run-status.js';
 import { mean } from '../statistics.js';
 import { type CurveFit, fitCurve, type Interval } from './curve-fit.js';
 import { fTail } from './distributions.js';
+import { NEEDED_FREEDOM, TEST_LEVEL, type Variance } from './estimate.js';
 import { groupBy } from './group.js';
-import { NEEDED_FREEDOM, Noise, type NoisyRun, TEST_LEVEL, type Variance } from './noise.js';
+import { Noise } from './noise.js';
+import type { NoisyRun } from './seed-effects.js';
 import { settingsOf } from './settings.js';
 import { budgetName } from './words.js';
 

@@ -4,10 +4,12 @@ import { randomStream } from '../../src/random.js';
 import { allHold, anyHolds, below, holm } from '../../src/report/claims/judgement.js';
 import { fitCurve, type ShapeMean } from '../../src/report/curve-fit.js';
 import { fTail, t95, twoSidedP } from '../../src/report/distributions.js';
+import { equalVariances } from '../../src/report/equal-variances.js';
 import { minimize } from '../../src/report/minimize.js';
-import { equalVariances, Noise, type NoisyRun } from '../../src/report/noise.js';
+import { Noise } from '../../src/report/noise.js';
 import { fitSurface, lossAt } from '../../src/report/parametric.js';
 import { fitPowerLaw, powerLawAt } from '../../src/report/power-law.js';
+import type { NoisyRun } from '../../src/report/seed-effects.js';
 
 const random = () => randomStream(0, 'test');
 /** Shapes of one family with losses 2 + (x - 7)² / 4. */

@@ -2,7 +2,7 @@
 import type { Interval } from '../curve-fit.js';
 import { type Difference, isUnknown } from '../differences.js';
 import { pText } from '../doubts.js';
-import { intervalOf } from '../noise.js';
+import { intervalOf } from '../estimate.js';
 import type { BudgetStudy, Curve, SizeMean, Study } from '../study.js';
 import { budgetName } from '../words.js';
 import { holm, type Judgement, LEVEL } from './judgement.js';

@@ -3,7 +3,7 @@
 import type { Difference } from '../differences.js';
 import { t95 } from '../distributions.js';
 import type { Doubt } from '../doubts.js';
-import { pOf } from '../noise.js';
+import { pOf } from '../estimate.js';
 
 /** The level of a verdict. */
 export const LEVEL = 0.05;
