@@ -17,7 +17,7 @@ export const INTEGRATION = [
   'test/export/export.test.ts',
   'test/files/{atomic,lock}.test.ts',
   'test/golden/**/*.test.ts',
-  'test/model/{decoder,experts,memory,properties}.test.ts',
+  'test/model/{decoder,experts,memory,normal-threads,properties}.test.ts',
   'test/ops/{gradients,kernels}.test.ts',
   'test/report/{any-sweep,calibration,page,prediction}.test.ts',
   'test/repository.test.ts',

@@ -441,7 +441,12 @@ function addBench(mod: Command): void {
       'time training steps on this machine and compare them with a plain matrix product; or measure decoding or memory',
     )
     .option('--shape <shape...>', `shapes to time (default: ${DEFAULT_SHAPES.join(' ')})`, [])
-    .option('--steps <n>', 'number of timed steps; the median is reported', positiveInteger, 9)
+    .option(
+      '--steps <n>',
+      'number of timed steps, fewer if they take more than 30 s; the median is reported',
+      positiveInteger,
+      9,
+    )
     .option('--profile', 'print the share of each op in the step time', false)
     .addOption(
       new Option(

@@ -2,12 +2,13 @@
 import { keep, tensor1d, tensor2d } from '@tensorflow/tfjs-core';
 import { generate } from '../eval/generate.js';
 import type { ModelConfig } from '../model/config.js';
-import { initialValues, type TensorSource } from '../model/parameters.js';
+import { initialValues } from '../model/parameters.js';
 import { Transformer } from '../model/transformer.js';
 import type { DecodeLoops } from '../ops/decode-loop.js';
 import { scope } from '../ops/scope.js';
 import { randomStream } from '../random.js';
 import { mean, median } from '../statistics.js';
+import { repeatingValues } from './values.js';
 
 export interface DecodeMeasurement {
   /** Time of one decoding step in milliseconds, median over repetitions. */
@@ -60,21 +61,6 @@ export async function measureDecode(model: ModelConfig, options: DecodeOptions):
     participation: decisions.length === 0 ? null : mean(decisions.map(Number)),
     cacheBytes: first.cacheBytes.used,
     denseCacheBytes: first.cacheBytes.dense,
-  };
-}
-
-/** Number of values drawn for a large tensor: a prime, so that no two rows are equal. */
-const DRAWN = 65521;
-
-/** Repeats a source's first values: enough for timing, and drawing 100 million values takes seconds. */
-function repeatingValues(source: TensorSource): TensorSource {
-  return (spec) => {
-    const size = spec.shape.reduce((a, b) => a * b, 1);
-    if (size <= DRAWN) return source(spec);
-    const drawn = source({ ...spec, shape: [DRAWN] });
-    const values = new Float32Array(size);
-    for (let at = 0; at < size; at += DRAWN) values.set(drawn.subarray(0, size - at), at);
-    return values;
   };
 }
 

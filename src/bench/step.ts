@@ -1,14 +1,5 @@
 /** Times training steps of one shape on the active backend, and a plain matrix product for comparison. */
-import {
-  concat,
-  keep,
-  matMul,
-  memory,
-  randomNormal,
-  scalar,
-  slice,
-  type Tensor,
-} from '@tensorflow/tfjs-core';
+import { concat, keep, matMul, memory, scalar, slice, type Tensor, tensor } from '@tensorflow/tfjs-core';
 import type { Batch } from '../data/batches.js';
 import type { ModelConfig } from '../model/config.js';
 import { flopsPerPass } from '../model/flops.js';
@@ -23,6 +14,7 @@ import { createOptimizer } from '../train/optimizers.js';
 import { createThresholds } from '../train/router-thresholds.js';
 import { TrainingStep, type TrainingStepOptions } from '../train/step.js';
 import { type Peak, rooflineMs } from './roofline.js';
+import { repeatingValues } from './values.js';
 
 export interface StepMeasurement {
   /** Median wall time of a step in milliseconds, including the device's work. */
@@ -61,11 +53,16 @@ export interface StepOptions {
 
 /** Steps queued before the host waits, on backends that record steps: as in training. */
 const STEPS_AHEAD = 4;
+/** Milliseconds of a step from which what the host does between two of them no longer matters. */
+const LONG_STEP = 500;
+/** Milliseconds after which no more steps are timed, unless fewer than LEAST_STEPS are. */
+const LONGEST = 30_000;
+const LEAST_STEPS = 3;
 
 /** Trains on random tokens for a few steps and times them. */
 export async function measureStep(model: ModelConfig, options: StepOptions): Promise<StepMeasurement> {
   const { batchSequences, recorder } = options;
-  const transformer = new Transformer(model, initialValues(0));
+  const transformer = new Transformer(model, repeatingValues(initialValues(0)));
   const optimizer = createOptimizer(transformer.parameters, { weightDecay: 0.1, gradientClip: 1 });
   const batch = randomBatch(model, batchSequences);
   const thresholds = createThresholds(model, batchSequences);
@@ -83,12 +80,15 @@ export async function measureStep(model: ModelConfig, options: StepOptions): Pro
     for (let i = 0; i < count; i++) last = step.run(batch, 0, 1e-4);
     await last; // waits for the device
   };
-  for (let i = 0; i < options.warmup; i++) await steps(1);
-  const ahead = recorder === null ? 1 : STEPS_AHEAD;
+  let warmMs = 0;
+  for (let i = 0; i < options.warmup; i++) warmMs = await timed(() => steps(1));
+  const ahead = recorder === null || warmMs > LONG_STEP ? 1 : STEPS_AHEAD;
   const before = memory().numTensors;
   const times: number[] = [];
   const productTimes: number[] = [];
-  for (let i = 0; i < options.steps; i++) {
+  const started = performance.now();
+  const isLate = () => times.length >= LEAST_STEPS && performance.now() - started > LONGEST;
+  while (times.length < options.steps && !isLate()) {
     // Alternating, so that a slowdown of the machine affects both.
     productTimes.push(timeProduct(model, batchSequences));
     times.push((await timed(() => steps(ahead))) / ahead);
@@ -120,14 +120,16 @@ function randomBatch(model: ModelConfig, sequences: number): Batch {
   return { sequences, inputs: draw(), targets: draw() };
 }
 
-/** Milliseconds of one product [B·T, D]·[D, 4D]: the median of five. */
+/** Milliseconds of one product [B·T, D]·[D, 4D]: the median of five. Its values repeat: drawing them all takes seconds. */
 function timeProduct(model: ModelConfig, sequences: number): number {
   const D = model.d_model;
+  const values = repeatingValues(initialValues(0));
   return scope(() => {
-    // The random rows repeat: drawing all of them would take longer than everything else.
-    const rows: Tensor = randomNormal([model.sequence_length, D]);
+    const random = (name: string, rows: number, columns: number): Tensor =>
+      tensor(values({ name, shape: [rows, columns], init: { kind: 'normal', std: 1 } }), [rows, columns]);
+    const rows = random('rows', model.sequence_length, D);
     const x: Tensor = concat(new Array<Tensor>(sequences).fill(rows));
-    const w: Tensor = randomNormal([D, 4 * D]);
+    const w = random('w', D, 4 * D);
     const product = () =>
       scope(() => {
         slice(matMul(x, w) as Tensor, [0, 0], [1, 1]).dataSync(); // waits for the device, copies one value

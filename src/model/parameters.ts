@@ -6,6 +6,7 @@ import { type Tensor, tensor } from '@tensorflow/tfjs-core';
 import { Parameter } from '../ops/tape.js';
 import { randomStream } from '../random.js';
 import { expertChoices, isRouted, type ModelConfig, type RoutingConfig } from './config.js';
+import { fillNormal } from './normal-threads.js';
 import {
   initialDeviation,
   type MatrixRole,
@@ -69,7 +70,7 @@ export function initialValues(seed: number): TensorSource {
     const values = new Float32Array(shape.reduce((a, b) => a * b, 1));
     switch (init.kind) {
       case 'normal':
-        randomStream(seed, 'init', name).fillNormal(values, init.std);
+        fillNormal(randomStream(seed, 'init', name), values, init.std);
         return values;
       case 'ones':
         return values.fill(1);
@@ -182,10 +183,12 @@ export function listParameters(parameters: TransformerParameters): Parameter[] {
 function stacked(parts: TensorSpec[], source: TensorSource): Tensor {
   const [first] = parts as [TensorSpec];
   const size = first.shape.reduce((a, b) => a * b, 1);
+  const [rows, ...rest] = first.shape as [number, ...number[]];
+  const firstValues = source(first);
+  if (parts.length === 1 && firstValues.length === size) return tensor(firstValues, [rows, ...rest]);
   const values = new Float32Array(size * parts.length);
   parts.forEach((part, i) => {
-    values.set(source(part), i * size);
+    values.set(i === 0 ? firstValues : source(part), i * size);
   });
-  const [rows, ...rest] = first.shape as [number, ...number[]];
   return tensor(values, [rows * parts.length, ...rest]);
 }
