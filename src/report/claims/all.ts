@@ -2,6 +2,7 @@
 import type { Study } from '../study.js';
 import type { Claim } from './claim.js';
 import { isoflopClaims } from './isoflop.js';
+import { memoryClaims } from './memory.js';
 import { routingSettingClaims } from './routing-setting.js';
 import { samplingClaims } from './sampling.js';
 import { speedClaims } from './speed.js';
@@ -12,6 +13,7 @@ export function claimsOf(study: Study): Claim[] {
     ...isoflopClaims(study),
     ...routingSettingClaims(study),
     ...speedClaims(study),
+    ...memoryClaims(study),
     ...samplingClaims(study),
   ];
 }

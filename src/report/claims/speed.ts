@@ -1,20 +1,18 @@
-/** Claims about step time, wall-clock time and memory: Raposo et al. 2024, sections 4.1 and 5. */
-import { routedBlocks } from '../../model/config.js';
-import { hasPredictor } from '../../model/routers.js';
+/** Claims about step time and wall-clock time: Raposo et al. 2024, section 4.1. */
 import { mean, median } from '../../statistics.js';
-import { differenceText, isUnknown, meanOf, modelDifference } from '../differences.js';
+import { differenceText, isUnknown, modelDifference } from '../differences.js';
 import { equalTimeDifference } from '../equal-time.js';
 import { intervalOf } from '../estimate.js';
-import { groupBy } from '../group.js';
-import { contended, type StepTimes, sameMachine, stepTimes } from '../step-time.js';
+import { contended, type StepTimes, stepTimes } from '../step-time.js';
 import { type BudgetStudy, type Curve, type DoneRun, meansOf, type SizeMean, type Study } from '../study.js';
 import { percent, significant, withInterval } from '../words.js';
 import { type Claim, type Evidence, named, overall, overBudgets } from './claim.js';
 import { allHold, anyHolds, below, type Judgement, LEVEL } from './judgement.js';
+import { pairsWithDense, shapesOf } from './pairs.js';
 import { withoutDoubt } from './sampling.js';
 
 export function speedClaims(study: Study): Claim[] {
-  return [fasterAtEqualLoss(study), betterAtEqualTime(study), stepFollowsFlops(study), memory(study)];
+  return [fasterAtEqualLoss(study), betterAtEqualTime(study), stepFollowsFlops(study)];
 }
 
 /** A learned MoD model and its speed-up over the best dense one. */
@@ -237,10 +235,6 @@ function areComparable({ row: a }: DoneRun, { row: b }: DoneRun): boolean {
   );
 }
 
-const shapesOf = (pairs: readonly Pair[]) => [
-  ...groupBy(pairs, ({ routed }) => `${routed.row.flop_budget} ${routed.cell}`).values(),
-];
-
 /** The median has a 95% interval between order statistics, whatever the distribution; null for fewer than six values. */
 export function medianInterval(values: readonly number[]): readonly [number, number] | null {
   const sorted = [...values].sort((a, b) => a - b);
@@ -287,87 +281,4 @@ function savedEnough(
   if (range[0] >= MOST_SAVED) return { side: 'holds', p: LEVEL, doubt: null };
   if (range[1] < LITTLE_SAVED) return { side: 'fails', p: LEVEL, doubt: null };
   return { side: 'undecided', p: 1, doubt: null };
-}
-
-interface Pair {
-  routed: DoneRun;
-  dense: DoneRun;
-}
-
-/**
- * Every learned MoD run with the dense run of its shape, budget, seed and machine; of several, the one with the same version
- * of the program and the same training settings.
- */
-function pairsWithDense(runs: readonly DoneRun[]): Pair[] {
-  const shape = ({ row }: DoneRun) =>
-    [row.flop_budget, row.d_model, row.n_layers, row.n_heads, row.d_ff, row.seed].join();
-  const dense = groupBy(
-    runs.filter(({ row }) => row.variant === 'baseline'),
-    shape,
-  );
-  return runs
-    .filter(({ row }) => row.variant === 'mod')
-    .flatMap((routed) => {
-      const likeness = ({ row, setting }: DoneRun) =>
-        2 * Number(row.git_commit === routed.row.git_commit) +
-        Number(setting.others === routed.setting.others);
-      const [partner] = (dense.get(shape(routed)) ?? [])
-        .filter((one) => sameMachine(one, routed))
-        .sort((a, b) => likeness(b) - likeness(a));
-      return partner === undefined ? [] : [{ routed, dense: partner }];
-    });
-}
-
-function memory(study: Study): Claim {
-  const text = {
-    id: 'memory',
-    claim: 'MoD transformers need less memory in training and a smaller key/value cache in sampling.',
-    source: '5',
-  };
-  const pairs = pairsWithDense(study.done);
-  const peaks = shapesOf(
-    pairs.filter(
-      ({ routed, dense }) => routed.row.peak_memory_bytes !== null && dense.row.peak_memory_bytes !== null,
-    ),
-  ).map((ofShape) =>
-    mean(
-      ofShape.map(({ routed, dense }) =>
-        Math.log((routed.row.peak_memory_bytes as number) / (dense.row.peak_memory_bytes as number)),
-      ),
-    ),
-  );
-  const caches = study.done.flatMap((run) => cacheShare(run) ?? []);
-  return overall(
-    text,
-    'Needs MoD and dense runs of one shape with their peak memory, and evaluation as in sampling.',
-    memoryEvidence(peaks, caches),
-  );
-}
-
-/** Less memory by less than this share is as much. */
-const LESS_MEMORY = Math.log(0.95);
-
-function memoryEvidence(peaks: number[], caches: number[]): Evidence | null {
-  if (peaks.length === 0 || caches.length === 0) return null;
-  const [peak, cache] = [meanOf(peaks), meanOf(caches)];
-  const range = intervalOf(peak);
-  const ratio = {
-    value: Math.exp(peak.value),
-    interval: range && ([Math.exp(range[0]), Math.exp(range[1])] as const),
-  };
-  return {
-    judgement: allHold(below(peak, LESS_MEMORY), below(cache, 1)),
-    finding: `Peak memory in training ${withInterval(ratio.value, ratio.interval, significant)} of the dense model's of the same shape (mean of ${peaks.length === 1 ? 'one shape' : `${peaks.length} shapes`}; less: below 0.95); cache in sampling ${withInterval(cache.value, intervalOf(cache), significant)} of the dense one's, from the share of selected tokens.`,
-    numbers: [{ name: 'peak memory, MoD over dense', ...ratio }, ...named('cache, MoD over dense', cache)],
-  };
-}
-
-/** A routed block caches only tokens that went through it; null for a run that was not evaluated as in sampling. */
-function cacheShare({ spec: { model }, evaluations }: DoneRun): number | null {
-  const { routing, n_layers } = model;
-  if (routing === null || !hasPredictor(routing)) return null;
-  const causal = evaluations.find(({ routing: mode }) => mode === 'predictor');
-  if (causal?.participation == null) return null;
-  const routed = routedBlocks(model).length;
-  return (n_layers - routed + routed * causal.participation) / n_layers;
 }
