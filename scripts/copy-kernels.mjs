@@ -1,4 +1,4 @@
-/** Copies CUDA kernels and TensorFlow operations into dist/, next to the compiled TypeScript that uses them. */
+/** Copies CUDA kernels, TensorFlow operations and the page's script into dist/, next to the compiled TypeScript that uses them. */
 import { cpSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -18,3 +18,7 @@ cpSync(join(root, 'src/backends/cuda/kernels'), kernels, {
 const native = join(root, 'dist/backends/tensorflow/native');
 rmSync(native, { recursive: true, force: true });
 cpSync(join(root, 'src/backends/tensorflow/native'), native, { recursive: true });
+
+for (const name of readdirSync(join(root, 'src/report/page'))) {
+  if (name.endsWith('.js')) cpSync(join(root, 'src/report/page', name), join(root, 'dist/report/page', name));
+}

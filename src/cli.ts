@@ -383,7 +383,8 @@ function addReport(mod: Command): void {
       'also write a dated prediction of this budget, from the runs of smaller ones; later reports score it',
       positive,
     )
-    .option('--watch', 'update it whenever a run ends, until no run is training', false)
+    .option('--watch', 'update it whenever a run starts, advances or ends, until no run is training', false)
+    .option('--open', 'open the page in the default browser', false)
     .addOption(resultsOption())
     .addOption(jsonOption())
     .addHelpText(

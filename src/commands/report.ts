@@ -1,4 +1,5 @@
 /** `mod report`: the page of figures and claims of sweeps, finished or still running. */
+import { spawn } from 'node:child_process';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { makeResultsFolder } from '../files/atomic.js';
@@ -17,12 +18,17 @@ export interface ReportCommandOptions {
   out?: string;
   watch: boolean;
   json: boolean;
+  /** Opens the page in a browser once it is written. */
+  open?: boolean;
   /** Also writes a prediction of this budget. */
   predict?: number;
 }
 
 /** Milliseconds between two checks of --watch. */
 const WATCH_INTERVAL = 2000;
+
+/** Seconds after which a page that --watch keeps current loads itself again. */
+const RELOAD_SECONDS = 10;
 
 /**
  * Writes the report of the targets' sweeps and prints its path, or with `json` all its numbers. With `predict`, first writes a
@@ -33,7 +39,7 @@ const WATCH_INTERVAL = 2000;
  */
 export async function reportCommand(
   targets: readonly string[],
-  { results, out, watch, json, predict: budget }: ReportCommandOptions,
+  { results, out, watch, json, open = false, predict: budget }: ReportCommandOptions,
   print: (text: string) => void,
 ): Promise<void> {
   const folders = sweepFolders(targets, results);
@@ -56,7 +62,12 @@ export async function reportCommand(
     if (state !== written) {
       for (const sweep of folders) refreshTables(sweep, readPlan(sweep).runs);
       const report = reportOf(runs, readPredictions(predictionFolders));
-      const { page } = writeReport(folder, report, new Date());
+      const inProgress = isInProgress(
+        runs.map(({ row }) => row),
+        sweeping,
+      );
+      const { page } = writeReport(folder, report, new Date(), watch && inProgress ? RELOAD_SECONDS : null);
+      if (open && written === '') openInBrowser(page);
       const { study, figures } = report;
       const done = `${study.done.length} of ${counted(runs.length, 'run')}`;
       print(
@@ -72,11 +83,32 @@ export async function reportCommand(
   }
 }
 
-/** A string that changes when a run starts, ends, is evaluated or is analysed. */
+/** The command that opens a file in the user's browser, by platform. */
+const OPENERS: Partial<Record<NodeJS.Platform, readonly [command: string, ...args: string[]]>> = {
+  darwin: ['open'],
+  win32: ['cmd', '/c', 'start', ''],
+};
+const XDG_OPEN = ['xdg-open'] as const;
+
+/** Opens a page in the default browser. On a machine without one the path that is printed is enough. */
+function openInBrowser(page: string): void {
+  const [command, ...args] = OPENERS[process.platform] ?? XDG_OPEN;
+  const browser = spawn(command, [...args, page], { detached: true, stdio: 'ignore' });
+  browser.on('error', () =>
+    console.error(`--open: ${command} is not on this machine; open ${page} in a browser.`),
+  );
+  browser.unref();
+}
+
+/** Shares of training after which a running run's progress and curve are written again. */
+const PROGRESS_PARTS = 20;
+
+/** A string that changes when a run starts, advances, ends, is evaluated or is analysed. */
 function stateOf(runs: readonly LoadedRun[]): string {
   return JSON.stringify(
-    runs.map(({ row, evaluations, analysis }) => [
+    runs.map(({ row, evaluations, analysis, steps }) => [
       row.status,
+      row.status === 'running' && Math.floor((PROGRESS_PARTS * (steps().at(-1)?.step ?? 0)) / row.steps),
       row.finished_at,
       evaluations.map(({ evaluated_at }) => evaluated_at),
       analysis?.analyzed_at,

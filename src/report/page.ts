@@ -1,14 +1,21 @@
 /** The report as one self-contained HTML page. */
 import { counted } from '../format.js';
+import type { RunStatus } from '../results/run-status.js';
 import { cautionsOf } from './cautions.js';
 import { shownBudget } from './chosen.js';
 import type { Claim } from './claims/claim.js';
 import type { Figures } from './figures/all.js';
-import { type Cell, type DataTable, escapeXml, type Figure } from './figures/figure.js';
+import { type DataTable, escapeXml, type Figure } from './figures/figure.js';
 import { isoflopId } from './figures/isoflop.js';
-import { PAGE_SCRIPT } from './page-script.js';
-import { PAGE_STYLE } from './page-style.js';
+import { themed } from './figures/style.js';
+import { headline } from './page/headline.js';
+import { tableHtml } from './page/html.js';
+import { methodsBox } from './page/methods.js';
+import { curvesData, runsSection } from './page/runs.js';
+import { pageScript } from './page/script.js';
+import { pageStyle } from './page-style.js';
 import type { Prediction, Score } from './prediction.js';
+import { commonText } from './settings.js';
 import type { Study } from './study.js';
 import {
   computeTable,
@@ -21,7 +28,7 @@ import {
   residualTable,
   scalingTable,
 } from './tables.js';
-import { budgetName, percent, withInterval } from './words.js';
+import { budgetName, percent, significant, withInterval } from './words.js';
 
 export interface PageContent {
   sweeps: string[];
@@ -34,24 +41,32 @@ export interface PageContent {
   generatedAt: string;
   /** Version and commit of the program that wrote it. */
   program: string;
+  /** The folder of the page, from which it links to run folders. */
+  folder: string;
+  /** Seconds until the page loads itself again, while it is being kept current; null: never. */
+  reloadSeconds: number | null;
 }
 
 /** The HTML of the whole page, which loads no other file. */
 export function pageOf(content: PageContent): string {
-  const { sweeps, study, claims, figures } = content;
+  const { sweeps, study, claims, figures, folder, reloadSeconds } = content;
   const title = `${sweeps.join(', ')}: Mixture-of-Depths at equal FLOPs`;
+  const [first] = leadingFigures(content);
+  const others = figures.drawn.filter((figure) => figure !== first);
   const sections: [id: string, title: string, html: string][] = [
-    ['claims', 'The paper’s claims on this data', claimsTable(claims)],
+    ['claims', 'The paper’s claims on this data', verdicts(claims)],
     [
       'figures',
       'Figures',
-      `<div class="figures">${figures.drawn.map(figureHtml).join('')}</div>${missing(figures)}`,
+      `<div class="figures">${others.map(figureHtml).join('')}</div>${missing(figures)}`,
     ],
+    ['runs', 'Runs', runsSection(study.runs, folder)],
     ['fits', 'Fits', fits(content)],
     ['left-out', 'Runs left out', leftOut(study)],
-    ['method', 'How it was computed', method(study)],
+    ['method', 'Methods', `${methodsBox(study)}${method(study)}`],
   ];
   const links = sections.map(([id, name]) => `<a href="#${id}">${escapeXml(name)}</a>`).join('');
+  const curves = JSON.stringify(curvesData(study.runs)).replaceAll('<', '\\u003c');
   return `<!doctype html>
 <html lang="en">
 <head>
@@ -59,31 +74,31 @@ export function pageOf(content: PageContent): string {
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>${escapeXml(title)}</title>
 <link rel="icon" href="data:,">
-<style>${PAGE_STYLE}</style>
+<style>${pageStyle()}</style>
 </head>
-<body>
+<body${reloadSeconds === null ? '' : ` data-reload="${reloadSeconds}"`}>
 <header>
 <h1>${escapeXml(title)}</h1>
+<p class="headline">${escapeXml(headline(study))}</p>
 <p class="quiet">${escapeXml(summary(content))}</p>
-${leading(content)}${cautions(study)}
-<nav aria-label="Sections">${links}</nav>
+${progress(study)}<nav aria-label="Sections">${links}</nav>
 </header>
 <main>
+${first === undefined ? '' : figureHtml(first)}${cautions(study)}
 ${sections.map(([id, name, html]) => `<section aria-labelledby="${id}"><h2 id="${id}">${escapeXml(name)}</h2>${html}</section>`).join('\n')}
 </main>
 <footer class="quiet"><p>Written by ${escapeXml(content.program)} on ${escapeXml(content.generatedAt)}.</p></footer>
-<script>${PAGE_SCRIPT}</script>
+<script type="application/json" id="curves-data">${curves}</script>
+<script>${pageScript()}</script>
 </body>
 </html>
 `;
 }
 
-/** The summary: the curves of the largest budget, and the speed. */
-function leading({ study, figures: { drawn } }: PageContent): string {
+/** The isoFLOP figure of the budget that is shown. */
+function leadingFigures({ study, figures: { drawn } }: PageContent): Figure[] {
   const budget = shownBudget(study.budgets);
-  const ids = [...(budget === null ? [] : [isoflopId(budget)]), 'speed'];
-  const readings = ids.flatMap((id) => drawn.find((figure) => figure.id === id)?.reading ?? []);
-  return readings.length === 0 ? '' : `<p>${escapeXml(readings.join(' '))}</p>`;
+  return budget === null ? [] : drawn.filter(({ id }) => id === isoflopId(budget));
 }
 
 function cautions(study: Study): string {
@@ -91,54 +106,63 @@ function cautions(study: Study): string {
   return sentences.length === 0 ? '' : `<p>Note:</p><ul>${sentences.join('')}</ul>`;
 }
 
-function summary({ study, claims }: PageContent): string {
-  const verdicts = (['holds', 'fails', 'undecided', 'not tested'] as const).flatMap((verdict) => {
-    const count = claims.filter((claim) => claim.verdict === verdict).length;
-    return count === 0 ? [] : [`${verdict} ${count}`];
-  });
+function summary({ study }: PageContent): string {
   const budgets = study.budgets.map(({ budget }) => budgetName(budget)).join(', ') || 'no budget yet';
   const devices = [...new Set(study.done.map(({ row }) => row.device ?? 'an unknown device'))].join(', ');
   const on = devices === '' ? '' : `, trained on ${devices}`;
-  return `${counted(study.done.length, 'finished run')} of ${study.runs.length}, at ${budgets} FLOPs${on}. The paper’s ${claims.length} claims: ${verdicts.join(', ')}.`;
+  const runs = `${counted(study.done.length, 'finished run')} of ${study.runs.length}, at ${budgets} FLOPs${on}.`;
+  return `${runs} ${commonText(study.runs.map(({ spec }) => spec))}`;
 }
 
-function claimsTable(claims: readonly Claim[]): string {
+/** How far the sweep is, while runs are neither finished nor left out for good. */
+function progress({ runs }: Study): string {
+  const of = (status: RunStatus) => runs.filter(({ row }) => row.status === status);
+  const training = of('running');
+  const open = training.length + of('pending').length + of('interrupted').length;
+  if (open === 0) return '';
+  const lines = training.map((run) => {
+    const step = run.steps().at(-1)?.step ?? 0;
+    const share = step / run.row.steps;
+    return `<li><progress value="${share.toFixed(3)}"></progress> ${escapeXml(run.row.run_id)}: step ${step} of ${run.row.steps}</li>`;
+  });
+  const ended = runs.length - open;
+  return `<p><progress value="${(ended / runs.length).toFixed(3)}"></progress> ${ended} of ${counted(runs.length, 'run')} ended, ${training.length} in training.</p>${lines.length === 0 ? '' : `<ul>${lines.join('')}</ul>`}`;
+}
+
+/** A line for each claim, which unfolds. */
+function verdicts(claims: readonly Claim[]): string {
   const tested = claims.filter(({ verdict }) => verdict !== 'not tested');
   const untested = claims.filter(({ verdict }) => verdict === 'not tested');
-  const rows = tested.map(
-    ({ claim, source, verdict, finding }) =>
-      `<tr><td>${escapeXml(claim)} <span class="source">${escapeXml(source)}</span></td><td class="verdict ${verdict}">${verdict}</td><td class="lines">${escapeXml(finding)}</td></tr>`,
+  const lines = tested.map(
+    (claim) =>
+      `<details class="claim" id="claim-${escapeXml(claim.id)}"><summary><span class="verdict ${claim.verdict}">${claim.verdict}</span><span>${escapeXml(claim.claim)} <span class="source">${escapeXml(claim.source)}</span></span><span class="quiet">${escapeXml(numberOf(claim))}</span></summary><p class="lines">${escapeXml(claim.finding)}</p></details>`,
   );
-  const table = `<table class="cards"><thead><tr><th scope="col">claim</th><th scope="col">verdict</th><th scope="col">evidence</th></tr></thead><tbody>${rows.join('')}</tbody></table>`;
   const items = untested.map(
     ({ claim, source, finding }) =>
       `<li>${escapeXml(claim)} <span class="source">${escapeXml(source)}</span> ${escapeXml(finding)}</li>`,
   );
-  const rest = `<details open><summary>${counted(untested.length, 'claim')} not tested</summary><ul>${items.join('')}</ul></details>`;
-  return `<p class="quiet">Claims of Raposo et al. 2024, by section. 95% intervals are in brackets. A claim holds or fails if a test at the level of 5% excludes the other side, after adjusting for the number of settings and budgets that could have decided it; else it is undecided, with the reason. With several budgets, the verdict is that of the budgets that decide; if they disagree, the claim is undecided.</p>${tested.length === 0 ? '' : table}${untested.length === 0 ? '' : rest.replace(tested.length === 0 ? '' : ' open', '')}`;
+  const rest = `<details><summary>${counted(untested.length, 'claim')} not tested</summary><ul>${items.join('')}</ul></details>`;
+  const how =
+    '<details><summary>How verdicts are reached</summary><p class="quiet">Claims of Raposo et al. 2024, by section. 95% intervals are in brackets. A claim holds or fails if a test at the level of 5% excludes the other side, after adjusting for the number of settings and budgets that could have decided it; else it is undecided, with the reason. With several budgets, the verdict is that of the budgets that decide; if they disagree, the claim is undecided.</p></details>';
+  return `${lines.join('')}${untested.length === 0 ? '' : rest}${how}`;
+}
+
+/** The first number of a claim at the largest budget that decides, else at the largest, and the budgets that decide. */
+function numberOf({ numbers, decided_by }: Claim): string {
+  const budgets = decided_by.length > 0 ? decided_by : numbers.map(({ flop_budget }) => flop_budget ?? 0);
+  const largest = Math.max(...budgets);
+  const found = numbers.find(({ flop_budget }) => (flop_budget ?? 0) === largest) ?? numbers[0];
+  const decided = decided_by.length === 0 ? '' : `; decided by ${decided_by.map(budgetName).join(', ')}`;
+  if (found === undefined) return decided.slice(2);
+  const at = found.flop_budget === null ? '' : ` at ${budgetName(found.flop_budget)}`;
+  return `${found.name}${at}: ${withInterval(found.value, found.interval, significant)}${decided}`;
 }
 
 function figureHtml({ id, title, paper, reading, notes = '', svg, table, wide }: Figure): string {
   const source = paper === null ? '' : ` <span class="source">${escapeXml(paper)}</span>`;
-  return `<figure id="${escapeXml(id)}"${wide ? ' class="wide"' : ''}><figcaption><h3>${escapeXml(title)}${source}</h3><p>${escapeXml(reading)}</p>${notes === '' ? '' : `<p class="quiet">${escapeXml(notes)}</p>`}</figcaption><div class="frame">${svg}</div><details><summary>The data</summary><div class="scroll" tabindex="0" role="region" aria-label="Data of ${escapeXml(title)}">${tableHtml(table)}</div></details></figure>`;
-}
-
-/** A table whose numbers are aligned right. */
-function tableHtml({ head, rows }: DataTable): string {
-  const numeric = head.map((_, i) => rows.some((row) => typeof row[i] === 'number'));
-  const kind = (i: number) => (numeric[i] ? ' class="number"' : '');
-  const headRow = head.map((name, i) => `<th scope="col"${kind(i)}>${escapeXml(name)}</th>`).join('');
-  const body = rows.map(
-    (row) => `<tr>${row.map((cell, i) => `<td${kind(i)}>${escapeXml(cellText(cell))}</td>`).join('')}</tr>`,
-  );
-  return `<table><thead><tr>${headRow}</tr></thead><tbody>${body.join('')}</tbody></table>`;
-}
-
-function cellText(cell: Cell): string {
-  if (cell === null) return '';
-  if (typeof cell === 'string') return cell;
-  const short = Number(cell.toPrecision(5));
-  return Math.abs(short) >= 1e9 ? short.toExponential().replace('e+', 'e') : String(short);
+  const rest =
+    notes === '' ? '' : `<details><summary>Notes</summary><p class="quiet">${escapeXml(notes)}</p></details>`;
+  return `<figure id="${escapeXml(id)}"${wide ? ' class="wide"' : ''}><figcaption><h3>${escapeXml(title)}${source}</h3><p>${escapeXml(reading)}</p>${rest}</figcaption><div class="frame">${themed(svg)}</div><details class="data"><summary>The data</summary><div class="scroll" tabindex="0" role="region" aria-label="Data of ${escapeXml(title)}">${tableHtml(table)}</div></details></figure>`;
 }
 
 function missing({ missing: figures }: Figures): string {

@@ -1,6 +1,6 @@
 /** Writes a report: the page, every figure as SVG and PNG, and every number as JSON. */
 import { mkdirSync, readdirSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { writeFileAtomic } from '../files/atomic.js';
 import { writeJson } from '../files/json.js';
 import type { LoadedRun } from '../results/load.js';
@@ -54,7 +54,12 @@ export function reportFiles(folder: string): ReportFiles {
 }
 
 /** Writes all files, the page last; removes figures that are no longer drawn. */
-export function writeReport(folder: string, report: Report, now: Date): ReportFiles {
+export function writeReport(
+  folder: string,
+  report: Report,
+  now: Date,
+  reloadSeconds: number | null = null,
+): ReportFiles {
   const files = reportFiles(folder);
   const { study, claims, figures, pending, scores } = report;
   mkdirSync(files.figures, { recursive: true });
@@ -80,7 +85,18 @@ export function writeReport(folder: string, report: Report, now: Date): ReportFi
   const program = `mod ${programVersion()}${commit === null ? '' : `, commit ${commit.slice(0, 7)}`}`;
   writeFileAtomic(
     files.page,
-    pageOf({ sweeps, study, claims, figures, pending, scores, generatedAt, program }),
+    pageOf({
+      sweeps,
+      study,
+      claims,
+      figures,
+      pending,
+      scores,
+      generatedAt,
+      program,
+      folder: resolve(folder),
+      reloadSeconds,
+    }),
   );
   return files;
 }

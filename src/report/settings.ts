@@ -11,6 +11,8 @@ export interface Setting {
   label: string;
   /** The label without `others`. */
   shortLabel: string;
+  /** The label without what most runs share: `MoD 12.5%`. `commonText` has what is left out. */
+  name: string;
   variant: Variant;
   capacity: number | null;
   frequency: number | null;
@@ -28,21 +30,64 @@ type Named = Record<string, string>;
  */
 export function settingsOf(specs: readonly RunSpec[]): Setting[] {
   const distinguishing = distinguishingKeys(specs);
-  return specs.map((spec) => settingOf(spec, distinguishing));
+  const common = commonOf(specs, distinguishing);
+  return specs.map((spec) => settingOf(spec, distinguishing, common));
 }
 
-function settingOf(spec: RunSpec, distinguishing: ReadonlySet<string>): Setting {
+/** What the names of settings leave out, as a sentence; empty for nothing. */
+export function commonText(specs: readonly RunSpec[]): string {
+  const { frequency, keys } = commonOf(specs, distinguishingKeys(specs));
+  const parts = [
+    ...(frequency === null ? [] : [`routing in ${everyBlock(frequency)}`]),
+    ...Object.entries(keys).map(([key, value]) => `${key} ${value}`),
+  ];
+  return parts.length === 0 ? '' : `Unless a name says otherwise: ${parts.join(', ')}.`;
+}
+
+/** The routing frequency and the distinguishing keys that most runs have. */
+interface Common {
+  frequency: number | null;
+  keys: Named;
+}
+
+function commonOf(specs: readonly RunSpec[], distinguishing: ReadonlySet<string>): Common {
+  const keys = [...distinguishing].map(
+    (key) => [key, mostOf(specs.map((spec) => otherKeys(spec)[key]))] as const,
+  );
+  return {
+    frequency: mostOf(specs.flatMap(({ model }) => model.routing?.frequency ?? [])) ?? null,
+    keys: Object.fromEntries(keys.filter((pair): pair is readonly [string, string] => pair[1] !== undefined)),
+  };
+}
+
+/** The value that occurs most often, the first one among equals. */
+function mostOf<T>(values: readonly T[]): T | undefined {
+  const counts = new Map<T, number>();
+  for (const value of values) counts.set(value, (counts.get(value) ?? 0) + 1);
+  return [...counts].reduce<[T, number] | undefined>(
+    (most, one) => (most && most[1] >= one[1] ? most : one),
+    undefined,
+  )?.[0];
+}
+
+function settingOf(spec: RunSpec, distinguishing: ReadonlySet<string>, common: Common): Setting {
   const { routing } = spec.model;
   const others = Object.entries(otherKeys(spec))
     .filter(([key]) => distinguishing.has(key))
     .map(([key, value]) => `${key} ${value}`)
     .join(', ');
   const shortLabel = mainLabel(spec).join(', ');
+  const own = Object.entries(otherKeys(spec))
+    .filter(([key, value]) => distinguishing.has(key) && common.keys[key] !== value)
+    .map(([key, value]) => `${key} ${value}`);
+  const everyOne = routing === null ? '' : everyBlock(routing.frequency);
+  const main = mainLabel(spec).filter((part) => part !== everyOne || routing?.frequency !== common.frequency);
   const label = others === '' ? shortLabel : `${shortLabel}, ${others}`;
   return {
     key: label,
     label,
     shortLabel,
+    name: [...main, ...own].join(', '),
     variant: spec.variant,
     capacity: routing?.capacity ?? null,
     frequency: routing?.frequency ?? null,
@@ -122,4 +167,15 @@ function rateName({ learning_rate: rate, parametrization }: RunSpec['training'],
 
 function dataName(data: RunSpec['data']): string {
   return ('text' in data ? data.text : data.train).join(' ');
+}
+
+/** A model in a sentence: `MoD 12.5%, 12 layers of 256`. */
+export function modelName({
+  setting,
+  row,
+}: {
+  setting: Pick<Setting, 'name'>;
+  row: { n_layers: number; d_model: number };
+}): string {
+  return `${setting.name}, ${row.n_layers} layers of ${row.d_model}`;
 }

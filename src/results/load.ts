@@ -1,6 +1,6 @@
 /** Loads the runs of sweeps in their current state, finished or not, with their evaluations and analyses. */
 import { existsSync } from 'node:fs';
-import { basename } from 'node:path';
+import { basename, resolve } from 'node:path';
 import { readCsv } from '../files/csv.js';
 import type { PlannedRun, RunSpec } from '../plan/run.js';
 import { type Analysis, readAnalysis } from './analysis.js';
@@ -13,6 +13,8 @@ import { findSweep, readPlan, runFolder, sweepFiles } from './sweep-folder.js';
 export interface LoadedRun {
   /** The sweep's name. */
   sweep: string;
+  /** Absent for runs that were made in memory. */
+  folder?: string;
   row: RunRow;
   spec: RunSpec;
   evaluations: EvalRow[];
@@ -46,6 +48,7 @@ function loadRun(sweep: string, sweepFolder: string, run: PlannedRun, tables: Ta
   const hasFolder = existsSync(folder);
   return {
     sweep,
+    folder: resolve(folder),
     spec: run.spec,
     row: (hasFolder ? null : tables.run(run.run_id)) ?? currentRow(folder, run),
     evaluations: hasFolder ? readEvaluations(folder) : tables.evaluations(run.run_id),

@@ -47,7 +47,12 @@ it('has complete sentences and finite numbers in its figures', () => {
         if (verdict === 'not tested') expect(numbers, id).toEqual([]);
         for (const { value } of numbers) expect(Number.isFinite(value), id).toBe(true);
       }
-      const about = { generatedAt: '2026-01-01T00:00:00.000Z', program: 'mod' };
+      const about = {
+        generatedAt: '2026-01-01T00:00:00.000Z',
+        program: 'mod',
+        folder: '/',
+        reloadSeconds: null,
+      };
       const page = pageOf({ sweeps: ['a'], study, claims, figures, pending: [], scores: [], ...about });
       expect(page.slice(0, page.indexOf('<script>'))).not.toMatch(/<NaN>|undefined/);
     }),

@@ -13,6 +13,7 @@ import {
   settingDifference,
 } from '../differences.js';
 import { pText } from '../doubts.js';
+import { modelName } from '../settings.js';
 import {
   type BudgetStudy,
   type Curve,
@@ -112,8 +113,8 @@ function passedOver(budget: BudgetStudy, judgement: Judgement): Judgement {
   };
 }
 
-const seedsOf = ({ row, seeds }: SizeMean) =>
-  `${row.run_id} (${seeds === 1 ? 'one seed' : `${seeds} seeds`})`;
+const seedsOf = ({ seeds, ...model }: SizeMean) =>
+  `${modelName(model)} (${seeds === 1 ? 'one seed' : `${seeds} seeds`})`;
 
 function largerAsCostly(study: Study): Claim {
   const text = {

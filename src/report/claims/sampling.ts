@@ -1,10 +1,12 @@
 /** Claims about causal routing, as in sampling, and about entropy: Raposo et al. 2024, sections 3.5, 4.1 and 4.2. */
+
 import type { RoutingMode } from '../../model/config.js';
 import type { EvalRow } from '../../results/columns.js';
 import { mean } from '../../statistics.js';
 import { differenceText, isUnknown, meanOf, modelDifference, settingDifference } from '../differences.js';
 import { intervalOf } from '../estimate.js';
 import { groupBy } from '../group.js';
+import { modelName } from '../settings.js';
 import { smoothed } from '../smoothed.js';
 import type { BudgetStudy, Curve, DoneRun, Study } from '../study.js';
 import { percent, signedPercent, significant, withInterval } from '../words.js';
@@ -59,7 +61,7 @@ function predictorAccuracy(study: Study): Claim {
     const reached = meanOf(runs.map((one) => one.reached ?? 1));
     const never = runs.filter((one) => one.reached === null).length;
     const skipping = best.final.always_skip_accuracy;
-    const of = runs.length === 1 ? best.run.row.run_id : `The mean of ${runs.length} runs`;
+    const of = runs.length === 1 ? modelName(best.run) : `The mean of ${runs.length} runs`;
     const when =
       never === runs.length
         ? 'never passed 97% in training'
@@ -240,7 +242,7 @@ function cheaperInSampling(study: Study): Claim {
     const share = best.flopsPerPass / dense.row.flops_per_pass;
     return {
       judgement: withoutDoubt(budget, anyHolds(...cheaper.map(({ difference }) => below(difference, 0)))),
-      finding: `${best.run.row.run_id} by ${best.mode}: ${differenceText(found)} at ${significant(share)} of the best baseline's FLOPs per pass${cheaper.length === 1 ? '' : `, chosen among ${cheaper.length} models`}.`,
+      finding: `${modelName(best.run)} by ${best.mode}: ${differenceText(found)} at ${significant(share)} of the best baseline's FLOPs per pass${cheaper.length === 1 ? '' : `, chosen among ${cheaper.length} models`}.`,
       numbers: [
         ...named('loss, sampling MoD minus baseline', found),
         { name: 'FLOPs per pass, sampling MoD over baseline', value: share, interval: null },
@@ -261,10 +263,17 @@ function followsEntropy({ done }: Study): Claim {
     claim: 'Tokens go through more blocks where the prediction has a higher entropy.',
     source: '4.2, figure 5',
   };
-  const found = done.flatMap(({ row, loss, analysis }) =>
+  const found = done.flatMap(({ row, setting, loss, analysis }) =>
     (analysis?.correlations ?? [])
       .filter((one) => one.with === 'entropy' && one.coefficient === 'spearman' && one.r !== null)
-      .map((one) => ({ run_id: row.run_id, loss, r: one.r as number, interval: one.interval, n: one.n })),
+      .map((one) => ({
+        name: modelName({ setting, row }),
+        run_id: row.run_id,
+        loss,
+        r: one.r as number,
+        interval: one.interval,
+        n: one.n,
+      })),
   );
   if (found.length === 0) return overall(text, 'Needs mod analyze on a MoD run.', null);
   const [first] = [...found].sort((a, b) => a.loss - b.loss) as [(typeof found)[number]];
@@ -277,7 +286,7 @@ function followsEntropy({ done }: Study): Claim {
   });
   return overall(text, '', {
     judgement: allHold(...judged),
-    finding: `${first.run_id}: Spearman r = ${withInterval(first.r, first.interval, significant)} over ${first.n} tokens${others}.`,
+    finding: `${first.name}: Spearman r = ${withInterval(first.r, first.interval, significant)} over ${first.n} tokens${others}.`,
     numbers: found.map(({ run_id, r, interval }) => ({
       name: `Spearman r with entropy, ${run_id}`,
       value: r,

@@ -3,6 +3,7 @@ import { mean, median } from '../../statistics.js';
 import { differenceText, isUnknown, modelDifference } from '../differences.js';
 import { equalTimeDifference } from '../equal-time.js';
 import { intervalOf } from '../estimate.js';
+import { modelName } from '../settings.js';
 import { contended, type StepTimes, stepTimes } from '../step-time.js';
 import { type BudgetStudy, type Curve, type DoneRun, meansOf, type SizeMean, type Study } from '../study.js';
 import { percent, significant, withInterval } from '../words.js';
@@ -99,7 +100,7 @@ function fasterAtEqualLoss(study: Study): Claim {
     const range = speedupInterval(times);
     return {
       judgement,
-      finding: `${run.row.run_id} steps ${withInterval(speedup, range, significant)} times as fast as ${dense.row.run_id}, its loss ${differenceText(found)} (as good: not higher by 1%, with 95% confidence${models.length === 1 ? '' : `, for the choice among ${models.length} models`}).`,
+      finding: `${modelName(run)} steps ${withInterval(speedup, range, significant)} times as fast as ${modelName(dense)}, its loss ${differenceText(found)} (as good: not higher by 1%, with 95% confidence${models.length === 1 ? '' : `, for the choice among ${models.length} models`}).`,
       numbers: [
         { name: 'step time, baseline over MoD as good', value: speedup, interval: range },
         ...named('loss, that MoD minus best baseline', found),
@@ -169,7 +170,7 @@ function byModels(budget: BudgetStudy, { best: dense }: Curve): Evidence | null 
   );
   return {
     judgement: withoutDoubt(budget, anyHolds(...known)),
-    finding: `${run.row.run_id} in ${percent(share)} of the time that steps of the best baseline took: ${differenceText(difference)}.`,
+    finding: `${modelName(run)} in ${percent(share)} of the time that steps of the best baseline took: ${differenceText(difference)}.`,
     numbers: [
       ...named('loss, MoD minus baseline in no more time', difference),
       { name: 'training time, MoD over baseline', value: share, interval: null },

@@ -18,7 +18,7 @@ export interface Figures {
 export function figuresOf(study: Study): Figures {
   const styles = stylesOf(study.budgets.flatMap(({ curves }) => curves.map(({ setting }) => setting)));
   const all = [
-    ...study.budgets.flatMap((budget) => isoflopFigures(budget, styles)),
+    ...[...study.budgets].reverse().flatMap((budget) => isoflopFigures(budget, styles)),
     learningCurvesFigure(study, styles),
     speedFigure(study, styles),
     stepTimeFigure(study, styles),

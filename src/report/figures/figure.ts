@@ -36,20 +36,24 @@ export interface MissingFigure {
   needs: string;
 }
 
-/** The frame ends at this many times the distance between the lowest loss and the quantile `MOST`. */
-const FAR = 5;
-const MOST = 0.9;
+/** The frame ends at this many times the distance between the lowest loss and the quantile `MOST` of the leading losses. */
+const FAR = 2;
+const MOST = 0.75;
+
+export interface LossFrame {
+  domain: [low: number, high: number];
+  /** The losses above the range, ascending. */
+  beyond: number[];
+}
 
 /**
- * The range of losses that a figure shows: a few runs that did not learn must not flatten all others. `beyond` lists the
- * losses above the range.
+ * The range of losses that a figure shows, from its leading variants: curves that are far above them must not flatten the
+ * differences that matter.
  */
-export function lossFrame(losses: readonly number[]): {
-  domain: [low: number, high: number];
-  beyond: number[];
-} {
+export function lossFrame(losses: readonly number[], leading: readonly number[] = losses): LossFrame {
   const low = Math.min(...losses);
-  const fence = low + FAR * (quantile(losses, MOST) - low);
+  const lead = leading.length === 0 ? losses : leading;
+  const fence = low + FAR * Math.max(quantile(lead, MOST) - low, 1e-3 * Math.abs(low));
   const inside = losses.filter((loss) => loss <= fence);
   const margin = 0.04 * (Math.max(...inside) - low);
   return {
@@ -58,13 +62,84 @@ export function lossFrame(losses: readonly number[]): {
   };
 }
 
-/** The note about losses outside the frame of a figure. */
-export function beyondText(beyond: readonly number[]): string {
-  if (beyond.length === 0) return '';
-  const [least, most] = [beyond[0], beyond.at(-1)].map((loss) => (loss as number).toFixed(2));
-  const range = least === most ? least : `${least} to ${most}`;
-  return `Above the frame: ${beyond.length === 1 ? `a run at ${range}` : `${beyond.length} runs at ${range}`} nats.`;
+/** The part of a frame's height that is added for the strip of losses far above. */
+const STRIP = 0.16;
+
+/** The y domain of a frame with the strip above it, and the place of a loss in it: losses above the frame keep their order. */
+export function withStrip({ domain: [low, high], beyond }: LossFrame): {
+  domain: [low: number, high: number];
+  place: (loss: number) => number;
+} {
+  if (beyond.length === 0) return { domain: [low, high], place: (loss) => loss };
+  const height = STRIP * (high - low);
+  const [least, most] = [beyond[0] as number, beyond.at(-1) as number];
+  const share = (loss: number) => (most === least ? 0.5 : (loss - least) / (most - least));
+  return {
+    domain: [low, high + height],
+    place: (loss) => (loss <= high ? loss : high + height * (0.15 + 0.4 * share(loss))),
+  };
 }
+
+/** The ground of the strip and its caption. */
+export function stripMarks(frame: LossFrame): Plot.Markish[] {
+  if (frame.beyond.length === 0) return [];
+  const [, high] = frame.domain;
+  const [, top] = withStrip(frame).domain;
+  return [
+    Plot.rect([{ y1: high, y2: top }], { y1: 'y1', y2: 'y2', fill: 'currentColor', fillOpacity: 0.06 }),
+    Plot.ruleY([high], { strokeOpacity: 0.5, strokeDasharray: '3,2' }),
+    Plot.text([rangeText(frame.beyond)], {
+      frameAnchor: 'top-right',
+      text: (text: string) => `far above: ${text}`,
+      dy: 3,
+      dx: -3,
+      fillOpacity: 0.75,
+    }),
+  ];
+}
+
+/** At least two round values within a range, about `count`. */
+export function linearTicks(low: number, high: number, count = 5): number[] {
+  for (let wanted = count; ; wanted += 1) {
+    const rough = (high - low) / wanted;
+    const power = 10 ** Math.floor(Math.log10(rough));
+    const step = ([1, 2, 5, 10].find((one) => one * power >= rough * 0.999) as number) * power;
+    const first = Math.ceil(low / step - 1e-9);
+    const last = Math.floor(high / step + 1e-9);
+    if (last > first || !(high > low) || wanted > 50) {
+      return Array.from({ length: Math.max(0, last - first + 1) }, (_, i) =>
+        Number(((first + i) * step).toPrecision(12)),
+      );
+    }
+  }
+}
+
+/** Values for a logarithmic axis, at least two: 1, 2 and 5 times powers of ten, or powers, else evenly spaced ones. */
+export function logTicks(low: number, high: number, most = 7): number[] {
+  const [first, last] = [Math.floor(Math.log10(low)), Math.ceil(Math.log10(high))];
+  const powers = Array.from({ length: last - first + 1 }, (_, i) => 10 ** (first + i));
+  const within = (steps: readonly number[]) =>
+    powers
+      .flatMap((power) => steps.map((step) => Number((step * power).toPrecision(3))))
+      .filter((value) => value >= low && value <= high);
+  const choices = [within([1, 2, 3, 5, 7]), within([1, 2, 5]), within([1, 3]), within([1])];
+  const fitting = choices.find((values) => values.length >= 2 && values.length <= most);
+  return fitting ?? (high > low * 1.001 ? linearTicks(low, high, 3) : [low]);
+}
+
+/** The class of everything that shows a series: the legend switches it. */
+export const seriesClass = (label: string): string =>
+  `s-${label.toLowerCase().replaceAll(/[^a-z\d]+/g, '-')}`;
+
+/** Separates a run's id from the text of its mark's title; `draw` makes it an attribute. */
+const RUN_MARK = '\u0001';
+export const ofRun = (run_id: string, text: string): string => `${run_id}${RUN_MARK}${text}`;
+
+const rangeText = (beyond: readonly number[]) => {
+  const [least, most] = [beyond[0], beyond.at(-1)].map((loss) => (loss as number).toFixed(2));
+  const runs = beyond.length === 1 ? '1 run' : `${beyond.length} runs`;
+  return `${runs}, ${least === most ? least : `${least} to ${most}`}`;
+};
 
 /** Joins sentences; empty ones are left out. */
 export const sentences = (...all: string[]): string => all.filter((one) => one !== '').join(' ');
@@ -74,10 +149,15 @@ export interface LegendEntry {
   color: string;
   /** The symbol of points; null: a line. */
   symbol?: MarkSymbol;
-  dashed?: boolean;
+  /** The dash array of lines; absent: no line beside a symbol. */
+  dash?: string;
+  /** Drawn as an outline. */
+  hollow?: boolean;
+  /** The series that the entry switches on the page; absent: it only explains. */
+  series?: string;
 }
 
-export type MarkSymbol = 'circle' | 'square' | 'triangle' | 'diamond2' | 'times';
+export type MarkSymbol = 'circle' | 'square' | 'triangle' | 'diamond2' | 'hexagon' | 'star' | 'cross';
 
 export interface Drawing {
   title: string;
@@ -127,7 +207,14 @@ export function draw({ title, description, legend, plot, width = WIDTH, height =
     `<title>${escapeXml(title)}</title><desc>${escapeXml(description)}</desc>`,
   );
   svg.insertAdjacentHTML('beforeend', legendSvg(lines));
-  return svg.outerHTML;
+  for (const mark of svg.querySelectorAll('title')) {
+    const [run, text] = mark.textContent.split(RUN_MARK) as [string, string?];
+    if (text === undefined) continue;
+    mark.textContent = text;
+    mark.parentNode.setAttribute('data-run', run);
+  }
+  // Plot writes coordinates with 15 digits; a hundredth of a pixel is enough.
+  return svg.outerHTML.replaceAll(/(\d\.\d{2})\d+(?=[^<>]*>)/g, '$1');
 }
 
 /** The part of an SVG element that is used here, as the program is compiled without the browser's types. */
@@ -135,6 +222,9 @@ interface SvgElement {
   outerHTML: string;
   setAttribute(name: string, value: string): void;
   insertAdjacentHTML(where: string, html: string): void;
+  querySelectorAll(selector: string): Iterable<SvgElement>;
+  textContent: string;
+  parentNode: SvgElement;
 }
 
 interface PlacedEntry extends LegendEntry {
@@ -145,10 +235,10 @@ function legendLines(legend: readonly LegendEntry[], width: number): PlacedEntry
   const lines: PlacedEntry[][] = [];
   let x = Number.POSITIVE_INFINITY;
   for (const entry of legend) {
-    const length = 18 + entry.label.length * FONT_SIZE * CHARACTER + 12;
+    const length = 26 + entry.label.length * FONT_SIZE * CHARACTER + 12;
     if (x + length > width) {
       lines.push([]);
-      x = 6;
+      x = 10;
     }
     lines.at(-1)?.push({ ...entry, x });
     x += length;
@@ -160,10 +250,11 @@ function legendSvg(lines: PlacedEntry[][]): string {
   const entries = lines.flatMap((line, i) =>
     line.map(({ x, ...entry }) => {
       const y = LABEL_LINE + i * LEGEND_LINE;
-      return `<g transform="translate(${x},${y})">${legendMark(entry)}<text x="12" dy="0.32em" text-anchor="start">${escapeXml(entry.label)}</text></g>`;
+      const key = entry.series === undefined ? '' : ` class="key" data-series="${seriesClass(entry.series)}"`;
+      return `<g transform="translate(${x},${y})"${key}>${legendMark(entry)}<text x="14" dy="0.32em" text-anchor="start">${escapeXml(entry.label)}</text></g>`;
     }),
   );
-  return `<g aria-hidden="true">${entries.join('')}</g>`;
+  return `<g class="legend" aria-hidden="true">${entries.join('')}</g>`;
 }
 
 const SYMBOL_PATHS: Record<MarkSymbol, string> = {
@@ -171,15 +262,21 @@ const SYMBOL_PATHS: Record<MarkSymbol, string> = {
   square: 'M-3.5,-3.5h7v7h-7z',
   triangle: 'M0,-4.5L4.2,3.2H-4.2Z',
   diamond2: 'M0,-4.5L4.5,0L0,4.5L-4.5,0Z',
-  times: 'M-3.5,-3.5L3.5,3.5M-3.5,3.5L3.5,-3.5',
+  hexagon: 'M0,-4.5L3.9,-2.2V2.2L0,4.5L-3.9,2.2V-2.2Z',
+  star: 'M0,-5L1.2,-1.6L4.8,-1.5L1.9,.6L2.9,4L0,2L-2.9,4L-1.9,.6L-4.8,-1.5L-1.2,-1.6Z',
+  cross: 'M-4.5,-1.5h3v-3h3v3h3v3h-3v3h-3v-3h-3z',
 };
 
-function legendMark({ symbol, color, dashed }: LegendEntry): string {
-  const dashes = dashed === true ? ' stroke-dasharray="5,3"' : '';
-  if (symbol === undefined) return `<line x1="-5" x2="7" stroke="${color}" stroke-width="2"${dashes}></line>`;
-  const paint = symbol === 'times' ? `stroke="${color}" stroke-width="2" fill="none"` : `fill="${color}"`;
+function legendMark({ symbol, color, dash, hollow }: LegendEntry): string {
+  const dashes = dash === undefined || dash === '' ? '' : ` stroke-dasharray="${dash}"`;
   // With closing tags, since HTML has no self-closing ones.
-  return `<path d="${SYMBOL_PATHS[symbol]}" ${paint}></path>`;
+  const line =
+    symbol !== undefined && dash === undefined
+      ? ''
+      : `<line x1="-9" x2="9" stroke="${color}" stroke-width="2"${dashes}></line>`;
+  if (symbol === undefined) return line;
+  const paint = hollow === true ? `fill="none" stroke="${color}" stroke-width="1.5"` : `fill="${color}"`;
+  return `${line}<path d="${SYMBOL_PATHS[symbol]}" ${paint}></path>`;
 }
 
 /** Escapes text for XML and HTML, in content and in quoted attributes. */

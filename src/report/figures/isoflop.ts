@@ -7,6 +7,7 @@ import type { Interval } from '../curve-fit.js';
 import { differenceText, isUnknown, lossDifference, modelDifference } from '../differences.js';
 import { isKnown } from '../fits.js';
 import { groupBy } from '../group.js';
+import { modelName } from '../settings.js';
 import {
   type BudgetStudy,
   type Curve,
@@ -18,13 +19,19 @@ import {
 } from '../study.js';
 import { budgetName, percent, shortCount, significant, withInterval } from '../words.js';
 import {
-  beyondText,
   type DataTable,
   draw,
   type Figure,
+  type LegendEntry,
+  linearTicks,
+  logTicks,
   lossFrame,
   type MissingFigure,
+  ofRun,
   sentences,
+  seriesClass,
+  stripMarks,
+  withStrip,
 } from './figure.js';
 import { legendOf, type Style } from './style.js';
 
@@ -64,6 +71,7 @@ export function isoflopFigures(budget: BudgetStudy, styles: Styles): Figure[] {
       },
       main.length > 0 ? main : curves,
       styles,
+      true,
     ),
     ...groups.map(([how, group]) =>
       curvesFigure(
@@ -83,13 +91,13 @@ export function isoflopFigures(budget: BudgetStudy, styles: Styles): Figure[] {
 /** The note about settings that are not drawn, such as a learning rate tried at one size. */
 function leftText(left: readonly Curve[]): string {
   if (left.length === 0) return '';
-  const each = left.map(({ setting, best }) => `${setting.label} ${best.loss.toFixed(4)}`);
+  const each = left.map(({ setting, best }) => `${setting.name} ${best.loss.toFixed(4)}`);
   return `Tried at one or two sizes, and not drawn: ${each.join('; ')}.`;
 }
 
 function groupReading(how: string, group: readonly Curve[], budget: BudgetStudy): string {
   const best = leastLoss(group) as Curve;
-  return `With ${how} the lowest loss is ${best.optimum.loss.toFixed(4)} nats, ${best.setting.shortLabel}${modelNote(best)}${against(best, budget, 'the optimal baseline')}.`;
+  return `With ${how} the lowest loss is ${best.optimum.loss.toFixed(4)} nats, ${best.setting.name}${modelNote(best)}${against(best, budget, 'the optimal baseline')}.`;
 }
 
 /** Figure 4, left: the baseline and the best MoD setting at every budget. */
@@ -131,13 +139,13 @@ function expertsFigure({ budget, curves, noise }: BudgetStudy, styles: Styles): 
   const gain =
     dense === null
       ? ''
-      : `, ${differenceText(lossDifference(best, dense, noise))} against ${dense.setting.label}`;
+      : `, ${differenceText(lossDifference(best, dense, noise))} against ${dense.setting.name}`;
   const figure = curvesFigure(
     {
       id: `experts-${budgetName(budget)}`,
       title: `${EXPERTS_TITLE} at ${budgetName(budget)} FLOPs`,
       paper: EXPERTS_SOURCE,
-      reading: `At ${budgetName(budget)} FLOPs ${best.setting.label} has the lowest loss of those with experts, ${best.optimum.loss.toFixed(4)} nats${modelNote(best)}${gain}.${spread(best)}`,
+      reading: `At ${budgetName(budget)} FLOPs ${best.setting.name} has the lowest loss of those with experts, ${best.optimum.loss.toFixed(4)} nats${modelNote(best)}${gain}.${spread(best)}`,
     },
     shown,
     styles,
@@ -177,7 +185,7 @@ function isoflopReading(budget: BudgetStudy): string {
   const random = leastLoss(curves.filter(({ setting }) => setting.variant === 'random'));
   if (baseline === null || mod === null) {
     const best = leastLoss(curves) as Curve;
-    return `At ${budgetName(budget.budget)} FLOPs the lowest loss is ${best.optimum.loss.toFixed(4)} nats, ${best.setting.label}.`;
+    return `At ${budgetName(budget.budget)} FLOPs the lowest loss is ${best.optimum.loss.toFixed(4)} nats, ${best.setting.name}.`;
   }
   const dense =
     random &&
@@ -190,11 +198,11 @@ function isoflopReading(budget: BudgetStudy): string {
   const worse =
     random === null || dense === null
       ? ''
-      : `; random routing against ${dense === baseline ? 'the best dense model' : dense.setting.label}: ${differenceText(lossDifference(random, dense, noise))}`;
+      : `; random routing against ${dense === baseline ? 'the best dense model' : dense.setting.name}: ${differenceText(lossDifference(random, dense, noise))}`;
   const found = lossDifference(mod, baseline, noise);
   const gain = isUnknown(found)
     ? `whether the optimal MoD beats the optimal dense model is ${differenceText(found)}`
-    : `the best MoD, ${mod.setting.label}, is at ${mod.optimum.loss.toFixed(4)} nats with ${significant(mod.optimum.params / baseline.optimum.params)} times the parameters of the best dense model, ${differenceText(found)} against it`;
+    : `the best MoD, ${mod.setting.name}, is at ${mod.optimum.loss.toFixed(4)} nats with ${significant(mod.optimum.params / baseline.optimum.params)} times the parameters of the best dense model, ${differenceText(found)} against it`;
   return `At ${budgetName(budget.budget)} FLOPs ${gain}${worse}.${bestModels(budget)}`;
 }
 
@@ -202,7 +210,7 @@ function isoflopReading(budget: BudgetStudy): string {
 function bestModels({ alike, noise }: BudgetStudy): string {
   const [mod, dense] = [bestModel(alike, 'mod'), bestModel(alike, 'baseline')];
   if (mod === null || dense === null) return '';
-  const loss = (model: SizeMean) => `${model.row.run_id} at ${model.loss.toFixed(4)}`;
+  const loss = (model: SizeMean) => `${modelName(model)} at ${model.loss.toFixed(4)}`;
   return ` Seeds averaged, the best models are ${loss(mod)} and ${loss(dense)}: ${differenceText(modelDifference(mod, dense, noise))}.`;
 }
 
@@ -215,8 +223,7 @@ function unknown({ alike }: BudgetStudy): string {
 }
 
 /** Marks a loss that is that of a model, as the optimum is not known. */
-const modelNote = ({ optimum, best }: Curve) =>
-  optimum.from === 'fit' ? '' : ` (the model ${best.row.run_id})`;
+const modelNote = ({ optimum, best }: Curve) => (optimum.from === 'fit' ? '' : ` (${modelName(best)})`);
 
 function against(curve: Curve, { baseline, noise }: BudgetStudy, what: string): string {
   return baseline === null
@@ -228,67 +235,149 @@ function curvesFigure(
   about: Pick<Figure, 'id' | 'title' | 'paper' | 'reading' | 'notes'>,
   curves: readonly Curve[],
   styles: Styles,
+  wide = false,
 ): Figure {
   const styleOf = ({ setting }: Curve) => styles.get(setting.key) as Style;
   const settings = [...new Map(curves.map(({ setting }) => [setting.key, setting])).values()];
-  const { domain, beyond } = lossFrame(curves.flatMap(({ runs }) => runs.map(({ loss }) => loss)));
-  const [, top] = domain;
+  const lossesOf = (some: readonly Curve[]) => some.flatMap(({ runs }) => runs.map(({ loss }) => loss));
+  const leading = curves.filter(({ setting }) => setting.variant === 'baseline' || setting.variant === 'mod');
+  const frame = lossFrame(lossesOf(curves), lossesOf(leading));
+  const [low, top] = frame.domain;
+  const { domain, place } = withStrip(frame);
   const inFrame = ({ y }: { y: number }) => y <= top;
   const optima = curves.filter(({ optimum }) => optimum.from === 'fit' && optimum.loss <= top);
+  const sizes = curves.flatMap(({ runs }) => runs.map(({ row }) => row.params_total));
+  const [smallest, largest] = [Math.min(...sizes), Math.max(...sizes)];
   const marks = curves.flatMap((curve) => {
-    const { color, symbol } = styleOf(curve);
+    const { color, symbol, dash } = styleOf(curve);
+    const className = seriesClass(curve.setting.shortLabel);
+    const line = {
+      x: 'x',
+      y: 'y',
+      stroke: color,
+      className,
+      ...(dash === '' ? {} : { strokeDasharray: dash }),
+    };
+    const point = {
+      x: ({ row }: DoneRun) => row.params_total,
+      y: ({ loss }: DoneRun) => place(loss),
+      r: 4,
+      symbol,
+      className,
+      title: runTitle,
+    };
     return [
       known(curve)
-        ? Plot.line(sampled(curve).filter(inFrame), { x: 'x', y: 'y', stroke: color, strokeWidth: 1.5 })
-        : Plot.line(meanBySize(curve).filter(inFrame), {
-            x: 'x',
-            y: 'y',
-            stroke: color,
-            strokeDasharray: '2,3',
-            strokeOpacity: 0.7,
-          }),
+        ? Plot.line(sampled(curve).filter(inFrame), { ...line, strokeWidth: 1.75 })
+        : Plot.line(meanBySize(curve).filter(inFrame), { ...line, strokeWidth: 1, strokeOpacity: 0.6 }),
       Plot.dot(
         curve.runs.filter(({ loss }) => loss <= top),
-        {
-          x: ({ row }: DoneRun) => row.params_total,
-          y: 'loss',
-          r: 4,
-          fill: color,
-          fillOpacity: 0.85,
-          symbol,
-          title: (run: DoneRun) => runTitle(run),
-        },
+        { ...point, fill: color, fillOpacity: 0.85 },
       ),
-      // Runs above the frame are drawn hollow on its edge.
       Plot.dot(
         curve.runs.filter(({ loss }) => loss > top),
-        {
-          x: ({ row }: DoneRun) => row.params_total,
-          y: () => top,
-          r: 4,
-          stroke: color,
-          symbol,
-          title: (run: DoneRun) => runTitle(run),
-        },
+        { ...point, stroke: color },
       ),
     ];
   });
+  const symbols: LegendEntry[] = [
+    ...(optima.length === 0
+      ? []
+      : [{ label: 'optimum, 95% interval', color: 'currentColor', symbol: 'circle', hollow: true } as const]),
+    ...(curves.every(known) ? [] : [{ label: 'thin: means, no fit', color: 'currentColor' }]),
+  ];
   const svg = draw({
     title: about.title,
     description:
       'Held-out loss in nats per token against total parameters, one point per run. Rings: optima of the fits with 95% intervals.',
-    legend: legendOf(settings, styles),
+    legend: [...legendOf(settings, styles), ...symbols],
+    ...(wide ? { width: WIDE, height: 460 } : {}),
     plot: {
-      x: { type: 'log', label: 'parameters', tickFormat: shortCount, ticks: 5 },
-      y: { label: 'held-out loss, nats per token', grid: true, domain },
-      marks: [...marks, ...optima.flatMap((curve) => optimumMarks(curve, styleOf(curve).color, domain))],
+      ...(wide ? { marginRight: LABEL_MARGIN } : {}),
+      x: {
+        type: 'log',
+        label: 'parameters',
+        tickFormat: shortCount,
+        ticks: logTicks(smallest, largest),
+        domain: [smallest / 1.05, largest * 1.05],
+      },
+      y: {
+        label: 'held-out loss, nats per token',
+        grid: true,
+        domain,
+        ticks: linearTicks(low, top, 6),
+      },
+      marks: [
+        ...stripMarks(frame),
+        ...marks,
+        ...optima.flatMap((curve) => optimumMarks(curve, styleOf(curve).color, [low, top])),
+        ...(wide ? endLabels(curves, styles, [low, top], largest * 1.05) : []),
+      ],
     },
   });
   const surfaces = curves.some((curve) => known(curve) && curve.fit.kind === 'size and depth')
     ? 'Lines: the lowest loss of each size over the depths that were trained for it.'
     : '';
-  const notes = sentences(about.notes ?? '', surfaces, beyondText(beyond));
-  return { ...about, notes, svg, table: runsTable(curves.flatMap(({ runs }) => runs)), wide: false };
+  const notes = sentences(about.notes ?? '', surfaces);
+  return { ...about, notes, svg, table: runsTable(curves.flatMap(({ runs }) => runs)), wide };
+}
+
+/** Pixels: the width of a figure across the page, and the space for labels at the ends of its curves. */
+const WIDE = 940;
+const LABEL_MARGIN = 190;
+/** The least distance of two labels, as a share of the height of a wide figure. */
+const LABEL_GAP = 0.042;
+
+/** The name of each curve at its right end, moved apart where curves end close together. */
+function endLabels(
+  curves: readonly Curve[],
+  styles: Styles,
+  [low, top]: Interval,
+  right: number,
+): Plot.Markish[] {
+  const ends = curves.flatMap((curve) => {
+    const line = (known(curve) ? sampled(curve) : meanBySize(curve)).filter(({ y }) => y <= top);
+    const end = line.reduce<{ x: number; y: number } | null>(
+      (a, b) => (a !== null && a.x > b.x ? a : b),
+      null,
+    );
+    return end === null ? [] : [{ ...end, setting: curve.setting, at: end.y }];
+  });
+  ends.sort((a, b) => a.y - b.y);
+  const gap = LABEL_GAP * (top - low);
+  ends.forEach((end, i) => {
+    end.at = Math.max(end.at, low + gap / 2, (ends[i - 1]?.at ?? Number.NEGATIVE_INFINITY) + gap);
+  });
+  // Labels that were pushed above the frame move down again.
+  ends.forEach((_, j) => {
+    const i = ends.length - 1 - j;
+    const end = ends[i] as (typeof ends)[number];
+    end.at = Math.min(end.at, (ends[i + 1]?.at ?? top + gap) - gap);
+  });
+  return ends.flatMap((end) => {
+    const { color } = styles.get(end.setting.key) as Style;
+    const className = seriesClass(end.setting.shortLabel);
+    return [
+      Plot.link([end], {
+        x1: 'x',
+        y1: 'y',
+        x2: () => right,
+        y2: 'at',
+        stroke: color,
+        strokeOpacity: 0.45,
+        strokeWidth: 0.75,
+        className,
+      }),
+      Plot.text([end], {
+        x: () => right,
+        y: 'at',
+        text: () => end.setting.name,
+        textAnchor: 'start',
+        dx: 6,
+        className,
+      }),
+    ];
+  });
 }
 
 const known = ({ fit }: Curve) => isKnown(fit);
@@ -310,7 +399,7 @@ function optimumMarks(
   [bottom, top]: Interval,
 ): Plot.Markish[] {
   const { params: x, loss: y } = optimum;
-  const title = `optimum of ${setting.label} at ${budgetName(budget)}\n${withInterval(x, optimum.paramsInterval, shortCount)} parameters\nloss ${withInterval(y, optimum.lossInterval, (loss) => loss.toFixed(4))}`;
+  const title = `optimum of ${setting.name} at ${budgetName(budget)}\n${withInterval(x, optimum.paramsInterval, shortCount)} parameters\nloss ${withInterval(y, optimum.lossInterval, (loss) => loss.toFixed(4))}`;
   const bar = { stroke: color, strokeWidth: 1.5, strokeOpacity: 0.8 };
   return [
     ...(optimum.paramsInterval === null
@@ -338,14 +427,16 @@ function optimumMarks(
 }
 
 /** The tooltip of a run. */
-export function runTitle({ row, loss, setting }: DoneRun): string {
-  return [
-    row.run_id,
-    setting.label,
-    `${shortCount(row.params_total)} parameters, ${significant(row.flops_per_pass)} FLOPs per pass`,
+export function runTitle(run: DoneRun): string {
+  const { row, loss } = run;
+  const text = [
+    modelName(run),
+    `seed ${row.seed}, ${budgetName(row.flop_budget)} FLOPs`,
+    `${shortCount(row.params_total)} parameters, ${budgetName(row.flops_per_pass)} FLOPs per pass`,
     `loss ${loss.toFixed(4)}`,
     ...(row.step_ms === null ? [] : [`step ${significant(row.step_ms)} ms`]),
   ].join('\n');
+  return ofRun(row.run_id, text);
 }
 
 /** The runs of a figure as a table. */

@@ -2,7 +2,17 @@
 import * as Plot from '@observablehq/plot';
 import { type DoneRun, meansOf, type Optimum, type Study } from '../study.js';
 import { significant } from '../words.js';
-import { draw, type Figure, lossFrame, type MissingFigure } from './figure.js';
+import {
+  draw,
+  type Figure,
+  linearTicks,
+  logTicks,
+  lossFrame,
+  type MissingFigure,
+  seriesClass,
+  stripMarks,
+  withStrip,
+} from './figure.js';
 import { isExpert, runTitle } from './isoflop.js';
 import { legendOf, type Style } from './style.js';
 
@@ -32,7 +42,14 @@ export function normalisedFigure(
     better.length === 0
       ? 'No MoD model is as good as the optimal baseline at fewer FLOPs per pass.'
       : `${better.length === 1 ? '1 MoD model is' : `${better.length} MoD models are`} as good as the optimal baseline at fewer FLOPs per pass, seeds averaged, the cheapest at ${significant(cheapest)} of its FLOPs.`;
-  const { domain, beyond } = lossFrame(points.map(({ y }) => y));
+  const losses = (some: typeof points) => some.map(({ y }) => y);
+  const frame = lossFrame(
+    losses(points),
+    losses(points.filter(({ run }) => run.setting.variant !== 'random')),
+  );
+  const [low, top] = frame.domain;
+  const { domain, place } = withStrip(frame);
+  const ratios = points.map(({ x }) => x);
   const settings = [...new Map(points.map(({ run }) => [run.setting.key, run.setting])).values()];
   const svg = draw({
     title,
@@ -40,18 +57,25 @@ export function normalisedFigure(
       'Loss over that of the optimal baseline of the same budget, against FLOPs per pass over those of that baseline, one point per run.',
     legend: legendOf(settings, styles),
     plot: {
-      x: { type: 'log', label: 'FLOPs per pass / optimal baseline’s', ticks: 5, tickFormat: '~g' },
-      y: { label: 'loss / optimal baseline’s', grid: true, domain },
+      x: {
+        type: 'log',
+        label: 'FLOPs per pass / optimal baseline’s',
+        ticks: logTicks(Math.min(...ratios), Math.max(...ratios)),
+        tickFormat: '~g',
+      },
+      y: { label: 'loss / optimal baseline’s', grid: true, domain, ticks: linearTicks(low, top) },
       marks: [
+        ...stripMarks(frame),
         Plot.ruleX([1], { strokeOpacity: 0.35 }),
         Plot.ruleY([1], { strokeOpacity: 0.35 }),
-        ...settings.map(({ key }) => {
+        ...settings.map(({ key, shortLabel }) => {
           const { color, symbol } = styles.get(key) as Style;
           return Plot.dot(
-            points.filter(({ run, y }) => run.setting.key === key && y <= domain[1]),
+            points.filter(({ run }) => run.setting.key === key),
             {
               x: 'x',
-              y: 'y',
+              y: ({ y }) => place(y),
+              className: seriesClass(shortLabel),
               r: 4,
               fill: color,
               fillOpacity: 0.85,
@@ -66,14 +90,11 @@ export function normalisedFigure(
   });
   const rows = points.map(({ run, x, y }) => [run.row.run_id, run.setting.label, run.row.flop_budget, x, y]);
   const head = ['run', 'setting', 'budget', 'FLOPs per pass, normalised', 'loss, normalised'];
-  const above =
-    beyond.length === 0 ? '' : `Above the frame: ${beyond.length === 1 ? 'a run' : `${beyond.length} runs`}.`;
   return {
     id: 'normalised',
     title,
     paper,
     reading,
-    notes: above,
     svg,
     table: { head, rows },
     wide: false,

@@ -2,6 +2,7 @@
 import * as Plot from '@observablehq/plot';
 import type { Analysis, SequenceRouting } from '../../results/analysis.js';
 import { shownBudget } from '../chosen.js';
+import { modelName } from '../settings.js';
 import type { DoneRun, Study } from '../study.js';
 import { percent, significant } from '../words.js';
 import { draw, type Figure, type MissingFigure } from './figure.js';
@@ -57,21 +58,29 @@ export function heatmapFigure(study: Study, styles: Styles): Figure | MissingFig
         tickSize: 0,
       },
       marks: [
+        Plot.rect(analysis.blocks, {
+          x1: 0,
+          x2: tokens,
+          y1: (_, i) => i - 0.45,
+          y2: (_, i) => i + 0.45,
+          fill: 'currentColor',
+          fillOpacity: 0.07,
+        }),
         Plot.rect(cells, {
           x1: 'position',
           x2: ({ position }) => position + 1,
           y1: ({ row }) => row - 0.45,
           y2: ({ row }) => row + 0.45,
           insetRight: 0.5,
-          fill: ({ selected }) => (selected ? color : 'currentColor'),
-          fillOpacity: ({ selected }) => (selected ? 0.95 : 0.07),
-          title: ({ position, block, selected, token }) =>
-            `token ${position}${token === null ? '' : ` '${token}'`}\nblock ${block}: ${selected ? 'selected' : 'bypasses'}`,
+          fill: color,
+          fillOpacity: 0.95,
+          title: ({ position, block, token }) =>
+            `token ${position}${token === null ? '' : ` '${token}'`}\nblock ${block}: selected`,
         }),
       ],
     },
   });
-  const reading = `In ${run.row.run_id} ${percent(share[0] ?? 0)} of the tokens bypass every routed block, and ${percent(share.at(-1) ?? 0)} go through all of its ${analysis.blocks.length}.`;
+  const reading = `In ${modelName(run)} ${percent(share[0] ?? 0)} of the tokens bypass every routed block, and ${percent(share.at(-1) ?? 0)} go through all of its ${analysis.blocks.length}.`;
   const text = (position: number) => visible(sequence.tokens?.[position]);
   const head = ['position', 'token', ...analysis.blocks.map((block) => `block ${block}`)];
   const rows = Array.from({ length: tokens }, (_, position) => [
@@ -91,15 +100,12 @@ function visible(token: string | undefined): string | null {
         .replace(/[\ufffe\uffff]/g, '\ufffd');
 }
 
+/** The selected tokens. */
 function cellsOf({ engaged, tokens }: SequenceRouting, blocks: readonly number[]) {
   return engaged.flatMap((row, i) =>
-    [...row.slice(0, SHOWN_TOKENS)].map((cell, position) => ({
-      row: i,
-      block: blocks[i],
-      position,
-      selected: cell === '1',
-      token: visible(tokens?.[position]),
-    })),
+    [...row.slice(0, SHOWN_TOKENS)].flatMap((cell, position) =>
+      cell === '1' ? [{ row: i, block: blocks[i], position, token: visible(tokens?.[position]) }] : [],
+    ),
   );
 }
 
@@ -167,7 +173,7 @@ export function routerWeightsFigure(study: Study, styles: Styles): Figure | Miss
       all + (chosen + bypassing) * Math.min(1, Math.max(0, high / (high - low))),
     0,
   );
-  const reading = `About ${percent(positive)} of the router weights of ${run.row.run_id} are positive, and ${percent(selectedShare)} of the tokens are selected.`;
+  const reading = `About ${percent(positive)} of the router weights of ${modelName(run)} are positive, and ${percent(selectedShare)} of the tokens are selected.`;
   const rows = shares.map(({ low, high, selected, bypassing }) => [low, high, selected, bypassing]);
   const table = { head: ['from', 'to', 'selected', 'bypassing'], rows };
   return { id: 'router-weights', title, paper, reading, svg, table, wide: false };
@@ -214,7 +220,7 @@ export function engagementFigure(study: Study, styles: Styles): Figure | Missing
       ? ''
       : `; their number and the entropy of the prediction have a rank correlation of ${significant(correlation.r)}`;
   const mean = bars.reduce((sum, { selected, share }) => sum + selected * share, 0);
-  const reading = `A token of ${run.row.run_id} goes through ${significant(mean)} of ${analysis.blocks.length} routed blocks on average${follows}.`;
+  const reading = `A token of ${modelName(run)} goes through ${significant(mean)} of ${analysis.blocks.length} routed blocks on average${follows}.`;
   const rows = bars.map(({ selected, share }) => [selected, share]);
   return {
     id: 'engagement',

@@ -3,9 +3,21 @@ import * as Plot from '@observablehq/plot';
 import { CAUSAL_MODES, ROUTING_MODES, type RoutingMode } from '../../model/config.js';
 import { shownBudget } from '../chosen.js';
 import { type SampledSize, sampledRuns, sampledSizes } from '../claims/sampling.js';
+import { modelName } from '../settings.js';
 import type { DoneRun, Study } from '../study.js';
 import { budgetName, signedLoss, significant } from '../words.js';
-import { beyondText, draw, type Figure, lossFrame, type MarkSymbol, type MissingFigure } from './figure.js';
+import {
+  draw,
+  type Figure,
+  linearTicks,
+  logTicks,
+  lossFrame,
+  type MarkSymbol,
+  type MissingFigure,
+  ofRun,
+  stripMarks,
+  withStrip,
+} from './figure.js';
 import { legendOf, type Style } from './style.js';
 
 const MODES: Record<RoutingMode, { label: string; symbol: MarkSymbol }> = {
@@ -46,7 +58,10 @@ export function samplingFigure(
     (run): SampledPoint => ({ run, mode: 'topk', x: run.row.flops_per_pass, y: run.loss }),
   );
   const points = [...topk, ...causal];
-  const { domain, beyond } = lossFrame(points.map(({ y }) => y));
+  const frame = lossFrame(points.map(({ y }) => y));
+  const [low, top] = frame.domain;
+  const { domain, place } = withStrip(frame);
+  const xs = points.map(({ x }) => x);
   const settings = [...new Map([...shown].map(({ setting }) => [setting.key, setting])).values()];
   const modes = ROUTING_MODES.filter((mode) => points.some((point) => point.mode === mode));
   const color = ({ setting }: DoneRun) => (styles.get(setting.key) as Style).color;
@@ -58,36 +73,46 @@ export function samplingFigure(
       ...modes.map((mode) => ({ ...MODES[mode], color: 'currentColor' })),
     ],
     plot: {
-      x: { type: 'log', label: 'FLOPs per pass', tickFormat: (value: number) => budgetName(value), ticks: 4 },
-      y: { label: 'held-out loss, nats per token', grid: true, domain },
-      marks: modes.map((mode) =>
-        Plot.dot(
-          points.filter((point) => point.mode === mode && point.y <= domain[1]),
-          {
-            x: 'x',
-            y: 'y',
-            r: 4,
-            symbol: MODES[mode].symbol,
-            ...(mode === 'topk'
-              ? { fill: ({ run }: SampledPoint) => color(run), fillOpacity: 0.45 }
-              : { fill: ({ run }: SampledPoint) => color(run) }),
-            title: ({ run, x, y }: SampledPoint) =>
-              `${run.row.run_id}, ${MODES[mode].label}\n${significant(x)} FLOPs per pass\nloss ${y.toFixed(4)}`,
-          },
+      x: {
+        type: 'log',
+        label: 'FLOPs per pass',
+        tickFormat: (value: number) => budgetName(value),
+        ticks: logTicks(Math.min(...xs), Math.max(...xs), 5),
+      },
+      y: { label: 'held-out loss, nats per token', grid: true, domain, ticks: linearTicks(low, top) },
+      marks: [
+        ...stripMarks(frame),
+        ...modes.map((mode) =>
+          Plot.dot(
+            points.filter((point) => point.mode === mode),
+            {
+              x: 'x',
+              y: ({ y }: SampledPoint) => place(y),
+              r: 4,
+              symbol: MODES[mode].symbol,
+              ...(mode === 'topk'
+                ? { fill: ({ run }: SampledPoint) => color(run), fillOpacity: 0.45 }
+                : { fill: ({ run }: SampledPoint) => color(run) }),
+              title: ({ run, x, y }: SampledPoint) =>
+                ofRun(
+                  run.row.run_id,
+                  `${modelName(run)}, ${MODES[mode].label}\n${budgetName(x)} FLOPs per pass\nloss ${y.toFixed(4)}`,
+                ),
+            },
+          ),
         ),
-      ),
+      ],
     },
   });
   const head = ['run', 'routing', 'FLOPs per pass', 'loss'];
   const rows = points.map(({ run, mode, x, y }) => [run.row.run_id, mode, x, y]);
   const reading = samplingReading(sampledSizes(budget), budget.baseline?.best ?? null);
-  const notes = beyondText(beyond);
-  return { id: 'sampling', title, paper, reading, notes, svg, table: { head, rows }, wide: false };
+  return { id: 'sampling', title, paper, reading, svg, table: { head, rows }, wide: false };
 }
 
 function samplingReading(sizes: readonly SampledSize[], dense: DoneRun | null): string {
   const best = sizes.reduce((least, size) => (size.loss < least.loss ? size : least));
   if (dense === null)
-    return `The lowest loss as in sampling is ${best.loss.toFixed(4)} nats, of ${best.run.row.run_id}.`;
-  return `As in sampling ${best.run.row.run_id} is at ${signedLoss(best.loss - dense.loss)} nats against the best dense model, with ${significant(best.flopsPerPass / dense.row.flops_per_pass)} of its FLOPs per pass.`;
+    return `The lowest loss as in sampling is ${best.loss.toFixed(4)} nats, of ${modelName(best.run)}.`;
+  return `As in sampling, ${modelName(best.run)} minus the best dense model is ${signedLoss(best.loss - dense.loss)} nats, with ${significant(best.flopsPerPass / dense.row.flops_per_pass)} of its FLOPs per pass.`;
 }

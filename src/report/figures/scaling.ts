@@ -3,7 +3,7 @@ import * as Plot from '@observablehq/plot';
 import { type PowerLaw, powerLawAt } from '../power-law.js';
 import type { Curve, Scaling, Study } from '../study.js';
 import { budgetName, shortCount, withInterval } from '../words.js';
-import { draw, type Figure, type MissingFigure } from './figure.js';
+import { draw, type Figure, logTicks, type MissingFigure } from './figure.js';
 import { legendOf, type Style } from './style.js';
 
 type Axis = 'params' | 'tokens';
@@ -36,6 +36,12 @@ export function scalingFigure(
         : [{ budget, setting: curve.setting, ...(axis === 'params' ? paramsOf(curve) : tokensOf(curve)) }],
     ),
   );
+  const budgets = study.budgets.map(({ budget }) => budget);
+  const budgetEnds = [Math.min(...budgets) / 1.3, Math.max(...budgets) * 1.3] as const;
+  const values = [
+    ...laws.flatMap(({ law }) => lawPoints(law).map(({ value }) => value)),
+    ...optima.map(({ value }) => value),
+  ];
   const color = (key: string) => (styles.get(key) as Style).color;
   const svg = draw({
     title,
@@ -45,8 +51,19 @@ export function scalingFigure(
       styles,
     ),
     plot: {
-      x: { type: 'log', label: 'budget, FLOPs', tickFormat: (value: number) => budgetName(value), ticks: 4 },
-      y: { type: 'log', label: `optimal ${NAMES[axis]}`, tickFormat: shortCount, ticks: 5, grid: true },
+      x: {
+        type: 'log',
+        label: 'budget, FLOPs',
+        tickFormat: (value: number) => budgetName(value),
+        ticks: logTicks(...budgetEnds, 5),
+      },
+      y: {
+        type: 'log',
+        label: `optimal ${NAMES[axis]}`,
+        tickFormat: shortCount,
+        ticks: logTicks(Math.min(...values), Math.max(...values)),
+        grid: true,
+      },
       marks: [
         ...laws.map(({ setting, law }) =>
           Plot.line(lawPoints(law), {

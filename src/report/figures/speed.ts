@@ -5,10 +5,11 @@ import { chosenModels, shownBudget } from '../chosen.js';
 import { fastestAsGood } from '../claims/speed.js';
 import { differenceText, modelDifference } from '../differences.js';
 import { groupBy } from '../group.js';
+import { modelName } from '../settings.js';
 import { machineOf, stepTimes } from '../step-time.js';
 import type { DoneRun, SizeMean, Study } from '../study.js';
 import { budgetName, significant } from '../words.js';
-import { draw, type Figure, type MissingFigure } from './figure.js';
+import { draw, type Figure, logTicks, type MissingFigure, seriesClass } from './figure.js';
 import { runsTable, runTitle } from './isoflop.js';
 import type { Style } from './style.js';
 
@@ -71,7 +72,7 @@ export function speedFigure({ budgets }: Study, styles: Styles): Figure | Missin
           dy: -14,
           lineWidth: 36,
           textOverflow: 'ellipsis',
-          text: ({ role, run }) => `${role}: ${run.row.run_id}`,
+          text: ({ role, run }) => `${role}: ${modelName(run)}`,
         }),
         Plot.ruleX([0]),
         Plot.ruleX([1], { strokeOpacity: 0.35 }),
@@ -107,6 +108,10 @@ export function stepTimeFigure({ done }: Study, styles: Styles): Figure | Missin
     x: 3 * run.row.batch_sequences * run.row.flops_per_pass,
     y: run.row.step_ms as number,
   }));
+  const ends = (axis: 'x' | 'y'): [number, number] => {
+    const values = points.map((point) => point[axis]);
+    return [Math.min(...values), Math.max(...values)];
+  };
   const powerOf = (variant: 'baseline' | 'mod', name: string) => {
     const of = points.filter(({ run }) => run.row.variant === variant);
     const logs = (key: 'x' | 'y') => of.map((point) => Math.log10(point[key]));
@@ -121,14 +126,32 @@ export function stepTimeFigure({ done }: Study, styles: Styles): Figure | Missin
     title,
     description:
       'Median step time in milliseconds against the FLOPs of a step, both logarithmic, one point per run.',
-    legend: [...settings].map(([label, [first]]) => ({ label, ...styleOf(first.run.setting.key) })),
+    legend: [...settings].map(([series, [{ run }]]) => {
+      const { color, symbol } = styleOf(run.setting.key);
+      return { label: run.setting.name, series, color, symbol };
+    }),
     plot: {
-      x: { type: 'log', label: 'FLOPs per step', tickFormat: (value: number) => budgetName(value), ticks: 4 },
-      y: { type: 'log', label: 'step, ms', grid: true, tickFormat: '~s', ticks: 5 },
+      x: {
+        type: 'log',
+        label: 'FLOPs per step',
+        tickFormat: (value: number) => budgetName(value),
+        ticks: logTicks(...ends('x'), 5),
+      },
+      y: { type: 'log', label: 'step, ms', grid: true, tickFormat: '~s', ticks: logTicks(...ends('y')) },
       marks: [...settings.values()].map((ofSetting) => {
         const { color, symbol } = styleOf(ofSetting[0].run.setting.key);
         const title = ({ run }: (typeof points)[number]) => runTitle(run);
-        return Plot.dot(ofSetting, { x: 'x', y: 'y', r: 4, fill: color, fillOpacity: 0.85, symbol, title });
+        const className = seriesClass(ofSetting[0].run.setting.shortLabel);
+        return Plot.dot(ofSetting, {
+          className,
+          x: 'x',
+          y: 'y',
+          r: 4,
+          fill: color,
+          fillOpacity: 0.85,
+          symbol,
+          title,
+        });
       }),
     },
   });

@@ -3,10 +3,11 @@ import * as Plot from '@observablehq/plot';
 import { type ChosenModel, chosenModels, shownBudget } from '../chosen.js';
 import { modAlike } from '../claims/claim.js';
 import { accuracyReached, GOOD_ACCURACY } from '../claims/sampling.js';
+import { modelName } from '../settings.js';
 import { type CurvePoint, smoothed } from '../smoothed.js';
 import type { DoneRun, Study } from '../study.js';
 import { budgetName, percent, signedLoss, significant } from '../words.js';
-import { type DataTable, draw, type Figure, type MissingFigure } from './figure.js';
+import { type DataTable, draw, type Figure, type MissingFigure, ofRun, seriesClass } from './figure.js';
 import type { Style } from './style.js';
 
 type Styles = ReadonlyMap<string, Style>;
@@ -25,16 +26,18 @@ export function learningCurvesFigure({ budgets }: Study, styles: Styles): Figure
   const values = curves.flatMap(({ points }) => points.map(({ y }) => y));
   // The first fifth of training would take up most of the height.
   const top = Math.max(...curves.map(({ points }) => lossAt(points, 0.2)));
-  /** Whether an earlier curve has the same colour: then this one is dashed. */
+  /** Whether an earlier curve has the same style: then this one has another dash. */
   const sharesColor = (run: DoneRun) =>
     curves.find((other) => other.run.setting.shortLabel === run.setting.shortLabel)?.run !== run;
+  const dashOf = (run: DoneRun) => (sharesColor(run) ? '3,3' : (styles.get(run.setting.key) as Style).dash);
   const svg = draw({
     title,
     description: `Training loss in nats per token against training FLOPs, smoothed, at ${budgetName(budget.budget)} FLOPs.`,
     legend: curves.map(({ role, run }) => ({
-      label: `${role}: ${run.setting.label}`,
+      label: `${role}: ${modelName(run)}`,
       color: colorOf(run, styles),
-      dashed: sharesColor(run),
+      dash: dashOf(run),
+      series: `${role}: ${modelName(run)}`,
     })),
     plot: {
       x: { label: 'training FLOPs', tickFormat: flopsTick, ticks: 5 },
@@ -46,9 +49,16 @@ export function learningCurvesFigure({ budgets }: Study, styles: Styles): Figure
       marks: curves.flatMap(({ points, run, role }) =>
         lineMarks(
           points,
-          { stroke: colorOf(run, styles), dashed: sharesColor(run) },
+          {
+            stroke: colorOf(run, styles),
+            dash: dashOf(run),
+            className: seriesClass(`${role}: ${modelName(run)}`),
+          },
           ({ flops, y }) =>
-            `${role}\n${run.row.run_id}\nafter ${significant(flops)} FLOPs: loss ${y.toFixed(4)}`,
+            ofRun(
+              run.row.run_id,
+              `${role}\n${modelName(run)}\nafter ${significant(flops)} FLOPs: loss ${y.toFixed(4)}`,
+            ),
         ),
       ),
     },
@@ -61,7 +71,7 @@ function learningReading(curves: (ChosenModel & { points: CurvePoint[] })[]): st
   const [dense, other] = curves;
   if (dense === undefined || other === undefined) return 'The training loss of the best model.';
   const gap = (share: number) => signedLoss(lossAt(other.points, share) - lossAt(dense.points, share));
-  return `Halfway through its FLOPs the ${other.role} model is at ${gap(0.5)} nats against the ${dense.role} one, at the end at ${gap(1)} (training loss, smoothed).`;
+  return `Halfway through its FLOPs the ${other.role} model is at ${gap(0.5)} nats (loss of the ${other.role} model minus that of the ${dense.role} one), at the end at ${gap(1)}, by the smoothed training loss.`;
 }
 
 /** The loss at the first point at or after a share of training, or at the last point. */
@@ -75,10 +85,9 @@ export function predictorFigure({ budgets }: Study, styles: Styles): Figure | Mi
   const paper = 'figure 6, right';
   const budget = shownBudget(budgets);
   const settings = budget === null ? [] : modAlike(budget);
-  const isOneTraining = new Set(settings.map(({ setting }) => setting.others)).size === 1;
   const curves = settings.flatMap(({ best }) => {
     const points = smoothed(best, ({ predictor_accuracy }) => predictor_accuracy);
-    const role = isOneTraining ? best.setting.shortLabel : best.setting.label;
+    const role = best.setting.name;
     return points.length === 0 ? [] : [{ run: best, role, points }];
   });
   const [first] = curves;
@@ -87,14 +96,19 @@ export function predictorFigure({ budgets }: Study, styles: Styles): Figure | Mi
   const last = first.points.at(-1)?.y as number;
   const reading =
     reached === null
-      ? `${first.run.row.run_id} ends at an agreement of ${percent(last)}; 97% is not reached.`
-      : `${first.run.row.run_id} agrees in 97% after ${percent(reached)} of its training, and ends at ${percent(last)}.`;
+      ? `${modelName(first.run)} ends at an agreement of ${percent(last)}; 97% is not reached.`
+      : `${modelName(first.run)} agrees in 97% after ${percent(reached)} of its training, and ends at ${percent(last)}.`;
   const lowest = Math.min(0.9, ...curves.flatMap(({ points }) => points.slice(2).map(({ y }) => y)));
   const svg = draw({
     title,
     description:
       'Share of tokens in which the predictor agrees with top-k, in training, against the share of training done.',
-    legend: curves.map(({ run, role }) => ({ label: role, color: colorOf(run, styles) })),
+    legend: curves.map(({ run, role }) => ({
+      label: role,
+      series: role,
+      color: colorOf(run, styles),
+      dash: (styles.get(run.setting.key) as Style).dash,
+    })),
     plot: {
       x: { label: 'share of training', tickFormat: '%', ticks: 5 },
       y: {
@@ -108,8 +122,13 @@ export function predictorFigure({ budgets }: Study, styles: Styles): Figure | Mi
         ...curves.flatMap(({ points, run, role }) =>
           lineMarks(
             points.map((point) => ({ ...point, flops: point.share })),
-            { stroke: colorOf(run, styles), dashed: false },
-            ({ share, y }) => `${role}\n${percent(share)} of training: ${percent(y)}`,
+            {
+              stroke: colorOf(run, styles),
+              dash: (styles.get(run.setting.key) as Style).dash,
+              className: seriesClass(role),
+            },
+            ({ share, y }) =>
+              ofRun(run.row.run_id, `${modelName(run)}\n${percent(share)} of training: ${percent(y)}`),
           ),
         ),
       ],
@@ -120,7 +139,7 @@ export function predictorFigure({ budgets }: Study, styles: Styles): Figure | Mi
 
 function lineMarks(
   points: CurvePoint[],
-  { stroke, dashed }: { stroke: string; dashed: boolean },
+  { stroke, dash, className }: { stroke: string; dash: string; className: string },
   title: (point: CurvePoint) => string,
 ): Plot.Markish[] {
   return [
@@ -130,10 +149,20 @@ function lineMarks(
       stroke,
       strokeWidth: 1.75,
       clip: true,
-      ...(dashed ? { strokeDasharray: '5,3' } : {}),
+      className,
+      ...(dash === '' ? {} : { strokeDasharray: dash }),
     }),
     // Invisible points for the tooltips.
-    Plot.dot(everyFew(points), { x: 'flops', y: 'y', r: 5, fill: stroke, fillOpacity: 0, title, clip: true }),
+    Plot.dot(everyFew(points), {
+      x: 'flops',
+      y: 'y',
+      r: 5,
+      fill: stroke,
+      fillOpacity: 0,
+      title,
+      clip: true,
+      className,
+    }),
   ];
 }
 
