@@ -71,6 +71,8 @@ button, input, select {
 }
 th button { border: 0; background: none; padding: 0; font-weight: inherit; cursor: pointer; } th select { display: block; max-width: 8rem; padding: 0; }
 th[aria-sort=ascending] button::after { content: ' ↑'; } th[aria-sort=descending] button::after { content: ' ↓'; }
+main > figure:first-child { margin-top: 1.75rem; } main > figure h3 { margin-bottom: .4rem; }
+#all-runs { width: auto; min-width: 60%; } #curves ul { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .1rem 1.2rem; font-size: .8125rem; max-width: none; } #curves li svg { width: 2.2rem; height: .7rem; min-width: 0; }
 #all-runs td { white-space: nowrap; padding-block: .15rem; } tr.chosen, tr.same-run { background: var(--raised); } tr.same-run { outline: 2px solid var(--text); outline-offset: -2px; }
 .scroll.tall { max-height: 32rem; }
 #curves svg { width: 100%; height: auto; }

@@ -58,7 +58,7 @@ export function pageOf(content: PageContent): string {
     [
       'figures',
       'Figures',
-      `<div class="figures">${others.map(figureHtml).join('')}</div>${missing(figures)}`,
+      `<div class="figures">${others.map((figure) => figureHtml(figure)).join('')}</div>${missing(figures)}`,
     ],
     ['runs', 'Runs', runsSection(study.runs, folder)],
     ['fits', 'Fits', fits(content)],
@@ -84,7 +84,7 @@ export function pageOf(content: PageContent): string {
 ${progress(study)}<nav aria-label="Sections">${links}</nav>
 </header>
 <main>
-${first === undefined ? '' : figureHtml(first)}${cautions(study)}
+${first === undefined ? '' : figureHtml(first, true)}${cautions(study)}
 ${sections.map(([id, name, html]) => `<section aria-labelledby="${id}"><h2 id="${id}">${escapeXml(name)}</h2>${html}</section>`).join('\n')}
 </main>
 <footer class="quiet"><p>Written by ${escapeXml(content.program)} on ${escapeXml(content.generatedAt)}.</p></footer>
@@ -158,11 +158,21 @@ function numberOf({ numbers, decided_by }: Claim): string {
   return `${found.name}${at}: ${withInterval(found.value, found.interval, significant)}${decided}`;
 }
 
-function figureHtml({ id, title, paper, reading, notes = '', svg, table, wide }: Figure): string {
+/** With `drawingFirst` the sentences follow the drawing. */
+function figureHtml(
+  { id, title, paper, reading, notes = '', svg, table, wide }: Figure,
+  drawingFirst = false,
+): string {
   const source = paper === null ? '' : ` <span class="source">${escapeXml(paper)}</span>`;
   const rest =
     notes === '' ? '' : `<details><summary>Notes</summary><p class="quiet">${escapeXml(notes)}</p></details>`;
-  return `<figure id="${escapeXml(id)}"${wide ? ' class="wide"' : ''}><figcaption><h3>${escapeXml(title)}${source}</h3><p>${escapeXml(reading)}</p>${rest}</figcaption><div class="frame">${themed(svg)}</div><details class="data"><summary>The data</summary><div class="scroll" tabindex="0" role="region" aria-label="Data of ${escapeXml(title)}">${tableHtml(table)}</div></details></figure>`;
+  const heading = `<h3>${escapeXml(title)}${source}</h3>`;
+  const text = `<p>${escapeXml(reading)}</p>${rest}`;
+  const frame = `<div class="frame">${themed(svg)}</div>`;
+  const top = drawingFirst
+    ? `${heading}${frame}<figcaption>${text}</figcaption>`
+    : `<figcaption>${heading}${text}</figcaption>${frame}`;
+  return `<figure id="${escapeXml(id)}"${wide ? ' class="wide"' : ''}>${top}<details class="data"><summary>The data</summary><div class="scroll" tabindex="0" role="region" aria-label="Data of ${escapeXml(title)}">${tableHtml(table)}</div></details></figure>`;
 }
 
 function missing({ missing: figures }: Figures): string {

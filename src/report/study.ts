@@ -172,7 +172,7 @@ function curveOf(budget: number, runs: readonly [DoneRun, ...DoneRun[]], fit: Fi
   const [{ setting }] = runs;
   const best = meansOf(runs).reduce((least, size) => (size.loss < least.loss ? size : least));
   const optimum = optimumOf(fit, best);
-  return { budget, setting, runs: [...runs], fit, best, optimum, doubt: doubtOf(setting.label, fit, best) };
+  return { budget, setting, runs: [...runs], fit, best, optimum, doubt: doubtOf(setting.name, fit, best) };
 }
 
 /** The runs of one curve grouped by size: the seeds of each. */

@@ -1,5 +1,5 @@
 /** The report's files, and its page in headless Chromium if one is installed. */
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -29,8 +29,8 @@ beforeAll(async () => {
 afterAll(() => rmSync(results, { recursive: true }));
 
 const FIGURES = [
-  'isoflop-1e15',
   'isoflop-4e15',
+  'isoflop-1e15',
   'learning-curves',
   'speed',
   'step-time',
@@ -119,7 +119,9 @@ describe.skipIf(CHROMIUM === undefined)('in Chromium', () => {
     const tip = frame.getByRole('status');
     const marks = frame.locator('[data-tip]');
     await marks.nth(3).hover({ force: true });
-    expect(await tip.textContent()).toMatch(/^1e15-[\w.-]+\n.*\n.* parameters, .*\nloss \d\.\d{4}/);
+    expect(await tip.textContent()).toMatch(
+      /^(dense|MoD|random).*\d layers of \d+\nseed 0, 1e15 FLOPs\n.* parameters, .*\nloss \d\.\d{4}/,
+    );
     await page.mouse.move(0, 0);
     expect(await tip.textContent()).toBe('');
     await marks.nth(4).tap({ force: true });
@@ -132,6 +134,161 @@ describe.skipIf(CHROMIUM === undefined)('in Chromium', () => {
     expect(await tip.textContent()).not.toBe(first);
     await page.keyboard.press('ArrowLeft');
     expect(await tip.textContent()).toBe(first);
+    await page.close();
+  });
+
+  it('finds the nearest mark, and marks its run in the other figures and in the table', async () => {
+    const { page } = await open();
+    const frame = page.locator('figure[id="isoflop-4e15"] .frame');
+    await frame.scrollIntoViewIfNeeded();
+    const mark = frame.locator('[data-run]').nth(2);
+    const box = await mark.boundingBox();
+    if (box === null) throw new Error('the mark has no box');
+    // Beside the mark, not on it.
+    await page.mouse.move(box.x + box.width / 2, box.y + box.height + 2);
+    expect(await frame.getByRole('status').textContent()).toContain('loss');
+    const run = await page.locator('#all-runs tr.same-run').getAttribute('data-run');
+    expect(await frame.locator('.marked').getAttribute('data-run')).toBe(run);
+    expect(await page.locator(`[id="normalised"] .same-run[data-run="${run}"]`).count()).toBe(1);
+    // From the row to its marks.
+    const other = page.locator('#all-runs tbody tr').last();
+    await other.hover();
+    const id = await other.getAttribute('data-run');
+    expect(await page.locator('figure .same-run').first().getAttribute('data-run')).toBe(id);
+    await page.close();
+  });
+
+  it('goes from a mark to its row, which links to the folder of the run, by keyboard and pointer', async () => {
+    const { page } = await open();
+    const frame = page.locator('figure[id="isoflop-4e15"] .frame');
+    await frame.focus();
+    await page.keyboard.press('ArrowRight');
+    const run = await frame.locator('.marked').getAttribute('data-run');
+    await page.keyboard.press('Enter');
+    expect(await page.evaluate('document.activeElement.dataset.run')).toBe(run);
+    const href = await page.locator('#all-runs tr:focus a').getAttribute('href');
+    expect(existsSync(join(folder, decodeURIComponent(href ?? 'none')))).toBe(true);
+    await frame.locator('[data-run]').nth(4).dblclick({ force: true });
+    expect(await page.evaluate('document.activeElement.tagName')).toBe('TR');
+    await page.close();
+  });
+
+  it.each(['keyboard', 'pointer'] as const)('switches a series in the legend by %s', async (how) => {
+    const { page } = await open();
+    const frame = page.locator('figure[id="isoflop-4e15"] .frame');
+    const key = frame.getByRole('switch', { name: 'dense', exact: true });
+    const toggle = () => (how === 'pointer' ? key.click() : key.press('Enter'));
+    const visible = () => frame.locator('[data-run^="4e15-baseline"]').first().isVisible();
+    await toggle();
+    expect(await key.getAttribute('aria-checked')).toBe('false');
+    expect(await visible()).toBe(false);
+    await toggle();
+    expect(await visible()).toBe(true);
+    await page.close();
+  });
+
+  it('sorts, filters and chooses columns of the runs, and keeps that in the address', async () => {
+    const { page } = await open();
+    const rows = page.locator('#all-runs tbody tr:visible');
+    const heads = await page.locator('#all-runs th > button').allTextContents();
+    expect(heads).not.toContain('sequence length'); // equal in all runs
+    const loss = page.locator('#all-runs th > button', { hasText: /^loss$/ });
+    const column = heads.indexOf('loss') + 1;
+    const values = async () =>
+      (await rows.locator(`td:nth-child(${column})`).allTextContents())
+        .filter((one) => one !== '')
+        .map(Number);
+    await loss.click();
+    expect(await values()).toEqual((await values()).toSorted((a, b) => a - b));
+    await loss.press('Enter');
+    expect(await values()).toEqual((await values()).toSorted((a, b) => b - a));
+    await page.getByRole('searchbox').fill('mod 50%');
+    const names = await rows.locator('td:first-child').allTextContents();
+    expect(names.length).toBeGreaterThan(0);
+    expect(names.every((name) => name.includes('MoD 50%'))).toBe(true);
+    await page.locator('#all-runs th:has-text("budget") select').selectOption('1e15');
+    const few = await rows.count();
+    expect(few).toBeLessThan(names.length);
+    await page.locator('.controls summary').click();
+    const width = page.getByRole('checkbox', { name: 'width', exact: true });
+    await width.focus();
+    await page.keyboard.press('Space');
+    expect(await page.locator('#all-runs th > button', { hasText: /^width$/ }).isVisible()).toBe(true);
+    await page.reload();
+    expect(await page.getByRole('searchbox').inputValue()).toBe('mod 50%');
+    expect(await rows.count()).toBe(few);
+    await page.close();
+  });
+
+  it('draws the learning curves of selected runs, by pointer and keyboard', async () => {
+    const { page, complaints } = await open();
+    const boxes = page.getByRole('checkbox', { name: /^Learning curve of dense/ });
+    await boxes.nth(0).check();
+    await boxes.nth(1).focus();
+    await page.keyboard.press('Space');
+    expect(await page.locator('#curves polyline').count()).toBe(2);
+    await page.getByRole('button', { name: 'Clear selection' }).click();
+    expect(await page.locator('#curves polyline').count()).toBe(0);
+    expect(complaints).toEqual([]);
+    await page.close();
+  });
+
+  it('saves a figure as CSV, SVG and PNG', async () => {
+    const { page } = await open({ acceptDownloads: true });
+    for (const [name, start] of [
+      ['CSV', 'run,setting,parameters'],
+      ['SVG', '<svg '],
+      ['PNG', '\ufffdPNG'],
+    ] as const) {
+      const [download] = await Promise.all([
+        page.waitForEvent('download'),
+        page.locator('figure[id="isoflop-4e15"] .tools').getByRole('button', { name }).press('Enter'),
+      ]);
+      expect(download.suggestedFilename()).toBe(`isoflop-4e15.${name.toLowerCase()}`);
+      expect(readFileSync(await download.path(), 'utf8').slice(0, start.length)).toBe(start);
+      if (name === 'SVG')
+        expect(readFileSync(await download.path(), 'utf8')).not.toMatch(/var\(|currentColor/);
+    }
+    await page.close();
+  });
+
+  it('shows figures, verdicts and runs without scripts', async () => {
+    const { page } = await open({ javaScriptEnabled: false });
+    expect(await page.locator('figure svg').count()).toBe(FIGURES.length);
+    expect(await page.locator('#all-runs tbody tr').count()).toBeGreaterThan(30);
+    const claim = page.locator('details.claim').first();
+    expect(await claim.locator('.lines').isVisible()).toBe(false);
+    await claim.locator('summary').press('Enter');
+    expect(await claim.locator('.lines').isVisible()).toBe(true);
+    await page.close();
+  });
+
+  it('has text of at least 11 pixels in the figures on a phone', async () => {
+    const { page } = await open({ viewport: { width: 390, height: 844 }, isMobile: true });
+    const sizes = (await page.evaluate(
+      `[...document.querySelectorAll('.frame svg')].map((svg) => 12 * svg.getBoundingClientRect().width / svg.viewBox.baseVal.width)`,
+    )) as number[];
+    expect(Math.min(...sizes)).toBeGreaterThanOrEqual(11);
+    await page.close();
+  });
+
+  it('draws the study of 276 runs in under a second, at most 4 MB', async () => {
+    const study = join(results, 'study');
+    await reportCommand(
+      ['linux-bytes'],
+      { results: 'results', out: study, watch: false, json: false },
+      () => undefined,
+    );
+    const { page: path } = reportFiles(study);
+    expect(statSync(path).size).toBeLessThan(4e6);
+    const page = await browser.newPage();
+    await page.goto(pathToFileURL(path).href);
+    expect(await page.locator('#all-runs tbody tr').count()).toBe(276);
+    // The browser's own time of parsing, scripts and layout, without the test's processes.
+    const [{ duration }] = (await page.evaluate(
+      `performance.getEntriesByType('navigation').map(({ domComplete }) => ({ duration: domComplete }))`,
+    )) as [{ duration: number }];
+    expect(duration).toBeLessThan(1000);
     await page.close();
   });
 

@@ -151,6 +151,8 @@ export interface LegendEntry {
   symbol?: MarkSymbol;
   /** The dash array of lines; absent: no line beside a symbol. */
   dash?: string;
+  /** Whether the line is a thin one. */
+  thin?: boolean;
   /** Drawn as an outline. */
   hollow?: boolean;
   /** The series that the entry switches on the page; absent: it only explains. */
@@ -267,13 +269,13 @@ const SYMBOL_PATHS: Record<MarkSymbol, string> = {
   cross: 'M-4.5,-1.5h3v-3h3v3h3v3h-3v3h-3v-3h-3z',
 };
 
-function legendMark({ symbol, color, dash, hollow }: LegendEntry): string {
+function legendMark({ symbol, color, dash, hollow, thin }: LegendEntry): string {
   const dashes = dash === undefined || dash === '' ? '' : ` stroke-dasharray="${dash}"`;
   // With closing tags, since HTML has no self-closing ones.
   const line =
     symbol !== undefined && dash === undefined
       ? ''
-      : `<line x1="-9" x2="9" stroke="${color}" stroke-width="2"${dashes}></line>`;
+      : `<line x1="-9" x2="9" stroke="${color}" stroke-width="${thin === true ? 0.75 : 2}"${dashes}></line>`;
   if (symbol === undefined) return line;
   const paint = hollow === true ? `fill="none" stroke="${color}" stroke-width="1.5"` : `fill="${color}"`;
   return `${line}<path d="${SYMBOL_PATHS[symbol]}" ${paint}></path>`;

@@ -202,7 +202,7 @@ function isoflopReading(budget: BudgetStudy): string {
   const found = lossDifference(mod, baseline, noise);
   const gain = isUnknown(found)
     ? `whether the optimal MoD beats the optimal dense model is ${differenceText(found)}`
-    : `the best MoD, ${mod.setting.name}, is at ${mod.optimum.loss.toFixed(4)} nats with ${significant(mod.optimum.params / baseline.optimum.params)} times the parameters of the best dense model, ${differenceText(found)} against it`;
+    : `the best MoD, ${mod.setting.name}, is at ${mod.optimum.loss.toFixed(4)} nats with ${significant(mod.optimum.params / baseline.optimum.params)} times the parameters of the best dense model, ${differenceText(found)}, MoD minus dense`;
   return `At ${budgetName(budget.budget)} FLOPs ${gain}${worse}.${bestModels(budget)}`;
 }
 
@@ -284,7 +284,7 @@ function curvesFigure(
     ...(optima.length === 0
       ? []
       : [{ label: 'optimum, 95% interval', color: 'currentColor', symbol: 'circle', hollow: true } as const]),
-    ...(curves.every(known) ? [] : [{ label: 'thin: means, no fit', color: 'currentColor' }]),
+    ...(curves.every(known) ? [] : [{ label: 'thin: means, no fit', color: 'currentColor', thin: true }]),
   ];
   const svg = draw({
     title: about.title,
@@ -445,7 +445,7 @@ export function runsTable(runs: readonly DoneRun[]): DataTable {
     head: ['run', 'setting', 'parameters', 'FLOPs per pass', 'loss', 'step ms'],
     rows: runs.map(({ row, setting, loss }) => [
       row.run_id,
-      setting.label,
+      setting.name,
       row.params_total,
       row.flops_per_pass,
       loss,

@@ -88,7 +88,7 @@ export function normalisedFigure(
       ],
     },
   });
-  const rows = points.map(({ run, x, y }) => [run.row.run_id, run.setting.label, run.row.flop_budget, x, y]);
+  const rows = points.map(({ run, x, y }) => [run.row.run_id, run.setting.name, run.row.flop_budget, x, y]);
   const head = ['run', 'setting', 'budget', 'FLOPs per pass, normalised', 'loss, normalised'];
   return {
     id: 'normalised',

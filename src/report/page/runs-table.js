@@ -11,7 +11,8 @@ const PREFIX = '#runs:';
 const enhanceRuns = (table) => {
   const body = /** @type {HTMLTableSectionElement} */ (table.tBodies[0]);
   const rows = [...body.rows];
-  const heads = [.../** @type {HTMLTableSectionElement} */ (table.tHead.rows[0]?.cells ?? [])];
+  const headRow = /** @type {HTMLTableRowElement} */ (table.querySelector('thead tr'));
+  const heads = [...headRow.cells];
   /** @type {Set<string>} */
   const selected = new Set();
   /** The column of the order, from 1, negative for descending; 0: the order of the plan. */
@@ -195,7 +196,14 @@ const visibleTable = (table) => {
   return copy;
 };
 
-/** The learning curves of some runs, as SVG. @param {[run: string, name: string][]} runs */
+/** @param {string} text */
+const escaped = (text) => {
+  const place = document.createElement('i');
+  place.textContent = text;
+  return place.innerHTML.replaceAll('"', '&quot;');
+};
+
+/** The learning curves of some runs, as SVG and a legend. @param {[run: string, name: string][]} runs */
 const curvesSvg = (runs) => {
   const curves = runs.flatMap(([run, name]) => {
     const curve = curvesOfRuns[run];
@@ -211,14 +219,19 @@ const curvesSvg = (runs) => {
   const x = (flops) => left + ((width - left - 20) * flops) / most;
   /** @param {number} loss */
   const y = (loss) => 12 + ((height - bottom - 12) * (top - loss)) / (top - low || 1);
-  const lines = curves.map(({ run, name, end, flops, y: losses }, i) => {
+  /** @param {number} i */
+  const look = (i) =>
+    `stroke="hsl(${(i * 137.5) % 360} 65% 45%)" stroke-width="1.75" stroke-dasharray="${['none', '7,3', '2,2'][i % 3]}"`;
+  const lines = curves.map(({ run, end, flops, y: losses }, i) => {
     const points = losses.map(
       (loss, j) => `${x((flops * end * (j + 1)) / losses.length).toFixed(1)},${y(loss).toFixed(1)}`,
     );
-    const label = document.createElement('i');
-    label.textContent = `${name}\n${run}\nafter ${flops * end} FLOPs: loss ${losses.at(-1)}`;
-    return `<polyline data-run="${CSS.escape(run) === run ? run : ''}" points="${points.join(' ')}" fill="none" stroke="hsl(${(i * 137.5) % 360} 65% 45%)" stroke-width="1.75" stroke-dasharray="${['none', '7,3', '2,2'][i % 3]}" clip-path="url(#clip-curves)"><title>${label.innerHTML}</title></polyline>`;
+    return `<polyline data-run="${escaped(run)}" points="${points.join(' ')}" fill="none" ${look(i)} clip-path="url(#clip-curves)"></polyline>`;
   });
+  const key = curves.map(
+    ({ run, name, y: losses }, i) =>
+      `<li data-run="${escaped(run)}"><svg viewBox="0 0 36 10" aria-hidden="true"><path d="M0 5H36" ${look(i)}/></svg> ${escaped(name)}: ${losses.at(-1)}</li>`,
+  );
   const ticks = [0, 1, 2, 3, 4].map((i) => low + ((top - low) * i) / 4);
   const grid = ticks.map(
     (loss) =>
@@ -228,7 +241,7 @@ const curvesSvg = (runs) => {
     (share) =>
       `<text x="${x(share * most)}" y="${height - 18}" text-anchor="${share === 1 ? 'end' : 'middle'}">${share === 0 ? '0' : (share * most).toPrecision(3)}</text>`,
   );
-  return `<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="Training loss of the selected runs against training FLOPs" fill="currentColor" font-size="13"><clipPath id="clip-curves"><rect x="${left}" y="0" width="${width}" height="${height - bottom}"/></clipPath>${grid.join('')}${marks.join('')}<text x="${width - 20}" y="${height - 3}" text-anchor="end">training FLOPs; training loss of the selected runs, nats per token</text>${lines.join('')}</svg>`;
+  return `<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="Training loss of the selected runs against training FLOPs" fill="currentColor" font-size="13"><clipPath id="clip-curves"><rect x="${left}" y="0" width="${width}" height="${height - bottom}"/></clipPath>${grid.join('')}${marks.join('')}<text x="${width - 20}" y="${height - 3}" text-anchor="end">training FLOPs; training loss of the selected runs, nats per token</text>${lines.join('')}</svg><ul>${key.join('')}</ul>`;
 };
 
 const allRuns = /** @type {HTMLTableElement | null} */ (document.getElementById('all-runs'));
