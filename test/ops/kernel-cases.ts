@@ -518,21 +518,29 @@ interface Values {
 
 const read = (tensor: Tensor) => ({ shape: tensor.shape, dtype: tensor.dtype, values: tensor.dataSync() });
 
-/** A kernel's outputs on a backend, for inputs that are made on the cpu backend. */
-export async function outputsOn(
-  start: () => Promise<unknown>,
-  each: KernelCase,
-  s: Sizes,
-): Promise<Output[]> {
-  const { kernel, inputs, attrs } = each;
+/** The inputs of a case, made on the cpu backend. */
+type GivenInputs = (readonly [name: string, values: Values])[];
+
+export async function inputsOf({ inputs }: KernelCase, s: Sizes): Promise<GivenInputs> {
   await useBackend('cpu');
   let made = 0;
   const random = (...shape: number[]) => randomTensor(shape, s.seed, made++);
-  const given = scope(() =>
+  return scope(() =>
     Object.entries(inputs(s, random)).flatMap(([name, input]) =>
       input === undefined ? [] : [[name, read(input) as Values] as const],
     ),
   );
+}
+
+/** A kernel's outputs on a backend. */
+export async function outputsOn(
+  start: () => Promise<unknown>,
+  each: KernelCase,
+  s: Sizes,
+  inputs?: GivenInputs,
+): Promise<Output[]> {
+  const { kernel, attrs } = each;
+  const given = inputs ?? (await inputsOf(each, s));
   await start();
   return scope(() => {
     const tensors = given.map(([name, { values, shape, dtype }]) => [name, tensor(values, shape, dtype)]);
@@ -541,8 +549,8 @@ export async function outputsOn(
 }
 
 /** The outputs of the composed definition, the only one of the cpu backend. */
-export function reference(each: KernelCase, s: Sizes): Promise<Output[]> {
-  return outputsOn(() => useBackend('cpu'), each, s);
+export function reference(each: KernelCase, s: Sizes, inputs?: GivenInputs): Promise<Output[]> {
+  return outputsOn(() => useBackend('cpu'), each, s, inputs);
 }
 
 /** Added to the scale of errors: inputs are of order 1, and rounding errors remain where their products cancel. */

@@ -160,24 +160,30 @@ function plain(value: unknown): unknown {
   );
 }
 
-/** Runs the registered tests whose names match `only`; the bundle calls it after loading its file. */
-export async function runRegistered(file: string, only: RegExp): Promise<void> {
+/**
+ * Runs the registered tests whose names match `only`; the bundle calls it after loading its file.
+ *
+ * @param shard I/N: only every N-th test, from the I-th on
+ */
+export async function runRegistered(file: string, only: RegExp, shard = '0/1'): Promise<void> {
+  const [index, of] = shard.split('/').map(Number) as [number, number];
   const done = new Set<Suite>();
   let [passed, failed] = [0, 0];
   const started = performance.now();
-  for (const { name, body, suites: of } of cases) {
-    const full = [...of.slice(1).map(({ prefix }) => prefix), name].join(' > ');
+  for (const [i, { name, body, suites: around }] of cases.entries()) {
+    if (i % of !== index) continue;
+    const full = [...around.slice(1).map(({ prefix }) => prefix), name].join(' > ');
     if (!only.test(full)) continue;
     process.stderr.write(`${((performance.now() - started) / 1000).toFixed(1)} s ${file} > ${full}\n`);
     try {
-      for (const each of of) {
+      for (const each of around) {
         if (done.has(each)) continue;
         done.add(each);
         for (const before of each.before) await before();
       }
-      for (const each of of) for (const before of each.beforeEach) await before();
+      for (const each of around) for (const before of each.beforeEach) await before();
       await body();
-      for (const each of of) for (const after of each.afterEach) await after();
+      for (const each of around) for (const after of each.afterEach) await after();
       passed += 1;
     } catch (error) {
       failed += 1;
