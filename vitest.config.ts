@@ -7,7 +7,7 @@ export const CLUSTER = ['test/slurm/cluster.test.ts'];
 export const INTEGRATION = [
   'test/backends/cuda/{compile,fake-driver,out-of-memory,plans,thresholds}.test.ts',
   'test/backends/tensorflow/**/*.test.ts',
-  'test/bench/{plan,tokenizers}.test.ts',
+  'test/bench/{coordinates,plan,tokenizers}.test.ts',
   'test/cli.test.ts',
   'test/closed-choices.test.ts',
   'test/commands/{completion,data,generate,tune}.test.ts',

@@ -459,6 +459,14 @@ function addBench(mod: Command): void {
     )
     .option('--prompt <n>', 'with --decode: tokens of the prompt', positiveInteger, 512)
     .option('--tokens <n>', 'with --decode: new tokens', positiveInteger, 256)
+    .addOption(
+      new Option(
+        '--coordinates',
+        'check that activations keep their size over widths and depths under both parametrizations; exit code 1 if not under complete',
+      )
+        .default(false)
+        .conflicts(['shape', 'profile', 'decode', 'memory']),
+    )
     .option(
       '--memory',
       'compare the memory of dense shapes with that of routed ones of equal size and of equal FLOPs',
@@ -473,7 +481,7 @@ function addBench(mod: Command): void {
     )
     .action(async (options) => {
       const { benchCommand } = await import('./commands/bench.js');
-      await benchCommand(options, print);
+      if (!(await benchCommand(options, print))) process.exitCode = EXIT.failed;
     });
 }
 

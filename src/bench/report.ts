@@ -1,5 +1,6 @@
 /** The tables that `mod bench` prints. */
 import { bytes, rate, table } from '../format.js';
+import { COORDINATES, type CoordinateBase, type CoordinateCheck, MAX_EXPONENT } from './coordinates.js';
 import type { DecodeMeasurement } from './decode.js';
 import type { ModelSize } from './memory.js';
 import type { StepMeasurement } from './step.js';
@@ -108,4 +109,34 @@ export function memoryReport(rows: (Measured & ModelSize)[]): string {
     (row.cacheBytes / dense.cacheBytes).toFixed(3),
   ]);
   return [place(rows), table(head, cells)].join('\n\n');
+}
+
+/** The sizes by shape, and how they depend on it. */
+export function coordinateReport(base: CoordinateBase, { shapes, exponents }: CoordinateCheck): string {
+  const number = (value: number) => value.toPrecision(3);
+  const signed = (value: number) => `${value < 0 ? '-' : '+'}${Math.abs(value).toFixed(2)}`;
+  const sizes = table(
+    ['parametrization', 'width', 'layers', ...COORDINATES],
+    shapes.map(({ parametrization, d_model, n_layers, sizes: of }) => [
+      parametrization,
+      String(d_model),
+      String(n_layers),
+      ...COORDINATES.map((name) => number(of[name])),
+    ]),
+  );
+  const fitted = table(
+    ['parametrization', 'activation', 'by width', 'by depth', ''],
+    exponents.map(({ parametrization, coordinate, by_width, by_depth, stable }) => [
+      parametrization,
+      coordinate,
+      signed(by_width),
+      signed(by_depth),
+      stable === null ? '' : stable ? 'stable' : `beyond ±${MAX_EXPONENT}`,
+    ]),
+  );
+  return [
+    `Base: width ${base.d_model}, ${base.n_layers} layers, heads of ${base.head_size}; MoD of 12.5% in every other block`,
+    `Root mean squares after training:\n${sizes}`,
+    `Exponents: size ∝ width^a at ${base.n_layers} layers, ∝ layers^b at width ${base.d_model}\n${fitted}`,
+  ].join('\n\n');
 }

@@ -4,10 +4,11 @@ import { hostname } from 'node:os';
 import { type ChosenBackend, chooseBackend } from '../backends/choose.js';
 import type { RequestedBackend } from '../backends/names.js';
 import type { RequestedPrecision } from '../backends/precisions.js';
+import { checkCoordinates, LARGE_BASE, SMALL_BASE } from '../bench/coordinates.js';
 import { measureDecode } from '../bench/decode.js';
 import { memoryShapes, sizeOf } from '../bench/memory.js';
 import { addBenchRecord, type BenchRecord, benchRecordPath } from '../bench/record.js';
-import { decodeReport, type Measured, memoryReport, stepReport } from '../bench/report.js';
+import { coordinateReport, decodeReport, type Measured, memoryReport, stepReport } from '../bench/report.js';
 import { type BenchShape, DEFAULT_SHAPES, parseShape } from '../bench/shape.js';
 import { measureStep, type StepMeasurement } from '../bench/step.js';
 import { InputError, messageOf } from '../errors.js';
@@ -19,6 +20,7 @@ export interface BenchCommandOptions {
   profile: boolean;
   decode: boolean;
   memory: boolean;
+  coordinates: boolean;
   /** With --decode: number of prompt tokens, and of new tokens. */
   prompt: number;
   tokens: number;
@@ -32,6 +34,8 @@ const DEFAULT_DECODE_SHAPES = [1, 64].flatMap((batch) =>
 );
 const WARMUP_STEPS = 4;
 const DECODE_REPETITIONS = 3;
+const COORDINATE_STEPS = 30;
+const COORDINATE_SEEDS = [0, 1];
 
 interface Benchmark<Row extends Measured> {
   shapes(given: string[]): string[];
@@ -79,11 +83,32 @@ const MEMORY: Benchmark<Measured & ReturnType<typeof sizeOf>> = {
   report: memoryReport,
 };
 
-/** Measures each shape in a child process, since peak memory is per process; a single shape in this process. */
-export async function benchCommand(options: BenchCommandOptions, out: (text: string) => void): Promise<void> {
+/**
+ * Measures each shape in a child process, since peak memory is per process; a single shape in this process.
+ *
+ * @returns false if the coordinate check has failed
+ */
+export async function benchCommand(
+  options: BenchCommandOptions,
+  out: (text: string) => void,
+): Promise<boolean> {
+  if (options.coordinates) return runCoordinates(options, out);
   if (options.decode) await run(DECODE, options, out);
   else if (options.memory) await run(MEMORY, { ...options, shape: comparedShapes(options) }, out);
   else await run(STEP, options, out);
+  return true;
+}
+
+/** The coordinate check, of a base that fits the backend. */
+async function runCoordinates(
+  { backend, precision, json }: BenchCommandOptions,
+  out: (text: string) => void,
+): Promise<boolean> {
+  const { recorder } = await chooseBackend(backend, precision);
+  const base = recorder === null ? SMALL_BASE : LARGE_BASE; // only a GPU records steps
+  const check = await checkCoordinates({ base, steps: COORDINATE_STEPS, seeds: COORDINATE_SEEDS, recorder });
+  out(json ? JSON.stringify({ base, ...check }, null, 1) : coordinateReport(base, check));
+  return check.exponents.every(({ stable }) => stable !== false);
 }
 
 async function run<Row extends Measured>(

@@ -34,6 +34,8 @@ export interface ForwardOptions {
    * these lengths. A decoder's caches start from them.
    */
   onKeys?: (block: number, qkv: Tensor, lengths: number[] | null) => void;
+  /** Receives the residual stream after the last block, before it is freed. */
+  onStream?: (stream: Stream) => void;
 }
 
 export interface ForwardResult {
@@ -90,6 +92,7 @@ export class Transformer {
       if (output.trace !== null) routed.push(output.trace);
       if (output.experts !== null) experts.push(output.experts);
     });
+    options.onStream?.(stream);
     const logits = scope(() => {
       const head = this.tree.lmHead ?? this.tree.tokenEmbedding;
       return linear(tape, normOf(tape, stream, this.tree.finalNorm)[1], head, this.multipliers.logits);
@@ -128,7 +131,7 @@ export class Transformer {
     const { routing } = this.config;
     const { table } = this;
     if (block === undefined) throw new Error(`there is no block ${i}`);
-    const { onKeys: onBlockKeys, ...rest } = options;
+    const { onKeys: onBlockKeys, onStream: _, ...rest } = options;
     const experts = this.expertsOf(i);
     const onKeys = (qkv: Tensor, lengths: number[] | null) => onBlockKeys?.(i, qkv, lengths);
     const context = { ...rest, table, experts, onKeys, residualMultiplier: this.multipliers.residual };
