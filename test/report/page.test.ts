@@ -31,6 +31,7 @@ afterAll(() => rmSync(results, { recursive: true }));
 const FIGURES = [
   'isoflop-4e15',
   'isoflop-1e15',
+  'residuals',
   'learning-curves',
   'speed',
   'step-time',

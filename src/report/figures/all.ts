@@ -3,6 +3,7 @@ import type { Study } from '../study.js';
 import type { Figure, MissingFigure } from './figure.js';
 import { allBudgetsFigure, expertsFigures, isoflopFigures } from './isoflop.js';
 import { normalisedFigure } from './normalised.js';
+import { residualsFigure } from './residuals.js';
 import { engagementFigure, heatmapFigure, routerWeightsFigure } from './routing.js';
 import { samplingFigure } from './sampling.js';
 import { scalingFigure } from './scaling.js';
@@ -19,6 +20,7 @@ export function figuresOf(study: Study): Figures {
   const styles = stylesOf(study.budgets.flatMap(({ curves }) => curves.map(({ setting }) => setting)));
   const all = [
     ...[...study.budgets].reverse().flatMap((budget) => isoflopFigures(budget, styles)),
+    residualsFigure(study, styles),
     learningCurvesFigure(study, styles),
     speedFigure(study, styles),
     stepTimeFigure(study, styles),
