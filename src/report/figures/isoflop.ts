@@ -241,7 +241,9 @@ function curvesFigure(
   const settings = [...new Map(curves.map(({ setting }) => [setting.key, setting])).values()];
   const lossesOf = (some: readonly Curve[]) => some.flatMap(({ runs }) => runs.map(({ loss }) => loss));
   const leading = curves.filter(({ setting }) => setting.variant === 'baseline' || setting.variant === 'mod');
-  const frame = lossFrame(lossesOf(curves), lossesOf(leading));
+  // An optimum may be below all runs.
+  const least = curves.flatMap(({ optimum }) => (optimum.from === 'fit' ? [optimum.loss] : []));
+  const frame = lossFrame([...lossesOf(curves), ...least], lossesOf(leading));
   const [low, top] = frame.domain;
   const { domain, place } = withStrip(frame);
   const inFrame = ({ y }: { y: number }) => y <= top;

@@ -33,7 +33,8 @@ export function residualsFigure(
   if (budget === null || points.length === 0)
     return { title, paper: null, needs: 'Needs a curve whose optimum is known.' };
   const [xs, ys] = [points.map(({ x }) => x), points.map(({ y }) => y)];
-  const reach = 1.05 * Math.max(...ys.map(Math.abs), 1e-6);
+  const [low, high] = [Math.min(...ys, 0), Math.max(...ys, 1e-6)];
+  const domain = [low - 0.05 * (high - low), high + 0.05 * (high - low)] as const;
   const svg = draw({
     title,
     description: `Logarithm of the loss over the loss of the run's own curve, against parameters, at ${budgetName(budget.budget)} FLOPs, one point per run.`,
@@ -51,8 +52,8 @@ export function residualsFigure(
       y: {
         label: 'ln(loss / fit)',
         grid: true,
-        domain: [-reach, reach],
-        ticks: linearTicks(-reach, reach, 5),
+        domain,
+        ticks: linearTicks(...domain, 5),
       },
       marks: [
         Plot.ruleY([0], { strokeOpacity: 0.5 }),
@@ -81,9 +82,12 @@ export function residualsFigure(
   });
   const deviation = Math.sqrt(ys.reduce((sum, y) => sum + y * y, 0) / ys.length);
   const reading = `Losses at ${budgetName(budget.budget)} FLOPs are ${(100 * deviation).toFixed(2)}% from their curves, root mean square over ${points.length} runs.`;
+  const notes = curves.some(({ fit }) => fit.kind === 'size and depth')
+    ? 'Where a curve is fitted over size and depth, its line is that of the best depth: shapes of other depths are above it.'
+    : '';
   const rows = points.map(({ run, x, y }) => [run.row.run_id, run.setting.name, x, y]);
   const table = { head: ['run', 'setting', 'parameters', 'ln(loss / fit)'], rows };
-  return { id: 'residuals', title, paper: null, reading, svg, table, wide: false };
+  return { id: 'residuals', title, paper: null, reading, notes, svg, table, wide: false };
 }
 
 /** The loss of a curve's line at a size, linear in the logarithm of the parameters; null outside the line. */
