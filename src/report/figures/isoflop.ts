@@ -241,9 +241,15 @@ function curvesFigure(
   const settings = [...new Map(curves.map(({ setting }) => [setting.key, setting])).values()];
   const lossesOf = (some: readonly Curve[]) => some.flatMap(({ runs }) => runs.map(({ loss }) => loss));
   const leading = curves.filter(({ setting }) => setting.variant === 'baseline' || setting.variant === 'mod');
+  const runs = lossFrame(lossesOf(curves), lossesOf(leading));
   // An optimum may be below all runs.
-  const least = curves.flatMap(({ optimum }) => (optimum.from === 'fit' ? [optimum.loss] : []));
-  const frame = lossFrame([...lossesOf(curves), ...least], lossesOf(leading));
+  const bottom = Math.min(
+    runs.domain[0],
+    ...curves.flatMap(({ optimum: { from, loss } }) =>
+      from === 'fit' ? [loss - 0.04 * (runs.domain[1] - loss)] : [],
+    ),
+  );
+  const frame = { ...runs, domain: [bottom, runs.domain[1]] as Interval };
   const [low, top] = frame.domain;
   const { domain, place } = withStrip(frame);
   const inFrame = ({ y }: { y: number }) => y <= top;
