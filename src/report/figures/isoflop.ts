@@ -23,6 +23,7 @@ import {
   draw,
   type Figure,
   type LegendEntry,
+  type LossFrame,
   linearTicks,
   logTicks,
   lossFrame,
@@ -249,7 +250,7 @@ function curvesFigure(
       from === 'fit' ? [loss - 0.04 * (runs.domain[1] - loss)] : [],
     ),
   );
-  const frame = { ...runs, domain: [bottom, runs.domain[1]] as Interval };
+  const frame: LossFrame = { ...runs, domain: [bottom, runs.domain[1]] };
   const [low, top] = frame.domain;
   const { domain, place } = withStrip(frame);
   const inFrame = ({ y }: { y: number }) => y <= top;
