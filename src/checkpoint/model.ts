@@ -1,4 +1,5 @@
 /** A model in a checkpoint: config.json and weights.safetensors, with PyTorch's names and [out, in] layout. */
+
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Tensor } from '@tensorflow/tfjs-core';
@@ -6,6 +7,7 @@ import { z } from 'zod';
 import type { Tokenizer } from '../data/tokenizer.js';
 import { BUILT_IN_TOKENIZERS, isBuiltIn, openTokenizer } from '../data/tokenizers.js';
 import { InputError, messageOf } from '../errors.js';
+import { jsonText } from '../files/numbers.js';
 import { readSafetensors, type SafeTensor, safetensorsParts } from '../files/safetensors.js';
 import { type ModelConfig, ROUTER_NAMES, routedBlocks } from '../model/config.js';
 import type { TensorSpec } from '../model/parameters.js';
@@ -77,7 +79,7 @@ export function modelFiles(model: Transformer, tokenizer: string | null): Checkp
   const parameters = model.parameters.flatMap((parameter) => tensorsOf(parameter, parameter.value));
   const tensors = [...parameters, ...thresholdTensors(model)];
   return [
-    { name: CONFIG_FILE, parts: [Buffer.from(`${JSON.stringify(config, null, 1)}\n`)] },
+    { name: CONFIG_FILE, parts: [Buffer.from(`${jsonText(config, 1)}\n`)] },
     { name: WEIGHTS_FILE, parts: safetensorsParts(tensors) },
     ...(own === null ? [] : [{ name: TOKENIZER_FILE, parts: [own] }]),
   ];

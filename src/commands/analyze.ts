@@ -1,4 +1,5 @@
 /** `mod analyze`: which held-out tokens each routed block of a run selects, and how hard they are to predict. */
+
 import { mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { stringify } from 'csv-stringify/sync';
@@ -11,6 +12,7 @@ import { InputError } from '../errors.js';
 import { analyzeRouting, type TokenTable } from '../eval/analysis.js';
 import { keptCheckpoint, openRunHeldout } from '../eval/targets.js';
 import { writeFileAtomic } from '../files/atomic.js';
+import { jsonText } from '../files/numbers.js';
 import { table } from '../format.js';
 import type { RoutingMode } from '../model/config.js';
 import { modeProblem, weightsProblem } from '../model/routing-modes.js';
@@ -72,7 +74,7 @@ export async function analyzeCommand(
   const complete: Analysis = { run_id, ...analysis, analyzed_at: new Date().toISOString() };
   writeAnalysis(folder, complete);
   writeTables(dirname(analysisFile(folder)), complete, table, spec.model.sequence_length);
-  out(options.json ? JSON.stringify(complete, null, 1) : report(complete, analysisFile(folder)));
+  out(options.json ? jsonText(complete, 1) : report(complete, analysisFile(folder)));
 }
 
 /** The text of each token; U+FFFD for part of a character. */

@@ -1,4 +1,5 @@
 /** `mod bench`: measures model shapes on this machine: the time of a training step or of a decoded token, or memory. */
+
 import { execFileSync } from 'node:child_process';
 import { hostname } from 'node:os';
 import { type ChosenBackend, chooseBackend } from '../backends/choose.js';
@@ -12,6 +13,7 @@ import { coordinateReport, decodeReport, type Measured, memoryReport, stepReport
 import { type BenchShape, DEFAULT_SHAPES, parseShape } from '../bench/shape.js';
 import { measureStep, type StepMeasurement } from '../bench/step.js';
 import { InputError, messageOf } from '../errors.js';
+import { jsonText } from '../files/numbers.js';
 import type { ModelConfig } from '../model/config.js';
 
 export interface BenchCommandOptions {
@@ -107,7 +109,7 @@ async function runCoordinates(
   const { recorder } = await chooseBackend(backend, precision);
   const base = recorder === null ? SMALL_BASE : LARGE_BASE; // only a GPU records steps
   const check = await checkCoordinates({ base, steps: COORDINATE_STEPS, seeds: COORDINATE_SEEDS, recorder });
-  out(json ? JSON.stringify({ base, ...check }, null, 1) : coordinateReport(base, check));
+  out(json ? jsonText({ base, ...check }, 1) : coordinateReport(base, check));
   return check.exponents.every(({ stable }) => stable !== false);
 }
 
@@ -125,7 +127,7 @@ async function run<Row extends Measured>(
   } else {
     for (const shape of shapes) rows.push(measureInChild(shape, options));
   }
-  out(options.json ? JSON.stringify(rows, null, 1) : benchmark.report(rows));
+  out(options.json ? jsonText(rows, 1) : benchmark.report(rows));
 }
 
 /** Each dense shape and the routed shapes to compare it with; in a child process only the given shape. */

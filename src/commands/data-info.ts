@@ -1,9 +1,11 @@
 /** `mod data info`: the contents of token and text files. */
+
 import { relative } from 'node:path';
 import { findFiles } from '../data/files.js';
 import { type FileContents, inspectText, inspectTokens, isTokenFile, provenanceOf } from '../data/inspect.js';
 import type { Tokenizer } from '../data/tokenizer.js';
 import { openTokenizer } from '../data/tokenizers.js';
+import { jsonText } from '../files/numbers.js';
 import { count, table } from '../format.js';
 
 export interface DataInfoOptions {
@@ -41,7 +43,7 @@ export async function dataInfoCommand(
       files.push(await inspectText(path, format, await cachedTokenizer(options.tokenizer ?? 'bytes')));
     }
   }
-  out(options.json ? JSON.stringify(files, null, 1) : report(files));
+  out(options.json ? jsonText(files, 1) : report(files));
 }
 
 function report(files: FileContents[]): string {

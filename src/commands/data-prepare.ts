@@ -1,4 +1,5 @@
 /** `mod data prepare`: converts text and JSONL to token shards with a held-out split. */
+
 import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { basename, join, relative, resolve } from 'node:path';
@@ -28,6 +29,7 @@ import { makeResultsFolder, writeFileAtomic } from '../files/atomic.js';
 import { canonicalJson } from '../files/canonical.js';
 import { readJson, writeJson } from '../files/json.js';
 import { acquireLock } from '../files/lock.js';
+import { jsonText } from '../files/numbers.js';
 import { bytes, count } from '../format.js';
 
 export interface DataPrepareOptions {
@@ -88,7 +90,7 @@ export async function dataPrepareCommand(
       clearFolder(folder, options.tokenizer);
       throw emptySplitError(empty, summary, settings);
     }
-    out(options.json ? JSON.stringify(summary, null, 1) : report(summary, settings, options.out));
+    out(options.json ? jsonText(summary, 1) : report(summary, settings, options.out));
   } finally {
     lock.release();
   }

@@ -1,6 +1,8 @@
 /** `mod doctor`: this machine's hardware, which backends work on it, and what to install for the others. */
+
 import { readFileSync } from 'node:fs';
 import { type BackendReport, probeBackends } from '../backends/choose.js';
+import { jsonText } from '../files/numbers.js';
 import { bytes } from '../format.js';
 import { describeMachine, freeDiskBytes, type Machine } from '../machine.js';
 import { programVersion } from '../results/provenance.js';
@@ -31,7 +33,7 @@ export async function doctorCommand(
     backends,
     auto: backends.find(({ usable }) => usable)?.name ?? null,
   };
-  out(json ? JSON.stringify(diagnosis, null, 1) : report(diagnosis));
+  out(json ? jsonText(diagnosis, 1) : report(diagnosis));
 }
 
 function report({ version, node, machine, disk, backends, auto }: Diagnosis): string {

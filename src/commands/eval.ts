@@ -1,4 +1,5 @@
 /** `mod eval`: held-out loss of finished runs, or of one checkpoint, in one routing mode or several. */
+
 import { chooseBackend } from '../backends/choose.js';
 import type { RequestedBackend } from '../backends/names.js';
 import type { RequestedPrecision } from '../backends/precisions.js';
@@ -13,6 +14,7 @@ import {
   keptCheckpoint,
   type TargetOptions,
 } from '../eval/targets.js';
+import { jsonText } from '../files/numbers.js';
 import { table } from '../format.js';
 import type { RoutingMode } from '../model/config.js';
 import type { PlannedRun } from '../plan/run.js';
@@ -65,7 +67,7 @@ export async function evalCommand(
   if (!json) return out(report(results));
   const printed = results.map(({ row, participation }) => ({ ...row, participation }));
   const single = checkpoint !== undefined && options.routing !== undefined;
-  out(JSON.stringify(single ? printed[0] : printed, null, 1));
+  out(jsonText(single ? printed[0] : printed, 1));
 }
 
 function tokensOption(tokens: string | undefined, target: string | undefined): string {

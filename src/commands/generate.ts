@@ -1,4 +1,5 @@
 /** `mod generate`: continues prompts with a checkpoint, token by token with a KV cache. */
+
 import { chooseBackend } from '../backends/choose.js';
 import type { RequestedBackend } from '../backends/names.js';
 import type { RequestedPrecision } from '../backends/precisions.js';
@@ -7,6 +8,7 @@ import type { Tokenizer } from '../data/tokenizer.js';
 import { InputError } from '../errors.js';
 import { type Generated, generate } from '../eval/generate.js';
 import { checkpointAt } from '../eval/targets.js';
+import { jsonText } from '../files/numbers.js';
 import { bytes } from '../format.js';
 import type { CausalMode, ModelConfig } from '../model/config.js';
 import { causalModes, weightsModes, weightsProblem } from '../model/routing-modes.js';
@@ -89,7 +91,7 @@ export async function generateCommand(
       },
     });
     const printed = await printable(generated, options, mode, tokenizer);
-    if (options.json) out(`${JSON.stringify(printed, null, 1)}\n`);
+    if (options.json) out(`${jsonText(printed, 1)}\n`);
     else if (streams) out(`${await printer.rest()}\n`);
     else out(printed.map(({ prompt, text }) => `${prompt}${text}\n`).join('\n'));
     if (!options.json) err(summary(printed));

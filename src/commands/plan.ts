@@ -16,6 +16,7 @@ import { dataTokenizer } from '../data/tokenizers.js';
 import { openTokens } from '../data/tokens.js';
 import { InputError } from '../errors.js';
 import { canonicalJson } from '../files/canonical.js';
+import { jsonText } from '../files/numbers.js';
 import { bytes, count, counted, duration, firstOf, rate } from '../format.js';
 import { type FlopTerms, flopsPerPass } from '../model/flops.js';
 import { expandSweep } from '../plan/expand.js';
@@ -104,12 +105,12 @@ export async function planCommand(
   const data = new DataSizes(file.dir, open);
   const folder = join(results, file.name);
   const current = sweepProgress(folder, runs).runs;
-  const finished = currentRows(folder, runs);
+  const finished = currentRows(folder, runs).filter(({ status }) => status === 'done');
   const rows = runs.map((run, i) =>
     rowOf(folder, run, current[i] as RunProgress, data.tokens(run.spec.data).train, finished, measured),
   );
   if (json) {
-    out(JSON.stringify(rows, null, 1));
+    out(jsonText(rows, 1));
     return;
   }
   const feasible = rows.filter(({ status }) => status !== 'skipped');
@@ -136,6 +137,12 @@ export async function planCommand(
     ...section(
       'Not feasible',
       skipped.map(({ run_id, note }) => `${run_id}: ${note}`),
+    ),
+    ...section(
+      'Equal points',
+      runs.flatMap(({ run_id, status, note }) =>
+        status === 'skipped' || note === null ? [] : [`${run_id}: ${note}`],
+      ),
     ),
     ...section(
       'No longer in this file: their folders are kept and shown nowhere',

@@ -1,8 +1,10 @@
 /** `mod report`: the page of figures and claims of sweeps, finished or still running. */
+
 import { spawn } from 'node:child_process';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { makeResultsFolder } from '../files/atomic.js';
+import { jsonText } from '../files/numbers.js';
 import { counted } from '../format.js';
 import { predict } from '../report/prediction.js';
 import { readPredictions, writePrediction } from '../report/prediction-files.js';
@@ -72,7 +74,7 @@ export async function reportCommand(
       const done = `${study.done.length} of ${counted(runs.length, 'run')}`;
       print(
         json
-          ? JSON.stringify(numbersOf(report), null, watch ? undefined : 1)
+          ? jsonText(numbersOf(report), watch ? undefined : 1)
           : `${page}: ${done}, ${counted(figures.drawn.length, 'figure')}`,
       );
       written = state;

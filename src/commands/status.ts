@@ -1,7 +1,9 @@
 /** `mod status`: the progress of a sweep's runs, from its files and, if it was submitted, from Slurm. */
+
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { folderBytes } from '../checkpoint/folder.js';
+import { jsonText } from '../files/numbers.js';
 import { bytes, counted, lossText, table } from '../format.js';
 import { readManifest, readResult, runFiles } from '../results/run-folder.js';
 import { findSweep, isSweeping, orphanRuns, readPlan } from '../results/sweep-folder.js';
@@ -65,7 +67,7 @@ export async function statusCommand(
         selectedRuns<(typeof progress.runs)[number]>(progress.runs, options),
         options.sort ?? 'plan',
       );
-      print(JSON.stringify({ ...progress, runs: shown }, null, watch ? undefined : 1));
+      print(jsonText({ ...progress, runs: shown }, watch ? undefined : 1));
     } else if (ended || redrawn) {
       const orphans = runId === null ? orphanRuns(sweepFolder, runs).length : 0;
       // The last line of the screen is left for the cursor.

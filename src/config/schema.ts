@@ -9,7 +9,7 @@ import { EXPERT_VARIANTS } from '../model/variants.js';
 import { GATE_NAMES } from '../ops/gates.js';
 import { KEEP_FINAL } from './checkpoint-policy.js';
 import { WrittenNumber } from './document.js';
-import { type RateMultiple, rateMultiple } from './learning-rate.js';
+import { RateMultiple, rateMultiple } from './learning-rate.js';
 import {
   CHINCHILLA_SHAPES,
   customShape,
@@ -59,6 +59,19 @@ const list = <T extends z.ZodType>(item: T, of: string, wrapped: (found: unknown
     wrapped,
     z.array(item, { error: `a list of ${of}` }).min(1, { error: `a list of ${of} that is not empty` }),
   );
+/** Of several spellings of one value the first: an axis has each value once. */
+function distinct<Item extends 'auto' | WrittenNumber | RateMultiple>(values: readonly Item[]): Item[] {
+  const seen = new Set<string>();
+  return values.filter((item) => {
+    const value =
+      item instanceof RateMultiple
+        ? `${item.value}x`
+        : String(item instanceof WrittenNumber ? item.value : item);
+    const isNew = !seen.has(value);
+    seen.add(value);
+    return isNew;
+  });
+}
 
 function isMapping(found: unknown): found is Record<string, unknown> {
   return (
@@ -135,7 +148,7 @@ const multiple = z
   .custom<string>((found) => typeof found === 'string' && rateMultiple(found) !== null, { error: RATE })
   .transform((text) => rateMultiple(text) as RateMultiple);
 const rate = z.union([z.literal('auto', { error: 'auto' }), positive, multiple], { error: RATE });
-const learningRate = list(rate, 'learning rates');
+const learningRate = list(rate, 'learning rates').transform(distinct);
 
 const globs = list(nonEmpty('a path or glob, or a list of them'), 'paths or globs');
 
@@ -203,11 +216,11 @@ const capacity = number('a number above 0 and at most 1', (value) => value > 0 &
 
 /** The keys that a grid may override: all except the name and the grids. */
 const keys = {
-  flop_budgets: list(positive, 'numbers of FLOPs').exactOptional(),
+  flop_budgets: list(positive, 'numbers of FLOPs').transform(distinct).exactOptional(),
   baseline: boolean.exactOptional(),
   // An empty list: only the dense model.
-  capacities: maybeEmptyList(capacity, 'numbers above 0 and at most 1').exactOptional(),
-  routing_frequencies: list(integer(1), 'whole numbers').exactOptional(),
+  capacities: maybeEmptyList(capacity, 'numbers above 0 and at most 1').transform(distinct).exactOptional(),
+  routing_frequencies: list(integer(1), 'whole numbers').transform(distinct).exactOptional(),
   routers: list(oneOf(ROUTER_NAMES), `routers: ${ROUTER_NAMES.join(', ')}`).exactOptional(),
   gates: list(oneOf(GATE_NAMES), `gates: ${GATE_NAMES.join(', ')}`).exactOptional(),
   // An empty list: no experts.
@@ -215,7 +228,7 @@ const keys = {
   model_sizes: modelSizes.exactOptional(),
   sequence_length: integer(1, MAX_SIZE).exactOptional(),
   batch_sequences: integer(1, MAX_SIZE).exactOptional(),
-  seeds: list(integer(0), 'whole numbers').exactOptional(),
+  seeds: list(integer(0), 'whole numbers').transform(distinct).exactOptional(),
   tie_embeddings: boolean.exactOptional(),
   data: data.exactOptional(),
   routing: mapping({

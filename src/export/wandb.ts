@@ -1,4 +1,5 @@
 /** A run as files for Weights & Biases: config, history with one line per logged step, summary. */
+import { jsonText } from '../files/numbers.js';
 import type { LoadedRun } from '../results/load.js';
 import { type CurveStep, evaluationValues } from './curves.js';
 
@@ -21,7 +22,7 @@ export function wandbFiles(run: LoadedRun, curves: readonly CurveStep[]): WandbF
     config: { ...spec },
   };
   const history = curves.map(({ step, wallTime, runtime, values }) =>
-    JSON.stringify({ _step: step, _runtime: runtime, _timestamp: wallTime, ...values }),
+    jsonText({ _step: step, _runtime: runtime, _timestamp: wallTime, ...values }),
   );
   const summary = {
     ...Object.fromEntries(Object.entries(row).filter(([, value]) => value !== null)),
@@ -30,8 +31,8 @@ export function wandbFiles(run: LoadedRun, curves: readonly CurveStep[]): WandbF
     _runtime: curves.at(-1)?.runtime ?? 0,
   };
   return {
-    'run.json': `${JSON.stringify(init, null, 2)}\n`,
+    'run.json': `${jsonText(init, 2)}\n`,
     'wandb-history.jsonl': history.map((line) => `${line}\n`).join(''),
-    'wandb-summary.json': `${JSON.stringify(summary, null, 2)}\n`,
+    'wandb-summary.json': `${jsonText(summary, 2)}\n`,
   };
 }

@@ -1,9 +1,10 @@
-/** Reads and writes CSV by a table of columns: numbers as JavaScript prints them, an empty cell for null. */
+/** Reads and writes CSV by a table of columns: numbers as `numberText` prints them, an empty cell for null. */
 import { readFileSync } from 'node:fs';
 import { parse } from 'csv-parse/sync';
 import { stringify } from 'csv-stringify/sync';
 import { InputError, messageOf } from '../errors.js';
 import { writeTextIfChanged } from './atomic.js';
+import { numberText } from './numbers.js';
 
 export interface CsvColumn {
   /** Cells of type `number` are numbers; those of any other type are text. */
@@ -115,5 +116,8 @@ function cellsOf<Name extends string>(
 
 function formatLines(rows: readonly (readonly (string | number | null)[])[]): string {
   // Without quotes, a carriage return at the end of a cell would be read as part of the line end.
-  return stringify(rows as (string | number | null)[][], { quoted_match: /\r/ });
+  return stringify(rows as (string | number | null)[][], {
+    quoted_match: /\r/,
+    cast: { number: numberText },
+  });
 }

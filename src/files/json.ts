@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { InputError, messageOf } from '../errors.js';
 import { writeFileAtomic, writeTextIfChanged } from './atomic.js';
+import { jsonText } from './numbers.js';
 
 export function writeJson(path: string, value: unknown): void {
   writeFileAtomic(path, formatJson(value));
@@ -21,7 +22,7 @@ export function formatJson(value: unknown): string {
 }
 
 function layOut(value: unknown, indentation: string): string {
-  if (!isNested(value) || !Object.values(value).some(isNested)) return JSON.stringify(value);
+  if (!isNested(value) || !Object.values(value).some(isNested)) return jsonText(value);
   const inner = `${indentation}  `;
   const isList = Array.isArray(value);
   const [open, close] = isList ? '[]' : '{}';

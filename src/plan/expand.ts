@@ -3,35 +3,48 @@ import type { CheckpointPolicy } from '../config/checkpoint-policy.js';
 import type { Product, SweepFile, TopLevel } from '../config/sweep-file.js';
 import { InputError } from '../errors.js';
 import { configHash } from '../files/canonical.js';
-import { counted } from '../format.js';
+import { count, counted, firstOf } from '../format.js';
+import { selectedTokens } from '../model/config.js';
 import { routingProblems } from '../model/feasible.js';
 import { denseFlopsPerPass, flopsPerPass } from '../model/flops.js';
 import { parameterCounts } from '../model/parameter-count.js';
 import { resolvedLearningRate } from './learning-rate.js';
 import { baseOf, modelOf } from './model-of.js';
 import type { Point } from './point.js';
-import { type BaselineOf, noBaselines, pointsOf } from './points.js';
+import { axesOf, type BaselineOf, noBaselines, pointsOf } from './points.js';
 import type { PlannedRun, RunSpec } from './run.js';
 import { runId } from './run-id.js';
 
 /** A point with fewer steps is not feasible: the warm-up alone takes some. */
 const MIN_STEPS = 10;
 
+/** A plan of this many runs takes a few seconds; a million would fill memory. */
+const MOST_POINTS = 20_000;
+
 /**
- * The runs of a sweep file: the union of its products, in the file's order. Runs with equal config and backend appear once.
+ * The runs of a sweep file: the union of its products, in the file's order. Runs with equal config and backend appear once,
+ * and so do runs whose capacities select equally many tokens, under the first capacity, with a note.
  *
  * @param baselineOf resolves `match_flops: FOLDER` to the baseline of a finished sweep
- * @throws InputError for a file without a feasible point
+ * @throws InputError for a file without a feasible point, or with too many points
  */
 export function expandSweep(file: SweepFile, baselineOf: BaselineOf = noBaselines): PlannedRun[] {
+  checkPointCount(file);
   const runs = new Map<string, PlannedRun>();
+  const others = new Map<PlannedRun, Set<number>>();
   for (const product of file.products) {
     for (const point of pointsOf(product, baselineOf)) {
       const run = planRun(point, file.top);
-      const identity = `${run.config_hash} ${run.backend}`;
-      if (!runs.has(identity)) runs.set(identity, run);
+      const identity = `${trainingHash(run)} ${run.backend}`;
+      const first = runs.get(identity);
+      const capacity = run.spec.model.routing?.capacity;
+      if (first === undefined) runs.set(identity, run);
+      else if (capacity !== undefined && capacity !== first.spec.model.routing?.capacity) {
+        others.set(first, (others.get(first) ?? new Set()).add(capacity));
+      }
     }
   }
+  for (const [run, capacities] of others) run.note = equalCapacitiesNote(run, [...capacities]);
   const plan = [...runs.values()];
   if (plan.every(({ status }) => status === 'skipped')) {
     const reasons = [...new Set(plan.map(({ note }) => note))].slice(0, 3).join('; ');
@@ -40,6 +53,37 @@ export function expandSweep(file: SweepFile, baselineOf: BaselineOf = noBaseline
     );
   }
   return plan;
+}
+
+function checkPointCount({ products, budgetsAt }: SweepFile): void {
+  const axes = products.map(axesOf);
+  const counts = axes.map((axis) => Object.values(axis).reduce((product, length) => product * length, 1));
+  const total = counts.reduce((sum, points) => sum + points, 0);
+  if (total <= MOST_POINTS) return;
+  const largest = axes[counts.indexOf(Math.max(...counts))] as Record<string, number>;
+  const factors = Object.entries(largest)
+    .filter(([, length]) => length > 1)
+    .map(([name, length]) => `${count(length)} ${name}`);
+  throw new InputError(
+    `${budgetsAt}: found ${count(total)} points${products.length > 1 ? ', most of them in a grid of' : ':'} ${factors.join(' × ')}; allowed: at most ${count(MOST_POINTS)} in a sweep; remove values, or divide the file into several sweeps`,
+  );
+}
+
+/** The config hash with k/T in place of the capacity: training depends on the number of selected tokens alone. */
+function trainingHash({ spec, status, config_hash }: PlannedRun): string {
+  const { model } = spec;
+  const { routing, sequence_length } = model;
+  if (routing === null || status === 'skipped') return config_hash;
+  const capacity = selectedTokens(routing.capacity, sequence_length) / sequence_length;
+  return configHash({ ...spec, model: { ...model, routing: { ...routing, capacity } } });
+}
+
+function equalCapacitiesNote({ spec }: PlannedRun, others: readonly number[]): string {
+  const { routing, sequence_length } = spec.model;
+  const { capacity } = routing as NonNullable<typeof routing>;
+  const tokens = `${selectedTokens(capacity, sequence_length)} of ${sequence_length} tokens`;
+  const same = `${others.length === 1 ? 'capacity' : 'capacities'} ${firstOf(others.map(String)).join(', ')}`;
+  return `${same} would select ${tokens} as well: one run`;
 }
 
 function planRun(point: Point, top: TopLevel): PlannedRun {

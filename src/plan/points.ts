@@ -9,7 +9,7 @@ import { VARIANTS } from '../model/variants.js';
 import { type FlopsTarget, matchFlops } from './match-flops.js';
 import { modelOf } from './model-of.js';
 import type { Point, RoutingPoint } from './point.js';
-import { autoSizes } from './sizes.js';
+import { autoSizes, MOST_AUTO_SIZES } from './sizes.js';
 
 /** Returns the optimal baseline of a finished sweep, by its folder, at a budget. */
 export type BaselineOf = (sweep: string, budget: number) => FlopsTarget;
@@ -32,6 +32,27 @@ export function pointsOf(product: Product, baselineOf: BaselineOf): Point[] {
       ),
     );
   });
+}
+
+/** The factors of the number of points of a product, without computing any; `auto` sizes count as their maximum. */
+export function axesOf(product: Product): Record<string, number> {
+  const { flop_budgets, capacities, routing_frequencies, routers, gates, model_sizes, training, seeds } =
+    product;
+  const routed = (names: readonly RouterName[]) =>
+    capacities.length *
+    routing_frequencies.length *
+    names.reduce((sum, router) => sum + ROUTERS[router].gates(gates).length, 0);
+  const experts = product.expert_variants.map((variant) => {
+    const { router } = VARIANTS[variant].experts;
+    return router === null ? 1 : routed([router]);
+  });
+  return {
+    budgets: flop_budgets.length,
+    settings: experts.reduce((sum, one) => sum + one, (product.baseline ? 1 : 0) + routed(routers)),
+    sizes: Array.isArray(model_sizes) ? model_sizes.length : model_sizes === 'auto' ? MOST_AUTO_SIZES : 1,
+    'learning rates': training.learning_rate.length,
+    seeds: seeds.length,
+  };
 }
 
 type Setting = Pick<Point, 'variant' | 'routing'>;

@@ -20,11 +20,17 @@ export function runId(point: Point, top: TopLevel): string {
     routing === null
       ? []
       : [
-          `c${routing.capacity.text}`,
-          `f${routing.frequency.text}`,
+          `c${spelled(routing.capacity)}`,
+          `f${spelled(routing.frequency)}`,
           ...(routing.gate === 'raw' ? [] : [routing.gate]),
         ];
-  const parts = [point.budget.text, point.variant, ...routed, point.shape.name, `s${point.seed.text}`];
+  const parts = [
+    spelled(point.budget),
+    point.variant,
+    ...routed,
+    point.shape.name,
+    `s${spelled(point.seed)}`,
+  ];
   const own = otherKeys(point.product, [point.learningRate]);
   const usual = otherKeys(top, top.training.learning_rate);
   for (const [key, { value, text }] of Object.entries(own)) {
@@ -32,6 +38,11 @@ export function runId(point: Point, top: TopLevel): string {
     if (value !== usual[key]?.value) parts.push(`${key}-${text}`);
   }
   return shortened(parts);
+}
+
+/** A number as in the file, but with a digit first: a folder whose name starts with a dot is hidden. `.3e9` is `0.3e9`. */
+function spelled({ text }: WrittenNumber | RateMultiple): string {
+  return text.replace(/^\+/, '').replace(/^\./, '0.');
 }
 
 /** File systems allow names of 255 bytes; the difference is left for suffixes of archives and mounts. */
@@ -109,7 +120,7 @@ function otherKeys(
 }
 
 function settingOf(value: WrittenRate | string | boolean | null): Setting {
-  if (value instanceof RateMultiple) return { value: `${value.value}x`, text: value.text };
-  if (value instanceof WrittenNumber) return { value: String(value.value), text: value.text };
+  if (value instanceof RateMultiple) return { value: `${value.value}x`, text: spelled(value) };
+  if (value instanceof WrittenNumber) return { value: String(value.value), text: spelled(value) };
   return { value: String(value), text: String(value) };
 }

@@ -46,6 +46,7 @@ export interface PlannedRun {
   run_id: string;
   /** `skipped`: not feasible, for the reason in `note`. */
   status: 'pending' | 'skipped';
+  /** Why it is not feasible, or the other capacities that it stands for; null: neither. */
   note: string | null;
   spec: RunSpec;
   checkpoint: CheckpointPolicy;

@@ -14,6 +14,7 @@ export interface AutoSizes {
 
 const BASELINE_SIZES = 7;
 const DEEPER_SIZES = 2;
+export const MOST_AUTO_SIZES = BASELINE_SIZES + DEEPER_SIZES;
 const SMALLEST_WIDTH = 16;
 const SMALLEST_DEPTH = 2;
 const MAX_LAYERS = 128;

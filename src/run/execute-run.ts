@@ -97,7 +97,8 @@ export async function executeRun(options: ExecuteRunOptions): Promise<RunEnd> {
     const advice = status === 'diverged' ? ['lower training.learning_rate, then mod sweep --retry'] : [];
     const versions = versionsNote(manifest.attempts);
     const skips = skippedNote(skipped, spec.batch_sequences);
-    const note = [...notes, ...skips, ...versions, ...advice].join('; ') || null;
+    const planned = run.note === null ? [] : [run.note];
+    const note = [...notes, ...skips, ...versions, ...advice, ...planned].join('; ') || null;
     const measured: MeasuredColumns = {
       ...rates(run, training.steps.summary(), backend.peakFlopsPerSecond),
       loss,

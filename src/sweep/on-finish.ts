@@ -1,8 +1,10 @@
 /** `on_finish`: runs the user's program at the end of a sweep, with a summary on its standard input. */
+
 import { spawn } from 'node:child_process';
 import { resolve } from 'node:path';
 import type { SweepFile } from '../config/sweep-file.js';
 import { messageOf } from '../errors.js';
+import { jsonText } from '../files/numbers.js';
 import type { RunRow } from '../results/columns.js';
 import { sweepFiles } from '../results/sweep-folder.js';
 import type { SweepOutcome } from './sweep.js';
@@ -60,6 +62,6 @@ export function runOnFinish({ onFinish, dir }: SweepFile, summary: SweepSummary)
       ),
     );
     child.stdin.on('error', () => undefined); // the program may ignore its input
-    child.stdin.end(`${JSON.stringify(summary)}\n`);
+    child.stdin.end(`${jsonText(summary)}\n`);
   });
 }

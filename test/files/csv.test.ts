@@ -1,4 +1,4 @@
-/** CSV: columns in order, empty cells for null, numbers as JavaScript prints them, round trips of any text. */
+/** CSV: columns in order, empty cells for null, numbers that other programs read, round trips of any text. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -29,12 +29,14 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-it('prints numbers as JavaScript does, null as an empty cell', () => {
+it('prints numbers as JavaScript does, from 2^63 on with an exponent, null as an empty cell', () => {
   const rows = [
     { name: 'a', size: 6e18, kind: null, loss: 0.1 + 0.2 },
-    { name: 'b', size: 1e21, loss: 0 },
+    { name: 'b', size: 1e20, loss: 0 },
+    { name: '100000000000000000000', size: -(2 ** 63), loss: 2 ** 63 - 1024 },
   ];
-  const text = 'name,size,kind,loss\na,6000000000000000000,,0.30000000000000004\nb,1e+21,,0\n';
+  const text =
+    'name,size,kind,loss\na,6000000000000000000,,0.30000000000000004\nb,1e+20,,0\n100000000000000000000,-9.223372036854776e+18,,9223372036854775000\n';
   expect(formatCsv(TABLE, rows)).toBe(text);
   const lines = rows.map((row) => formatCsvLine(TABLE, row));
   expect(formatCsv(TABLE, []) + lines.join('')).toBe(text);

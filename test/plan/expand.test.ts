@@ -19,7 +19,11 @@ it.each([
   ['flop_budgets: [6e18]\ncapacities: [0.125]\nbaseline: false\nmodel_sizes: [217M]\nrouters: [learned, random]', ['6e18-mod-c0.125-f2-217M-s0', '6e18-random-c0.125-f2-217M-s0']],
   ['flop_budgets: [1e16]\ngrids: [{seeds: [1], training: {learning_rate: 1e-3}, model_sizes: [{d_model: 256, n_layers: 4}]}]', ['1e16-baseline-d256l4-s1-learning_rate-1e-3']],
   // numbers as the file wrote them
-  ['flop_budgets: [6.0e+18]\nmodel_sizes: [44M]\nbaseline: false\ncapacities: [.5]', ['6.0e+18-mod-c.5-f2-44M-s0']],
+  ['flop_budgets: [6.0e+18]\nmodel_sizes: [44M]\nbaseline: false\ncapacities: [.5]', ['6.0e+18-mod-c0.5-f2-44M-s0']],
+  ['flop_budgets: [.3e19]\nmodel_sizes: [44M]\ntraining: {parametrization: complete, learning_rate: [.5x, 1x]}', ['0.3e19-baseline-44M-s0-learning_rate-0.5x', '0.3e19-baseline-44M-s0-learning_rate-1x']],
+  // two spellings of one value are one point, under the first
+  ['flop_budgets: [.6e19, 6e18]\nmodel_sizes: [44M]\ncapacities: [0.50, .5]\nrouting_frequencies: [2, 2.0]\nseeds: [01, 1]\ntraining: {learning_rate: [1e-3, 0.001]}', ['0.6e19-baseline-44M-s01', '0.6e19-mod-c0.50-f2-44M-s01']],
+  ['flop_budgets: [6e18]\nmodel_sizes: [44M]\ngrids: [{seeds: [1]}, {flop_budgets: [.6e19], seeds: [1.0]}]', ['6e18-baseline-44M-s1']],
   // order: budget, variant, size, learning rate, seed
   ['flop_budgets: [1e15, 2e15]\nmodel_sizes: [{d_model: 64, n_layers: 4}]\ncapacities: [0.5]\nseeds: [3, 1]', ['1e15-baseline-d64l4-s3', '1e15-baseline-d64l4-s1', '1e15-mod-c0.5-f2-d64l4-s3', '1e15-mod-c0.5-f2-d64l4-s1', '2e15-baseline-d64l4-s3', '2e15-baseline-d64l4-s1', '2e15-mod-c0.5-f2-d64l4-s3', '2e15-mod-c0.5-f2-d64l4-s1']],
   ['flop_budgets: [1e15]\nmodel_sizes: [{d_model: 64, n_layers: 4}]\nbaseline: false\ncapacities: [0.5]\ngates: [raw, sigmoid]', ['1e15-mod-c0.5-f2-d64l4-s0', '1e15-mod-c0.5-f2-sigmoid-d64l4-s0']],
@@ -59,6 +63,36 @@ it('an id of more than 200 bytes ends in a hash of the keys that do not fit, a s
   expect(longest).toBe(`${decay}${zeros(200)}`);
   const [longer] = of(`{training: {weight_decay: 0.2${zeros(201)}}}`);
   expect(longer).toMatch(/^1e12-baseline-d64l4-s0-[0-9a-f]{12}$/);
+});
+
+it('capacities that select equally many tokens are one run, under the first, with a note', () => {
+  const capacities = 'capacities: [0.125, 0.126, 0.25, 0.13]\nbaseline: false\n';
+  const runs = plan(
+    `${SMALL}${capacities}grids: [{}, {capacities: [0.127]}, {capacities: [0.127], seeds: [1]}]\n`,
+  );
+  expect(runs.map(({ run_id, note }) => [run_id, note])).toEqual([
+    [
+      '1e12-mod-c0.125-f2-d64l4-s0',
+      'capacities 0.126, 0.13, 0.127 would select 8 of 64 tokens as well: one run',
+    ],
+    ['1e12-mod-c0.25-f2-d64l4-s0', null],
+    ['1e12-mod-c0.127-f2-d64l4-s1', null],
+  ]);
+  const [first] = plan(`${SMALL}capacities: [0.125]\nbaseline: false\n`);
+  expect(runs[0]?.config_hash).toBe(first?.config_hash);
+});
+
+it.each([
+  ['1', 20_001, '20,001 points: 20,001 seeds'],
+  ['1, 2, 3, 4, 5', 5000, '50,000 points: 5 budgets × 2 settings × 5,000 seeds'],
+])('too many points are refused before any is computed: budgets %s, %d seeds', (budgets, seeds, found) => {
+  const list = Array.from({ length: seeds }, (_, i) => i).join();
+  const text = `name: a\nflop_budgets: [${budgets}]\n${DATA}seeds: [${list}]\nmodel_sizes: [44M]\ncapacities: [${seeds > 9999 ? '' : 0.5}]\n`;
+  expect(() => plan(text)).toThrow(
+    new InputError(
+      `s.yaml:2:1: found ${found}; allowed: at most 20,000 in a sweep; remove values, or divide the file into several sweeps`,
+    ),
+  );
 });
 
 it('runs on different data have different ids', () => {

@@ -17,12 +17,12 @@ const save = (name, blob) => {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 };
 
-/** A table as CSV, quoted where RFC 4180 requires it. @param {HTMLTableElement} table */
+/** A table as CSV, quoted where RFC 4180 requires it; a minus sign is a hyphen, which other programs read. @param {HTMLTableElement} table */
 const csvOf = (table) =>
   [...table.rows]
     .map((row) =>
       [...row.cells]
-        .map((cell) => cell.textContent ?? '')
+        .map((cell) => (cell.textContent ?? '').replace(/^−(?=[\d.])/, '-'))
         .map((text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text))
         .join(','),
     )
