@@ -1,6 +1,6 @@
 /** File locks that the kernel releases when their process ends, however it ends: libc's flock, through koffi. */
 import { closeSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
-import { hostname } from 'node:os';
+import { hostname, userInfo } from 'node:os';
 import koffi from 'koffi';
 import { InputError, messageOf, TryLaterError } from '../errors.js';
 
@@ -12,6 +12,8 @@ export interface Lock {
 interface Holder {
   pid: number;
   host: string;
+  /** Absent in files of older versions, the number of a user without a name. */
+  user?: string;
   description: string;
   started_at: string;
 }
@@ -42,6 +44,7 @@ export function acquireLock(path: string, description: string): Lock {
     const holder: Holder = {
       pid: process.pid,
       host: hostname(),
+      user: userName(),
       description,
       started_at: new Date().toISOString(),
     };
@@ -125,12 +128,22 @@ function tryLock(file: number, operation: number, path: string): boolean {
   }
 }
 
-/** A description of the process that holds a lock. */
+/** The name of the user of this process, or the number where it has no name, as in a container. */
+function userName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return String(process.getuid?.());
+  }
+}
+
+/** A description of the process that holds a lock: `process 7 of ana on node3 (mod sweep 6e18, since ...)`. */
 export function describeHolder(path: string): string {
   try {
     const holder = JSON.parse(readFileSync(path, 'utf8')) as Holder;
-    const where = holder.host === hostname() ? '' : ` on ${holder.host}`;
-    return `process ${holder.pid}${where} (${holder.description}, since ${holder.started_at})`;
+    const { pid, user, host, description, started_at } = holder;
+    const whose = user === undefined ? '' : ` of ${user}`;
+    return `process ${pid}${whose} on ${host} (${description}, since ${started_at})`;
   } catch {
     return 'another process'; // it has not written its description yet
   }

@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { hostname, tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -51,10 +51,10 @@ describe('acquireLock', () => {
     acquireLock(path, 'again').release();
   });
 
-  it('names the process that holds it, in one line', async () => {
+  it('names the process that holds it, its user and host, in one line', async () => {
     const { child } = await startHolder();
     const message = new RegExp(
-      `^${path} is held by process ${child.pid} \\(holder of a test, since 20.*Z\\)$`,
+      `^${path} is held by process ${child.pid} of ${userInfo().username} on ${hostname()} \\(holder of a test, since 20.*Z\\)$`,
     );
     expect(() => acquireLock(path, 'second')).toThrow(message);
     expect(isLocked(path)).toBe(true);

@@ -236,7 +236,7 @@ describe('a part under an edited file', () => {
     for (const [was, is, dir, difference] of cases) {
       const { code, stderr } = await train(edited(sweep, was, is, dir), '--only', last);
       expect(code).toBe(75);
-      expect(stderr).toContain(`held by process ${process.pid} (a test`);
+      expect(stderr).toContain(`held by process ${process.pid} of `);
       expect(stderr).toContain(difference);
     }
     expect(readFileSync(plan, 'utf8')).toBe(before);
