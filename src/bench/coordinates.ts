@@ -80,7 +80,7 @@ const WARMUP = 5;
 export interface CoordinateOptions {
   base: CoordinateBase;
   steps: number;
-  /** Sizes are means over these seeds. */
+  /** Sizes are geometric means over these seeds. */
   seeds: readonly number[];
   recorder: Recorder | null;
 }
@@ -122,7 +122,8 @@ export async function checkCoordinates(options: CoordinateOptions): Promise<Coor
       const measured: Sizes[] = [];
       for (const seed of options.seeds)
         measured.push(await sizesAfterTraining(parametrization, side, seed, options));
-      const average = (name: Coordinate) => mean(measured.map((sizes) => sizes[name]));
+      // Exponents are slopes of logarithms, so seeds are averaged as logarithms too.
+      const average = (name: Coordinate) => Math.exp(mean(measured.map((sizes) => Math.log(sizes[name]))));
       shapes.push({ parametrization, ...side, sizes: sizesOf(average) });
     }
   }
