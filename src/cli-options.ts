@@ -2,6 +2,7 @@
 import { InvalidArgumentError, Option } from 'commander';
 import { REQUESTED_BACKENDS } from './backends/names.js';
 import { REQUESTED_PRECISIONS } from './backends/precisions.js';
+import { TOKEN_WIDTHS, type TokenWidth } from './files/guess.js';
 import type { Shard } from './plan/shard.js';
 
 /** The description of a TARGET argument. */
@@ -42,9 +43,10 @@ export function shard(text: string): Shard {
   return { index: Number(index), of: Number(of) };
 }
 
-export function bareTokenBytes(text: string): 1 | 2 {
-  if (text !== '1' && text !== '2') throw new InvalidArgumentError('Expected 1 or 2.');
-  return text === '1' ? 1 : 2;
+export function bareTokenBytes(text: string): TokenWidth {
+  const width = TOKEN_WIDTHS.find((bytes) => String(bytes) === text);
+  if (width === undefined) throw new InvalidArgumentError(`Expected ${TOKEN_WIDTHS.join(', ')}.`);
+  return width;
 }
 
 export const backendOption = () =>
@@ -57,6 +59,12 @@ export const precisionOption = () =>
 
 export const resultsOption = () =>
   new Option('--results <dir>', 'folder that contains the sweeps').default('results');
+
+export const uncheckedOption = () =>
+  new Option(
+    '--unchecked',
+    'read files whose bytes look like something else; files of formats with a signature are still refused',
+  ).default(false);
 
 export const jsonOption = () => new Option('--json', 'print JSON').default(false);
 

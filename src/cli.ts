@@ -22,10 +22,12 @@ import {
   shard,
   share,
   TARGET,
+  uncheckedOption,
 } from './cli-options.js';
 import { completionScript, SHELLS } from './commands/completion-scripts.js';
 import { STATUS_ORDERS } from './commands/status-view.js';
 import { isJournal, JOURNAL_PRIORITY } from './commands/terminal.js';
+import { TEXT_FIELD } from './data/config.js';
 import { DEFAULT_PART_BYTES } from './data/prepare.js';
 import { InputError, messageOf, TryLaterError } from './errors.js';
 import { EXIT, exitCodeOf, exitCodeOfRun, exitCodeOfStop, exitCodeOfSweep } from './exit-codes.js';
@@ -303,6 +305,7 @@ function addEval(mod: Command): void {
     .option('--checkpoint <dir>', 'checkpoint folder, run folder or SWEEP/RUN, instead of a target')
     .option('--tokens <file>', 'with --checkpoint: token file, an llm.c shard or without a header')
     .option('--token-bytes <n>', 'bytes per token of a token file without a header', bareTokenBytes, 2)
+    .addOption(uncheckedOption())
     .addOption(resultsOption())
     .addOption(jsonOption())
     .addOption(backendOption())
@@ -507,11 +510,11 @@ function addData(mod: Command): void {
     .description(
       'convert text or JSONL, also gzip or zstd, to token shards with a held-out split; run it again to resume',
     )
-    .argument('<file...>', 'files or globs: .jsonl and .json are JSON Lines, all others text')
+    .argument('<file...>', 'files or globs: text or JSON Lines, recognised by their content')
     .requiredOption('--out <folder>', 'required: output folder')
     .option('--tokenizer <name>', 'bytes, gpt2, or the path of a tokenizer.json', 'gpt2')
     .option('--end-of-text <token>', 'token after every document (default: the tokenizer’s usual one)')
-    .option('--field <name>', 'JSONL field that contains the text', 'text')
+    .option('--field <name>', 'field of JSON Lines that contains the text', TEXT_FIELD)
     .option('--separator <text>', 'string between the documents of a text file; \\n, \\t and \\0 are escapes')
     .option('--heldout-share <share>', 'share of the documents to hold out', share, 0.01)
     .option('--seed <n>', 'seed that selects the held-out documents', nonNegativeInteger, 0)
@@ -522,6 +525,7 @@ function addData(mod: Command): void {
       DEFAULT_PART_BYTES,
     )
     .option('--jobs <n>', 'number of threads', positiveInteger, availableParallelism())
+    .addOption(uncheckedOption())
     .addOption(jsonOption())
     .option('--quiet', 'print no progress', false)
     .addHelpText(
@@ -540,8 +544,9 @@ function addData(mod: Command): void {
       '--tokenizer <name>',
       'bytes, gpt2, or a tokenizer.json (default: the one in the file’s folder; bytes for text)',
     )
-    .option('--field <name>', 'JSONL field that contains the text', 'text')
+    .option('--field <name>', 'field of JSON Lines that contains the text', TEXT_FIELD)
     .option('--token-bytes <n>', 'bytes per token of a token file without a header', bareTokenBytes, 2)
+    .addOption(uncheckedOption())
     .addOption(jsonOption())
     .addHelpText('after', '\nExample:\n  $ mod data info data/train-*.bin')
     .action(async (files, options) => {

@@ -6,7 +6,8 @@ import type { Tensor } from '@tensorflow/tfjs-core';
 import { z } from 'zod';
 import type { Tokenizer } from '../data/tokenizer.js';
 import { BUILT_IN_TOKENIZERS, isBuiltIn, openTokenizer } from '../data/tokenizers.js';
-import { InputError, messageOf } from '../errors.js';
+import { InputError } from '../errors.js';
+import { readForeignJson } from '../files/json.js';
 import { jsonText } from '../files/numbers.js';
 import { readSafetensors, type SafeTensor, safetensorsParts } from '../files/safetensors.js';
 import { type ModelConfig, ROUTER_NAMES, routedBlocks } from '../model/config.js';
@@ -156,13 +157,8 @@ export function readModelConfig(folder: string): ModelConfig {
 
 function readConfig(folder: string): z.output<typeof checkpointSchema> {
   const path = join(folder, CONFIG_FILE);
-  let json: unknown;
-  try {
-    json = JSON.parse(readFileSync(path, 'utf8'));
-  } catch (error) {
-    throw new InputError(`${path}: not a checkpoint's config: ${messageOf(error)}`);
-  }
-  const parsed = checkpointSchema.safeParse(json);
+  const { value } = readForeignJson(path, "a checkpoint's config");
+  const parsed = checkpointSchema.safeParse(value);
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
     throw new InputError(`${path}: ${issue?.path.join('.') || 'config'}: ${issue?.message}`);

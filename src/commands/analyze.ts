@@ -58,7 +58,7 @@ export async function analyzeCommand(
   const checkpoint = keptCheckpoint(run, folder);
   await chooseBackend(options.backend, options.precision);
   const tokenizer = await openCheckpointTokenizer(checkpoint);
-  const { windows, close } = openRunHeldout(run, folder, base_dir);
+  const { windows, close } = await openRunHeldout(run, folder, base_dir);
   const model = loadCheckedModel(checkpoint);
   const lacking = weightsProblem(model, options.routing);
   if (lacking !== null) throw new InputError(`${checkpoint}: --routing ${options.routing}: ${lacking}`);

@@ -3,8 +3,10 @@
 import { relative } from 'node:path';
 import { findFiles } from '../data/files.js';
 import { type FileContents, inspectText, inspectTokens, isTokenFile, provenanceOf } from '../data/inspect.js';
+import { textFormat } from '../data/text-format.js';
 import type { Tokenizer } from '../data/tokenizer.js';
 import { openTokenizer } from '../data/tokenizers.js';
+import type { TokenWidth } from '../files/guess.js';
 import { jsonText } from '../files/numbers.js';
 import { count, table } from '../format.js';
 
@@ -13,7 +15,9 @@ export interface DataInfoOptions {
   tokenizer?: string;
   field: string;
   /** Bytes per token of files without a header. */
-  tokenBytes: 1 | 2;
+  tokenBytes: TokenWidth;
+  /** Reads what the statistics of its bytes reject. */
+  unchecked: boolean;
   json: boolean;
 }
 
@@ -32,15 +36,20 @@ export async function dataInfoCommand(
     tokenizers.set(name, tokenizer);
     return tokenizer;
   };
+  const { tokenBytes, unchecked } = options;
+  const checks = { tokenBytes, unchecked, option: '--unchecked' };
   for (const { path } of findFiles(patterns, process.cwd())) {
     if (isTokenFile(path)) {
       const provenance = provenanceOf(path);
       const name = options.tokenizer ?? provenance.tokenizer;
       const tokenizer = name === null ? null : await cachedTokenizer(name);
-      files.push(await inspectTokens(path, options.tokenBytes, tokenizer, provenance));
+      files.push(await inspectTokens(path, checks, tokenizer, provenance));
     } else {
-      const format = { field: options.field, separator: null };
-      files.push(await inspectText(path, format, await cachedTokenizer(options.tokenizer ?? 'bytes')));
+      const documents = { field: options.field, separator: null };
+      const format = await textFormat(path, { ...checks, separator: null });
+      files.push(
+        await inspectText(path, format, documents, await cachedTokenizer(options.tokenizer ?? 'bytes')),
+      );
     }
   }
   out(options.json ? jsonText(files, 1) : report(files));

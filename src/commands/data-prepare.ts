@@ -23,6 +23,7 @@ import {
 import { prepareParts } from '../data/prepare-pool.js';
 import { readProgress, silentProgress } from '../data/progress.js';
 import { shardTokenBytes } from '../data/shards.js';
+import { type TextFormat, textFormats } from '../data/text-format.js';
 import { isBuiltIn, openTokenizer } from '../data/tokenizers.js';
 import { InputError } from '../errors.js';
 import { makeResultsFolder, writeFileAtomic } from '../files/atomic.js';
@@ -44,6 +45,8 @@ export interface DataPrepareOptions {
   seed: number;
   /** Bytes of input per part. A thread processes one part at a time; if the process is killed, the parts in progress are lost. */
   partBytes: number;
+  /** Reads what the statistics of its bytes reject. */
+  unchecked: boolean;
   jobs: number;
   json: boolean;
   quiet: boolean;
@@ -78,13 +81,19 @@ export async function dataPrepareCommand(
   const folder = resolve(options.out);
   const files = findFiles(patterns, process.cwd()).map(({ path }) => inputFile(path));
   const settings = await settingsOf(options);
+  const { unchecked } = options;
+  const checks = { unchecked, option: '--unchecked', separator: settings.separator };
+  const formats = await textFormats(
+    files.map(({ path }) => path),
+    checks,
+  );
   makeResultsFolder(folder, '--out');
   const lock = acquireLock(join(folder, '.lock'), 'mod data prepare');
   try {
     mkdirSync(join(folder, 'parts'), { recursive: true });
     claimFolder(folder, settings, files);
     if (!isBuiltIn(options.tokenizer)) copyTokenizer(options.tokenizer, folder);
-    const summary = await prepareAll(folder, settings, files, options);
+    const summary = await prepareAll(folder, settings, files, formats, options);
     const empty = SPLITS.find((split) => summary.tokens[split] === 0);
     if (empty !== undefined) {
       clearFolder(folder, options.tokenizer);
@@ -119,6 +128,7 @@ async function settingsOf(options: DataPrepareOptions): Promise<PrepareSettings>
     heldout_share: options.heldoutShare,
     seed: options.seed,
     part_bytes: options.partBytes,
+    ...(options.unchecked ? { unchecked: true as const } : {}),
   };
 }
 
@@ -148,9 +158,8 @@ function claimFolder(folder: string, settings: PrepareSettings, files: readonly 
     writeJson(path, expected);
     return;
   }
-  const differs = (Object.keys(expected) as (keyof typeof expected)[]).filter(
-    (key) => canonicalJson(found[key]) !== canonicalJson(expected[key]),
-  );
+  const keys = Object.keys({ ...found, ...expected }) as (keyof typeof expected)[];
+  const differs = keys.filter((key) => canonicalJson(found[key]) !== canonicalJson(expected[key]));
   if (differs.length === 0) return;
   const changed =
     differs[0] === 'inputs' && differs.length === 1
@@ -176,10 +185,12 @@ async function prepareAll(
   folder: string,
   settings: PrepareSettings,
   files: readonly InputFile[],
+  formats: readonly TextFormat[],
   options: DataPrepareOptions,
 ): Promise<PrepareSummary> {
   const sizes = new Map(files.map(({ path, bytes }) => [path, bytes]));
-  const parts = planParts(files, settings.part_bytes);
+  const formatted = files.map((file, i) => ({ ...file, format: formats[i] as TextFormat }));
+  const parts = planParts(formatted, settings.part_bytes);
   const results = new Map<number, PartResult>();
   for (const part of parts) {
     const done = donePart(folder, part, settings);

@@ -14,6 +14,7 @@ import {
   keptCheckpoint,
   type TargetOptions,
 } from '../eval/targets.js';
+import type { TokenWidth } from '../files/guess.js';
 import { jsonText } from '../files/numbers.js';
 import { table } from '../format.js';
 import type { RoutingMode } from '../model/config.js';
@@ -26,7 +27,9 @@ export interface EvalCommandOptions {
   results: string;
   checkpoint?: string;
   tokens?: string;
-  tokenBytes: 1 | 2;
+  tokenBytes: TokenWidth;
+  /** Reads a token file that the statistics of its bytes reject. */
+  unchecked: boolean;
   routing?: RoutingMode;
   autoregressive: boolean;
   sequences?: number;
@@ -61,7 +64,8 @@ export async function evalCommand(
       ? await evaluateTarget(target, options, note)
       : await evaluateCheckpoint(
           checkpointAt(checkpoint, options.results),
-          ({ vocab_size }) => openTokenFile(tokensOption(tokens, target), options.tokenBytes, vocab_size),
+          ({ vocab_size }) =>
+            openTokenFile(tokensOption(tokens, target), options.tokenBytes, vocab_size, options.unchecked),
           await targetOptions(options, note),
         );
   if (!json) return out(report(results));

@@ -40,7 +40,12 @@ export type OpenTokens = (
   data: DataConfig,
   role: 'train' | 'heldout',
   baseDir: string,
-) => { readonly tokens: number; close(): void };
+) => Opened | Promise<Opened>;
+
+interface Opened {
+  readonly tokens: number;
+  close(): void;
+}
 
 /** A row of --json: the row of runs.csv at present, plus the columns of the plan. */
 export interface PlanRow extends RunRow {
@@ -103,6 +108,7 @@ export async function planCommand(
     return target;
   });
   const data = new DataSizes(file.dir, open);
+  for (const { spec } of runs) await data.count(spec.data);
   const folder = join(results, file.name);
   const current = sweepProgress(folder, runs).runs;
   const finished = currentRows(folder, runs).filter(({ status }) => status === 'done');
@@ -209,29 +215,33 @@ class DataSizes {
     private readonly open: OpenTokens,
   ) {}
 
+  /** The counts of data that `count` has opened. */
   tokens(data: DataConfig): DataTokens {
-    const key = canonicalJson(data);
-    const known = this.sizes.get(key);
-    if (known !== undefined) return known;
-    const tokens = { train: this.count(data, 'train'), heldout: this.count(data, 'heldout') };
-    this.tryOpen('no tokenizer', () => dataTokenizer(data, this.baseDir));
-    this.sizes.set(key, tokens);
-    return tokens;
+    return this.sizes.get(canonicalJson(data)) as DataTokens;
   }
 
-  private count(data: DataConfig, role: 'train' | 'heldout'): number | null {
+  async count(data: DataConfig): Promise<void> {
+    const key = canonicalJson(data);
+    if (this.sizes.has(key)) return;
+    const train = await this.countOf(data, 'train');
+    const heldout = await this.countOf(data, 'heldout');
+    await this.tryOpen('no tokenizer', async () => dataTokenizer(data, this.baseDir));
+    this.sizes.set(key, { train, heldout });
+  }
+
+  private countOf(data: DataConfig, role: 'train' | 'heldout'): Promise<number | null> {
     const what = role === 'train' ? 'training data, epochs are unknown' : 'held-out data';
-    return this.tryOpen(`no ${what}`, () => {
-      const source = this.open(data, role, this.baseDir);
+    return this.tryOpen(`no ${what}`, async () => {
+      const source = await this.open(data, role, this.baseDir);
       source.close();
       return source.tokens;
     });
   }
 
   /** Returns null and adds a line to `missing` if `open` throws an InputError. */
-  private tryOpen<T>(what: string, open: () => T): T | null {
+  private async tryOpen<T>(what: string, open: () => Promise<T>): Promise<T | null> {
     try {
-      return open();
+      return await open();
     } catch (error) {
       if (!(error instanceof InputError)) throw error;
       this.missing.push(`${what}: ${error.message}`);

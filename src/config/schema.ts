@@ -2,7 +2,9 @@
 import { z } from 'zod';
 import { REQUESTED_BACKENDS } from '../backends/names.js';
 import { REQUESTED_PRECISIONS } from '../backends/precisions.js';
+import { TEXT_FIELD } from '../data/config.js';
 import { BUILT_IN_TOKENIZERS, builtInVocabulary } from '../data/tokenizers.js';
+import { TOKEN_WIDTHS } from '../files/guess.js';
 import { ROUTER_NAMES } from '../model/config.js';
 import { PARAMETRIZATIONS } from '../model/parametrization.js';
 import { EXPERT_VARIANTS } from '../model/variants.js';
@@ -160,7 +162,11 @@ const data = mapping(
     heldout: globs.exactOptional(),
     vocab_size: integer(1, 2 ** 31).exactOptional(),
     tokenizer: nonEmpty(`${BUILT_IN_TOKENIZERS.join(', ')}, or the path of a tokenizer.json`).exactOptional(),
-    token_bytes: number('1 or 2', (value) => value === 1 || value === 2).exactOptional(),
+    token_bytes: number(TOKEN_WIDTHS.join(', '), (value) =>
+      TOKEN_WIDTHS.some((width) => width === value),
+    ).exactOptional(),
+    field: nonEmpty('the name of a field').exactOptional(),
+    unchecked: boolean.exactOptional(),
   },
   'either {text, heldout_text, tokenizer: bytes} or {train, heldout, vocab_size}',
 )
@@ -193,6 +199,7 @@ const data = mapping(
     }
     if (isText && found.token_bytes !== undefined)
       issue('token_bytes', 'only with token files; text files are read as bytes');
+    if (isTokens && found.field !== undefined) issue('field', 'only with text files');
     if (isTokens && known === null && size === undefined)
       issue('vocab_size', 'the number of tokens of the tokenizer');
     if (known !== null && size !== undefined && size < known)
@@ -200,15 +207,20 @@ const data = mapping(
   })
   .transform((found) => {
     const vocab_size = found.vocab_size?.value ?? (builtInVocabulary(found.tokenizer ?? 'bytes') as number);
+    // A key that is left out at its default leaves the config hashes of earlier runs as they are.
+    const unchecked = found.unchecked === true ? { unchecked: true as const } : {};
     if (found.text !== undefined) {
-      return { text: found.text, heldout_text: found.heldout_text ?? [], tokenizer: 'bytes', vocab_size };
+      const { text, heldout_text = [], field = TEXT_FIELD } = found;
+      const named = field === TEXT_FIELD ? {} : { field };
+      return { text, heldout_text, tokenizer: 'bytes', vocab_size, ...named, ...unchecked };
     }
     return {
       train: found.train ?? [],
       heldout: found.heldout ?? [],
       vocab_size,
       tokenizer: found.tokenizer ?? null,
-      token_bytes: found.token_bytes?.value === 1 ? (1 as const) : (2 as const),
+      token_bytes: TOKEN_WIDTHS.find((width) => width === found.token_bytes?.value) ?? 2,
+      ...unchecked,
     };
   });
 

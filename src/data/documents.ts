@@ -1,5 +1,8 @@
 /** The documents of text and JSONL files, streamed: memory does not grow with the size of a file. */
-import { InputError } from '../errors.js';
+import { InputError, messageOf } from '../errors.js';
+import { inUtf8 } from './encodings.js';
+import { textOfLine } from './json-lines.js';
+import type { TextFormat } from './text-format.js';
 import { readUnpacked, type Slice } from './unpack.js';
 
 /** How a file is divided into documents. */
@@ -23,12 +26,10 @@ export const PIECE_BYTES = 2 ** 20;
 /** Maximum bytes of a line of JSONL, which is parsed as a whole. */
 const LONGEST_LINE = 2 ** 28;
 const NEWLINE = 0x0a;
-/** Some programs write this mark before UTF-8 text; JSON does not allow it. */
-const BYTE_ORDER_MARK = Buffer.from('\uFEFF');
 
-/** Whether a file is JSON Lines according to its name. C4, Dolma and others use .json.gz. */
-export function isJsonLines(path: string): boolean {
-  return /\.(jsonl|ndjson|json)(\.(gz|zst|zstd))?$/i.test(path);
+/** Bytes of a file, and how they are read; a compressed file, or one that is not UTF-8, is read as a whole. */
+export interface TextSlice extends Slice {
+  format: TextFormat;
 }
 
 /**
@@ -38,34 +39,49 @@ export function isJsonLines(path: string): boolean {
  * @throws InputError for a damaged file, or with its byte offset for a line that does not match the format
  */
 export async function* documentPieces(
-  slice: Slice,
+  slice: TextSlice,
   { field, separator }: DocumentFormat,
   onRead: (bytes: number) => void = () => undefined,
 ): AsyncGenerator<Piece> {
-  if (!isJsonLines(slice.path)) {
-    yield* textPieces(readUnpacked(slice, onRead), separator === null ? null : Buffer.from(separator));
+  if (slice.format.content === 'text') {
+    yield* textPieces(textBytes(slice, onRead), separator === null ? null : Buffer.from(separator));
     return;
   }
   for await (const { line, offset } of linesOf(slice, onRead)) {
-    const json = offset === 0 ? withoutMark(line) : line;
-    const text = textOfLine(json, field, `${slice.path}: the line at byte ${offset}`);
+    const text = textAt(line.toString(), field, `${slice.path}: the line at byte ${offset}`);
     if (text !== null) yield* piecesOf(Buffer.from(text));
+  }
+}
+
+/** The bytes of a slice in UTF-8, without the byte order mark of the file. */
+function textBytes(slice: TextSlice, onRead: (bytes: number) => void): AsyncIterable<Buffer> {
+  const { compression, encoding, markBytes } = slice.format;
+  const left = Math.max(0, markBytes - slice.start);
+  return inUtf8(readUnpacked(slice, compression, onRead), encoding, left);
+}
+
+function textAt(line: string, field: string, where: string): string | null {
+  try {
+    return textOfLine(line, field);
+  } catch (error) {
+    throw new InputError(`${where} ${messageOf(error)}`);
   }
 }
 
 /** Lines of JSONL that begin in the slice, each to its end, which may be after the slice. */
 async function* linesOf(
-  slice: Slice,
+  slice: TextSlice,
   onRead: (bytes: number) => void,
 ): AsyncGenerator<{ line: Buffer; offset: number }> {
-  const { path, start, end } = slice;
+  const { path, start, end, format } = slice;
   if (end !== null && end <= start) return;
   // Start one byte earlier: the first line of the slice begins after the first newline from there.
   let isAfterNewline = start === 0;
-  let offset = Math.max(0, start - 1);
+  const from = Math.max(0, start - 1);
+  let offset = from + Math.max(0, format.markBytes - from);
   let pending: Buffer[] = [];
   let pendingBytes = 0;
-  for await (const chunk of readUnpacked({ ...slice, start: offset, end: null }, onRead)) {
+  for await (const chunk of textBytes({ ...slice, start: from, end: null }, onRead)) {
     for (let from = 0; from < chunk.length; ) {
       const newline = chunk.indexOf(NEWLINE, from);
       const to = newline === -1 ? chunk.length : newline;
@@ -90,32 +106,6 @@ async function* linesOf(
 }
 
 const join = (parts: Buffer[]) => (parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts));
-
-function withoutMark(line: Buffer): Buffer {
-  const { length } = BYTE_ORDER_MARK;
-  return line.subarray(0, length).equals(BYTE_ORDER_MARK) ? line.subarray(length) : line;
-}
-
-/** Null for a blank line. */
-function textOfLine(line: Buffer, field: string, where: string): string | null {
-  const written = line.toString();
-  if (written.trim() === '') return null;
-  let value: unknown;
-  try {
-    value = JSON.parse(written);
-  } catch {
-    throw new InputError(`${where} is not JSON`);
-  }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new InputError(`${where} is not a JSON object`);
-  }
-  const text = (value as Record<string, unknown>)[field];
-  if (typeof text === 'string') return text === '' ? null : text;
-  const texts = Object.entries(value).filter(([, other]) => typeof other === 'string');
-  const others =
-    texts.length === 0 ? 'no other field is text' : `text is in ${texts.map(([key]) => key).join(', ')}`;
-  throw new InputError(`${where} has no text in its field '${field}': ${others}; name it with --field`);
-}
 
 function* piecesOf(document: Buffer): Generator<Piece> {
   let from = 0;

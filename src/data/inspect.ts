@@ -2,12 +2,12 @@
 import { existsSync } from 'node:fs';
 import { dirname, extname, join } from 'node:path';
 import { readJson } from '../files/json.js';
-import { type DocumentFormat, documentPieces, isJsonLines } from './documents.js';
+import { type DocumentFormat, documentPieces } from './documents.js';
 import { PREPARE_FILE, type PrepareSettings, TOKENIZER_COPY } from './prepare.js';
 import { SegmentReader } from './segments.js';
-import { isShard, tokenFileSegment } from './token-file.js';
+import type { TextFormat } from './text-format.js';
+import { isShard, type TokenChecks, tokenFileSegment } from './token-file.js';
 import type { Tokenizer } from './tokenizer.js';
-import { compressionOf } from './unpack.js';
 
 export interface FileContents {
   file: string;
@@ -58,16 +58,15 @@ export function isTokenFile(path: string): boolean {
 /**
  * Statistics of a token file.
  *
- * @param bareBytes bytes per token of a file without a header
  * @throws InputError for a damaged file, or with its byte offset for a token outside the vocabulary
  */
 export async function inspectTokens(
   path: string,
-  bareBytes: 1 | 2,
+  checks: TokenChecks,
   tokenizer: Tokenizer | null,
   { vocabSize, endOfText }: Provenance,
 ): Promise<FileContents> {
-  const segment = tokenFileSegment(path, bareBytes);
+  const segment = tokenFileSegment(path, checks);
   const source = new SegmentReader([segment], vocabSize ?? tokenizer?.vocabSize ?? LARGEST_VOCABULARY);
   const end = endOfText ?? tokenizer?.endOfText ?? null;
   const counts = new TokenCounts(end);
@@ -97,19 +96,28 @@ export async function inspectTokens(
  */
 export async function inspectText(
   path: string,
-  format: DocumentFormat,
+  format: TextFormat,
+  documentFormat: DocumentFormat,
   tokenizer: Tokenizer,
 ): Promise<FileContents> {
   const counts = new TokenCounts(null);
   let documents = 0;
-  for await (const { bytes, first } of documentPieces({ path, start: 0, end: null }, format)) {
+  for await (const { bytes, first } of documentPieces(
+    { path, start: 0, end: null, format },
+    documentFormat,
+  )) {
     if (first) documents += 1;
     counts.add(await tokenizer.encode(bytes));
   }
-  const compression = compressionOf(path);
+  const { content, encoding, compression } = format;
+  const kind = { text: 'text', jsonl: 'JSONL' }[content];
   return {
     file: path,
-    format: `${isJsonLines(path) ? 'JSONL' : 'text'}${compression === null ? '' : `, ${compression}`}`,
+    format: [
+      kind,
+      ...(encoding === 'utf-8' ? [] : [encoding.toUpperCase()]),
+      ...(compression === null ? [] : [compression]),
+    ].join(', '),
     ...counts.summary(),
     documents,
     sample: await tokenizer.decode(counts.first),

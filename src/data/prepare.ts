@@ -4,11 +4,11 @@ import { statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { InputError } from '../errors.js';
 import { readJson, writeJson } from '../files/json.js';
-import { type DocumentFormat, documentPieces, isJsonLines } from './documents.js';
+import { type DocumentFormat, documentPieces, type TextSlice } from './documents.js';
 import { type ShardTokenBytes, ShardWriter } from './shards.js';
+import type { TextFormat } from './text-format.js';
 import { HEADER_BYTES } from './token-file.js';
 import type { Tokenizer } from './tokenizer.js';
-import { compressionOf, type Slice } from './unpack.js';
 
 /** The settings that determine the shards of a text. They are saved in prepare.json; resuming requires equal settings. */
 export interface PrepareSettings extends DocumentFormat {
@@ -27,6 +27,8 @@ export interface PrepareSettings extends DocumentFormat {
   seed: number;
   /** Input bytes of a part, as stored on disk (compressed, if they are). */
   part_bytes: number;
+  /** Whether files were read that the statistics of their bytes reject; absent: no. */
+  unchecked?: true;
 }
 
 /** Files in the folder of the shards: their settings and inputs, and a copy of the tokenizer.json if there is one. */
@@ -36,7 +38,7 @@ export const TOKENIZER_COPY = 'tokenizer.json';
 /** A unit of work with its own shards, so that parts can be prepared in any order and by any thread. */
 export interface Part {
   index: number;
-  slices: Slice[];
+  slices: TextSlice[];
 }
 
 export const SPLITS = ['train', 'heldout'] as const;
@@ -63,6 +65,9 @@ export interface InputFile {
   modified: number;
 }
 
+/** A file and how it is read, which is not recorded: it follows from the content. */
+export type FormattedFile = Pick<InputFile, 'path' | 'bytes'> & { format: TextFormat };
+
 /** @throws InputError for a file that does not exist */
 export function inputFile(path: string): InputFile {
   const stats = statSync(path, { throwIfNoEntry: false });
@@ -74,22 +79,22 @@ export function inputFile(path: string): InputFile {
  * Divides the input into parts: neighbouring small files share a part, a large JSONL file is split into slices, and any
  * other large file is one part. The division depends on the files and their sizes, not on the number of threads.
  */
-export function planParts(files: readonly InputFile[], partBytes: number): Part[] {
-  const parts: Slice[][] = [];
-  let open: Slice[] = [];
+export function planParts(files: readonly FormattedFile[], partBytes: number): Part[] {
+  const parts: TextSlice[][] = [];
+  let open: TextSlice[] = [];
   let openBytes = 0;
   const close = () => {
     if (open.length > 0) parts.push(open);
     open = [];
     openBytes = 0;
   };
-  for (const { path, bytes } of files) {
+  for (const { path, bytes, format } of files) {
     if (openBytes + bytes > partBytes) close();
-    const sliced = bytes > partBytes && isJsonLines(path) && compressionOf(path) === null;
+    const sliced = bytes > partBytes && isSeekable(format);
     const slices = sliced ? Math.ceil(bytes / partBytes) : 1;
     for (let i = 0; i < slices; i++) {
       const end = i === slices - 1 ? null : (i + 1) * partBytes;
-      open.push({ path, start: i * partBytes, end });
+      open.push({ path, start: i * partBytes, end, format });
       if (sliced) close();
     }
     openBytes += bytes;
@@ -97,6 +102,10 @@ export function planParts(files: readonly InputFile[], partBytes: number): Part[
   close();
   return parts.map((slices, index) => ({ index, slices }));
 }
+
+/** Whether lines of a file can be read from any position. */
+const isSeekable = ({ content, compression, encoding }: TextFormat) =>
+  content === 'jsonl' && compression === null && encoding === 'utf-8';
 
 /** Path of the record of a finished part, in the folder of the shards. */
 export function partRecord(folder: string, { index }: Part): string {

@@ -18,11 +18,11 @@ interface DataSpec {
 }
 
 /** Opens the training data of a run, at its first batch. */
-export function openTrainingData(
+export async function openTrainingData(
   { data, model, seed }: DataSpec,
   baseDir: string,
-): { batches: TrainingBatches; close: () => void } {
-  const source = openTokens(data, 'train', baseDir);
+): Promise<{ batches: TrainingBatches; close: () => void }> {
+  const source = await openTokens(data, 'train', baseDir);
   return {
     batches: new TrainingBatches(source, model.sequence_length, seed),
     close: () => source.close(),
@@ -30,11 +30,11 @@ export function openTrainingData(
 }
 
 /** Opens the held-out windows of a run. */
-export function openHeldoutData(
+export async function openHeldoutData(
   { data, model }: Omit<DataSpec, 'seed'>,
   baseDir: string,
-): { windows: HeldoutWindows; close: () => void } {
-  const source = openTokens(data, 'heldout', baseDir);
+): Promise<{ windows: HeldoutWindows; close: () => void }> {
+  const source = await openTokens(data, 'heldout', baseDir);
   return { windows: new HeldoutWindows(source, model.sequence_length), close: () => source.close() };
 }
 

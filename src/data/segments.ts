@@ -1,6 +1,7 @@
 /** Reads ranges of tokens from many files as one sequence, with a small buffer and few open files. */
 import { closeSync, openSync, readSync, statSync } from 'node:fs';
 import { InputError, messageOf } from '../errors.js';
+import type { TokenWidth } from '../files/guess.js';
 import type { TokenSource } from './token-source.js';
 
 /** The tokens of one file, little-endian, starting at byte `start`. */
@@ -8,9 +9,11 @@ export interface Segment {
   path: string;
   start: number;
   tokens: number;
-  tokenBytes: 1 | 2 | 4;
+  tokenBytes: TokenWidth;
   /** Whether an additional token 0, not in the file, follows its tokens. */
   separator: boolean;
+  /** The content, if it is not that of the file: text that was decompressed or decoded. */
+  content?: Buffer;
 }
 
 const MAX_OPEN_FILES = 64;
@@ -84,7 +87,11 @@ export class SegmentReader implements TokenSource {
   /** Fills `out` with tokens from, from + 1, ... of one file. */
   private readSegment(index: number, from: number, out: Int32Array): void {
     const segment = this.segments[index] as Segment;
-    const { path, start, tokenBytes } = segment;
+    const { path, start, tokenBytes, content } = segment;
+    if (content !== undefined) {
+      out.set(content.subarray(from, from + out.length));
+      return;
+    }
     const file = this.descriptor(index, path);
     const chunk = BUFFER_BYTES / tokenBytes;
     for (let done = 0; done < out.length; done += chunk) {
@@ -98,7 +105,7 @@ export class SegmentReader implements TokenSource {
   private decode(out: Int32Array, { path, tokenBytes }: Segment, position: number): void {
     const { buffer, vocabSize } = this;
     for (let i = 0; i < out.length; i++) {
-      const token = buffer.readUIntLE(i * tokenBytes, tokenBytes);
+      const token = tokenAt(buffer, i * tokenBytes, tokenBytes);
       if (token >= vocabSize) {
         throw new InputError(
           `${path}: the token ${token} at byte ${position + i * tokenBytes} is outside the vocabulary of ${vocabSize}: check vocab_size and token_bytes`,
@@ -126,6 +133,10 @@ export class SegmentReader implements TokenSource {
     this.open.set(index, file);
     return file;
   }
+}
+
+function tokenAt(buffer: Buffer, at: number, bytes: TokenWidth): number {
+  return bytes === 8 ? Number(buffer.readBigUInt64LE(at)) : buffer.readUIntLE(at, bytes);
 }
 
 /** Tokens of a segment, including its separator. */

@@ -1,10 +1,26 @@
 /** Reads the header of a token file: llm.c's shards have one, other files are bare tokens. */
 import { InputError } from '../errors.js';
+import { isUtf8Text, statisticsOf } from '../files/byte-statistics.js';
+import { type TokenWidth, tokenLayout } from '../files/guess.js';
+import { adviceOf, identify, nameOfFormat, sampleOf } from '../files/identify.js';
 import { firstBytes } from './files.js';
 import { fileSize, type Segment } from './segments.js';
 
 /** 256 int32: magic, version, number of tokens, zeros (llm.c, dev/data/data_common.py). */
 export const HEADER_BYTES = 1024;
+
+/** How a file without a header is read. */
+export interface TokenChecks {
+  /** Bytes per token of a file without a header. */
+  tokenBytes: TokenWidth;
+  /** Reads what statistics alone reject. */
+  unchecked: boolean;
+  /** The option that sets `unchecked`, for messages. */
+  option: string;
+}
+
+/** Shorter token files may be text by chance. */
+const FEWEST_TEXT_BYTES = 64;
 
 /** The kinds of shards, by magic number. llm.c writes version 1 for GPT-2's tokens and version 7 for Llama 3's. */
 const SHARDS = new Map<number, { tokenBytes: 2 | 4; versions: number[] }>([
@@ -15,19 +31,21 @@ const SHARDS = new Map<number, { tokenBytes: 2 | 4; versions: number[] }>([
 /**
  * Locates the tokens of a file, by its header if it has one.
  *
- * @param bareBytes bytes per token of a file without a header
- * @throws InputError for an empty file, a size that is not a multiple of the token size, an unknown header
+ * @throws InputError for an empty file, a size that is not a multiple of the token size, an unknown header, or a file that
+ * contains something else than tokens
  */
-export function tokenFileSegment(path: string, bareBytes: 1 | 2): Segment {
+export function tokenFileSegment(path: string, checks: TokenChecks): Segment {
   const size = fileSize(path);
+  const { tokenBytes } = checks;
   if (size === 0) throw new InputError(`${path}: the file is empty`);
   const header = firstBytes(path, Math.min(size, HEADER_BYTES));
   const shard = header.length >= 4 ? SHARDS.get(header.readInt32LE(0)) : undefined;
   if (shard === undefined) {
-    if (size % bareBytes !== 0) {
-      throw new InputError(`${path}: ${size} bytes are not a multiple of token_bytes, ${bareBytes}`);
+    checkBareTokens(path, checks);
+    if (size % tokenBytes !== 0) {
+      throw new InputError(`${path}: ${size} bytes are not a multiple of token_bytes, ${tokenBytes}`);
     }
-    return { path, start: 0, tokens: size / bareBytes, tokenBytes: bareBytes, separator: false };
+    return { path, start: 0, tokens: size / tokenBytes, tokenBytes, separator: false };
   }
   if (header.length < HEADER_BYTES) {
     throw new InputError(
@@ -49,6 +67,44 @@ export function tokenFileSegment(path: string, bareBytes: 1 | 2): Segment {
     );
   }
   return { path, start: HEADER_BYTES, tokens, tokenBytes: shard.tokenBytes, separator: false };
+}
+
+/** Rejects files that are certainly or probably not bare tokens of this width. */
+function checkBareTokens(path: string, { tokenBytes, unchecked, option }: TokenChecks): void {
+  const sample = sampleOf(path);
+  const statistics = statisticsOf(sample.windows);
+  const identity = identify(sample, statistics);
+  if (identity.type === 'format') {
+    const { format } = identity;
+    throw new InputError(`${path}: ${nameOfFormat(format)}, not token ids: ${adviceOf(format)}`);
+  }
+  if (unchecked) return;
+  const reject = (what: string, advice: string) => {
+    throw new InputError(`${path}: looks like ${what}: ${advice}; to read it as it is, ${option}`);
+  };
+  // The ids of bytes are text.
+  if (tokenBytes > 1 && statistics.bytes >= FEWEST_TEXT_BYTES && isUtf8Text(statistics)) {
+    reject(
+      'text, not like token ids',
+      'name it in data.text, convert it with mod data prepare, or set token_bytes: 1 if every byte is a token',
+    );
+  }
+  const layout = tokenLayout(statistics);
+  if (layout === null) return;
+  const { bytes, bigEndian } = layout;
+  if (bigEndian) {
+    reject(
+      `big-endian token ids of ${bytes} bytes`,
+      'write them little-endian, for example with numpy’s byteswap()',
+    );
+  }
+  // Ids of two bytes that are spread evenly look like single bytes.
+  if (bytes !== tokenBytes && bytes > 1) {
+    reject(
+      `token ids of ${bytes} bytes, not of ${tokenBytes}`,
+      `set token_bytes: ${bytes} (--token-bytes ${bytes})`,
+    );
+  }
 }
 
 /** Whether a file begins with a shard's magic number. @throws InputError if it cannot be read */

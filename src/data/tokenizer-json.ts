@@ -1,6 +1,6 @@
 /** Tokenizers from a tokenizer.json file, through Hugging Face's library: the ids equal those in Python. */
-import { readFileSync } from 'node:fs';
 import { InputError, messageOf } from '../errors.js';
+import { readForeignJson } from '../files/json.js';
 import type { Tokenizer } from './tokenizer.js';
 
 /** Usual names of the end-of-text token, most specific first. */
@@ -48,26 +48,27 @@ export function tokenizerJsonVocabSize(path: string): number {
 }
 
 function readTokenizerJson(path: string): { text: string; vocabSize: number } {
-  let text: string;
-  try {
-    text = readFileSync(path, 'utf8');
-  } catch (error) {
-    throw new InputError(`${path}: cannot be read: ${messageOf(error)}`);
-  }
-  let json: TokenizerJson | null;
-  try {
-    json = JSON.parse(text) as TokenizerJson | null;
-  } catch (error) {
-    throw new InputError(`${path}: not a tokenizer.json: ${messageOf(error)}`);
-  }
+  const { value, text } = readForeignJson(path, 'a tokenizer.json');
+  const json = value as TokenizerJson | null;
   const vocab = json?.model?.vocab;
   if (typeof vocab !== 'object' || vocab === null) {
-    throw new InputError(`${path}: not a tokenizer.json: it has no model.vocab`);
+    throw new InputError(`${path}: not a tokenizer.json: it has no model.vocab${otherTokenizerFile(value)}`);
   }
   // Unigram models list their tokens, other models map them to ids.
   const ids = Array.isArray(vocab) ? [vocab.length - 1] : Object.values(vocab);
   const added = (json?.added_tokens ?? []).map(({ id }) => id);
   return { text, vocabSize: [...ids, ...added].reduce((most, id) => Math.max(most, id), -1) + 1 };
+}
+
+/** Which other file of a tokenizer a JSON file is. */
+function otherTokenizerFile(json: unknown): string {
+  if (typeof json !== 'object' || json === null) return '';
+  const values = Object.values(json);
+  if (values.length >= 16 && values.every((id) => Number.isInteger(id))) {
+    return ': it is a vocab.json, which has no merges; name the tokenizer.json of the same model';
+  }
+  const isConfig = 'tokenizer_class' in json || 'model_max_length' in json || 'bos_token' in json;
+  return isConfig ? ': it is the configuration of a tokenizer; name the tokenizer.json beside it' : '';
 }
 
 interface TokenizerJson {

@@ -1,8 +1,11 @@
 /** Opens the tokens of a sweep: text files as bytes, or token files, concatenated. */
 import { InputError } from '../errors.js';
-import type { DataConfig } from './config.js';
-import { findFiles, isFile } from './files.js';
-import { fileSize, SegmentReader } from './segments.js';
+import type { TokenWidth } from '../files/guess.js';
+import { type DataConfig, TEXT_FIELD } from './config.js';
+import { documentPieces } from './documents.js';
+import { type FoundFile, findFiles, isFile } from './files.js';
+import { fileSize, type Segment, SegmentReader } from './segments.js';
+import { type TextChecks, textFormats } from './text-format.js';
 import { tokenFileSegment } from './token-file.js';
 import type { TokenSource } from './token-source.js';
 
@@ -15,10 +18,19 @@ const BYTE_VOCABULARY = 256;
  * @param baseDir the folder that the globs are relative to
  * @throws InputError for a glob that matches nothing, an empty or damaged file
  */
-export function openTokens(data: DataConfig, role: 'train' | 'heldout', baseDir: string): TokenSource {
+export async function openTokens(
+  data: DataConfig,
+  role: 'train' | 'heldout',
+  baseDir: string,
+): Promise<TokenSource> {
   if (!('text' in data)) {
     const files = findFiles(patternsOf(data, role), baseDir).map(({ path }) => path);
-    const segments = files.map((path) => tokenFileSegment(path, data.token_bytes));
+    const checks = {
+      tokenBytes: data.token_bytes,
+      unchecked: data.unchecked ?? false,
+      option: 'data.unchecked: true',
+    };
+    const segments = files.map((path) => tokenFileSegment(path, checks));
     return new SegmentReader(segments, data.vocab_size);
   }
   if (data.tokenizer !== 'bytes') {
@@ -34,12 +46,56 @@ export function openTokens(data: DataConfig, role: 'train' | 'heldout', baseDir:
   const sizes = found.map(({ path }) => fileSize(path));
   const empty = found.find(({ named }, i) => sizes[i] === 0 && (named || sizes.every((size) => size === 0)));
   if (empty !== undefined) throw new InputError(`${empty.path}: the file is empty`);
-  const segments = found.flatMap(({ path }, i) => {
-    const size = sizes[i] as number;
-    return size === 0 ? [] : [{ path, start: 0, tokens: size, tokenBytes: 1 as const, separator: true }];
-  });
-  return new SegmentReader(segments, BYTE_VOCABULARY);
+  const full = found.filter((_, i) => (sizes[i] as number) > 0);
+  return new SegmentReader(await textSegments(full, data), BYTE_VOCABULARY);
 }
+
+/** Text in UTF-8 stays on disk; the documents of other files are read into memory, each with a NUL after it. */
+async function textSegments(
+  files: readonly FoundFile[],
+  { field = TEXT_FIELD, unchecked }: Extract<DataConfig, { text: string[] }>,
+): Promise<Segment[]> {
+  const checks: TextChecks = {
+    unchecked: unchecked ?? false,
+    option: 'data.unchecked: true',
+    separator: null,
+  };
+  const paths = files.map(({ path }) => path);
+  const formats = await textFormats(paths, checks);
+  const segments: Segment[] = [];
+  let memory = 0;
+  for (const [i, format] of formats.entries()) {
+    const path = paths[i] as string;
+    if (format.content === 'text' && format.compression === null && format.encoding === 'utf-8') {
+      const start = format.markBytes;
+      const tokens = fileSize(path) - start;
+      if (tokens > 0) segments.push({ path, start, tokens, tokenBytes: 1, separator: true });
+      continue;
+    }
+    const parts: Buffer[] = [];
+    const slice = { path, start: 0, end: null, format };
+    for await (const { bytes, last } of documentPieces(slice, { field, separator: null })) {
+      parts.push(Buffer.from(bytes), ...(last ? [DOCUMENT_END] : []));
+      memory += bytes.length + (last ? 1 : 0);
+      if (memory > MOST_IN_MEMORY) {
+        throw new InputError(
+          `${path}: more than ${MOST_IN_MEMORY / 2 ** 30} GiB of text in files that are compressed, JSON Lines or not UTF-8, which are read into memory: convert them to token files with mod data prepare`,
+        );
+      }
+    }
+    // The reader adds the NUL of the last document.
+    const content = Buffer.concat(parts).subarray(0, -1);
+    if (parts.length > 0) {
+      segments.push({ path, start: 0, tokens: content.length, tokenBytes: 1, separator: true, content });
+    }
+  }
+  if (segments.length === 0) throw new InputError(`${paths[0]}: has no text`);
+  return segments;
+}
+
+const DOCUMENT_END = Buffer.of(0);
+/** Bytes of the text of files that cannot be read from any position. */
+const MOST_IN_MEMORY = 2 ** 31;
 
 /** The globs of the training or held-out data. */
 export function patternsOf(data: DataConfig, role: 'train' | 'heldout'): string[] {
@@ -48,11 +104,17 @@ export function patternsOf(data: DataConfig, role: 'train' | 'heldout'): string[
 }
 
 /**
- * Opens one token file: a shard of llm.c, or bare tokens of `tokenBytes` bytes.
+ * Opens one token file: a shard of llm.c, or bare tokens.
  *
  * @throws InputError for a missing, empty or damaged file
  */
-export function openTokenFile(path: string, tokenBytes: 1 | 2, vocabSize: number): TokenSource {
+export function openTokenFile(
+  path: string,
+  tokenBytes: TokenWidth,
+  vocabSize: number,
+  unchecked = false,
+): TokenSource {
   if (!isFile(path)) throw new InputError(`${path}: no such file`);
-  return new SegmentReader([tokenFileSegment(path, tokenBytes)], vocabSize);
+  const checks = { tokenBytes, unchecked, option: '--unchecked' };
+  return new SegmentReader([tokenFileSegment(path, checks)], vocabSize);
 }

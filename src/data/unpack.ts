@@ -1,10 +1,9 @@
-/** Streams the bytes of a file, decompressed if it is gzip or zstd. */
+/** Streams the bytes of a file, decompressed if it is compressed. */
 import { closeSync, createReadStream, openSync, readSync } from 'node:fs';
 import { pipeline } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { ZSTDDecoder } from 'zstddec/stream';
 import { InputError, messageOf } from '../errors.js';
-import { firstBytes } from './files.js';
 
 /** Bytes start .. end of a file on disk; `end` null: to its end. Compressed files are read as a whole. */
 export interface Slice {
@@ -17,49 +16,57 @@ const CHUNK_BYTES = 2 ** 20;
 /** The number of empty results from one chunk that indicates an error; valid frames gave none in tests. */
 const MANY_EMPTY = 100;
 
-interface Format {
-  /** The first bytes of a file. */
-  magic: readonly number[];
-  unpack: (path: string, onRead: OnRead) => AsyncIterable<Buffer>;
-}
-
 /** Called with the number of file bytes of each read. */
 type OnRead = (bytes: number) => void;
 
-const FORMATS = {
-  gzip: {
-    magic: [0x1f, 0x8b],
-    // Errors of both streams are thrown by the second one.
-    unpack: (path, onRead) =>
-      pipeline(bytesOf(path, {}, onRead), createGunzip({ chunkSize: CHUNK_BYTES }), () => undefined),
-  },
-  zstd: { magic: [0x28, 0xb5, 0x2f, 0xfd], unpack: unpackZstd },
-} satisfies Record<string, Format>;
+const UNPACKERS = {
+  // Errors of both streams are thrown by the second one.
+  gzip: (path, onRead) =>
+    pipeline(bytesOf(path, {}, onRead), createGunzip({ chunkSize: CHUNK_BYTES }), () => undefined),
+  zstd: unpackZstd,
+} satisfies Record<string, (path: string, onRead: OnRead) => AsyncIterable<Buffer>>;
 
-export type Compression = keyof typeof FORMATS;
-const COMPRESSIONS = Object.keys(FORMATS) as Compression[];
+export type Compression = keyof typeof UNPACKERS;
 
-/** The compression of a file by its first bytes; null if it is not compressed. @throws InputError if it cannot be read */
-export function compressionOf(path: string): Compression | null {
-  const head = firstBytes(path, 4);
-  return COMPRESSIONS.find((name) => FORMATS[name].magic.every((byte, i) => head[i] === byte)) ?? null;
+export function isCompression(id: string | undefined): id is Compression {
+  return id !== undefined && Object.hasOwn(UNPACKERS, id);
 }
 
 /**
- * The decompressed bytes of a slice.
+ * The bytes of a slice, decompressed if the file is compressed.
  *
  * @param onRead called with the number of file bytes of each read
  * @throws InputError for a file that cannot be read, is damaged or ends early
  */
-export async function* readUnpacked({ path, start, end }: Slice, onRead: OnRead): AsyncGenerator<Buffer> {
-  const compression = compressionOf(path);
+export async function* readUnpacked(
+  { path, start, end }: Slice,
+  compression: Compression | null,
+  onRead: OnRead,
+): AsyncGenerator<Buffer> {
   const range = end === null ? { start } : { start, end: end - 1 };
   try {
-    yield* compression === null ? bytesOf(path, range, onRead) : FORMATS[compression].unpack(path, onRead);
+    yield* compression === null ? bytesOf(path, range, onRead) : UNPACKERS[compression](path, onRead);
   } catch (error) {
     const what = compression === null ? 'cannot be read' : `damaged or truncated ${compression}`;
     throw new InputError(`${path}: ${what}: ${messageOf(error)}`);
   }
+}
+
+/** The first bytes of a compressed file, at least `count` if it has so many; `isEnd`: these are all. */
+export async function firstUnpacked(
+  path: string,
+  compression: Compression,
+  count: number,
+): Promise<{ bytes: Buffer; isEnd: boolean }> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of readUnpacked({ path, start: 0, end: null }, compression, () => undefined)) {
+    // The decompressor may use its memory again.
+    chunks.push(Buffer.from(chunk));
+    length += chunk.length;
+    if (length >= count) return { bytes: Buffer.concat(chunks), isEnd: false };
+  }
+  return { bytes: Buffer.concat(chunks), isEnd: true };
 }
 
 async function* bytesOf(

@@ -77,7 +77,7 @@ export async function evaluateRun(
 ): Promise<ModeResult[]> {
   const { run_id, spec } = run;
   const checkpoint = keptCheckpoint(run, folder);
-  const { windows, close } = openRunHeldout(run, folder, baseDir);
+  const { windows, close } = await openRunHeldout(run, folder, baseDir);
   const model = loadCheckedModel(checkpoint);
   try {
     const { routing } = options;

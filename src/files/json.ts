@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { InputError, messageOf } from '../errors.js';
 import { writeFileAtomic, writeTextIfChanged } from './atomic.js';
+import { otherFormat } from './identify.js';
 import { jsonText } from './numbers.js';
 
 export function writeJson(path: string, value: unknown): void {
@@ -50,4 +51,24 @@ export function readJson(path: string): object | null {
   }
   if (typeof value !== 'object' || value === null) throw new InputError(`${path}: not a JSON object`);
   return value;
+}
+
+/**
+ * The value of a JSON file that another program wrote, and its text without a byte order mark.
+ *
+ * @param what the file should be, for messages: `a tokenizer.json`
+ * @throws InputError if the file cannot be read or is not JSON, with what it is instead
+ */
+export function readForeignJson(path: string, what: string): { value: unknown; text: string } {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8').replace(/^\uFEFF/, '');
+  } catch (error) {
+    throw new InputError(`${path}: cannot be read: ${messageOf(error)}`);
+  }
+  try {
+    return { value: JSON.parse(text), text };
+  } catch (error) {
+    throw new InputError(`${path}: not ${what}: ${otherFormat(path, true) ?? messageOf(error)}`);
+  }
 }

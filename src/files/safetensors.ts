@@ -6,6 +6,7 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { InputError, messageOf } from '../errors.js';
 import { writeFileAtomic } from './atomic.js';
+import { otherFormat } from './identify.js';
 import { checkHeader, type Entry } from './safetensors-header.js';
 
 /** A tensor of one of the two types in checkpoints and reference cases; `data` is row-major. */
@@ -90,8 +91,9 @@ function readHeader(path: string, file: number): { entries: Entry[]; dataStart: 
   const length = Number(new DataView(readBytes(path, file, 0, 8)).getBigUint64(0, true));
   const largest = Math.min(LARGEST_HEADER, size - 8);
   if (length > largest) {
+    const other = otherFormat(path, false);
     throw new InputError(
-      `${path}: not a safetensors file: it claims a header of ${length} bytes, at most ${largest} are possible`,
+      `${path}: not a safetensors file: ${other === null ? `it claims a header of ${length} bytes, at most ${largest} are possible` : `${other}; save the weights with safetensors, for example with safetensors.torch.save_file`}`,
     );
   }
   const entries = checkHeader(path, new Uint8Array(readBytes(path, file, 8, length)), size - 8 - length);

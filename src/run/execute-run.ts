@@ -60,8 +60,8 @@ export async function executeRun(options: ExecuteRunOptions): Promise<RunEnd> {
   const manifest = manifestOf(options, before, checkpoint?.state.step ?? 0, microBatch, files);
   writeManifest(folder, manifest);
 
-  const data = openTrainingData(spec, baseDir);
-  const heldout = openHeldoutData(spec, baseDir);
+  const data = await openTrainingData(spec, baseDir);
+  const heldout = await openHeldoutData(spec, baseDir);
   const firstStep = checkpoint?.state.step ?? 0;
   const training = new TrainingSession(
     {

@@ -54,7 +54,7 @@ export interface SubmitOutcome {
  */
 export async function submitSweep(file: SweepFile, options: SubmitOptions): Promise<SubmitOutcome> {
   const { folder, plan, selected, notDone } = prepareSubmission(file, options);
-  checkData(notDone, file.dir);
+  await checkData(notDone, file.dir);
   makeResultsFolder(folder);
   const lock = acquireLock(sweepFiles(folder).lock, `mod sweep ${file.path} --slurm`);
   try {

@@ -16,15 +16,15 @@ import { runFolder } from '../results/sweep-folder.js';
  *
  * @throws InputError for a missing tokenizer, or data that is missing, empty, damaged or shorter than one sequence
  */
-export function checkData(runs: readonly PlannedRun[], baseDir: string): void {
+export async function checkData(runs: readonly PlannedRun[], baseDir: string): Promise<void> {
   const seen = new Set<string>();
   for (const { spec } of runs) {
     const { data, model } = spec;
     const key = canonicalJson([data, model.sequence_length]);
     if (seen.has(key)) continue;
     seen.add(key);
-    openTrainingData(spec, baseDir).close();
-    openHeldoutData(spec, baseDir).close();
+    (await openTrainingData(spec, baseDir)).close();
+    (await openHeldoutData(spec, baseDir)).close();
     dataTokenizer(data, baseDir);
   }
 }

@@ -98,7 +98,7 @@ export async function sweep(file: SweepFile, options: SweepOptions): Promise<Swe
   const part = isPart(options);
   const selected = selectRuns(file, folder, runs, options);
   checkResults(folder, part ? selected : runs, file.dir, options.retry);
-  checkData(runsToTrain(folder, selected, options.retry), file.dir);
+  await checkData(runsToTrain(folder, selected, options.retry), file.dir);
   makeResultsFolder(folder);
   const lock = part ? null : acquireLock(sweepFiles(folder).lock, `mod sweep ${file.path}`);
   try {

@@ -26,6 +26,8 @@ const SETTINGS: PrepareSettings = {
   part_bytes: 2 ** 30,
 };
 
+const JSON_LINES = { content: 'jsonl', compression: null, encoding: 'utf-8', markBytes: 0 } as const;
+
 /** A package's JavaScript, repeated, in documents of a few kB. */
 const SOURCE = readFileSync('node_modules/@tensorflow/tfjs-core/dist/tf-core.fesm.js', 'utf8');
 const DOCUMENTS = SOURCE.match(/.{1,5000}/gs) as string[];
@@ -37,7 +39,7 @@ async function bytesPerSecond(tokenizer: string, megabytes: number): Promise<num
   writeFileSync(path, once.repeat(copies));
   const opened = await openTokenizer(tokenizer, folder);
   const settings = { ...SETTINGS, tokenizer, vocab_size: opened.vocabSize };
-  const part = { index: 0, slices: [{ path, start: 0, end: null }] };
+  const part = { index: 0, slices: [{ path, start: 0, end: null, format: JSON_LINES }] };
   mkdirSync(join(folder, 'parts'), { recursive: true });
   const { result, seconds } = await timed(() => preparePart(part, settings, opened, folder));
   const rate = result.bytes / seconds;

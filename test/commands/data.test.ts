@@ -51,6 +51,7 @@ const options = (out: string, other: Partial<DataPrepareOptions> = {}): DataPrep
   heldoutShare: 0.2,
   seed: 0,
   partBytes: 4000, // of about 12 kB
+  unchecked: false,
   jobs: 1,
   json: true,
   quiet: true,
@@ -69,9 +70,9 @@ function shards(out: string): Record<string, string> {
   return Object.fromEntries(names.map((name) => [name, readFileSync(join(folder, out, name), 'hex')]));
 }
 
-function textOf(out: string, role: 'train' | 'heldout'): string[] {
+async function textOf(out: string, role: 'train' | 'heldout'): Promise<string[]> {
   const data = { train: ['train-*.bin'], heldout: ['heldout-*.bin'], vocab_size: 256, tokenizer: 'bytes' };
-  const source = openTokens({ ...data, token_bytes: 2 }, role, join(folder, out));
+  const source = await openTokens({ ...data, token_bytes: 2 }, role, join(folder, out));
   const tokens = new Int32Array(source.tokens);
   source.read(0, tokens);
   source.close();
@@ -81,7 +82,7 @@ function textOf(out: string, role: 'train' | 'heldout'): string[] {
 describe('mod data prepare', () => {
   it('puts every document into one split, with about the requested share held out', async () => {
     const { documents, tokens, text_bytes } = await prepare('all');
-    const [train, heldout] = [textOf('all', 'train'), textOf('all', 'heldout')];
+    const [train, heldout] = [await textOf('all', 'train'), await textOf('all', 'heldout')];
     expect([...train, ...heldout].sort()).toEqual([...DOCUMENTS].sort());
     expect(documents).toEqual({ train: train.length, heldout: heldout.length });
     expect(heldout.length / DOCUMENTS.length).toBeGreaterThan(0.12);
@@ -92,14 +93,14 @@ describe('mod data prepare', () => {
   });
 
   it('holds out the same documents in any file, others with another seed, copies together', async () => {
-    const before = new Set(textOf('all', 'heldout'));
+    const before = new Set(await textOf('all', 'heldout'));
     const path = join(folder, 'twice.jsonl');
     writeFileSync(path, lines([...DOCUMENTS.slice(200), ...DOCUMENTS]));
     await dataPrepareCommand([path], options('twice'), () => undefined);
-    expect(new Set(textOf('twice', 'heldout'))).toEqual(before);
-    expect(textOf('twice', 'train').some((document) => before.has(document))).toBe(false);
+    expect(new Set(await textOf('twice', 'heldout'))).toEqual(before);
+    expect((await textOf('twice', 'train')).some((document) => before.has(document))).toBe(false);
     await prepare('seed', { seed: 1 });
-    expect(new Set(textOf('seed', 'heldout'))).not.toEqual(before);
+    expect(new Set(await textOf('seed', 'heldout'))).not.toEqual(before);
   });
 
   it('a repeated call makes the missing parts, and the same shards', async () => {
@@ -197,14 +198,14 @@ describe('mod data prepare', () => {
   });
 
   it('prints a valid data section for any folder name', async () => {
-    const whole = textOf('all', 'train');
+    const whole = await textOf('all', 'train');
     for (const name of ['odd (1) [x] {a,b}', '!kept: #1', 'it\'s a "tab"']) {
       const printed: string[] = [];
       await dataPrepareCommand([`${input}/*`], options(name, { json: false }), (text) => printed.push(text));
       const yaml = printed.join('\n').split(/^In a sweep file.*$/m)[1];
       const here = join(process.cwd(), 's.yaml'); // the paths are relative to here
       const { products, dir } = parseSweepFile(here, `name: a\nflop_budgets: [1e11]\n${yaml}`);
-      const source = openTokens((products[0] as Product).data, 'train', dir);
+      const source = await openTokens((products[0] as Product).data, 'train', dir);
       expect(source.files.map((path) => dirname(path))).toEqual(source.files.map(() => join(folder, name)));
       expect(source.tokens).toBe(whole.join('\0').length + 1);
       source.close();
@@ -273,7 +274,7 @@ describe('mod data prepare', () => {
 describe('mod data info', () => {
   const info = async (pattern: string, other = {}) => {
     const printed: string[] = [];
-    const usual = { field: 'text', tokenBytes: 2 as const, json: true };
+    const usual = { field: 'text', tokenBytes: 2 as const, unchecked: false, json: true };
     await dataInfoCommand([pattern], { ...usual, ...other }, (text) => printed.push(text));
     return JSON.parse(printed.join()) as FileContents[];
   };

@@ -125,7 +125,7 @@ it.each([
   [`${TOKENS}data: {vocab_size: 256}\n`, 's.yaml:3:7: data: found neither text nor token files; allowed: either text and heldout_text, or train and heldout'],
   [`${TOKENS}data: {text: a}\n`, 's.yaml:3:7: data.heldout_text: missing; needed: a path or glob, or a list of them'],
   [`${TOKENS}data: {train: a, heldout: b}\n`, 's.yaml:3:7: data.vocab_size: missing; needed: the number of tokens of the tokenizer'],
-  [`${TOKENS}data: {train: a, heldout: b, vocab_size: 9, token_bytes: 4}\n`, 's.yaml:3:58: data.token_bytes: found 4; allowed: 1 or 2'],
+  [`${TOKENS}data: {train: a, heldout: b, vocab_size: 9, token_bytes: 3}\n`, 's.yaml:3:58: data.token_bytes: found 3; allowed: 1, 2, 4, 8'],
   [`${TOKENS}data: {text: [a, ''], heldout_text: b}\n`, "s.yaml:3:18: data.text[1]: found the text ''; allowed: a path or glob, or a list of them"],
   [`${TOKENS}data: {text: a, heldout_text: b, tokenizer: t.json}\n`, "s.yaml:3:45: data.tokenizer: found the text 't.json'; allowed: bytes; for another tokenizer convert the text to token files with mod data prepare"],
   [`${TOKENS}data: {text: a, heldout_text: b, vocab_size: 64}\n`, 's.yaml:3:46: data.vocab_size: found 64; allowed: at least 256 for bytes'],

@@ -5,7 +5,9 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
-import { type DocumentFormat, documentPieces, isJsonLines, PIECE_BYTES } from '../../src/data/documents.js';
+import { type DocumentFormat, documentPieces, PIECE_BYTES } from '../../src/data/documents.js';
+import { isNamedJsonLines } from '../../src/data/json-lines.js';
+import { textFormat } from '../../src/data/text-format.js';
 import type { Slice } from '../../src/data/unpack.js';
 import { InputError } from '../../src/errors.js';
 
@@ -24,7 +26,10 @@ async function piecesOf(slice: Slice | string, format = FORMAT): Promise<string[
   const documents: string[][] = [];
   let open: string[] = [];
   const whole = typeof slice === 'string' ? { path: slice, start: 0, end: null } : slice;
-  for await (const { bytes, first, last } of documentPieces(whole, format)) {
+  // Divided texts may contain NULs.
+  const checks = { unchecked: format.separator !== null, option: '--unchecked', separator: format.separator };
+  const slices = { ...whole, format: await textFormat(whole.path, checks) };
+  for await (const { bytes, first, last } of documentPieces(slices, format)) {
     expect(first).toBe(open.length === 0);
     open.push(bytes.toString());
     if (last) {
@@ -93,7 +98,7 @@ describe('JSONL', () => {
     ['a.txt', false],
     ['jsonl', false],
   ])('%s is JSONL by its name: %s', (name, expected) => {
-    expect(isJsonLines(name)).toBe(expected);
+    expect(isNamedJsonLines(name)).toBe(expected);
   });
 
   it('has one document per line, in any field; empty ones are left out', async () => {

@@ -12,14 +12,14 @@ import { openTokenFile, openTokens } from '../../src/data/tokens.js';
 const folder = mkdtempSync(join(tmpdir(), 'mod-prepare-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-it('shards contain the added tokens in order, none larger than its limit', () => {
+it('shards contain the added tokens in order, none larger than its limit', async () => {
   let round = 0;
-  fc.assert(
-    fc.property(
+  await fc.assert(
+    fc.asyncProperty(
       fc.constantFrom<[2 | 4, number]>([2, 2 ** 16], [4, 2 ** 31 - 1]),
       fc.array(fc.array(fc.nat(2 ** 31 - 2), { maxLength: 30 }), { minLength: 1, maxLength: 20 }),
       fc.integer({ min: 1, max: 60 }),
-      ([tokenBytes, vocabulary], rows, shardTokens) => {
+      async ([tokenBytes, vocabulary], rows, shardTokens) => {
         round += 1;
         const writer = new ShardWriter((i) => join(folder, `r${round}-${i}.bin`), tokenBytes, shardTokens);
         const documents = rows.map((row) => row.map((token) => token % vocabulary));
@@ -30,7 +30,7 @@ it('shards contain the added tokens in order, none larger than its limit', () =>
         expect(writer.paths).toHaveLength(Math.ceil(all.length / shardTokens));
         if (all.length === 0) return;
         const data = { train: [`r${round}-*.bin`], heldout: [], tokenizer: null, token_bytes: 2 as const };
-        const read = openTokens({ ...data, vocab_size: vocabulary }, 'train', folder);
+        const read = await openTokens({ ...data, vocab_size: vocabulary }, 'train', folder);
         const out = new Int32Array(read.tokens);
         // Sorted by name, ten or more shards would be in another order.
         const sources = writer.paths.map((path) => openTokenFile(path, 2, vocabulary));
@@ -76,7 +76,9 @@ it('parts contain every byte once, in the order of the files, and about the requ
       const files = some.map(({ bytes, lines }, i) => {
         const path = join(folder, `${i}.${lines ? 'jsonl' : 'txt'}`);
         writeFileSync(path, 'x'.repeat(bytes));
-        return inputFile(path);
+        const content = lines ? ('jsonl' as const) : ('text' as const);
+        const format = { content, compression: null, encoding: 'utf-8' as const, markBytes: 0 };
+        return { ...inputFile(path), format };
       });
       const parts = planParts(files, partBytes);
       expect(parts.map(({ index }) => index)).toEqual(parts.map((_, i) => i));

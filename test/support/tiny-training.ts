@@ -57,8 +57,8 @@ export async function trainTiny(
   makeResultsFolder(folder);
   const log: string[] = [];
   const writeLog = (line: string) => log.push(line);
-  const data = openTrainingData(run.spec, sweep.folder);
-  const heldout = openHeldoutData(run.spec, sweep.folder);
+  const data = await openTrainingData(run.spec, sweep.folder);
+  const heldout = await openHeldoutData(run.spec, sweep.folder);
   const stop = new StopRequest();
   const skipped = options.skipped ?? new Set<number>();
   const checkpoint = usableCheckpoint(runFiles(folder).checkpoints, run.config_hash, writeLog);
