@@ -19,6 +19,7 @@ const FILES = [
   'backends/cuda/training',
   'backends/cuda/decode',
   'backends/cuda/in-place',
+  'backends/cuda/padded-rows',
   'ops/gates',
   'model/decoder',
   'model/experts',

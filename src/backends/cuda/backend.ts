@@ -36,6 +36,13 @@ export interface DeviceData {
   refCount: number;
   /** The bf16 copy of a float32 weight; a kernel that writes the weight updates or frees it. */
   shadow: Block | null;
+  /** If rows of `width` elements are stored `pitch` elements apart; null if the elements are contiguous. */
+  padding: Padding | null;
+}
+
+export interface Padding {
+  width: number;
+  pitch: number;
 }
 
 export interface CudaParts {
@@ -88,14 +95,35 @@ export class CudaBackend extends KernelBackend {
     this.cublas.tuning = () => (this.deterministic || this.activations === 'float32' ? null : tuning);
   }
 
-  /** A new tensor, uninitialised. */
-  create(shape: number[], storage: Storage, dtype: DataType): TensorInfo {
+  /**
+   * A new tensor, uninitialised.
+   *
+   * @param capacity elements of its memory, if more than its own
+   */
+  create(shape: number[], storage: Storage, dtype: DataType, capacity = 0): TensorInfo {
     const dataId = {};
-    this.put(dataId, shape, storage, dtype, 1);
+    this.put(dataId, shape, storage, dtype, 1, capacity);
     return { dataId, shape, dtype };
   }
 
+  /** A new bf16 tensor whose rows are `pitch` elements apart, uninitialised. */
+  createPadded(shape: number[], pitch: number): TensorInfo {
+    const width = shape.at(-1) as number;
+    const rows = shape.slice(0, -1).reduce((product, side) => product * side, 1);
+    const tensor = this.create(shape, 'bfloat16', 'float32', rows * pitch);
+    this.data.get(tensor.dataId).padding = { width, pitch };
+    return tensor;
+  }
+
+  /** The data of a tensor, whose elements are contiguous: padding is removed on the device. */
   dataOf(tensor: TensorInfo): DeviceData {
+    const data = this.data.get(tensor.dataId);
+    if (data.padding !== null) this.pack(data, data.padding);
+    return data;
+  }
+
+  /** The data of a tensor as it is stored, for kernels that know of padding. */
+  storedDataOf(tensor: TensorInfo): DeviceData {
     return this.data.get(tensor.dataId);
   }
 
@@ -267,20 +295,36 @@ export class CudaBackend extends KernelBackend {
     storage: Storage,
     dtype: DataType,
     refCount: number,
+    capacity = 0,
   ): DeviceData {
     if (dtype !== 'float32' && dtype !== 'int32' && dtype !== 'bool') {
       throw new Error(`the cuda backend does not support tensors of ${dtype}`);
     }
     const elements = shape.reduce((product, side) => product * side, 1);
-    const block = this.device.allocate(elements * BYTES_PER_ELEMENT[storage]);
-    const data: DeviceData = { block, storage, elements, dtype, refCount, shadow: null };
+    const block = this.device.allocate(Math.max(elements, capacity) * BYTES_PER_ELEMENT[storage]);
+    const data: DeviceData = { block, storage, elements, dtype, refCount, shadow: null, padding: null };
     this.data.set(dataId, data);
     return data;
   }
 
+  /** Moves the rows of a padded bf16 tensor together, in other memory. */
+  private pack(data: DeviceData, { width, pitch }: Padding): void {
+    const packed = this.device.allocate(data.elements * BYTES_PER_ELEMENT[data.storage]);
+    this.launch('elementwise', 'packRows', { grid: Math.ceil(data.elements / 256), block: 256 }, [
+      address(data.block.address),
+      address(packed.address),
+      long(data.elements),
+      width,
+      pitch,
+    ]);
+    this.device.release(data.block); // its next use is later in the stream
+    data.block = packed;
+    data.padding = null;
+  }
+
   /** The values of a tensor, which `download` copies from the device; bf16 is converted to float32 there. */
   private asValues(dataId: object, download: (from: Address, bytes: number) => Uint8Array): BackendValues {
-    const data = this.data.get(dataId);
+    const data = this.dataOf({ dataId, shape: [], dtype: 'float32' });
     if (data.storage !== 'bfloat16') {
       return valuesOf(download(data.block.address, 4 * data.elements), data.dtype);
     }

@@ -13,7 +13,7 @@ import type { KernelFile } from '../kernels/files.js';
 import type { Address } from './driver.js';
 import type { Argument, LaunchShape } from './kernel-library.js';
 import type { Block } from './memory.js';
-import { BYTES_PER_ELEMENT, type Storage } from './storage.js';
+import { BYTES_PER_ELEMENT, paddedRows, type Storage } from './storage.js';
 
 export class Call {
   private readonly scratchBlocks: Block[] = [];
@@ -30,8 +30,24 @@ export class Call {
     shape: number[],
     storage: Storage,
     dtype: DataType = storage === 'int32' ? 'int32' : 'float32',
+    capacity = 0,
   ): Tensor {
-    return engine().makeTensorFromTensorInfo(this.backend.create(shape, storage, dtype));
+    return engine().makeTensorFromTensorInfo(this.backend.create(shape, storage, dtype, capacity));
+  }
+
+  /** A new activation for the product with a weight, its rows as wide as those of the weight are padded to; read it by `rows`. */
+  makeProduct(shape: number[], weight: TensorInfo): Tensor {
+    const pitch = this.weightRows(weight);
+    if (pitch === shape.at(-1)) return this.makeActivation(shape);
+    return engine().makeTensorFromTensorInfo(this.backend.createPadded(shape, pitch));
+  }
+
+  /** Where the rows of an activation start, and the elements from one to the next: its width, or more if they are padded. */
+  rows(tensor: TensorInfo): { at: Address; pitch: number } {
+    const { block, padding } = this.backend.storedDataOf(tensor);
+    const width = tensor.shape.at(-1) ?? 1;
+    if (padding?.width === width) return { at: block.address, pitch: padding.pitch };
+    return { at: this.activation(tensor), pitch: width };
   }
 
   /** The address of a tensor's elements, in the tensor's storage. */
@@ -54,15 +70,31 @@ export class Call {
     return this.stored(tensor, 'int32');
   }
 
-  /** A weight as an operand of products: its bf16 copy is kept until the weight changes or is freed. */
+  /** A weight as an operand of products, of `weightRows` rows: its bf16 copy is kept until the weight changes or is freed. */
   weight(tensor: TensorInfo): Address {
     const data = this.backend.dataOf(tensor);
-    if (this.backend.activations === 'float32' || data.storage !== 'float32') return this.activation(tensor);
+    if (!this.hasCopy(tensor)) return this.activation(tensor);
     if (data.shadow === null) {
-      data.shadow = this.backend.device.allocate(2 * data.elements);
-      this.backend.convert(data.block.address, 'float32', data.shadow.address, 'bfloat16', data.elements);
+      const [rows, width] = rowsOf(tensor);
+      const padding = 2 * (paddedRows(rows) - rows) * width;
+      data.shadow = this.backend.device.allocate(2 * data.elements + padding);
+      const { address } = data.shadow;
+      this.backend.convert(data.block.address, 'float32', address, 'bfloat16', data.elements);
+      this.backend.driver.zero(address + 2 * data.elements, padding);
     }
     return data.shadow.address;
+  }
+
+  /** The rows of a weight [out, in] at `weight`: those past its own are zeros. */
+  weightRows(tensor: TensorInfo): number {
+    const [rows] = rowsOf(tensor);
+    return this.hasCopy(tensor) ? paddedRows(rows) : rows;
+  }
+
+  /** Whether products read a bf16 copy of a weight. */
+  private hasCopy(tensor: TensorInfo): boolean {
+    const { storage } = this.backend.storedDataOf(tensor);
+    return this.backend.activations === 'bfloat16' && storage === 'float32';
   }
 
   /**
@@ -70,14 +102,14 @@ export class Call {
    * handles or another storage.
    */
   reuse(tensor: Tensor, storage: Storage): Tensor {
-    return this.backend.dataOf(tensor).refCount === 1
+    return this.backend.storedDataOf(tensor).refCount === 1
       ? this.overwrite(tensor, storage)
       : this.copy(tensor, storage);
   }
 
   /** `reuse` with any number of handles, for kernels whose input is not read again by contract. */
   overwrite(tensor: Tensor, storage: Storage): Tensor {
-    const data = this.backend.dataOf(tensor);
+    const data = this.backend.storedDataOf(tensor);
     if (data.storage !== storage) return this.copy(tensor, storage);
     this.backend.dropShadow(data);
     return tensor.clone();
@@ -91,15 +123,26 @@ export class Call {
     return copy;
   }
 
-  /** The tensor to accumulate a gradient into, and whether it contains a sum already: the given one, or a new one. */
+  /**
+   * The tensor to accumulate a gradient into, and whether it contains a sum already: the given one, or a new one.
+   *
+   * @param capacity elements of a new one's memory, if more than its own
+   */
   accumulator(
     gradAccum: Tensor | undefined,
     shape: number[],
     storage: Storage,
+    capacity = 0,
   ): { sum: Tensor; accumulate: 0 | 1 } {
     return gradAccum === undefined
-      ? { sum: this.make(shape, storage), accumulate: 0 }
+      ? { sum: this.make(shape, storage, 'float32', capacity), accumulate: 0 }
       : { sum: this.reuse(gradAccum, storage), accumulate: 1 };
+  }
+
+  /** The elements for which a tensor has memory. */
+  capacity(tensor: TensorInfo): number {
+    const { block, storage } = this.backend.storedDataOf(tensor);
+    return block.bytes / BYTES_PER_ELEMENT[storage];
   }
 
   /** Memory that is freed at the end of this call. */

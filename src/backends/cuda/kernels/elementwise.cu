@@ -116,3 +116,9 @@ extern "C" __global__ void copyHalves(const bf16 *from, bf16 *to, long long n, i
                                       int f2, int f3, int t0, int t1, int t2, int t3) {
   stridedCopy(from, to, n, d1, d2, d3, f0, f1, f2, f3, t0, t1, t2, t3);
 }
+
+// to = the first `width` of every `pitch` elements of `from`; n elements of `to`, one a thread.
+extern "C" __global__ void packRows(const bf16 *from, bf16 *to, long long n, int width, int pitch) {
+  long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+  if (i < n) to[i] = from[i / width * pitch + i % width];
+}

@@ -6,24 +6,26 @@ import { activationProduct, productAndGelu, productAndSlope } from './products.j
 
 const linear = cudaKernel(linearKernel, (call, { x, weight }, { alpha }) => {
   const [rows, inner] = rowsOf(x);
-  const outer = weight.shape[0];
-  const y = call.makeActivation([...x.shape.slice(0, -1), outer]);
+  const y = call.makeProduct([...x.shape.slice(0, -1), weight.shape[0] as number], weight);
+  const { at, pitch } = call.rows(y);
   call.backend.cublas.multiply(
-    activationProduct(call, { m: rows, n: outer, k: inner, transposeB: true, alpha }),
+    activationProduct(call, { m: rows, n: pitch, k: inner, transposeB: true, alpha }),
     call.activation(x),
     call.weight(weight),
-    call.at(y),
+    at,
   );
   return [y];
 });
 
 const linearGradInput = cudaKernel(linearGradInputKernel, (call, { dy, weight }, { alpha }) => {
-  const [rows, outer] = rowsOf(dy);
+  const [rows] = rowsOf(dy);
   const inner = weight.shape[1] as number;
   const dx = call.makeActivation([...dy.shape.slice(0, -1), inner]);
+  // A padded dy comes from a product with this weight, and is 0 where its rows are padded.
+  const { at, pitch } = call.rows(dy);
   call.backend.cublas.multiply(
-    activationProduct(call, { m: rows, n: inner, k: outer, transposeB: false, alpha }),
-    call.activation(dy),
+    activationProduct(call, { m: rows, n: inner, k: pitch, transposeB: false, alpha }),
+    at,
     call.weight(weight),
     call.at(dx),
   );
@@ -55,14 +57,18 @@ const linearGradInputGelu = cudaKernel(
 const linearGradWeight = cudaKernel(linearGradWeightKernel, (call, { dy, x, gradAccum }, { alpha }) => {
   const [rows, outer] = rowsOf(dy);
   const [, inner] = rowsOf(x);
-  const { sum, accumulate } = call.accumulator(gradAccum, [outer, inner], 'float32');
+  // A padded dy gives more rows than the gradient has: they go to memory past its own.
+  const capacity = call.rows(dy).pitch * inner;
+  const { sum, accumulate } = call.accumulator(gradAccum, [outer, inner], 'float32', capacity);
+  const { at, pitch } =
+    call.capacity(sum) < capacity ? { at: call.activation(dy), pitch: outer } : call.rows(dy);
   call.backend.cublas.multiply(
     {
-      ...activationProduct(call, { m: outer, n: inner, k: rows, transposeA: true, transposeB: false, alpha }),
+      ...activationProduct(call, { m: pitch, n: inner, k: rows, transposeA: true, transposeB: false, alpha }),
       result: 'float32',
       accumulate: accumulate === 1,
     },
-    call.activation(dy),
+    at,
     call.activation(x),
     call.at(sum),
   );

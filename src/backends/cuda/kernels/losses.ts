@@ -14,15 +14,17 @@ const MAX_GRID_Y = 65535;
 const crossEntropy = cudaKernel(crossEntropyKernel, (call, { logits, targets }) => {
   const [rows, width] = rowsOf(logits);
   const [losses, logSumExp] = [call.make(targets.shape, 'float32'), call.make(targets.shape, 'float32')];
+  const { at, pitch } = call.rows(logits);
   const short = width <= WIDEST_WARP_ROW;
   const shape = short ? warpRows(rows) : { grid: rows, block: THREADS };
-  call.launch('losses', `crossEntropy${short ? 'Warp' : 'Block'}${vectorOf(width)}`, shape, [
-    address(call.activation(logits)),
+  call.launch('losses', `crossEntropy${short ? 'Warp' : 'Block'}${vectorOf(pitch)}`, shape, [
+    address(at),
     address(call.int(targets)),
     address(call.at(losses)),
     address(call.at(logSumExp)),
     rows,
     width,
+    pitch,
   ]);
   return [losses, logSumExp];
 });
@@ -33,18 +35,21 @@ const crossEntropyGrad = cudaKernel(
   (call, { logits, targets, logSumExp, dlosses }) => {
     const [rows, width] = rowsOf(logits);
     const dlogits = call.reuse(logits, call.backend.activations);
-    const across = Math.ceil(width / (THREADS * vectorOf(width)));
+    const { at, pitch } = call.rows(dlogits);
+    const vector = vectorOf(pitch);
+    const across = Math.ceil(pitch / (THREADS * vector));
     // Short rows would leave most threads of 256 idle.
-    const block = Math.min(THREADS, 32 * Math.ceil(width / vectorOf(width) / 32));
+    const block = Math.min(THREADS, 32 * Math.ceil(pitch / vector / 32));
     const grid = [across, Math.min(rows, MAX_GRID_Y), 1] as const;
-    call.launch('losses', `crossEntropyGrad${vectorOf(width)}`, { grid, block }, [
-      address(call.at(dlogits)),
+    call.launch('losses', `crossEntropyGrad${vector}`, { grid, block }, [
+      address(at),
       address(call.int(targets)),
       address(call.float(logSumExp)),
       address(call.float(dlosses)),
-      address(call.at(dlogits)),
+      address(at),
       rows,
       width,
+      pitch,
     ]);
     return [dlogits];
   },
@@ -53,10 +58,12 @@ const crossEntropyGrad = cudaKernel(
 const entropy = cudaKernel(entropyKernel, (call, { logits }) => {
   const [rows, width] = rowsOf(logits);
   const entropies = call.make(logits.shape.slice(0, -1), 'float32');
+  const { at, pitch } = call.rows(logits);
   call.launch('losses', 'entropy', { grid: rows, block: THREADS }, [
-    address(call.activation(logits)),
+    address(at),
     address(call.at(entropies)),
     width,
+    pitch,
   ]);
   return [entropies];
 });
