@@ -508,7 +508,7 @@ function addData(mod: Command): void {
   data
     .command('prepare')
     .description(
-      'convert text or JSONL, also gzip or zstd, to token shards with a held-out split; run it again to resume',
+      'convert text or JSON Lines, also compressed, to token shards with a held-out split; run it again to resume',
     )
     .argument('<file...>', 'files or globs: text or JSON Lines, recognised by their content')
     .requiredOption('--out <folder>', 'required: output folder')

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { dirname, extname, join } from 'node:path';
 import { readJson } from '../files/json.js';
 import { type DocumentFormat, documentPieces } from './documents.js';
+import { isNpy } from './npy.js';
 import { PREPARE_FILE, type PrepareSettings, TOKENIZER_COPY } from './prepare.js';
 import { SegmentReader } from './segments.js';
 import type { TextFormat } from './text-format.js';
@@ -50,9 +51,9 @@ export function provenanceOf(path: string): Provenance {
   return { tokenizer, vocabSize: settings.vocab_size ?? null, endOfText: settings.end_of_text ?? null };
 }
 
-/** Whether a file contains tokens: a shard by its header, bare tokens by the suffix .bin. */
+/** Whether a file contains tokens: a shard or a NumPy array by its header, bare tokens by the suffix .bin. */
 export function isTokenFile(path: string): boolean {
-  return isShard(path) || extname(path) === '.bin';
+  return isShard(path) || isNpy(path) || extname(path) === '.bin';
 }
 
 /**
@@ -77,7 +78,7 @@ export async function inspectTokens(
     counts.add(here);
   }
   source.close();
-  const kind = isShard(path) ? 'llm.c shard' : 'bare tokens';
+  const kind = isShard(path) ? 'llm.c shard' : isNpy(path) ? 'NumPy array' : 'bare tokens';
   const { first } = counts;
   return {
     file: path,

@@ -1,9 +1,10 @@
-/** Reads the header of a token file: llm.c's shards have one, other files are bare tokens. */
+/** Locates the tokens of a file: llm.c's shards and NumPy arrays have a header, other files are bare tokens. */
 import { InputError } from '../errors.js';
 import { isUtf8Text, statisticsOf } from '../files/byte-statistics.js';
 import { type TokenWidth, tokenLayout } from '../files/guess.js';
 import { adviceOf, identify, nameOfFormat, sampleOf } from '../files/identify.js';
 import { firstBytes } from './files.js';
+import { isNpy, npyArray } from './npy.js';
 import { fileSize, type Segment } from './segments.js';
 
 /** 256 int32: magic, version, number of tokens, zeros (llm.c, dev/data/data_common.py). */
@@ -41,6 +42,10 @@ export function tokenFileSegment(path: string, checks: TokenChecks): Segment {
   const header = firstBytes(path, Math.min(size, HEADER_BYTES));
   const shard = header.length >= 4 ? SHARDS.get(header.readInt32LE(0)) : undefined;
   if (shard === undefined) {
+    if (isNpy(path)) {
+      const { start, count, bytes } = npyArray(path, size);
+      return { path, start, tokens: count, tokenBytes: bytes, separator: false };
+    }
     checkBareTokens(path, checks);
     if (size % tokenBytes !== 0) {
       throw new InputError(`${path}: ${size} bytes are not a multiple of token_bytes, ${tokenBytes}`);

@@ -4,6 +4,7 @@ import { pipeline } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { ZSTDDecoder } from 'zstddec/stream';
 import { InputError, messageOf } from '../errors.js';
+import { unpackBzip2 } from './bzip2.js';
 
 /** Bytes start .. end of a file on disk; `end` null: to its end. Compressed files are read as a whole. */
 export interface Slice {
@@ -24,6 +25,8 @@ const UNPACKERS = {
   gzip: (path, onRead) =>
     pipeline(bytesOf(path, {}, onRead), createGunzip({ chunkSize: CHUNK_BYTES }), () => undefined),
   zstd: unpackZstd,
+  xz: unpackXz,
+  bzip2: unpackBzip2File,
 } satisfies Record<string, (path: string, onRead: OnRead) => AsyncIterable<Buffer>>;
 
 export type Compression = keyof typeof UNPACKERS;
@@ -105,6 +108,39 @@ async function* unpackZstd(path: string, onRead: OnRead): AsyncGenerator<Buffer>
       throw new Error('it has a frame that cannot be decompressed, or a window above 128 MiB');
     yield Buffer.from(unpacked.buffer, unpacked.byteOffset, unpacked.byteLength);
   }
+}
+
+/** The library in WebAssembly reads streams after one another and the padding between them, and checks CRC-32 and CRC-64. */
+async function* unpackXz(path: string, onRead: OnRead): AsyncGenerator<Buffer> {
+  const { XzReadableStream } = (await import('xz-decompress')).default;
+  const unpacked = new XzReadableStream(ReadableStream.from(bytesOf(path, {}, onRead)));
+  try {
+    for await (const chunk of unpacked) {
+      yield Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    }
+  } catch (error) {
+    // The codes of xz-embedded's xz.h.
+    const code = Number(/error code (\d+)/.exec(messageOf(error))?.[1]);
+    throw new Error(XZ_ERRORS.get(code) ?? messageOf(error));
+  }
+}
+
+const XZ_ERRORS = new Map([
+  [3, 'its window does not fit into memory'],
+  [5, 'bytes follow that are not an xz stream'],
+  [6, 'it has a SHA-256 checksum or a filter for programs, which are not read: decompress it with xz -d'],
+  [7, 'a checksum differs, or the data is invalid'],
+  [8, 'it ends early'],
+]);
+
+async function* unpackBzip2File(path: string, onRead: OnRead): AsyncGenerator<Buffer> {
+  const chunks = function* () {
+    for (const chunk of readChunks(path)) {
+      onRead(chunk.length);
+      yield chunk;
+    }
+  };
+  yield* unpackBzip2(chunks());
 }
 
 function* readChunks(path: string): Generator<Buffer> {

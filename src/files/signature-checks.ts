@@ -34,6 +34,13 @@ export function zipMimetype(head: Buffer): string {
   return head.toString('latin1', start, start + u32(head, 18));
 }
 
+/** Skippable frames, as pzstd writes them, before a frame of zstd and not of LZ4 (RFC 8878, section 3.1.2). */
+export function isSkippedZstd(head: Buffer): boolean {
+  let at = 0;
+  while (has(head, '\x2a\x4d\x18', at + 1) && ((head[at] ?? 0) & 0xf0) === 0x50) at += 8 + u32(head, at + 4);
+  return at > 0 && has(head, '\x28\xb5\x2f\xfd', at);
+}
+
 /** `BZh`, the level, then the first block or the end of an empty stream. */
 export function isBzip2(head: Buffer): boolean {
   const level = head[3] ?? 0;

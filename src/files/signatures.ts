@@ -11,6 +11,7 @@ import {
   isPickle,
   isSafetensors,
   isSentencePiece,
+  isSkippedZstd,
   isTfRecord,
   u32,
   zipEntry,
@@ -380,6 +381,7 @@ const ROWS: Record<Category, readonly Row[]> = {
   compressed: [
     ['gzip', '\x1f\x8b\x08', { id: 'gzip', confirm: ({ head }) => ((head[3] ?? 0) & 0xe0) === 0 }],
     ['zstd', '\x28\xb5\x2f\xfd', { id: 'zstd' }],
+    ['zstd', '\x2a\x4d\x18', { id: 'zstd', at: [1], confirm: ({ head }) => isSkippedZstd(head) }],
     ['xz', '\xfd7zXZ\0', { id: 'xz' }],
     ['bzip2', 'BZh', { id: 'bzip2', isText: true, confirm: ({ head }) => isBzip2(head) }],
     ['LZ4', '\x04\x22\x4d\x18', { advice: 'decompress it first, with lz4 -d' }],

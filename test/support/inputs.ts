@@ -21,3 +21,62 @@ export function zipOf(name: string, content: string): Buffer {
   end.writeUInt32LE(30 + name.length + content.length, 16);
   return Buffer.concat([entry, Buffer.from(name), Buffer.from(content), directory, Buffer.from(name), end]);
 }
+
+/** A tar archive of one file. */
+export function tarOf(name: string, content: string): Buffer {
+  const header = Buffer.alloc(512);
+  header.write(name);
+  header.write('0000644\0', 100);
+  header.write(`${content.length.toString(8).padStart(11, '0')}\0`, 124);
+  header.write('ustar\x0000', 257);
+  const body = Buffer.alloc(512);
+  body.write(content);
+  return Buffer.concat([header, body, Buffer.alloc(1024)]);
+}
+
+export const fromBase64 = (text: string) => Buffer.from(text, 'base64');
+
+/** A text in UTF-16 or UTF-32. */
+export function encoded(text: string, encoding: 'utf-16le' | 'utf-16be' | 'utf-32le' | 'utf-32be'): Buffer {
+  if (encoding === 'utf-16le') return Buffer.from(text, 'utf16le');
+  if (encoding === 'utf-16be') return Buffer.from(text, 'utf16le').swap16();
+  const codes = Uint32Array.from(text, (character) => character.codePointAt(0) as number);
+  const bytes = Buffer.from(codes.buffer);
+  return encoding === 'utf-32le' ? bytes : bytes.swap32();
+}
+
+/** Some hundred characters in several languages. */
+export const LONG_TEXT = {
+  english: 'The quick brown fox jumps over the lazy dog, and naïvely so.\n'.repeat(10),
+  russian: 'Съешь же ещё этих мягких французских булок, да выпей чаю.\n'.repeat(10),
+  japanese: '吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。\n'.repeat(10),
+  chinese: '我是一个人，他们在这里说的是中文，不是别的。来到中国的人有很多。\n'.repeat(10),
+  korean: '나는 고양이로소이다. 이름은 아직 없다. 어디서 태어났는지 모른다.\n'.repeat(10),
+};
+
+/** Token ids below 50257, small ones most frequent, of this many bytes each; the same in every run. */
+export function tokenBytes(bytes: 2 | 4 | 8, count: number, bigEndian = false): Buffer {
+  const out = Buffer.alloc(bytes * count);
+  let state = 12345;
+  for (let i = 0; i < count; i++) {
+    state = (Math.imul(state, 1103515245) + 12345) >>> 0;
+    const id = Math.floor(50257 ** ((state >>> 8) / 2 ** 24)) - 1;
+    if (bytes === 8) out.writeBigUInt64LE(BigInt(id), 8 * i);
+    else out.writeUIntLE(id, bytes * i, bytes);
+  }
+  if (!bigEndian) return out;
+  return bytes === 2 ? out.swap16() : bytes === 4 ? out.swap32() : out.swap64();
+}
+
+/** A NumPy array file, as numpy.save writes it. */
+export function npyOf(type: string, data: Uint8Array, shape: string, version = 1, fortran = 'False'): Buffer {
+  const lengthBytes = version === 1 ? 2 : 4;
+  const header = `{'descr': '${type}', 'fortran_order': ${fortran}, 'shape': ${shape}, }`;
+  const start = 8 + lengthBytes;
+  const padded = header.padEnd(Math.ceil((start + header.length + 1) / 64) * 64 - start - 1, ' ');
+  const head = Buffer.alloc(start);
+  head.write('\x93NUMPY', 'latin1');
+  head[6] = version;
+  head.writeUIntLE(padded.length + 1, 8, lengthBytes);
+  return Buffer.concat([head, Buffer.from(`${padded}\n`), data]);
+}

@@ -1,0 +1,296 @@
+/** Files given as text: the documents that are read from each, or the message that refuses it. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync } from 'node:zlib';
+import { afterAll, describe, expect, it } from 'vitest';
+import { documentPieces } from '../../src/data/documents.js';
+import { textFormat } from '../../src/data/text-format.js';
+import { openTokens } from '../../src/data/tokens.js';
+import { encoded, fromBase64, LONG_TEXT, tarOf, tokenBytes } from '../support/inputs.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'mod-text-inputs-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+interface Options {
+  separator?: string;
+  unchecked?: boolean;
+  field?: string;
+}
+
+/** The documents, or the error without the path. */
+async function read(name: string, content: Buffer, options: Options = {}): Promise<string[] | string> {
+  const { separator = null, unchecked = false, field = 'text' } = options;
+  const path = join(folder, name);
+  writeFileSync(path, content);
+  try {
+    const format = await textFormat(path, { separator, unchecked, option: '--unchecked' });
+    const documents: string[] = [];
+    const slice = { path, start: 0, end: null, format };
+    for await (const { bytes, first } of documentPieces(slice, { separator, field })) {
+      if (first) documents.push('');
+      documents.push(`${documents.pop()}${bytes}`);
+    }
+    return documents;
+  } catch (error) {
+    return (error as Error).message.replace(`${path}: `, '');
+  }
+}
+
+const utf8 = (text: string) => Buffer.from(text);
+const LINES = '{"text": "one"}\n{"text": "two"}\n';
+/** `printf 'text of xz\n' | xz`, and of bzip2 and zstd. */
+const XZ = fromBase64(
+  '/Td6WFoAAATm1rRGAgAhARYAAAB0L+WjAQAKdGV4dCBvZiB4egoAAMIHeBCdbLozAAEjC8Ib/QkftvN9AQAAAAAEWVo=',
+);
+const BZIP2 = fromBase64('QlpoOTFBWSZTWUFNUQUAAAXZgAAQQAAQABMgxFAgADEDQNAgAaaPQFODHEE+LuSKcKEggpqiCg==');
+const ZSTD = fromBase64('KLUv/QRYaQAAdGV4dCBvZiB6c3RkCsFjxRM=');
+
+describe('text is read', () => {
+  const table: [what: string, name: string, content: Buffer, documents: string[], options?: Options][] = [
+    ['UTF-8', 'a', utf8('naïve 日本 🙂\n'), ['naïve 日本 🙂\n']],
+    ['ASCII of one byte', 'a', utf8('x'), ['x']],
+    ['an empty file', 'a', utf8(''), []],
+    ['UTF-8 with a mark', 'a', utf8('\ufefftext'), ['text']],
+    ['only a mark', 'a', utf8('\ufeff'), []],
+    ['a mark within the text', 'a', utf8('te\ufeffxt'), ['te\ufeffxt']],
+    ['UTF-16LE with a mark', 'a', encoded('\ufeffnaïve 日本 🙂', 'utf-16le'), ['naïve 日本 🙂']],
+    ['UTF-16BE with a mark', 'a', encoded('\ufeffnaïve 日本 🙂', 'utf-16be'), ['naïve 日本 🙂']],
+    ['UTF-32LE with a mark', 'a', encoded('\ufeffnaïve 日本 🙂', 'utf-32le'), ['naïve 日本 🙂']],
+    ['UTF-32BE with a mark', 'a', encoded('\ufeffnaïve 日本 🙂', 'utf-32be'), ['naïve 日本 🙂']],
+    ['terminal colours', 'a', utf8('\x1b[31mred\x1b[0m\n'), ['\x1b[31mred\x1b[0m\n']],
+    ['a form feed', 'a', utf8('page\f\npage'), ['page\f\npage']],
+    ['XML and HTML', 'a.html', utf8('<!doctype html><p>text'), ['<!doctype html><p>text']],
+    ['a shell script', 'a.sh', utf8('#!/bin/sh\necho\n'), ['#!/bin/sh\necho\n']],
+    [
+      'some bytes of Latin-1 among UTF-8',
+      'a',
+      Buffer.concat([utf8('éèà '), Buffer.of(0xe9)]),
+      ['éèà \ufffd'],
+    ],
+    ['CRLF as it is', 'a', utf8('a\r\nb\r\n'), ['a\r\nb\r\n']],
+    ['gzip', 'a.gz', gzipSync('text'), ['text']],
+    ['gzip of two members', 'a', Buffer.concat([gzipSync('te'), gzipSync('xt')]), ['text']],
+    ['gzip of UTF-16 with a mark', 'a', gzipSync(encoded('\ufefftext', 'utf-16le')), ['text']],
+    ['gzip of nothing', 'a', gzipSync(''), []],
+    ['zstd', 'a', ZSTD, ['text of zstd\n']],
+    [
+      'zstd after a skippable frame',
+      'a',
+      Buffer.concat([fromBase64('UCpNGAQAAAABAgME'), ZSTD]),
+      ['text of zstd\n'],
+    ],
+    ['xz', 'a', XZ, ['text of xz\n']],
+    [
+      'xz of two streams, padded',
+      'a',
+      Buffer.concat([XZ, Buffer.alloc(4), XZ]),
+      ['text of xz\ntext of xz\n'],
+    ],
+    ['bzip2', 'a', BZIP2, ['text of bzip2\n']],
+    ['bzip2 of two streams', 'a', Buffer.concat([BZIP2, BZIP2]), ['text of bzip2\ntext of bzip2\n']],
+    ['JSON Lines', 'a.jsonl', utf8(LINES), ['one', 'two']],
+    ['JSON Lines by another name', 'part.1', utf8(LINES), ['one', 'two']],
+    ['JSON Lines named .txt', 'a.txt', utf8(LINES), ['one', 'two']],
+    ['JSON Lines in gzip', 'a.gz', gzipSync(LINES), ['one', 'two']],
+    ['JSON Lines with a mark', 'a', utf8(`\ufeff${LINES}`), ['one', 'two']],
+    ['JSON Lines in UTF-16', 'a', encoded(`\ufeff${LINES}`, 'utf-16le'), ['one', 'two']],
+    ['JSON Lines with CRLF', 'a', utf8(LINES.replaceAll('\n', '\r\n')), ['one', 'two']],
+    ['JSON Lines with blank lines', 'a', utf8(`\n${LINES}\n\n`), ['one', 'two']],
+    ['JSON Lines of one line', 'a', utf8('{"text": "one"}'), ['one']],
+    ['JSON Lines of another field', 'a', utf8('{"body": "one", "id": 1}\n'), ['one'], { field: 'body' }],
+    ['NaN in a line', 'a', utf8('{"score": NaN, "text": "one NaN"}\n'), ['one NaN']],
+    ['infinities in a line', 'a', utf8('{"a": [-Infinity, Infinity], "text": "\\"NaN\\""}\n'), ['"NaN"']],
+    ['text with a line of JSON', 'a', utf8(`Such as\n${LINES}this.\n`), [`Such as\n${LINES}this.\n`]],
+    ['a JSON document as text', 'a.txt', utf8('{\n "a": 1\n}\n'), ['{\n "a": 1\n}\n']],
+    ['NULs that separate', 'a', utf8('one\0two\0'), ['one', 'two'], { separator: '\0' }],
+    ['Latin-1, unchecked', 'a', Buffer.from('é', 'latin1'), ['\ufffd'], { unchecked: true }],
+    ['NULs, unchecked', 'a', utf8('a\0b'), ['a\0b'], { unchecked: true }],
+    ['JSON Lines by another name, unchecked', 'a.txt', utf8(LINES), [LINES], { unchecked: true }],
+  ];
+  it.each(table)('%s', async (_, name, content, documents, options) => {
+    expect(await read(name, content, options)).toEqual(documents);
+  });
+});
+
+describe('files that are not text are refused', () => {
+  const notText = (what: string, advice: string) =>
+    `looks like ${what}, not like UTF-8 text: ${advice}; to read it as it is, --unchecked`;
+  const iconv = (encoding: string) => `convert it to UTF-8, for example with iconv -f ${encoding} -t UTF-8`;
+  const random = 'compressed or encrypted data, such as Brotli, raw LZ4 or raw deflate';
+  const ALPHABET = 'convert it to UTF-8, for example with iconv -f KOI8-R or -f WINDOWS-1251 -t UTF-8';
+  const numbers = (bytes: number) =>
+    notText(
+      `numbers of ${bytes} bytes, such as token ids`,
+      `name the file in data.train with token_bytes: ${bytes}`,
+    );
+  const table: [what: string, content: Buffer, message: string][] = [
+    ...(['utf-16le', 'utf-16be', 'utf-32le', 'utf-32be'] as const).flatMap((encoding) =>
+      (['english', 'russian', 'japanese', 'chinese', 'korean'] as const).map(
+        (language): [string, Buffer, string] => [
+          `${language} in ${encoding} without a mark`,
+          encoded(LONG_TEXT[language], encoding),
+          notText(`${encoding.toUpperCase()} text without a byte order mark`, iconv(encoding.toUpperCase())),
+        ],
+      ),
+    ),
+    [
+      'one word of Latin-1',
+      Buffer.from('café', 'latin1'),
+      notText('text that is not UTF-8, such as Latin-1 or Windows-1252', iconv('ISO-8859-1')),
+    ],
+    [
+      'Shift JIS',
+      fromBase64('jOGUeYLNlEyCxYKggumBQpa8kU+CzYLcgr6Ws4KigUIK'),
+      notText('SHIFT_JIS text', iconv('SHIFT_JIS')),
+    ],
+    [
+      'EUC-JP',
+      fromBase64('uOPH2qTPx62kx6SipOuho8y+wbCkz6TepMDMtaSkoaMK'),
+      notText('EUC-JP text', iconv('EUC-JP')),
+    ],
+    [
+      'ISO-2022-JP',
+      fromBase64('GyRCOGNHWiRPRy0kRyQiJGshIxsoQgo='),
+      notText('ISO-2022-JP text', iconv('ISO-2022-JP')),
+    ],
+    [
+      'GB 18030',
+      fromBase64('ztLKx9K7uPbIy6Osy/vDx9Ta1eLA78u1tcTKx9bQzsShow=='),
+      notText('GB18030 text', iconv('GB18030')),
+    ],
+    [
+      'EUC-KR',
+      fromBase64('s6q0wiCw7b7nwMy3zrzSwMy02S4gwMy4p8C6IL7Gwfcgvvi02S4='),
+      notText('EUC-KR text', iconv('EUC-KR')),
+    ],
+    [
+      'Big5',
+      fromBase64('p9qsT6RArdOkSKFBpUytzKZis2+4zLuhqrqsT6SkpOWhQw=='),
+      notText('BIG5 text', iconv('BIG5')),
+    ],
+    [
+      'Windows-1251',
+      fromBase64('0frl+Pwg5uUg5fm4IP3y6PUg7P/j6uj1IOHz6+7qLg=='),
+      notText('text that is not UTF-8, in an alphabet such as Cyrillic or Greek', ALPHABET),
+    ],
+    [
+      'EBCDIC',
+      fromBase64('yIWTk5ZAo4iFmYVrQKOIiaJAiaJAgUCjhaejQImVQMXCw8TJw0s='),
+      notText('EBCDIC text', iconv('IBM1047')),
+    ],
+    [
+      'KOI8-R',
+      fromBase64('89/F29gg1sUgxd2jINzUycggzdHHy8nIIMLVzM/LLg=='),
+      notText('text that is not UTF-8, in an alphabet such as Cyrillic or Greek', ALPHABET),
+    ],
+    ['zlib', deflateSync(LONG_TEXT.english), notText('a zlib stream', 'decompress it first')],
+    ['Brotli', brotliCompressSync(tokenBytes(2, 4000)), notText(random, 'decompress it first')],
+    ['raw deflate', deflateRawSync(tokenBytes(2, 4000)), notText(random, 'decompress it first')],
+    [
+      'MessagePack',
+      Buffer.from('\x82\xa4text\xa5hello\xa2id\x01', 'latin1'),
+      notText('MessagePack data', 'convert it to Parquet or JSON Lines'),
+    ],
+    [
+      'CBOR',
+      Buffer.from('\xa2dtextehello\x62id\x01', 'latin1'),
+      notText('CBOR data', 'convert it to Parquet or JSON Lines'),
+    ],
+    [
+      'text with a NUL',
+      utf8('document one.\0document two.'),
+      notText(
+        'text with NUL bytes',
+        'if they are the separators of documents, say so with --separator "\\0"; otherwise remove them',
+      ),
+    ],
+    ['token ids of 2 bytes', tokenBytes(2, 4000), numbers(2)],
+    ['token ids of 4 bytes', tokenBytes(4, 4000), numbers(4)],
+    ['token ids of 8 bytes', tokenBytes(8, 4000), numbers(8)],
+    ['zeros', Buffer.alloc(100), notText('binary data', 'name files of text, JSON Lines or Parquet')],
+    [
+      'a shard of llm.c',
+      Buffer.from(Int32Array.of(20240520, 1, 0).buffer),
+      'a token shard of llm.c, not text: its tokens are ready: name it in data.train',
+    ],
+    [
+      'a tar archive in gzip',
+      gzipSync(tarOf('a.txt', 'text')),
+      'a tar archive in gzip, not text: unpack it and name the files in it',
+    ],
+    [
+      'gzip in gzip',
+      gzipSync(gzipSync('text')),
+      'a file compressed with gzip in gzip, not text: decompress it first',
+    ],
+    [
+      'Latin-1 in gzip',
+      gzipSync(Buffer.from('café', 'latin1')),
+      notText('text that is not UTF-8, such as Latin-1 or Windows-1252 in gzip', iconv('ISO-8859-1')),
+    ],
+    [
+      'gzip that ends early',
+      gzipSync(LONG_TEXT.english).subarray(0, -20),
+      'damaged or truncated gzip: unexpected end of file',
+    ],
+    ['xz that ends early', XZ.subarray(0, -20), 'damaged or truncated xz: it ends early'],
+    ['bzip2 that ends early', BZIP2.subarray(0, -2), 'damaged or truncated bzip2: it ends early'],
+    [
+      'bzip2 before other bytes',
+      Buffer.concat([BZIP2, utf8('text')]),
+      'damaged or truncated bzip2: bytes follow that are not a bzip2 stream',
+    ],
+  ];
+  it.each(table)('%s', async (_, content, message) => {
+    expect(await read('file', content)).toBe(message);
+  });
+
+  it.each(['{\n "text": "a"\n}', '[{"text": "a"}, {"text": "b"}]', '[\n{"text": "a"}]'])(
+    'a JSON document named .json: %j',
+    async (content) => {
+      expect(await read('a.json', utf8(content))).toBe(
+        "a JSON document, not JSON Lines: put every object on a line of its own, for example with jq -c '.[]'",
+      );
+    },
+  );
+});
+
+describe('data.text', () => {
+  const tokens = async (name: string, content: Buffer, more = {}) => {
+    writeFileSync(join(folder, name), content);
+    const data = { text: [name], heldout_text: ['none'], tokenizer: 'bytes', vocab_size: 256, ...more };
+    const source = await openTokens(data, 'train', folder);
+    const out = new Int32Array(source.tokens);
+    source.read(0, out);
+    source.close();
+    return Buffer.from(out).toString();
+  };
+
+  it.each([
+    ['a', utf8('text'), 'text\0'],
+    ['a', utf8('\ufefftext'), 'text\0'],
+    ['a', encoded('\ufeffnaïve', 'utf-16be'), 'naïve\0'],
+    ['a', gzipSync('text'), 'text\0'],
+    ['a', XZ, 'text of xz\n\0'],
+    ['a.jsonl', utf8(LINES), 'one\0two\0'],
+    ['a', gzipSync(LINES), 'one\0two\0'],
+  ])('reads %s %s as the bytes of its documents, each with a NUL: %j', async (name, content, expected) => {
+    expect(await tokens(name, content)).toBe(expected);
+  });
+
+  it('reads the field that data.field names', async () => {
+    expect(await tokens('a', utf8('{"body": "b", "text": "t"}\n'), { field: 'body' })).toBe('b\0');
+  });
+
+  it('names all files that it refuses, and the key that reads them as they are', async () => {
+    writeFileSync(join(folder, 'many-1'), Buffer.from('café', 'latin1'));
+    await expect(tokens('many-2', Buffer.from('%PDF-1.7'), { text: ['many-*'] })).rejects.toThrow(
+      [
+        `${join(folder, 'many-1')}: looks like text that is not UTF-8, such as Latin-1 or Windows-1252, not like UTF-8 text: convert it to UTF-8, for example with iconv -f ISO-8859-1 -t UTF-8; to read it as it is, data.unchecked: true`,
+        `${join(folder, 'many-2')}: a PDF document, not text: convert it to plain text first, for example with pdftotext`,
+      ].join('\n'),
+    );
+    expect(await tokens('many-1', Buffer.from('caf\x01', 'latin1'), { unchecked: true })).toBe('caf\x01\0');
+  });
+});
