@@ -5,7 +5,7 @@ import { configDefaults, defineConfig } from 'vitest/config';
 export const CLUSTER = ['test/slurm/cluster.test.ts'];
 /** Tests that start the program, train models or open a browser: seconds to minutes each. */
 export const INTEGRATION = [
-  'test/backends/cuda/{compile,fake-driver,out-of-memory,padded-products,plans,thresholds}.test.ts',
+  'test/backends/cuda/{compile,fake-driver,out-of-memory,packed-evaluation,padded-products,plans,thresholds}.test.ts',
   'test/backends/tensorflow/**/*.test.ts',
   'test/bench/{coordinates,plan,tokenizers}.test.ts',
   'test/cli.test.ts',

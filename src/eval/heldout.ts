@@ -8,6 +8,7 @@ import { drawnWeights, hasPredictor } from '../model/routers.js';
 import type { Transformer } from '../model/transformer.js';
 import { crossEntropy } from '../ops/cross-entropy.js';
 import { scope } from '../ops/scope.js';
+import { varyingShapes } from '../ops/varying-shapes.js';
 import type { LossClusters } from '../results/heldout-losses.js';
 import { clusteredMean, RunningMean } from '../statistics.js';
 import { addDocuments, emptySums, type LossSums, lossClusters } from './loss-sums.js';
@@ -80,7 +81,8 @@ export async function evaluate(
     const batch = windows.read(first, sequences);
     let results: BatchResults;
     try {
-      results = evaluateBatch(model, batch, first, options);
+      const run = () => evaluateBatch(model, batch, first, options);
+      results = sequences < options.batchSequences ? varyingShapes(run) : run();
     } catch (error) {
       if (!(error instanceof DeviceMemoryError)) throw error;
       if (freeMemory !== undefined) {

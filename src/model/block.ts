@@ -14,6 +14,7 @@ import { addRmsNorm, rmsNorm } from '../ops/rms-norm.js';
 import { rotaryKernel } from '../ops/rotary.js';
 import { rotaryAttention } from '../ops/rotary-attention.js';
 import type { Tape } from '../ops/tape.js';
+import { varyingShapes } from '../ops/varying-shapes.js';
 import type { CausalMode, ExpertsConfig, ModelConfig, RoutingConfig, RoutingMode } from './config.js';
 import {
   type Assign,
@@ -260,20 +261,22 @@ function packedBlock(
   }
   const { rows: indices, positions, lengths, mask } = selection; // [1, N], [1, N], [B], [B, T]
   const heads = width / (table.shape[1] as number);
-  const packed = reshape(x, [1, batch * length, width]); // [B, T, D] → [1, B·T, D]
-  const rows = gatherTokens(null, packed, indices); // x_S [1, N, D]
-  const { attention, normed } = attentionHalf(context, rows, block, (projected) => {
-    const [qkv] = rotaryKernel({ qkv: projected, table, positions }, {}); // [1, N, 3D]
-    onKeys?.(qkv, lengths);
-    return varlenAttentionKernel({ qkv }, { heads, lengths })[0]; // [1, N, D]
-  });
-  const sequenceOf = lengths.flatMap((selected, sequence) => Array<number>(selected).fill(sequence)); // [N]
-  const f = addMlp(context, attention, normed, block, index, ({ config, slots }) =>
-    new ExpertOccupancy(config, slots, batch).assign(sequenceOf),
-  ); // f(x_S) [1, N, D]
+  const tokens = reshape(x, [1, batch * length, width]); // [B, T, D] → [1, B·T, D]
   const weights = reshape(r, [1, batch * length]); // [B, T] → [1, B·T]
-  const out = gatedScatterAdd(null, packed, f.x, weights, indices, routing.gate, true); // [1, B·T, D]
-  return { x: reshape(out, x.shape), experts: f.experts, trace: { ...trace, mask } };
+  const sequenceOf = lengths.flatMap((selected, sequence) => Array<number>(selected).fill(sequence)); // [N]
+  return varyingShapes(() => {
+    const rows = gatherTokens(null, tokens, indices); // x_S [1, N, D]
+    const { attention, normed } = attentionHalf(context, rows, block, (projected) => {
+      const [qkv] = rotaryKernel({ qkv: projected, table, positions }, {}); // [1, N, 3D]
+      onKeys?.(qkv, lengths);
+      return varlenAttentionKernel({ qkv }, { heads, lengths })[0]; // [1, N, D]
+    });
+    const f = addMlp(context, attention, normed, block, index, ({ config, slots }) =>
+      new ExpertOccupancy(config, slots, batch).assign(sequenceOf),
+    ); // f(x_S) [1, N, D]
+    const out = gatedScatterAdd(null, tokens, f.x, weights, indices, routing.gate, true); // [1, B·T, D]
+    return { x: reshape(out, x.shape), experts: f.experts, trace: { ...trace, mask } };
+  });
 }
 
 function routedParameters({ routed }: BlockParameters): RoutedParameters {

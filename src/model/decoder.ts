@@ -1,5 +1,5 @@
 /** Step-by-step decoding: each block caches the keys and values of only the tokens that it processed. */
-import { concat, keep, reshape, slice, type Tensor, tensor1d, tensor2d, zeros } from '@tensorflow/tfjs-core';
+import { concat, keep, reshape, type Tensor, tensor1d, tensor2d, zeros } from '@tensorflow/tfjs-core';
 import { decodeAttentionKernel } from '../ops/decode-attention.js';
 import { embedding } from '../ops/embedding.js';
 import { gatedScatterAdd } from '../ops/gated-scatter-add.js';
@@ -10,6 +10,7 @@ import { prefillCacheKernel } from '../ops/prefill-cache.js';
 import { rmsNorm } from '../ops/rms-norm.js';
 import { rotaryKernel } from '../ops/rotary.js';
 import { scope } from '../ops/scope.js';
+import { varyingShapes } from '../ops/varying-shapes.js';
 import { addMlp, attentionHalf } from './block.js';
 import { type CausalMode, expertChoices } from './config.js';
 import { ExpertOccupancy, type ExpertTrace } from './experts.js';
@@ -164,30 +165,33 @@ export class Decoder {
     selected: boolean[][][];
   } {
     const [sequences, n] = [prompts.length, (prompts[0] as Int32Array).length];
-    const { d_model, vocab_size } = this.model.config;
+    const { d_model } = this.model.config;
     const caches = new Map<number, BlockCache>();
     let selected: boolean[][][] = [];
     let chosen: Int32Array[] = [];
     const logits = scope(() => {
       const ids = Int32Array.from(prompts.flatMap((prompt) => [...prompt]));
-      const result = this.model.forward(tensor2d(ids, [sequences, n], 'int32'), {
-        tape: null,
-        mode: this.mode,
-        drawn: null,
-        onKeys: (block, qkv, packed) => {
-          const lengths = packed ?? prompts.map(() => n);
-          const slots = this.slotsOf(block, Math.max(...lengths));
-          const kv = keep(prefillCacheKernel({ qkv }, { lengths, slots })[0]);
-          caches.set(block, { kv, lengths: Int32Array.from(lengths) });
-        },
-      });
+      const forward = () =>
+        this.model.forward(tensor2d(ids, [sequences, n], 'int32'), {
+          tape: null,
+          mode: this.mode,
+          drawn: null,
+          onlyLast: true,
+          onKeys: (block, qkv, selected) => {
+            const lengths = selected ?? prompts.map(() => n);
+            const slots = this.slotsOf(block, Math.max(...lengths));
+            const kv = keep(prefillCacheKernel({ qkv }, { lengths, slots })[0]);
+            caches.set(block, { kv, lengths: Int32Array.from(lengths) });
+          },
+        });
+      const result = varyingShapes(forward); // prompts have any length
       selected = prompts.map((_, i) =>
         result.routed.map(({ mask }) =>
           Array.from(mask.dataSync().subarray(i * n, (i + 1) * n), (value) => value === 1),
         ),
       );
       chosen = result.experts.map((trace) => this.choiceCounts(trace));
-      return reshape(slice(result.logits, [0, n - 1, 0], [sequences, 1, vocab_size]), [sequences, -1]);
+      return reshape(result.logits, [sequences, -1]);
     });
     // onKeys is not called for a routed block that selects no token. Its zeros are copied from the host, so the cache is small.
     const empty = (i: number): BlockCache => ({

@@ -11,6 +11,7 @@ import { groupedMlp } from '../ops/grouped-mlp.js';
 import { reshaped } from '../ops/reshaped.js';
 import type { Parameter, Tape } from '../ops/tape.js';
 import { top1Expert } from '../ops/top1-expert.js';
+import { roundedRows, shapesVary } from '../ops/varying-shapes.js';
 import { type ExpertsConfig, expertChoices } from './config.js';
 
 /** What the experts of a block did: for the balance loss and the statistics. C choices: E experts, then the no-ops. */
@@ -84,7 +85,8 @@ export class ExpertOccupancy {
         this.chosen[at] = rank + 1;
         if (chosen < count && rank < this.slots) rowsOf[chosen]?.push(row);
       });
-      const slots = Math.max(...rowsOf.map(({ length }) => length));
+      const most = Math.max(...rowsOf.map(({ length }) => length));
+      const slots = shapesVary() && most > 0 ? roundedRows(most) : most;
       const padded = rowsOf.flatMap((rows) => [
         ...rows,
         ...Array<number>(slots - rows.length).fill(made.length),

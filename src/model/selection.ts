@@ -35,19 +35,28 @@ export function selectByCapacity(r: Tensor, capacity: number): Selection {
  */
 export function selectAbove({ logits, above }: Decision): PackedSelection | null {
   const [batch, length] = logits.shape as [number, number];
-  const rows = Array.from(logits.dataSync()).flatMap((logit, row) => (logit > above ? [row] : []));
-  if (rows.length === 0) return null;
+  const values = logits.dataSync();
+  // Typed arrays and one loop: the device waits for this.
+  const [rows, positions] = [new Int32Array(values.length), new Int32Array(values.length)];
+  const mask = new Float32Array(values.length);
   const lengths = new Array<number>(batch).fill(0);
-  const mask = new Float32Array(batch * length);
-  for (const row of rows) {
-    const sequence = Math.floor(row / length);
-    lengths[sequence] = (lengths[sequence] as number) + 1;
-    mask[row] = 1;
+  let count = 0;
+  for (let sequence = 0; sequence < batch; sequence++) {
+    const before = count;
+    for (let position = 0; position < length; position++) {
+      const row = sequence * length + position;
+      if (!((values[row] as number) > above)) continue;
+      mask[row] = 1;
+      rows[count] = row;
+      positions[count] = position;
+      count += 1;
+    }
+    lengths[sequence] = count - before;
   }
-  const positions = rows.map((row) => row % length);
+  if (count === 0) return null;
   return {
-    rows: tensor2d(rows, [1, rows.length], 'int32'),
-    positions: tensor2d(positions, [1, rows.length], 'int32'),
+    rows: tensor2d(rows.subarray(0, count), [1, count], 'int32'),
+    positions: tensor2d(positions.subarray(0, count), [1, count], 'int32'),
     lengths,
     mask: tensor2d(mask, [batch, length]),
   };

@@ -1,5 +1,5 @@
 /** The transformer: embedding, blocks, final norm, logits; written in ops, independent of the backend. */
-import { keep, type Tensor } from '@tensorflow/tfjs-core';
+import { keep, slice, type Tensor } from '@tensorflow/tfjs-core';
 import { embedding } from '../ops/embedding.js';
 import { linear } from '../ops/linear.js';
 import { rotaryTable } from '../ops/rotary.js';
@@ -36,10 +36,12 @@ export interface ForwardOptions {
   onKeys?: (block: number, qkv: Tensor, lengths: number[] | null) => void;
   /** Receives the residual stream after the last block, before it is freed. */
   onStream?: (stream: Stream) => void;
+  /** Computes logits of the last token of each sequence alone, without a tape: V numbers a token are most of a prompt's memory. */
+  onlyLast?: boolean;
 }
 
 export interface ForwardResult {
-  /** [B, T, V] */
+  /** [B, T, V], or with `onlyLast` [B, 1, V] */
   logits: Tensor;
   /** One per routed block, in order. */
   routed: RoutedTrace[];
@@ -75,7 +77,7 @@ export class Transformer {
   }
 
   /**
-   * The logits of every token. tokens [B, T] int32, T at most the model's sequence length. Call it in a scope: the caller
+   * The logits of every token, or of the last ones. tokens [B, T] int32, T at most the model's sequence length. Call it in a scope: the caller
    * owns the results.
    */
   forward(tokens: Tensor, options: ForwardOptions): ForwardResult {
@@ -95,7 +97,8 @@ export class Transformer {
     options.onStream?.(stream);
     const logits = scope(() => {
       const head = this.tree.lmHead ?? this.tree.tokenEmbedding;
-      return linear(tape, normOf(tape, stream, this.tree.finalNorm)[1], head, this.multipliers.logits);
+      const [, normed] = normOf(tape, stream, this.tree.finalNorm); // [B, T, D]
+      return linear(tape, options.onlyLast ? lastOf(normed) : normed, head, this.multipliers.logits);
     });
     release(stream);
     return { logits, routed, experts };
@@ -147,4 +150,10 @@ export class Transformer {
 function release({ x, branch }: Stream): void {
   discard(x);
   if (branch !== null) discard(branch);
+}
+
+/** x [B, T, D] → its last row of each sequence [B, 1, D] */
+function lastOf(x: Tensor): Tensor {
+  const [batch, length, width] = x.shape as [number, number, number];
+  return slice(x, [0, length - 1, 0], [batch, 1, width]);
 }

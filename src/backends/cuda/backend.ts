@@ -10,6 +10,7 @@ import {
   KernelBackend,
   type TensorInfo,
 } from '@tensorflow/tfjs-core';
+import { roundedRows, shapesVary } from '../../ops/varying-shapes.js';
 import { AttentionPlans } from './driver/attention-plans.js';
 import type { Compiler } from './driver/compiler.js';
 import type { CublasLt } from './driver/cublas.js';
@@ -70,6 +71,7 @@ export class CudaBackend extends KernelBackend {
   /** The number of recordings so far, and the numbers of those that were abandoned. */
   private recordings = 0;
   private readonly abandoned = new Set<number>();
+  private readonly tuning: ProductTuning;
   private readonly library: KernelLibrary;
   private readonly uploads: Uploads;
   private readonly downloads: Downloads;
@@ -90,9 +92,11 @@ export class CudaBackend extends KernelBackend {
     this.uploads = new Uploads(parts.driver);
     this.downloads = new Downloads(parts.driver);
     this.data = new DataStorage(this, engine());
-    const tuning = new ProductTuning(parts.driver, `cublasLt ${parts.cublas.version}`, () => !this.recording);
+    this.tuning = new ProductTuning(parts.driver, `cublasLt ${parts.cublas.version}`, () => !this.recording);
     // float32 is for accuracy, not for speed, and a measured choice may differ between runs.
-    this.cublas.tuning = () => (this.deterministic || this.activations === 'float32' ? null : tuning);
+    // The shapes of packed rows are many and short-lived: measuring each would take longer than the products.
+    this.cublas.tuning = () =>
+      this.deterministic || this.activations === 'float32' || shapesVary() ? null : this.tuning;
   }
 
   /**
@@ -175,6 +179,7 @@ export class CudaBackend extends KernelBackend {
 
   /** Starts a recording: until endRecording, work is recorded and not run. */
   beginRecording(): void {
+    this.tuning.save(); // the steps before it have measured their products
     this.driver.beginCapture();
     this.recording = true;
     this.recordings += 1;
@@ -301,6 +306,10 @@ export class CudaBackend extends KernelBackend {
       throw new Error(`the cuda backend does not support tensors of ${dtype}`);
     }
     const elements = shape.reduce((product, side) => product * side, 1);
+    const [first, rows = 0] = shape;
+    // Memory for the products of the next size up, see `productRows`.
+    if (shapesVary() && shape.length === 3 && first === 1)
+      capacity = Math.max(capacity, roundedRows(rows) * (elements / rows));
     const block = this.device.allocate(Math.max(elements, capacity) * BYTES_PER_ELEMENT[storage]);
     const data: DeviceData = { block, storage, elements, dtype, refCount, shadow: null, padding: null };
     this.data.set(dataId, data);

@@ -73,3 +73,16 @@ it('stores no choice if a variant failed, and keeps those of other processes', (
   expect(known.get('of this one')).toBeDefined();
   expect(known.has('a full GPU')).toBe(false);
 });
+
+it('writes many choices in few writes, and all of them when asked to', () => {
+  const tuning = device(...Array.from({ length: 200 }, (_, i) => i))();
+  const stored = () => {
+    const [file] = readdirSync(folder) as [string];
+    const choices = JSON.parse(String(readCache(join(folder, file)))) as [string, string][];
+    return choices.filter(([name]) => name.startsWith('of many ')).length;
+  };
+  for (let i = 0; i < 100; i++) tuning.fastestVariant(`of many ${i}`, [() => undefined, () => undefined]);
+  expect(stored()).toBe(1);
+  tuning.save();
+  expect(stored()).toBe(100);
+});

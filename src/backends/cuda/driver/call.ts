@@ -8,6 +8,7 @@ import {
   type TensorInfo,
 } from '@tensorflow/tfjs-core';
 import type { Kernel, KernelInputs } from '../../../ops/kernel.js';
+import { roundedRows, shapesVary } from '../../../ops/varying-shapes.js';
 import { CUDA, type CudaBackend } from '../backend.js';
 import type { KernelFile } from '../kernels/files.js';
 import type { Address } from './driver.js';
@@ -137,6 +138,22 @@ export class Call {
     return gradAccum === undefined
       ? { sum: this.make(shape, storage, 'float32', capacity), accumulate: 0 }
       : { sum: this.reuse(gradAccum, storage), accumulate: 1 };
+  }
+
+  /**
+   * The rows that a product computes: those of packed tensors are rounded up if all have memory for more, so that few shapes
+   * occur. What it writes past the last row is never read.
+   */
+  productRows(...tensors: TensorInfo[]): number {
+    const [rows] = rowsOf(tensors[0] as TensorInfo);
+    if (!shapesVary()) return rows;
+    const more = roundedRows(rows);
+    const fit = tensors.every(
+      (tensor) =>
+        this.backend.storedDataOf(tensor).storage === this.backend.activations &&
+        this.capacity(tensor) >= more * rowsOf(tensor)[1],
+    );
+    return fit ? more : rows;
   }
 
   /** The elements for which a tensor has memory. */

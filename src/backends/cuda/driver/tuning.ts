@@ -8,6 +8,8 @@ import type { Address, Driver } from './driver.js';
 const FIRST_RUNS = 1;
 const RUNS = 3;
 const FINALISTS = 4;
+/** Milliseconds between two writes of the choices: a first step measures dozens of products in a row. */
+const WRITE_EVERY = 5000;
 /** Bytes of a result above which algorithms are not measured, since measuring needs the same memory again. */
 const LARGEST_RESULT = 2 ** 30;
 
@@ -15,6 +17,10 @@ export class ProductTuning {
   private readonly path: string;
   /** By product: the fastest algorithm in hexadecimal, or the index of the fastest variant. */
   private readonly choices: Map<string, string>;
+  /** Choices that are not in the file yet, and when it was last written, in milliseconds. */
+  private readonly unsaved = new Map<string, string>();
+  private savedAt = Number.NEGATIVE_INFINITY;
+  private savesAtExit = false;
 
   /** @param library cuBLASLt's version: algorithms differ between versions */
   constructor(
@@ -77,11 +83,22 @@ export class ProductTuning {
     return best;
   }
 
+  /** Writes new choices to the cache, beside those that other processes on this machine have stored in the meantime. */
+  save(): void {
+    if (this.unsaved.size === 0) return;
+    const all = new Map([...storedChoices(this.path), ...this.unsaved]);
+    for (const [name, choice] of all) this.choices.set(name, choice);
+    writeCache(this.path, Buffer.from(JSON.stringify([...all])));
+    this.unsaved.clear();
+    this.savedAt = performance.now();
+  }
+
   private store(name: string, choice: string): void {
-    // Other processes on this machine may have stored choices in the meantime.
-    for (const [other, theirs] of storedChoices(this.path)) this.choices.set(other, theirs);
+    if (!this.savesAtExit) process.once('exit', () => this.save());
+    this.savesAtExit = true;
     this.choices.set(name, choice);
-    writeCache(this.path, Buffer.from(JSON.stringify([...this.choices])));
+    this.unsaved.set(name, choice);
+    if (performance.now() - this.savedAt > WRITE_EVERY) this.save();
   }
 
   /** Milliseconds of some runs; infinity if the candidate fails. */

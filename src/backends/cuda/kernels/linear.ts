@@ -5,11 +5,11 @@ import { cudaKernel, rowsOf } from '../driver/call.js';
 import { activationProduct, productAndGelu, productAndSlope } from './products.js';
 
 const linear = cudaKernel(linearKernel, (call, { x, weight }, { alpha }) => {
-  const [rows, inner] = rowsOf(x);
+  const [, inner] = rowsOf(x);
   const y = call.makeProduct([...x.shape.slice(0, -1), weight.shape[0] as number], weight);
   const { at, pitch } = call.rows(y);
   call.backend.cublas.multiply(
-    activationProduct(call, { m: rows, n: pitch, k: inner, transposeB: true, alpha }),
+    activationProduct(call, { m: call.productRows(x, y), n: pitch, k: inner, transposeB: true, alpha }),
     call.activation(x),
     call.weight(weight),
     at,
@@ -33,11 +33,12 @@ const linearGradInput = cudaKernel(linearGradInputKernel, (call, { dy, weight },
 });
 
 const linearGelu = cudaKernel(linearGeluKernel, (call, { x, weight }) => {
-  const [rows, inner] = rowsOf(x);
+  const [, inner] = rowsOf(x);
   const outer = weight.shape[0] as number;
   const shape = [...x.shape.slice(0, -1), outer];
   const [after, before] = [call.makeActivation(shape), call.makeActivation(shape)];
-  const product = activationProduct(call, { m: rows, n: outer, k: inner, transposeB: true });
+  const m = call.productRows(x, before, after);
+  const product = activationProduct(call, { m, n: outer, k: inner, transposeB: true });
   productAndGelu(call, product, [call.activation(x), call.weight(weight)], before, after);
   return [after, before];
 });
