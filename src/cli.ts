@@ -508,13 +508,13 @@ function addData(mod: Command): void {
   data
     .command('prepare')
     .description(
-      'convert text or JSON Lines, also compressed, to token shards with a held-out split; run it again to resume',
+      'convert text, JSON Lines or Parquet, also compressed, to token shards with a held-out split; run it again to resume',
     )
-    .argument('<file...>', 'files or globs: text or JSON Lines, recognised by their content')
+    .argument('<file...>', 'files or globs: text, JSON Lines or Parquet, recognised by their content')
     .requiredOption('--out <folder>', 'required: output folder')
     .option('--tokenizer <name>', 'bytes, gpt2, or the path of a tokenizer.json', 'gpt2')
     .option('--end-of-text <token>', 'token after every document (default: the tokenizer’s usual one)')
-    .option('--field <name>', 'field of JSON Lines that contains the text', TEXT_FIELD)
+    .option('--field <name>', 'field of JSON Lines, or column of Parquet, that contains the text', TEXT_FIELD)
     .option('--separator <text>', 'string between the documents of a text file; \\n, \\t and \\0 are escapes')
     .option('--heldout-share <share>', 'share of the documents to hold out', share, 0.01)
     .option('--seed <n>', 'seed that selects the held-out documents', nonNegativeInteger, 0)
@@ -524,6 +524,7 @@ function addData(mod: Command): void {
       positiveInteger,
       DEFAULT_PART_BYTES,
     )
+    .option('--skip-bad', 'leave out lines and rows without a text, and list them in skipped.txt', false)
     .option('--jobs <n>', 'number of threads', positiveInteger, availableParallelism())
     .addOption(uncheckedOption())
     .addOption(jsonOption())
@@ -544,7 +545,7 @@ function addData(mod: Command): void {
       '--tokenizer <name>',
       'bytes, gpt2, or a tokenizer.json (default: the one in the file’s folder; bytes for text)',
     )
-    .option('--field <name>', 'field of JSON Lines that contains the text', TEXT_FIELD)
+    .option('--field <name>', 'field of JSON Lines, or column of Parquet, that contains the text', TEXT_FIELD)
     .option('--token-bytes <n>', 'bytes per token of a token file without a header', bareTokenBytes, 2)
     .addOption(uncheckedOption())
     .addOption(jsonOption())

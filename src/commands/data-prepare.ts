@@ -47,6 +47,8 @@ export interface DataPrepareOptions {
   partBytes: number;
   /** Reads what the statistics of its bytes reject. */
   unchecked: boolean;
+  /** Leaves out lines and rows without a text; otherwise they are errors. */
+  skipBad: boolean;
   jobs: number;
   json: boolean;
   quiet: boolean;
@@ -57,11 +59,16 @@ export interface PrepareSummary {
   documents: { train: number; heldout: number };
   tokens: { train: number; heldout: number };
   text_bytes: number;
+  /** Lines and rows without a text that were left out. */
+  skipped: number;
   shards: number;
   parts_done_before: number;
   /** Bytes of text per second in this call, over all jobs; null if all parts were done before. */
   bytes_per_second: number | null;
 }
+
+/** In the folder of the shards: the lines and rows that were skipped, with the reason of each; at most 1000 of a part. */
+const SKIPPED_FILE = 'skipped.txt';
 
 /** Milliseconds between progress lines without a terminal. */
 const PROGRESS_INTERVAL = 10_000;
@@ -171,7 +178,9 @@ function claimFolder(folder: string, settings: PrepareSettings, files: readonly 
 /** Removes unusable output: it would make a corrected call fail. The lock file stays. */
 function clearFolder(folder: string, tokenizer: string): void {
   const shards = readdirSync(folder).filter(isShardName);
-  for (const name of [...shards, 'parts', PREPARE_FILE]) rmSync(join(folder, name), { recursive: true });
+  for (const name of [...shards, 'parts', PREPARE_FILE, SKIPPED_FILE]) {
+    rmSync(join(folder, name), { recursive: true, force: true });
+  }
   const copy = join(folder, TOKENIZER_COPY);
   if (!isBuiltIn(tokenizer) && resolve(tokenizer) !== copy) rmSync(copy);
 }
@@ -210,12 +219,18 @@ async function prepareAll(
       settings,
       folder,
       jobs: options.jobs,
+      skipBad: options.skipBad,
       onRead: progress.add,
       onDone: ({ index }, result) => results.set(index, result),
     });
   } finally {
     progress.close();
   }
+  const problems = [...results.keys()]
+    .sort((a, b) => a - b)
+    .flatMap((index) => results.get(index)?.skipped?.problems ?? []);
+  if (problems.length > 0)
+    writeFileAtomic(join(folder, SKIPPED_FILE), Buffer.from(`${problems.join('\n')}\n`));
   const seconds = (performance.now() - started) / 1000;
   const all = [...results.values()];
   const text_bytes = sum(all.map(({ bytes }) => bytes));
@@ -228,6 +243,7 @@ async function prepareAll(
     documents: bySplit('documents'),
     tokens: bySplit('tokens'),
     text_bytes,
+    skipped: sum(all.map(({ skipped }) => skipped?.count ?? 0)),
     shards: sum(all.map(({ shards }) => shards.length)),
     parts_done_before: doneBefore,
     bytes_per_second: left.length === 0 ? null : (text_bytes - textBefore) / seconds,
@@ -242,7 +258,7 @@ function inputBytes({ slices }: Part, sizes: ReadonlyMap<string, number>): numbe
 const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
 
 function report(summary: PrepareSummary, settings: PrepareSettings, out: string): string {
-  const { documents, tokens, text_bytes, shards, bytes_per_second, parts_done_before } = summary;
+  const { documents, tokens, text_bytes, skipped, shards, bytes_per_second, parts_done_before } = summary;
   const folder = relative(process.cwd(), out) || '.';
   const glob = (split: Split) => join(escapePath(folder), `${split}-*.bin`);
   const { vocab_size } = settings;
@@ -256,6 +272,9 @@ function report(summary: PrepareSummary, settings: PrepareSettings, out: string)
     `${basename(out)}: ${bytes(text_bytes)} of text in ${count(shards)} shards${speed}${before}`,
     line('train'),
     line('heldout'),
+    ...(skipped === 0
+      ? []
+      : [`skipped: ${count(skipped)} lines or rows without a text: ${join(folder, SKIPPED_FILE)}`]),
     '',
     'In a sweep file in the current folder:',
     stringify({ data }, { lineWidth: 0 }).trimEnd(),

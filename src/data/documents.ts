@@ -1,13 +1,14 @@
-/** The documents of text and JSONL files, streamed: memory does not grow with the size of a file. */
+/** The documents of text, JSONL and Parquet files, streamed: memory does not grow with the size of a file. */
 import { InputError, messageOf } from '../errors.js';
 import { inUtf8 } from './encodings.js';
 import { textOfLine } from './json-lines.js';
+import { parquetRows } from './parquet.js';
 import type { TextFormat } from './text-format.js';
 import { readUnpacked, type Slice } from './unpack.js';
 
 /** How a file is divided into documents. */
 export interface DocumentFormat {
-  /** The field of a JSONL line that holds the text. */
+  /** The field of a JSONL line, or the column of a Parquet file, that holds the text. */
   field: string;
   /** The separator between the documents of a text file; null: the file is one document. */
   separator: string | null;
@@ -32,47 +33,69 @@ export interface TextSlice extends Slice {
   format: TextFormat;
 }
 
+/** Called with the number of file bytes of each read. */
+type OnRead = (bytes: number) => void;
+/** Called for a line or row without a text, with its file, place and what is wrong; the next one is read if it returns. */
+type OnBad = (problem: string) => void;
+
+const rejectBad: OnBad = (problem) => {
+  throw new InputError(problem);
+};
+
 /**
  * The documents that begin in a slice of a file, in pieces; empty documents are left out.
  *
- * @param onRead called with the number of file bytes of each read
- * @throws InputError for a damaged file, or with its byte offset for a line that does not match the format
+ * @param onBad by default an InputError
+ * @throws InputError for a damaged file
  */
 export async function* documentPieces(
   slice: TextSlice,
   { field, separator }: DocumentFormat,
-  onRead: (bytes: number) => void = () => undefined,
+  onRead: OnRead = () => undefined,
+  onBad: OnBad = rejectBad,
 ): AsyncGenerator<Piece> {
-  if (slice.format.content === 'text') {
-    yield* textPieces(textBytes(slice, onRead), separator === null ? null : Buffer.from(separator));
-    return;
-  }
-  for await (const { line, offset } of linesOf(slice, onRead)) {
-    const text = textAt(line.toString(), field, `${slice.path}: the line at byte ${offset}`);
-    if (text !== null) yield* piecesOf(Buffer.from(text));
+  const { path, format } = slice;
+  switch (format.content) {
+    case 'text':
+      yield* textPieces(textBytes(slice, onRead), separator === null ? null : Buffer.from(separator));
+      return;
+    case 'jsonl':
+      for await (const { line, offset } of linesOf(slice, onRead)) {
+        const text = textAt(line.toString(), field, (problem) =>
+          onBad(`${path}: the line at byte ${offset} ${problem}`),
+        );
+        if (text !== null) yield* piecesOf(Buffer.from(text));
+      }
+      return;
+    case 'parquet':
+      for await (const { text, row } of parquetRows(slice, field, onRead)) {
+        if (text === null) onBad(`${path}: row ${row} has no text in its column '${field}'`);
+        else if (text !== '') yield* piecesOf(Buffer.from(text));
+      }
+      return;
+    default:
+      format.content satisfies never;
   }
 }
 
 /** The bytes of a slice in UTF-8, without the byte order mark of the file. */
-function textBytes(slice: TextSlice, onRead: (bytes: number) => void): AsyncIterable<Buffer> {
+function textBytes(slice: TextSlice, onRead: OnRead): AsyncIterable<Buffer> {
   const { compression, encoding, markBytes } = slice.format;
   const left = Math.max(0, markBytes - slice.start);
   return inUtf8(readUnpacked(slice, compression, onRead), encoding, left);
 }
 
-function textAt(line: string, field: string, where: string): string | null {
+function textAt(line: string, field: string, onBad: OnBad): string | null {
   try {
     return textOfLine(line, field);
   } catch (error) {
-    throw new InputError(`${where} ${messageOf(error)}`);
+    onBad(messageOf(error));
+    return null;
   }
 }
 
 /** Lines of JSONL that begin in the slice, each to its end, which may be after the slice. */
-async function* linesOf(
-  slice: TextSlice,
-  onRead: (bytes: number) => void,
-): AsyncGenerator<{ line: Buffer; offset: number }> {
+async function* linesOf(slice: TextSlice, onRead: OnRead): AsyncGenerator<{ line: Buffer; offset: number }> {
   const { path, start, end, format } = slice;
   if (end !== null && end <= start) return;
   // Start one byte earlier: the first line of the slice begins after the first newline from there.

@@ -111,7 +111,7 @@ export async function inspectText(
     counts.add(await tokenizer.encode(bytes));
   }
   const { content, encoding, compression } = format;
-  const kind = { text: 'text', jsonl: 'JSONL' }[content];
+  const kind = { text: 'text', jsonl: 'JSONL', parquet: 'Parquet' }[content];
   return {
     file: path,
     format: [

@@ -6,6 +6,7 @@ import type { PartResult, PrepareSettings } from './prepare.js';
 export interface WorkerSetup {
   settings: PrepareSettings;
   folder: string;
+  skipBad: boolean;
 }
 
 /** Progress and outcome of the part that a thread prepares. */

@@ -9,6 +9,8 @@ export interface PoolOptions {
   settings: PrepareSettings;
   folder: string;
   jobs: number;
+  /** As in PrepareOptions. */
+  skipBad: boolean;
   /** Called with the number of input bytes of each read. */
   onRead: (bytes: number) => void;
   onDone: (part: Part, result: PartResult) => void;
@@ -20,10 +22,11 @@ export interface PoolOptions {
  * @throws InputError the first error of any part
  */
 export async function prepareParts(parts: readonly Part[], options: PoolOptions): Promise<void> {
-  const { settings, folder, jobs, onRead, onDone } = options;
+  const { settings, folder, jobs, skipBad, onRead, onDone } = options;
   if (jobs === 1) {
     const tokenizer = await openTokenizer(settings.tokenizer, folder);
-    for (const part of parts) onDone(part, await preparePart(part, settings, tokenizer, folder, onRead));
+    for (const part of parts)
+      onDone(part, await preparePart(part, settings, tokenizer, folder, { onRead, skipBad }));
     return;
   }
   const queue = [...parts];
@@ -31,7 +34,7 @@ export async function prepareParts(parts: readonly Part[], options: PoolOptions)
   try {
     await Promise.all(
       Array.from({ length: Math.min(jobs, parts.length) }, async () => {
-        const setup: WorkerSetup = { settings, folder };
+        const setup: WorkerSetup = { settings, folder, skipBad };
         const worker = new Worker(new URL('./prepare-worker.js', import.meta.url), { workerData: setup });
         workers.push(worker);
         for (let part = queue.shift(); part !== undefined; part = queue.shift()) {

@@ -49,12 +49,16 @@ export interface PartResult {
   tokens: Record<Split, number>;
   /** Bytes of the documents' text. */
   bytes: number;
+  /** Lines and rows without a text, and the problems of the first ones. */
+  skipped?: { count: number; problems: string[] };
   /** File names in the folder of the shards. */
   shards: string[];
 }
 
 /** Small enough that little work is lost if the process is killed, large enough for few shards. */
 export const DEFAULT_PART_BYTES = 64 * 2 ** 20;
+/** Problems of skipped lines that the record of a part lists. */
+const LISTED_PROBLEMS = 1000;
 /** The shard size of llm.c. */
 const SHARD_TOKENS = 1e8;
 
@@ -103,9 +107,9 @@ export function planParts(files: readonly FormattedFile[], partBytes: number): P
   return parts.map((slices, index) => ({ index, slices }));
 }
 
-/** Whether lines of a file can be read from any position. */
+/** Whether the documents of a file can be read from any position. */
 const isSeekable = ({ content, compression, encoding }: TextFormat) =>
-  content === 'jsonl' && compression === null && encoding === 'utf-8';
+  content === 'parquet' || (content === 'jsonl' && compression === null && encoding === 'utf-8');
 
 /** Path of the record of a finished part, in the folder of the shards. */
 export function partRecord(folder: string, { index }: Part): string {
@@ -131,18 +135,25 @@ export function donePart(
 /** Bytes of a file; NaN, which is unequal to any number, if it is missing. */
 const sizeOf = (path: string) => statSync(path, { throwIfNoEntry: false })?.size ?? Number.NaN;
 
+/** How a part is prepared; the shards of parts without bad lines do not depend on it. */
+export interface PrepareOptions {
+  /** Called with the number of input bytes of each read. */
+  onRead?: (bytes: number) => void;
+  /** Whether lines and rows without a text are left out; otherwise they are errors. */
+  skipBad?: boolean;
+}
+
 /**
  * Tokenizes the documents of a part into train-*.bin and heldout-*.bin, and records that it is done.
  *
- * @param onRead called with the number of input bytes of each read
- * @throws InputError for input that is damaged or not in the format of its name
+ * @throws InputError for input that is damaged, or for a line or row without a text unless they are skipped
  */
 export async function preparePart(
   part: Part,
   settings: PrepareSettings,
   tokenizer: Tokenizer,
   folder: string,
-  onRead: (bytes: number) => void = () => undefined,
+  { onRead = () => undefined, skipBad = false }: PrepareOptions = {},
 ): Promise<PartResult> {
   const nameOf = (split: Split, shard: number) => shardName(split, part.index, shard);
   const writer = (split: Split) =>
@@ -151,9 +162,15 @@ export async function preparePart(
   const documents = { train: 0, heldout: 0 };
   let bytes = 0;
   let split: Split = 'train';
+  const skipped = { count: 0, problems: [] as string[] };
+  const onBad = (problem: string) => {
+    if (!skipBad) throw new InputError(`${problem}; --skip-bad leaves such lines out`);
+    skipped.count += 1;
+    if (skipped.count <= LISTED_PROBLEMS) skipped.problems.push(problem);
+  };
   try {
     for (const slice of part.slices) {
-      for await (const piece of documentPieces(slice, settings, onRead)) {
+      for await (const piece of documentPieces(slice, settings, onRead, onBad)) {
         if (piece.first) {
           split = splitOf(piece.bytes, settings);
           documents[split] += 1;
@@ -171,6 +188,7 @@ export async function preparePart(
     documents,
     tokens: { train: writers.train.tokens, heldout: writers.heldout.tokens },
     bytes,
+    ...(skipped.count > 0 ? { skipped } : {}),
     shards: SPLITS.flatMap((split) => writers[split].paths.map((_, shard) => nameOf(split, shard))),
   };
   writeJson(partRecord(folder, part), result);

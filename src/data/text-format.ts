@@ -11,12 +11,13 @@ import {
   sampleOfBytes,
   type TextEncoding,
 } from '../files/identify.js';
+import { CATEGORIES } from '../files/signatures.js';
 import { decodedText } from './encodings.js';
 import { hasJsonLines, isJsonDocument, isNamedJsonLines } from './json-lines.js';
 import { type Compression, firstUnpacked, isCompression } from './unpack.js';
 
 export interface TextFormat {
-  content: 'text' | 'jsonl';
+  content: 'text' | 'jsonl' | 'parquet';
   compression: Compression | null;
   encoding: TextEncoding;
   /** Bytes of the byte order mark at the start. */
@@ -89,7 +90,10 @@ function contentOf(
     }
     case 'format': {
       const { format } = identity;
-      const advice = format.id === 'shard' ? 'its tokens are ready: name it in data.train' : adviceOf(format);
+      if (format.id === 'parquet' && compression === null) return { ...plain, content: 'parquet' };
+      const isReadable = compression !== null && format.id !== undefined;
+      const tokens = format.id === 'shard' ? 'its tokens are ready: name it in data.train' : null;
+      const advice = isReadable ? CATEGORIES.compressed : (tokens ?? adviceOf(format));
       throw new InputError(`${path}: ${nameOfFormat(format)}${within}, not text: ${advice}`);
     }
     case 'guess': {

@@ -79,7 +79,7 @@ async function textSegments(
       memory += bytes.length + (last ? 1 : 0);
       if (memory > MOST_IN_MEMORY) {
         throw new InputError(
-          `${path}: more than ${MOST_IN_MEMORY / 2 ** 30} GiB of text in files that are compressed, JSON Lines or not UTF-8, which are read into memory: convert them to token files with mod data prepare`,
+          `${path}: more than ${MOST_IN_MEMORY / 2 ** 30} GiB of text in files that are compressed, JSON Lines, Parquet or not UTF-8, which are read into memory: convert them to token files with mod data prepare`,
         );
       }
     }

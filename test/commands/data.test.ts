@@ -52,6 +52,7 @@ const options = (out: string, other: Partial<DataPrepareOptions> = {}): DataPrep
   seed: 0,
   partBytes: 4000, // of about 12 kB
   unchecked: false,
+  skipBad: false,
   jobs: 1,
   json: true,
   quiet: true,
@@ -210,6 +211,30 @@ describe('mod data prepare', () => {
       expect(source.tokens).toBe(whole.join('\0').length + 1);
       source.close();
     }
+  });
+
+  it('counts and lists the lines without a text under --skip-bad, and otherwise names the option', async () => {
+    const path = join(folder, 'bad.jsonl');
+    const bad = ['{"text": null}', '{"text": "cut', '[1]'];
+    writeFileSync(path, `${lines(DOCUMENTS)}${bad.join('\n')}\n`);
+    const call = (skipBad: boolean) => {
+      const printed: string[] = [];
+      const how = options('bad', { skipBad, json: false });
+      return dataPrepareCommand([path], how, (text) => printed.push(text)).then(() => printed.join());
+    };
+    const at = lines(DOCUMENTS).length;
+    const first = `${path}: the line at byte ${at} has no text in its field 'text': no other field is text; name it with --field`;
+    await expect(call(false)).rejects.toThrow(`${first}; --skip-bad leaves such lines out`);
+    expect(await call(true)).toContain('skipped: 3 lines or rows without a text');
+    expect(readFileSync(join(folder, 'bad/skipped.txt'), 'utf8')).toBe(
+      [
+        first,
+        `${path}: the line at byte ${at + 15} is not JSON`,
+        `${path}: the line at byte ${at + 29} is not a JSON object`,
+        '',
+      ].join('\n'),
+    );
+    expect((await textOf('bad', 'train')).length).toBe((await textOf('all', 'train')).length);
   });
 
   it('accepts a folder in which an earlier call finished no part', async () => {

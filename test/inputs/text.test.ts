@@ -4,10 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync } from 'node:zlib';
 import { afterAll, describe, expect, it } from 'vitest';
-import { documentPieces } from '../../src/data/documents.js';
+import { documentPieces, type TextSlice } from '../../src/data/documents.js';
 import { textFormat } from '../../src/data/text-format.js';
 import { openTokens } from '../../src/data/tokens.js';
-import { encoded, fromBase64, LONG_TEXT, tarOf, tokenBytes } from '../support/inputs.js';
+import { encoded, fromBase64, LONG_TEXT, PARQUET, tarOf, tokenBytes } from '../support/inputs.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'mod-text-inputs-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -16,18 +16,23 @@ interface Options {
   separator?: string;
   unchecked?: boolean;
   field?: string;
+  skipBad?: boolean;
 }
 
 /** The documents, or the error without the path. */
 async function read(name: string, content: Buffer, options: Options = {}): Promise<string[] | string> {
-  const { separator = null, unchecked = false, field = 'text' } = options;
+  const { separator = null, unchecked = false, field = 'text', skipBad = false } = options;
+  const pieces = (slice: TextSlice) =>
+    skipBad
+      ? documentPieces(slice, { separator, field }, undefined, () => undefined)
+      : documentPieces(slice, { separator, field });
   const path = join(folder, name);
   writeFileSync(path, content);
   try {
     const format = await textFormat(path, { separator, unchecked, option: '--unchecked' });
     const documents: string[] = [];
     const slice = { path, start: 0, end: null, format };
-    for await (const { bytes, first } of documentPieces(slice, { separator, field })) {
+    for await (const { bytes, first } of pieces(slice)) {
       if (first) documents.push('');
       documents.push(`${documents.pop()}${bytes}`);
     }
@@ -35,6 +40,13 @@ async function read(name: string, content: Buffer, options: Options = {}): Promi
   } catch (error) {
     return (error as Error).message.replace(`${path}: `, '');
   }
+}
+
+/** The bytes with one bit flipped in the byte at a position. */
+function flipped(bytes: Buffer, at: number): Buffer {
+  const copy = Buffer.from(bytes);
+  copy[at] = (copy[at] as number) ^ 1;
+  return copy;
 }
 
 const utf8 = (text: string) => Buffer.from(text);
@@ -103,6 +115,20 @@ describe('text is read', () => {
     ['infinities in a line', 'a', utf8('{"a": [-Infinity, Infinity], "text": "\\"NaN\\""}\n'), ['"NaN"']],
     ['text with a line of JSON', 'a', utf8(`Such as\n${LINES}this.\n`), [`Such as\n${LINES}this.\n`]],
     ['a JSON document as text', 'a.txt', utf8('{\n "a": 1\n}\n'), ['{\n "a": 1\n}\n']],
+    ['Parquet, by another name', 'a', PARQUET.zstd, ['one']],
+    ['Parquet of another column', 'a', PARQUET.snappy, ['a', 'b', 'c', 'd'], { field: 'title' }],
+    ['Parquet with nulls, skipped', 'a', PARQUET.snappy, ['one', 'four naïve'], { skipBad: true }],
+    ['Parquet with LZ4', 'a', PARQUET.lz4, ['lz4 lz4 lz4 lz4 lz4 lz4 lz4']],
+    ['Parquet with gzip', 'a', PARQUET.gzip, ['gz']],
+    ['Parquet with Brotli', 'a', PARQUET.brotli, ['br']],
+    ['Parquet without rows', 'a', PARQUET.empty, []],
+    [
+      'JSON Lines with damage, skipped',
+      'a.jsonl',
+      utf8(`${LINES}{"text": \n{"text": null}\n[1]\n${LINES}`),
+      ['one', 'two', 'one', 'two'],
+      { skipBad: true },
+    ],
     ['NULs that separate', 'a', utf8('one\0two\0'), ['one', 'two'], { separator: '\0' }],
     ['Latin-1, unchecked', 'a', Buffer.from('é', 'latin1'), ['\ufffd'], { unchecked: true }],
     ['NULs, unchecked', 'a', utf8('a\0b'), ['a\0b'], { unchecked: true }],
@@ -219,6 +245,18 @@ describe('files that are not text are refused', () => {
       gzipSync(tarOf('a.txt', 'text')),
       'a tar archive in gzip, not text: unpack it and name the files in it',
     ],
+    ['a Parquet row without a text', PARQUET.snappy, "row 2 has no text in its column 'text'"],
+    [
+      'Parquet that ends early',
+      PARQUET.gzip.subarray(0, -20),
+      'a Parquet file that ends early, not text: copy it again',
+    ],
+    ['Parquet in gzip', gzipSync(PARQUET.gzip), 'a Parquet file in gzip, not text: decompress it first'],
+    [
+      'Parquet with a flipped bit',
+      flipped(PARQUET.zstd, PARQUET.zstd.indexOf('one')),
+      'damaged Parquet, or of a kind that is not read: the checksum of a page differs',
+    ],
     [
       'gzip in gzip',
       gzipSync(gzipSync('text')),
@@ -256,6 +294,15 @@ describe('files that are not text are refused', () => {
   );
 });
 
+describe('a Parquet file without the column is refused', () => {
+  it.each([
+    ['body', "has no column 'body': text is in title, text; name it with --field"],
+    ['id', "the column 'id' is not text: text is in title, text; name it with --field"],
+  ])('%s', async (field, message) => {
+    expect(await read('a', PARQUET.snappy, { field })).toBe(message);
+  });
+});
+
 describe('data.text', () => {
   const tokens = async (name: string, content: Buffer, more = {}) => {
     writeFileSync(join(folder, name), content);
@@ -275,6 +322,7 @@ describe('data.text', () => {
     ['a', XZ, 'text of xz\n\0'],
     ['a.jsonl', utf8(LINES), 'one\0two\0'],
     ['a', gzipSync(LINES), 'one\0two\0'],
+    ['a', PARQUET.zstd, 'one\0'],
   ])('reads %s %s as the bytes of its documents, each with a NUL: %j', async (name, content, expected) => {
     expect(await tokens(name, content)).toBe(expected);
   });
