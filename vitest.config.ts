@@ -12,6 +12,7 @@ export const INTEGRATION = [
   'test/closed-choices.test.ts',
   'test/commands/{completion,data,generate,tune}.test.ts',
   'test/crash/**/*.test.ts',
+  'test/environments/**/*.test.ts',
   'test/eval/eval.test.ts',
   'test/examples/pytorch.test.ts',
   'test/export/export.test.ts',

@@ -26,7 +26,7 @@ import {
 } from './cli-options.js';
 import { completionScript, SHELLS } from './commands/completion-scripts.js';
 import { STATUS_ORDERS } from './commands/status-view.js';
-import { isJournal, JOURNAL_PRIORITY } from './commands/terminal.js';
+import { isJournal, JOURNAL_PRIORITY, releaseLostTerminals } from './commands/terminal.js';
 import { TEXT_FIELD } from './data/config.js';
 import { DEFAULT_PART_BYTES } from './data/prepare.js';
 import { InputError, messageOf, TryLaterError } from './errors.js';
@@ -614,6 +614,7 @@ function addCompletion(mod: Command): void {
 export async function main(argv: string[]): Promise<void> {
   process.exitCode = EXIT.done;
   handleOutputErrors();
+  releaseLostTerminals();
   const mod = program();
   try {
     await mod.parseAsync(argv);

@@ -1,8 +1,8 @@
 /** Describes this machine: processor, memory, disk, GPUs. Reads the operating system and nvidia-smi; loads no libraries. */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, statfsSync } from 'node:fs';
-import { availableParallelism, cpus, freemem, totalmem } from 'node:os';
-import { dirname, resolve } from 'node:path';
+import { availableParallelism, cpus, freemem, homedir, totalmem } from 'node:os';
+import { dirname, isAbsolute, join, resolve } from 'node:path';
 
 export interface Gpu {
   /** In the notation of CUDA_VISIBLE_DEVICES: GPU-5b2b8b6e-... */
@@ -22,6 +22,40 @@ export interface Machine {
   memoryBytes: number;
   freeMemoryBytes: number;
   gpus: Gpu[];
+}
+
+/**
+ * The folder of this program in the user's cache: `$XDG_CACHE_HOME/mod`, otherwise `~/.cache/mod`; null for a user without a
+ * home folder, as in a container that runs under a bare number. A relative path is none (XDG Base Directory Specification).
+ */
+export function cacheFolder(env: NodeJS.ProcessEnv = process.env): string | null {
+  const { XDG_CACHE_HOME = '' } = env;
+  if (isAbsolute(XDG_CACHE_HOME)) return join(XDG_CACHE_HOME, 'mod');
+  try {
+    const home = homedir();
+    return isAbsolute(home) ? join(home, '.cache', 'mod') : null;
+  } catch {
+    return null; // no HOME, and no entry for this user in the user database
+  }
+}
+
+/** Files that this process may have open at a time, `ulimit -n`; infinity where Linux does not say. */
+export function openFileLimit(limits: string | null = readLimits()): number {
+  const [, soft] = /^Max open files +(\d+)/m.exec(limits ?? '') ?? [];
+  return soft === undefined ? Number.POSITIVE_INFINITY : Number(soft);
+}
+
+function readLimits(): string | null {
+  try {
+    return readFileSync('/proc/self/limits', 'utf8');
+  } catch {
+    return null;
+  }
+}
+
+/** Whether an output redraws lines in place: a terminal that moves its cursor, which TERM=dumb does not. */
+export function movesCursor(out: { isTTY?: boolean }, env: NodeJS.ProcessEnv = process.env): boolean {
+  return out.isTTY === true && env.TERM !== 'dumb';
 }
 
 /** A processor's name, as the operating system gives it. */

@@ -13,7 +13,8 @@ const BASE = {
   random: [],
   statistics: [],
   machine: ['errors'],
-  files: ['errors', 'format'],
+  ffi: ['errors'],
+  files: ['errors', 'ffi', 'format'],
   /** Files of backends/ that need no backend; the table of names has the function that loads each one. */
   'backends/precisions': [],
   'backends/names': ['backends'],

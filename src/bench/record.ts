@@ -1,11 +1,13 @@
 /** Stores the rates that `mod bench` measures, from which `mod plan` estimates times: a small file in the user's cache folder. */
 import { mkdirSync, readFileSync } from 'node:fs';
-import { homedir, hostname } from 'node:os';
+import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { BACKEND_NAMES, type RequestedBackend } from '../backends/names.js';
 import { PRECISIONS, type RequestedPrecision } from '../backends/precisions.js';
+import { InputError } from '../errors.js';
 import { writeFileAtomic } from '../files/atomic.js';
+import { cacheFolder } from '../machine.js';
 
 const recordSchema = z.object({
   /** Several machines may share the user's cache folder. */
@@ -25,13 +27,15 @@ const recordSchema = z.object({
 
 export type BenchRecord = z.output<typeof recordSchema>;
 
-/** `$XDG_CACHE_HOME/mod/bench.json`; `~/.cache/mod/bench.json` if the variable is not set. */
-export function benchRecordPath(env: NodeJS.ProcessEnv = process.env): string {
-  return join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'mod', 'bench.json');
+/** `bench.json` in the user's cache folder; null for a user without one. */
+export function benchRecordPath(env: NodeJS.ProcessEnv = process.env): string | null {
+  const folder = cacheFolder(env);
+  return folder === null ? null : join(folder, 'bench.json');
 }
 
 /** The records of a file; none if it is missing or invalid, since it is only a cache. */
-export function readBenchRecords(path: string): BenchRecord[] {
+export function readBenchRecords(path: string | null): BenchRecord[] {
+  if (path === null) return [];
   let json: unknown;
   try {
     json = JSON.parse(readFileSync(path, 'utf8'));
@@ -45,8 +49,13 @@ export function readBenchRecords(path: string): BenchRecord[] {
   });
 }
 
-/** Adds a record to a file; it replaces one of the same machine, backend, device, precision and shape. */
-export function addBenchRecord(path: string, added: BenchRecord): void {
+/**
+ * Adds a record to a file; it replaces one of the same machine, backend, device, precision and shape.
+ *
+ * @throws InputError without a path; the system's error if the file cannot be written
+ */
+export function addBenchRecord(path: string | null, added: BenchRecord): void {
+  if (path === null) throw new InputError('this user has no home folder: set XDG_CACHE_HOME');
   const others = readBenchRecords(path).filter((record) => keyOf(record) !== keyOf(added));
   mkdirSync(dirname(path), { recursive: true });
   writeFileAtomic(path, `${JSON.stringify([...others, added], null, 1)}\n`);

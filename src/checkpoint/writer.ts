@@ -23,13 +23,14 @@ export async function writeCheckpointInThread(job: CheckpointJob): Promise<void>
 }
 
 function inThread(job: CheckpointJob): Promise<ThreadResult> {
-  // q, k and v share one buffer, which is transferred once. Small buffers belong to Node's pool and are copied.
-  const buffers = new Set(job.files.flatMap(({ parts }) => parts.map(({ buffer }) => buffer as ArrayBuffer)));
-  const large = [...buffers].filter(({ byteLength }) => byteLength > Buffer.poolSize);
+  // q, k and v share one buffer, which is transferred once. A Buffer may be a part of Node's pool, whose size depends on the
+  // version and which cannot be transferred: headers and texts are copied.
+  const tensors = job.files.flatMap(({ parts }) => parts.filter((part) => !Buffer.isBuffer(part)));
+  const buffers = new Set(tensors.map(({ buffer }) => buffer as ArrayBuffer));
   return new Promise((resolve, reject) => {
     const worker = new Worker(new URL('./writer-thread.js', import.meta.url), {
       workerData: job,
-      transferList: large,
+      transferList: [...buffers],
     });
     worker.on('message', resolve).on('error', reject);
     worker.on('exit', (code) =>

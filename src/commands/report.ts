@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { makeResultsFolder } from '../files/atomic.js';
 import { jsonText } from '../files/numbers.js';
 import { counted } from '../format.js';
+import { NO_PNG } from '../report/png.js';
 import { predict } from '../report/prediction.js';
 import { readPredictions, writePrediction } from '../report/prediction-files.js';
 import { numbersOf, reportOf, writeReport } from '../report/report.js';
@@ -70,6 +71,7 @@ export async function reportCommand(
       );
       const { page } = writeReport(folder, report, new Date(), watch && inProgress ? RELOAD_SECONDS : null);
       if (open && written === '') openInBrowser(page);
+      if (NO_PNG !== null && written === '') console.error(NO_PNG);
       const { study, figures } = report;
       const done = `${study.done.length} of ${counted(runs.length, 'run')}`;
       print(

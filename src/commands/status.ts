@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { folderBytes } from '../checkpoint/folder.js';
 import { jsonText } from '../files/numbers.js';
 import { bytes, counted, lossText, table } from '../format.js';
+import { movesCursor } from '../machine.js';
 import { readManifest, readResult, runFiles } from '../results/run-folder.js';
 import { findSweep, isSweeping, orphanRuns, readPlan } from '../results/sweep-folder.js';
 import { refreshTables } from '../results/tables.js';
@@ -55,7 +56,7 @@ export async function statusCommand(
     refreshTables(sweepFolder, runs);
     const ended = !watch || !isInProgress(progress.runs, sweeping);
     const terminal = terminalOf(out);
-    const redrawn = watch && !json && out.isTTY;
+    const redrawn = watch && !json && movesCursor(out);
     const print = (text: string) => {
       if (redrawn)
         out.write(`${HOME}${text.replaceAll('\n', `${CLEAR_LINE}\n`)}${CLEAR_LINE}\n${CLEAR_BELOW}`);

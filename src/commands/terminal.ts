@@ -1,5 +1,6 @@
 /** What the output of a command can show: its width and height, colours, and priorities of the systemd journal. */
-import { fstatSync } from 'node:fs';
+import { closeSync, fstatSync, openSync } from 'node:fs';
+import { isatty } from 'node:tty';
 import { styleText } from 'node:util';
 import { elided, type Paint, table } from '../format.js';
 
@@ -31,6 +32,21 @@ export function terminalOf(out: Output): Terminal {
     rows: out.rows ?? 24,
     paint: (colour, text) => (coloured ? styleText(colour, text, { validateStream: false }) : text),
   };
+}
+
+/**
+ * Replaces a terminal that was closed in the meantime by /dev/null when the process exits: Node restores the settings of the
+ * terminals that it found at its start, and aborts where one is gone.
+ */
+export function releaseLostTerminals(): void {
+  const terminals = [0, 1, 2].filter((descriptor) => isatty(descriptor));
+  process.on('exit', () => {
+    for (const descriptor of terminals) {
+      if (isatty(descriptor)) continue;
+      closeSync(descriptor);
+      openSync('/dev/null', 'r+'); // takes the lowest free descriptor, the one that was closed
+    }
+  });
 }
 
 /** Prefixes of a line in the systemd journal (sd-daemon(3)): its priority. */

@@ -32,8 +32,8 @@ export interface TrainRunCommandOptions {
 const clock = () => performance.timeOrigin + performance.now();
 
 /**
- * Trains one run of a sweep's plan, under the run's lock. Errors of the run become its result. On SIGTERM, SIGINT or the
- * end of the parent it saves and stops. A run that another process has finished since the parent's check is unchanged.
+ * Trains one run of a sweep's plan, under the run's lock. Errors of the run become its result. On SIGTERM, SIGINT, SIGHUP or
+ * the end of the parent it saves and stops. A run that another process has finished since the parent's check is unchanged.
  *
  * @throws InputError if the sweep's plan does not contain the run with this config hash
  * @throws TryLaterError if another process holds the run's lock

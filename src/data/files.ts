@@ -1,8 +1,8 @@
 /** Finds the files that a list of globs matches, sorted and without duplicates; reads the first bytes of a file. */
 import { closeSync, openSync, readSync, statSync } from 'node:fs';
-import { isAbsolute, relative, resolve } from 'node:path';
-import { globSync } from 'tinyglobby';
+import { dirname, isAbsolute, join, relative, resolve } from 'node:path';
 import { InputError, messageOf } from '../errors.js';
+import { globFiles } from './glob.js';
 
 export interface FoundFile {
   /** Absolute. */
@@ -25,14 +25,14 @@ export function findFiles(patterns: string[], baseDir: string): FoundFile[] {
   const found = new Map<string, FoundFile>();
   for (const pattern of patterns) {
     if (pattern.startsWith('!')) continue;
-    const named = isFile(resolve(baseDir, pattern));
+    const named = isFile(resolveFile(pattern, baseDir));
     const matches = named ? [pattern] : globFiles(pattern, excluded, baseDir);
     if (matches.length === 0) {
       throw new InputError(`no file matches '${pattern}' (relative to ${resolve(baseDir)})`);
     }
     for (const match of matches) {
-      const path = resolve(baseDir, match);
-      const name = isAbsolute(pattern) ? path : relative(baseDir, path);
+      const path = resolveFile(match, baseDir);
+      const name = isAbsolute(pattern) ? path : relative(baseDir, resolve(baseDir, match));
       found.set(path, { path, name, named: named || (found.get(path)?.named ?? false) });
     }
   }
@@ -41,8 +41,19 @@ export function findFiles(patterns: string[], baseDir: string): FoundFile[] {
   return [...found.values()].sort((a, b) => (key(a) < key(b) ? -1 : 1));
 }
 
-function globFiles(pattern: string, ignore: string[], cwd: string): string[] {
-  return globSync(pattern, { cwd, ignore, absolute: true, expandDirectories: false });
+/**
+ * The path of a pattern below `baseDir`. A file in `node_modules` that is not there may be in that folder of a parent, where
+ * npm installs the packages that several others need: it is looked for as Node does.
+ */
+function resolveFile(pattern: string, baseDir: string): string {
+  const path = resolve(baseDir, pattern);
+  const [, above, inside] = /^(.*?)node_modules[\\/](.*)$/s.exec(pattern) ?? [];
+  if (isFile(path) || inside === undefined || isAbsolute(pattern)) return path;
+  for (let folder = resolve(baseDir, above as string); dirname(folder) !== folder; folder = dirname(folder)) {
+    const hoisted = join(folder, 'node_modules', inside);
+    if (isFile(hoisted)) return hoisted;
+  }
+  return path;
 }
 
 /** Whether the path is a regular file that can be accessed. */

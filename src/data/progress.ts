@@ -1,6 +1,8 @@
 /** Shows the progress of reading files: a bar on a terminal, otherwise one line per interval. */
+
 import { SingleBar } from 'cli-progress';
 import { bytes, duration } from '../format.js';
+import { movesCursor } from '../machine.js';
 
 export interface ReadProgress {
   add(bytes: number): void;
@@ -21,7 +23,7 @@ export interface ProgressOptions {
 }
 
 export function readProgress(options: ProgressOptions): ReadProgress {
-  return options.out.isTTY ? bar(options) : lines(options);
+  return movesCursor(options.out) ? bar(options) : lines(options);
 }
 
 function bar({ total, done, out, now }: ProgressOptions): ReadProgress {

@@ -2,6 +2,7 @@
 import { closeSync, openSync, readSync, statSync } from 'node:fs';
 import { InputError, messageOf } from '../errors.js';
 import type { TokenWidth } from '../files/guess.js';
+import { openFileLimit } from '../machine.js';
 import type { TokenSource } from './token-source.js';
 
 /** The tokens of one file, little-endian, starting at byte `start`. */
@@ -16,7 +17,8 @@ export interface Segment {
   content?: Buffer;
 }
 
-const MAX_OPEN_FILES = 64;
+/** A process has two readers, and needs most of its open files for other things. */
+const MAX_OPEN_FILES = Math.max(1, Math.min(64, Math.floor(openFileLimit() / 8)));
 /** A multiple of every token size. */
 const BUFFER_BYTES = 64 * 1024;
 

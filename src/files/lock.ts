@@ -1,8 +1,8 @@
-/** File locks that the kernel releases when their process ends, however it ends: libc's flock, through koffi. */
+/** File locks that the kernel releases when their process ends, however it ends: flock(2). */
 import { closeSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { hostname, userInfo } from 'node:os';
-import koffi from 'koffi';
 import { InputError, messageOf, TryLaterError } from '../errors.js';
+import { flock } from './flock.js';
 
 export interface Lock {
   release(): void;
@@ -18,16 +18,8 @@ interface Holder {
   started_at: string;
 }
 
-/** The same on Linux and macOS. */
-const [LOCK_SH, LOCK_EX, LOCK_NB, LOCK_UN] = [1, 2, 4, 8];
 /** Number of attempts, over about one second: `isLocked` briefly holds shared locks. */
 const TRIES = 200;
-
-/** int flock(int fd, int operation): 0, or -1 and errno. */
-const flock = koffi.load(null).func('flock', 'int', ['int', 'int']) as (
-  fd: number,
-  operation: number,
-) => number;
 
 /**
  * Acquires the lock of a file. The file is created if missing and never removed: a lock on a file that may be deleted
@@ -95,7 +87,7 @@ export function isLocked(path: string): boolean {
   }
   try {
     // Shared, so that two concurrent checks do not see each other.
-    return !tryLock(file, LOCK_SH, path);
+    return !tryLock(file, 'shared', path);
   } finally {
     closeSync(file);
   }
@@ -103,29 +95,22 @@ export function isLocked(path: string): boolean {
 
 function lockExclusively(file: number, path: string): void {
   for (let i = 0; i < TRIES; i++) {
-    if (tryLock(file, LOCK_EX, path)) return;
+    if (tryLock(file, 'exclusive', path)) return;
     // If even a shared lock is refused, the lock is held; else another process was only checking.
-    if (!tryLock(file, LOCK_SH, path)) break;
-    flock(file, LOCK_UN);
+    if (!tryLock(file, 'shared', path)) break;
+    flock(file, 'unlock');
     sleep(1 + Math.random() * 8);
   }
   throw new TryLaterError(`${path} is held by ${describeHolder(path)}`);
 }
 
 /** Acquires the lock if it is free, without waiting; returns whether it succeeded. */
-function tryLock(file: number, operation: number, path: string): boolean {
-  const { EAGAIN, EINTR } = koffi.os.errno;
-  for (;;) {
-    if (flock(file, operation | LOCK_NB) === 0) return true;
-    const errno = koffi.errno();
-    if (errno === EAGAIN) return false;
-    if (errno !== EINTR) {
-      const [name] = Object.entries(koffi.os.errno).find(([, value]) => value === errno) ?? [errno];
-      throw new InputError(
-        `${path}: cannot be locked (flock: ${name}): choose a --results folder on a file system with locks`,
-      );
-    }
-  }
+function tryLock(file: number, operation: 'shared' | 'exclusive', path: string): boolean {
+  const error = flock(file, operation);
+  if (error === null || error === 'EAGAIN') return error === null;
+  throw new InputError(
+    `${path}: cannot be locked (flock: ${error}): choose a --results folder on a file system with locks`,
+  );
 }
 
 /** The name of the user of this process, or the number where it has no name, as in a container. */

@@ -41,7 +41,7 @@ export function reportOf(runs: readonly LoadedRun[], predictions: readonly Predi
 export interface ReportFiles {
   page: string;
   json: string;
-  /** The folder of the figures, each as `<id>.svg` and `<id>.png`. */
+  /** The folder of the figures, each as `<id>.svg` and, where it can be drawn, `<id>.png`. */
   figures: string;
 }
 
@@ -66,8 +66,11 @@ export function writeReport(
   const names = new Set<string>();
   for (const { id, svg } of figures.drawn) {
     writeFileAtomic(join(files.figures, `${id}.svg`), standalone(svg));
-    writeFileAtomic(join(files.figures, `${id}.png`), toPng(svg));
-    names.add(`${id}.svg`).add(`${id}.png`);
+    names.add(`${id}.svg`);
+    const png = toPng(svg);
+    if (png === null) continue;
+    writeFileAtomic(join(files.figures, `${id}.png`), png);
+    names.add(`${id}.png`);
   }
   for (const name of readdirSync(files.figures)) {
     if (/^[\w.-]+\.(svg|png)$/.test(name) && !names.has(name)) rmSync(join(files.figures, name));

@@ -1,6 +1,6 @@
 /** A sweep's folder, results/<sweep>/: its files, its plan, and how a command finds it. */
 import { existsSync, readdirSync, statSync } from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 import { InputError, TryLaterError } from '../errors.js';
 import { readJson, writeJson, writeJsonIfChanged } from '../files/json.js';
 import { describeHolder, isLocked, type Lock, waitForLock } from '../files/lock.js';
@@ -13,7 +13,18 @@ export interface SweepPlan {
   name: string;
   /** Absolute path of the sweep file's folder; the globs of `spec.data` are relative to it. */
   base_dir: string;
+  /** The same, relative to the sweep's folder: it is found after the whole tree has moved. Absent in plans of older versions. */
+  base_from_here?: string;
   runs: PlannedRun[];
+}
+
+/** The plan of a sweep file in `folder`. */
+export function planIn(
+  folder: string,
+  { name, dir }: { name: string; dir: string },
+  runs: PlannedRun[],
+): SweepPlan {
+  return { name, base_dir: dir, base_from_here: relative(resolve(folder), dir), runs };
 }
 
 export interface SweepFiles {
@@ -118,13 +129,19 @@ export function readPlan(folder: string): SweepPlan {
   throw new InputError(`${sweepFiles(folder).plan}: no such file: ${folder} is not a sweep's folder`);
 }
 
-/** Null if there is none. */
+/** Null if there is none. If the sweep file's folder is gone, and the tree has moved, `base_dir` is the folder at present. */
 export function tryReadPlan(folder: string): SweepPlan | null {
   const { plan } = sweepFiles(folder);
   const found = readJson(plan) as SweepPlan | null;
   if (found !== null && !Array.isArray(found.runs))
     throw new InputError(`${plan}: not a sweep's plan; delete it and run mod sweep again`);
-  return found;
+  return found === null ? null : { ...found, base_dir: presentBase(folder, found) };
+}
+
+function presentBase(folder: string, { base_dir, base_from_here }: SweepPlan): string {
+  if (base_from_here === undefined || existsSync(base_dir)) return base_dir;
+  const moved = resolve(folder, base_from_here);
+  return existsSync(moved) ? moved : base_dir;
 }
 
 /** Ids of the started runs in a sweep's folder that its plan does not contain: points that the sweep file lost. */
@@ -190,11 +207,14 @@ function lastWritten(folder: string): number {
   return Math.max(modified(plan) ?? 0, modified(runs) ?? 0);
 }
 
+/** A parent is a plain file, such as results/README.md, a link in a circle, or a folder of another user. */
+const NO_FOLDER: ReadonlySet<string | undefined> = new Set(['ENOTDIR', 'ELOOP', 'EACCES']);
+
 function modified(path: string): number | null {
   try {
     return statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? null;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOTDIR') return null; // a parent is a plain file, such as results/README.md
+    if (NO_FOLDER.has((error as NodeJS.ErrnoException).code)) return null;
     throw error;
   }
 }

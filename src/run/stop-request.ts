@@ -1,10 +1,20 @@
 /** Requests that a training process stop: a signal, a message from its sweep, or the sweep's end. A second signal exits at once. */
 import { constants } from 'node:os';
 
-export const STOP_SIGNALS = ['SIGINT', 'SIGTERM'] as const;
+/** SIGHUP: the terminal or the connection was closed. */
+export const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+export type StopSignal = (typeof STOP_SIGNALS)[number];
+
+/**
+ * Whether a further signal of this kind ends the process before it has saved. A closed terminal is reported by the kernel and
+ * again by the shell, and systemd may send SIGHUP right after SIGTERM: neither is a demand of a user.
+ */
+export function endsAtOnce(signal: StopSignal): boolean {
+  return signal !== 'SIGHUP';
+}
 
 /** Why a process stops; `max-hours`: the sweep's time limit. */
-export type StopReason = (typeof STOP_SIGNALS)[number] | 'max-hours';
+export type StopReason = StopSignal | 'max-hours';
 
 /** Message from a sweep to its training processes. */
 export interface StopMessage {
@@ -22,8 +32,8 @@ export class StopRequest {
   reason: StopReason | null = null;
 
   /**
-   * Listens for signals, messages from the parent, and the end of the channel to it. A second signal exits at once. A
-   * message after a signal is ignored: a terminal or service manager signals parent and child alike.
+   * Listens for signals, messages from the parent, and the end of the channel to it. A second SIGINT or SIGTERM exits at
+   * once. A message after a signal is ignored: a terminal or service manager signals parent and child alike.
    */
   listen(): void {
     for (const signal of STOP_SIGNALS) process.on(signal, this.onSignal);
@@ -40,9 +50,10 @@ export class StopRequest {
   private signalled = false;
 
   private readonly onSignal = (signal: NodeJS.Signals): void => {
+    this.reason ??= signal as StopSignal;
+    if (!endsAtOnce(signal as StopSignal)) return;
     if (this.signalled) process.exit(signalExitCode(signal));
     this.signalled = true;
-    this.reason ??= signal as 'SIGINT' | 'SIGTERM';
   };
 
   private readonly onMessage = (message: unknown): void => {

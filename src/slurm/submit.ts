@@ -6,7 +6,7 @@ import { makeResultsFolder } from '../files/atomic.js';
 import { acquireLock } from '../files/lock.js';
 import type { PlannedRun } from '../plan/run.js';
 import { largestFirst } from '../plan/shard.js';
-import { sweepFiles, writePlan } from '../results/sweep-folder.js';
+import { planIn, sweepFiles, writePlan } from '../results/sweep-folder.js';
 import type { RunEnd } from '../run/messages.js';
 import { checkData, checkDisk, checkResults } from '../sweep/preflight.js';
 import {
@@ -68,7 +68,7 @@ export async function submitSweep(file: SweepFile, options: SubmitOptions): Prom
     };
     if (todo.length === 0) return { ...common, jobId: null, reportJobId: null, submitted: [] };
     checkDisk(folder, todo, options.concurrency ?? todo.length);
-    writePlan(folder, { name: file.name, base_dir: file.dir, runs: plan });
+    writePlan(folder, planIn(folder, file, plan));
     makeResultsFolder(slurmFolder(folder)); // Slurm writes the logs there, but does not create the folder
     const scripts = scriptsOf(file, folder, todo, options);
     const jobId = await sbatch(scripts.array, []);

@@ -8,7 +8,13 @@ import type { PlannedRun } from '../plan/run.js';
 import { planRow, runFiles, writeResult } from '../results/run-folder.js';
 import { runFolder } from '../results/sweep-folder.js';
 import type { RunEnd, RunMessage } from '../run/messages.js';
-import { STOP_SIGNALS, type StopMessage, type StopReason } from '../run/stop-request.js';
+import {
+  endsAtOnce,
+  STOP_SIGNALS,
+  type StopMessage,
+  type StopReason,
+  type StopSignal,
+} from '../run/stop-request.js';
 import { TIME_LIMITS, type TimeLimits, Watchdog } from './watchdog.js';
 
 /** Milliseconds between two looks at the progress of a run. */
@@ -20,9 +26,11 @@ export class RunProcesses {
   /** Why the processes were stopped; null if they were not. */
   stoppedBy: StopReason | null = null;
   private readonly children = new Set<ChildProcess>();
+  private isSignalled = false;
 
   /**
-   * Handles SIGINT and SIGTERM until closed: the first stops the training processes, a second one ends this process.
+   * Handles SIGINT, SIGTERM and SIGHUP until closed: the first stops the training processes, a second SIGINT or SIGTERM ends
+   * this process.
    *
    * @param baseDir the sweep file's folder
    * @param threads threads per process, for backends with threads
@@ -74,8 +82,11 @@ export class RunProcesses {
   }
 
   private readonly onSignal = (signal: NodeJS.Signals): void => {
-    this.close();
-    this.stop(signal as StopReason);
+    if (endsAtOnce(signal as StopSignal)) {
+      for (const other of STOP_SIGNALS) if (endsAtOnce(other)) process.off(other, this.onSignal);
+    }
+    if (!this.isSignalled) this.stop(signal as StopSignal);
+    this.isSignalled = true;
   };
 
   private start(

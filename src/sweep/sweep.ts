@@ -1,4 +1,5 @@
 /** A sweep: plans it, trains the runs that are not done in child processes, and updates its tables. */
+
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { type BackendChoice, describeBackend } from '../backends/choose.js';
@@ -9,11 +10,13 @@ import type { SweepFile } from '../config/sweep-file.js';
 import { messageOf } from '../errors.js';
 import { isDiskFull, makeResultsFolder } from '../files/atomic.js';
 import { acquireLock } from '../files/lock.js';
+import { movesCursor } from '../machine.js';
 import type { PlannedRun } from '../plan/run.js';
 import type { RunRow } from '../results/columns.js';
 import { runFiles } from '../results/run-folder.js';
 import { RUN_STATUSES } from '../results/run-status.js';
 import {
+  planIn,
   runFolder,
   type SweepPlan,
   sweepFiles,
@@ -93,8 +96,8 @@ const NO_GPU_LEFT = 'no GPU is left on which it can train: see mod doctor, then 
  */
 export async function sweep(file: SweepFile, options: SweepOptions): Promise<SweepOutcome> {
   const runs = planSweep(file, options);
-  const plan: SweepPlan = { name: file.name, base_dir: file.dir, runs };
   const folder = join(options.resultsDir, file.name);
+  const plan = planIn(folder, file, runs);
   const part = isPart(options);
   const selected = selectRuns(file, folder, runs, options);
   checkResults(folder, part ? selected : runs, file.dir, options.retry);
@@ -280,7 +283,7 @@ function countdown(hours: number | undefined): () => number {
 function displayOf({ quiet, out, times }: SweepOptions, total: number, done: number): Display {
   if (quiet) return silentDisplay;
   const options = { total, done, out, now: Date.now, interval: LINE_INTERVAL, times };
-  return out.isTTY ? barDisplay(options) : lineDisplay(options);
+  return movesCursor(out) ? barDisplay(options) : lineDisplay(options);
 }
 
 /** The failure of a run whose checkpoints no longer fit on the disk; null if they fit. */

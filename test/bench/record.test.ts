@@ -33,7 +33,7 @@ it('is in the cache folder of the user', () => {
 });
 
 it('keeps the newest record of a machine, device, precision and shape, and leaves no other file', () => {
-  const path = benchRecordPath({ XDG_CACHE_HOME: join(folder, 'new') });
+  const path = benchRecordPath({ XDG_CACHE_HOME: join(folder, 'new') }) as string;
   addBenchRecord(path, RECORD);
   addBenchRecord(path, { ...RECORD, precision: 'bf16' });
   addBenchRecord(path, { ...RECORD, flops_per_second: 2e10 });

@@ -64,17 +64,20 @@ it('a sweep continues after its output is closed', async () => {
 
 describe('a sweep that is stopped', () => {
   it.each([
-    ['SIGTERM', 143],
-    ['SIGINT', 130],
-  ] as const)('by %s saves, exits with %i, and resumes from there', async (signal, code) => {
+    [['SIGTERM'], 143],
+    [['SIGHUP', 'SIGHUP'], 129], // of a terminal that is closed: by the kernel, and again by the shell
+  ] as const)('by %j saves, exits with %i, and resumes from there', async (signals, code) => {
     const sweep = tiny(LONG);
     for (const from of [0, 1]) {
       const { child, ended } = startMod(args(sweep, '--quiet'));
       await trainerOf(sweep, from + 1);
       await sleep(300);
-      child.kill(signal);
+      for (const signal of signals) child.kill(signal);
       expect(await ended).toEqual({ code, stdout: '', stderr: '' });
       const folder = folderOf(sweep, LONG_RUN);
+      expect(readFileSync(runFiles(folder).log, 'utf8')).toContain(
+        `interrupted: stopped by ${signals[0]} after step`,
+      );
       const saved = checkpointSteps(runFiles(folder).checkpoints);
       expect(saved.length).toBe(from + 1);
       expect(readManifest(folder)?.attempts.map(({ from_step }) => from_step)).toEqual(

@@ -1,6 +1,6 @@
 /** Loads TensorFlow without its notices on stderr; errors are still thrown. */
 import { closeSync, openSync } from 'node:fs';
-import koffi from 'koffi';
+import { koffi } from '../../ffi.js';
 
 const STDERR = 2;
 

@@ -1,11 +1,10 @@
 /** cuDNN's attention: a plan for each shape, cached in memory and, with its compiled kernel, on disk. */
 import { createHash } from 'node:crypto';
-import { join } from 'node:path';
-import koffi from 'koffi';
 import { DeviceMemoryError } from '../../../errors.js';
+import { koffi } from '../../../ffi.js';
 import { type AttentionShape, backwardGraph, forwardGraph, TENSOR } from './attention-graph.js';
 import type { Cudnn, CudnnPlan } from './cudnn.js';
-import { cacheFolder, readCache, writeCache } from './disk-cache.js';
+import { cacheFile, kernelCacheFolder, readCache, writeCache } from './disk-cache.js';
 import type { Address } from './driver.js';
 
 /** The three graphs. */
@@ -36,7 +35,7 @@ export class AttentionPlans {
     private readonly cudnn: Cudnn,
     /** The GPU: a plan's kernel is compiled for it. */
     private readonly device: string,
-    private readonly folder = cacheFolder(),
+    private readonly folder = kernelCacheFolder(),
   ) {}
 
   /** The plan of a shape: from memory, else from disk, else a new plan, which is stored on disk. */
@@ -46,7 +45,7 @@ export class AttentionPlans {
     const known = this.plans.get(key);
     if (known !== undefined) return known;
     const digest = createHash('sha256').update(`${this.cudnn.version}\0${this.device}\0${key}`).digest('hex');
-    const path = join(this.folder, `attention-${digest.slice(0, 32)}.json`);
+    const path = cacheFile(this.folder, `attention-${digest.slice(0, 32)}.json`);
     const plan = this.fromDisk(path) ?? this.make(pass, shape, path);
     this.plans.set(key, plan);
     return plan;
@@ -63,7 +62,7 @@ export class AttentionPlans {
     return pass === 'forward' ? common : [...common, [TENSOR.one, this.one] as const];
   }
 
-  private fromDisk(path: string): CudnnPlan | null {
+  private fromDisk(path: string | null): CudnnPlan | null {
     const json = readCache(path);
     if (json === null) return null;
     try {
@@ -74,7 +73,7 @@ export class AttentionPlans {
     }
   }
 
-  private make(pass: AttentionPass, shape: AttentionShape, path: string): CudnnPlan {
+  private make(pass: AttentionPass, shape: AttentionShape, path: string | null): CudnnPlan {
     const operations =
       pass === 'forward'
         ? forwardGraph(this.cudnn, shape)

@@ -1,8 +1,7 @@
 /** Compiles kernels with NVRTC and caches the machine code on disk by source, architecture and compiler version. */
 import { createHash } from 'node:crypto';
-import { join } from 'node:path';
-import koffi from 'koffi';
-import { cacheFolder, readCache, writeCache } from './disk-cache.js';
+import { koffi } from '../../../ffi.js';
+import { cacheFile, kernelCacheFolder, readCache, writeCache } from './disk-cache.js';
 import { nvrtcBuiltins } from './libraries.js';
 
 function bind(path: string) {
@@ -78,12 +77,12 @@ export class Compiler {
     source: string,
     architecture: number,
     definitions: string[] = [],
-    folder = cacheFolder(),
+    folder = kernelCacheFolder(),
   ): Buffer {
     const key = createHash('sha256')
       .update([this.version, architecture, ...definitions, source].join('\0'))
       .digest('hex');
-    const path = join(folder, `${name.replace(/\W+/g, '-')}-${key.slice(0, 32)}.cubin`);
+    const path = cacheFile(folder, `${name.replace(/\W+/g, '-')}-${key.slice(0, 32)}.cubin`);
     const known = readCache(path);
     if (known !== null) return known;
     const cubin = this.compile(name, source, architecture, definitions);

@@ -1,6 +1,7 @@
 /** Matrix products through cuBLASLt, row-major as in the ops; the algorithm of each shape is chosen once. */
-import koffi from 'koffi';
+
 import { DeviceMemoryError } from '../../../errors.js';
+import { koffi } from '../../../ffi.js';
 import type { Address, Driver } from './driver.js';
 import { type ActivationStorage, BYTES_PER_ELEMENT } from './storage.js';
 import type { ProductTuning } from './tuning.js';

@@ -1,6 +1,7 @@
 /** cuDNN's graph API through koffi: descriptors and their attributes, engines by heuristics, plans as JSON. */
-import koffi from 'koffi';
+
 import { DeviceMemoryError } from '../../../errors.js';
+import { koffi } from '../../../ffi.js';
 import type { Address, Driver } from './driver.js';
 
 /** cudnnBackendDescriptorType_t */

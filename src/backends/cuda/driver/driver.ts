@@ -1,6 +1,7 @@
 /** The CUDA driver API through koffi: context, memory, stream, events, modules, launches and graphs. */
-import koffi from 'koffi';
+
 import { DeviceError, DeviceMemoryError } from '../../../errors.js';
+import { koffi } from '../../../ffi.js';
 
 /** A device address or a handle of the driver: below 2^53 on every platform that CUDA supports. */
 export type Address = number;

@@ -1,5 +1,5 @@
 /** Copies between JavaScript's memory and the device through pinned memory, so that the stream keeps running. */
-import koffi from 'koffi';
+import { koffi } from '../../../ffi.js';
 import type { Address, Driver } from './driver.js';
 
 /** Bytes of each upload buffer. */

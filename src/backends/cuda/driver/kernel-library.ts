@@ -1,5 +1,5 @@
 /** Compiles a kernel file at its first use and launches kernels with packed arguments. */
-import koffi from 'koffi';
+import { koffi } from '../../../ffi.js';
 import { type KernelFile, kernelDefinitions, kernelSource } from '../kernels/files.js';
 import type { Compiler } from './compiler.js';
 import type { Address, Driver } from './driver.js';

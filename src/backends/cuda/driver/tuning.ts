@@ -1,7 +1,6 @@
 /** The fastest algorithm for a product, or the fastest variant of a kernel: measured once on this GPU, cached on disk. */
 import { createHash } from 'node:crypto';
-import { join } from 'node:path';
-import { cacheFolder, readCache, writeCache } from './disk-cache.js';
+import { cacheFile, kernelCacheFolder, readCache, writeCache } from './disk-cache.js';
 import type { Address, Driver } from './driver.js';
 
 /** Timed runs, after one warm-up: of every candidate first, then of the few fastest (`FINALISTS`). */
@@ -14,7 +13,7 @@ const WRITE_EVERY = 5000;
 const LARGEST_RESULT = 2 ** 30;
 
 export class ProductTuning {
-  private readonly path: string;
+  private readonly path: string | null;
   /** By product: the fastest algorithm in hexadecimal, or the index of the fastest variant. */
   private readonly choices: Map<string, string>;
   /** Choices that are not in the file yet, and when it was last written, in milliseconds. */
@@ -28,12 +27,12 @@ export class ProductTuning {
     library: string,
     /** Whether work runs at once: nothing can be measured during a recording. */
     private readonly mayRun: () => boolean,
-    folder = cacheFolder(),
+    folder = kernelCacheFolder(),
   ) {
     const digest = createHash('sha256')
       .update(`${library}\0${driver.deviceName}\0${driver.driverVersion}`)
       .digest('hex');
-    this.path = join(folder, `products-${digest.slice(0, 32)}.json`);
+    this.path = cacheFile(folder, `products-${digest.slice(0, 32)}.json`);
     this.choices = storedChoices(this.path);
   }
 
@@ -125,7 +124,7 @@ function hex(algorithm: Uint8Array): string {
 }
 
 /** The choices in a cache file; empty if it is damaged or another kind of file. */
-function storedChoices(path: string): Map<string, string> {
+function storedChoices(path: string | null): Map<string, string> {
   try {
     const entries: unknown = JSON.parse(readCache(path)?.toString('utf8') ?? '[]');
     const isPair = (entry: unknown): entry is [string, string] =>
