@@ -32,15 +32,15 @@ export async function sweepSlurmCommand(
   return outcome;
 }
 
-function report({ folder, jobId, reportJobId, submitted, active, done }: SubmitOutcome): string {
+function report({ folder, jobIds, reportJobId, submitted, active, done }: SubmitOutcome): string {
   const already = [
     ...(done === 0 ? [] : [`${done} done`]),
     ...(active.length === 0 ? [] : [`${active.length} queued or running`]),
   ].join(', ');
-  if (jobId === null) return `nothing to submit: ${already || 'no runs left'}`;
+  if (jobIds.length === 0) return `nothing to submit: ${already || 'no runs left'}`;
   const before = already === '' ? '' : ` (${already} already)`;
   return [
-    `job ${jobId}: ${counted(submitted.length, 'run')}${before}; job ${reportJobId}: the report after them`,
-    `progress: mod status ${folder}; cancel: scancel ${jobId} ${reportJobId}`,
+    `job${jobIds.length === 1 ? '' : 's'} ${jobIds.join(', ')}: ${counted(submitted.length, 'run')}${before}; job ${reportJobId}: the report after them`,
+    `progress: mod status ${folder}; cancel: scancel ${[...jobIds, reportJobId].join(' ')}`,
   ].join('\n');
 }

@@ -16,11 +16,25 @@ export interface Scalar {
  */
 export function eventFile(scalars: readonly Scalar[], startedAt: number): Buffer {
   const version = [double(1, startedAt), text(3, 'brain.Event:2')];
-  const events = scalars.map(({ tag, step, value, wallTime }) => {
-    const summaryValue = Buffer.concat([text(1, tag), float(2, value)]);
-    return [double(1, wallTime), integer(2, step), bytes(5, bytes(1, summaryValue))];
-  });
-  return Buffer.concat([version, ...events].map((fields) => record(Buffer.concat(fields))));
+  return Buffer.concat([record(Buffer.concat(version)), eventRecords(scalars)]);
+}
+
+/** One Event per scalar. */
+export function eventRecords(scalars: readonly Scalar[]): Buffer {
+  return Buffer.concat(
+    scalars.map(({ tag, step, value, wallTime }) => {
+      const summaryValue = Buffer.concat([text(1, tag), float(2, value)]);
+      return record(Buffer.concat([double(1, wallTime), integer(2, step), bytes(5, bytes(1, summaryValue))]));
+    }),
+  );
+}
+
+/**
+ * The Event after which readers drop what they have from this step on: `session_log` 7 of event.proto, whose `status` 1 is
+ * START (1).
+ */
+export function restartRecord(step: number, wallTime: number): Buffer {
+  return record(Buffer.concat([double(1, wallTime), integer(2, step), bytes(7, integer(1, 1))]));
 }
 
 /** A TFRecord: length (uint64), its checksum, the data, its checksum, all little-endian. */
@@ -31,7 +45,7 @@ function record(data: Buffer): Buffer {
 }
 
 /** The masked CRC-32C of TFRecords: rotated and offset, because the CRC of data that contains CRCs is weak. */
-function checksum(data: Buffer): Buffer {
+export function checksum(data: Buffer): Buffer {
   const crc = crc32c(data);
   const masked = (((crc >>> 15) | (crc << 17)) + 0xa282ead8) >>> 0;
   const out = Buffer.alloc(4);

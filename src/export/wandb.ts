@@ -3,7 +3,10 @@ import { jsonText } from '../files/numbers.js';
 import type { LoadedRun } from '../results/load.js';
 import { type CurveStep, evaluationValues } from './curves.js';
 
-export interface WandbFiles {
+/** The names of a run's files. */
+export const WANDB_FILES = ['run.json', 'wandb-history.jsonl', 'wandb-summary.json'] as const;
+
+export interface WandbFiles extends Record<(typeof WANDB_FILES)[number], string> {
   /** The arguments of `wandb.init`: name, group, job type, tags, config. */
   'run.json': string;
   /** Lines of `_step`, `_runtime`, `_timestamp` and the values. */

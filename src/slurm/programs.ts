@@ -19,7 +19,7 @@ const NO_CONTROLLER = /unable to contact slurm controller|socket timed out|conne
  * @throws TryLaterError if the controller does not answer
  */
 export async function slurm(
-  program: 'sbatch' | 'squeue' | 'sacct',
+  program: 'sbatch' | 'squeue' | 'sacct' | 'scontrol',
   args: readonly string[],
   input = '',
 ): Promise<SlurmOutput> {

@@ -1,7 +1,7 @@
-/** `mod sweep --slurm`: submits one task per run that is neither done nor queued, and the report that runs after them. */
+/** `mod sweep --slurm`: submits one task per run that is neither done nor queued, in one or more job arrays, and the report that runs after them. */
 import { resolve } from 'node:path';
 import type { SweepFile } from '../config/sweep-file.js';
-import { InputError, messageOf } from '../errors.js';
+import { InputError, messageOf, TryLaterError } from '../errors.js';
 import { makeResultsFolder } from '../files/atomic.js';
 import { acquireLock } from '../files/lock.js';
 import type { PlannedRun } from '../plan/run.js';
@@ -17,6 +17,7 @@ import {
   type SelectionOptions,
   selectRuns,
 } from '../sweep/selection.js';
+import { chunksOf, tasksPerArray } from './arrays.js';
 import { slurm } from './programs.js';
 import { queuedTasks, type Task } from './queue.js';
 import { arrayScript, jobName, reportScript } from './script.js';
@@ -33,8 +34,8 @@ export interface SubmitOptions extends SelectionOptions {
 
 export interface SubmitOutcome {
   folder: string;
-  /** Id of the array; null if there was nothing to submit. */
-  jobId: string | null;
+  /** Ids of the arrays; none if there was nothing to submit. */
+  jobIds: string[];
   reportJobId: string | null;
   /** Runs submitted by this call, the most expensive first. */
   submitted: PlannedRun[];
@@ -46,11 +47,13 @@ export interface SubmitOutcome {
 }
 
 /**
- * Submits the array and the report.
+ * Submits the arrays and the report. With `concurrency`, an array starts when the one before has ended: Slurm limits the
+ * tasks of each by itself.
  *
  * @throws InputError for missing data, a config that has changed since its task was queued, options that sbatch rejects, or
  *   if Slurm is not installed
- * @throws TryLaterError if another process holds the sweep's lock, or Slurm's controller does not answer
+ * @throws TryLaterError if another process holds the sweep's lock, Slurm's controller does not answer, or only some of the
+ *   arrays were accepted
  */
 export async function submitSweep(file: SweepFile, options: SubmitOptions): Promise<SubmitOutcome> {
   const { folder, plan, selected, notDone } = prepareSubmission(file, options);
@@ -66,24 +69,59 @@ export async function submitSweep(file: SweepFile, options: SubmitOptions): Prom
       done: selected.length - notDone.length,
       failed: divergedBefore(folder, selected),
     };
-    if (todo.length === 0) return { ...common, jobId: null, reportJobId: null, submitted: [] };
+    if (todo.length === 0) return { ...common, jobIds: [], reportJobId: null, submitted: [] };
     checkDisk(folder, todo, options.concurrency ?? todo.length);
     writePlan(folder, planIn(folder, file, plan));
     makeResultsFolder(slurmFolder(folder)); // Slurm writes the logs there, but does not create the folder
-    const scripts = scriptsOf(file, folder, todo, options);
-    const jobId = await sbatch(scripts.array, []);
-    const runs = todo.map(({ run_id, config_hash }) => ({ run_id, config_hash }));
-    writeSubmission(folder, { job_id: jobId, job_name: jobName(file.name), runs });
-    const arrays = new Set([jobId, ...active.map(({ job }) => job.split('_')[0] as string)]);
+    const scripts = scriptsOf(file, folder, chunksOf(todo, await tasksPerArray()), options);
+    const { jobIds, submitted, rejected } = await submitArrays(file, folder, scripts.arrays, options);
+    const arrays = new Set([...jobIds, ...active.map(({ job }) => job.split('_')[0] as string)]);
     const reportJobId = await submitReport(scripts.report, [...arrays], folder);
-    return { ...common, jobId, reportJobId, submitted: todo };
+    if (rejected !== null) {
+      throw new TryLaterError(
+        `${submitted.length} of ${todo.length} runs were submitted, as job ${jobIds.join(', ')}; sbatch rejected the others: ${rejected}. Run the command again when there is room`,
+      );
+    }
+    return { ...common, jobIds, reportJobId, submitted };
   } finally {
     lock.release();
   }
 }
 
+/** The script of an array and its runs. */
+interface ArrayOfRuns {
+  script: string;
+  runs: readonly PlannedRun[];
+}
+
+/** Submits arrays until one is rejected, and records each: the first one's error is thrown, that of a later one returned. */
+async function submitArrays(
+  file: SweepFile,
+  folder: string,
+  arrays: readonly ArrayOfRuns[],
+  { concurrency }: SubmitOptions,
+): Promise<{ jobIds: string[]; submitted: PlannedRun[]; rejected: string | null }> {
+  const jobIds: string[] = [];
+  const submitted: PlannedRun[] = [];
+  for (const { script, runs } of arrays) {
+    const before = concurrency === undefined ? undefined : jobIds.at(-1);
+    try {
+      const jobId = await sbatch(script, before === undefined ? [] : [`--dependency=afterany:${before}`]);
+      const recorded = runs.map(({ run_id, config_hash }) => ({ run_id, config_hash }));
+      writeSubmission(folder, { job_id: jobId, job_name: jobName(file.name), runs: recorded });
+      jobIds.push(jobId);
+      submitted.push(...runs);
+    } catch (error) {
+      if (jobIds.length === 0 || !(error instanceof SbatchError)) throw error;
+      return { jobIds, submitted, rejected: error.reason };
+    }
+  }
+  return { jobIds, submitted, rejected: null };
+}
+
 /**
- * The scripts that submitSweep would submit. Writes nothing; queries Slurm only if there are earlier submissions.
+ * The scripts that submitSweep would submit. Writes nothing; queries Slurm for the size of arrays, if it is installed, and
+ * for tasks if there are earlier submissions.
  *
  * @throws InputError like submitSweep, except for missing data
  */
@@ -91,8 +129,14 @@ export async function drySubmit(file: SweepFile, options: SubmitOptions): Promis
   const { folder, plan, notDone } = prepareSubmission(file, options);
   const todo = notQueued(notDone, await activeTasks(file, folder, plan));
   if (todo.length === 0) return '# nothing to submit: every run is done, queued or running\n';
-  const { array, report } = scriptsOf(file, folder, todo, options);
-  return `${array}\n# Then, with --dependency=afterany: and the array's job id:\n\n${report}`;
+  const { arrays, report } = scriptsOf(file, folder, chunksOf(todo, await tasksPerArray()), options);
+  const next =
+    options.concurrency === undefined
+      ? '# Then:'
+      : "# Then, with --dependency=afterany: and that array's job id:";
+  const scripts = arrays.map(({ script }) => script).join(`\n${next}\n\n`);
+  const ids = arrays.length === 1 ? "the array's job id" : 'the job ids of the arrays';
+  return `${scripts}\n# Then, with --dependency=afterany: and ${ids}:\n\n${report}`;
 }
 
 /** The plan, the selected runs, and those of them that are not done, without querying Slurm. */
@@ -138,9 +182,9 @@ async function activeTasks(file: SweepFile, folder: string, plan: readonly Plann
 function scriptsOf(
   file: SweepFile,
   folder: string,
-  runs: readonly PlannedRun[],
+  chunks: readonly (readonly PlannedRun[])[],
   { resultsDir, command, sbatch, concurrency, backend, precision, retry }: SubmitOptions,
-): { array: string; report: string } {
+): { arrays: ArrayOfRuns[]; report: string } {
   const common = {
     name: file.name,
     config: resolve(file.path),
@@ -156,19 +200,24 @@ function scriptsOf(
     ...(retry ? ['--retry'] : []),
   ];
   return {
-    array: arrayScript({ ...common, runs, concurrency, flags }),
+    arrays: chunks.map((runs) => ({ runs, script: arrayScript({ ...common, runs, concurrency, flags }) })),
     report: reportScript(common),
   };
 }
 
-/** @returns the job's id */
-async function sbatch(script: string, args: readonly string[]): Promise<string> {
-  const { stdout, error } = await slurm('sbatch', ['--parsable', ...args], script);
-  if (error !== '') {
-    throw new InputError(
-      `sbatch rejected the job: ${error.replaceAll('\n', '; ')}. Nothing was submitted: correct --sbatch; --dry-run prints the script`,
+/** A job that sbatch rejects. */
+class SbatchError extends InputError {
+  constructor(readonly reason: string) {
+    super(
+      `sbatch rejected the job: ${reason}. Nothing was submitted: correct --sbatch; --dry-run prints the script`,
     );
   }
+}
+
+/** @returns the job's id @throws SbatchError */
+async function sbatch(script: string, args: readonly string[]): Promise<string> {
+  const { stdout, error } = await slurm('sbatch', ['--parsable', ...args], script);
+  if (error !== '') throw new SbatchError(error.replaceAll('\n', '; '));
   return stdout.trim().split(';')[0] as string; // the cluster's name may follow after a semicolon
 }
 

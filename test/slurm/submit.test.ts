@@ -1,11 +1,12 @@
 /** `mod sweep --slurm` without Slurm, and the parsing of the output of Slurm's programs. */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { makeResultsFolder } from '../../src/files/atomic.js';
 import { writePlan } from '../../src/results/sweep-folder.js';
+import { parseMaxArraySize } from '../../src/slurm/arrays.js';
 import { currentTasks, parseSacct, parseSqueue, type Task } from '../../src/slurm/queue.js';
 import { arrayScript } from '../../src/slurm/script.js';
 import { readSubmissions, writeSubmission } from '../../src/slurm/submission.js';
@@ -77,6 +78,79 @@ describe('without Slurm', () => {
     expect(code).toBe(2);
     expect(stderr).toMatch(message);
     expect(existsSync(results)).toBe(false);
+  });
+});
+
+describe('more runs than an array may have', () => {
+  /** Slurm's programs, of which sbatch numbers the jobs from 11 and records its arguments and script. */
+  function cluster(maxArraySize: string, sbatch = ''): string {
+    const programs = folder();
+    const program = (name: string, body: string) =>
+      writeFileSync(join(programs, name), `#!/bin/sh\ncd '${programs}'\n${body}\n`, { mode: 0o755 });
+    program('scontrol', `echo 'MaxArraySize            = ${maxArraySize}'`);
+    program('squeue', '');
+    program(
+      'sbatch',
+      `echo x >> count; id=$((10 + $(wc -l < count))); ${sbatch}\ncat > script-$id; echo "$@" > args-$id; echo $id`,
+    );
+    vi.stubEnv('PATH', `${programs}:/usr/bin:/bin`);
+    return programs;
+  }
+  const submit = (config: string, results: string, ...more: string[]) =>
+    mod('sweep', config, '--results', results, '--slurm', ...more);
+  const read = (programs: string, name: string) => readFileSync(join(programs, name), 'utf8').trim();
+
+  it('are submitted as several arrays, one after the other under --concurrency, and one report', async () => {
+    const { config, results } = tiny();
+    const programs = cluster('2');
+    const { code, stdout, stderr } = await submit(config, results, '--concurrency', '1');
+    expect([code, stderr]).toEqual([0, '']);
+    expect(stdout).toContain('jobs 11, 12: 3 runs; job 13: the report after them\n');
+    expect(stdout).toMatch(/cancel: scancel 11 12 13\n$/);
+    expect(['11', '12', '13'].map((id) => read(programs, `args-${id}`))).toEqual([
+      '--parsable',
+      '--parsable --dependency=afterany:11',
+      '--parsable --dependency=afterany:11:12',
+    ]);
+    expect(read(programs, 'script-11')).toContain('#SBATCH --array=0-1%1\n');
+    expect(read(programs, 'script-12')).toContain('#SBATCH --array=0-0%1\n');
+    const submissions = readSubmissions(join(results, 'tiny'));
+    expect(submissions.map(({ job_id, runs }) => [job_id, runs.length])).toEqual([
+      ['12', 1],
+      ['11', 2],
+    ]);
+    expect(new Set(submissions.flatMap(({ runs }) => runs.map(({ run_id }) => run_id)))).toEqual(
+      new Set(TINY_RUNS),
+    );
+  });
+
+  it('of which only some are accepted: exit code 75 with their jobs, and the report', async () => {
+    const { config, results } = tiny();
+    const programs = cluster(
+      '2',
+      '[ $id = 12 ] && { echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1; }',
+    );
+    const { code, stderr } = await submit(config, results);
+    expect([code, stderr]).toEqual([
+      75,
+      'mod: 2 of 3 runs were submitted, as job 11; sbatch rejected the others: QOSMaxSubmitJobPerUserLimit. Run the command again when there is room\n',
+    ]);
+    expect(read(programs, 'args-13')).toBe('--parsable --dependency=afterany:11');
+    expect(readSubmissions(join(results, 'tiny')).map(({ job_id }) => job_id)).toEqual(['11']);
+  });
+
+  it('are refused without job arrays', async () => {
+    const { config, results } = tiny();
+    cluster('0');
+    const { code, stderr } = await submit(config, results, '--dry-run');
+    expect([code, stderr]).toEqual([2, expect.stringContaining('no job arrays (MaxArraySize is 0)')]);
+  });
+
+  it('scontrol: the size, null if it is not there', () => {
+    expect(
+      parseMaxArraySize('MaxAge = 3\nMaxArraySize            = 1001\nMaxBatchRequeue         = 5\n'),
+    ).toBe(1001);
+    expect(parseMaxArraySize('MaxBatchRequeue         = 5\n')).toBeNull();
   });
 });
 
