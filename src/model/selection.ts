@@ -24,9 +24,10 @@ export interface PackedSelection {
   mask: Tensor;
 }
 
-/** The k = floor(C·T + 0.5) tokens of each sequence with the largest router weights. r [B, T] */
+/** The k = floor(C·T + 0.5) tokens of each sequence with the largest router weights, at least one. r [B, T] */
 export function selectByCapacity(r: Tensor, capacity: number): Selection {
-  return selectTopK(r, selectedTokens(capacity, r.shape[1] as number));
+  // A short text, or a checkpoint of another program, can ask for none, which no kernel of top-k computes.
+  return selectTopK(r, Math.max(1, selectedTokens(capacity, r.shape[1] as number)));
 }
 
 /**

@@ -22,7 +22,7 @@ import { type Argument, address, KernelLibrary, type LaunchShape, long } from '.
 import { type Block, DeviceMemory, type MemoryUse } from './driver/memory.js';
 import { type ActivationStorage, BYTES_PER_ELEMENT, type Storage } from './driver/storage.js';
 import { ProductTuning } from './driver/tuning.js';
-import type { KernelFile } from './kernels/files.js';
+import { type KernelFile, kernelDigest } from './kernels/files.js';
 
 export const CUDA = 'cuda';
 /** Seconds after which a checked launch is an error. */
@@ -92,7 +92,9 @@ export class CudaBackend extends KernelBackend {
     this.uploads = new Uploads(parts.driver);
     this.downloads = new Downloads(parts.driver);
     this.data = new DataStorage(this, engine());
-    this.tuning = new ProductTuning(parts.driver, `cublasLt ${parts.cublas.version}`, () => !this.recording);
+    // Some of the measured variants run kernels of elementwise.cu after a product.
+    const measured = `cublasLt ${parts.cublas.version}, NVRTC ${parts.compiler.version}, ${kernelDigest('elementwise')}`;
+    this.tuning = new ProductTuning(parts.driver, measured, () => !this.recording);
     // float32 is for accuracy, not for speed, and a measured choice may differ between runs.
     // The shapes of packed rows are many and short-lived: measuring each would take longer than the products.
     this.cublas.tuning = () =>

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import koffi from 'koffi';
 import { afterAll, describe, expect, it } from 'vitest';
-import { AttentionPlans, cudnnSupports } from '../../../src/backends/cuda/driver/attention-plans.js';
+import { AttentionPlans } from '../../../src/backends/cuda/driver/attention-plans.js';
 import { Compiler } from '../../../src/backends/cuda/driver/compiler.js';
 import { Cudnn } from '../../../src/backends/cuda/driver/cudnn.js';
 import { libraries } from '../../support/cuda-libraries.js';
@@ -75,8 +75,8 @@ describe.skipIf(typeof cudnn === 'string')('cuDNN', () => {
     { batch: 1, heads: 2, n: 77, size: 32 },
     { batch: 2, heads: 2, n: 200, size: 128 },
   ])('plans attention of $batch sequences of $n tokens, $heads heads of $size', (shape) => {
-    expect(cudnnSupports(shape)).toBe(true);
     const plans = new AttentionPlans(opened, 'H200', folder);
+    expect(plans.supports(shape)).toBe(true);
     for (const pass of ['forward', 'backward', 'deterministic backward'] as const) {
       expect(plans.plan(pass, shape).workspaceBytes, pass).toBeLessThan(4 * 2 ** 30);
     }
@@ -91,13 +91,16 @@ describe.skipIf(typeof cudnn === 'string')('cuDNN', () => {
     writeFileSync(join(own, name), 'broken');
     expect(new AttentionPlans(opened, 'H200', own).plan('forward', shape).workspaceBytes).toBe(bytes);
   });
-});
 
-it.each([
-  [{ batch: 1, heads: 1, n: 64, size: 20 }, false],
-  [{ batch: 1, heads: 1, n: 64, size: 160 }, false],
-  [{ batch: 1, heads: 1, n: 1, size: 64 }, false],
-  [{ batch: 1, heads: 1, n: 64, size: 64 }, true],
-])('cuDNN supports %j: %s', (shape, supported) => {
-  expect(cudnnSupports(shape)).toBe(supported);
+  it.each([
+    [{ batch: 1, heads: 1, n: 64, size: 20 }, false],
+    [{ batch: 1, heads: 1, n: 64, size: 264 }, false],
+    [{ batch: 1, heads: 1, n: 1, size: 64 }, false],
+    [{ batch: 1, heads: 1, n: 64, size: 64 }, true],
+    [{ batch: 2, heads: 2, n: 256, size: 160 }, true],
+    [{ batch: 2, heads: 2, n: 256, size: 192 }, true],
+    [{ batch: 2, heads: 2, n: 256, size: 256 }, true],
+  ])('supports %j: %s', (shape, supported) => {
+    expect(new AttentionPlans(opened, 'H200', folder).supports(shape)).toBe(supported);
+  });
 });

@@ -2,7 +2,15 @@
  * Causal attention as cuDNN graphs, forward and backward: 14 and 22 operations that its engines fuse into one kernel each.
  * They equal those of NVIDIA's cudnn-frontend in every attribute.
  */
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { type Cudnn, DESCRIPTOR, Descriptor } from './cudnn.js';
+
+/** A digest of this file: a plan on disk is of the graphs as they were. */
+export const GRAPH_DIGEST: string = createHash('sha256')
+  .update(readFileSync(fileURLToPath(import.meta.url)))
+  .digest('hex');
 
 /** Heads of size K over n tokens of B sequences, read from packed rows of q, k and v. */
 export interface AttentionShape {

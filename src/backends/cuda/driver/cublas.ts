@@ -137,7 +137,7 @@ export class CublasLt {
   /** y = α·a·b, or y += α·a·b, for every batch; `auxiliary` is the epilogue's matrix, of y's shape. */
   multiply(product: Product, a: Address, b: Address, y: Address, auxiliary: Address = 0): void {
     if (product.m === 0 || product.n === 0) return;
-    const plan = this.plan(product, a, b, auxiliary);
+    const plan = this.plan(product, a, b, y, auxiliary);
     if (product.epilogue !== undefined) this.setAuxiliary(plan.descriptor, auxiliary);
     this.execute(product, plan, a, b, y);
   }
@@ -172,7 +172,7 @@ export class CublasLt {
     this.check(code, `the product ${nameOf(product)}`);
   }
 
-  private plan(product: Product, a: Address, b: Address, auxiliary: Address): Plan {
+  private plan(product: Product, a: Address, b: Address, y: Address, auxiliary: Address): Plan {
     const key = nameOf(product);
     const tuning = this.tuning();
     const name = tuning === null ? key : `${key} tuned`;
@@ -180,13 +180,13 @@ export class CublasLt {
     if (known !== undefined) return known;
     const { descriptor, layouts } = this.describe(product, auxiliary);
     const candidates = this.candidates(key, descriptor, layouts, tuning === null ? 1 : CANDIDATES);
-    const { m, n, batches = 1, result } = product;
-    const resultBytes = batches * m * n * BYTES_PER_ELEMENT[result];
+    const { m, n, batches = 1, result, accumulate } = product;
+    const scratch = accumulate ? batches * m * n * BYTES_PER_ELEMENT[result] : 0;
     const algorithm =
       tuning === null
         ? (candidates[0] as Uint8Array)
-        : tuning.fastestAlgorithm(key, candidates, resultBytes, (candidate, scratch) =>
-            this.execute(product, { descriptor, layouts, algorithm: candidate }, a, b, scratch),
+        : tuning.fastestAlgorithm(key, candidates, y, scratch, (candidate, to) =>
+            this.execute(product, { descriptor, layouts, algorithm: candidate }, a, b, to),
           );
     const plan = { descriptor, layouts, algorithm };
     this.plans.set(name, plan);

@@ -24,8 +24,6 @@ export interface LaunchShape {
 }
 
 const ARGUMENT_BYTES = 1024;
-/** Bytes of dynamic shared memory that every kernel may use without opting in. */
-const PLAIN_SHARED = 48 * 1024;
 
 export class KernelLibrary {
   private readonly modules = new Map<string, Address>();
@@ -86,7 +84,8 @@ export class KernelLibrary {
   }
 
   private allow(kernel: Address, shared: number): void {
-    if (shared <= PLAIN_SHARED || (this.allowed.get(kernel) ?? 0) >= shared) return;
+    // A kernel may use 48 KiB without opting in, static memory included, whose size is not known here.
+    if (shared === 0 || (this.allowed.get(kernel) ?? 0) >= shared) return;
     this.driver.allowSharedMemory(kernel, shared);
     this.allowed.set(kernel, shared);
   }

@@ -9,8 +9,14 @@ const RUNS = 3;
 const FINALISTS = 4;
 /** Milliseconds between two writes of the choices: a first step measures dozens of products in a row. */
 const WRITE_EVERY = 5000;
-/** Bytes of a result above which algorithms are not measured, since measuring needs the same memory again. */
-const LARGEST_RESULT = 2 ** 30;
+/** Bytes of memory above which the algorithms of a product that is added to its result are not measured. */
+const LARGEST_SCRATCH = 2 ** 30;
+
+/** Those with choices to write when the process exits. */
+const unsaved = new Set<ProductTuning>();
+process.once('exit', () => {
+  for (const tuning of unsaved) tuning.save();
+});
 
 export class ProductTuning {
   private readonly path: string | null;
@@ -19,7 +25,6 @@ export class ProductTuning {
   /** Choices that are not in the file yet, and when it was last written, in milliseconds. */
   private readonly unsaved = new Map<string, string>();
   private savedAt = Number.NEGATIVE_INFINITY;
-  private savesAtExit = false;
 
   /** @param library cuBLASLt's version: algorithms differ between versions */
   constructor(
@@ -38,25 +43,29 @@ export class ProductTuning {
 
   /**
    * The fastest of the candidates for a product: the stored choice if it is still a candidate, else measured by running
-   * each. The results go to memory that is returned to the driver at once, since only the first step measures.
+   * each, into the result itself.
+   *
+   * @param scratch bytes of other memory to run into, for a product that is added to its result; it is returned to the driver at
+   *   once, since only the first step measures
    */
   fastestAlgorithm(
     product: string,
     candidates: Uint8Array[],
-    resultBytes: number,
+    result: Address,
+    scratch: number,
     run: (algorithm: Uint8Array, result: Address) => void,
   ): Uint8Array {
     const [first] = candidates as [Uint8Array];
-    if (candidates.length === 1 || resultBytes > LARGEST_RESULT || !this.mayRun()) return first;
+    if (candidates.length === 1 || scratch > LARGEST_SCRATCH || !this.mayRun()) return first;
     const choice = this.choices.get(product);
     const stored = candidates.find((candidate) => hex(candidate) === choice);
     if (stored !== undefined) return stored;
-    const result = this.driver.allocate(resultBytes);
-    if (result === null) return first;
+    const other = scratch === 0 ? null : this.driver.allocate(scratch);
+    if (scratch > 0 && other === null) return first;
     try {
       const timed = (some: readonly Uint8Array[], runs: number) =>
         some
-          .map((candidate) => ({ candidate, time: this.time(() => run(candidate, result), runs) }))
+          .map((candidate) => ({ candidate, time: this.time(() => run(candidate, other ?? result), runs) }))
           .filter(({ time }) => Number.isFinite(time))
           .sort((a, b) => a.time - b.time)
           .map(({ candidate }) => candidate);
@@ -66,7 +75,7 @@ export class ProductTuning {
       this.store(product, hex(best));
       return best;
     } finally {
-      this.driver.free(result);
+      if (other !== null) this.driver.free(other);
     }
   }
 
@@ -89,12 +98,12 @@ export class ProductTuning {
     for (const [name, choice] of all) this.choices.set(name, choice);
     writeCache(this.path, Buffer.from(JSON.stringify([...all])));
     this.unsaved.clear();
+    unsaved.delete(this);
     this.savedAt = performance.now();
   }
 
   private store(name: string, choice: string): void {
-    if (!this.savesAtExit) process.once('exit', () => this.save());
-    this.savesAtExit = true;
+    unsaved.add(this);
     this.choices.set(name, choice);
     this.unsaved.set(name, choice);
     if (performance.now() - this.savedAt > WRITE_EVERY) this.save();

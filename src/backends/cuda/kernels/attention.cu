@@ -2,7 +2,7 @@
 //   P = softmax(scale·q·kᵀ) over the keys up to the query, out = P·v, logSumExp = log Σ exp(scale·q·kᵀ)
 // with an online softmax (Dao et al. 2022), so that no [n, n] matrix is stored; sums are always in the same order.
 // qkv [B, n, 3, H, K], its q and k rotated; out [B, n, H, K]; logSumExp and delta [B, H, n].
-// Blocks of 256 threads, 32 rows × 8: thread (i, j) has row i and every eighth column from j. Grid: (tiles of 32, B·H).
+// Blocks of 256 threads, 32 rows × 8: thread (i, j) has row i and every eighth column from j. Grid: (B·H, tiles of 32).
 // At the end the kernels of evaluation and decoding: packed sequences, and one new token that attends to a cache.
 
 #define TILE 32
@@ -13,7 +13,7 @@ struct Heads {
   int n, heads, size, batch, head;
   long long first; // the row of the sequence's first token
   __device__ Heads(int n, int heads, int size)
-      : n(n), heads(heads), size(size), batch(blockIdx.y / heads), head(blockIdx.y % heads), first((long long)batch * n) {}
+      : n(n), heads(heads), size(size), batch(blockIdx.x / heads), head(blockIdx.x % heads), first((long long)batch * n) {}
   // Offsets of row t: of q, k or v (0, 1, 2), of a tensor with heads merged, and of one number per row.
   __device__ long long packed(int t, int which) const {
     return ((first + t) * 3 + which) * heads * size + head * size;
@@ -59,7 +59,7 @@ __device__ inline float rowMax(float x) {
 __device__ void attend(const Heads &h, const activation *qkv, activation *out, float *logSumExp, float scale) {
   extern __shared__ float shared[];
   int n = h.n, size = h.size;
-  int pitch = size + 1, i = threadIdx.x / LANES, j = threadIdx.x % LANES, start = blockIdx.x * TILE, query = start + i;
+  int pitch = size + 1, i = threadIdx.x / LANES, j = threadIdx.x % LANES, start = blockIdx.y * TILE, query = start + i;
   float *q = shared, *kv = q + TILE * pitch, *weights = kv + TILE * pitch; // [TILE][TILE + 1]
   loadTile(qkv, h, 0, start, q);
   float sum[MAX_COLUMNS], top = NEGATIVE_INFINITY, total = 0.0f;
@@ -115,13 +115,13 @@ extern "C" __global__ void attention(const activation *qkv, activation *out, flo
 }
 
 // Packed sequences: sequence i is the lengths[i] rows from starts[i] on. Reads qkv [rows, 3, H, K]; writes out [rows, H, K].
-// Grid: (tiles of the longest, sequences · H).
+// Grid: (sequences · H, tiles of the longest).
 extern "C" __global__ void attentionSegments(const activation *qkv, activation *out, const int *starts,
                                              const int *lengths, int heads, int size, float scale) {
   Heads h(0, heads, size);
   h.first = starts[h.batch];
   h.n = lengths[h.batch];
-  if ((int)blockIdx.x * TILE < h.n) attend(h, qkv, out, 0, scale);
+  if ((int)blockIdx.y * TILE < h.n) attend(h, qkv, out, 0, scale);
 }
 
 // delta = Σ dout∘out over a head's columns. One warp for each token and head, `rows` in total; grid: rows / warps of a block.
@@ -143,7 +143,7 @@ extern "C" __global__ void attentionGradQuery(const activation *qkv, const activ
                                               float scale) {
   extern __shared__ float shared[];
   Heads h(n, heads, size);
-  int pitch = size + 1, i = threadIdx.x / LANES, j = threadIdx.x % LANES, start = blockIdx.x * TILE, query = start + i;
+  int pitch = size + 1, i = threadIdx.x / LANES, j = threadIdx.x % LANES, start = blockIdx.y * TILE, query = start + i;
   float *q = shared, *d = q + TILE * pitch, *k = d + TILE * pitch, *v = k + TILE * pitch, *ds = v + TILE * pitch;
   loadTile(qkv, h, 0, start, q);
   loadTile(dout, h, 3, start, d);
@@ -185,7 +185,7 @@ extern "C" __global__ void attentionGradKeyValue(const activation *qkv, const ac
                                                  float scale) {
   extern __shared__ float shared[];
   Heads h(n, heads, size);
-  int pitch = size + 1, i = threadIdx.x / LANES, j = threadIdx.x % LANES, start = blockIdx.x * TILE, key = start + i;
+  int pitch = size + 1, i = threadIdx.x / LANES, j = threadIdx.x % LANES, start = blockIdx.y * TILE, key = start + i;
   float *k = shared, *v = k + TILE * pitch, *q = v + TILE * pitch, *d = q + TILE * pitch, *p = d + TILE * pitch;
   float *ds = p + TILE * (TILE + 1);
   loadTile(qkv, h, 1, start, k);
@@ -232,33 +232,41 @@ extern "C" __global__ void attentionGradKeyValue(const activation *qkv, const ac
 
 // One new token of each of b sequences: appends its key and value to the cache [S, slots, 2, H, K], which has lengths[i]
 // tokens, then attends to all of them. Token i belongs to sequence rows[i]. Reads qkv [b, 3, H, K] and the cache; writes the
-// cache's new row and out [b, H, K]. Grid: (b, H); a block of 256 threads keeps the scores of its head in shared memory.
+// cache's new row and out [b, H, K]. Grid: (b, H). A block of 256 threads, at least K, keeps the scores of `most` keys at a time
+// in shared memory, with an online softmax over these parts.
 extern "C" __global__ void attentionCached(const activation *qkv, activation *cache, const int *rows, const int *lengths,
-                                           activation *out, int slots, int heads, int size, float scale) {
+                                           activation *out, int slots, int most, int heads, int size, float scale) {
   extern __shared__ float scores[];
   int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP, D = heads * size;
-  int length = lengths[blockIdx.x], head = blockIdx.y * size;
+  int length = lengths[blockIdx.x], head = blockIdx.y * size, c = threadIdx.x;
   const activation *q = qkv + (long long)blockIdx.x * 3 * D + head;
   activation *keys = cache + (long long)rows[blockIdx.x] * slots * 2 * D + head, *values = keys + D;
-  for (int c = threadIdx.x; c < size; c += blockDim.x) {
+  if (c < size) {
     keys[(long long)length * 2 * D + c] = q[D + c];
     values[(long long)length * 2 * D + c] = q[2 * D + c];
   }
   __syncthreads();
-  for (int t = warp; t <= length; t += warps) {
-    float sum = 0.0f;
-    for (int c = lane; c < size; c += WARP) sum += toFloat(q[c]) * toFloat(keys[(long long)t * 2 * D + c]);
-    sum = warpSum(sum);
-    if (lane == 0) scores[t] = scale * sum;
+  float top = NEGATIVE_INFINITY, total = 0.0f, sum = 0.0f;
+  for (int start = 0; start <= length; start += most) {
+    int count = min(most, length + 1 - start);
+    const activation *partKeys = keys + (long long)start * 2 * D, *partValues = values + (long long)start * 2 * D;
+    for (int t = warp; t < count; t += warps) {
+      float product = 0.0f;
+      for (int i = lane; i < size; i += WARP) product += toFloat(q[i]) * toFloat(partKeys[(long long)t * 2 * D + i]);
+      product = warpSum(product);
+      if (lane == 0) scores[t] = scale * product;
+    }
+    __syncthreads();
+    float higher = top, part = 0.0f;
+    for (int t = 0; t < count; t++) higher = fmaxf(higher, scores[t]);
+    for (int t = threadIdx.x; t < count; t += blockDim.x) part += expf(scores[t] - higher);
+    float before = start == 0 ? 0.0f : expf(top - higher);
+    total = total * before + blockSum(part);
+    sum *= before;
+    if (c < size)
+      for (int t = 0; t < count; t++) sum += expf(scores[t] - higher) * toFloat(partValues[(long long)t * 2 * D + c]);
+    top = higher;
+    __syncthreads(); // the scores are overwritten
   }
-  __syncthreads();
-  float top = NEGATIVE_INFINITY, total = 0.0f;
-  for (int t = 0; t <= length; t++) top = fmaxf(top, scores[t]);
-  for (int t = threadIdx.x; t <= length; t += blockDim.x) total += expf(scores[t] - top);
-  total = blockSum(total);
-  for (int c = threadIdx.x; c < size; c += blockDim.x) {
-    float sum = 0.0f;
-    for (int t = 0; t <= length; t++) sum += expf(scores[t] - top) * toFloat(values[(long long)t * 2 * D + c]);
-    assign(out[(long long)blockIdx.x * D + head + c], sum / total);
-  }
+  if (c < size) assign(out[(long long)blockIdx.x * D + head + c], sum / total);
 }

@@ -9,7 +9,7 @@ import { decodeAttentionKernel } from '../../../ops/decode-attention.js';
 import { prefillCacheKernel } from '../../../ops/prefill-cache.js';
 import type { CudaBackend } from '../backend.js';
 import { type AttentionShape, TENSOR } from '../driver/attention-graph.js';
-import { type AttentionPass, cudnnSupports } from '../driver/attention-plans.js';
+import type { AttentionPass } from '../driver/attention-plans.js';
 import { type Call, cudaKernel } from '../driver/call.js';
 import type { Address } from '../driver/driver.js';
 import { address, float } from '../driver/kernel-library.js';
@@ -20,6 +20,8 @@ import { stridedCopy } from './strided-copy.js';
 /** Rows per block, as in attention.cu. */
 const TILE = 32;
 const LARGEST_HEAD = 256;
+/** Keys whose scores a block of cached attention keeps at once: 16 KiB of shared memory. */
+const MOST_SCORES = 4096;
 /** Up to this length cuDNN's deterministic backward pass is the faster one, and its workspace is small. */
 const SHORT = 256;
 /** cuDNN's deterministic backward pass has a workspace of this many bytes for each score [B, H, n, n]. */
@@ -63,7 +65,7 @@ const varlenAttention = cudaKernel(varlenAttentionKernel, (call, { qkv }, { head
   const tiles = Math.ceil(Math.max(...lengths) / TILE);
   const shared = forwardShared(size);
   checkHeadSize(call, size, shared);
-  const grid = [tiles, lengths.length * heads, 1] as const;
+  const grid = [lengths.length * heads, tiles, 1] as const;
   call.launch('attention', 'attentionSegments', { grid, block: THREADS, shared }, [
     address(call.activation(qkv)),
     address(call.at(out)),
@@ -103,13 +105,15 @@ const decodeAttention = cudaKernel(
     const out = call.makeActivation([1, rows.size, heads * size]);
     const next = call.reuse(cache, call.backend.activations);
     const grid = [rows.size, heads, 1] as const;
-    call.launch('attention', 'attentionCached', { grid, block: THREADS, shared: 4 * slots }, [
+    const most = Math.min(slots, MOST_SCORES);
+    call.launch('attention', 'attentionCached', { grid, block: THREADS, shared: 4 * most }, [
       address(call.activation(qkv)),
       address(call.at(next)),
       address(call.int(rows)),
       address(call.int(lengths)),
       address(call.at(out)),
       slots,
+      most,
       heads,
       size,
       float(1 / Math.sqrt(size)),
@@ -137,7 +141,7 @@ export function attentionShape(qkv: Tensor, heads: number): AttentionShape {
 
 /** Whether cuDNN computes attention of this shape: in bf16 only. */
 function usesCudnn(backend: CudaBackend, shape: AttentionShape): boolean {
-  return backend.activations === 'bfloat16' && cudnnSupports(shape);
+  return backend.activations === 'bfloat16' && backend.attentionPlans.supports(shape);
 }
 
 /** Addresses of q, k and v in packed rows [B, n, 3, H, K] of bf16, by tensor id. */
@@ -283,7 +287,7 @@ function launchOwn(
   addresses: Address[],
 ): void {
   checkHeadSize(call, size, shared);
-  const grid = [Math.ceil(n / TILE), batch * heads, 1] as const;
+  const grid = [batch * heads, Math.ceil(n / TILE), 1] as const;
   call.launch('attention', name, { grid, block: THREADS, shared }, [
     ...addresses.map(address),
     n,

@@ -34,7 +34,8 @@ export class CudaDecodeLoops implements DecodeLoops {
   constructor(private readonly backend: CudaBackend) {}
 
   problem(model: LoopModel, sequences: number): string | null {
-    const { size, F } = sizesOf(model);
+    const { size, D, F, V } = sizesOf(model);
+    if (D * Math.max(V, F) >= 2 ** 31) return 'a matrix of the model has 2^31 numbers or more';
     if (size % TILE !== 0 || size > LARGEST_HEAD)
       return `the head size ${size} is not a multiple of ${TILE} up to ${LARGEST_HEAD}`;
     if (F % TILE !== 0) return `d_ff ${F} is not a multiple of ${TILE}`;

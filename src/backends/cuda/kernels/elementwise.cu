@@ -101,19 +101,21 @@ extern "C" __global__ void binaryFloat(const float *x, const float *y, float *z,
 // to[i0, i1, i2, i3] = from[i0, i1, i2, i3]: blocks of up to four dimensions d, strides f and t in elements. For slices,
 // concatenations and caches. One element of a thread.
 template <typename T>
-__device__ void stridedCopy(const T *from, T *to, long long n, int d1, int d2, int d3, int f0, int f1, int f2, int f3, int t0,
-                        int t1, int t2, int t3) {
+__device__ void stridedCopy(const T *from, T *to, long long n, int d1, int d2, int d3, long long f0, long long f1,
+                            long long f2, long long f3, long long t0, long long t1, long long t2, long long t3) {
   long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= n) return;
   long long i3 = i % d3, i2 = i / d3 % d2, i1 = i / d3 / d2 % d1, i0 = i / d3 / d2 / d1;
   to[i0 * t0 + i1 * t1 + i2 * t2 + i3 * t3] = from[i0 * f0 + i1 * f1 + i2 * f2 + i3 * f3];
 }
-extern "C" __global__ void copyWords(const unsigned *from, unsigned *to, long long n, int d1, int d2, int d3, int f0,
-                                     int f1, int f2, int f3, int t0, int t1, int t2, int t3) {
+extern "C" __global__ void copyWords(const unsigned *from, unsigned *to, long long n, int d1, int d2, int d3,
+                                     long long f0, long long f1, long long f2, long long f3, long long t0,
+                                     long long t1, long long t2, long long t3) {
   stridedCopy(from, to, n, d1, d2, d3, f0, f1, f2, f3, t0, t1, t2, t3);
 }
-extern "C" __global__ void copyHalves(const bf16 *from, bf16 *to, long long n, int d1, int d2, int d3, int f0, int f1,
-                                      int f2, int f3, int t0, int t1, int t2, int t3) {
+extern "C" __global__ void copyHalves(const bf16 *from, bf16 *to, long long n, int d1, int d2, int d3, long long f0,
+                                      long long f1, long long f2, long long f3, long long t0, long long t1, long long t2,
+                                      long long t3) {
   stridedCopy(from, to, n, d1, d2, d3, f0, f1, f2, f3, t0, t1, t2, t3);
 }
 

@@ -1,4 +1,5 @@
 /** The .cu files of this folder and their source text, as NVRTC compiles it. */
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { ActivationStorage } from '../driver/storage.js';
 
@@ -28,6 +29,11 @@ export function kernelSource(file: KernelFile): string {
     return `#line 1 "${name}.cu"\n${text.replace(/^#include "(.+)\.cu"$/gm, (_, part: string) => read(part))}`;
   };
   return `${read('common')}\n${read(file)}`;
+}
+
+/** A digest of a file's source, for what is cached of its kernels' times. */
+export function kernelDigest(file: KernelFile): string {
+  return createHash('sha256').update(kernelSource(file)).digest('hex');
 }
 
 /** Compiler options for a storage of activations. */

@@ -41,7 +41,7 @@ export function stridedCopy(
     address(to.at + to.first * bytes),
     long(size),
     ...four(shape, 1).slice(1),
-    ...four(from.strides, 0),
-    ...four(to.strides, 0),
+    ...four(from.strides, 0).map(long),
+    ...four(to.strides, 0).map(long),
   ]);
 }
