@@ -3,6 +3,7 @@ import { mean, sum, tensor2d } from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Precision } from '../../../src/backends/precisions.js';
+import { decodeAttentionKernel } from '../../../src/ops/decode-attention.js';
 import {
   inputsOf,
   KERNEL_CASES,
@@ -26,6 +27,15 @@ const HEADS: Sizes[] = [
   { B: 1, T: 200, H: 2, K: 128, V: 2056, k: 77, seed: 4 },
   { B: 2, T: 45, H: 2, K: 20, V: 2051, k: 11, seed: 5 },
 ];
+/** Heads that cuDNN supports on some GPUs. */
+const LARGE_HEADS: Sizes[] = [
+  { B: 2, T: 100, H: 2, K: 192, V: 40, k: 31, seed: 15 },
+  { B: 1, T: 70, H: 1, K: 256, V: 40, k: 19, seed: 16 },
+];
+/** More heads in a batch than a grid's second side has blocks. */
+const MANY_HEADS: Sizes = { B: 33000, T: 2, H: 2, K: 2, V: 40, k: 1, seed: 17 };
+/** More keys than a block of cached attention keeps scores of, twice over. */
+const LONG_CACHE: Sizes = { B: 3, T: 9000, H: 2, K: 8, V: 40, k: 3, seed: 18 };
 /** Each tiling of the norm's gradient, sorts of several blocks and passes, rows wider than a block. */
 const WIDE: Sizes[] = [
   { B: 3, T: 37, H: 1, K: 320, V: 50, k: 9, seed: 6 },
@@ -38,6 +48,8 @@ const WIDE: Sizes[] = [
   { B: 3, T: 1100, H: 1, K: 16, V: 40, k: 130, seed: 11 },
   { B: 2, T: 2101, H: 1, K: 8, V: 300, k: 1500, seed: 12 },
 ];
+
+const DECODE_ATTENTION = decodeAttentionKernel as unknown as KernelCase['kernel'];
 
 /** The largest error in each precision. Inputs and reference, most of a test's time, are computed once for both. */
 async function worstErrors(each: KernelCase, s: Sizes): Promise<Record<Precision, number>> {
@@ -58,7 +70,8 @@ describe.skipIf(!cuda.usable)('a cuda kernel equals its composed definition', ()
         expect(bf16, `bf16 ${JSON.stringify(s)}`).toBeLessThan(TOLERANCE.bf16);
       };
       const isAttention = /Attention(Grad)?$/.test(each.kernel.kernelName);
-      for (const s of isAttention ? HEADS : [...HEADS, ...WIDE]) await check(s);
+      for (const s of isAttention ? [...HEADS, ...LARGE_HEADS] : [...HEADS, ...WIDE]) await check(s);
+      if (isAttention) await check(each.kernel === DECODE_ATTENTION ? LONG_CACHE : MANY_HEADS);
       await fc.assert(fc.asyncProperty(sizes, check), { numRuns: 12, seed: 1 });
     },
   );
