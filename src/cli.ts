@@ -510,7 +510,10 @@ function addData(mod: Command): void {
     .description(
       'convert text, JSON Lines or Parquet, also compressed, to token shards with a held-out split; run it again to resume',
     )
-    .argument('<file...>', 'files or globs: text, JSON Lines or Parquet, recognised by their content')
+    .argument(
+      '<file...>',
+      'files or globs of text, JSON Lines or Parquet, recognised by their content; - is standard input',
+    )
     .requiredOption('--out <folder>', 'required: output folder')
     .option('--tokenizer <name>', 'bytes, gpt2, or the path of a tokenizer.json', 'gpt2')
     .option('--end-of-text <token>', 'token after every document (default: the tokenizer’s usual one)')

@@ -6,8 +6,10 @@ import { basename, join, relative, resolve } from 'node:path';
 import { escapePath } from 'tinyglobby';
 import { stringify } from 'yaml';
 import { findFiles } from '../data/files.js';
+import { isPipe, openPipe, type Pipe } from '../data/pipes.js';
 import {
   donePart,
+  type FormattedFile,
   type InputFile,
   inputFile,
   isShardName,
@@ -86,21 +88,19 @@ export async function dataPrepareCommand(
   out: (text: string) => void,
 ): Promise<void> {
   const folder = resolve(options.out);
-  const files = findFiles(patterns, process.cwd()).map(({ path }) => inputFile(path));
+  const inputs = openInputs(patterns);
   const settings = await settingsOf(options);
   const { unchecked } = options;
   const checks = { unchecked, option: '--unchecked', separator: settings.separator };
-  const formats = await textFormats(
-    files.map(({ path }) => path),
-    checks,
-  );
+  const formats = await textFormats(inputs, checks);
+  const formatted = inputs.map((input, i) => ({ ...input, format: formats[i] as TextFormat }));
   makeResultsFolder(folder, '--out');
   const lock = acquireLock(join(folder, '.lock'), 'mod data prepare');
   try {
     mkdirSync(join(folder, 'parts'), { recursive: true });
-    claimFolder(folder, settings, files);
+    claimFolder(folder, settings, inputs);
     if (!isBuiltIn(options.tokenizer)) copyTokenizer(options.tokenizer, folder);
-    const summary = await prepareAll(folder, settings, files, formats, options);
+    const summary = await prepareAll(folder, settings, formatted, options);
     const empty = SPLITS.find((split) => summary.tokens[split] === 0);
     if (empty !== undefined) {
       clearFolder(folder, options.tokenizer);
@@ -110,6 +110,20 @@ export async function dataPrepareCommand(
   } finally {
     lock.release();
   }
+}
+
+/** A file, or a stream of unknown size. */
+type Input = InputFile & { pipe?: Pipe };
+
+/** The files that the patterns match, then the streams that they name. */
+function openInputs(patterns: readonly string[]): Input[] {
+  const streams = patterns.filter(isPipe);
+  const named = patterns.filter((pattern) => !isPipe(pattern));
+  const files = named.length === 0 && streams.length > 0 ? [] : findFiles(named, process.cwd());
+  return [
+    ...files.map(({ path }) => inputFile(path)),
+    ...streams.map((path) => ({ path, bytes: 0, modified: 0, pipe: openPipe(path) })),
+  ];
 }
 
 async function settingsOf(options: DataPrepareOptions): Promise<PrepareSettings> {
@@ -149,9 +163,10 @@ function unescaped(text: string): string {
 }
 
 /** Records settings and inputs in the folder. A folder with other tokens is rejected; one without a finished part counts as empty. */
-function claimFolder(folder: string, settings: PrepareSettings, files: readonly InputFile[]): void {
+function claimFolder(folder: string, settings: PrepareSettings, inputs: readonly Input[]): void {
   const path = join(folder, PREPARE_FILE);
-  const expected = { ...settings, inputs: files };
+  const isStream = inputs.some(({ pipe }) => pipe !== undefined);
+  const expected = { ...settings, inputs: inputs.map(({ pipe: _, ...file }) => file) };
   const found = readJson(path) as typeof expected | null;
   const shards = readdirSync(folder).filter(isShardName);
   if (found === null && shards.length > 0) {
@@ -164,6 +179,11 @@ function claimFolder(folder: string, settings: PrepareSettings, files: readonly 
     for (const name of shards) rmSync(join(folder, name));
     writeJson(path, expected);
     return;
+  }
+  if (isStream) {
+    throw new InputError(
+      `${folder}: already contains tokens, and a pipe cannot be read again; choose another --out, or remove it`,
+    );
   }
   const keys = Object.keys({ ...found, ...expected }) as (keyof typeof expected)[];
   const differs = keys.filter((key) => canonicalJson(found[key]) !== canonicalJson(expected[key]));
@@ -193,13 +213,11 @@ function copyTokenizer(path: string, folder: string): void {
 async function prepareAll(
   folder: string,
   settings: PrepareSettings,
-  files: readonly InputFile[],
-  formats: readonly TextFormat[],
+  files: readonly FormattedFile[],
   options: DataPrepareOptions,
 ): Promise<PrepareSummary> {
   const sizes = new Map(files.map(({ path, bytes }) => [path, bytes]));
-  const formatted = files.map((file, i) => ({ ...file, format: formats[i] as TextFormat }));
-  const parts = planParts(formatted, settings.part_bytes);
+  const parts = planParts(files, settings.part_bytes);
   const results = new Map<number, PartResult>();
   for (const part of parts) {
     const done = donePart(folder, part, settings);
@@ -209,7 +227,7 @@ async function prepareAll(
   const textBefore = sum([...results.values()].map(({ bytes }) => bytes));
   const left = parts.filter(({ index }) => !results.has(index));
   const done = sum(parts.filter(({ index }) => results.has(index)).map((part) => inputBytes(part, sizes)));
-  const total = sum(files.map(({ bytes }) => bytes));
+  const total = files.some(({ pipe }) => pipe !== undefined) ? null : sum(files.map(({ bytes }) => bytes));
   const progress = options.quiet
     ? silentProgress
     : readProgress({ total, done, out: process.stderr, now: Date.now, interval: PROGRESS_INTERVAL });

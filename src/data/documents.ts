@@ -3,7 +3,9 @@ import { InputError, messageOf } from '../errors.js';
 import { inUtf8 } from './encodings.js';
 import { textOfLine } from './json-lines.js';
 import { parquetRows } from './parquet.js';
+import { type Piece, piecesOf, textPieces } from './pieces.js';
 import type { TextFormat } from './text-format.js';
+import type { Cuts } from './tokenizer.js';
 import { readUnpacked, type Slice } from './unpack.js';
 
 /** How a file is divided into documents. */
@@ -14,16 +16,6 @@ export interface DocumentFormat {
   separator: string | null;
 }
 
-/** Part of a document. */
-export interface Piece {
-  bytes: Buffer;
-  /** Whether a document begins, and whether it ends, with this piece. */
-  first: boolean;
-  last: boolean;
-}
-
-/** Longer documents are split into pieces. The cuts depend only on the document. */
-export const PIECE_BYTES = 2 ** 20;
 /** Maximum bytes of a line of JSONL, which is parsed as a whole. */
 const LONGEST_LINE = 2 ** 28;
 const NEWLINE = 0x0a;
@@ -42,35 +34,43 @@ const rejectBad: OnBad = (problem) => {
   throw new InputError(problem);
 };
 
+export interface ReadingOptions {
+  /** Where documents are cut into pieces; by default anywhere. */
+  cuts?: Cuts;
+  onRead?: OnRead;
+  /** By default an InputError. */
+  onBad?: OnBad;
+  /** About how long a piece is; smaller in tests. */
+  pieceBytes?: number;
+}
+
 /**
  * The documents that begin in a slice of a file, in pieces; empty documents are left out.
  *
- * @param onBad by default an InputError
  * @throws InputError for a damaged file
  */
 export async function* documentPieces(
   slice: TextSlice,
   { field, separator }: DocumentFormat,
-  onRead: OnRead = () => undefined,
-  onBad: OnBad = rejectBad,
+  { cuts = 'anywhere', onRead = () => undefined, onBad = rejectBad, pieceBytes }: ReadingOptions = {},
 ): AsyncGenerator<Piece> {
   const { path, format } = slice;
   switch (format.content) {
     case 'text':
-      yield* textPieces(textBytes(slice, onRead), separator === null ? null : Buffer.from(separator));
+      yield* textPieces(path, textBytes(slice, onRead), separator, cuts, pieceBytes);
       return;
     case 'jsonl':
       for await (const { line, offset } of linesOf(slice, onRead)) {
         const text = textAt(line.toString(), field, (problem) =>
           onBad(`${path}: the line at byte ${offset} ${problem}`),
         );
-        if (text !== null) yield* piecesOf(Buffer.from(text));
+        if (text !== null) yield* piecesOf(Buffer.from(text), cuts, pieceBytes);
       }
       return;
     case 'parquet':
       for await (const { text, row } of parquetRows(slice, field, onRead)) {
         if (text === null) onBad(`${path}: row ${row} has no text in its column '${field}'`);
-        else if (text !== '') yield* piecesOf(Buffer.from(text));
+        else if (text !== '') yield* piecesOf(Buffer.from(text), cuts, pieceBytes);
       }
       return;
     default:
@@ -108,7 +108,9 @@ async function* linesOf(slice: TextSlice, onRead: OnRead): AsyncGenerator<{ line
     for (let from = 0; from < chunk.length; ) {
       const newline = chunk.indexOf(NEWLINE, from);
       const to = newline === -1 ? chunk.length : newline;
-      pending.push(chunk.subarray(from, to));
+      const part = chunk.subarray(from, to);
+      // A chunk is valid until the next one.
+      pending.push(newline === -1 ? Buffer.from(part) : part);
       pendingBytes += to - from;
       from = to + 1;
       if (pendingBytes > LONGEST_LINE) {
@@ -129,65 +131,3 @@ async function* linesOf(slice: TextSlice, onRead: OnRead): AsyncGenerator<{ line
 }
 
 const join = (parts: Buffer[]) => (parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts));
-
-function* piecesOf(document: Buffer): Generator<Piece> {
-  let from = 0;
-  while (document.length - from > PIECE_BYTES) {
-    const bytes = document.subarray(from, from + cutBefore(document.subarray(from)));
-    yield { bytes, first: from === 0, last: false };
-    from += bytes.length;
-  }
-  yield { bytes: document.subarray(from), first: from === 0, last: true };
-}
-
-async function* textPieces(chunks: AsyncIterable<Buffer>, separator: Buffer | null): AsyncGenerator<Piece> {
-  let pending: Buffer = Buffer.alloc(0);
-  let searched = 0; // leading bytes of `pending` in which no separator begins
-  let first = true;
-  for await (const chunk of chunks) {
-    pending = pending.length === 0 ? chunk : Buffer.concat([pending, chunk]);
-    for (;;) {
-      const at = separator === null ? -1 : pending.indexOf(separator, searched);
-      // A separator may begin in the last bytes read: a piece ends before them.
-      const clear = at === -1 ? Math.max(0, pending.length - (separator?.length ?? 1) + 1) : at;
-      if (clear > PIECE_BYTES) {
-        const bytes = pending.subarray(0, cutBefore(pending));
-        yield { bytes, first, last: false };
-        first = false;
-        pending = pending.subarray(bytes.length);
-        searched = 0;
-      } else if (at !== -1) {
-        if (at > 0 || !first) yield { bytes: pending.subarray(0, at), first, last: true };
-        first = true;
-        pending = pending.subarray(at + (separator as Buffer).length);
-        searched = 0;
-      } else {
-        searched = clear;
-        break;
-      }
-    }
-  }
-  for (; pending.length > PIECE_BYTES; first = false) {
-    const bytes = pending.subarray(0, cutBefore(pending));
-    yield { bytes, first, last: false };
-    pending = pending.subarray(bytes.length);
-  }
-  if (pending.length > 0 || !first) yield { bytes: pending, first, last: true };
-}
-
-/**
- * Where to cut more than PIECE_BYTES bytes: after a single newline between visible characters, which byte-level encodings
- * never merge across, so that the tokens equal those of the whole document; if the second half has none, before a character.
- */
-function cutBefore(bytes: Buffer): number {
-  for (let at = PIECE_BYTES; at > PIECE_BYTES / 2; at--) {
-    if (bytes[at - 1] === NEWLINE && isVisible(bytes[at - 2]) && isVisible(bytes[at])) return at;
-  }
-  let at = PIECE_BYTES;
-  while (at > PIECE_BYTES - 4 && isContinuation(bytes[at])) at--;
-  return at;
-}
-
-/** ASCII except white space and control characters. */
-const isVisible = (byte = 0) => byte > 0x20 && byte < 0x7f;
-const isContinuation = (byte = 0) => (byte & 0xc0) === 0x80;

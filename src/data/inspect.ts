@@ -103,10 +103,8 @@ export async function inspectText(
 ): Promise<FileContents> {
   const counts = new TokenCounts(null);
   let documents = 0;
-  for await (const { bytes, first } of documentPieces(
-    { path, start: 0, end: null, format },
-    documentFormat,
-  )) {
+  const slice = { path, start: 0, end: null, format };
+  for await (const { bytes, first } of documentPieces(slice, documentFormat, { cuts: tokenizer.cuts })) {
     if (first) documents += 1;
     counts.add(await tokenizer.encode(bytes));
   }

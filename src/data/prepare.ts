@@ -5,6 +5,8 @@ import { join, resolve } from 'node:path';
 import { InputError } from '../errors.js';
 import { readJson, writeJson } from '../files/json.js';
 import { type DocumentFormat, documentPieces, type TextSlice } from './documents.js';
+import { PIECE_BYTES, type Piece } from './pieces.js';
+import type { Pipe } from './pipes.js';
 import { type ShardTokenBytes, ShardWriter } from './shards.js';
 import type { TextFormat } from './text-format.js';
 import { HEADER_BYTES } from './token-file.js';
@@ -70,7 +72,7 @@ export interface InputFile {
 }
 
 /** A file and how it is read, which is not recorded: it follows from the content. */
-export type FormattedFile = Pick<InputFile, 'path' | 'bytes'> & { format: TextFormat };
+export type FormattedFile = Pick<InputFile, 'path' | 'bytes'> & { format: TextFormat; pipe?: Pipe };
 
 /** @throws InputError for a file that does not exist */
 export function inputFile(path: string): InputFile {
@@ -92,13 +94,13 @@ export function planParts(files: readonly FormattedFile[], partBytes: number): P
     open = [];
     openBytes = 0;
   };
-  for (const { path, bytes, format } of files) {
-    if (openBytes + bytes > partBytes) close();
+  for (const { path, bytes, format, pipe } of files) {
+    if (openBytes + bytes > partBytes || pipe !== undefined) close();
     const sliced = bytes > partBytes && isSeekable(format);
     const slices = sliced ? Math.ceil(bytes / partBytes) : 1;
     for (let i = 0; i < slices; i++) {
       const end = i === slices - 1 ? null : (i + 1) * partBytes;
-      open.push({ path, start: i * partBytes, end, format });
+      open.push({ path, start: i * partBytes, end, format, ...(pipe === undefined ? {} : { pipe }) });
       if (sliced) close();
     }
     openBytes += bytes;
@@ -168,11 +170,12 @@ export async function preparePart(
     skipped.count += 1;
     if (skipped.count <= LISTED_PROBLEMS) skipped.problems.push(problem);
   };
+  const options = { cuts: tokenizer.cuts, onRead, onBad };
   try {
     for (const slice of part.slices) {
-      for await (const piece of documentPieces(slice, settings, onRead, onBad)) {
+      for await (const piece of documentPieces(slice, settings, options)) {
         if (piece.first) {
-          split = splitOf(piece.bytes, settings);
+          split = splitOf(piece, settings);
           documents[split] += 1;
         }
         bytes += piece.bytes.length;
@@ -195,8 +198,12 @@ export async function preparePart(
   return result;
 }
 
-/** The split of a document, by a hash of its first piece, so that copies of a document are in the same split. */
-function splitOf(beginning: Uint8Array, { heldout_share, seed }: PrepareSettings): Split {
+/**
+ * The split of a document by a hash of its text, or of the first half megabyte of a document of several pieces: copies are in the
+ * same split, and the tokenizer does not matter.
+ */
+function splitOf({ bytes, last }: Piece, { heldout_share, seed }: PrepareSettings): Split {
+  const beginning = last && bytes.length <= PIECE_BYTES ? bytes : bytes.subarray(0, PIECE_BYTES / 2);
   const digest = createHash('sha256').update(`${seed}\0`).update(beginning).digest();
   return digest.readUIntBE(0, 6) / 2 ** 48 < heldout_share ? 'heldout' : 'train';
 }

@@ -12,8 +12,8 @@ export interface ReadProgress {
 export const silentProgress: ReadProgress = { add: () => undefined, close: () => undefined };
 
 export interface ProgressOptions {
-  /** Total bytes, and the bytes of parts that were done before. */
-  total: number;
+  /** Total bytes, null if unknown, and the bytes of parts that were done before. */
+  total: number | null;
   done: number;
   out: NodeJS.WriteStream;
   /** Milliseconds; injected in tests. */
@@ -23,10 +23,11 @@ export interface ProgressOptions {
 }
 
 export function readProgress(options: ProgressOptions): ReadProgress {
-  return movesCursor(options.out) ? bar(options) : lines(options);
+  const { total } = options;
+  return movesCursor(options.out) && total !== null ? bar({ ...options, total }) : lines(options);
 }
 
-function bar({ total, done, out, now }: ProgressOptions): ReadProgress {
+function bar({ total, done, out, now }: ProgressOptions & { total: number }): ReadProgress {
   const started = now();
   let read = 0;
   const progress = new SingleBar({
@@ -60,8 +61,9 @@ function lines({ total, done, out, now, interval }: ProgressOptions): ReadProgre
   };
 }
 
-function describe(done: number, total: number, read: number, elapsedMs: number): string {
+function describe(done: number, total: number | null, read: number, elapsedMs: number): string {
   const perSecond = (1000 * read) / Math.max(1, elapsedMs);
+  if (total === null) return `${bytes(done)} read, ${bytes(perSecond)}/s`;
   const left = duration((total - done) / perSecond);
   return `${bytes(done)} of ${bytes(total)} read, ${bytes(perSecond)}/s, ${left} left`;
 }

@@ -14,6 +14,7 @@ import {
 import { CATEGORIES } from '../files/signatures.js';
 import { decodedText } from './encodings.js';
 import { hasJsonLines, isJsonDocument, isNamedJsonLines } from './json-lines.js';
+import type { Pipe } from './pipes.js';
 import { type Compression, firstUnpacked, isCompression } from './unpack.js';
 
 export interface TextFormat {
@@ -38,28 +39,35 @@ const PEEK_BYTES = 2 ** 18;
 const MOST_PROBLEMS = 10;
 
 /**
- * Identifies a file to be read as text.
+ * Identifies a file, or a pipe by its first bytes, to be read as text.
  *
  * @throws InputError for a file that is damaged, or neither text nor JSON Lines: what it is instead and what to do
  */
-export async function textFormat(path: string, checks: TextChecks): Promise<TextFormat> {
-  const outer = sampleOf(path);
+export async function textFormat(path: string, checks: TextChecks, pipe?: Pipe): Promise<TextFormat> {
+  const outer = pipe === undefined ? sampleOf(path) : sampleOfBytes(Buffer.from(pipe.head), pipe.isEnd);
   const identity = identify(outer);
   const compression =
     identity.type === 'format' && isCompression(identity.format.id) ? identity.format.id : null;
+  if (pipe !== undefined && identity.type === 'format' && identity.format.id === 'parquet') {
+    throw new InputError(`${path}: a Parquet file, which cannot be read from a pipe: name the file`);
+  }
   if (compression === null) return contentOf(path, outer, identity, null, checks);
-  const { bytes, isEnd } = await firstUnpacked(path, compression, PEEK_BYTES);
+  const slice = { path, start: 0, end: null, ...(pipe === undefined ? {} : { pipe }) };
+  const { bytes, isEnd } = await firstUnpacked(slice, compression, PEEK_BYTES);
   const sample = sampleOfBytes(bytes, isEnd);
   return contentOf(path, sample, identify(sample), compression, checks);
 }
 
-/** Identifies files; all that are refused are listed, up to ten. @throws InputError as textFormat does */
-export async function textFormats(paths: readonly string[], checks: TextChecks): Promise<TextFormat[]> {
+/** Identifies files and pipes; all that are refused are listed, up to ten. @throws InputError as textFormat does */
+export async function textFormats(
+  files: readonly { path: string; pipe?: Pipe }[],
+  checks: TextChecks,
+): Promise<TextFormat[]> {
   const formats: TextFormat[] = [];
   const problems: string[] = [];
-  for (const path of paths) {
+  for (const { path, pipe } of files) {
     try {
-      formats.push(await textFormat(path, checks));
+      formats.push(await textFormat(path, checks, pipe));
     } catch (error) {
       if (!(error instanceof InputError)) throw error;
       problems.push(error.message);
@@ -67,9 +75,8 @@ export async function textFormats(paths: readonly string[], checks: TextChecks):
   }
   if (problems.length === 0) return formats;
   const more = problems.length - MOST_PROBLEMS;
-  throw new InputError(
-    [...problems.slice(0, MOST_PROBLEMS), ...(more > 0 ? [`and ${more} more`] : [])].join('\n'),
-  );
+  const rest = more > 0 ? [`and ${more} more`] : [];
+  throw new InputError([...problems.slice(0, MOST_PROBLEMS), ...rest].join('\n'));
 }
 
 function contentOf(

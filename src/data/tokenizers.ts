@@ -15,6 +15,7 @@ export type BuiltInTokenizer = (typeof BUILT_IN_TOKENIZERS)[number];
 const BYTES: Tokenizer = {
   vocabSize: 256,
   endOfText: 0,
+  cuts: 'anywhere',
   encode: async (text) => text,
   decode: async (tokens) => Buffer.from(Uint8Array.from(tokens)).toString(),
   idOf: () => null,

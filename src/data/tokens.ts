@@ -61,7 +61,7 @@ async function textSegments(
     separator: null,
   };
   const paths = files.map(({ path }) => path);
-  const formats = await textFormats(paths, checks);
+  const formats = await textFormats(files, checks);
   const segments: Segment[] = [];
   let memory = 0;
   for (const [i, format] of formats.entries()) {

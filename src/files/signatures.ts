@@ -100,7 +100,11 @@ const ROWS: Record<Category, readonly Row[]> = {
     ],
   ],
   table: [
-    ['a Parquet file', 'PAR1', { id: 'parquet', confirm: endsWith('PAR1') }],
+    [
+      'a Parquet file',
+      'PAR1',
+      { id: 'parquet', confirm: (ends) => ends.tail.length === 0 || endsWith('PAR1')(ends) },
+    ],
     ['a Parquet file that ends early', 'PAR1\x15', { advice: 'copy it again' }],
     ['an encrypted Parquet file', 'PARE', { confirm: endsWith('PARE') }],
     ['an Arrow file (Feather)', 'ARROW1\0\0'],

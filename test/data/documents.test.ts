@@ -5,9 +5,11 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
-import { type DocumentFormat, documentPieces, PIECE_BYTES } from '../../src/data/documents.js';
+import { type DocumentFormat, documentPieces } from '../../src/data/documents.js';
 import { isNamedJsonLines } from '../../src/data/json-lines.js';
+import { PIECE_BYTES } from '../../src/data/pieces.js';
 import { textFormat } from '../../src/data/text-format.js';
+import type { Cuts } from '../../src/data/tokenizer.js';
 import type { Slice } from '../../src/data/unpack.js';
 import { InputError } from '../../src/errors.js';
 
@@ -22,14 +24,18 @@ function file(name: string, content: string | Uint8Array): string {
 
 const FORMAT: DocumentFormat = { field: 'text', separator: null };
 
-async function piecesOf(slice: Slice | string, format = FORMAT): Promise<string[][]> {
+async function piecesOf(
+  slice: Slice | string,
+  format = FORMAT,
+  cuts: Cuts = 'anywhere',
+): Promise<string[][]> {
   const documents: string[][] = [];
   let open: string[] = [];
   const whole = typeof slice === 'string' ? { path: slice, start: 0, end: null } : slice;
   // Divided texts may contain NULs.
   const checks = { unchecked: format.separator !== null, option: '--unchecked', separator: format.separator };
   const slices = { ...whole, format: await textFormat(whole.path, checks) };
-  for await (const { bytes, first, last } of documentPieces(slices, format)) {
+  for await (const { bytes, first, last } of documentPieces(slices, format, { cuts })) {
     expect(first).toBe(open.length === 0);
     open.push(bytes.toString());
     if (last) {
@@ -70,7 +76,7 @@ describe('text', () => {
     // Reads are as long as pieces: the first separator crosses the end of one.
     const across = 'x'.repeat(PIECE_BYTES - 2);
     const path = file('long.txt', [across, long, 'short'].join(separator));
-    const documents = await piecesOf(path, { ...FORMAT, separator });
+    const documents = await piecesOf(path, { ...FORMAT, separator }, 'lines');
     expect(documents.map((pieces) => pieces.join(''))).toEqual([across, long, 'short']);
     const [, pieces = []] = documents;
     expect(pieces.length).toBeGreaterThan(3);

@@ -1,10 +1,11 @@
 /** Files given as text: the documents that are read from each, or the message that refuses it. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync } from 'node:zlib';
 import { afterAll, describe, expect, it } from 'vitest';
 import { documentPieces, type TextSlice } from '../../src/data/documents.js';
+import { isPipe, type Pipe } from '../../src/data/pipes.js';
 import { textFormat } from '../../src/data/text-format.js';
 import { openTokens } from '../../src/data/tokens.js';
 import { encoded, fromBase64, LONG_TEXT, PARQUET, tarOf, tokenBytes } from '../support/inputs.js';
@@ -24,7 +25,7 @@ async function read(name: string, content: Buffer, options: Options = {}): Promi
   const { separator = null, unchecked = false, field = 'text', skipBad = false } = options;
   const pieces = (slice: TextSlice) =>
     skipBad
-      ? documentPieces(slice, { separator, field }, undefined, () => undefined)
+      ? documentPieces(slice, { separator, field }, { onBad: () => undefined })
       : documentPieces(slice, { separator, field });
   const path = join(folder, name);
   writeFileSync(path, content);
@@ -340,5 +341,84 @@ describe('data.text', () => {
       ].join('\n'),
     );
     expect(await tokens('many-1', Buffer.from('caf\x01', 'latin1'), { unchecked: true })).toBe('caf\x01\0');
+  });
+});
+
+describe('a pipe', () => {
+  /** A stream of which the first bytes have been read; a file stands for it. */
+  function pipeOf(content: Buffer, headBytes: number): Pipe {
+    const path = join(folder, 'stream');
+    writeFileSync(path, content);
+    const file = openSync(path, 'r');
+    const head = new Uint8Array(headBytes);
+    const length = readSync(file, head);
+    return { file, head: head.subarray(0, length), isEnd: length < headBytes };
+  }
+
+  async function readPipe(content: Buffer, headBytes: number): Promise<string[] | string> {
+    const pipe = pipeOf(content, headBytes);
+    try {
+      const format = await textFormat(
+        '-',
+        { separator: null, unchecked: false, option: '--unchecked' },
+        pipe,
+      );
+      const documents: string[] = [];
+      const slice = { path: '-', start: 0, end: null, format, pipe };
+      for await (const { bytes, first } of documentPieces(slice, { separator: null, field: 'text' })) {
+        if (first) documents.push('');
+        documents.push(`${documents.pop()}${bytes}`);
+      }
+      return documents;
+    } catch (error) {
+      return (error as Error).message;
+    } finally {
+      closeSync(pipe.file);
+    }
+  }
+
+  const texts = Array.from({ length: 60_000 }, (_, i) => `line ${i} of a stream that is longer than a read`);
+  const lines = utf8(texts.map((text) => `${JSON.stringify({ text })}\n`).join(''));
+
+  it.each<[string, Buffer]>([
+    ['plain', lines],
+    ['gzip', gzipSync(lines, { level: 1 })],
+  ])('of JSON Lines is read as a file is: %s', async (_, content) => {
+    expect(lines.length).toBeGreaterThan(3 * 2 ** 20);
+    for (const headBytes of [2 ** 16, 2 ** 23]) expect(await readPipe(content, headBytes)).toEqual(texts);
+  });
+
+  it.each([
+    [PARQUET.zstd, '-: a Parquet file, which cannot be read from a pipe: name the file'],
+    [
+      utf8('%PDF-1.7'),
+      '-: a PDF document, not text: convert it to plain text first, for example with pdftotext',
+    ],
+    [gzipSync(LINES).subarray(0, -20), '-: damaged or truncated gzip: unexpected end of file'],
+  ])('of another content is refused: %#', async (content, message) => {
+    expect(await readPipe(content, 2 ** 21)).toBe(message);
+  });
+
+  it.skipIf(process.platform === 'win32')('is - or a path that is no file', () => {
+    expect(['-', '/dev/null', folder, join(folder, 'stream'), 'nowhere'].map(isPipe)).toEqual([
+      true,
+      true,
+      false,
+      false,
+      false,
+    ]);
+  });
+});
+
+describe('a separator', () => {
+  it.each<[separator: string, text: string, documents: string[]]>([
+    ['\n\n', 'a\r\n\r\nb\r\nc\r\n\r\nd', ['a', 'b\r\nc', 'd']],
+    ['\n\n', 'a\n\nb\r\n\r\nc', ['a', 'b\r\n\r\nc']],
+    ['\n', 'a\r\nb', ['a', 'b']],
+    ['\r\n', 'a\r\nb\nc', ['a', 'b\nc']],
+    ['\n---\n', 'a\r\n---\r\nb', ['a', 'b']],
+    ['---', 'a\r\n---\r\nb', ['a\r\n', '\r\nb']],
+  ])('%j has the newlines of the text %j', async (separator, text, documents) => {
+    expect(await read('a', utf8(text), { separator })).toEqual(documents);
   });
 });
