@@ -1,8 +1,8 @@
 /** `mod data prepare`: converts text and JSONL to token shards with a held-out split. */
 
 import { createHash } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { basename, join, relative, resolve } from 'node:path';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 import { escapePath } from 'tinyglobby';
 import { stringify } from 'yaml';
 import { findFiles } from '../data/files.js';
@@ -88,7 +88,7 @@ export async function dataPrepareCommand(
   out: (text: string) => void,
 ): Promise<void> {
   const folder = resolve(options.out);
-  const inputs = openInputs(patterns);
+  const inputs = openInputs(patterns, folder);
   const settings = await settingsOf(options);
   const { unchecked } = options;
   const checks = { unchecked, option: '--unchecked', separator: settings.separator };
@@ -115,15 +115,27 @@ export async function dataPrepareCommand(
 /** A file, or a stream of unknown size. */
 type Input = InputFile & { pipe?: Pipe };
 
-/** The files that the patterns match, then the streams that they name. */
-function openInputs(patterns: readonly string[]): Input[] {
+/** The files that the patterns match, without what this command wrote into the folder, then the streams that they name. */
+function openInputs(patterns: readonly string[], folder: string): Input[] {
   const streams = patterns.filter(isPipe);
   const named = patterns.filter((pattern) => !isPipe(pattern));
   const files = named.length === 0 && streams.length > 0 ? [] : findFiles(named, process.cwd());
   return [
-    ...files.map(({ path }) => inputFile(path)),
+    ...files.filter(({ path, named }) => named || !isOutput(path, folder)).map(({ path }) => inputFile(path)),
     ...streams.map((path) => ({ path, bytes: 0, modified: 0, pipe: openPipe(path) })),
   ];
+}
+
+/** Whether a file in the folder of the shards is of this command: a wildcard may match it when the call is repeated. */
+function isOutput(path: string, folder: string): boolean {
+  if (dirname(path) === join(folder, 'parts')) return true;
+  const own = [PREPARE_FILE, TOKENIZER_COPY, SKIPPED_FILE, '.lock'];
+  const name = basename(path);
+  return (
+    dirname(path) === folder &&
+    (own.includes(name) || isShardName(name)) &&
+    existsSync(join(folder, PREPARE_FILE))
+  );
 }
 
 async function settingsOf(options: DataPrepareOptions): Promise<PrepareSettings> {

@@ -1,7 +1,8 @@
 /** Validates the header of a safetensors file: every entry in range, no two overlapping, all bytes used. */
 import { InputError, messageOf } from '../errors.js';
 
-const BYTES_PER_VALUE = { F32: 4, I32: 4 };
+/** The types that are read; F16, BF16 and F64 are converted to F32. */
+const BYTES_PER_VALUE = { F32: 4, I32: 4, F16: 2, BF16: 2, F64: 8 };
 
 export type Dtype = keyof typeof BYTES_PER_VALUE;
 
@@ -60,7 +61,7 @@ function checkEntry(path: string, name: string, value: unknown, dataBytes: numbe
   if (!isObject(value)) return fail('not described by an object');
   const { dtype, shape, data_offsets: offsets } = value;
   if (!isDtype(dtype)) {
-    return fail(`dtype ${shown(dtype)} is neither F32 nor I32`);
+    return fail(`dtype ${shown(dtype)} is none of ${Object.keys(BYTES_PER_VALUE).join(', ')}`);
   }
   if (!isSizes(shape)) return fail(`shape ${shown(shape)} is not a list of sizes`);
   if (!isSizes(offsets) || offsets.length !== 2)

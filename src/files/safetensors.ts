@@ -60,7 +60,8 @@ export function safetensorsParts(
 }
 
 /**
- * Reads every tensor of a file, by name. The header is validated before memory is allocated for a tensor.
+ * Reads every tensor of a file, by name; F16, BF16 and F64 become F32. The header is validated before memory is allocated for a
+ * tensor.
  *
  * @throws InputError naming the file and, if one is at fault, the tensor
  */
@@ -108,9 +109,31 @@ function readTensor(path: string, file: number, entry: Entry, dataStart: number)
       return { name, dtype, shape, data: new Float32Array(bytes) };
     case 'I32':
       return { name, dtype, shape, data: new Int32Array(bytes) };
+    case 'F16':
+      return { name, dtype: 'F32', shape, data: Float32Array.from(new Uint16Array(bytes), float16Value) };
+    case 'BF16':
+      return { name, dtype: 'F32', shape, data: bfloat16Values(new Uint16Array(bytes)) };
+    case 'F64':
+      return { name, dtype: 'F32', shape, data: Float32Array.from(new Float64Array(bytes)) };
     default:
       return dtype satisfies never;
   }
+}
+
+/** The value of IEEE 754's binary16: a sign, 5 bits of exponent, 10 of mantissa. */
+function float16Value(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >> 10) & 0x1f;
+  const mantissa = bits & 0x3ff;
+  if (exponent === 0) return sign * mantissa * 2 ** -24;
+  if (exponent === 0x1f) return mantissa === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN;
+  return sign * (1 + mantissa / 1024) * 2 ** (exponent - 15);
+}
+
+/** bfloat16 is the upper half of binary32. */
+function bfloat16Values(values: Uint16Array): Float32Array<ArrayBuffer> {
+  const bits = Uint32Array.from(values, (value) => value << 16);
+  return new Float32Array(bits.buffer);
 }
 
 /** Exactly `length` bytes from a position. */

@@ -213,6 +213,19 @@ describe('mod data prepare', () => {
     }
   });
 
+  it('resumes with a wildcard that matches its own output', async () => {
+    const out = join(folder, 'own');
+    mkdirSync(out);
+    writeFileSync(join(out, 'text.jsonl'), lines(DOCUMENTS));
+    const call = async () => {
+      const printed: string[] = [];
+      await dataPrepareCommand([`${out}/**`], options('own'), (text) => printed.push(text));
+      return JSON.parse(printed.join()) as PrepareSummary;
+    };
+    const { documents } = await call();
+    expect(await call()).toMatchObject({ documents, bytes_per_second: null });
+  });
+
   it('counts and lists the lines without a text under --skip-bad, and otherwise names the option', async () => {
     const path = join(folder, 'bad.jsonl');
     const bad = ['{"text": null}', '{"text": "cut', '[1]'];
