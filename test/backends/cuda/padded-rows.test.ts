@@ -64,7 +64,7 @@ describe.skipIf(!cuda.usable)('a vocabulary of 1031', () => {
       const scale = Math.sqrt(values.reduce((sum, value) => sum + value ** 2, 0) / values.length);
       const errors = values.map((value, i) => Math.abs(value - (actual[i] as number)));
       // 8 bits of fraction, and logits that differ by as much inside an exponential.
-      expect(Math.max(...errors) / scale, name).toBeLessThan(0.1);
+      expect(Math.max(...errors) / scale, name).toBeLessThan(0.15);
     }
   });
 });
