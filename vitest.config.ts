@@ -25,7 +25,7 @@ export const INTEGRATION = [
   'test/results/folders.test.ts',
   'test/run/resume.test.ts',
   'test/slurm/submit.test.ts',
-  'test/sweep/{cron,experts,lost-gpus,sweep}.test.ts',
+  'test/sweep/{cron,experts,heldout,lost-gpus,sweep}.test.ts',
   'test/train/deterministic.test.ts',
 ];
 

@@ -297,11 +297,12 @@ function report(summary: PrepareSummary, settings: PrepareSettings, out: string)
   const speed = bytes_per_second === null ? '' : ` at ${bytes(bytes_per_second)}/s`;
   const before = parts_done_before === 0 ? '' : ` (${count(parts_done_before)} parts done before)`;
   const line = (split: Split) =>
-    `${split}: ${count(tokens[split])} tokens in ${count(documents[split])} documents`;
+    `${split}: ${count(tokens[split])} tokens in ${documents[split] === 1 ? '1 document' : `${count(documents[split])} documents`}`;
   return [
     `${basename(out)}: ${bytes(text_bytes)} of text in ${count(shards)} shards${speed}${before}`,
     line('train'),
     line('heldout'),
+    ...smallHeldoutWarning(summary, settings),
     ...(skipped === 0
       ? []
       : [`skipped: ${count(skipped)} lines or rows without a text: ${join(folder, SKIPPED_FILE)}`]),
@@ -309,6 +310,28 @@ function report(summary: PrepareSummary, settings: PrepareSettings, out: string)
     'In a sweep file in the current folder:',
     stringify({ data }, { lineWidth: 0 }).trimEnd(),
   ].join('\n');
+}
+
+/** Held-out losses vary with the documents: fewer than these are not a sample of a corpus. */
+const ENOUGH_DOCUMENTS = 20;
+/** Tokens of 64 sequences of 1024. */
+const ENOUGH_TOKENS = 2 ** 16;
+
+/** A warning if few documents or tokens are held out, with a share that holds out enough. */
+function smallHeldoutWarning(
+  { documents, tokens }: PrepareSummary,
+  { heldout_share }: PrepareSettings,
+): string[] {
+  const scale = Math.max(ENOUGH_DOCUMENTS / documents.heldout, ENOUGH_TOKENS / tokens.heldout);
+  if (scale <= 1) return [];
+  const share = Number((heldout_share * scale).toPrecision(1));
+  const remedy =
+    share <= 0.2
+      ? `--heldout-share ${share} and another --out hold out more`
+      : 'prepare more text, or divide it into more documents with --separator';
+  return [
+    `warning: the held-out text is small, its losses depend on the documents that it happens to contain: ${remedy}`,
+  ];
 }
 
 function emptySplitError(

@@ -11,11 +11,8 @@ import {
 } from '../checkpoint/disk-space.js';
 import { shapeNamed, shapeProblem } from '../config/shapes.js';
 import { loadSweepFile, type SweepFile } from '../config/sweep-file.js';
-import type { DataConfig } from '../data/config.js';
-import { dataTokenizer } from '../data/tokenizers.js';
 import { openTokens } from '../data/tokens.js';
 import { InputError } from '../errors.js';
-import { canonicalJson } from '../files/canonical.js';
 import { jsonText } from '../files/numbers.js';
 import { bytes, count, counted, duration, firstOf, rate } from '../format.js';
 import { type FlopTerms, flopsPerPass } from '../model/flops.js';
@@ -32,20 +29,9 @@ import { findSweep, orphanRuns, runFolder } from '../results/sweep-folder.js';
 import { currentRows } from '../results/tables.js';
 import { type RunProgress, sweepProgress } from '../sweep/status.js';
 import { batchScale, isFarFromBase } from '../train/parametrization.js';
+import { type OpenTokens, PlannedData } from './plan-data.js';
 import { nearestRate } from './plan-hours.js';
 import { type FittedColumn, fittedTable, terminalOf } from './terminal.js';
-
-/** Opens the tokens of a sweep; injected in tests. */
-export type OpenTokens = (
-  data: DataConfig,
-  role: 'train' | 'heldout',
-  baseDir: string,
-) => Opened | Promise<Opened>;
-
-interface Opened {
-  readonly tokens: number;
-  close(): void;
-}
 
 /** A row of --json: the row of runs.csv at present, plus the columns of the plan. */
 export interface PlanRow extends RunRow {
@@ -107,13 +93,14 @@ export async function planCommand(
     matches.set(`${sweep} ${budget}`, matchText(sweep, budget, target));
     return target;
   });
-  const data = new DataSizes(file.dir, open);
-  for (const { spec } of runs) await data.count(spec.data);
+  const data = new PlannedData(file.dir, open);
+  for (const run of runs) await data.add(run);
+  data.close();
   const folder = join(results, file.name);
   const current = sweepProgress(folder, runs).runs;
   const finished = currentRows(folder, runs).filter(({ status }) => status === 'done');
   const rows = runs.map((run, i) =>
-    rowOf(folder, run, current[i] as RunProgress, data.tokens(run.spec.data).train, finished, measured),
+    rowOf(folder, run, current[i] as RunProgress, data.trainTokens(run), finished, measured),
   );
   if (json) {
     out(jsonText(rows, 1));
@@ -122,12 +109,7 @@ export async function planCommand(
   const feasible = rows.filter(({ status }) => status !== 'skipped');
   const skipped = rows.filter(({ status }) => status === 'skipped');
   const left = runs.filter((_, i) => rows[i]?.status !== 'skipped' && !hasEnded(rows[i]?.status));
-  const warnings = [
-    ...data.missing,
-    ...shortDataWarnings(runs, data),
-    ...batchWarnings(runs),
-    ...warningsOf(feasible),
-  ];
+  const warnings = [...data.warnings, ...batchWarnings(runs), ...warningsOf(feasible)];
   const orphans = existsSync(folder) ? orphanRuns(folder, runs) : [];
   const ended = tally(feasible);
   const parts = [
@@ -200,72 +182,6 @@ function rowOf(
     hours_from: near?.from ?? null,
     flops_terms: flopsPerPass(spec.model),
   };
-}
-
-/** Null if missing. */
-type DataTokens = Record<'train' | 'heldout', number | null>;
-
-/** Token counts of the data. Opens each data configuration once and collects messages about missing data. */
-class DataSizes {
-  readonly missing: string[] = [];
-  private readonly sizes = new Map<string, DataTokens>();
-
-  constructor(
-    private readonly baseDir: string,
-    private readonly open: OpenTokens,
-  ) {}
-
-  /** The counts of data that `count` has opened. */
-  tokens(data: DataConfig): DataTokens {
-    return this.sizes.get(canonicalJson(data)) as DataTokens;
-  }
-
-  async count(data: DataConfig): Promise<void> {
-    const key = canonicalJson(data);
-    if (this.sizes.has(key)) return;
-    const train = await this.countOf(data, 'train');
-    const heldout = await this.countOf(data, 'heldout');
-    await this.tryOpen('no tokenizer', async () => dataTokenizer(data, this.baseDir));
-    this.sizes.set(key, { train, heldout });
-  }
-
-  private countOf(data: DataConfig, role: 'train' | 'heldout'): Promise<number | null> {
-    const what = role === 'train' ? 'training data, epochs are unknown' : 'held-out data';
-    return this.tryOpen(`no ${what}`, async () => {
-      const source = await this.open(data, role, this.baseDir);
-      source.close();
-      return source.tokens;
-    });
-  }
-
-  /** Returns null and adds a line to `missing` if `open` throws an InputError. */
-  private async tryOpen<T>(what: string, open: () => Promise<T>): Promise<T | null> {
-    try {
-      return await open();
-    } catch (error) {
-      if (!(error instanceof InputError)) throw error;
-      this.missing.push(`${what}: ${error.message}`);
-      return null;
-    }
-  }
-}
-
-/** Warnings for data shorter than one sequence, which `mod sweep` rejects. */
-function shortDataWarnings(runs: readonly PlannedRun[], data: DataSizes): string[] {
-  const short = runs
-    .filter(({ status }) => status === 'pending')
-    .flatMap(({ spec }) => {
-      const { sequence_length } = spec.model;
-      const { train, heldout } = data.tokens(spec.data);
-      const line = (what: string, tokens: number | null) =>
-        tokens === null || tokens > sequence_length
-          ? []
-          : [
-              `the ${what} data is too short, mod sweep rejects it: ${count(tokens)} tokens, at least ${count(sequence_length + 1)} are required for a sequence of ${sequence_length} and its last target`,
-            ];
-      return [...line('training', train), ...line('held-out', heldout)];
-    });
-  return [...new Set(short)];
 }
 
 /** The columns of the table; the status only if a run has one. */

@@ -27,7 +27,10 @@ export async function sweepSlurmCommand(
     return { failed: [] };
   }
   const outcome = await submitSweep(file, submission);
-  if (!quiet) out(report(outcome));
+  if (!quiet) {
+    for (const warning of outcome.warnings) out(`warning: ${warning}`);
+    out(report(outcome));
+  }
   for (const { runId, status, note } of outcome.failed) err(`${runId}: ${status}: ${note}`);
   return outcome;
 }

@@ -168,7 +168,7 @@ const data = mapping(
     field: nonEmpty('the name of a field').exactOptional(),
     unchecked: boolean.exactOptional(),
   },
-  'either {text, heldout_text, tokenizer: bytes} or {train, heldout, vocab_size}',
+  'either {text, heldout_text, tokenizer: bytes} or {train, heldout, vocab_size}, or the folder of mod data prepare',
 )
   .superRefine((found, context) => {
     const issue = (key: string | null, message: string, foundText?: string) =>

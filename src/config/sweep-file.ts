@@ -16,6 +16,7 @@ import type { CheckpointPolicy } from './checkpoint-policy.js';
 import { keyText, type Path, type Problem, WrittenNumber, YamlFile } from './document.js';
 import { RateMultiple, type WrittenRate } from './learning-rate.js';
 import { problemsOf } from './messages.js';
+import { completeData, type DataProblem, dataPlaces, preparedProblems } from './prepared-data.js';
 import { type GridKeys, sweepSchema, type WrittenSweep } from './schema.js';
 import type { Shape } from './shapes.js';
 
@@ -133,7 +134,8 @@ const DEFAULTS: Omit<Product, 'flop_budgets' | 'data'> = {
 };
 
 /**
- * Reads and validates a sweep file. Of the files it names, only a tokenizer.json is read, if it exists; data files are not.
+ * Reads and validates a sweep file. Of the files it names, only a tokenizer.json and the prepare.json beside token files are read,
+ * if they exist; data files are not.
  *
  * @param settings `key=value` texts that replace values of the file's top level, as if they stood there
  * @throws InputError with file:line:column, the key, what was found and what is allowed, one line per problem
@@ -151,10 +153,14 @@ export function loadSweepFile(path: string, settings: readonly string[] = []): S
 /** Like `loadSweepFile`, for text that has been read. */
 export function parseSweepFile(path: string, text: string, settings: readonly string[] = []): SweepFile {
   const yaml = new YamlFile(path, text, settings);
+  const dir = dirname(resolve(path));
+  const unprepared = dataPlaces(yaml.value).flatMap(({ holder, at }) =>
+    located(yaml, at, completeData(holder, dir)),
+  );
+  if (unprepared.length > 0) throw yaml.error(unprepared);
   const result = sweepSchema.safeParse(yaml.value);
   if (!result.success) throw yaml.error(problemsOf(result.error.issues, yaml));
   const { name, grids = [], on_finish = null, ...top } = result.data;
-  const dir = dirname(resolve(path));
   const problems = [top, ...grids].flatMap(({ data }, i) =>
     data === undefined
       ? []
@@ -177,14 +183,21 @@ export function parseSweepFile(path: string, text: string, settings: readonly st
   };
 }
 
+/** Problems of keys of `data` with their places in the file. */
+function located(yaml: YamlFile, at: Path, problems: readonly DataProblem[]): Problem[] {
+  return problems.map(({ key, text }) => {
+    const path = key === '' ? at : [...at, key];
+    return { offset: yaml.valueOffset(path), text: `${keyText(path)}: ${text}` };
+  });
+}
+
 /** Checks, before the data is read, that the vocabulary includes all tokens of the tokenizer. */
 function vocabularyProblems(yaml: YamlFile, data: DataConfig, at: Path, dir: string): Problem[] {
   const { tokenizer, vocab_size } = data;
+  const prepared = preparedProblems(data, dir);
+  if (prepared.length > 0) return located(yaml, at, prepared);
   if (tokenizer === null || isBuiltIn(tokenizer) || !isFile(resolve(dir, tokenizer))) return [];
-  const problem = (key: string, text: string) => {
-    const path = [...at, key];
-    return [{ offset: yaml.valueOffset(path), text: `${keyText(path)}: ${text}` }];
-  };
+  const problem = (key: string, text: string) => located(yaml, at, [{ key, text }]);
   let tokens: number;
   try {
     tokens = tokenizerJsonVocabSize(resolve(dir, tokenizer));

@@ -79,7 +79,8 @@ export class HeldoutWindows {
   }
 }
 
-function countWindows(source: TokenSource, sequenceLength: number): number {
+/** Windows of a source. @throws InputError if it has fewer tokens than one */
+export function countWindows(source: TokenSource, sequenceLength: number): number {
   const windows = Math.floor((source.tokens - 1) / sequenceLength);
   if (windows >= 1) return windows;
   const [first, ...more] = source.files;

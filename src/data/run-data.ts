@@ -4,6 +4,7 @@ import { HeldoutWindows, TrainingBatches } from './batches.js';
 import type { DataConfig, DataFile, DataFiles, DataRole } from './config.js';
 import { contentHash } from './content-hash.js';
 import { findFiles } from './files.js';
+import type { HeldoutUse } from './heldout-check.js';
 import { provenanceOf } from './inspect.js';
 import { fileSize } from './segments.js';
 import type { Tokenizer } from './tokenizer.js';
@@ -26,6 +27,21 @@ export async function openTrainingData(
   return {
     batches: new TrainingBatches(source, model.sequence_length, seed),
     close: () => source.close(),
+  };
+}
+
+/** How a run uses its held-out data. */
+export function heldoutUse({
+  model,
+  evaluation,
+}: {
+  model: { sequence_length: number; vocab_size: number };
+  evaluation: { sequences: number };
+}): HeldoutUse {
+  return {
+    sequenceLength: model.sequence_length,
+    sequences: evaluation.sequences,
+    vocabSize: model.vocab_size,
   };
 }
 

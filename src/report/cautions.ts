@@ -6,6 +6,8 @@ import { percent } from './words.js';
 
 const BUDGET_TOLERANCE = 0.01;
 
+const sentence = (text: string) => `${text.slice(0, 1).toUpperCase()}${text.slice(1)}.`;
+
 /** One sentence per warning. */
 export function cautionsOf({ done, repeats, budgets }: Study): string[] {
   const specs = done.map(({ spec }) => spec);
@@ -18,6 +20,7 @@ export function cautionsOf({ done, repeats, budgets }: Study): string[] {
   const differ = repeats.filter(
     ({ run, counted: { row } }) => run.row.loss !== null && run.row.loss !== row.loss,
   );
+  const dataWarnings = new Set(done.flatMap((run) => run.dataWarnings ?? []).map(sentence));
   const missed = done
     .map(({ row }) => Math.abs(row.train_flops / row.flop_budget - 1))
     .filter((miss) => miss > BUDGET_TOLERANCE);
@@ -42,6 +45,7 @@ export function cautionsOf({ done, repeats, budgets }: Study): string[] {
       'number of held-out sequences',
       specs.map(({ evaluation }) => evaluation.sequences),
     ),
+    ...dataWarnings,
     ...rateWarnings(budgets),
     ...(repeats.length === 0
       ? []

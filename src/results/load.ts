@@ -7,7 +7,7 @@ import { type Analysis, readAnalysis } from './analysis.js';
 import { EVAL_TABLE, type EvalRow, RUN_TABLE, type RunRow, type StepRow } from './columns.js';
 import { currentRow, readEvaluations, runFiles } from './run-folder.js';
 import { readSteps } from './steps.js';
-import { findSweep, readPlan, runFolder, sweepFiles } from './sweep-folder.js';
+import { findSweep, readDataWarnings, readPlan, runFolder, sweepFiles } from './sweep-folder.js';
 
 /** A run of a sweep, loaded from its folder or, if that is missing, from the sweep's tables. */
 export interface LoadedRun {
@@ -18,6 +18,8 @@ export interface LoadedRun {
   row: RunRow;
   spec: RunSpec;
   evaluations: EvalRow[];
+  /** Warnings about the data of its sweep. */
+  dataWarnings?: readonly string[];
   analysis: Analysis | null;
   /** Reads the file on each call: of hundreds of runs only a few are drawn step by step. */
   steps: () => StepRow[];
@@ -39,7 +41,8 @@ export function loadRuns(folders: readonly string[]): LoadedRun[] {
   return folders.flatMap((folder) => {
     const { name, runs } = readPlan(folder);
     const tables = new Tables(folder);
-    return runs.map((run) => loadRun(name ?? basename(folder), folder, run, tables));
+    const dataWarnings = readDataWarnings(folder);
+    return runs.map((run) => ({ ...loadRun(name ?? basename(folder), folder, run, tables), dataWarnings }));
   });
 }
 

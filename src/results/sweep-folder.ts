@@ -29,6 +29,8 @@ export function planIn(
 
 export interface SweepFiles {
   plan: string;
+  /** Warnings about the data that the runs were trained on. */
+  dataWarnings: string;
   runs: string;
   evaluations: string;
   report: string;
@@ -41,6 +43,7 @@ export interface SweepFiles {
 export function sweepFiles(folder: string): SweepFiles {
   return {
     plan: join(folder, 'plan.json'),
+    dataWarnings: join(folder, 'data-warnings.json'),
     runs: join(folder, 'runs.csv'),
     evaluations: join(folder, 'eval.csv'),
     report: join(folder, 'report'),
@@ -103,6 +106,18 @@ export function writePlanOfPart(folder: string, plan: SweepPlan): void {
   } finally {
     tables.release();
   }
+}
+
+/** Keeps warnings about the data for the report; without any, no file is made. */
+export function writeDataWarnings(folder: string, warnings: readonly string[]): void {
+  const path = sweepFiles(folder).dataWarnings;
+  if (warnings.length > 0 || existsSync(path)) writeJsonIfChanged(path, { warnings: [...new Set(warnings)] });
+}
+
+/** Warnings about the data of a sweep when runs of it were started; none of sweeps that older versions trained. */
+export function readDataWarnings(folder: string): string[] {
+  const { warnings = [] } = (readJson(sweepFiles(folder).dataWarnings) ?? {}) as { warnings?: string[] };
+  return warnings;
 }
 
 /** Differences between two plans that change results; backend and checkpoint settings do not. */

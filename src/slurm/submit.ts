@@ -6,7 +6,7 @@ import { makeResultsFolder } from '../files/atomic.js';
 import { acquireLock } from '../files/lock.js';
 import type { PlannedRun } from '../plan/run.js';
 import { largestFirst } from '../plan/shard.js';
-import { planIn, sweepFiles, writePlan } from '../results/sweep-folder.js';
+import { planIn, sweepFiles, writeDataWarnings, writePlan } from '../results/sweep-folder.js';
 import type { RunEnd } from '../run/messages.js';
 import { checkData, checkDisk, checkResults } from '../sweep/preflight.js';
 import {
@@ -42,6 +42,8 @@ export interface SubmitOutcome {
   /** Tasks that were already queued or running. */
   active: Task[];
   done: number;
+  /** About the held-out data. */
+  warnings: string[];
   /** Runs that diverged in earlier calls. */
   failed: RunEnd[];
 }
@@ -57,7 +59,7 @@ export interface SubmitOutcome {
  */
 export async function submitSweep(file: SweepFile, options: SubmitOptions): Promise<SubmitOutcome> {
   const { folder, plan, selected, notDone } = prepareSubmission(file, options);
-  await checkData(notDone, file.dir);
+  const warnings = await checkData(notDone, file.dir);
   makeResultsFolder(folder);
   const lock = acquireLock(sweepFiles(folder).lock, `mod sweep ${file.path} --slurm`);
   try {
@@ -66,12 +68,14 @@ export async function submitSweep(file: SweepFile, options: SubmitOptions): Prom
     const common = {
       folder,
       active,
+      warnings,
       done: selected.length - notDone.length,
       failed: divergedBefore(folder, selected),
     };
     if (todo.length === 0) return { ...common, jobIds: [], reportJobId: null, submitted: [] };
     checkDisk(folder, todo, options.concurrency ?? todo.length);
     writePlan(folder, planIn(folder, file, plan));
+    writeDataWarnings(folder, warnings);
     makeResultsFolder(slurmFolder(folder)); // Slurm writes the logs there, but does not create the folder
     const scripts = scriptsOf(file, folder, chunksOf(todo, await tasksPerArray()), options);
     const { jobIds, submitted, rejected } = await submitArrays(file, folder, scripts.arrays, options);

@@ -1,9 +1,12 @@
 /** Checks before training: data, existing results, disk space. */
 import { sweepCheckpointBytes } from '../checkpoint/disk-space.js';
 import { folderBytes } from '../checkpoint/folder.js';
+import { countWindows } from '../data/batches.js';
 import type { DataFiles } from '../data/config.js';
-import { dataFiles, openHeldoutData, openTrainingData } from '../data/run-data.js';
+import { heldoutWarnings } from '../data/heldout-check.js';
+import { dataFiles, heldoutUse } from '../data/run-data.js';
 import { dataTokenizer } from '../data/tokenizers.js';
+import { openTokens } from '../data/tokens.js';
 import { canonicalJson } from '../files/canonical.js';
 import { bytes } from '../format.js';
 import { freeDiskBytes } from '../machine.js';
@@ -14,19 +17,29 @@ import { runFolder } from '../results/sweep-folder.js';
 /**
  * Opens each distinct data configuration of the runs, and its tokenizer, which is stored in checkpoints.
  *
+ * @returns warnings about the held-out data
  * @throws InputError for a missing tokenizer, or data that is missing, empty, damaged or shorter than one sequence
  */
-export async function checkData(runs: readonly PlannedRun[], baseDir: string): Promise<void> {
+export async function checkData(runs: readonly PlannedRun[], baseDir: string): Promise<string[]> {
   const seen = new Set<string>();
+  const warnings = new Set<string>();
   for (const { spec } of runs) {
-    const { data, model } = spec;
-    const key = canonicalJson([data, model.sequence_length]);
+    const { data, model, evaluation } = spec;
+    const key = canonicalJson([data, model.sequence_length, evaluation.sequences]);
     if (seen.has(key)) continue;
     seen.add(key);
-    (await openTrainingData(spec, baseDir)).close();
-    (await openHeldoutData(spec, baseDir)).close();
-    dataTokenizer(data, baseDir);
+    const train = await openTokens(data, 'train', baseDir);
+    const heldout = await openTokens(data, 'heldout', baseDir);
+    try {
+      for (const source of [train, heldout]) countWindows(source, model.sequence_length);
+      dataTokenizer(data, baseDir);
+      for (const warning of heldoutWarnings(train, heldout, heldoutUse(spec))) warnings.add(warning);
+    } finally {
+      train.close();
+      heldout.close();
+    }
   }
+  return [...warnings];
 }
 
 /**

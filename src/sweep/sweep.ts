@@ -17,9 +17,11 @@ import { runFiles } from '../results/run-folder.js';
 import { RUN_STATUSES } from '../results/run-status.js';
 import {
   planIn,
+  readDataWarnings,
   runFolder,
   type SweepPlan,
   sweepFiles,
+  writeDataWarnings,
   writePlan,
   writePlanOfPart,
 } from '../results/sweep-folder.js';
@@ -101,17 +103,20 @@ export async function sweep(file: SweepFile, options: SweepOptions): Promise<Swe
   const part = isPart(options);
   const selected = selectRuns(file, folder, runs, options);
   checkResults(folder, part ? selected : runs, file.dir, options.retry);
-  await checkData(runsToTrain(folder, selected, options.retry), file.dir);
+  const warnings = await checkData(runsToTrain(folder, selected, options.retry), file.dir);
   makeResultsFolder(folder);
   const lock = part ? null : acquireLock(sweepFiles(folder).lock, `mod sweep ${file.path}`);
   try {
     const write = part ? writePlanOfPart : writePlan;
     write(folder, plan);
     const todo = runsToTrain(folder, selected, options.retry);
+    // Processes that each train a part add to the warnings of the others.
+    if (todo.length > 0)
+      writeDataWarnings(folder, part ? [...readDataWarnings(folder), ...warnings] : warnings);
     const outcome =
       todo.length === 0
         ? nothingToDo(folder, runs, selected, options)
-        : await trainAll(folder, plan, todo, selected, options);
+        : await trainAll(folder, plan, todo, selected, warnings, options);
     const ids = selected.map(({ run_id }) => run_id);
     return { folder, selected: ids, ...outcome, rows: writeFinalTables(folder, runs, outcome) };
   } finally {
@@ -150,6 +155,7 @@ async function trainAll(
   { runs: plan, base_dir }: SweepPlan,
   todo: PlannedRun[],
   selected: readonly PlannedRun[],
+  warnings: readonly string[],
   options: SweepOptions,
 ): Promise<Ends> {
   const { program, limits, jobs: requested } = options;
@@ -167,7 +173,9 @@ async function trainAll(
   const before = selected.filter((run) => !todo.includes(run));
   if (!options.quiet) {
     const intro = [...backends.values()].map(describeBackend);
-    options.out.write(`${[...intro, ...notes, '', modelTable(todo), ''].join('\n')}\n`);
+    options.out.write(
+      `${[...intro, ...notes, ...warnings.map((text) => `warning: ${text}`), '', modelTable(todo), ''].join('\n')}\n`,
+    );
   }
   const display = displayOf(options, selected.length, before.length);
   const threads = Math.max(1, Math.floor(availableParallelism() / Math.min(jobs, todo.length)));

@@ -93,6 +93,26 @@ describe('mod data prepare', () => {
     expect(tokens.train + tokens.heldout).toBe(bytes + DOCUMENTS.length);
   });
 
+  it('warns of a small held-out text, with the share that mends it', async () => {
+    const path = join(folder, 'few.jsonl');
+    const printed = async (documents: number, length: number, heldoutShare: number) => {
+      writeFileSync(path, lines(Array.from({ length: documents }, (_, i) => `${i} `.padEnd(length, 'x'))));
+      const out = options(`few-${documents}-${length}`);
+      const text: string[] = [];
+      await dataPrepareCommand([path], { ...out, json: false, heldoutShare }, (part) => text.push(part));
+      return /^warning: .*$/m.exec(text.join('\n'))?.[0] ?? null;
+    };
+    const small =
+      'warning: the held-out text is small, its losses depend on the documents that it happens to contain: ';
+    expect(await printed(600, 5000, 0.1)).toBeNull();
+    expect(await printed(120, 5000, 0.05)).toMatch(
+      new RegExp(`^${small}--heldout-share 0\\.[12] and another --out hold out more$`),
+    );
+    expect(await printed(20, 50, 0.2)).toBe(
+      `${small}prepare more text, or divide it into more documents with --separator`,
+    );
+  });
+
   it('holds out the same documents in any file, others with another seed, copies together', async () => {
     const before = new Set(await textOf('all', 'heldout'));
     const path = join(folder, 'twice.jsonl');

@@ -4,7 +4,8 @@ import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
 import type { BenchRecord } from '../../src/bench/record.js';
-import { type OpenTokens, planCommand } from '../../src/commands/plan.js';
+import { planCommand } from '../../src/commands/plan.js';
+import type { OpenTokens } from '../../src/commands/plan-data.js';
 import { loadSweepFile } from '../../src/config/sweep-file.js';
 import { InputError } from '../../src/errors.js';
 import { makeResultsFolder } from '../../src/files/atomic.js';
@@ -22,13 +23,14 @@ flop_budgets: [1e11]
 data: {text: a, heldout_text: b}
 sequence_length: 64
 batch_sequences: 4
+evaluation: {sequences: 64}
 capacities: [0.125, 0.001]
 model_sizes: [{d_model: 64, n_layers: 4}]
 `;
 
 const tokens =
   (count: number): OpenTokens =>
-  () => ({ tokens: count, close: () => undefined });
+  () => ({ tokens: count, files: [], read: () => undefined, close: () => undefined });
 
 async function planned(
   text: string,
@@ -195,7 +197,7 @@ it('opens each data configuration once, closes it, and rethrows other errors', a
     const close = () => {
       closed += 1;
     };
-    return { tokens: 1, close };
+    return { tokens: 1, files: [], read: () => undefined, close };
   };
   await planned(SWEEP, true, counting);
   expect({ opened, closed }).toEqual({ opened: 2, closed: 2 }); // training and held-out

@@ -117,7 +117,7 @@ it.each([
   [`${GOOD}model_sizes: []\n`, 's.yaml:5:14: model_sizes: found an empty list; allowed: a list of sizes that is not empty'],
   [`${GOOD}model_sizes: [{}]\n`, 's.yaml:5:15: model_sizes[0].d_model: missing; needed: a whole number from 2 to 1048576\ns.yaml:5:15: model_sizes[0].n_layers: missing; needed: a whole number from 1 to 4096'],
   // data
-  [`${TOKENS}data: a.txt\n`, "s.yaml:3:7: data: found the text 'a.txt'; allowed: either {text, heldout_text, tokenizer: bytes} or {train, heldout, vocab_size}"],
+  [`${TOKENS}data: a.txt\n`, "s.yaml:3:7: data: found 'a.txt', which is no folder with a prepare.json; allowed: the folder of mod data prepare, or a mapping of text and heldout_text, or of train and heldout"],
   [`${TOKENS}data: {text: a, heldout_text: b, token_bytes: 2}\n`, 's.yaml:3:47: data.token_bytes: found 2; allowed: only with token files; text files are read as bytes'],
   [`${TOKENS}data: {train: a, heldout: b, tokenizer: nowhere.json}\n`, 's.yaml:3:7: data.vocab_size: missing; needed: the number of tokens of the tokenizer'],
   [`${TOKENS}data: {train: a, heldout: b, vocab_size: 32000, tokenizer: gpt2}\n`, 's.yaml:3:42: data.vocab_size: found 32000; allowed: at least 50257 for gpt2'],

@@ -123,7 +123,7 @@ describe('of a finished sweep', () => {
 
   it('mod plan --match-flops puts it in place of the file’s sizes, and says what was matched', async () => {
     const printed: string[] = [];
-    const open = () => ({ tokens: 1e9, close: () => undefined });
+    const open = () => ({ tokens: 1e9, files: [], read: () => undefined, close: () => undefined });
     const options = { json: false, results, matchFlops: 'made' };
     await planCommand('configs/quick.yaml', options, (part) => printed.push(part), open).catch(
       (error: Error) => printed.push(error.message),
