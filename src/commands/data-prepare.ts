@@ -61,6 +61,8 @@ export interface PrepareSummary {
   documents: { train: number; heldout: number };
   tokens: { train: number; heldout: number };
   text_bytes: number;
+  /** Documents with bytes that are not UTF-8, which became U+FFFD. */
+  invalid: number;
   /** Lines and rows without a text that were left out. */
   skipped: number;
   shards: number;
@@ -273,6 +275,7 @@ async function prepareAll(
     documents: bySplit('documents'),
     tokens: bySplit('tokens'),
     text_bytes,
+    invalid: sum(all.map(({ invalid = 0 }) => invalid)),
     skipped: sum(all.map(({ skipped }) => skipped?.count ?? 0)),
     shards: sum(all.map(({ shards }) => shards.length)),
     parts_done_before: doneBefore,
@@ -288,7 +291,8 @@ function inputBytes({ slices }: Part, sizes: ReadonlyMap<string, number>): numbe
 const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
 
 function report(summary: PrepareSummary, settings: PrepareSettings, out: string): string {
-  const { documents, tokens, text_bytes, skipped, shards, bytes_per_second, parts_done_before } = summary;
+  const { documents, tokens, text_bytes, invalid, skipped, shards, bytes_per_second, parts_done_before } =
+    summary;
   const folder = relative(process.cwd(), out) || '.';
   const glob = (split: Split) => join(escapePath(folder), `${split}-*.bin`);
   const { vocab_size } = settings;
@@ -303,6 +307,9 @@ function report(summary: PrepareSummary, settings: PrepareSettings, out: string)
     line('train'),
     line('heldout'),
     ...smallHeldoutWarning(summary, settings),
+    ...(invalid === 0
+      ? []
+      : [`${count(invalid)} documents have bytes that are not UTF-8: they became U+FFFD`]),
     ...(skipped === 0
       ? []
       : [`skipped: ${count(skipped)} lines or rows without a text: ${join(folder, SKIPPED_FILE)}`]),

@@ -22,23 +22,27 @@ const EARLY_END = 'it ends early';
 export function* unpackBzip2(chunks: Iterable<Buffer>): Generator<Buffer> {
   const bits = new BitReader(chunks);
   const out = Buffer.alloc(OUT_BYTES);
-  for (let first = true; first || !bits.atEnd(); first = false) {
-    const level = streamLevel(bits);
-    const links = new Uint32Array(level * 100_000);
-    let combined = 0;
-    for (;;) {
-      const [high, low] = [bits.read(24), bits.read(24)];
-      const expected = bits.readUint32();
-      if (high === END[0] && low === END[1]) {
-        if (expected !== combined >>> 0) throw new Error('the checksum of a stream differs');
-        bits.align();
-        break;
+  try {
+    for (let first = true; first || !bits.atEnd(); first = false) {
+      const level = streamLevel(bits);
+      const links = new Uint32Array(level * 100_000);
+      let combined = 0;
+      for (;;) {
+        const [high, low] = [bits.read(24), bits.read(24)];
+        const expected = bits.readUint32();
+        if (high === END[0] && low === END[1]) {
+          if (expected !== combined >>> 0) throw new Error('the checksum of a stream differs');
+          bits.align();
+          break;
+        }
+        if (high !== BLOCK[0] || low !== BLOCK[1]) throw new Error('a block has no header');
+        const checksum = yield* unpackBlock(bits, links, out);
+        if (checksum !== expected) throw new Error('the checksum of a block differs');
+        combined = ((combined << 1) | (combined >>> 31)) ^ checksum;
       }
-      if (high !== BLOCK[0] || low !== BLOCK[1]) throw new Error('a block has no header');
-      const checksum = yield* unpackBlock(bits, links, out);
-      if (checksum !== expected) throw new Error('the checksum of a block differs');
-      combined = ((combined << 1) | (combined >>> 31)) ^ checksum;
     }
+  } finally {
+    bits.close();
   }
 }
 
@@ -228,6 +232,11 @@ class BitReader {
 
   constructor(chunks: Iterable<Buffer>) {
     this.chunks = chunks[Symbol.iterator]();
+  }
+
+  /** Ends the reading of chunks. */
+  close(): void {
+    this.chunks.return?.();
   }
 
   /** Whether no byte is left. */

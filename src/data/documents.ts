@@ -1,4 +1,5 @@
 /** The documents of text, JSONL and Parquet files, streamed: memory does not grow with the size of a file. */
+import { isUtf8 } from 'node:buffer';
 import { InputError, messageOf } from '../errors.js';
 import { inUtf8 } from './encodings.js';
 import { textOfLine } from './json-lines.js';
@@ -61,7 +62,7 @@ export async function* documentPieces(
       return;
     case 'jsonl':
       for await (const { line, offset } of linesOf(slice, onRead)) {
-        const text = textAt(line.toString(), field, (problem) =>
+        const text = textAt(line, field, (problem) =>
           onBad(`${path}: the line at byte ${offset} ${problem}`),
         );
         if (text !== null) yield* piecesOf(Buffer.from(text), cuts, pieceBytes);
@@ -85,9 +86,10 @@ function textBytes(slice: TextSlice, onRead: OnRead): AsyncIterable<Buffer> {
   return inUtf8(readUnpacked(slice, compression, onRead), encoding, left);
 }
 
-function textAt(line: string, field: string, onBad: OnBad): string | null {
+function textAt(line: Buffer, field: string, onBad: OnBad): string | null {
   try {
-    return textOfLine(line, field);
+    if (!isUtf8(line)) throw new Error('is not UTF-8');
+    return textOfLine(line.toString(), field);
   } catch (error) {
     onBad(messageOf(error));
     return null;

@@ -14,7 +14,7 @@ export function hasJsonLines(start: string, isEnd: boolean): boolean {
   const cut = isEnd ? undefined : parts.pop();
   const lines = parts.filter((line) => line.trim() !== '').slice(0, LINES);
   if (lines.length === 0) return cut !== undefined && /^\s*\{\s*"(?:[^"\\]|\\.)*"\s*:/.test(cut);
-  const objects = lines.filter((line) => isObject(parsed(line)));
+  const objects = lines.filter((line) => line.trimStart().startsWith('{') && isObject(parsed(line)));
   return objects.length >= (2 / 3) * lines.length;
 }
 

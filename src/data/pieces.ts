@@ -1,5 +1,6 @@
 /** Divides documents into pieces of about a megabyte whose tokens are those of the document. */
 import { InputError } from '../errors.js';
+import { ByteQueue } from './byte-queue.js';
 import type { Cuts } from './tokenizer.js';
 
 /** Part of a document. */
@@ -44,7 +45,7 @@ export async function* textPieces(
   cuts: Cuts,
   pieceBytes = PIECE_BYTES,
 ): AsyncGenerator<Piece> {
-  const pending = new Pending();
+  const pending = new ByteQueue();
   const finder = separator === null ? null : new Finder(separator);
   /** Leading bytes of `pending` in which no separator begins, and no cut is. */
   let searched = 0;
@@ -85,30 +86,6 @@ export async function* textPieces(
   }
   for (const piece of piecesOf(pending.bytes, cuts, pieceBytes)) {
     if (piece.bytes.length > 0 || !first) yield { ...piece, first: first && piece.first };
-  }
-}
-
-/** Bytes that grow at the end and shrink at the start, at a constant cost for each byte. */
-class Pending {
-  bytes: Buffer = Buffer.alloc(0);
-  private memory: Buffer = this.bytes;
-  private start = 0;
-
-  append(chunk: Buffer): void {
-    const length = this.bytes.length + chunk.length;
-    if (this.start + length > this.memory.length) {
-      const memory = Buffer.allocUnsafeSlow(2 * length);
-      this.bytes.copy(memory);
-      this.memory = memory;
-      this.start = 0;
-    }
-    chunk.copy(this.memory, this.start + this.bytes.length);
-    this.bytes = this.memory.subarray(this.start, this.start + length);
-  }
-
-  drop(count: number): void {
-    this.start += count;
-    this.bytes = this.bytes.subarray(count);
   }
 }
 

@@ -1,4 +1,5 @@
 /** Prepares token shards from text in parts: divides the work, finds finished parts, tokenizes one part. */
+import { isUtf8 } from 'node:buffer';
 import { createHash } from 'node:crypto';
 import { statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -51,6 +52,8 @@ export interface PartResult {
   tokens: Record<Split, number>;
   /** Bytes of the documents' text. */
   bytes: number;
+  /** Documents with bytes that are not UTF-8, which became U+FFFD. */
+  invalid?: number;
   /** Lines and rows without a text, and the problems of the first ones. */
   skipped?: { count: number; problems: string[] };
   /** File names in the folder of the shards. */
@@ -164,6 +167,8 @@ export async function preparePart(
   const documents = { train: 0, heldout: 0 };
   let bytes = 0;
   let split: Split = 'train';
+  let invalid = 0;
+  let isValid = true;
   const skipped = { count: 0, problems: [] as string[] };
   const onBad = (problem: string) => {
     if (!skipBad) throw new InputError(`${problem}; --skip-bad leaves such lines out`);
@@ -179,6 +184,9 @@ export async function preparePart(
           documents[split] += 1;
         }
         bytes += piece.bytes.length;
+        if (piece.first) isValid = true;
+        isValid &&= tokenizer.cuts === 'anywhere' || isUtf8(piece.bytes);
+        if (piece.last && !isValid) invalid += 1;
         writers[split].add(await tokenizer.encode(piece.bytes));
         if (piece.last) writers[split].add([settings.end_of_text]);
       }
@@ -191,6 +199,7 @@ export async function preparePart(
     documents,
     tokens: { train: writers.train.tokens, heldout: writers.heldout.tokens },
     bytes,
+    ...(invalid > 0 ? { invalid } : {}),
     ...(skipped.count > 0 ? { skipped } : {}),
     shards: SPLITS.flatMap((split) => writers[split].paths.map((_, shard) => nameOf(split, shard))),
   };

@@ -1,6 +1,6 @@
 /** Locates the tokens of a file: llm.c's shards and NumPy arrays have a header, other files are bare tokens. */
 import { InputError } from '../errors.js';
-import { isUtf8Text, statisticsOf } from '../files/byte-statistics.js';
+import { entropyOf, isUtf8Text, statisticsOf } from '../files/byte-statistics.js';
 import { type TokenWidth, tokenLayout } from '../files/guess.js';
 import { adviceOf, identify, nameOfFormat, sampleOf } from '../files/identify.js';
 import { firstBytes } from './files.js';
@@ -22,6 +22,9 @@ export interface TokenChecks {
 
 /** Shorter token files may be text by chance. */
 const FEWEST_TEXT_BYTES = 64;
+/** Compressed data has 8 bits of entropy per byte, less 0.01 in a sample of this size; ids up to 50257 at most 7.8. */
+const FEWEST_RANDOM_BYTES = 2 ** 15;
+const RANDOM_ENTROPY = 7.985;
 
 /** The kinds of shards, by magic number. llm.c writes version 1 for GPT-2's tokens and version 7 for Llama 3's. */
 const SHARDS = new Map<number, { tokenBytes: 2 | 4; versions: number[] }>([
@@ -87,6 +90,15 @@ function checkBareTokens(path: string, { tokenBytes, unchecked, option }: TokenC
   const reject = (what: string, advice: string) => {
     throw new InputError(`${path}: looks like ${what}: ${advice}; to read it as it is, ${option}`);
   };
+  if (identity.type === 'text' && identity.encoding !== 'utf-8') {
+    reject(
+      `text in ${identity.encoding.toUpperCase()}, not like token ids`,
+      'name it in data.text, or convert it with mod data prepare',
+    );
+  }
+  if (statistics.bytes >= FEWEST_RANDOM_BYTES && entropyOf(statistics) >= RANDOM_ENTROPY) {
+    reject('compressed or encrypted data, not like token ids', 'decompress it first');
+  }
   // The ids of bytes are text.
   if (tokenBytes > 1 && statistics.bytes >= FEWEST_TEXT_BYTES && isUtf8Text(statistics)) {
     reject(

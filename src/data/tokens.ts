@@ -1,6 +1,7 @@
 /** Opens the tokens of a sweep: text files as bytes, or token files, concatenated. */
 import { InputError } from '../errors.js';
 import type { TokenWidth } from '../files/guess.js';
+import { ByteQueue } from './byte-queue.js';
 import { type DataConfig, TEXT_FIELD } from './config.js';
 import { documentPieces } from './documents.js';
 import { type FoundFile, findFiles, isFile } from './files.js';
@@ -72,22 +73,22 @@ async function textSegments(
       if (tokens > 0) segments.push({ path, start, tokens, tokenBytes: 1, separator: true });
       continue;
     }
-    const parts: Buffer[] = [];
+    const queue = new ByteQueue();
     const slice = { path, start: 0, end: null, format };
     for await (const { bytes, last } of documentPieces(slice, { field, separator: null })) {
-      parts.push(Buffer.from(bytes), ...(last ? [DOCUMENT_END] : []));
-      memory += bytes.length + (last ? 1 : 0);
-      if (memory > MOST_IN_MEMORY) {
+      queue.append(bytes);
+      if (last) queue.append(DOCUMENT_END);
+      if (memory + queue.bytes.length > MOST_IN_MEMORY) {
         throw new InputError(
           `${path}: more than ${MOST_IN_MEMORY / 2 ** 30} GiB of text in files that are compressed, JSON Lines, Parquet or not UTF-8, which are read into memory: convert them to token files with mod data prepare`,
         );
       }
     }
+    memory += queue.bytes.length;
+    if (queue.bytes.length === 0) continue;
     // The reader adds the NUL of the last document.
-    const content = Buffer.concat(parts).subarray(0, -1);
-    if (parts.length > 0) {
-      segments.push({ path, start: 0, tokens: content.length, tokenBytes: 1, separator: true, content });
-    }
+    const content = queue.bytes.subarray(0, -1);
+    segments.push({ path, start: 0, tokens: content.length, tokenBytes: 1, separator: true, content });
   }
   if (segments.length === 0) throw new InputError(`${paths[0]}: has no text`);
   return segments;

@@ -28,16 +28,16 @@ const TEXT_CONTROLS = new Set([0x08, 0x09, 0x0a, 0x0b, 0x0c, 0x0d, 0x1b]);
 const MAX_CONTROLS = 0.002;
 
 export function statisticsOf(windows: readonly Window[]): Statistics {
-  const lanes = Array.from({ length: 8 }, () => new Uint32Array(256));
+  const counts = new Uint32Array(8 * 256);
+  const lanes = Array.from({ length: 8 }, (_, lane) => counts.subarray(256 * lane, 256 * lane + 256));
   const histogram = new Uint32Array(256);
   let multibyte = 0;
   let invalid = 0;
   for (const window of windows) {
     const { bytes } = window;
     for (let i = 0; i < bytes.length; i++) {
-      const lane = lanes[i & 7] as Uint32Array;
-      const byte = bytes[i] as number;
-      lane[byte] = (lane[byte] as number) + 1;
+      const at = ((i & 7) << 8) | (bytes[i] as number);
+      counts[at] = (counts[at] as number) + 1;
     }
     const characters = charactersOf(window);
     multibyte += characters.valid;

@@ -140,7 +140,11 @@ const ROWS: Record<Category, readonly Row[]> = {
       'PK\x03\x04',
       { confirm: ({ head }) => /\.npy$/.test(zipEntry(head)) },
     ],
-    ['a NumPy array (.npy)', '\x93NUMPY', { id: 'npy' }],
+    [
+      'a NumPy array (.npy)',
+      '\x93NUMPY',
+      { id: 'npy', advice: 'if it contains token ids, name it in data.train' },
+    ],
     ['an HDF5 file', '\x89HDF\r\n\x1a\n', { at: [0, 512, 1024, 2048] }],
     ['a NetCDF file', 'CDF\x01'],
     ['a NetCDF file', 'CDF\x02'],
@@ -451,8 +455,12 @@ const ROWS: Record<Category, readonly Row[]> = {
   ],
 };
 
-const SIGNATURES: readonly Signature[] = (Object.keys(ROWS) as Category[]).flatMap((category) =>
-  ROWS[category].map(([name, magic, more]) => ({ name, magic, category, ...more })),
+const SIGNATURES: readonly (Signature & { bytes: Buffer })[] = (Object.keys(ROWS) as Category[]).flatMap(
+  (category) =>
+    ROWS[category].map(([name, magic, more]) => {
+      const bytes = Buffer.from(magic, 'latin1');
+      return { name, magic, bytes, category, ...more };
+    }),
 );
 
 /**
@@ -461,11 +469,12 @@ const SIGNATURES: readonly Signature[] = (Object.keys(ROWS) as Category[]).flatM
  * @param isText whether its bytes are printable text, as `statisticsOf` finds
  */
 export function signatureOf(ends: Ends, isText: boolean): Format | null {
+  const { head } = ends;
+  const begins = (bytes: Buffer, at: number) =>
+    bytes.length === 0 || (head[at] === bytes[0] && head.subarray(at, at + bytes.length).equals(bytes));
   const found = SIGNATURES.find(
-    ({ magic, at = [0], confirm, isText: mayBeText }) =>
-      (mayBeText || !isText) &&
-      at.some((position) => has(ends.head, magic, position)) &&
-      (confirm?.(ends) ?? true),
+    ({ bytes, at = [0], confirm, isText: mayBeText }) =>
+      (mayBeText || !isText) && at.some((position) => begins(bytes, position)) && (confirm?.(ends) ?? true),
   );
   return found ?? null;
 }

@@ -246,6 +246,19 @@ describe('mod data prepare', () => {
     expect(await call()).toMatchObject({ documents, bytes_per_second: null });
   });
 
+  it('counts the documents with bytes that are not UTF-8', async () => {
+    const path = join(folder, 'invalid.txt');
+    const odd = Buffer.concat([Buffer.from('éé\0è'), Buffer.of(0xe9), Buffer.from('é\0')]);
+    writeFileSync(path, Buffer.concat([odd, Buffer.from(DOCUMENTS.join('\0'))]));
+    const tokenizer = join(folder, 'invalid.json');
+    writeTinyTokenizer(tokenizer);
+    const printed: string[] = [];
+    await dataPrepareCommand([path], options('invalid', { tokenizer, json: false }), (text) =>
+      printed.push(text),
+    );
+    expect(printed.join()).toContain('1 documents have bytes that are not UTF-8: they became U+FFFD');
+  });
+
   it('counts and lists the lines without a text under --skip-bad, and otherwise names the option', async () => {
     const path = join(folder, 'bad.jsonl');
     const bad = ['{"text": null}', '{"text": "cut', '[1]'];

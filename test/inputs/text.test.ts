@@ -8,7 +8,7 @@ import { documentPieces, type TextSlice } from '../../src/data/documents.js';
 import { isPipe, type Pipe } from '../../src/data/pipes.js';
 import { textFormat } from '../../src/data/text-format.js';
 import { openTokens } from '../../src/data/tokens.js';
-import { encoded, fromBase64, LONG_TEXT, PARQUET, tarOf, tokenBytes } from '../support/inputs.js';
+import { encoded, fromBase64, LONG_TEXT, npyOf, PARQUET, tarOf, tokenBytes } from '../support/inputs.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'mod-text-inputs-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -245,6 +245,16 @@ describe('files that are not text are refused', () => {
       'a tar archive in gzip',
       gzipSync(tarOf('a.txt', 'text')),
       'a tar archive in gzip, not text: unpack it and name the files in it',
+    ],
+    [
+      'a NumPy array',
+      npyOf('<u2', Uint8Array.of(1, 0), '(1,)'),
+      'a NumPy array (.npy), not text: if it contains token ids, name it in data.train',
+    ],
+    [
+      'a line that is not UTF-8',
+      Buffer.concat([utf8(`${LINES}{"text": "é`), Buffer.of(0xe9), utf8('"}\n')]),
+      'the line at byte 32 is not UTF-8',
     ],
     ['a Parquet row without a text', PARQUET.snappy, "row 2 has no text in its column 'text'"],
     [

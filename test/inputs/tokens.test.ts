@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { gzipSync } from 'node:zlib';
+import { brotliCompressSync, gzipSync } from 'node:zlib';
 import { afterAll, describe, expect, it } from 'vitest';
 import { openTokenFile } from '../../src/data/tokens.js';
 import type { TokenWidth } from '../../src/files/guess.js';
@@ -121,6 +121,21 @@ describe('other files are refused', () => {
     ['big-endian, 2 bytes', tokenBytes(2, 4000, true), 2, bigEndian(2)],
     ['big-endian, 4 bytes', tokenBytes(4, 1000, true), 4, bigEndian(4)],
     ['big-endian, 8 bytes', tokenBytes(8, 1000, true), 8, bigEndian(8)],
+    [
+      'Brotli',
+      brotliCompressSync(tokenBytes(2, 60_000)),
+      1,
+      looks('compressed or encrypted data, not like token ids', 'decompress it first'),
+    ],
+    [
+      'UTF-16 with a mark',
+      encoded(`\ufeff${LONG_TEXT.japanese}`, 'utf-16le'),
+      2,
+      looks(
+        'text in UTF-16LE, not like token ids',
+        'name it in data.text, or convert it with mod data prepare',
+      ),
+    ],
     [
       'gzip',
       gzipSync(tokenBytes(2, 10)),
