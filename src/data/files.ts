@@ -1,5 +1,5 @@
 /** Finds the files that a list of globs matches, sorted and without duplicates; reads the first bytes of a file. */
-import { closeSync, openSync, readSync, statSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs';
 import { dirname, isAbsolute, join, relative, resolve } from 'node:path';
 import { InputError, messageOf } from '../errors.js';
 import { globFiles } from './glob.js';
@@ -28,7 +28,9 @@ export function findFiles(patterns: string[], baseDir: string): FoundFile[] {
     const named = isFile(resolveFile(pattern, baseDir));
     const matches = named ? [pattern] : globFiles(pattern, excluded, baseDir);
     if (matches.length === 0) {
-      throw new InputError(`no file matches '${pattern}' (relative to ${resolve(baseDir)})`);
+      throw new InputError(
+        `no file matches '${pattern}' (relative to ${resolve(baseDir)}${goneText(baseDir)})`,
+      );
     }
     for (const match of matches) {
       const path = resolveFile(match, baseDir);
@@ -39,6 +41,13 @@ export function findFiles(patterns: string[], baseDir: string): FoundFile[] {
   if (found.size === 0) throw new InputError(`no file matches ${JSON.stringify(patterns)}`);
   const key = (file: FoundFile) => relative(baseDir, file.path);
   return [...found.values()].sort((a, b) => (key(a) < key(b) ? -1 : 1));
+}
+
+/** Plans of older versions have the folder's absolute path alone. */
+function goneText(folder: string): string {
+  return existsSync(folder)
+    ? ''
+    : ', which is not there: if it was moved, start mod sweep once with the sweep file at its new place';
 }
 
 /**

@@ -173,4 +173,8 @@ it('finds data in folders with backslashes, once through links in circles, and i
     { path: join(here, 'node_modules/text/t.txt'), name: hoisted, named: true },
   ]);
   expect(() => names('../node_modules/text/missing.txt', configs)).toThrow('no file matches');
+  const gone = join(folder, 'gone');
+  expect(() => names('a.txt', gone)).toThrow(
+    `no file matches 'a.txt' (relative to ${gone}, which is not there: if it was moved, start mod sweep once with the sweep file at its new place)`,
+  );
 });

@@ -11,11 +11,11 @@ const PROGRAM = fileURLToPath(new URL('../../bin/mod.js', import.meta.url));
 const others = (process.env.MOD_NODES ?? '').split(delimiter).filter((path) => path !== '');
 if (others.length === 0) console.error('skipped: MOD_NODES lists no binaries of other versions of Node');
 
-/** One routed run of a second or two. */
-const SWEEP = TINY_SWEEP.replace('[3e8]', '[2e9]')
+/** One routed run of about a second. */
+const SWEEP = TINY_SWEEP.replace('[3e8]', '[1e9]')
   .replace('[learned, random]', '[learned]')
   .replace('name: tiny', 'name: tiny\nbaseline: false');
-const RUN = '2e9-mod-c0.25-f2-d16l2-s0';
+const RUN = '1e9-mod-c0.25-f2-d16l2-s0';
 
 /** Runs the program with its warnings as errors. */
 function run(node: string, ...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
