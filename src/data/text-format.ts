@@ -110,7 +110,7 @@ function contentOf(
         return { ...plain, content: isNamedJsonLines(path) ? 'jsonl' : 'text' };
       const { name, advice } = identity.guess;
       throw new InputError(
-        `${path}: looks like ${name}${within}, not like UTF-8 text: ${advice}; to read it as it is, ${checks.option}`,
+        `${path}: looks like ${name}${within}, not like UTF-8 text: ${advice}; ${checks.option} reads it as it is`,
       );
     }
     default:

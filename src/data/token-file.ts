@@ -88,7 +88,7 @@ function checkBareTokens(path: string, { tokenBytes, unchecked, option }: TokenC
   }
   if (unchecked) return;
   const reject = (what: string, advice: string) => {
-    throw new InputError(`${path}: looks like ${what}: ${advice}; to read it as it is, ${option}`);
+    throw new InputError(`${path}: looks like ${what}: ${advice}; ${option} reads it as it is`);
   };
   if (identity.type === 'text' && identity.encoding !== 'utf-8') {
     reject(

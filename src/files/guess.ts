@@ -80,7 +80,8 @@ export function guessBinary(windows: readonly Window[], statistics: Statistics):
   if (isNearlyUtf8(statistics)) {
     return {
       name: 'text with NUL bytes',
-      advice: 'if they are the separators of documents, say so with --separator "\\0"; otherwise remove them',
+      advice:
+        'if they are the separators of documents, divide it with mod data prepare --separator "\\0"; otherwise remove them',
     };
   }
   const head = (windows[0] as Window).bytes;

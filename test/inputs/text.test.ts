@@ -142,7 +142,7 @@ describe('text is read', () => {
 
 describe('files that are not text are refused', () => {
   const notText = (what: string, advice: string) =>
-    `looks like ${what}, not like UTF-8 text: ${advice}; to read it as it is, --unchecked`;
+    `looks like ${what}, not like UTF-8 text: ${advice}; --unchecked reads it as it is`;
   const iconv = (encoding: string) => `convert it to UTF-8, for example with iconv -f ${encoding} -t UTF-8`;
   const random = 'compressed or encrypted data, such as Brotli, raw LZ4 or raw deflate';
   const ALPHABET = 'convert it to UTF-8, for example with iconv -f KOI8-R or -f WINDOWS-1251 -t UTF-8';
@@ -229,7 +229,7 @@ describe('files that are not text are refused', () => {
       utf8('document one.\0document two.'),
       notText(
         'text with NUL bytes',
-        'if they are the separators of documents, say so with --separator "\\0"; otherwise remove them',
+        'if they are the separators of documents, divide it with mod data prepare --separator "\\0"; otherwise remove them',
       ),
     ],
     ['token ids of 2 bytes', tokenBytes(2, 4000), numbers(2)],
@@ -346,7 +346,7 @@ describe('data.text', () => {
     writeFileSync(join(folder, 'many-1'), Buffer.from('café', 'latin1'));
     await expect(tokens('many-2', Buffer.from('%PDF-1.7'), { text: ['many-*'] })).rejects.toThrow(
       [
-        `${join(folder, 'many-1')}: looks like text that is not UTF-8, such as Latin-1 or Windows-1252, not like UTF-8 text: convert it to UTF-8, for example with iconv -f ISO-8859-1 -t UTF-8; to read it as it is, data.unchecked: true`,
+        `${join(folder, 'many-1')}: looks like text that is not UTF-8, such as Latin-1 or Windows-1252, not like UTF-8 text: convert it to UTF-8, for example with iconv -f ISO-8859-1 -t UTF-8; data.unchecked: true reads it as it is`,
         `${join(folder, 'many-2')}: a PDF document, not text: convert it to plain text first, for example with pdftotext`,
       ].join('\n'),
     );

@@ -82,7 +82,7 @@ describe('ids are read', () => {
 
 describe('other files are refused', () => {
   const looks = (what: string, advice: string) =>
-    `looks like ${what}: ${advice}; to read it as it is, --unchecked`;
+    `looks like ${what}: ${advice}; --unchecked reads it as it is`;
   const width = (is: number, not: number) =>
     looks(`token ids of ${is} bytes, not of ${not}`, `set token_bytes: ${is} (--token-bytes ${is})`);
   const bigEndian = (bytes: number) =>
