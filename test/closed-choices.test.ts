@@ -94,6 +94,12 @@ const ADDITIONS: Record<string, Addition> = {
     after: "BUILT_IN_TOKENIZERS = ['bytes', 'addedTokenizer',",
     places: ['data/tokenizers.ts'],
   },
+  addedContent: {
+    file: 'data/text-format.ts',
+    before: "content: 'text' |",
+    after: "content: 'text' | 'addedContent' |",
+    places: ['data/documents.ts', 'data/inspect.ts'],
+  },
   addedKeep: {
     file: 'config/checkpoint-policy.ts',
     before: "KEEP_FINAL = ['all',",
