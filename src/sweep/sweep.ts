@@ -174,7 +174,7 @@ async function trainAll(
   if (!options.quiet) {
     const intro = [...backends.values()].map(describeBackend);
     options.out.write(
-      `${[...intro, ...notes, ...warnings.map((text) => `warning: ${text}`), '', modelTable(todo), ''].join('\n')}\n`,
+      `${[...intro, ...notes, ...warnings.map((text) => `warning: ${text}`), ...plannedNotes(todo), '', modelTable(todo), ''].join('\n')}\n`,
     );
   }
   const display = displayOf(options, selected.length, before.length);
@@ -292,6 +292,11 @@ function displayOf({ quiet, out, times }: SweepOptions, total: number, done: num
   if (quiet) return silentDisplay;
   const options = { total, done, out, now: Date.now, interval: LINE_INTERVAL, times };
   return movesCursor(out) ? barDisplay(options) : lineDisplay(options);
+}
+
+/** The notes of a plan: settings that one run stands for. */
+function plannedNotes(runs: readonly PlannedRun[]): string[] {
+  return runs.flatMap(({ run_id, note }) => (note === null ? [] : [`${run_id}: ${note}`]));
 }
 
 /** The failure of a run whose checkpoints no longer fit on the disk; null if they fit. */
