@@ -122,16 +122,14 @@ function contentOfText(
   path: string,
   { windows: [head] }: Sample,
   { encoding, markBytes }: Extract<Identity, { type: 'text' }>,
-  { unchecked }: TextChecks,
+  { unchecked, option }: TextChecks,
 ): TextFormat['content'] {
-  if (unchecked) return isNamedJsonLines(path) ? 'jsonl' : 'text';
   const text = decodedText((head?.bytes ?? Buffer.alloc(0)).subarray(markBytes), encoding);
-  if (hasJsonLines(text, head?.isEnd ?? true)) return 'jsonl';
+  if (!unchecked && hasJsonLines(text, head?.isEnd ?? true)) return 'jsonl';
   if (!isNamedJsonLines(path)) return 'text';
-  if (isJsonDocument(text)) {
-    throw new InputError(
-      `${path}: a JSON document, not JSON Lines: put every object on a line of its own, for example with jq -c '.[]'`,
-    );
-  }
-  return 'jsonl'; // its damaged lines are reported
+  if (!isJsonDocument(text)) return 'jsonl'; // its damaged lines are reported
+  if (unchecked) return 'text';
+  throw new InputError(
+    `${path}: a JSON document, not JSON Lines: put every object on a line of its own, for example with jq -c '.[]'; ${option} reads it as text`,
+  );
 }

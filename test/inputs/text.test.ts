@@ -133,6 +133,13 @@ describe('text is read', () => {
     ['NULs that separate', 'a', utf8('one\0two\0'), ['one', 'two'], { separator: '\0' }],
     ['Latin-1, unchecked', 'a', Buffer.from('é', 'latin1'), ['\ufffd'], { unchecked: true }],
     ['NULs, unchecked', 'a', utf8('a\0b'), ['a\0b'], { unchecked: true }],
+    [
+      'a JSON document named .json, unchecked',
+      'a.json',
+      utf8('{\n "a": 1\n}\n'),
+      ['{\n "a": 1\n}\n'],
+      { unchecked: true },
+    ],
     ['JSON Lines by another name, unchecked', 'a.txt', utf8(LINES), [LINES], { unchecked: true }],
   ];
   it.each(table)('%s', async (_, name, content, documents, options) => {
@@ -299,7 +306,7 @@ describe('files that are not text are refused', () => {
     'a JSON document named .json: %j',
     async (content) => {
       expect(await read('a.json', utf8(content))).toBe(
-        "a JSON document, not JSON Lines: put every object on a line of its own, for example with jq -c '.[]'",
+        "a JSON document, not JSON Lines: put every object on a line of its own, for example with jq -c '.[]'; --unchecked reads it as text",
       );
     },
   );
