@@ -512,7 +512,7 @@ function addData(mod: Command): void {
     )
     .argument(
       '<file...>',
-      'files or globs of text, JSON Lines or Parquet, recognised by their content; - is standard input',
+      'files, folders or globs of text, JSON Lines or Parquet, recognised by their content; - is standard input',
     )
     .requiredOption('--out <folder>', 'required: output folder')
     .option('--tokenizer <name>', 'bytes, gpt2, or the path of a tokenizer.json', 'gpt2')

@@ -1,7 +1,7 @@
 /** `mod data info`: the contents of token and text files. */
 
 import { relative } from 'node:path';
-import { findFiles } from '../data/files.js';
+import { findFiles, withFolders } from '../data/files.js';
 import { type FileContents, inspectText, inspectTokens, isTokenFile, provenanceOf } from '../data/inspect.js';
 import { textFormat } from '../data/text-format.js';
 import type { Tokenizer } from '../data/tokenizer.js';
@@ -38,7 +38,7 @@ export async function dataInfoCommand(
   };
   const { tokenBytes, unchecked } = options;
   const checks = { tokenBytes, unchecked, option: '--unchecked' };
-  for (const { path } of findFiles(patterns, process.cwd())) {
+  for (const { path } of findFiles(withFolders(patterns, process.cwd()), process.cwd())) {
     if (isTokenFile(path)) {
       const provenance = provenanceOf(path);
       const name = options.tokenizer ?? provenance.tokenizer;

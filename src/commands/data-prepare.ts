@@ -5,7 +5,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:f
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import { escapePath } from 'tinyglobby';
 import { stringify } from 'yaml';
-import { findFiles } from '../data/files.js';
+import { findFiles, withFolders } from '../data/files.js';
 import { isPipe, openPipe, type Pipe } from '../data/pipes.js';
 import {
   donePart,
@@ -121,7 +121,10 @@ type Input = InputFile & { pipe?: Pipe };
 function openInputs(patterns: readonly string[], folder: string): Input[] {
   const streams = patterns.filter(isPipe);
   const named = patterns.filter((pattern) => !isPipe(pattern));
-  const files = named.length === 0 && streams.length > 0 ? [] : findFiles(named, process.cwd());
+  const files =
+    named.length === 0 && streams.length > 0
+      ? []
+      : findFiles(withFolders(named, process.cwd()), process.cwd());
   return [
     ...files.filter(({ path, named }) => named || !isOutput(path, folder)).map(({ path }) => inputFile(path)),
     ...streams.map((path) => ({ path, bytes: 0, modified: 0, pipe: openPipe(path) })),

@@ -1,6 +1,7 @@
 /** Finds the files that a list of globs matches, sorted and without duplicates; reads the first bytes of a file. */
 import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs';
 import { dirname, isAbsolute, join, relative, resolve } from 'node:path';
+import { escapePath } from 'tinyglobby';
 import { InputError, messageOf } from '../errors.js';
 import { globFiles } from './glob.js';
 
@@ -63,6 +64,14 @@ function resolveFile(pattern: string, baseDir: string): string {
     if (isFile(hoisted)) return hoisted;
   }
   return path;
+}
+
+/** The patterns with each that names a folder replaced by one for the files below it; hidden ones are left out. */
+export function withFolders(patterns: readonly string[], baseDir: string): string[] {
+  const isFolder = (path: string) => statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+  return patterns.map((pattern) =>
+    isFolder(resolve(baseDir, pattern)) ? `${escapePath(pattern.replace(/[\\/]+$/, ''))}/**` : pattern,
+  );
 }
 
 /** Whether the path is a regular file that can be accessed. */

@@ -44,7 +44,14 @@ export function isBuiltIn(name: string): name is BuiltInTokenizer {
  * @throws InputError for a file that is missing or not a tokenizer.json
  */
 export async function openTokenizer(name: string, baseDir: string): Promise<Tokenizer> {
-  return isBuiltIn(name) ? BUILT_IN[name].open() : jsonTokenizer(resolve(baseDir, name));
+  if (isBuiltIn(name)) return BUILT_IN[name].open();
+  const path = resolve(baseDir, name);
+  if (!/[./\\]/.test(name) && !isFile(path)) {
+    throw new InputError(
+      `${name}: neither ${BUILT_IN_TOKENIZERS.join(', ')} nor the path of a tokenizer.json`,
+    );
+  }
+  return jsonTokenizer(path);
 }
 
 /**

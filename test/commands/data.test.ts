@@ -233,13 +233,30 @@ describe('mod data prepare', () => {
     }
   });
 
-  it('resumes with a wildcard that matches its own output', async () => {
+  it('reads the files below a folder, whatever its name', async () => {
+    const below = join(folder, 'odd [x]', 'below');
+    mkdirSync(below, { recursive: true });
+    writeFileSync(join(below, 'a.jsonl'), lines(DOCUMENTS));
+    writeFileSync(join(below, '..', '.hidden'), 'not read');
+    const printed: string[] = [];
+    for (const name of ['odd [x]', 'odd [x]/']) {
+      const how = options(`of-${name.length}`);
+      await dataPrepareCommand([join(folder, name)], how, (text) => printed.push(text));
+    }
+    for (const text of printed) {
+      const { documents } = JSON.parse(text) as PrepareSummary;
+      expect(documents.train + documents.heldout).toBe(DOCUMENTS.length);
+    }
+    expect(printed).toHaveLength(2);
+  });
+
+  it('resumes with a folder that contains its own output', async () => {
     const out = join(folder, 'own');
     mkdirSync(out);
     writeFileSync(join(out, 'text.jsonl'), lines(DOCUMENTS));
     const call = async () => {
       const printed: string[] = [];
-      await dataPrepareCommand([`${out}/**`], options('own'), (text) => printed.push(text));
+      await dataPrepareCommand([out], options('own'), (text) => printed.push(text));
       return JSON.parse(printed.join()) as PrepareSummary;
     };
     const { documents } = await call();
@@ -316,6 +333,7 @@ describe('mod data prepare', () => {
     ["no token 'odd'", { endOfText: 'odd', tokenizer: 'gpt2' }],
     ['--separator: expected the text between two documents', { separator: '' }],
     ['cannot be read', { tokenizer: 'nowhere.json' }],
+    ['byte: neither bytes, gpt2 nor the path of a tokenizer.json', { tokenizer: 'byte' }],
     ["no text in its field 'body': text is in text", { field: 'body' }],
     ['no document was held out: 400 documents', { heldoutShare: 1e-9 }],
   ])('rejects: %s', async (message, other) => {
