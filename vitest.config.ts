@@ -10,7 +10,7 @@ export const INTEGRATION = [
   'test/bench/{coordinates,plan,tokenizers}.test.ts',
   'test/cli.test.ts',
   'test/closed-choices.test.ts',
-  'test/commands/{completion,data,generate,tune}.test.ts',
+  'test/commands/{completion,data,generate,init,tune}.test.ts',
   'test/crash/**/*.test.ts',
   'test/environments/**/*.test.ts',
   'test/eval/eval.test.ts',

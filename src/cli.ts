@@ -71,6 +71,7 @@ function program(): Command {
     output.mayFail = longRunning.has(command.name());
   });
   for (const add of [
+    addInit,
     addPlan,
     addSweep,
     addTune,
@@ -95,6 +96,31 @@ function program(): Command {
 /** Omits the defaults of switches, which are off, and of lists, which are empty. */
 function optionDescription(option: Option): string {
   return new Help().optionDescription(option).replace(/ ?\(default: (false|\[\]|"")\)/, '');
+}
+
+function addInit(mod: Command): void {
+  mod
+    .command('init')
+    .description('write a sweep file that fits text or tokens and this machine')
+    .argument('<data>', 'folder of text files, or of mod data prepare')
+    .addOption(
+      new Option('--budget <flops>', 'FLOPs of a run (default: those that fit the hours)').argParser(
+        positive,
+      ),
+    )
+    .option('--hours <hours>', 'hours of the whole sweep on this machine', positive, 1)
+    .option('--out <file>', 'the sweep file (default: the name of the data with .yaml)')
+    .option('--force', 'replace the file if it is there', false)
+    .addOption(backendOption())
+    .addOption(precisionOption())
+    .addHelpText(
+      'after',
+      '\nMeasures a few training steps. The file is a start: edit it.\n\nExample:\n  $ mod init corpus --hours 8\n  $ mod plan corpus.yaml',
+    )
+    .action(async (data, options) => {
+      const { initCommand } = await import('./commands/init.js');
+      await initCommand(data, options, { out: print, err: printNote });
+    });
 }
 
 function addPlan(mod: Command): void {
@@ -340,7 +366,8 @@ function addGenerate(mod: Command): void {
   mod
     .command('generate')
     .description('continue prompts with a trained model')
-    .argument('<checkpoint>', 'checkpoint folder, run folder or SWEEP/RUN')
+    .argument('<checkpoint>', 'checkpoint folder, run folder or SWEEP/RUN; with --best a sweep')
+    .option('--best', 'the run of the sweep with the lowest held-out loss', false)
     .requiredOption(
       '--prompt <text...>',
       'required: text to continue; several prompts are decoded as one batch',

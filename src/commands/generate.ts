@@ -7,7 +7,7 @@ import { loadCheckedModel, openCheckpointTokenizer, openTokenizerFor } from '../
 import type { Tokenizer } from '../data/tokenizer.js';
 import { InputError } from '../errors.js';
 import { type Generated, generate } from '../eval/generate.js';
-import { checkpointAt } from '../eval/targets.js';
+import { bestCheckpoint, checkpointAt } from '../eval/targets.js';
 import { jsonText } from '../files/numbers.js';
 import { bytes } from '../format.js';
 import type { CausalMode, ModelConfig } from '../model/config.js';
@@ -23,6 +23,8 @@ export interface GenerateCommandOptions {
   topP: number;
   seed: number;
   routing?: CausalMode;
+  /** Whether the path is a sweep, of which the best run is meant. */
+  best: boolean;
   /** Instead of the checkpoint's own. */
   tokenizer?: string;
   json: boolean;
@@ -56,7 +58,7 @@ interface Streams {
 /**
  * Streams the continuation of a single prompt; prints several continuations at the end, in order.
  *
- * @param path a checkpoint's folder, or a run, by folder or as SWEEP/RUN, for its last checkpoint
+ * @param path a checkpoint's folder, or a run, by folder or as SWEEP/RUN, for its last checkpoint; with `best` a sweep
  * @throws InputError for an invalid checkpoint, tokenizer or prompt
  */
 export async function generateCommand(
@@ -64,7 +66,9 @@ export async function generateCommand(
   options: GenerateCommandOptions,
   { out, err }: Streams,
 ): Promise<void> {
-  const folder = checkpointAt(path, options.results);
+  const best = options.best ? bestCheckpoint(path, options.results) : null;
+  if (best !== null) err(`${best.runId}, the run with the lowest held-out loss`);
+  const folder = best?.folder ?? checkpointAt(path, options.results);
   const tokenizer =
     options.tokenizer === undefined
       ? await openCheckpointTokenizer(folder)

@@ -20,6 +20,8 @@ import {
   writeHeldoutLosses,
 } from '../results/heldout-losses.js';
 import { assertSameHeldout, readEvaluations, runFiles, writeEvaluations } from '../results/run-folder.js';
+import { findSweep, readPlan, runFolder } from '../results/sweep-folder.js';
+import { currentRows } from '../results/tables.js';
 import { evaluateModes, lossesByMode, type ModeResult, type ModesOptions } from './modes.js';
 import { EvaluationProgress } from './progress.js';
 
@@ -154,6 +156,29 @@ export function checkpointAt(path: string, resultsDir: string): string {
     if (latest !== null) return latest;
   }
   throw new InputError(`${path}: neither a checkpoint nor a run with a checkpoint, here or in ${resultsDir}`);
+}
+
+/**
+ * The checkpoint of the run with the lowest held-out loss, of those whose weights are kept.
+ *
+ * @param target a sweep, by folder or name
+ * @throws InputError if there is none
+ */
+export function bestCheckpoint(target: string, resultsDir: string): { runId: string; folder: string } {
+  const { sweepFolder, runId } = findSweep(target, resultsDir);
+  if (runId !== null) throw new InputError(`${target}: is a run: --best is for a sweep`);
+  const trained = currentRows(sweepFolder, readPlan(sweepFolder).runs)
+    .filter(({ status, loss }) => status === 'done' && loss !== null)
+    .sort((a, b) => (a.loss as number) - (b.loss as number));
+  for (const { run_id } of trained) {
+    const folder = latestCheckpoint(runFolder(sweepFolder, run_id));
+    if (folder !== null) return { runId: run_id, folder };
+  }
+  throw new InputError(
+    trained.length === 0
+      ? `${sweepFolder}: no run has finished; train it first with mod sweep`
+      : `${sweepFolder}: no finished run has kept its weights: checkpoint.keep_final of the sweep file says which do`,
+  );
 }
 
 /**

@@ -5,6 +5,8 @@ import { parse } from 'csv-parse/sync';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { latestCheckpoint } from '../../src/checkpoint/folder.js';
 import { readAnalysis } from '../../src/results/analysis.js';
+import { findSweep, readPlan } from '../../src/results/sweep-folder.js';
+import { currentRows } from '../../src/results/tables.js';
 import { mod } from '../support/mod.js';
 import { makeTinySweep, TINY_RUNS, type TinySweep } from '../support/tiny-sweep.js';
 
@@ -31,6 +33,18 @@ describe('mod generate', () => {
     expect((await generate('--prompt', 'the ', '--tokens', '20', '--seed', '1')).stdout).not.toBe(
       first.stdout,
     );
+  });
+
+  it('with --best takes the run of the sweep with the lowest held-out loss', async () => {
+    const { sweepFolder } = findSweep('tiny', sweep.results);
+    const rows = currentRows(sweepFolder, readPlan(sweepFolder).runs);
+    const best = rows.reduce((a, b) => ((b.loss as number) < (a.loss as number) ? b : a)).run_id;
+    const args = ['--results', sweep.results, '--prompt', 'the ', '--tokens', '5', '--backend', 'wasm'];
+    const chosen = await mod('generate', 'tiny', '--best', ...args);
+    expect(chosen.stderr).toContain(`${best}, the run with the lowest held-out loss`);
+    expect(chosen.stdout).toBe((await mod('generate', `tiny/${best}`, ...args)).stdout);
+    const run = await mod('generate', `tiny/${best}`, '--best', ...args);
+    expect(run).toMatchObject({ code: 2, stderr: expect.stringContaining('--best is for a sweep') });
   });
 
   it('with --json prints tokens, participation and timing of several prompts', async () => {
