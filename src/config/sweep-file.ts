@@ -8,6 +8,7 @@ import { isFile } from '../data/files.js';
 import { tokenizerJsonVocabSize } from '../data/tokenizer-json.js';
 import { isBuiltIn } from '../data/tokenizers.js';
 import { InputError, messageOf } from '../errors.js';
+import { otherFormat } from '../files/identify.js';
 import type { RouterName } from '../model/config.js';
 import { type BaseShape, DEFAULT_BASE, type ParametrizationName } from '../model/parametrization.js';
 import type { ExpertVariant } from '../model/variants.js';
@@ -147,6 +148,8 @@ export function loadSweepFile(path: string, settings: readonly string[] = []): S
   } catch (error) {
     throw new InputError(`${path}: cannot be read (${messageOf(error)})`);
   }
+  const other = text === '' ? null : otherFormat(path, true);
+  if (other !== null) throw new InputError(`${path}: not a sweep file: ${other}`);
   return parseSweepFile(path, text, settings);
 }
 

@@ -1,10 +1,11 @@
-/** Files given as weights, configuration or tokenizer of a checkpoint: the values of each, or the message that refuses it. */
+/** Files given as weights, configuration, tokenizer or sweep file: the values of each, or the message that refuses it. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, describe, expect, it } from 'vitest';
 import { readModelConfig, tensorSource } from '../../src/checkpoint/model.js';
+import { loadSweepFile } from '../../src/config/sweep-file.js';
 import { openTokenizer } from '../../src/data/tokenizers.js';
 import { encoded, zipOf } from '../support/inputs.js';
 import { TINY_VOCABULARY, writeTinyTokenizer } from '../support/tokenizer.js';
@@ -123,6 +124,33 @@ describe('config.json', () => {
   ])('%s is refused', (_, content, message) => {
     const path = file('config.json', content);
     expect(() => readModelConfig(folder)).toThrow(`${path}: not a checkpoint's config: ${message}`);
+  });
+});
+
+describe('a sweep file', () => {
+  const yaml = 'name: a\nflop_budgets: [1e9]\ndata: {text: a, heldout_text: b}\n';
+  it.each<[what: string, content: Uint8Array | string, message: string]>([
+    [
+      'UTF-16 with a mark',
+      encoded(`\ufeff${yaml}`, 'utf-16le'),
+      'it is text in UTF-16LE: convert it to UTF-8',
+    ],
+    [
+      'Latin-1',
+      Buffer.from(`# café\n${yaml}`, 'latin1'),
+      'it looks like text that is not UTF-8, such as Latin-1 or Windows-1252: convert it to UTF-8, for example with iconv -f ISO-8859-1 -t UTF-8',
+    ],
+    ['gzip', gzipSync(yaml), 'it is a file compressed with gzip'],
+    ['a web page', HTML, 'it is a web page: download the file again'],
+    ['a ZIP archive', zipOf('a.yaml', yaml), 'it is a ZIP archive'],
+  ])('in %s is refused', (_, content, message) => {
+    const path = file('sweep.yaml', content);
+    expect(() => loadSweepFile(path)).toThrow(`${path}: not a sweep file: ${message}`);
+  });
+
+  it('with a mark and CRLF is read', () => {
+    const path = file('sweep.yaml', `\ufeff${yaml.replaceAll('\n', '\r\n')}`);
+    expect(loadSweepFile(path)).toMatchObject({ name: 'a' });
   });
 });
 

@@ -312,6 +312,22 @@ describe('files that are not text are refused', () => {
   );
 });
 
+it('a Parquet file divided at any byte has every row once', async () => {
+  const path = join(folder, 'sliced.parquet');
+  writeFileSync(path, PARQUET.snappy);
+  const format = await textFormat(path, { separator: null, unchecked: false, option: '' });
+  const rows = async (start: number, end: number | null) => {
+    const texts: string[] = [];
+    const slice = { path, start, end, format };
+    for await (const { bytes } of documentPieces(slice, { separator: null, field: 'title' }))
+      texts.push(`${bytes}`);
+    return texts;
+  };
+  for (let cut = 0; cut < PARQUET.snappy.length; cut += 13) {
+    expect([...(await rows(0, cut)), ...(await rows(cut, null))]).toEqual(['a', 'b', 'c', 'd']);
+  }
+});
+
 describe('a Parquet file without the column is refused', () => {
   it.each([
     ['body', "has no column 'body': text is in title, text; name it with --field"],
