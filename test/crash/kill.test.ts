@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, inject, it } from 'vitest';
 import { checkpointFolder } from '../../src/checkpoint/folder.js';
 import { readCsv } from '../../src/files/csv.js';
 import { randomStream } from '../../src/random.js';
@@ -20,7 +20,8 @@ checkpoint: {minutes: 0.001, steps: 0, keep: 2}
 const RUN = '2e9-mod-c0.25-f2-d16l2-s0';
 const PROGRAM = fileURLToPath(new URL('../../bin/mod.js', import.meta.url));
 
-const BACKENDS = ['wasm', ...(tensorflowMissing === null ? ['tensorflow'] : [])];
+/** Saving and resuming do not depend on the backend; test/run/resume.test.ts resumes on each. */
+const BACKENDS = ['wasm', ...(inject('long') && tensorflowMissing === null ? ['tensorflow'] : [])];
 /** Longest time to a kill in ms: from before the first step to after the last checkpoint. */
 const LATEST = { wasm: 2500, tensorflow: 5000 } as Record<string, number>;
 
