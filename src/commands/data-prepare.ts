@@ -1,27 +1,21 @@
-/** `mod data prepare`: converts text and JSONL to token shards with a held-out split. */
-
+/** `mod data prepare`: converts text, JSON Lines and Parquet to token shards with a held-out split. */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { basename, dirname, join, relative, resolve } from 'node:path';
+import { mkdirSync, readFileSync } from 'node:fs';
+import { basename, join, relative, resolve } from 'node:path';
 import { escapePath } from 'tinyglobby';
 import { stringify } from 'yaml';
-import { findFiles, withFolders } from '../data/files.js';
-import { isPipe, openPipe, type Pipe } from '../data/pipes.js';
 import {
   donePart,
   type FormattedFile,
-  type InputFile,
-  inputFile,
-  isShardName,
   type Part,
   type PartResult,
-  PREPARE_FILE,
   type PrepareSettings,
   planParts,
   SPLITS,
   type Split,
   TOKENIZER_COPY,
 } from '../data/prepare.js';
+import { claimFolder, clearFolder, copyTokenizer, openInputs, SKIPPED_FILE } from '../data/prepare-folder.js';
 import { prepareParts } from '../data/prepare-pool.js';
 import { readProgress, silentProgress } from '../data/progress.js';
 import { shardTokenBytes } from '../data/shards.js';
@@ -29,8 +23,6 @@ import { type TextFormat, textFormats } from '../data/text-format.js';
 import { isBuiltIn, openTokenizer } from '../data/tokenizers.js';
 import { InputError } from '../errors.js';
 import { makeResultsFolder, writeFileAtomic } from '../files/atomic.js';
-import { canonicalJson } from '../files/canonical.js';
-import { readJson, writeJson } from '../files/json.js';
 import { acquireLock } from '../files/lock.js';
 import { jsonText } from '../files/numbers.js';
 import { bytes, count } from '../format.js';
@@ -70,9 +62,6 @@ export interface PrepareSummary {
   /** Bytes of text per second in this call, over all jobs; null if all parts were done before. */
   bytes_per_second: number | null;
 }
-
-/** In the folder of the shards: the lines and rows that were skipped, with the reason of each; at most 1000 of a part. */
-const SKIPPED_FILE = 'skipped.txt';
 
 /** Milliseconds between progress lines without a terminal. */
 const PROGRESS_INTERVAL = 10_000;
@@ -114,35 +103,6 @@ export async function dataPrepareCommand(
   }
 }
 
-/** A file, or a stream of unknown size. */
-type Input = InputFile & { pipe?: Pipe };
-
-/** The files that the patterns match, without what this command wrote into the folder, then the streams that they name. */
-function openInputs(patterns: readonly string[], folder: string): Input[] {
-  const streams = patterns.filter(isPipe);
-  const named = patterns.filter((pattern) => !isPipe(pattern));
-  const files =
-    named.length === 0 && streams.length > 0
-      ? []
-      : findFiles(withFolders(named, process.cwd()), process.cwd());
-  return [
-    ...files.filter(({ path, named }) => named || !isOutput(path, folder)).map(({ path }) => inputFile(path)),
-    ...streams.map((path) => ({ path, bytes: 0, modified: 0, pipe: openPipe(path) })),
-  ];
-}
-
-/** Whether a file in the folder of the shards is of this command: a wildcard may match it when the call is repeated. */
-function isOutput(path: string, folder: string): boolean {
-  if (dirname(path) === join(folder, 'parts')) return true;
-  const own = [PREPARE_FILE, TOKENIZER_COPY, SKIPPED_FILE, '.lock'];
-  const name = basename(path);
-  return (
-    dirname(path) === folder &&
-    (own.includes(name) || isShardName(name)) &&
-    existsSync(join(folder, PREPARE_FILE))
-  );
-}
-
 async function settingsOf(options: DataPrepareOptions): Promise<PrepareSettings> {
   const tokenizer = await openTokenizer(options.tokenizer, process.cwd());
   const named = options.endOfText;
@@ -177,54 +137,6 @@ function unescaped(text: string): string {
   if (separator === '')
     throw new InputError('--separator: expected the text between two documents, got an empty string');
   return separator;
-}
-
-/** Records settings and inputs in the folder. A folder with other tokens is rejected; one without a finished part counts as empty. */
-function claimFolder(folder: string, settings: PrepareSettings, inputs: readonly Input[]): void {
-  const path = join(folder, PREPARE_FILE);
-  const isStream = inputs.some(({ pipe }) => pipe !== undefined);
-  const expected = { ...settings, inputs: inputs.map(({ pipe: _, ...file }) => file) };
-  const found = readJson(path) as typeof expected | null;
-  const shards = readdirSync(folder).filter(isShardName);
-  if (found === null && shards.length > 0) {
-    throw new InputError(
-      `${folder}: contains ${shards[0]}, which mod data prepare did not write here; choose another --out, or remove it`,
-    );
-  }
-  if (found === null || readdirSync(join(folder, 'parts')).length === 0) {
-    // A sweep's glob would match shards left by a call that finished no part.
-    for (const name of shards) rmSync(join(folder, name));
-    writeJson(path, expected);
-    return;
-  }
-  if (isStream) {
-    throw new InputError(
-      `${folder}: already contains tokens, and a pipe cannot be read again; choose another --out, or remove it`,
-    );
-  }
-  const keys = Object.keys({ ...found, ...expected }) as (keyof typeof expected)[];
-  const differs = keys.filter((key) => canonicalJson(found[key]) !== canonicalJson(expected[key]));
-  if (differs.length === 0) return;
-  const changed =
-    differs[0] === 'inputs' && differs.length === 1
-      ? 'input files were added, removed or changed since'
-      : `made with another ${differs.join(', ')}`;
-  throw new InputError(`${folder}: already contains tokens: ${changed}; choose another --out, or remove it`);
-}
-
-/** Removes unusable output: it would make a corrected call fail. The lock file stays. */
-function clearFolder(folder: string, tokenizer: string): void {
-  const shards = readdirSync(folder).filter(isShardName);
-  for (const name of [...shards, 'parts', PREPARE_FILE, SKIPPED_FILE]) {
-    rmSync(join(folder, name), { recursive: true, force: true });
-  }
-  const copy = join(folder, TOKENIZER_COPY);
-  if (!isBuiltIn(tokenizer) && resolve(tokenizer) !== copy) rmSync(copy);
-}
-
-function copyTokenizer(path: string, folder: string): void {
-  const copy = join(folder, TOKENIZER_COPY);
-  if (resolve(path) !== copy) writeFileAtomic(copy, readFileSync(path));
 }
 
 async function prepareAll(

@@ -1,6 +1,7 @@
 /** How a file is read as text: its compression, content and encoding, by what it contains; other files are refused. */
 import { InputError } from '../errors.js';
 import { isUtf8Text, statisticsOf } from '../files/byte-statistics.js';
+import { CATEGORIES } from '../files/formats.js';
 import {
   adviceOf,
   type Identity,
@@ -11,7 +12,6 @@ import {
   sampleOfBytes,
   type TextEncoding,
 } from '../files/identify.js';
-import { CATEGORIES } from '../files/signatures.js';
 import { decodedText } from './encodings.js';
 import { hasJsonLines, isJsonDocument, isNamedJsonLines } from './json-lines.js';
 import type { Pipe } from './pipes.js';

@@ -2,8 +2,9 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { InputError, messageOf } from '../errors.js';
 import { isUtf8Text, statisticsOf, type Window } from './byte-statistics.js';
+import { CATEGORIES, type Format } from './formats.js';
 import { type Guess, guessBinary, guessEscapes, hasFewControls } from './guess.js';
-import { CATEGORIES, type Format, signatureOf } from './signatures.js';
+import { signatureOf } from './signatures.js';
 
 /** The encodings of text that a byte order mark names; UTF-8 also without one. */
 export type TextEncoding = 'utf-8' | 'utf-16le' | 'utf-16be' | 'utf-32le' | 'utf-32be';
