@@ -12,6 +12,7 @@ import { textFormat } from '../../src/data/text-format.js';
 import type { Cuts } from '../../src/data/tokenizer.js';
 import type { Slice } from '../../src/data/unpack.js';
 import { InputError } from '../../src/errors.js';
+import { BZIP2, XZ } from '../support/inputs.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'mod-documents-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -170,11 +171,13 @@ describe('compressed files', () => {
     expect(await documentsOf(file('zstd.txt', TWO_FRAMES))).toEqual([TWO_FRAMES_TEXT]);
   });
 
-  it.each([
-    ['gzip', gzipSync('a text that is packed')],
-    ['zstd', TWO_FRAMES],
-  ])('truncated at any byte are rejected: %s', async (kind, whole) => {
-    for (let bytes = 5; bytes < whole.length; bytes++) {
+  it.each<[kind: string, whole: Buffer, signature: number]>([
+    ['gzip', gzipSync('a text that is packed'), 4],
+    ['zstd', TWO_FRAMES, 4],
+    ['xz', XZ, 6],
+    ['bzip2', BZIP2, 10],
+  ])('truncated at any byte after the signature are rejected: %s', async (kind, whole, signature) => {
+    for (let bytes = signature; bytes < whole.length; bytes++) {
       if (kind === 'zstd' && bytes === 23) continue; // the end of the first frame
       const path = file('cut', whole.subarray(0, bytes));
       await expect(documentsOf(path), `${bytes} bytes`).rejects.toThrow(`${path}: damaged or truncated`);

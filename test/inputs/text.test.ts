@@ -8,7 +8,19 @@ import { documentPieces, type TextSlice } from '../../src/data/documents.js';
 import { isPipe, type Pipe } from '../../src/data/pipes.js';
 import { textFormat } from '../../src/data/text-format.js';
 import { openTokens } from '../../src/data/tokens.js';
-import { encoded, fromBase64, LONG_TEXT, npyOf, PARQUET, tarOf, tokenBytes } from '../support/inputs.js';
+import {
+  BZIP2,
+  BZIP2_BLOCKS,
+  encoded,
+  fromBase64,
+  LONG_TEXT,
+  npyOf,
+  PARQUET,
+  tarOf,
+  tokenBytes,
+  XZ,
+  ZSTD,
+} from '../support/inputs.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'mod-text-inputs-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -52,13 +64,6 @@ function flipped(bytes: Buffer, at: number): Buffer {
 
 const utf8 = (text: string) => Buffer.from(text);
 const LINES = '{"text": "one"}\n{"text": "two"}\n';
-/** `printf 'text of xz\n' | xz`, and of bzip2 and zstd. */
-const XZ = fromBase64(
-  '/Td6WFoAAATm1rRGAgAhARYAAAB0L+WjAQAKdGV4dCBvZiB4egoAAMIHeBCdbLozAAEjC8Ib/QkftvN9AQAAAAAEWVo=',
-);
-const BZIP2 = fromBase64('QlpoOTFBWSZTWUFNUQUAAAXZgAAQQAAQABMgxFAgADEDQNAgAaaPQFODHEE+LuSKcKEggpqiCg==');
-const ZSTD = fromBase64('KLUv/QRYaQAAdGV4dCBvZiB6c3RkCsFjxRM=');
-
 describe('text is read', () => {
   const table: [what: string, name: string, content: Buffer, documents: string[], options?: Options][] = [
     ['UTF-8', 'a', utf8('naïve 日本 🙂\n'), ['naïve 日本 🙂\n']],
@@ -101,6 +106,7 @@ describe('text is read', () => {
       ['text of xz\ntext of xz\n'],
     ],
     ['bzip2', 'a', BZIP2, ['text of bzip2\n']],
+    ['bzip2 of several blocks', 'a', BZIP2_BLOCKS, ['abcd'.repeat(100_000)]],
     ['bzip2 of two streams', 'a', Buffer.concat([BZIP2, BZIP2]), ['text of bzip2\ntext of bzip2\n']],
     ['JSON Lines', 'a.jsonl', utf8(LINES), ['one', 'two']],
     ['JSON Lines by another name', 'part.1', utf8(LINES), ['one', 'two']],
