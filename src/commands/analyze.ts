@@ -1,7 +1,7 @@
 /** `mod analyze`: which held-out tokens each routed block of a run selects, and how hard they are to predict. */
 
 import { mkdirSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { stringify } from 'csv-stringify/sync';
 import { chooseBackend } from '../backends/choose.js';
 import type { RequestedBackend } from '../backends/names.js';
@@ -74,7 +74,7 @@ export async function analyzeCommand(
   const complete: Analysis = { run_id, ...analysis, analyzed_at: new Date().toISOString() };
   writeAnalysis(folder, complete);
   writeTables(dirname(analysisFile(folder)), complete, table, spec.model.sequence_length);
-  out(options.json ? jsonText(complete, 1) : report(complete, analysisFile(folder)));
+  out(options.json ? jsonText(complete, 1) : report(complete, analysisFile(folder), basename(sweepFolder)));
 }
 
 /** The text of each token; U+FFFD for part of a character. */
@@ -102,7 +102,7 @@ function writeTables(folder: string, analysis: Analysis, tokens: TokenTable, len
   writeFileAtomic(join(folder, 'router-weights.csv'), stringify([binHead, ...bins]));
 }
 
-function report(analysis: Analysis, path: string): string {
+function report(analysis: Analysis, path: string, sweep: string): string {
   const { run_id, routing, sequences, blocks, share_by_blocks_engaged, correlations } = analysis;
   const shares = share_by_blocks_engaged.map((share, count) => [
     String(count),
@@ -125,6 +125,6 @@ function report(analysis: Analysis, path: string): string {
     table(['blocks engaged', 'tokens'], shares),
     `Selected tokens (%) in ${parts} equal parts of the sequence:\n${byPosition}`,
     `Correlation of blocks engaged with:\n${table(['', 'coefficient', 'r', '95%'], rows)}`,
-    path,
+    `${path}\nNext: mod report ${sweep} shows it`,
   ].join('\n\n');
 }

@@ -229,7 +229,8 @@ function report(summary: PrepareSummary, settings: PrepareSettings, out: string)
       ? []
       : [`skipped: ${count(skipped)} lines or rows without a text: ${join(folder, SKIPPED_FILE)}`]),
     '',
-    'In a sweep file in the current folder:',
+    `Next: mod init ${folder}`,
+    'In a sweep file of your own in the current folder:',
     stringify({ data }, { lineWidth: 0 }).trimEnd(),
   ].join('\n');
 }

@@ -6,10 +6,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { makeResultsFolder } from '../files/atomic.js';
 import { jsonText } from '../files/numbers.js';
 import { counted } from '../format.js';
+import type { Claim, Verdict } from '../report/claims/claim.js';
 import { NO_PNG } from '../report/png.js';
 import { predict } from '../report/prediction.js';
 import { readPredictions, writePrediction } from '../report/prediction-files.js';
-import { numbersOf, reportOf, writeReport } from '../report/report.js';
+import { numbersOf, type Report, reportOf, writeReport } from '../report/report.js';
 import { type LoadedRun, loadRuns, sweepFolders } from '../results/load.js';
 import { isSweeping, readPlan, sweepFiles } from '../results/sweep-folder.js';
 import { refreshTables } from '../results/tables.js';
@@ -74,17 +75,52 @@ export async function reportCommand(
       if (NO_PNG !== null && written === '') console.error(NO_PNG);
       const { study, figures } = report;
       const done = `${study.done.length} of ${counted(runs.length, 'run')}`;
-      print(
-        json
-          ? jsonText(numbersOf(report), watch ? undefined : 1)
-          : `${page}: ${done}, ${counted(figures.drawn.length, 'figure')}`,
-      );
+      const line = `${page}: ${done}, ${counted(figures.drawn.length, 'figure')}`;
+      if (json) print(jsonText(numbersOf(report), watch ? undefined : 1));
+      else
+        print(
+          watch
+            ? line
+            : [line, verdictsText(report.claims), ...nextSteps(report, targets, inProgress, open)].join('\n'),
+        );
       written = state;
     }
     const rows = runs.map(({ row }) => row);
     if (!watch || !isInProgress(rows, sweeping)) return;
     await sleep(WATCH_INTERVAL);
   }
+}
+
+/** `18 claims: 5 hold, 2 fail, 4 are undecided, 7 are not tested` */
+function verdictsText(claims: readonly Claim[]): string {
+  const counts = VERDICTS.map(([verdict, one, several]) => {
+    const number = claims.filter((claim) => claim.verdict === verdict).length;
+    return number === 0 ? [] : [`${number} ${number === 1 ? one : several}`];
+  });
+  return `${counted(claims.length, 'claim')} of the paper: ${counts.flat().join(', ')}`;
+}
+
+const VERDICTS = [
+  ['holds', 'holds', 'hold'],
+  ['fails', 'fails', 'fail'],
+  ['undecided', 'is undecided', 'are undecided'],
+  ['not tested', 'is not tested', 'are not tested'],
+] as const satisfies readonly (readonly [Verdict, string, string])[];
+
+/** What to do after a report: wait for its runs, or read what would decide the rest. */
+function nextSteps(
+  { claims }: Report,
+  targets: readonly string[],
+  inProgress: boolean,
+  opened: boolean,
+): string[] {
+  const command = ['mod report', ...targets].join(' ');
+  const open = claims.some(({ verdict }) => verdict === 'undecided' || verdict === 'not tested');
+  return [
+    ...(open ? ['The page says of each claim what would decide it.'] : []),
+    ...(inProgress ? [`Next: ${command} --watch keeps it current until the last run has ended`] : []),
+    ...(inProgress || opened ? [] : [`Next: ${command} --open shows the page in a browser`]),
+  ];
 }
 
 /** The command that opens a file in the user's browser, by platform. */

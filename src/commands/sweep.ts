@@ -3,6 +3,7 @@ import { loadSweepFile, type SweepFile } from '../config/sweep-file.js';
 import { firstOf, lossText, rate, table } from '../format.js';
 import { baselinesOf } from '../report/baseline.js';
 import type { RunRow } from '../results/columns.js';
+import { hasEnded } from '../results/run-status.js';
 import { orphanRuns, sweepFiles } from '../results/sweep-folder.js';
 import type { RunEnd } from '../run/messages.js';
 import { runOnFinish, summaryOf } from '../sweep/on-finish.js';
@@ -51,7 +52,7 @@ export async function trainSweep(
   if (!options.quiet) {
     const orphans = orphanRuns(folder, rows);
     const gone = orphans.length === 0 ? '' : `\n\n${orphansText(file.path, orphans)}`;
-    options.out.write(`\n${summary(rows)}${gone}\n\n${sweepFiles(folder).runs}\n`);
+    options.out.write(`\n${summary(rows)}${gone}\n\n${sweepFiles(folder).runs}\n${nextStep(file, rows)}\n`);
   }
   const reported = options.quiet ? unreported : failed;
   for (const { runId, status, note } of reported) err(`${runId}: ${status}: ${note}`);
@@ -63,6 +64,17 @@ export async function trainSweep(
     if (problem !== null) err(problem);
   }
   return outcome;
+}
+
+/** What to do after a sweep: what is left of it, else its report. */
+function nextStep({ name, path }: SweepFile, rows: readonly RunRow[]): string {
+  const left = rows.filter(({ status }) => status !== 'skipped' && !hasEnded(status)).length;
+  const failed = rows.some(({ status }) => status === 'failed' || status === 'out-of-memory');
+  if (failed)
+    return `Next: mod status ${name} --failed says why runs failed; mod sweep ${path} tries them again`;
+  if (left > 0)
+    return `Next: mod sweep ${path} goes on with ${left === 1 ? 'the run that is left' : `the ${left} runs that are left`}`;
+  return `Next: mod report ${name}`;
 }
 
 /** Prints the runs that were started and are not done, and those that were left out. */

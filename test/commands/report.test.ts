@@ -31,7 +31,9 @@ async function report(targets: string[], options: { json?: boolean; watch?: bool
 it('writes the report of one sweep to its folder, and prints the path', async () => {
   const sweep = writeSweep(results, syntheticRuns({ file: FEW }));
   expect(await report([])).toEqual([
-    expect.stringMatching(/made\/report\/index\.html: 16 of 16 runs, \d+ figures$/),
+    expect.stringMatching(
+      /made\/report\/index\.html: 16 of 16 runs, \d+ figures\n18 claims of the paper: 10 hold, 8 are not tested\nThe page says .*\nNext: mod report --open shows/,
+    ),
   ]);
   expect(existsSync(join(sweep, 'report', 'report.json'))).toBe(true);
 });
