@@ -1,6 +1,6 @@
 /** Reads the header of a NumPy array file (numpy/lib/format.py, versions 1 to 3): which integers it has, and where. */
 import { InputError } from '../errors.js';
-import type { TokenWidth } from '../files/guess.js';
+import { TOKEN_WIDTHS, type TokenWidth } from '../files/guess.js';
 import { firstBytes } from './files.js';
 
 const MAGIC = Buffer.from('\x93NUMPY', 'latin1');
@@ -41,7 +41,8 @@ export function npyArray(path: string, size: number): NpyArray {
     return fail('a NumPy array with a damaged header');
   }
   const [, order, kind, width] = /^'([<>|=])([a-zA-Z])(\d*)/.exec(type) ?? [];
-  if (kind !== 'u' && kind !== 'i') {
+  const bytes = TOKEN_WIDTHS.find((each) => String(each) === width);
+  if ((kind !== 'u' && kind !== 'i') || bytes === undefined) {
     const values =
       kind === 'f' ? 'floating-point numbers' : kind === 'O' ? 'pickled objects' : `type ${type}`;
     return fail(
@@ -57,7 +58,6 @@ export function npyArray(path: string, size: number): NpyArray {
   if (sides.length > 1 && /'fortran_order':\s*True/.test(header)) {
     return fail('a NumPy array in the order of columns: save it with numpy.ascontiguousarray');
   }
-  const bytes = Number(width) as TokenWidth;
   const count = sides.reduce((product, side) => product * side, 1);
   if (count === 0) return fail('a NumPy array without numbers');
   const expected = start + count * bytes;

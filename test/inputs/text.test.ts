@@ -3,11 +3,13 @@ import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeFileSync } fro
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync } from 'node:zlib';
+import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { documentPieces, type TextSlice } from '../../src/data/documents.js';
 import { isPipe, type Pipe } from '../../src/data/pipes.js';
 import { textFormat } from '../../src/data/text-format.js';
 import { openTokens } from '../../src/data/tokens.js';
+import { InputError } from '../../src/errors.js';
 import {
   BZIP2,
   BZIP2_BLOCKS,
@@ -315,6 +317,29 @@ describe('files that are not text are refused', () => {
         "a JSON document, not JSON Lines: put every object on a line of its own, for example with jq -c '.[]'; --unchecked reads it as text",
       );
     },
+  );
+});
+
+it('any damage is an InputError, or the file is read', async () => {
+  const whole = fc.constantFrom(...Object.values(PARQUET), XZ, BZIP2, BZIP2_BLOCKS, ZSTD, gzipSync(LINES));
+  const changes = fc.array(fc.tuple(fc.nat(), fc.nat(255)), { minLength: 1, maxLength: 3 });
+  const path = join(folder, 'damaged');
+  await fc.assert(
+    fc.asyncProperty(whole, changes, fc.option(fc.nat()), async (content, some, cut) => {
+      const bytes = Buffer.from(content);
+      for (const [at, value] of some) bytes[at % bytes.length] = value;
+      writeFileSync(path, cut === null ? bytes : bytes.subarray(0, cut % bytes.length));
+      try {
+        const format = await textFormat(path, { separator: null, unchecked: true, option: '' });
+        const slice = { path, start: 0, end: null, format };
+        for await (const { bytes: text } of documentPieces(slice, { separator: null, field: 'text' })) {
+          expect(text.length).toBeLessThanOrEqual(2 ** 21);
+        }
+      } catch (error) {
+        expect(error).toBeInstanceOf(InputError);
+      }
+    }),
+    { numRuns: 600 },
   );
 });
 

@@ -179,6 +179,12 @@ describe('other files are refused', () => {
       'a NumPy array of pickled objects, not of token ids: save integers, for example with astype(numpy.uint16)',
     ],
     [
+      'NumPy, integers of no bytes',
+      npyOf('<u0', new Uint8Array(4), '(2,)'),
+      2,
+      "a NumPy array of type '<u0', not of token ids: save integers, for example with astype(numpy.uint16)",
+    ],
+    [
       'NumPy, big-endian',
       npyOf('>u2', new Uint8Array(4), '(2,)'),
       2,
