@@ -20,6 +20,7 @@ import { expandSweep } from '../plan/expand.js';
 import type { FlopsTarget } from '../plan/match-flops.js';
 import type { PlannedRun } from '../plan/run.js';
 import { baselinesOf } from '../report/baseline.js';
+import { testableClaims } from '../report/testable-claims.js';
 import { budgetName, significant } from '../report/words.js';
 import type { RunRow } from '../results/columns.js';
 import { isNearWidth } from '../results/pace.js';
@@ -53,6 +54,9 @@ export interface PlanRow extends RunRow {
   hours_from: string | null;
   flops_terms: FlopTerms;
 }
+
+/** Claims that are listed without --wide. */
+const FEW_CLAIMS = 3;
 
 export interface PlanCommandOptions {
   json: boolean;
@@ -137,6 +141,7 @@ export async function planCommand(
       orphans.length === 0 ? [] : [firstOf(orphans).join(', ')],
     ),
     ...section('Matched', [...matches.values()]),
+    ...claimsSection(runs, wide),
     ...section('Warnings', warnings),
   ];
   out(parts.join('\n\n'));
@@ -288,6 +293,18 @@ function warningsOf(rows: PlanRow[]): string[] {
     );
   }
   return warnings;
+}
+
+/** Which of the paper's claims the runs can decide once they are done, and what the others lack; all of these if wide. */
+function claimsSection(runs: readonly PlannedRun[], wide: boolean): string[] {
+  const claims = testableClaims(runs);
+  if (claims.length === 0) return [];
+  const lacking = claims.flatMap(({ claim, missing }) => (missing === null ? [] : [`${claim} ${missing}`]));
+  const some = wide ? lacking : lacking.slice(0, FEW_CLAIMS);
+  const rest = lacking.length - some.length;
+  const decided = `These runs can decide ${claims.length - lacking.length} of ${claims.length} claims of the paper`;
+  if (lacking.length === 0) return [`${decided}.`];
+  return section(`${decided}. Not`, [...some, ...(rest > 0 ? [`and ${rest} more: --wide`] : [])]);
 }
 
 function section(title: string, lines: string[]): string[] {
