@@ -87,6 +87,37 @@ describe('a sweep that is stopped', () => {
     }
   });
 
+  it('by an upgrade is resumed by the new version, and its row names both', async () => {
+    const sweep = tiny(LONG.replace('3e10', '6e9'));
+    const run = LONG_RUN.replace('3e10', '6e9');
+    const { child, ended } = startMod(args(sweep, '--quiet'));
+    const folder = folderOf(sweep, run);
+    while (!existsSync(runFiles(folder).steps)) await sleep(20);
+    child.kill('SIGTERM');
+    await ended;
+    const [saved] = checkpointSteps(runFiles(folder).checkpoints);
+    // As a version before the one that recorded its number wrote it: its tables had fewer columns, too.
+    const manifest = JSON.parse(readFileSync(runFiles(folder).manifest, 'utf8'));
+    manifest.attempts = manifest.attempts.map(({ version: _, ...attempt }: { version: string }) => ({
+      ...attempt,
+      git_commit: 'a'.repeat(40),
+    }));
+    writeFileSync(runFiles(folder).manifest, JSON.stringify(manifest));
+    const tables = join(sweep.results, 'tiny', 'runs.csv');
+    const rows = readFileSync(tables, 'utf8').trimEnd().split('\n');
+    writeFileSync(tables, rows.map((row) => row.replace(/(,[^,]*){2}$/, '')).join('\n'));
+
+    expect(await mod(...args(sweep, '--quiet'))).toEqual({ code: 0, stdout: '', stderr: '' });
+    const [row] = runRows(sweep);
+    expect(row).toMatchObject({ status: 'done', parametrization: 'standard' });
+    expect(row?.note).toMatch(
+      new RegExp(
+        `trained by more than one version of mod: unknown version \\(commit a{12}\\) from step 0, \\d+\\.\\d+\\.\\d+ .*from step ${saved}`,
+      ),
+    );
+    expect(readManifest(folder)?.attempts.map(({ from_step }) => from_step)).toEqual([0, saved]);
+  });
+
   it('by a signal to only its training process exits with 75', async () => {
     const sweep = tiny(LONG);
     const { ended } = startMod(args(sweep, '--quiet'));
