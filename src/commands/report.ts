@@ -1,18 +1,20 @@
 /** `mod report`: the page of figures and claims of sweeps, finished or still running. */
 
 import { spawn } from 'node:child_process';
-import { join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { makeResultsFolder } from '../files/atomic.js';
 import { jsonText } from '../files/numbers.js';
-import { counted } from '../format.js';
+import { counted, firstOf } from '../format.js';
 import type { Claim, Verdict } from '../report/claims/claim.js';
 import { NO_PNG } from '../report/png.js';
 import { predict } from '../report/prediction.js';
 import { readPredictions, writePrediction } from '../report/prediction-files.js';
 import { numbersOf, type Report, reportOf, writeReport } from '../report/report.js';
+import type { LeftOut } from '../report/study.js';
 import { type LoadedRun, loadRuns, sweepFolders } from '../results/load.js';
-import { isSweeping, readPlan, sweepFiles } from '../results/sweep-folder.js';
+import { readResult } from '../results/run-folder.js';
+import { isSweeping, orphanRuns, readPlan, runFolder, sweepFiles } from '../results/sweep-folder.js';
 import { refreshTables } from '../results/tables.js';
 import { isInProgress } from '../sweep/status.js';
 
@@ -65,7 +67,7 @@ export async function reportCommand(
     const state = stateOf(runs);
     if (state !== written) {
       for (const sweep of folders) refreshTables(sweep, readPlan(sweep).runs);
-      const report = reportOf(runs, readPredictions(predictionFolders));
+      const report = reportOf(runs, readPredictions(predictionFolders), folders.flatMap(orphansOf));
       const inProgress = isInProgress(
         runs.map(({ row }) => row),
         sweeping,
@@ -81,7 +83,12 @@ export async function reportCommand(
         print(
           watch
             ? line
-            : [line, verdictsText(report.claims), ...nextSteps(report, targets, inProgress, open)].join('\n'),
+            : [
+                line,
+                verdictsText(report.claims),
+                ...orphansText(report.orphans),
+                ...nextSteps(report, targets, inProgress, open),
+              ].join('\n'),
         );
       written = state;
     }
@@ -106,6 +113,25 @@ const VERDICTS = [
   ['undecided', 'is undecided', 'are undecided'],
   ['not tested', 'is not tested', 'are not tested'],
 ] as const satisfies readonly (readonly [Verdict, string, string])[];
+
+/** The started runs in a sweep's folder that its file no longer contains. */
+function orphansOf(sweepFolder: string): LeftOut[] {
+  const { name, runs } = readPlan(sweepFolder);
+  return orphanRuns(sweepFolder, runs).map((run_id) => ({
+    sweep: name ?? basename(sweepFolder),
+    run_id,
+    status: readResult(runFolder(sweepFolder, run_id))?.status ?? 'interrupted',
+    reason: 'no longer in the sweep file; its folder is kept',
+  }));
+}
+
+function orphansText(orphans: readonly LeftOut[]): string[] {
+  if (orphans.length === 0) return [];
+  const ids = firstOf(orphans.map(({ run_id }) => run_id)).join(', ');
+  return [
+    `Not shown, since the sweep file no longer contains them: ${orphans.length} (${ids}). Their folders are kept: mod status --orphans`,
+  ];
+}
 
 /** What to do after a report: wait for its runs, or read what would decide the rest. */
 function nextSteps(

@@ -16,7 +16,7 @@ import { pageScript } from './page/script.js';
 import { pageStyle } from './page-style.js';
 import type { Prediction, Score } from './prediction.js';
 import { commonText } from './settings.js';
-import type { Study } from './study.js';
+import type { LeftOut, Study } from './study.js';
 import {
   computeTable,
   fitTable,
@@ -37,6 +37,8 @@ export interface PageContent {
   figures: Figures;
   pending: Prediction[];
   scores: Score[];
+  /** Started runs that the sweep file no longer contains. */
+  orphans: readonly LeftOut[];
   /** ISO 8601. */
   generatedAt: string;
   /** Version and commit of the program that wrote it. */
@@ -62,7 +64,7 @@ export function pageOf(content: PageContent): string {
     ],
     ['runs', 'Runs', runsSection(study.runs, folder)],
     ['fits', 'Fits', fits(content)],
-    ['left-out', 'Runs left out', leftOut(study)],
+    ['left-out', 'Runs left out', leftOut([...study.leftOut, ...content.orphans])],
     ['method', 'Methods', `${methodsBox(study)}${method(study)}`],
   ];
   const links = sections.map(([id, name]) => `<a href="#${id}">${escapeXml(name)}</a>`).join('');
@@ -211,9 +213,9 @@ function fits({ study, pending, scores }: PageContent): string {
   return `<div class="scroll">${tableHtml(fitTable(study))}</div>${sections.join('')}`;
 }
 
-function leftOut(study: Study): string {
-  if (study.leftOut.length === 0) return '<p>None: every run of the plan is finished and used.</p>';
-  return `<div class="scroll">${tableHtml(leftOutTable(study))}</div>`;
+function leftOut(runs: readonly LeftOut[]): string {
+  if (runs.length === 0) return '<p>None: every run of the plan is finished and used.</p>';
+  return `<div class="scroll">${tableHtml(leftOutTable(runs))}</div>`;
 }
 
 function method({ budgets }: Study): string {

@@ -16,7 +16,7 @@ import { toPng } from './png.js';
 import { type Prediction, type Score, scoresOf } from './prediction.js';
 import { rateCurves } from './rates.js';
 import { residualGroups } from './residuals.js';
-import { type Curve, type Study, studyOf } from './study.js';
+import { type Curve, type LeftOut, type Study, studyOf } from './study.js';
 import { trainingOf } from './training.js';
 
 export interface Report {
@@ -27,15 +27,21 @@ export interface Report {
   pending: Prediction[];
   /** Of budgets that were trained after the prediction. */
   scores: Score[];
+  /** Started runs that the sweep file no longer contains: their folders are kept, and nothing here uses them. */
+  orphans: readonly LeftOut[];
 }
 
-/** The content of a report, computed from runs and from earlier predictions only. */
-export function reportOf(runs: readonly LoadedRun[], predictions: readonly Prediction[] = []): Report {
+/** The content of a report, computed from runs and from earlier predictions only; `orphans` are listed. */
+export function reportOf(
+  runs: readonly LoadedRun[],
+  predictions: readonly Prediction[] = [],
+  orphans: readonly LeftOut[] = [],
+): Report {
   const study = studyOf(runs);
   const scores = scoresOf(study, predictions);
   const scored = new Set(scores.map(({ prediction }) => prediction));
   const pending = predictions.filter((one) => !scored.has(one));
-  return { study, claims: claimsOf(study), figures: figuresOf(study), pending, scores };
+  return { study, claims: claimsOf(study), figures: figuresOf(study), pending, scores, orphans };
 }
 
 export interface ReportFiles {
@@ -61,7 +67,7 @@ export function writeReport(
   reloadSeconds: number | null = null,
 ): ReportFiles {
   const files = reportFiles(folder);
-  const { study, claims, figures, pending, scores } = report;
+  const { study, claims, figures, pending, scores, orphans } = report;
   mkdirSync(files.figures, { recursive: true });
   const names = new Set<string>();
   for (const { id, svg } of figures.drawn) {
@@ -95,6 +101,7 @@ export function writeReport(
       figures,
       pending,
       scores,
+      orphans,
       generatedAt,
       program,
       folder: resolve(folder),
@@ -110,10 +117,10 @@ function standalone(svg: string): string {
 }
 
 /** The content of report.json, except its origin. */
-export function numbersOf({ study, claims, figures, pending, scores }: Report): object {
+export function numbersOf({ study, claims, figures, pending, scores, orphans }: Report): object {
   return {
     runs: { planned: study.runs.length, done: study.done.length },
-    left_out: study.leftOut,
+    left_out: [...study.leftOut, ...orphans],
     cautions: cautionsOf(study),
     claims,
     budgets: study.budgets.map(({ budget, curves, noise }) => ({

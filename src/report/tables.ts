@@ -10,7 +10,7 @@ import type { PowerLaw } from './power-law.js';
 import type { Inside, PredictedKind, Prediction, Score } from './prediction.js';
 import { rateCurves } from './rates.js';
 import { residualGroups } from './residuals.js';
-import type { Study } from './study.js';
+import type { LeftOut, Study } from './study.js';
 import { trainingOf } from './training.js';
 import {
   budgetName,
@@ -253,9 +253,9 @@ export function predictionTable(pending: readonly Prediction[], scores: readonly
 const insideText = (inside: Inside) => (inside === null ? 'optimum not known' : inside ? 'yes' : 'no');
 
 /** One row per run that is not used. */
-export function leftOutTable({ leftOut }: Study): DataTable {
+export function leftOutTable(runs: readonly LeftOut[]): DataTable {
   return {
     head: ['sweep', 'run', 'status', 'why'],
-    rows: leftOut.map(({ sweep, run_id, status, reason }) => [sweep, run_id, status, reason]),
+    rows: runs.map(({ sweep, run_id, status, reason }) => [sweep, run_id, status, reason]),
   };
 }

@@ -8,7 +8,7 @@ import { InputError } from '../../src/errors.js';
 import { acquireLock } from '../../src/files/lock.js';
 import { loadRuns } from '../../src/results/load.js';
 import { runFiles, writeResult } from '../../src/results/run-folder.js';
-import { runFolder, sweepFiles } from '../../src/results/sweep-folder.js';
+import { readPlan, runFolder, sweepFiles, writePlan } from '../../src/results/sweep-folder.js';
 import { syntheticRuns, writeSweep } from '../report/synthetic.js';
 import { timed } from '../support/cpu.js';
 
@@ -56,6 +56,25 @@ it('writes a page for a sweep without a finished run', async () => {
     runs.map((run) => ({ ...run, row: { ...run.row, status: 'pending' as const, loss: null } })),
   );
   expect(await report([])).toEqual([expect.stringContaining(': 0 of 16 runs, 0 figures')]);
+});
+
+it('lists the runs that the sweep file no longer contains, and counts none of them', async () => {
+  const sweep = writeSweep(results, syntheticRuns({ file: FEW }));
+  const { base_dir, name, runs } = readPlan(sweep);
+  const [gone, ...kept] = runs;
+  const id = gone?.run_id as string;
+  expect((await report([])).join()).not.toContain('Not shown');
+  writePlan(sweep, { name, base_dir, runs: kept });
+  const [printed] = await report([]);
+  expect(printed).toContain(': 15 of 15 runs');
+  expect(printed).toContain(
+    `\nNot shown, since the sweep file no longer contains them: 1 (${id}). Their folders are kept: mod status --orphans\n`,
+  );
+  const { runs: counts, left_out } = JSON.parse((await report([], { json: true }))[0] as string);
+  expect(counts).toEqual({ planned: 15, done: 15 });
+  const reason = 'no longer in the sweep file; its folder is kept';
+  expect(left_out).toEqual([{ sweep: 'made', run_id: id, status: 'done', reason }]);
+  expect(readFileSync(join(sweep, 'report', 'index.html'), 'utf8')).toContain(reason);
 });
 
 it('reads the tables if the run folders were not copied', () => {
