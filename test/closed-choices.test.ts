@@ -63,7 +63,7 @@ const ADDITIONS: Record<string, Addition> = {
     file: 'results/columns.ts',
     before: '  sequences: {',
     after: "  added_evaluated: { type: 'number' },\n  sequences: {",
-    places: ['eval/modes.ts'],
+    places: ['eval/modes.ts', 'report/testable-claims.ts'],
   },
   added_step: {
     file: 'results/columns.ts',
