@@ -53,7 +53,16 @@ it('has complete sentences and finite numbers in its figures', () => {
         folder: '/',
         reloadSeconds: null,
       };
-      const page = pageOf({ sweeps: ['a'], study, claims, figures, pending: [], scores: [], orphans: [], ...about });
+      const page = pageOf({
+        sweeps: ['a'],
+        study,
+        claims,
+        figures,
+        pending: [],
+        scores: [],
+        orphans: [],
+        ...about,
+      });
       expect(page.slice(0, page.indexOf('<script>'))).not.toMatch(/<NaN>|undefined/);
     }),
     { numRuns: 40, seed: 1 },
