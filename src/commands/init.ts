@@ -80,7 +80,8 @@ export async function initCommand(
   });
   const jobs = gpu === null ? availableParallelism() : 1;
   const suggested = suggest(found, options, {
-    flopsPerSecond: jobs * flopsPerSecond,
+    flopsPerSecond,
+    jobs,
     memoryBytes: gpu === null ? freemem() / jobs : gpu.total,
   });
   const machine = `${backend.name} on ${backend.device}, ${rate(flopsPerSecond)}FLOP/s${jobs > 1 ? ` × ${jobs} runs at a time` : ''}`;
@@ -92,7 +93,7 @@ export async function initCommand(
 function suggest(
   { tokens, heldoutTokens, vocabSize }: FoundData,
   { budget, hours }: InitCommandOptions,
-  machine: { flopsPerSecond: number; memoryBytes: number },
+  machine: { flopsPerSecond: number; jobs: number; memoryBytes: number },
 ): SuggestedSweep {
   try {
     return suggestSweep({

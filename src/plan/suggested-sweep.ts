@@ -13,8 +13,9 @@ export interface SweepLimits {
   tokens: number;
   heldoutTokens: number;
   vocabSize: number;
-  /** FLOP/s of training on the whole machine: of one run times the runs at a time. */
+  /** FLOP/s of training of one run, and the runs at a time. */
   flopsPerSecond: number;
+  jobs: number;
   /** Bytes for weights, gradients and optimizer of one run; null: not limited. */
   memoryBytes: number | null;
   /** FLOPs of a run; null: those that fit `hours`. */
@@ -64,8 +65,14 @@ const KINDS = 2;
 const CAPACITY = 0.125;
 /** Loss falls little when text is read more often than four times (Muennighoff et al. 2023, arXiv 2305.16264). */
 export const MOST_PASSES = 4;
-/** Share of the time in which steps run: the rest is starts and evaluations. */
-const BUSY = 0.85;
+/** Rate of a sweep over the measured one: its smaller shapes are slower, and runs at a time share caches and memory. */
+const REAL_RATE = 0.7;
+/** Seconds of a run without steps: the start of its process, compilation, checkpoints. An H200 took 2.9 s. */
+const START_SECONDS = 3;
+/** Held-out sequences: what a tenth of the training's FLOPs evaluates, but enough for a verdict (64), and no more than help. */
+const [LEAST_SEQUENCES, MOST_SEQUENCES, EVALUATION_SHARE] = [96, 2048, 0.1];
+/** Evaluations of a run on average: of a dense model one, of MoD in three routing modes. */
+const EVALUATIONS = 2;
 /** Steps that the batch is chosen for, and fewest that a loss curve says something after. */
 const STEPS = 2000;
 const FEWEST_STEPS = 200;
@@ -78,9 +85,7 @@ const TOKENS_PER_PARAMETER = { words: 20, bytes: 130 };
 
 /** @throws RangeError if the largest model would train for too few steps, or no model fits the memory */
 export function suggestSweep(limits: SweepLimits): SuggestedSweep {
-  const runs = KINDS * FACTORS.length * SEEDS.length + controlsOf(FACTORS).length;
-  const affordable = (limits.hours * 3600 * limits.flopsPerSecond * BUSY) / runs;
-  let budget = twoDigits(limits.budget ?? affordable);
+  let budget = limits.budget ?? affordable(limits);
   let limitedByData = false;
   if (limits.budget === null) {
     // Tokens grow as the root of the budget, and the sizes with it.
@@ -103,6 +108,25 @@ export function suggestSweep(limits: SweepLimits): SuggestedSweep {
     );
   }
   return { ...suggested, limitedByData };
+}
+
+/** The budget with which a sweep takes the hours: what starts and evaluations take depends little on it. */
+function affordable(limits: SweepLimits): number {
+  const runs = KINDS * FACTORS.length * SEEDS.length + controlsOf(FACTORS).length;
+  const wanted = 3600 * limits.hours;
+  const starts = (runs * START_SECONDS) / limits.jobs;
+  if (starts > wanted / 2) {
+    throw new RangeError(
+      `${limits.hours} hours are too few: the starts of ${runs} runs alone take ${Math.ceil(starts / 60)} minutes`,
+    );
+  }
+  let budget = twoDigits((wanted * limits.jobs * limits.flopsPerSecond * REAL_RATE) / runs);
+  for (let tries = 0; tries < 8; tries++) {
+    const seconds = 3600 * sweepOf(limits, budget).hours;
+    if (seconds <= wanted) break;
+    budget = twoDigits(budget * Math.min(0.98, wanted / seconds));
+  }
+  return budget;
 }
 
 function sweepOf(limits: SweepLimits, budget: number): SuggestedSweep {
@@ -142,18 +166,26 @@ function sweepOf(limits: SweepLimits, budget: number): SuggestedSweep {
   const batchSequences = Math.max(1, 2 ** Math.floor(Math.log2(wanted / sequenceLength)));
   const controls = controlsOf(sizes);
   const runs = KINDS * sizes.length * SEEDS.length + controls.length;
+  const mean = sizes.reduce((sum, shape) => sum + flopsPerPass(config(shape)).total, 0) / sizes.length;
+  const cheap = Math.max(LEAST_SEQUENCES, (EVALUATION_SHARE * budget) / (EVALUATIONS * mean));
+  const evaluationSequences = Math.max(
+    1,
+    Math.floor(Math.min(MOST_SEQUENCES, cheap, limits.heldoutTokens / sequenceLength)),
+  );
+  const flopsOfRun = budget + EVALUATIONS * evaluationSequences * mean;
+  const seconds = flopsOfRun / (limits.flopsPerSecond * REAL_RATE) + START_SECONDS;
   const passes = (shape: Shape, routed: boolean) => tokensOf(shape, routed) / limits.tokens;
   return {
     budget,
     sequenceLength,
     batchSequences,
-    evaluationSequences: Math.max(1, Math.min(2048, Math.floor(limits.heldoutTokens / sequenceLength))),
+    evaluationSequences,
     sizes,
     controls,
     seeds: SEEDS,
     runs,
     flops: runs * budget,
-    hours: (runs * budget) / limits.flopsPerSecond / BUSY / 3600,
+    hours: (runs * seconds) / limits.jobs / 3600,
     passes: [passes(sizes[0] as Shape, true), passes(sizes.at(-1) as Shape, false)],
     leastSteps: tokensOf(sizes.at(-1) as Shape) / (batchSequences * sequenceLength),
     limitedByData: false,

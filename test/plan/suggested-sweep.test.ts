@@ -7,6 +7,7 @@ const LIMITS: SweepLimits = {
   heldoutTokens: 1e7,
   vocabSize: 256,
   flopsPerSecond: 4e14,
+  jobs: 1,
   memoryBytes: 140e9,
   budget: null,
   hours: 8,
@@ -57,7 +58,7 @@ describe('a suggested sweep', () => {
     const suggested = suggestSweep({ ...LIMITS, tokens: 2e8 });
     expect(suggested.limitedByData).toBe(true);
     expect(suggested.passes[0]).toBeLessThanOrEqual(MOST_PASSES);
-    expect(suggested.passes[0]).toBeGreaterThan(0.8 * MOST_PASSES);
+    expect(suggested.passes[0]).toBeGreaterThan(0.7 * MOST_PASSES);
     expect(suggested.budget).toBeLessThan(suggestSweep(LIMITS).budget);
   });
 
@@ -74,8 +75,11 @@ describe('a suggested sweep', () => {
   });
 
   it('refuses hours and data in which nothing can be trained', () => {
-    expect(() => suggestSweep({ ...LIMITS, flopsPerSecond: 1e10, hours: 0.001 })).toThrow(
-      /^0\.001 hours are too few: the largest model would train for \d+ steps, fewer than 200; about \d+ times as many are needed$/,
+    expect(() => suggestSweep({ ...LIMITS, flopsPerSecond: 1e9, hours: 0.1 })).toThrow(
+      /^0\.1 hours are too few: the largest model would train for \d+ steps, fewer than 200; about \d+ times as many are needed$/,
+    );
+    expect(() => suggestSweep({ ...LIMITS, hours: 0.01 })).toThrow(
+      '0.01 hours are too few: the starts of 33 runs alone take 2 minutes',
     );
     expect(() => suggestSweep({ ...LIMITS, tokens: 1e5 })).toThrow(
       /^100000 tokens are too few: at 4 passes the largest model would train for \d+ steps, fewer than 200; about [\d.]+ times as much is needed$/,
