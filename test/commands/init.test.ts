@@ -28,7 +28,7 @@ const init = async (data: string, options: Partial<Parameters<typeof initCommand
   const path = join(folder, 'a.yaml');
   const defaults = {
     budget: undefined,
-    hours: 0.5,
+    hours: 5,
     out: path,
     force: true,
     backend: 'wasm',
@@ -58,7 +58,7 @@ it('fits a folder of text: other files held out, what is no text left out, two k
   expect(train.files.filter((each) => heldout.files.includes(each))).toEqual([]);
   expect(yaml).toMatch(/# left out: texts\/picture\.png, a PNG image/);
   expect(text).toContain(`Next: mod plan ${join(folder, 'a.yaml')}`);
-  expect(text).toMatch(/ 33 runs of [\d.]+e\d+ FLOPs, about \d+m/);
+  expect(text).toMatch(/ 33 runs of [\d.]+e\d+ FLOPs, about \d+[hm]/);
 });
 
 it('fits a folder of mod data prepare, with its vocabulary', async () => {
